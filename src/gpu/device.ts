@@ -1,0 +1,348 @@
+import { InputError } from "../errors.ts";
+import type { Kernel } from "./kernel.ts";
+import { MemoryAccount } from "./memory.ts";
+import { dtypeBytes, elements, type Tensor, type TensorDtype } from "./tensor.ts";
+import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
+
+/** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
+export type MatmulDesign = "subgroup" | "direct" | "tiled";
+
+export interface GpuOptions {
+  /** `auto` takes a GPU where one answers, else the software driver. */
+  readonly device: "gpu" | "software" | "auto";
+  /** Bytes of buffers that may be held at one time; without it 8 GiB on the software driver, unlimited on a GPU. */
+  readonly memoryLimitBytes?: number;
+  /** Forces a matmul design (tests, benchmarks). */
+  readonly matmul?: MatmulDesign;
+}
+
+interface Pipeline {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+/** Optional features that kernels make use of; adapters hide some that devices grant, so they are asked for one set after another. */
+const FEATURE_SETS = [["subgroups", "shader-f16", "timestamp-query"], ["subgroups", "timestamp-query"], [
+  "timestamp-query",
+], []];
+const SOFTWARE_MEMORY_LIMIT = 8 * 2 ** 30;
+const STAGING_BYTES = 16 * 2 ** 20;
+
+/** A WebGPU device with its pipelines, its account of memory and its faults. */
+export class Gpu {
+  readonly device: GPUDevice;
+  readonly adapterInfo: GPUAdapterInfo;
+  readonly software: boolean;
+  readonly features: ReadonlySet<string>;
+  readonly memory: MemoryAccount;
+  /** Lanes of a subgroup; 0 where subgroups are not to be had. */
+  readonly subgroupSize: number;
+  readonly matmul: MatmulDesign;
+  #pipelines = new Map<string, Pipeline>();
+  #staging: GPUBuffer | null = null;
+  #fault: Error | null = null;
+  #closed = false;
+
+  /**
+   * Opens a device with the adapter's own limits.
+   *
+   * @throws {InputError} where no adapter of the wanted kind answers
+   */
+  static async open(options: GpuOptions): Promise<Gpu> {
+    let lastError: unknown;
+    for (const features of FEATURE_SETS) {
+      const adapter = await requestAdapter(options.device);
+      try {
+        const device = await adapter.requestDevice({
+          requiredFeatures: features as GPUFeatureName[],
+          requiredLimits: adapterLimits(adapter),
+        });
+        const subgroupSize = features.includes("subgroups") ? await probeSubgroupSize(device) : 0;
+        return new Gpu(device, adapter.info, new Set(features), subgroupSize, options);
+      } catch (error) {
+        lastError = error;
+      }
+    }
+    throw lastError;
+  }
+
+  private constructor(
+    device: GPUDevice,
+    info: GPUAdapterInfo,
+    features: ReadonlySet<string>,
+    subgroupSize: number,
+    options: GpuOptions,
+  ) {
+    this.device = device;
+    this.adapterInfo = info;
+    this.software = isSoftware(info);
+    this.features = features;
+    this.subgroupSize = subgroupSize;
+    this.memory = new MemoryAccount(
+      options.memoryLimitBytes ?? (this.software ? SOFTWARE_MEMORY_LIMIT : Infinity),
+    );
+    this.matmul = options.matmul ?? (!this.software ? "tiled" : subgroupSize === 8 ? "subgroup" : "direct");
+    device.addEventListener("uncapturederror", (event) => {
+      this.#fault ??= new Error(`GPU: ${(event as GPUUncapturedErrorEvent).error.message}`);
+    });
+    device.lost.then((lost) => {
+      if (!this.#closed) this.#fault = new Error(`The GPU device was lost: ${lost.message || lost.reason}.`);
+    });
+  }
+
+  /** Largest number of bytes one tensor may have, since it is bound whole. */
+  get maxTensorBytes(): number {
+    return Math.min(this.device.limits.maxStorageBufferBindingSize, this.device.limits.maxBufferSize);
+  }
+
+  /**
+   * Makes a zeroed tensor, accounted under its name.
+   *
+   * @throws {GpuMemoryError} where the memory limit would be passed
+   */
+  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
+    const bytes = elements(shape) * dtypeBytes(dtype);
+    if (bytes > this.maxTensorBytes) {
+      throw new RangeError(
+        `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${this.maxTensorBytes}.`,
+      );
+    }
+    const size = allocated(bytes);
+    this.memory.take(name, size);
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    return {
+      name,
+      buffer: this.device.createBuffer({ label: name, size, usage }),
+      offset: 0,
+      bytes,
+      shape,
+      dtype,
+    };
+  }
+
+  /** Makes a tensor that holds `data`. */
+  upload(name: string, shape: readonly number[], data: Float32Array | Uint32Array): Tensor {
+    const tensor = this.tensor(name, shape, data instanceof Float32Array ? "f32" : "u32");
+    this.write(tensor, data);
+    return tensor;
+  }
+
+  /** Queues a write of `data` into the tensor, `offset` bytes from its start. */
+  write(tensor: Tensor, data: ArrayBufferView, offset = 0): void {
+    if (offset + data.byteLength > allocated(tensor.bytes)) {
+      throw new RangeError(
+        `${data.byteLength} bytes at ${offset} do not fit ${tensor.name} of ${tensor.bytes}.`,
+      );
+    }
+    if (data.byteLength === 0) return;
+    const whole = data.byteLength % 4 === 0 ? data : paddedToFour(data);
+    this.device.queue.writeBuffer(
+      tensor.buffer,
+      tensor.offset + offset,
+      whole.buffer as ArrayBuffer,
+      whole.byteOffset,
+      whole.byteLength,
+    );
+  }
+
+  /** Lets go of the tensors' buffers; views made by {@link rowsOf} own none. */
+  free(...tensors: readonly Tensor[]): void {
+    for (const tensor of tensors) {
+      this.memory.give(tensor.name, allocated(tensor.bytes));
+      tensor.buffer.destroy();
+    }
+  }
+
+  /** The kernel's pipeline on this device, compiled at its first use. */
+  pipeline(kernel: Kernel): Pipeline {
+    const known = this.#pipelines.get(kernel.code);
+    if (known) return known;
+    const layout = this.device.createBindGroupLayout({
+      label: kernel.name,
+      entries: kernel.bindings.map(({ index, access }) => ({
+        binding: index,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+      })),
+    });
+    const pipeline = this.device.createComputePipeline({
+      label: kernel.name,
+      layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module: this.device.createShaderModule({ label: kernel.name, code: kernel.code }) },
+    });
+    const made = { pipeline, layout };
+    this.#pipelines.set(kernel.code, made);
+    return made;
+  }
+
+  /**
+   * Reads tensors back with one wait for all of them (a wait costs 10 ms or more however small the data).
+   *
+   * @returns a typed array each: Float32Array for f32, Uint32Array for u32, packed halves as Uint16Array
+   * @throws the device's fault, if it had one
+   */
+  async read(...tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
+    const results = tensors.map((tensor) => new Uint8Array(tensor.bytes));
+    const pieces: { from: Tensor; at: number; bytes: number; into: Uint8Array }[] = [];
+    tensors.forEach((from, i) => {
+      for (let at = 0; at < from.bytes; at += STAGING_BYTES) {
+        pieces.push({ from, at, bytes: Math.min(STAGING_BYTES, from.bytes - at), into: results[i]! });
+      }
+    });
+    while (pieces.length > 0) {
+      const staging = this.#staging ??= this.device.createBuffer({
+        label: "readback",
+        size: STAGING_BYTES,
+        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+      });
+      const encoder = this.device.createCommandEncoder();
+      let filled = 0;
+      const round: { piece: typeof pieces[number]; start: number }[] = [];
+      while (pieces[0] && filled + allocated(pieces[0].bytes) <= STAGING_BYTES) {
+        const piece = pieces.shift()!;
+        encoder.copyBufferToBuffer(
+          piece.from.buffer,
+          piece.from.offset + piece.at,
+          staging,
+          filled,
+          alignedToFour(piece.bytes),
+        );
+        round.push({ piece, start: filled });
+        filled += allocated(piece.bytes);
+      }
+      this.device.queue.submit([encoder.finish()]);
+      await staging.mapAsync(GPUMapMode.READ, 0, filled);
+      this.check();
+      const mapped = new Uint8Array(staging.getMappedRange(0, filled));
+      for (const { piece, start } of round) {
+        piece.into.set(mapped.subarray(start, start + piece.bytes), piece.at);
+      }
+      staging.unmap();
+    }
+    return results.map((bytes, i) => {
+      const dtype = tensors[i]!.dtype;
+      if (dtype === "f32") return new Float32Array(bytes.buffer);
+      return dtype === "u32" ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+    });
+  }
+
+  /** Reads one f32 tensor. */
+  async readF32(tensor: Tensor): Promise<Float32Array> {
+    return (await this.read(tensor))[0] as Float32Array;
+  }
+
+  /** Waits until the device has done all that was submitted. @throws the device's fault, if it had one */
+  async settle(): Promise<void> {
+    await this.device.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  /** @throws the device's first fault: createBuffer and dispatch themselves never throw */
+  check(): void {
+    if (this.#fault) throw this.#fault;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.device.destroy();
+  }
+}
+
+/** Rows [first, first + count) of a tensor as a view; the offset must meet the device's binding alignment. */
+export function rowsOf(tensor: Tensor, first: number, count: number): Tensor {
+  const rowBytes = tensor.bytes / tensor.shape[0]!;
+  return {
+    ...tensor,
+    offset: tensor.offset + first * rowBytes,
+    bytes: count * rowBytes,
+    shape: [count, ...tensor.shape.slice(1)],
+  };
+}
+
+/** Buffers are rounded up so that vec4 loads of the last elements stay inside. */
+function allocated(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
+function alignedToFour(bytes: number): number {
+  return Math.ceil(bytes / 4) * 4;
+}
+
+function paddedToFour(data: ArrayBufferView): Uint8Array {
+  const padded = new Uint8Array(alignedToFour(data.byteLength));
+  padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return padded;
+}
+
+function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter ||
+    /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.device} ${info.description}`);
+}
+
+async function requestAdapter(kind: GpuOptions["device"]): Promise<GPUAdapter> {
+  const software = kind !== "software"
+    ? null
+    : await navigator.gpu.requestAdapter({ forceFallbackAdapter: true });
+  const adapter = software ?? await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new InputError(
+      "No WebGPU adapter answers: neither a GPU driver nor a software Vulkan driver was found.",
+      {
+        field: "SIMPO_DEVICE",
+        value: kind,
+        accepted:
+          "a machine with a Vulkan, Metal or Direct3D 12 driver; on Debian: apt-get install libvulkan1 mesa-vulkan-drivers",
+      },
+    );
+  }
+  if (kind === "gpu" && isSoftware(adapter.info)) {
+    throw new InputError(
+      `Only the software driver answers (${adapter.info.description}), and a GPU was asked for.`,
+      {
+        field: "SIMPO_DEVICE",
+        value: kind,
+        accepted: "a working GPU driver, or SIMPO_DEVICE=software to run slowly without one",
+      },
+    );
+  }
+  return adapter;
+}
+
+function adapterLimits(adapter: GPUAdapter): Record<string, number> {
+  const limits: Record<string, number> = {};
+  for (const name in adapter.limits) {
+    const value = (adapter.limits as unknown as Record<string, unknown>)[name];
+    if (typeof value === "number") limits[name] = value;
+  }
+  return limits;
+}
+
+/** WebGPU reports a range of subgroup sizes where it reports one at all; a kernel built for 8 lanes must know. */
+async function probeSubgroupSize(device: GPUDevice): Promise<number> {
+  const out = device.createBuffer({ size: 16, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC });
+  const back = device.createBuffer({ size: 16, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  const pipeline = device.createComputePipeline({
+    layout: "auto",
+    compute: { module: device.createShaderModule({ code: probeSource }) },
+  });
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(
+    0,
+    device.createBindGroup({
+      layout: pipeline.getBindGroupLayout(0),
+      entries: [{ binding: 0, resource: { buffer: out } }],
+    }),
+  );
+  pass.dispatchWorkgroups(1);
+  pass.end();
+  encoder.copyBufferToBuffer(out, 0, back, 0, 16);
+  device.queue.submit([encoder.finish()]);
+  await back.mapAsync(GPUMapMode.READ);
+  const size = new Uint32Array(back.getMappedRange())[0]!;
+  back.unmap();
+  out.destroy();
+  back.destroy();
+  return size;
+}

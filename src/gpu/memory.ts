@@ -1,0 +1,64 @@
+/** The device has no room for what was asked. */
+export class GpuMemoryError extends Error {
+  override readonly name = "GpuMemoryError";
+}
+
+/**
+ * The engine's own account of GPU buffers: WebGPU tells neither what is used nor what is left, and the software
+ * driver grants buffers until the process dies.
+ */
+export class MemoryAccount {
+  readonly #limit: number;
+  readonly #held = new Map<string, number>();
+  #bytes = 0;
+  #peak = 0;
+
+  /** @param limit bytes that may be held at one time */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** Bytes held now. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Most bytes held at one time since the start or the last {@link resetPeak}. */
+  get peak(): number {
+    return this.#peak;
+  }
+
+  resetPeak(): void {
+    this.#peak = this.#bytes;
+  }
+
+  /** Bytes held now, by tensor name. */
+  byName(): Record<string, number> {
+    return Object.fromEntries(this.#held);
+  }
+
+  /** @throws {GpuMemoryError} where the limit would be passed */
+  take(name: string, bytes: number): void {
+    if (this.#bytes + bytes > this.#limit) {
+      throw new GpuMemoryError(
+        `${name} needs ${mebibytes(bytes)} of GPU memory; ${mebibytes(this.#bytes)} of ${
+          mebibytes(this.#limit)
+        } are in use.`,
+      );
+    }
+    this.#bytes += bytes;
+    this.#peak = Math.max(this.#peak, this.#bytes);
+    this.#held.set(name, (this.#held.get(name) ?? 0) + bytes);
+  }
+
+  give(name: string, bytes: number): void {
+    this.#bytes -= bytes;
+    const left = (this.#held.get(name) ?? 0) - bytes;
+    if (left > 0) this.#held.set(name, left);
+    else this.#held.delete(name);
+  }
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}

@@ -1,0 +1,6 @@
+/** The GPU: device, buffers and their account, kernels and their cache. Knows nothing of models. */
+export * from "./device.ts";
+export * from "./kernel.ts";
+export * from "./memory.ts";
+export * from "./program.ts";
+export * from "./tensor.ts";

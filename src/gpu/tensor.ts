@@ -1,0 +1,24 @@
+/** How numbers lie in a buffer; the two 16-bit types are packed two to a u32, low half first. */
+export type TensorDtype = "f32" | "u32" | "bf16" | "f16";
+
+/** A row-major array in GPU memory, or a run of rows of one. */
+export interface Tensor {
+  readonly name: string;
+  readonly buffer: GPUBuffer;
+  /** Bytes from the buffer's start. */
+  readonly offset: number;
+  /** Bytes of the data, without padding. */
+  readonly bytes: number;
+  readonly shape: readonly number[];
+  readonly dtype: TensorDtype;
+}
+
+/** Bytes of one element. */
+export function dtypeBytes(dtype: TensorDtype): number {
+  return dtype === "f32" || dtype === "u32" ? 4 : 2;
+}
+
+/** Elements of a shape. */
+export function elements(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}

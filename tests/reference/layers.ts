@@ -1,0 +1,186 @@
+import { at, type Numbers } from "./linear.ts";
+
+/**
+ * Gathers rows of an embedding table.
+ *
+ * @param table [vocabulary, width]
+ * @param ids [tokens]
+ * @returns [tokens, width]
+ */
+export function embedding(table: Numbers, ids: Numbers, width: number): Float64Array {
+  const out = new Float64Array(ids.length * width);
+  for (let token = 0; token < ids.length; token++) {
+    for (let c = 0; c < width; c++) out[token * width + c] = at(table, at(ids, token) * width + c);
+  }
+  return out;
+}
+
+/**
+ * Gradient of {@link embedding}: adds each token's gradient to its row of the table.
+ *
+ * @param dy [tokens, width]
+ * @returns [vocabulary, width]
+ */
+export function embeddingGrad(dy: Numbers, ids: Numbers, vocabulary: number, width: number): Float64Array {
+  const out = new Float64Array(vocabulary * width);
+  for (let token = 0; token < ids.length; token++) {
+    const row = at(ids, token);
+    if (row >= vocabulary) throw new RangeError(`token id ${row} is outside a vocabulary of ${vocabulary}`);
+    for (let c = 0; c < width; c++) out[row * width + c]! += at(dy, token * width + c);
+  }
+  return out;
+}
+
+/**
+ * Root-mean-square norm of each row: y = x · rstd · w with rstd = 1 / sqrt(mean(x²) + eps).
+ *
+ * @param x [rows, width]
+ * @param weight [width]
+ * @returns y [rows, width] and rstd [rows]
+ */
+export function rmsNorm(
+  x: Numbers,
+  weight: Numbers,
+  width: number,
+  eps: number,
+): { y: Float64Array; rstd: Float64Array } {
+  const rows = x.length / width;
+  const y = new Float64Array(x.length);
+  const rstd = new Float64Array(rows);
+  for (let row = 0; row < rows; row++) {
+    let squares = 0;
+    for (let c = 0; c < width; c++) squares += at(x, row * width + c) ** 2;
+    rstd[row] = 1 / Math.sqrt(squares / width + eps);
+    for (let c = 0; c < width; c++) y[row * width + c] = at(x, row * width + c) * rstd[row]! * at(weight, c);
+  }
+  return { y, rstd };
+}
+
+/**
+ * Gradient of {@link rmsNorm}: dx = rstd · (dy ∘ w - x · rstd² · mean(dy ∘ w ∘ x)), dw = sum over rows of dy ∘ x · rstd.
+ *
+ * @param dy [rows, width]
+ * @returns dx [rows, width] and dw [width]
+ */
+export function rmsNormGrad(
+  x: Numbers,
+  weight: Numbers,
+  dy: Numbers,
+  width: number,
+  eps: number,
+): { dx: Float64Array; dw: Float64Array } {
+  const { rstd } = rmsNorm(x, weight, width, eps);
+  const dx = new Float64Array(x.length);
+  const dw = new Float64Array(width);
+  for (let row = 0; row < rstd.length; row++) {
+    const r = rstd[row]!;
+    let dot = 0;
+    for (let c = 0; c < width; c++) dot += at(dy, row * width + c) * at(weight, c) * at(x, row * width + c);
+    for (let c = 0; c < width; c++) {
+      const i = row * width + c;
+      dx[i] = r * (at(dy, i) * at(weight, c) - at(x, i) * r * r * dot / width);
+      dw[c]! += at(dy, i) * at(x, i) * r;
+    }
+  }
+  return { dx, dw };
+}
+
+/**
+ * Cosines and sines of the rotary angles position · frequency. Hugging Face's tables repeat them for the second
+ * half of the head; here each is kept once.
+ *
+ * @param positions [tokens]
+ * @param frequencies [headDim / 2]
+ * @returns cos and sin, [tokens, headDim / 2]
+ */
+export function ropeTables(
+  positions: Numbers,
+  frequencies: Numbers,
+): { cos: Float64Array; sin: Float64Array } {
+  const half = frequencies.length;
+  const angles = Float64Array.from(
+    { length: positions.length * half },
+    (_, i) => at(positions, Math.floor(i / half)) * at(frequencies, i % half),
+  );
+  return { cos: angles.map(Math.cos), sin: angles.map(Math.sin) };
+}
+
+/** Sizes of a rotary embedding. */
+export interface RopeShape {
+  readonly tokens: number;
+  readonly heads: number;
+  readonly headDim: number;
+}
+
+/**
+ * Rotary embedding in Hugging Face's rotate-half layout: component c of a head turns together with c + headDim / 2.
+ *
+ * y[c] = x[c] · cos - x[c + half] · sin;  y[c + half] = x[c + half] · cos + x[c] · sin
+ *
+ * @param x [tokens, heads, headDim]
+ * @param cos [tokens, headDim / 2]
+ * @param sin [tokens, headDim / 2]
+ * @returns [tokens, heads, headDim]
+ */
+export function rope(x: Numbers, cos: Numbers, sin: Numbers, shape: RopeShape): Float64Array {
+  return rotate(x, cos, sin, shape, 1);
+}
+
+/** The inverse rotation of {@link rope}, which is also its gradient: a rotation's transpose is its inverse. */
+export function ropeInverse(y: Numbers, cos: Numbers, sin: Numbers, shape: RopeShape): Float64Array {
+  return rotate(y, cos, sin, shape, -1);
+}
+
+function rotate(
+  x: Numbers,
+  cos: Numbers,
+  sin: Numbers,
+  { tokens, heads, headDim }: RopeShape,
+  direction: number,
+): Float64Array {
+  const half = headDim / 2;
+  const out = new Float64Array(tokens * heads * headDim);
+  for (let token = 0; token < tokens; token++) {
+    for (let head = 0; head < heads; head++) {
+      for (let c = 0; c < half; c++) {
+        const first = (token * heads + head) * headDim + c;
+        const second = first + half;
+        const cosine = at(cos, token * half + c);
+        const sine = direction * at(sin, token * half + c);
+        out[first] = at(x, first) * cosine - at(x, second) * sine;
+        out[second] = at(x, second) * cosine + at(x, first) * sine;
+      }
+    }
+  }
+  return out;
+}
+
+/** 1 / (1 + e^-x), without overflow. */
+export function sigmoid(x: number): number {
+  return x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x));
+}
+
+/** silu(gate) · up, element by element, silu(g) = g · sigmoid(g). */
+export function swiglu(gate: Numbers, up: Numbers): Float64Array {
+  return Float64Array.from(
+    { length: gate.length },
+    (_, i) => at(gate, i) * sigmoid(at(gate, i)) * at(up, i),
+  );
+}
+
+/** Gradients of {@link swiglu}: dUp = dy · silu(g), dGate = dy · up · s · (1 + g · (1 - s)) with s = sigmoid(g). */
+export function swigluGrad(
+  gate: Numbers,
+  up: Numbers,
+  dy: Numbers,
+): { dGate: Float64Array; dUp: Float64Array } {
+  const dGate = new Float64Array(gate.length);
+  const dUp = new Float64Array(gate.length);
+  for (let i = 0; i < gate.length; i++) {
+    const g = at(gate, i);
+    const s = sigmoid(g);
+    dUp[i] = at(dy, i) * g * s;
+    dGate[i] = at(dy, i) * at(up, i) * s * (1 + g * (1 - s));
+  }
+  return { dGate, dUp };
+}

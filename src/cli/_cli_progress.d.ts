@@ -1,0 +1,20 @@
+/** The part of cli-progress in use; the package carries no types of its own. */
+
+export interface Options {
+  /** `{bar}`, `{value}`, `{total}` and the payload's keys in braces are filled in. */
+  readonly format: string;
+  readonly barsize?: number;
+  readonly hideCursor?: boolean;
+  /** Print a line now and then where the output is no terminal. */
+  readonly noTTYOutput?: boolean;
+  /** Milliseconds between those lines. */
+  readonly notTTYSchedule?: number;
+}
+
+export class SingleBar {
+  constructor(options: Options);
+  start(total: number, startValue: number, payload?: Readonly<Record<string, string>>): void;
+  update(value: number, payload?: Readonly<Record<string, string>>): void;
+  setTotal(total: number): void;
+  stop(): void;
+}

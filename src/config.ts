@@ -1,0 +1,137 @@
+/** The one reader of the environment. Everything else is handed its settings. */
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { InputError } from "./errors.ts";
+
+/** Which device may answer: a GPU, Mesa's software Vulkan driver, or whichever is there. */
+export type DeviceChoice = "gpu" | "software" | "auto";
+
+/** Least severe level that is written. */
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
+/** The worker's settings, defaults filled in. */
+export interface Config {
+  /** TCP port; 0 lets the system choose a free one. */
+  readonly port: number;
+  /** Address to listen on; 0.0.0.0 is every one of the machine's. */
+  readonly host: string;
+  /** Absolute folder that models, data sets and adapters are named relative to and cannot leave. */
+  readonly root: string;
+  /** Absolute folder of jobs and checkpoints. */
+  readonly state: string;
+  /** Bearer token that requests must carry; null: none is asked for. */
+  readonly token: string | null;
+  readonly device: DeviceChoice;
+  /** Bytes of a request body. */
+  readonly maxBodyBytes: number;
+  readonly logLevel: LogLevel;
+}
+
+/** What `doctor` looks at where a driver does not answer. */
+export interface GpuEnvironment {
+  /** Files that the Vulkan loader is told to take as drivers. */
+  readonly driverFiles: readonly string[];
+  /** `NVIDIA_DRIVER_CAPABILITIES`, as the container runtime reads it. */
+  readonly nvidiaCapabilities: string | null;
+  /** `NVIDIA_VISIBLE_DEVICES`: set where a container runtime passes a GPU in. */
+  readonly nvidiaDevices: string | null;
+  readonly runtimeDirectory: string | null;
+}
+
+/** Where values come from: `Deno.env`, or a test's own. */
+export interface Environment {
+  get(name: string): string | undefined;
+}
+
+/** The checkout's folder, the default root. */
+const checkout = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/**
+ * Reads the settings.
+ *
+ * @throws InputError naming the variable, its value and what would be accepted
+ *
+ * @example Defaults
+ * ```ts
+ * import { readConfig } from "./config.ts";
+ * const config = readConfig({ get: () => undefined });
+ * console.assert(config.port === 8080 && config.host === "127.0.0.1");
+ * ```
+ */
+export function readConfig(environment: Environment = Deno.env): Config {
+  const root = folder(environment, "SIMPO_ROOT") ?? checkout;
+  return {
+    port: wholeNumber(environment, "PORT", 8080, 0, 65535),
+    host: environment.get("HOST") || "127.0.0.1",
+    root,
+    state: folder(environment, "SIMPO_STATE") ?? join(root, "state"),
+    token: token(environment),
+    device: oneOf(environment, "SIMPO_DEVICE", ["auto", "gpu", "software"]),
+    maxBodyBytes: wholeNumber(environment, "SIMPO_MAX_BODY", 32 * 1024 * 1024, 1, 1024 ** 3),
+    logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
+  };
+}
+
+/** Reads what tells a container's GPU set-up. */
+export function readGpuEnvironment(environment: Environment = Deno.env): GpuEnvironment {
+  const files = environment.get("VK_DRIVER_FILES") || environment.get("VK_ICD_FILENAMES") || "";
+  return {
+    driverFiles: files.split(":").filter((file) => file !== ""),
+    nvidiaCapabilities: environment.get("NVIDIA_DRIVER_CAPABILITIES") || null,
+    nvidiaDevices: environment.get("NVIDIA_VISIBLE_DEVICES") || null,
+    runtimeDirectory: environment.get("XDG_RUNTIME_DIR") || null,
+  };
+}
+
+function refuse(name: string, value: string, accepted: string): never {
+  throw new InputError(`${name} must be ${accepted}, not ${JSON.stringify(value)}.`, {
+    field: name,
+    value,
+    accepted,
+  });
+}
+
+function wholeNumber(
+  environment: Environment,
+  name: string,
+  otherwise: number,
+  min: number,
+  max: number,
+): number {
+  const text = environment.get(name);
+  if (text === undefined || text === "") return otherwise;
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (!(value >= min && value <= max)) refuse(name, text, `a whole number from ${min} to ${max}`);
+  return value;
+}
+
+/** The first choice is the default. */
+function oneOf<const T extends string>(
+  environment: Environment,
+  name: string,
+  choices: readonly [T, ...T[]],
+): T {
+  const text = environment.get(name);
+  if (text === undefined || text === "") return choices[0];
+  return choices.find((choice) => choice === text) ?? refuse(name, text, choices.join(" | "));
+}
+
+function folder(environment: Environment, name: string): string | undefined {
+  const text = environment.get(name);
+  if (text === undefined || text === "") return undefined;
+  if (text.includes("\0")) refuse(name, text, "a folder's path");
+  return isAbsolute(text) ? resolve(text) : resolve(Deno.cwd(), text);
+}
+
+function token(environment: Environment): string | null {
+  const text = environment.get("SIMPO_TOKEN");
+  if (text === undefined || text === "") return null;
+  // A token with spaces or control characters could never be sent in a header; its value stays out of the message.
+  if (!/^[\x21-\x7e]+$/.test(text)) {
+    throw new InputError("SIMPO_TOKEN must be printable ASCII characters without spaces.", {
+      field: "SIMPO_TOKEN",
+      accepted: "printable ASCII characters without spaces",
+    });
+  }
+  return text;
+}

@@ -1,0 +1,62 @@
+/** Where a job's files lie under the state folder. */
+import { join } from "node:path";
+
+/** A job's own folder. */
+export function jobFolder(state: string, id: string): string {
+  return join(state, "jobs", id);
+}
+
+/** The folder of a finished job's PEFT files or full weights; null where there is none yet. */
+export async function jobResult(state: string, id: string): Promise<string | null> {
+  const result = join(jobFolder(state, id), "result");
+  return (await entries(result)).length > 0 ? result : null;
+}
+
+/** What /score may use of a job: its result, or its newest checkpoint; null where there is neither. */
+export async function jobWeights(state: string, id: string): Promise<string | null> {
+  const checkpoints = join(jobFolder(state, id), "checkpoints");
+  const newest = (await entries(checkpoints))
+    .flatMap((name) => {
+      const step = /^step-(\d+)$/.exec(name)?.[1];
+      return step === undefined ? [] : [{ name, step: Number(step) }];
+    })
+    .reduce<{ name: string; step: number } | null>(
+      (best, each) => best && best.step > each.step ? best : each,
+      null,
+    );
+  return await jobResult(state, id) ?? (newest === null ? null : join(checkpoints, newest.name));
+}
+
+/** Whether a name has the form of a job's id. */
+export function isJobId(name: string): boolean {
+  return /^job-[0-9a-f]{20}$/.test(name);
+}
+
+/** An id for a new job. */
+export function newJobId(): string {
+  return `job-${hex(crypto.getRandomValues(new Uint8Array(10)))}`;
+}
+
+/** The id that a job with this content always has. */
+export async function jobIdOf(content: string): Promise<string> {
+  return `job-${(await sha256(content)).slice(0, 20)}`;
+}
+
+/** SHA-256 as 64 hexadecimal digits. */
+export async function sha256(text: string): Promise<string> {
+  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))));
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Names in a folder; none where there is no such folder. */
+async function entries(folder: string): Promise<string[]> {
+  try {
+    return await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}

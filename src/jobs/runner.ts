@@ -1,0 +1,163 @@
+/** Trains the queued jobs, one at a time. */
+import type { Dataset, Engine } from "../engine/protocol.ts";
+import { InputError } from "../errors.ts";
+import { logger } from "../log.ts";
+import { resolveInside } from "../paths.ts";
+import { jobFolder } from "./folder.ts";
+import type { DatasetSpec, JobSpec } from "./spec.ts";
+import { isFinished, type Job, type JobError, type JobStore } from "./store.ts";
+
+const log = logger("jobs");
+
+/** Where the runner finds what it needs. */
+export interface RunnerOptions {
+  readonly store: JobStore;
+  /** Absolute folder that models and data sets are named relative to. */
+  readonly root: string;
+  /** Absolute folder of the jobs' folders. */
+  readonly state: string;
+  /** Jobs wait until it is there; where it cannot be had they stay queued. */
+  readonly engine: Promise<Engine>;
+}
+
+/**
+ * Looks a job's files up before it is taken on, so that a wrong name is refused at once.
+ *
+ * @throws InputError naming the field
+ */
+export async function checkJobFiles(root: string, spec: JobSpec): Promise<void> {
+  await resolveInside(root, spec.model, "model", "directory");
+  await resolveDataset(root, spec.dataset, "dataset");
+  if (spec.eval_dataset !== null) await resolveDataset(root, spec.eval_dataset, "eval_dataset");
+}
+
+/** A life of the queue: from the start of the process to its stop. */
+export class JobRunner {
+  readonly #options: RunnerOptions;
+  #stopping = false;
+  #loop: Promise<void> = Promise.resolve();
+
+  /** Nothing runs until `start` or `runToEnd`. */
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+  }
+
+  /** Takes up what an earlier process left running, then works through the queue. */
+  start(): void {
+    this.#options.store.recover();
+    this.wake();
+  }
+
+  /** Looks for work; called whenever a job is put into the queue. */
+  wake(): void {
+    this.#loop = this.#loop.then(() => this.#drain());
+  }
+
+  /** Runs one job, which must be queued, and nothing else. */
+  async runToEnd(id: string): Promise<Job> {
+    this.#loop = this.#loop.then(async () => this.#run(this.#job(id), await this.#options.engine));
+    await this.#loop;
+    return this.#job(id);
+  }
+
+  /**
+   * Ends a job: at once where it waits, after the current micro-batch where it trains.
+   *
+   * @throws InputError with status 409 where the job has ended otherwise
+   */
+  cancel(id: string): Job {
+    const { store, engine } = this.#options;
+    const job = this.#job(id);
+    if (job.status === "cancelled") return job;
+    if (isFinished(job.status)) {
+      throw new InputError(`Job ${id} has ${job.status} and cannot be cancelled.`, {
+        field: "id",
+        value: id,
+        accepted: "a job that is queued or running",
+        status: 409,
+      });
+    }
+    if (job.status === "queued") store.finish(id, "cancelled");
+    else {
+      store.requestCancel(id);
+      void engine.then((engine) => engine.cancel(id));
+    }
+    return this.#job(id);
+  }
+
+  /** Starts no further job and waits until the engine has put the running one down; the engine is stopped by its owner. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await this.#loop;
+  }
+
+  async #drain(): Promise<void> {
+    for (;;) {
+      const engine = await this.#options.engine.catch(() => null);
+      const job = engine === null || this.#stopping ? undefined : this.#options.store.nextQueued();
+      if (engine === null || job === undefined) return;
+      await this.#run(job, engine);
+    }
+  }
+
+  async #run(job: Job, engine: Engine): Promise<void> {
+    const { store, root, state } = this.#options;
+    const { id } = job;
+    log.info("Job {id} starts.", { id });
+    store.start(id);
+    try {
+      const { dataset, eval_dataset } = store.datasets(id);
+      const directory = jobFolder(state, id);
+      const request = {
+        id,
+        model: await resolveInside(root, job.model, "model", "directory"),
+        dataset: await resolveDataset(root, dataset, "dataset"),
+        eval_dataset: eval_dataset === null ? null : await resolveDataset(root, eval_dataset, "eval_dataset"),
+        settings: job.settings,
+        directory,
+      };
+      await Deno.mkdir(directory, { recursive: true });
+      // A cancel or a stop may have come while the files were looked up, before the engine knew the job.
+      if (this.#stopping) return store.requeue(id);
+      if (this.#job(id).cancel_requested) return store.finish(id, "cancelled");
+      const { outcome, step } = await engine.train(request, (event) => store.record(id, event));
+      log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
+      if (outcome === "stopped") store.requeue(id);
+      else store.finish(id, outcome);
+    } catch (error) {
+      // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
+      if (this.#stopping && !(error instanceof InputError)) return store.requeue(id);
+      log.error("Job {id} failed: {error}", { id, error });
+      store.finish(id, "failed", jobError(error));
+    }
+  }
+
+  #job(id: string): Job {
+    const job = this.#options.store.get(id);
+    if (job === undefined) throw unknownJob(id);
+    return job;
+  }
+}
+
+/** The answer to an id that no job has. */
+export function unknownJob(id: string): InputError {
+  return new InputError(`There is no job ${JSON.stringify(id)}.`, {
+    field: "id",
+    value: id,
+    accepted: "the id of a job, as GET /train lists them",
+    status: 404,
+  });
+}
+
+async function resolveDataset(root: string, dataset: DatasetSpec, field: string): Promise<Dataset> {
+  if ("rows" in dataset) return dataset;
+  return { path: await resolveInside(root, dataset.path, `${field}.path`, "file") };
+}
+
+function jobError(error: unknown): JobError {
+  if (error instanceof InputError) {
+    const { field, value, accepted } = error.problem;
+    return { message: error.message, field, value, accepted };
+  }
+  return { message: error instanceof Error ? error.message : String(error) };
+}

@@ -1,0 +1,422 @@
+/** Training jobs and their events in SQLite: what must survive the process. */
+import { DatabaseSync } from "node:sqlite";
+import type { LeftOutRow, TrainEvent } from "../engine/protocol.ts";
+import { InputError } from "../errors.ts";
+import type { TrainingSettings } from "../training/settings.ts";
+import type { DatasetSpec, JobSpec } from "./spec.ts";
+
+export type JobStatus = "queued" | "running" | "succeeded" | "failed" | "cancelled";
+
+/** Why a job failed; the fields beside the message are there where the job's own input is at fault. */
+export interface JobError {
+  readonly message: string;
+  readonly field?: string | undefined;
+  readonly value?: unknown;
+  readonly accepted?: string | undefined;
+}
+
+/** A data set as a job shows it: by its name, or how many rows came with the request. */
+export type DatasetSummary = { readonly path: string } | { readonly rows: number };
+
+export interface Job {
+  readonly id: string;
+  readonly status: JobStatus;
+  readonly model: string;
+  readonly dataset: DatasetSummary;
+  readonly eval_dataset: DatasetSummary | null;
+  readonly preset: string | null;
+  readonly settings: TrainingSettings;
+  readonly step: number;
+  /** null until the rows are tokenised. */
+  readonly total_steps: number | null;
+  readonly tokens_per_second: number | null;
+  readonly seconds_remaining: number | null;
+  /** The newest value of each metric, with the step of the newest. */
+  readonly metrics: Readonly<Record<string, number>> | null;
+  readonly rows_left_out: readonly (LeftOutRow & { readonly split: "train" | "eval" })[];
+  readonly cancel_requested: boolean;
+  readonly error: JobError | null;
+  /** ISO 8601. */
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+}
+
+export interface JobEvent {
+  /** From 1 within a job, without gaps. */
+  readonly id: number;
+  readonly type: "status" | "metrics" | "checkpoint" | "warning" | "done";
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** What tells a repeated request from a new one. */
+export interface Idempotency {
+  readonly key: string;
+  /** Hash of the request's content. */
+  readonly hash: string;
+}
+
+/** Whether a job has come to its end. */
+export function isFinished(status: JobStatus): boolean {
+  return status === "succeeded" || status === "failed" || status === "cancelled";
+}
+
+const schema = `
+  CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,
+    -- model, data set summaries, preset, settings
+    spec TEXT NOT NULL,
+    -- the data sets, with the rows that came in the request; read only to train
+    datasets TEXT NOT NULL,
+    step INTEGER NOT NULL DEFAULT 0,
+    total_steps INTEGER,
+    tokens_per_second REAL,
+    seconds_remaining REAL,
+    metrics TEXT,
+    left_out TEXT NOT NULL DEFAULT '[]',
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    finished_at TEXT,
+    idempotency_key TEXT UNIQUE,
+    request_hash TEXT
+  ) STRICT;
+  CREATE INDEX jobs_by_status ON jobs (status, number);
+  CREATE TABLE events (
+    job TEXT NOT NULL,
+    id INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    data TEXT NOT NULL,
+    -- what an event that a resumed job sends again has in common with the first; null: never the same
+    repeat_key TEXT,
+    PRIMARY KEY (job, id),
+    UNIQUE (job, repeat_key)
+  ) STRICT, WITHOUT ROWID;
+  PRAGMA user_version = 1;
+`;
+
+const jobColumns =
+  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, metrics, left_out,
+  cancel_requested, error, created_at, started_at, finished_at`;
+
+interface JobRow {
+  number: number;
+  id: string;
+  status: JobStatus;
+  spec: string;
+  step: number;
+  total_steps: number | null;
+  tokens_per_second: number | null;
+  seconds_remaining: number | null;
+  metrics: string | null;
+  left_out: string;
+  cancel_requested: number;
+  error: string | null;
+  created_at: string;
+  started_at: string | null;
+  finished_at: string | null;
+}
+
+/**
+ * The jobs of one state folder. One process at a time has it open: a second one would train the same jobs.
+ *
+ * @example
+ * ```ts
+ * import { JobStore } from "./store.ts";
+ * import { parseJobSpec } from "./spec.ts";
+ * using store = new JobStore(":memory:");
+ * const { job } = store.create("job-1", parseJobSpec({ model: "m", dataset: { path: "pairs.jsonl" } }));
+ * console.assert(job.status === "queued" && store.events("job-1", 0).length === 1);
+ * ```
+ */
+export class JobStore implements Disposable {
+  readonly #db: DatabaseSync;
+  readonly #listeners = new Map<string, Set<() => void>>();
+
+  /** @throws InputError where another process has the store open */
+  constructor(path: string) {
+    this.#db = new DatabaseSync(path);
+    try {
+      // The lock is the process's own: it goes with it, kill -9 included.
+      this.#db.exec(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+      );
+      const version = this.#db.prepare("PRAGMA user_version").get()?.["user_version"];
+      if (version === 0) this.#transaction(() => this.#db.exec(schema));
+      else if (version !== 1) {
+        throw new InputError(
+          `SIMPO_STATE holds jobs of another version (${version}) of this worker: give another folder.`,
+          {
+            field: "SIMPO_STATE",
+            value: path,
+          },
+        );
+      }
+      // Takes the lock now rather than at the first job.
+      this.#transaction(() => this.#db.exec("UPDATE jobs SET status = status WHERE 0"));
+    } catch (error) {
+      this.#db.close();
+      if (!(error instanceof Error) || !error.message.includes("database is locked")) throw error;
+      throw new InputError(`SIMPO_STATE is in use by another worker: stop it, or give another folder.`, {
+        field: "SIMPO_STATE",
+        value: path,
+        accepted: "a folder that no other worker uses",
+      });
+    }
+  }
+
+  /**
+   * Puts a job at the end of the queue; the same idempotency key with the same request gives the job it gave before.
+   *
+   * @throws InputError where the key came with another request
+   */
+  create(id: string, spec: JobSpec, idempotency?: Idempotency): { job: Job; created: boolean } {
+    const earlier = idempotency === undefined ? undefined : this.#db
+      .prepare("SELECT id, request_hash FROM jobs WHERE idempotency_key = ?").get(idempotency.key);
+    if (earlier !== undefined) {
+      if (earlier["request_hash"] !== idempotency?.hash) {
+        throw new InputError(
+          `Idempotency-Key ${idempotency?.key} came with another request before: choose a new key.`,
+          {
+            field: "Idempotency-Key",
+            value: idempotency?.key,
+            accepted: "a new key, or the same request as before",
+          },
+        );
+      }
+      return { job: this.#expect(String(earlier["id"])), created: false };
+    }
+    const { dataset, eval_dataset, ...rest } = spec;
+    const summary = {
+      ...rest,
+      dataset: summarise(dataset),
+      eval_dataset: eval_dataset === null ? null : summarise(eval_dataset),
+    };
+    this.#transaction(() => {
+      this.#db.prepare(
+        `INSERT INTO jobs (id, status, spec, datasets, created_at, idempotency_key, request_hash)
+         VALUES (?, 'queued', ?, ?, ?, ?, ?)`,
+      ).run(
+        id,
+        JSON.stringify(summary),
+        JSON.stringify({ dataset, eval_dataset }),
+        new Date().toISOString(),
+        idempotency?.key ?? null,
+        idempotency?.hash ?? null,
+      );
+      this.#append(id, "status", { status: "queued" });
+    });
+    return { job: this.#expect(id), created: true };
+  }
+
+  get(id: string): Job | undefined {
+    const row = this.#db.prepare(`SELECT ${jobColumns} FROM jobs WHERE id = ?`).get(id);
+    return row === undefined ? undefined : toJob(row as unknown as JobRow);
+  }
+
+  /** Newest first; `before` is the id of the last job of the page before. */
+  list(limit: number, before?: string): Job[] {
+    const rows = this.#db.prepare(
+      `SELECT ${jobColumns} FROM jobs
+       WHERE ?1 IS NULL OR number < (SELECT number FROM jobs WHERE id = ?1) ORDER BY number DESC LIMIT ?2`,
+    ).all(before ?? null, limit);
+    return (rows as unknown as JobRow[]).map(toJob);
+  }
+
+  /** The data sets of a job, with the rows that came in its request. */
+  datasets(id: string): { dataset: DatasetSpec; eval_dataset: DatasetSpec | null } {
+    const row = this.#db.prepare("SELECT datasets FROM jobs WHERE id = ?").get(id);
+    if (row === undefined) throw new TypeError(`No job ${id}.`);
+    return JSON.parse(String(row["datasets"]));
+  }
+
+  /** The job that waits longest. */
+  nextQueued(): Job | undefined {
+    const row = this.#db.prepare(
+      `SELECT ${jobColumns} FROM jobs WHERE status = 'queued' ORDER BY number LIMIT 1`,
+    ).get();
+    return row === undefined ? undefined : toJob(row as unknown as JobRow);
+  }
+
+  /** After a crash: what was running waits again at its old place. */
+  recover(): void {
+    const running = this.#db.prepare("SELECT id FROM jobs WHERE status = 'running' ORDER BY number").all();
+    for (const row of running) this.requeue(String(row["id"]));
+  }
+
+  /** Puts a running job back to where it waits, its checkpoints kept; one that was to be cancelled is. */
+  requeue(id: string): void {
+    if (this.#expect(id).cancel_requested) this.finish(id, "cancelled");
+    else this.retry(id);
+  }
+
+  /** Queues a job again whatever became of it; it goes on from its last checkpoint. */
+  retry(id: string): void {
+    this.#change(id, () => {
+      this.#db.prepare(
+        `UPDATE jobs SET status = 'queued', seconds_remaining = NULL, tokens_per_second = NULL, error = NULL,
+         finished_at = NULL, cancel_requested = 0 WHERE id = ?`,
+      ).run(id);
+      this.#append(id, "status", { status: "queued" });
+    });
+  }
+
+  /** Takes note of what the engine says. Metrics, checkpoints and warnings that a resumed job sends again are dropped. */
+  record(id: string, event: TrainEvent): void {
+    this.#change(id, () => {
+      switch (event.type) {
+        case "status":
+          this.#db.prepare(
+            `UPDATE jobs SET status = 'running', total_steps = ?, step = ?, started_at = ifnull(started_at, ?) WHERE id = ?`,
+          ).run(event.total_steps, event.resumed_from, new Date().toISOString(), id);
+          return this.#append(id, "status", {
+            status: "running",
+            total_steps: event.total_steps,
+            resumed_from: event.resumed_from,
+          });
+        case "left_out": {
+          const others = this.#expect(id).rows_left_out.filter(({ split }) => split !== event.split);
+          const rows = [...others, ...event.rows.map((row) => ({ split: event.split, ...row }))];
+          this.#db.prepare("UPDATE jobs SET left_out = ? WHERE id = ?").run(JSON.stringify(rows), id);
+          return;
+        }
+        case "progress":
+          this.#db.prepare(
+            `UPDATE jobs SET step = ?, total_steps = ?, tokens_per_second = ?, seconds_remaining = ? WHERE id = ?`,
+          ).run(
+            event.step,
+            event.total_steps,
+            finite(event.tokens_per_second),
+            finite(event.seconds_remaining),
+            id,
+          );
+          return;
+        case "metrics": {
+          const metrics = { ...this.#expect(id).metrics, ...event.metrics, step: event.step };
+          this.#db.prepare("UPDATE jobs SET metrics = ?, step = max(step, ?) WHERE id = ?")
+            .run(JSON.stringify(metrics), event.step, id);
+          // A step's evaluation has other names than its training metrics and is an event of its own.
+          const names = Object.keys(event.metrics).join(" ");
+          return this.#append(
+            id,
+            "metrics",
+            { step: event.step, ...event.metrics },
+            `${event.step} ${names}`,
+          );
+        }
+        case "checkpoint":
+          return this.#append(id, "checkpoint", { step: event.step }, `${event.step}`);
+        case "warning":
+          return this.#append(id, "warning", { message: event.message }, event.message);
+      }
+    });
+  }
+
+  /** Marks a job that the engine has taken on but not begun: rows are tokenised, weights are read. */
+  start(id: string): void {
+    this.#change(id, () => {
+      this.#db.prepare("UPDATE jobs SET status = 'running', started_at = ifnull(started_at, ?) WHERE id = ?")
+        .run(new Date().toISOString(), id);
+    });
+  }
+
+  /** Takes note that a running job is to end; after a crash it does not go on. */
+  requestCancel(id: string): void {
+    this.#db.prepare("UPDATE jobs SET cancel_requested = 1 WHERE id = ?").run(id);
+  }
+
+  /** Ends a job; `done` is its last event. */
+  finish(id: string, status: "succeeded" | "failed" | "cancelled", error: JobError | null = null): void {
+    this.#change(id, () => {
+      this.#db.prepare(
+        `UPDATE jobs SET status = ?, error = ?, finished_at = ?, tokens_per_second = NULL,
+         seconds_remaining = CASE ?1 WHEN 'succeeded' THEN 0 END WHERE id = ?4`,
+      ).run(status, error === null ? null : JSON.stringify(error), new Date().toISOString(), id);
+      this.#append(id, "done", { status, step: this.#expect(id).step, ...(error === null ? {} : { error }) });
+    });
+  }
+
+  /** A job's events after the one with id `after`; 0: from the first. */
+  events(id: string, after: number): JobEvent[] {
+    return this.#db.prepare("SELECT id, type, data FROM events WHERE job = ? AND id > ? ORDER BY id").all(
+      id,
+      after,
+    )
+      .map((row) => ({
+        id: Number(row["id"]),
+        type: String(row["type"]) as JobEvent["type"],
+        data: JSON.parse(String(row["data"])),
+      }));
+  }
+
+  /** Calls `listener` after each change of a job. @returns what ends it */
+  subscribe(id: string, listener: () => void): () => void {
+    const listeners = this.#listeners.get(id) ?? new Set();
+    this.#listeners.set(id, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#listeners.get(id) === listeners) this.#listeners.delete(id);
+    };
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #expect(id: string): Job {
+    const job = this.get(id);
+    if (job === undefined) throw new TypeError(`No job ${id}.`);
+    return job;
+  }
+
+  #append(id: string, type: JobEvent["type"], data: Record<string, unknown>, repeated?: string): void {
+    this.#db.prepare(
+      `INSERT INTO events (job, id, type, data, repeat_key)
+       VALUES (?1, (SELECT ifnull(max(id), 0) + 1 FROM events WHERE job = ?1), ?2, ?3, ?4)
+       ON CONFLICT (job, repeat_key) DO NOTHING`,
+    ).run(id, type, JSON.stringify(data), repeated === undefined ? null : `${type} ${repeated}`);
+  }
+
+  #change(id: string, change: () => void): void {
+    this.#transaction(change);
+    for (const listener of this.#listeners.get(id) ?? []) listener();
+  }
+
+  #transaction(change: () => void): void {
+    this.#db.exec("BEGIN IMMEDIATE");
+    try {
+      change();
+      this.#db.exec("COMMIT");
+    } catch (error) {
+      this.#db.exec("ROLLBACK");
+      throw error;
+    }
+  }
+}
+
+function summarise(dataset: DatasetSpec): DatasetSummary {
+  return "path" in dataset ? dataset : { rows: dataset.rows.length };
+}
+
+/** A rate or time that is not known yet comes as NaN or infinity. */
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
+function toJob({ number: _, spec, metrics, left_out, cancel_requested, error, ...row }: JobRow): Job {
+  return {
+    ...JSON.parse(spec),
+    ...row,
+    metrics: metrics === null ? null : JSON.parse(metrics),
+    rows_left_out: JSON.parse(left_out),
+    cancel_requested: cancel_requested === 1,
+    error: error === null ? null : JSON.parse(error),
+  };
+}

@@ -1,0 +1,70 @@
+/** Names from requests become paths that stay under one folder. */
+import { isAbsolute, join, sep } from "node:path";
+import { InputError } from "./errors.ts";
+
+/** What a name must lead to. */
+export type PathKind = "directory" | "file";
+
+/**
+ * Turns a name relative to `root` into an absolute path with every symbolic link followed.
+ *
+ * A directory's own entries are followed too: a model folder whose `model.safetensors` points out of the root is refused
+ * like a folder that does.
+ *
+ * @param root Folder that the name is relative to.
+ * @param name Name with `/` between its parts.
+ * @param field The name's place in the request, for the error.
+ * @param kind What must be there.
+ * @returns The real path, inside the real path of `root`.
+ * @throws InputError with status 422 where the name could leave the root, 404 where nothing is there
+ */
+export async function resolveInside(
+  root: string,
+  name: string,
+  field: string,
+  kind: PathKind,
+): Promise<string> {
+  const accepted = `the name of a ${kind} under the root, with "/" between its parts`;
+  const refuse = (why: string, status = 422): never => {
+    throw new InputError(`${field} ${why}.`, { field, value: name, accepted, status });
+  };
+  const shown = JSON.stringify(name);
+  if (name === "") refuse("must name something under the root, not be empty");
+  if (name.includes("\0")) refuse(`must not hold a NUL character: ${shown}`);
+  if (name.includes("\\")) refuse(`must not hold a backslash: ${shown}`);
+  if (isAbsolute(name)) refuse(`must be relative to the root, not the absolute path ${shown}`);
+  if (name.split("/").includes("..")) refuse(`must not climb out of its folder with "..": ${shown}`);
+
+  const realRoot = await Deno.realPath(root);
+  const real = await realPath(join(realRoot, name));
+  if (real === null) return refuse(`names no ${kind} under the root: ${shown}`, 404);
+  const inside = (path: string) => path === realRoot || path.startsWith(realRoot + sep);
+  if (!inside(real)) refuse(`leads out of the root through a symbolic link: ${shown}`);
+
+  const found = await Deno.stat(real);
+  if (kind === "file" ? !found.isFile : !found.isDirectory) refuse(`must name a ${kind}: ${shown}`);
+  if (kind === "directory") {
+    for await (const entry of Deno.readDir(real)) {
+      if (!entry.isSymlink) continue;
+      const target = await realPath(join(real, entry.name));
+      if (target !== null && !inside(target)) {
+        refuse(
+          `holds a symbolic link that leads out of the root: ${JSON.stringify(`${name}/${entry.name}`)}`,
+        );
+      }
+    }
+  }
+  return real;
+}
+
+/** The real path; null where nothing is there, a part of it is a file, or the name is too long to exist. */
+async function realPath(path: string): Promise<string | null> {
+  try {
+    return await Deno.realPath(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return null;
+    if (error instanceof Deno.errors.FilesystemLoop) return null;
+    if (error instanceof Error && "code" in error && error.code === "ENAMETOOLONG") return null;
+    throw error;
+  }
+}

@@ -1,0 +1,116 @@
+/** Says what a schema refused in the user's terms. */
+import { z } from "@hono/zod-openapi";
+import { InputError } from "./errors.ts";
+
+type Issue = z.core.$ZodIssue;
+
+/**
+ * Types a value, or names the first thing that is wrong with it.
+ *
+ * @throws InputError with the field, its value and what would be accepted
+ */
+export function parseWith<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw inputErrorOf(result.error, value);
+}
+
+/**
+ * An object whose unknown fields are refused by name. `known` ends up in the error, so that a misspelt field is put right
+ * without a look at the documentation.
+ */
+export function strictObject<Shape extends z.core.$ZodLooseShape>(
+  shape: Shape,
+): z.ZodObject<Shape, z.core.$strict> {
+  const known = Object.keys(shape).join(", ");
+  return z.strictObject(shape, { error: (issue) => issue.code === "unrecognized_keys" ? known : undefined });
+}
+
+/** The first issue as an error of ours. `value` is what was parsed. */
+export function inputErrorOf(error: z.core.$ZodError, value: unknown): InputError {
+  const issue = error.issues[0];
+  if (issue === undefined) throw new TypeError("A Zod error without an issue.");
+  if (issue.code === "unrecognized_keys") {
+    const field = fieldName([...issue.path, issue.keys[0] ?? ""]);
+    return new InputError(`${field} is not a known field; known are ${issue.message}.`, {
+      field,
+      value: valueAt(value, [...issue.path, issue.keys[0] ?? ""]),
+      accepted: issue.message,
+    });
+  }
+  const field = fieldName(issue.path);
+  const found = valueAt(value, issue.path);
+  if (issue.code === "custom") {
+    const accepted = issue.params?.["accepted"];
+    return new InputError(issue.message, {
+      field,
+      value: found,
+      ...(typeof accepted === "string" ? { accepted } : {}),
+    });
+  }
+  const accepted = acceptedBy(issue);
+  const sentence = found === undefined
+    ? `${field} is missing: give ${accepted}.`
+    : `${field} must be ${accepted}, not ${shown(found)}.`;
+  return new InputError(sentence, { field, value: found, accepted });
+}
+
+/** What would be accepted where an issue stands, as a phrase. Unions carry theirs as the message. */
+function acceptedBy(issue: Issue): string {
+  switch (issue.code) {
+    case "invalid_type":
+      return typeNames[issue.expected] ?? issue.expected;
+    case "invalid_value":
+      return issue.values.map((value) => JSON.stringify(value)).join(" | ");
+    case "too_small":
+      return amount(
+        issue.origin,
+        issue.inclusive === false ? "more than" : "at least",
+        Number(issue.minimum),
+      );
+    case "too_big":
+      return amount(issue.origin, issue.inclusive === false ? "less than" : "at most", Number(issue.maximum));
+    case "invalid_union":
+      return "options" in issue && Array.isArray(issue.options)
+        ? issue.options.map((option) => JSON.stringify(option)).join(" | ")
+        : issue.message;
+    default:
+      return issue.message;
+  }
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  string: "a string",
+  number: "a number",
+  int: "a whole number",
+  boolean: "true or false",
+  object: "an object",
+  record: "an object",
+  array: "a list",
+};
+
+function amount(origin: string, relation: string, bound: number): string {
+  if (origin === "string") return `a string of ${relation} ${bound} character${bound === 1 ? "" : "s"}`;
+  if (origin === "array") return `a list of ${relation} ${bound} item${bound === 1 ? "" : "s"}`;
+  return `${origin === "int" ? "a whole number" : "a number"} of ${relation} ${bound}`;
+}
+
+/** `items[3].candidates[0]`; the body itself is `body`. */
+function fieldName(path: readonly PropertyKey[]): string {
+  const name = path.map((key) => typeof key === "number" ? `[${key}]` : `.${String(key)}`).join("");
+  return name === "" ? "body" : name.replace(/^\./, "");
+}
+
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (at, key) =>
+      typeof at === "object" && at !== null ? (at as Record<PropertyKey, unknown>)[key] : undefined,
+    value,
+  );
+}
+
+/** A value short enough for a sentence. */
+export function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
+}

@@ -1,4 +1,12 @@
-import type { Comparison } from "./rows.ts";
+/**
+ * From a comparison to tokens: template, joint tokenising, BOS and EOS once, truncation, the shared prefix. Training and
+ * scoring both come through here, so that a row gets the same log-probs from either.
+ *
+ * @module
+ */
+import { InputError } from "../errors.ts";
+import { commonPrefix, commonTextPrefix } from "./_common_prefix.ts";
+import type { Comparison, Message, Text } from "./rows.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /** How text becomes tokens, and what is cut. */
@@ -17,7 +25,7 @@ export interface EncodeSettings {
 export interface EncodedResponse {
   /** Tokens after the group's shared prefix. */
   readonly tokens: Uint32Array;
-  /** Index in `tokens` of the first scored token. */
+  /** Index in `tokens` of the first scored token; what stands before it is this response's own spelling of the prompt. */
   readonly scored_from: number;
   /** Whether tokens of the response itself were cut. */
   readonly truncated: boolean;
@@ -38,11 +46,178 @@ export type Encoded =
   | { readonly group: EncodedGroup; readonly left_out?: never }
   | { readonly left_out: { readonly row: number; readonly reason: string }; readonly group?: never };
 
-/** Tokenises a comparison. @throws InputError where the text cannot be templated */
+/** A prompt and one response as tokens of one sequence. */
+interface Sequence {
+  readonly ids: readonly number[];
+  /** Index of the first token that the response has a part in. */
+  readonly boundary: number;
+}
+
+/**
+ * Tokenises a comparison.
+ *
+ * A conversation (messages anywhere) goes through the chat template; a string beside messages is a user prompt or an
+ * assistant response. Strings alone are joined as they are. A prompt is cut first, to `max_prompt_length` and only where
+ * it and the longest response exceed `max_length`; then each response to what is left. BOS is never cut.
+ *
+ * @returns The group, or the reason why the row cannot be used: a response without a token to score.
+ * @throws InputError naming the row, where its text cannot be templated or spelt.
+ */
 export function encodeComparison(
-  _tokenizer: Tokenizer,
-  _comparison: Comparison,
-  _settings: EncodeSettings,
+  tokenizer: Tokenizer,
+  comparison: Comparison,
+  settings: EncodeSettings,
 ): Encoded {
-  throw new Error("not yet");
+  const { row, responses } = comparison;
+  const leftOut = (response: number, why: string): Encoded => {
+    const which = responses.length === 1 ? "the response" : `response ${response + 1} of ${responses.length}`;
+    return { left_out: { row, reason: `${which} ${why}` } };
+  };
+  if (responses.length === 0) {
+    throw new InputError(`Row ${row} has no response.`, {
+      field: `row ${row}`,
+      accepted: "at least one response",
+    });
+  }
+  const empty = responses.findIndex(isEmpty);
+  if (empty >= 0) return leftOut(empty, "is empty");
+
+  let whole: Sequence[];
+  try {
+    whole = texts(tokenizer, comparison, settings.prompt_boundary)
+      .map(([prompt, response]) => tokenise(tokenizer, prompt, response));
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(`Row ${row}: ${error.message}`, { ...error.problem, field: `row ${row}` });
+  }
+  const ends = new Set(tokenizer.eos);
+  const silent = whole.findIndex(({ ids, boundary }) => ids.slice(boundary).every((id) => ends.has(id)));
+  if (silent >= 0) return leftOut(silent, "has no token besides the end");
+
+  const { sequences, cut } = cutPrompts(tokenizer, whole, settings);
+  const shared = Math.min(
+    ...sequences.map(({ ids, boundary }) => Math.min(boundary, commonPrefix(ids, sequences[0]!.ids))),
+  );
+  // Nothing predicts the very first token of a sequence.
+  const firstScored = Math.max(shared, 1);
+  const encoded: EncodedResponse[] = [];
+  for (const [response, { ids, boundary }] of sequences.entries()) {
+    const scored = Math.max(boundary, firstScored);
+    if (scored >= Math.min(ids.length, settings.max_length)) {
+      const why = ids.length > settings.max_length
+        ? `has no token left: its prompt takes ${boundary} of max_length ${settings.max_length}`
+        : "has one token and nothing before it that could predict it";
+      return leftOut(response, why);
+    }
+    encoded.push({
+      tokens: Uint32Array.from(ids.slice(shared, settings.max_length)),
+      scored_from: scored - shared,
+      truncated: ids.length > settings.max_length,
+    });
+  }
+  const prompt = Uint32Array.from(sequences[0]!.ids.slice(0, shared));
+  return { group: { row, prompt, responses: encoded, prompt_truncated: cut } };
+}
+
+/** Each response's [prompt, response] as text. */
+function texts(
+  tokenizer: Tokenizer,
+  { prompt, responses }: Comparison,
+  boundary: EncodeSettings["prompt_boundary"],
+): (readonly [string, string])[] {
+  if (typeof prompt === "string" && responses.every((response) => typeof response === "string")) {
+    return responses.map((response) => [prompt, response]);
+  }
+  const turns = asMessages(prompt, "user");
+  const render = (messages: readonly Message[], addGenerationPrompt = false): string =>
+    messages.length === 0 ? "" : tokenizer.renderChat(messages, { addGenerationPrompt });
+  // A prompt that ends with an assistant turn is already at the response.
+  const opened = render(turns, boundary === "trl" && turns.at(-1)?.role !== "assistant");
+
+  return responses.map((response) => {
+    const answer = asMessages(response, "assistant");
+    const full = render([...turns, ...answer]);
+    if (boundary === "simpo" && !full.startsWith(opened)) {
+      return [opened, withoutBos(tokenizer, render(answer))];
+    }
+    // TRL: where the template opens a turn otherwise than it writes it (an empty <think>), the prompt is what both have.
+    // The authors template the response apart; the end of the whole is the same text for the templates they used, and is
+    // right too for templates that refuse a conversation without a user turn or put a system turn before it.
+    const split = commonTextPrefix(opened, full);
+    return [full.slice(0, split), full.slice(split)];
+  });
+}
+
+function asMessages(text: Text, role: string): readonly Message[] {
+  if (typeof text !== "string") return text;
+  return text === "" ? [] : [{ role, content: text }];
+}
+
+function withoutBos(tokenizer: Tokenizer, text: string): string {
+  const bos = tokenizer.bos === null ? "" : tokenizer.token(tokenizer.bos);
+  return text.startsWith(bos) ? text.slice(bos.length) : text;
+}
+
+/**
+ * Tokenises prompt and response as one text, as the model would see it. Where a merge crosses the boundary, the token
+ * that holds both, and every token that the prompt alone spells otherwise, is of the response.
+ */
+function tokenise(tokenizer: Tokenizer, prompt: string, response: string): Sequence {
+  const { bos, addBos, eos, eosId } = tokenizer;
+  const ids = tokenizer.encode(prompt + response);
+  let boundary = commonPrefix(ids, tokenizer.encode(prompt));
+
+  if (addBos && bos !== null) {
+    if (ids[0] !== bos) {
+      ids.unshift(bos);
+      boundary++;
+    }
+    while (ids[1] === bos) {
+      ids.shift();
+      boundary--;
+    }
+    boundary = Math.max(boundary, 1);
+  }
+
+  // Chat templates close a turn with EOS and often a line feed after it.
+  let end = ids.length;
+  while (end > boundary && tokenizer.token(ids[end - 1]!).trim() === "") end--;
+  const ended = end > boundary && eos.includes(ids[end - 1]!);
+  if (ended) {
+    while (end - 2 >= boundary && ids[end - 2] === ids[end - 1]) ids.splice(--end, 1);
+  } else if (eosId !== null && ids.length > boundary) {
+    ids.push(eosId);
+  }
+  return { ids, boundary };
+}
+
+/** Cuts the same tokens from every sequence's prompt, so that what they share stays shared. */
+function cutPrompts(
+  tokenizer: Tokenizer,
+  sequences: readonly Sequence[],
+  settings: EncodeSettings,
+): { sequences: readonly Sequence[]; cut: number } {
+  const longestPrompt = Math.max(...sequences.map(({ boundary }) => boundary));
+  const longest = Math.max(...sequences.map(({ ids }) => ids.length));
+  const kept = Math.max(settings.max_prompt_length, 0);
+  if (longest <= settings.max_length || longestPrompt <= kept) return { sequences, cut: 0 };
+
+  const cutOne = ({ ids, boundary }: Sequence): Sequence => {
+    const bos = boundary > 0 && ids[0] === tokenizer.bos ? 1 : 0;
+    const prompt = settings.truncation_mode === "keep_start"
+      ? ids.slice(0, Math.min(boundary, Math.max(kept, bos)))
+      : [
+        ...ids.slice(0, bos),
+        ...ids.slice(Math.min(bos + longestPrompt - Math.max(kept, bos), boundary), boundary),
+      ];
+    return { ids: [...prompt, ...ids.slice(boundary)], boundary: prompt.length };
+  };
+  const after = sequences.map(cutOne);
+  return { sequences: after, cut: longestPrompt - Math.max(...after.map(({ boundary }) => boundary)) };
+}
+
+/** No text, and nothing else (tool calls) that a template could write. */
+function isEmpty(response: Text): boolean {
+  if (typeof response === "string") return response === "";
+  return response.every((message) => message.content === "" && Object.keys(message).length <= 2);
 }

@@ -1,3 +1,10 @@
+/**
+ * Groups of a prompt and its responses, laid out as one stream of tokens without padding: prompt, first response,
+ * second response, … then the next group. The prompt is computed once for all its responses.
+ *
+ * @module
+ */
+import { InputError } from "../errors.ts";
 import type { EncodedGroup } from "./encode.ts";
 
 /** One response's place in a packed batch. */
@@ -10,7 +17,7 @@ export interface PackedSequence {
   readonly num_tokens: number;
 }
 
-/** Groups as one flat stream without padding. Every index below is an index into the stream. */
+/** Groups as one flat stream without padding. Every index below is an index into the stream, unless it says rows. */
 export interface PackedBatch {
   readonly tokens: number;
   /** Scored tokens of all sequences. */
@@ -35,25 +42,127 @@ export interface PackedBatch {
   readonly token_rows: Uint32Array;
   /** [rows]: rows grouped by the token that predicts them, the inverse of `head_tokens`. */
   readonly token_row_list: Uint32Array;
+  /** [sequences] */
   readonly sequence_info: readonly PackedSequence[];
 }
 
-/** Packs groups in their order. */
-export function packGroups(_groups: readonly EncodedGroup[]): PackedBatch {
-  throw new Error("not yet");
+/**
+ * Packs groups in their order.
+ *
+ * @throws RangeError where a response's first token is to be scored though nothing precedes it.
+ *
+ * @example A prompt of two tokens with two responses
+ * ```ts
+ * import { packGroups } from "./pack.ts";
+ * const response = (tokens: number[]) => ({ tokens: Uint32Array.from(tokens), scored_from: 0, truncated: false });
+ * const batch = packGroups([
+ *   { row: 1, prompt: Uint32Array.of(1, 5), responses: [response([7, 2]), response([8, 9, 2])], prompt_truncated: 0 },
+ * ]);
+ * console.log(batch.token_ids); // 1 5 7 2 8 9 2
+ * console.log(batch.positions); // 0 1 2 3 2 3 4
+ * console.log(batch.head_tokens); // 1 2 1 4 5
+ * ```
+ */
+export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
+  const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0);
+  const token_ids = new Uint32Array(tokens);
+  const positions = new Uint32Array(tokens);
+  const spans = new Uint32Array(tokens * 4);
+  const head_tokens: number[] = [];
+  const targets: number[] = [];
+  const sequence_rows = [0];
+  const sequence_info: PackedSequence[] = [];
+
+  let at = 0;
+  for (const [group, { row, prompt, responses }] of groups.entries()) {
+    const start = at;
+    const promptEnd = start + prompt.length;
+    const end = start + groupTokens(groups[group]!);
+    token_ids.set(prompt, start);
+    for (; at < promptEnd; at++) {
+      positions[at] = at - start;
+      spans.set([start, start, start, end], at * 4);
+    }
+    for (const [response, { tokens: ids, scored_from }] of responses.entries()) {
+      if (scored_from === 0 && prompt.length === 0 && ids.length > 0) {
+        throw new RangeError(`row ${row}, response ${response}: nothing precedes the first scored token`);
+      }
+      const segment = at;
+      const segmentEnd = segment + ids.length;
+      token_ids.set(ids, segment);
+      for (let index = 0; index < ids.length; index++, at++) {
+        positions[at] = prompt.length + index;
+        spans.set([start, promptEnd, segment, segmentEnd], at * 4);
+        if (index < scored_from) continue;
+        head_tokens.push(index === 0 ? promptEnd - 1 : at - 1);
+        targets.push(ids[index]!);
+      }
+      sequence_info.push({ group, response, num_tokens: head_tokens.length - sequence_rows.at(-1)! });
+      sequence_rows.push(head_tokens.length);
+    }
+  }
+
+  return {
+    tokens,
+    rows: head_tokens.length,
+    sequences: sequence_info.length,
+    token_ids,
+    positions,
+    spans,
+    head_tokens: Uint32Array.from(head_tokens),
+    targets: Uint32Array.from(targets),
+    sequence_rows: Uint32Array.from(sequence_rows),
+    ...rowsByToken(head_tokens, tokens),
+    sequence_info,
+  };
 }
 
 /** Tokens that a group takes in a packed batch. */
-export function groupTokens(_group: EncodedGroup): number {
-  throw new Error("not yet");
+export function groupTokens(group: EncodedGroup): number {
+  return group.responses.reduce((sum, response) => sum + response.tokens.length, group.prompt.length);
 }
 
-/** Splits groups, in their order, into batches of at most `budget` tokens. @throws InputError for a group above it */
-export function splitIntoBatches(_groups: readonly EncodedGroup[], _budget: number): EncodedGroup[][] {
-  throw new Error("not yet");
+/**
+ * Splits groups, in their order, into batches of at most `budget` tokens.
+ *
+ * @throws InputError for a group that is larger than the budget by itself.
+ */
+export function splitIntoBatches(groups: readonly EncodedGroup[], budget: number): EncodedGroup[][] {
+  const batches: EncodedGroup[][] = [];
+  let left = 0;
+  for (const group of groups) {
+    const size = groupTokens(group);
+    if (size > budget) {
+      throw new InputError(
+        `Row ${group.row} takes ${size} tokens (its prompt and all its responses), more than the ${budget} of a micro-batch.`,
+        { field: "micro_batch_tokens", value: budget, accepted: `at least ${size}` },
+      );
+    }
+    if (batches.length === 0 || size > left) {
+      batches.push([]);
+      left = budget;
+    }
+    batches.at(-1)!.push(group);
+    left -= size;
+  }
+  return batches;
 }
 
-/** Each response alone with its own copy of the prompt. */
-export function unsharedGroups(_group: EncodedGroup): EncodedGroup[] {
-  throw new Error("not yet");
+/** Each response alone with its own copy of the prompt: the same numbers at a higher price. */
+export function unsharedGroups(group: EncodedGroup): EncodedGroup[] {
+  return group.responses.map((response) => ({ ...group, responses: [response] }));
+}
+
+/** The inverse of `head_tokens` as offsets and a list (compressed sparse rows), by a counting sort. */
+function rowsByToken(
+  headTokens: readonly number[],
+  tokens: number,
+): Pick<PackedBatch, "token_rows" | "token_row_list"> {
+  const token_rows = new Uint32Array(tokens + 1);
+  for (const token of headTokens) token_rows[token + 1]!++;
+  for (let token = 0; token < tokens; token++) token_rows[token + 1]! += token_rows[token]!;
+  const next = token_rows.slice();
+  const token_row_list = new Uint32Array(headTokens.length);
+  headTokens.forEach((token, row) => token_row_list[next[token]!++] = row);
+  return { token_rows, token_row_list };
 }

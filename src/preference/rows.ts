@@ -1,3 +1,18 @@
+/**
+ * Rows of a preference or imitation data set, as users have them, made into one shape.
+ *
+ * Preference rows: `{prompt, chosen, rejected}` as strings or message lists; `{chosen, rejected}` that hold the whole
+ * conversation (implicit prompt); OpenAI's `{input: {messages}, preferred_output, non_preferred_output}`.
+ * Sft rows: `{prompt, completion}`, `{messages}` (the last assistant turn is the completion) or `{text}`.
+ * Other columns are ignored.
+ *
+ * @module
+ */
+import { isDeepStrictEqual } from "node:util";
+import { basename } from "node:path";
+import { InputError } from "../errors.ts";
+import { commonTextPrefix } from "./_common_prefix.ts";
+
 /** One turn of a conversation. Keys beyond these two (`name`, `tool_calls`, …) reach the chat template as they are. */
 export interface Message {
   readonly role: string;
@@ -9,7 +24,7 @@ export type Text = string | readonly Message[];
 
 /** One prompt with its responses, before template and tokens. */
 export interface Comparison {
-  /** Number of the row in its file or list, from 1. */
+  /** Number of the row in its file (its line) or list, from 1. */
   readonly row: number;
   /** Shared by all responses; an empty string where there is none. */
   readonly prompt: Text;
@@ -20,14 +35,299 @@ export interface Comparison {
 /** What a row is for: a chosen and a rejected response, or one completion to imitate. */
 export type RowKind = "preference" | "sft";
 
-/** Types a row, see the module's list of shapes. @throws InputError naming the row's number and field */
-export function parseRow(_value: unknown, _row: number, _kind: RowKind): Comparison {
-  throw new Error("not yet");
+const SHAPES: Record<RowKind, string> = {
+  preference:
+    "{prompt, chosen, rejected}, {chosen, rejected} or {input, preferred_output, non_preferred_output}",
+  sft: "{prompt, completion}, {messages} or {text}",
+};
+
+/**
+ * Reads one row.
+ *
+ * @param value The row as parsed from JSON.
+ * @param row Its number, from 1, for messages to the user.
+ * @param kind What the row is for.
+ * @throws InputError naming the row's number and field.
+ *
+ * @example An implicit prompt
+ * ```ts
+ * import { parseRow } from "./rows.ts";
+ * const user = { role: "user", content: "2 + 2?" };
+ * const comparison = parseRow({
+ *   chosen: [user, { role: "assistant", content: "4" }],
+ *   rejected: [user, { role: "assistant", content: "5" }],
+ * }, 1, "preference");
+ * console.log(comparison.prompt); // [{ role: "user", content: "2 + 2?" }]
+ * ```
+ */
+export function parseRow(value: unknown, row: number, kind: RowKind): Comparison {
+  if (!isObject(value)) {
+    throw new InputError(`Row ${row} must be an object, not ${describe(value)}.`, {
+      field: `row ${row}`,
+      value,
+      accepted: SHAPES[kind],
+    });
+  }
+  if (Array.isArray(value.tools) && value.tools.length > 0) {
+    throw new InputError(`Row ${row} has tools, which are not passed on to chat templates; leave them out.`, {
+      field: `row ${row}: tools`,
+      accepted: "no tools",
+    });
+  }
+  const comparison = kind === "preference" ? preferenceRow(value, row) : sftRow(value, row);
+  if (comparison !== null) return { row, ...comparison };
+  const keys = Object.keys(value);
+  throw new InputError(
+    `Row ${row} must be ${SHAPES[kind]}; its keys are ${keys.length > 0 ? keys.join(", ") : "none"}.`,
+    { field: `row ${row}`, value: keys, accepted: SHAPES[kind] },
+  );
 }
 
-/** Streams a JSONL file's rows. @throws InputError naming the line's number */
-// deno-lint-ignore require-yield
-export async function* readJsonl(path: string, _kind: RowKind): AsyncGenerator<Comparison> {
-  await Deno.stat(path);
-  throw new Error("not yet");
+/**
+ * Reads one prompt or response: a string, or a list of `{role, content}`.
+ *
+ * @param field Where it stands, in the user's terms.
+ * @throws InputError naming the field.
+ */
+export function parseText(value: unknown, field: string): Text {
+  if (typeof value === "string") return value;
+  if (!Array.isArray(value)) {
+    throw new InputError(`${field} must be a string or a list of messages, not ${describe(value)}.`, {
+      field,
+      value,
+      accepted: "a string or a list of {role, content}",
+    });
+  }
+  value.forEach((message, index) => {
+    for (const key of ["role", "content"]) {
+      if (!isObject(message) || typeof message[key] !== "string") {
+        const given = isObject(message) ? describe(message[key]) : "missing";
+        throw new InputError(`${field}[${index}].${key} must be a string; it is ${given}.`, {
+          field: `${field}[${index}].${key}`,
+          value: message,
+          accepted: "{role: string, content: string}",
+        });
+      }
+    }
+  });
+  return value as Message[];
+}
+
+/**
+ * Streams a JSONL file's rows; empty lines are skipped, and a row's number is its line's.
+ *
+ * @throws InputError naming the number of the line that is not UTF-8, not JSON or not a row, or the missing file.
+ */
+export async function* readJsonl(path: string, kind: RowKind): AsyncGenerator<Comparison> {
+  const file = basename(path);
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  for await (const { bytes, line } of readLines(path)) {
+    let value: unknown;
+    try {
+      const text = decoder.decode(bytes);
+      if (text.trim() === "") continue;
+      value = JSON.parse(text);
+    } catch (error) {
+      const what = error instanceof SyntaxError ? `JSON: ${error.message}` : "UTF-8.";
+      throw new InputError(`Line ${line} of ${file} is not ${what}`, {
+        field: `${file}: line ${line}`,
+        accepted: "one JSON object a line",
+      });
+    }
+    yield parseRow(value, line, kind);
+  }
+}
+
+function preferenceRow(value: Record<string, unknown>, row: number): Omit<Comparison, "row"> | null {
+  if ("preferred_output" in value && "non_preferred_output" in value && "input" in value) {
+    return openAiRow(value, row);
+  }
+  if (!("chosen" in value && "rejected" in value)) return null;
+  const chosen = parseText(value.chosen, `row ${row}: chosen`);
+  const rejected = parseText(value.rejected, `row ${row}: rejected`);
+  const given = value.prompt === undefined || value.prompt === null
+    ? null
+    : parseText(value.prompt, `row ${row}: prompt`);
+
+  if (typeof chosen === "string" && typeof rejected === "string") {
+    return given === null ? splitStrings(chosen, rejected) : { prompt: given, responses: [chosen, rejected] };
+  }
+  if (typeof chosen === "string" || typeof rejected === "string") {
+    if (typeof given === "object" && given !== null) return { prompt: given, responses: [chosen, rejected] };
+    throw new InputError(`Row ${row}: chosen and rejected must both be strings or both be message lists.`, {
+      field: `row ${row}: rejected`,
+      value: rejected,
+    });
+  }
+  if (given === null || given === "") return splitConversations(chosen, rejected, row);
+  if (typeof given === "string") {
+    if (!startsConversation(chosen) && !startsConversation(rejected)) {
+      return { prompt: given, responses: [chosen, rejected] };
+    }
+    // ultrafeedback_binarized and its kin repeat the first user turn in a `prompt` column.
+    const whole = splitConversations(chosen, rejected, row);
+    if (!whole.prompt.some((turn) => turn.content.trim() === given.trim())) {
+      throw new InputError(`Row ${row}: the prompt is not a turn that chosen and rejected share.`, {
+        field: `row ${row}: prompt`,
+        value: given,
+        accepted: "the shared user turn, a message list, or no prompt",
+      });
+    }
+    return whole;
+  }
+  return { prompt: given, responses: [withoutPrompt(chosen, given), withoutPrompt(rejected, given)] };
+}
+
+function openAiRow(value: Record<string, unknown>, row: number): Omit<Comparison, "row"> {
+  const input = value.input;
+  const messages = isObject(input) ? input.messages : undefined;
+  if (isObject(input) && Array.isArray(input.tools) && input.tools.length > 0) {
+    throw new InputError(
+      `Row ${row} has input.tools, which are not passed on to chat templates; leave them out.`,
+      {
+        field: `row ${row}: input.tools`,
+        accepted: "no tools",
+      },
+    );
+  }
+  return {
+    prompt: parseMessages(messages, `row ${row}: input.messages`),
+    responses: [
+      parseMessages(value.preferred_output, `row ${row}: preferred_output`),
+      parseMessages(value.non_preferred_output, `row ${row}: non_preferred_output`),
+    ],
+  };
+}
+
+function sftRow(value: Record<string, unknown>, row: number): Omit<Comparison, "row"> | null {
+  if ("completion" in value) {
+    const prompt = parseText(value.prompt ?? "", `row ${row}: prompt`);
+    const completion = parseText(value.completion, `row ${row}: completion`);
+    const response = typeof prompt === "string" || typeof completion === "string"
+      ? completion
+      : withoutPrompt(completion, prompt);
+    return { prompt, responses: [response] };
+  }
+  if ("messages" in value) {
+    const messages = parseMessages(value.messages, `row ${row}: messages`);
+    const last = messages.findLastIndex((message) => message.role === "assistant");
+    if (last < 0) {
+      throw new InputError(`Row ${row}: messages must hold an assistant turn to learn from.`, {
+        field: `row ${row}: messages`,
+        value: messages.map((message) => message.role),
+        accepted: "at least one message of role assistant",
+      });
+    }
+    return { prompt: messages.slice(0, last), responses: [messages.slice(last, last + 1)] };
+  }
+  if ("text" in value) {
+    if (typeof value.text !== "string") {
+      throw new InputError(`Row ${row}: text must be a string, not ${describe(value.text)}.`, {
+        field: `row ${row}: text`,
+        value: value.text,
+        accepted: "a string",
+      });
+    }
+    return { prompt: "", responses: [value.text] };
+  }
+  return null;
+}
+
+/**
+ * Whole texts without a prompt: what both begin with is the prompt, but for a space right before the difference, which
+ * most tokenizers write into the next word's token. TRL's `extract_prompt` splits so.
+ */
+function splitStrings(chosen: string, rejected: string): Omit<Comparison, "row"> {
+  let shared = commonTextPrefix(chosen, rejected);
+  if (shared > 0 && chosen[shared - 1] === " ") shared--;
+  return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] };
+}
+
+/** Whole conversations: the turns both begin with, but at most all before the last, are the prompt. */
+function splitConversations(chosen: readonly Message[], rejected: readonly Message[], row: number) {
+  const most = Math.min(chosen.length, rejected.length) - 1;
+  let shared = 0;
+  while (shared < most && isDeepStrictEqual(chosen[shared], rejected[shared])) shared++;
+  if (shared === 0) {
+    throw new InputError(
+      `Row ${row} has no prompt, and chosen and rejected share no turn before their last.`,
+      {
+        field: `row ${row}: prompt`,
+        accepted: "a prompt, or chosen and rejected that begin with the same turns",
+      },
+    );
+  }
+  return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] };
+}
+
+/** A response that repeats the prompt's turns, less those. */
+function withoutPrompt(response: readonly Message[], prompt: readonly Message[]): readonly Message[] {
+  const repeats = prompt.length > 0 && response.length > prompt.length &&
+    prompt.every((turn, index) => isDeepStrictEqual(turn, response[index]));
+  return repeats ? response.slice(prompt.length) : response;
+}
+
+function startsConversation(messages: readonly Message[]): boolean {
+  return messages.length > 1 && messages[0]?.role !== "assistant";
+}
+
+function parseMessages(value: unknown, field: string): readonly Message[] {
+  if (!Array.isArray(value)) {
+    throw new InputError(`${field} must be a list of messages, not ${describe(value)}.`, {
+      field,
+      value,
+      accepted: "a list of {role, content}",
+    });
+  }
+  return parseText(value, field) as readonly Message[];
+}
+
+/** A file's lines as bytes, numbered from 1, without their line feeds: bytes, so that bad UTF-8 has a line number. */
+async function* readLines(path: string): AsyncGenerator<{ bytes: Uint8Array; line: number }> {
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new InputError(`There is no file ${path}.`, {
+      field: "path",
+      value: path,
+      accepted: "an existing file",
+    });
+  }
+  let line = 1;
+  let begun: Uint8Array[] = [];
+  for await (const chunk of file.readable) {
+    let start = 0;
+    for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, start)) {
+      yield { bytes: joined([...begun, chunk.subarray(start, end)]), line: line++ };
+      begun = [];
+      start = end + 1;
+    }
+    if (start < chunk.length) begun.push(chunk.subarray(start));
+  }
+  if (begun.length > 0) yield { bytes: joined(begun), line };
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1 && parts[0] !== undefined) return parts[0];
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object") return "an object";
+  return `${typeof value} ${JSON.stringify(value)?.slice(0, 40)}`;
 }

@@ -1,3 +1,7 @@
+import { join } from "node:path";
+import { Template } from "@huggingface/jinja";
+import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
+import { InputError } from "../errors.ts";
 import type { Message } from "./rows.ts";
 
 /** A model's tokenizer and chat template. */
@@ -6,14 +10,14 @@ export interface Tokenizer {
   encode(text: string): number[];
   /** Text of token ids, special tokens included. */
   decode(ids: ArrayLike<number>): string;
-  /** Text of one token, `""` for an id that has none. */
+  /** Text of one token with its leading space, `""` for an id that has none. */
   token(id: number): string;
   readonly bos: number | null;
   /** Every id that ends a generation: the tokenizer's `eos_token`, then `generation_config.json`'s. */
   readonly eos: readonly number[];
   /** The `eos_token`'s id: the one that is added. */
   readonly eosId: number | null;
-  /** Whether a text starts with BOS: what the tokenizer's own post-processing does. */
+  /** Whether a text starts with BOS: `add_bos_token` where given, else what the tokenizer's post-processor does. */
   readonly addBos: boolean;
   /** Highest token id + 1. */
   readonly vocabSize: number;
@@ -22,8 +26,170 @@ export interface Tokenizer {
   renderChat(messages: readonly Message[], options: { readonly addGenerationPrompt: boolean }): string;
 }
 
-/** Reads a model directory's tokenizer files. @throws InputError naming the file at fault */
+/**
+ * Reads the tokenizer of a Hugging Face model directory: `tokenizer.json` and, where they are there,
+ * `tokenizer_config.json`, `special_tokens_map.json`, `chat_template.jinja` and `generation_config.json`.
+ *
+ * @throws InputError naming the file at fault.
+ */
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {
-  await Deno.stat(dir);
-  throw new Error("not yet");
+  const json = await readJson(dir, "tokenizer.json");
+  if (json === null) {
+    throw new InputError("The model has no tokenizer.json; tokenizer.model alone is not read.", {
+      field: "tokenizer.json",
+      value: dir,
+      accepted: "a directory with a tokenizer.json",
+    });
+  }
+  const config = await readJson(dir, "tokenizer_config.json") ?? {};
+  const specials = { ...await readJson(dir, "special_tokens_map.json"), ...withoutNulls(config) };
+  const generation = await readJson(dir, "generation_config.json") ?? {};
+
+  let model: TokenizerModel;
+  let vocabSize = 0;
+  try {
+    model = new TokenizerModel(json, config);
+    for (const id of model.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
+    model.encode("a");
+  } catch (error) {
+    throw new InputError(`tokenizer.json cannot be used: ${messageOf(error)}`, {
+      field: "tokenizer.json",
+      value: dir,
+      accepted: "a fast tokenizer of the tokenizers library",
+    });
+  }
+
+  const encode = (text: string): number[] => {
+    const { ids, tokens } = model.encode(text, { add_special_tokens: false });
+    // A model without an unknown token gives `undefined` for what it cannot spell.
+    const unknown = ids.indexOf(undefined as unknown as number);
+    if (unknown >= 0) {
+      throw new InputError(`The tokenizer has no token for ${JSON.stringify(tokens[unknown])}.`, {
+        field: "tokenizer.json",
+        value: tokens[unknown],
+        accepted: "text that the tokenizer can spell",
+      });
+    }
+    return ids;
+  };
+  // The library would tidy "do n't" into "don't", which is not what the tokens say.
+  const decode = (ids: ArrayLike<number>): string =>
+    ids.length === 0 ? "" : model.decode(Array.from(ids), { clean_up_tokenization_spaces: false });
+  const token = (id: number): string => {
+    const piece = model.id_to_token(id);
+    if (piece === undefined) return "";
+    const text = decode([id]);
+    // Sentencepiece decoders take the first token's space away; a token in the middle of a text has it.
+    return piece.startsWith("\u2581") && !text.startsWith(" ") ? ` ${text}` : text;
+  };
+  const idOf = (name: string): number | null => {
+    const content = tokenContent(specials[name]);
+    return content === null ? null : model.token_to_id(content) ?? null;
+  };
+
+  const bos = idOf("bos_token");
+  const eosId = idOf("eos_token");
+  const ends = [eosId, ...[generation.eos_token_id].flat()].filter((id) => Number.isInteger(id)) as number[];
+  const added = typeof config.add_bos_token === "boolean"
+    ? config.add_bos_token
+    : model.encode("a").ids[0] === bos;
+  const chatTemplate = await readText(dir, "chat_template.jinja") ?? defaultTemplate(config.chat_template);
+
+  let template: Template | undefined;
+  const renderChat: Tokenizer["renderChat"] = (messages, { addGenerationPrompt }) => {
+    if (chatTemplate === null) {
+      throw new InputError("The model has no chat template; give prompts and responses as strings.", {
+        field: "chat_template",
+        accepted: "strings, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
+      });
+    }
+    try {
+      template ??= new Template(WITHOUT_CLOCK + chatTemplate);
+      return template.render({
+        messages,
+        add_generation_prompt: addGenerationPrompt,
+        ...Object.fromEntries(
+          ["bos_token", "eos_token", "unk_token", "pad_token"].map((
+            name,
+          ) => [name, tokenContent(specials[name]) ?? ""]),
+        ),
+      });
+    } catch (error) {
+      throw new InputError(`The model's chat template refuses the messages: ${messageOf(error)}`, {
+        field: "messages",
+        value: messages.map((message) => message.role),
+        accepted: "turns that the model's chat template allows",
+      });
+    }
+  };
+
+  return {
+    encode,
+    decode,
+    token,
+    bos,
+    eos: [...new Set(ends)],
+    eosId,
+    addBos: bos !== null && added,
+    vocabSize,
+    chatTemplate,
+    renderChat,
+  };
+}
+
+/**
+ * Hides the clock from templates: Llama 3.2's writes today's date into the system turn where it can, so that a job
+ * resumed after midnight, or a score of the next day, would see other tokens. Without a clock it takes its fixed date.
+ * (The line feed after the tag belongs to the tag: jinja's trim_blocks.)
+ */
+const WITHOUT_CLOCK = "{% set strftime_now = no_clock %}\n";
+
+/** A template, or the one named "default" of a list of named ones. */
+function defaultTemplate(value: unknown): string | null {
+  if (typeof value === "string") return value;
+  if (!Array.isArray(value)) return null;
+  const named = value.find((entry) => entry?.name === "default");
+  return typeof named?.template === "string" ? named.template : null;
+}
+
+/** A special token is given as its text, or as an added token with its text in `content`. */
+function tokenContent(value: unknown): string | null {
+  if (typeof value === "string") return value;
+  const content = (value as { content?: unknown } | null | undefined)?.content;
+  return typeof content === "string" ? content : null;
+}
+
+function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
+}
+
+async function readJson(dir: string, file: string): Promise<Record<string, unknown> | null> {
+  const text = await readText(dir, file);
+  if (text === null) return null;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InputError(`${file} is not JSON: ${messageOf(error)}`, {
+      field: file,
+      accepted: "a JSON object",
+    });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new InputError(`${file} must be a JSON object.`, { field: file, accepted: "a JSON object" });
+  }
+  return value as Record<string, unknown>;
+}
+
+async function readText(dir: string, file: string): Promise<string | null> {
+  try {
+    return await Deno.readTextFile(join(dir, file));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,0 +1,14 @@
+/** How many entries both begin with. */
+export function commonPrefix(a: ArrayLike<unknown>, b: ArrayLike<unknown>): number {
+  const most = Math.min(a.length, b.length);
+  let length = 0;
+  while (length < most && a[length] === b[length]) length++;
+  return length;
+}
+
+/** How many UTF-16 units both texts begin with, never half of a surrogate pair. */
+export function commonTextPrefix(a: string, b: string): number {
+  const length = commonPrefix(a, b);
+  const last = a.charCodeAt(length - 1);
+  return last >= 0xd800 && last < 0xdc00 ? length - 1 : length;
+}

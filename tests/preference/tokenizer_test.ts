@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { byteLevel, chatml, llama2, llama3, load, sentencepiece, withFiles } from "./_tokenizers.ts";
+
+Deno.test("encode() adds no special token and knows those written out", () => {
+  assert.deepEqual(llama3.encode("A<eot>"), [65, 259]);
+  assert.deepEqual(llama2.encode("</s>"), [2]);
+  assert.deepEqual(llama2.encode(""), []);
+});
+
+Deno.test("decode() gives back text, special tokens and punctuation as they were, and nothing for nothing", () => {
+  for (const text of ["do n't , ab", "héllo \u{1F600}<eot>"]) {
+    assert.equal(llama3.decode(llama3.encode(text)), text);
+  }
+  assert.equal(llama2.decode(llama2.encode("ab ü")), "ab ü");
+  assert.equal(llama3.decode([]), "");
+  assert.equal(llama3.decode(Uint32Array.of(72, 105)), "Hi");
+});
+
+Deno.test("token() keeps a token's leading space and gives nothing for an unknown id", () => {
+  assert.deepEqual(llama2.encode("ab a").map((id) => llama2.token(id)), [" a", "b", " a"]);
+  assert.equal(llama3.token(32), " ");
+  assert.equal(llama3.token(9999), "");
+});
+
+Deno.test("loadTokenizer() finds BOS and every end", () => {
+  assert.deepEqual([llama3.bos, llama3.addBos, llama3.eosId, llama3.eos], [256, true, 260, [260, 259]]);
+  assert.deepEqual([llama2.bos, llama2.addBos, llama2.eosId, llama2.eos], [1, true, 2, [2]]);
+  assert.deepEqual([chatml.bos, chatml.addBos, chatml.eosId, chatml.eos], [null, false, 259, [259]]);
+  assert.equal(chatml.vocabSize, 260);
+});
+
+Deno.test("loadTokenizer() lets add_bos_token decide over the post-processor", async () => {
+  const config = { bos_token: "<s>", eos_token: "</s>" };
+  const files = { "tokenizer.json": sentencepiece(), "tokenizer_config.json": config };
+  assert.equal((await load(files)).addBos, true);
+  assert.equal(
+    (await load({ ...files, "tokenizer_config.json": { ...config, add_bos_token: false } })).addBos,
+    false,
+  );
+  const bare = {
+    "tokenizer.json": byteLevel([], ["<bos>"]),
+    "tokenizer_config.json": { bos_token: "<bos>" },
+  };
+  assert.equal((await load(bare)).addBos, false);
+});
+
+Deno.test("loadTokenizer() takes special tokens from special_tokens_map.json, the configuration first", async () => {
+  const tokenizer = await load({
+    "tokenizer.json": byteLevel([], ["<a>", "<b>"]),
+    "special_tokens_map.json": { bos_token: "<a>", eos_token: { content: "<a>" } },
+    "tokenizer_config.json": { bos_token: null, eos_token: "<b>" },
+  });
+  assert.deepEqual([tokenizer.bos, tokenizer.eosId], [256, 257]);
+});
+
+Deno.test("loadTokenizer() prefers chat_template.jinja, then the template named default", async () => {
+  const json = { "tokenizer.json": byteLevel([], ["<e>"]) };
+  const named = [{ name: "tool_use", template: "tools" }, { name: "default", template: "named" }];
+  const config = { "tokenizer_config.json": { chat_template: named } };
+  assert.equal((await load({ ...json, ...config })).chatTemplate, "named");
+  assert.equal((await load({ ...json, ...config, "chat_template.jinja": "file" })).chatTemplate, "file");
+  assert.equal((await load(json)).chatTemplate, null);
+});
+
+Deno.test("renderChat() gives the template messages, special tokens and the generation prompt", () => {
+  const messages = [{ role: "user", content: " q " }];
+  assert.equal(
+    llama3.renderChat(messages, { addGenerationPrompt: true }),
+    "<bos><h>user</h>\nq<eot><h>assistant</h>\n",
+  );
+  assert.equal(
+    chatml.renderChat(messages, { addGenerationPrompt: false }),
+    "<|im_start|>user\n q <|im_end|>\n",
+  );
+});
+
+Deno.test("renderChat() hides the clock, so that a template says the same tomorrow", async () => {
+  const template = "\n{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% else %}fixed{% endif %}";
+  const tokenizer = await load({ "tokenizer.json": byteLevel([], ["<e>"]), "chat_template.jinja": template });
+  assert.equal(
+    tokenizer.renderChat([{ role: "user", content: "q" }], { addGenerationPrompt: false }),
+    "\nfixed",
+  );
+});
+
+Deno.test("renderChat() says so where there is no template or it refuses the turns", async () => {
+  const plain = await load({ "tokenizer.json": byteLevel([], ["<e>"]) });
+  const turn = [{ role: "assistant", content: "a" }];
+  assert.throws(() => plain.renderChat(turn, { addGenerationPrompt: false }), {
+    name: "InputError",
+    message: /no chat template/,
+  });
+  assert.throws(() => llama2.renderChat(turn, { addGenerationPrompt: false }), {
+    name: "InputError",
+    message: /roles must alternate/,
+  });
+});
+
+Deno.test("loadTokenizer() names the file that is missing, broken or of no use", async () => {
+  const refused = (files: Record<string, unknown>, message: RegExp) =>
+    assert.rejects(withFiles(files, loadTokenizer), { name: "InputError", message });
+  await refused({}, /no tokenizer\.json/);
+  await refused({ "tokenizer.json": "{" }, /^tokenizer\.json is not JSON/);
+  await refused({ "tokenizer.json": "[]" }, /^tokenizer\.json must be a JSON object/);
+  await refused({ "tokenizer.json": "{}" }, /^tokenizer\.json cannot be used/);
+  await refused(
+    { "tokenizer.json": byteLevel([], []), "tokenizer_config.json": "no" },
+    /^tokenizer_config\.json/,
+  );
+});
+
+Deno.test("encode() refuses text that the tokenizer cannot spell", async () => {
+  const json = sentencepiece() as { model: Record<string, unknown> };
+  const model = { ...json.model, byte_fallback: false, unk_token: null };
+  const tokenizer = await load({ "tokenizer.json": { ...json, model } });
+  assert.throws(() => tokenizer.encode("aé"), { name: "InputError", message: /no token for "é"/ });
+});

@@ -1,0 +1,404 @@
+/** LoRA adapters in PEFT's files: `adapter_config.json` beside `adapter_model.safetensors`, as PEFT 0.21 writes them. */
+import { basename, join } from "node:path";
+import { InputError } from "../errors.ts";
+import { exists, readJsonObject, show, writeWhole } from "./_files.ts";
+import type { ModelConfig } from "./config.ts";
+import { type FloatDtype, fromF32 } from "./dtype.ts";
+import { Checkpoint, writeSafetensors } from "./safetensors.ts";
+
+const CONFIG_FILE = "adapter_config.json";
+const WEIGHTS_FILE = "adapter_model.safetensors";
+
+/** The linear layers of a block, in the order of its equations. */
+export const LINEAR_LAYERS = [
+  "q_proj",
+  "k_proj",
+  "v_proj",
+  "o_proj",
+  "gate_proj",
+  "up_proj",
+  "down_proj",
+] as const;
+/** Name of a linear layer within its block. */
+export type LinearLayer = typeof LINEAR_LAYERS[number];
+
+/** One linear layer of the decoder: y [tokens, outputs] = x [tokens, inputs] W^T. */
+export interface LinearModule {
+  /** `model.layers.0.self_attn.q_proj`: what PEFT matches target_modules against; its weight is this + `.weight`. */
+  readonly path: string;
+  /** Number of the block. */
+  readonly layer: number;
+  readonly name: LinearLayer;
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+/**
+ * Which modules have an adapter: names that match by their whole path or its end, every linear layer of the blocks,
+ * or a regular expression (Python's, as PEFT has it) that must match the whole path.
+ */
+export type TargetModules = readonly string[] | "all-linear" | { readonly pattern: string };
+
+/** The part of `adapter_config.json` that enters the mathematics: W x + (lora_alpha / r) B A dropout(x). */
+export interface AdapterConfig {
+  readonly r: number;
+  readonly lora_alpha: number;
+  /** Only in training. */
+  readonly lora_dropout: number;
+  readonly target_modules: TargetModules;
+  /** Where the base model came from; for people, never opened. */
+  readonly base_model_name_or_path: string | null;
+}
+
+/** The factors of one module's adapter. */
+export interface AdapterTensors {
+  readonly module: LinearModule;
+  /** [r, inputs] */
+  readonly a: Float32Array;
+  /** [outputs, r] */
+  readonly b: Float32Array;
+}
+
+/** An adapter as it was read. */
+export interface Adapter {
+  readonly config: AdapterConfig;
+  /** In the order of linearModules(). */
+  readonly tensors: readonly AdapterTensors[];
+}
+
+/**
+ * Every linear layer of the decoder's blocks with its shape, block by block.
+ *
+ * @param model The decoder
+ */
+export function linearModules(model: ModelConfig): LinearModule[] {
+  const { hidden_size: hidden, intermediate_size: wide, head_dim } = model;
+  const queries = model.num_attention_heads * head_dim;
+  const keys = model.num_key_value_heads * head_dim;
+  const layers: Record<LinearLayer, [part: string, inputs: number, outputs: number]> = {
+    q_proj: ["self_attn", hidden, queries],
+    k_proj: ["self_attn", hidden, keys],
+    v_proj: ["self_attn", hidden, keys],
+    o_proj: ["self_attn", queries, hidden],
+    gate_proj: ["mlp", hidden, wide],
+    up_proj: ["mlp", hidden, wide],
+    down_proj: ["mlp", wide, hidden],
+  };
+  const modules: LinearModule[] = [];
+  for (let layer = 0; layer < model.num_hidden_layers; layer++) {
+    for (const name of LINEAR_LAYERS) {
+      const [part, inputs, outputs] = layers[name];
+      modules.push({ path: `model.layers.${layer}.${part}.${name}`, layer, name, inputs, outputs });
+    }
+  }
+  return modules;
+}
+
+/**
+ * The modules that get an adapter, for training.
+ *
+ * @param model The decoder
+ * @param targets As the user gave them
+ * @returns In the order of linearModules(), at least one
+ * @throws InputError where a name or pattern matches no linear layer of the blocks, or reaches past them (lm_head,
+ * embed_tokens)
+ */
+export function targetedModules(model: ModelConfig, targets: TargetModules): LinearModule[] {
+  const each = Array.isArray(targets) && targets.length > 0 ? targets.map((name) => [name]) : [targets];
+  for (const one of each) {
+    if (matchModules(model, one).length > 0) continue;
+    const value = Array.isArray(one) ? one[0] ?? [] : one;
+    throw new InputError(`target_modules: ${show(value)} matches no linear layer of the model.`, {
+      field: "target_modules",
+      value,
+      accepted: `"all-linear" or names out of ${LINEAR_LAYERS.join(", ")}`,
+    });
+  }
+  return matchModules(model, targets);
+}
+
+/** Whether a folder holds an adapter (and not, say, full weights). */
+export async function hasAdapter(dir: string): Promise<boolean> {
+  return await exists(join(dir, CONFIG_FILE));
+}
+
+/**
+ * Reads an adapter and checks that its tensors are those that its configuration names for this model: none missing,
+ * none besides, every one finite and of the right shape.
+ *
+ * @param dir Folder with `adapter_config.json` and `adapter_model.safetensors`
+ * @param model The base model's configuration
+ * @returns The adapter with its factors as f32
+ * @throws InputError where a file is missing or malformed, the adapter is no plain LoRA, or it does not fit the model
+ */
+export async function readAdapter(dir: string, model: ModelConfig): Promise<Adapter> {
+  const json = await readJsonObject(join(dir, CONFIG_FILE));
+  const config = parseAdapterConfig(json);
+  const modules = matchModules(model, config.target_modules).filter((module) => !isLeftOut(json, module));
+  if (!await exists(join(dir, WEIGHTS_FILE)) && await exists(join(dir, "adapter_model.bin"))) {
+    throw new InputError(
+      `${basename(dir)} holds its adapter as adapter_model.bin, which must be converted first.`,
+      {
+        field: WEIGHTS_FILE,
+        value: "adapter_model.bin",
+        accepted: WEIGHTS_FILE,
+      },
+    );
+  }
+  using weights = await Checkpoint.openFile(join(dir, WEIGHTS_FILE));
+  const expected = new Set(modules.flatMap(({ path }) => [tensorName(path, "A"), tensorName(path, "B")]));
+  const stranger = weights.names().find((name) => !expected.has(name));
+  if (stranger !== undefined || expected.size === 0) {
+    const name = stranger ?? "no tensor";
+    throw new InputError(
+      `${WEIGHTS_FILE} holds ${name}, which its target_modules do not name in this model.`,
+      {
+        field: WEIGHTS_FILE,
+        value: name,
+        accepted: "lora_A.weight and lora_B.weight of every targeted linear layer",
+      },
+    );
+  }
+  const read = async (name: string, shape: readonly number[]): Promise<Float32Array> => {
+    weights.expect(name, shape);
+    const values = await weights.readF32(name);
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad === -1) return values;
+    throw new InputError(`${name} holds ${values[bad]} at element ${bad}.`, {
+      field: name,
+      value: `${values[bad]}`,
+      accepted: "finite numbers",
+    });
+  };
+  const tensors: AdapterTensors[] = [];
+  for (const module of modules) {
+    const a = await read(tensorName(module.path, "A"), [config.r, module.inputs]);
+    const b = await read(tensorName(module.path, "B"), [module.outputs, config.r]);
+    tensors.push({ module, a, b });
+  }
+  return { config, tensors };
+}
+
+/**
+ * Writes an adapter as PEFT does; each of the two files appears whole or not at all.
+ *
+ * @param dir An existing folder
+ * @param adapter What readAdapter() would give back
+ * @param dtype How the factors are stored
+ * @throws RangeError where a factor is not of its module's size
+ */
+export async function writeAdapter(dir: string, adapter: Adapter, dtype: FloatDtype = "F32"): Promise<void> {
+  const { config: { r }, tensors } = adapter;
+  const sources = tensors.flatMap(({ module: { path, inputs, outputs }, a, b }) => [
+    { name: tensorName(path, "A"), dtype, shape: [r, inputs], data: fromF32(a, dtype) },
+    { name: tensorName(path, "B"), dtype, shape: [outputs, r], data: fromF32(b, dtype) },
+  ]);
+  await writeSafetensors(join(dir, WEIGHTS_FILE), sources);
+  await writeWhole(join(dir, CONFIG_FILE), [new TextEncoder().encode(formatAdapterConfig(adapter.config))]);
+}
+
+/**
+ * The text of `adapter_config.json`: every key that PEFT 0.21 writes, sorted as it sorts them.
+ *
+ * "all-linear" becomes the seven names that it means, as PEFT does for all but small models.
+ */
+export function formatAdapterConfig(config: AdapterConfig): string {
+  const { target_modules: targets } = config;
+  const json = {
+    alora_invocation_tokens: null,
+    alpha_pattern: {},
+    arrow_config: null,
+    auto_mapping: null,
+    base_model_name_or_path: config.base_model_name_or_path,
+    bias: "none",
+    corda_config: null,
+    ensure_weight_tying: false,
+    eva_config: null,
+    exclude_modules: null,
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    kasa_config: null,
+    layer_replication: null,
+    layers_pattern: null,
+    layers_to_transform: null,
+    loftq_config: {},
+    lora_alpha: config.lora_alpha,
+    lora_bias: false,
+    lora_dropout: config.lora_dropout,
+    lora_ga_config: null,
+    megatron_config: null,
+    megatron_core: "megatron.core",
+    modules_to_save: null,
+    monteclora_config: null,
+    peft_type: "LORA",
+    peft_version: "0.21.2",
+    qalora_group_size: 16,
+    r: config.r,
+    rank_pattern: {},
+    revision: null,
+    target_modules: targets === "all-linear"
+      ? LINEAR_LAYERS
+      : "pattern" in targets
+      ? targets.pattern
+      : targets,
+    target_parameters: null,
+    task_type: "CAUSAL_LM",
+    trainable_token_indices: null,
+    use_bdlora: null,
+    use_dora: false,
+    use_qalora: false,
+    use_rslora: false,
+    velora_config: null,
+  };
+  return JSON.stringify(json, null, 2);
+}
+
+/** Options that say nothing about what a finished adapter computes, or that are read by themselves. */
+const READ_OR_IGNORED = new Set([
+  "auto_mapping",
+  "base_model_name_or_path",
+  "bias",
+  "ensure_weight_tying",
+  "eva_config",
+  "exclude_modules",
+  "inference_mode",
+  "init_lora_weights",
+  "layers_pattern",
+  "layers_to_transform",
+  "lora_alpha",
+  "lora_dropout",
+  "megatron_core",
+  "peft_type",
+  "peft_version",
+  "qalora_group_size",
+  "r",
+  "revision",
+  "runtime_config",
+  "target_modules",
+  "task_type",
+]);
+
+/**
+ * Checks a parsed `adapter_config.json`.
+ *
+ * @throws InputError for anything but plain LoRA: another method, or an option, known here or not, that is switched on
+ */
+export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): AdapterConfig {
+  const only = (key: string, allowed: readonly unknown[]): void => {
+    if (!allowed.includes(json[key] ?? allowed[0])) refuse(key, json[key], allowed.map(show).join(" or "));
+  };
+  if (json.peft_type !== "LORA") refuse("peft_type", json.peft_type, `"LORA"`);
+  only("task_type", ["CAUSAL_LM"]);
+  only("bias", ["none"]);
+  // The others (PiSSA, OLoRA, ...) also change the base model's weights when PEFT loads them.
+  only("init_lora_weights", [true, false, "gaussian", "orthogonal", "eva"]);
+  for (const [key, value] of Object.entries(json)) {
+    if (READ_OR_IGNORED.has(key) || isSwitchedOff(value)) continue;
+    refuse(key, value, "absent, null, false or empty: only plain LoRA is known here");
+  }
+  const { r, lora_alpha, lora_dropout = 0, base_model_name_or_path: base } = json;
+  if (typeof r !== "number" || !Number.isInteger(r) || r < 1) refuse("r", r, "a whole number >= 1");
+  if (typeof lora_alpha !== "number" || !(lora_alpha > 0)) refuse("lora_alpha", lora_alpha, "a number > 0");
+  if (typeof lora_dropout !== "number" || !(lora_dropout >= 0 && lora_dropout < 1)) {
+    refuse("lora_dropout", lora_dropout, "a number from 0 to less than 1");
+  }
+  return {
+    r,
+    lora_alpha,
+    lora_dropout,
+    target_modules: parseTargets(json.target_modules),
+    base_model_name_or_path: typeof base === "string" ? base : null,
+  };
+}
+
+function parseTargets(value: unknown): TargetModules {
+  if (typeof value === "string") {
+    return value.toLowerCase() === "all-linear" ? "all-linear" : { pattern: value };
+  }
+  if (Array.isArray(value) && value.length > 0 && value.every((name) => typeof name === "string")) {
+    return value;
+  }
+  refuse("target_modules", value, `a list of module names, "all-linear" or a regular expression`);
+}
+
+/** Whether an option's value is one that switches it off. */
+function isSwitchedOff(value: unknown): boolean {
+  if (value === null || value === false || value === "") return true;
+  return typeof value === "object" && Object.keys(value).length === 0;
+}
+
+/** Whether exclude_modules or layers_to_transform takes a matched module out again, after PEFT's check_target_module_exists(). */
+function isLeftOut(json: Readonly<Record<string, unknown>>, { path, layer }: LinearModule): boolean {
+  const { exclude_modules: excluded, layers_to_transform: layers, layers_pattern: pattern, target_modules } =
+    json;
+  if (typeof excluded === "string" && excluded !== "") {
+    if (pythonPattern("exclude_modules", excluded).test(path)) return true;
+  } else if (Array.isArray(excluded)) {
+    if (excluded.some((name) => path === name || path.endsWith(`.${name}`))) return true;
+  } else if (!isSwitchedOff(excluded ?? null)) {
+    refuse("exclude_modules", excluded, "a list of module names, a regular expression or null");
+  }
+  const numbers = Array.isArray(layers) ? layers : layers === null || layers === undefined ? [] : [layers];
+  if (numbers.length === 0) return false;
+  if (!numbers.every(Number.isInteger) || !Array.isArray(target_modules)) {
+    refuse("layers_to_transform", layers, "block numbers, beside target_modules that are a list");
+  }
+  if (
+    !isSwitchedOff(pattern ?? null) && pattern !== "layers" &&
+    !(Array.isArray(pattern) && pattern.includes("layers"))
+  ) {
+    refuse("layers_pattern", pattern, `null or "layers"`);
+  }
+  return !target_modules.includes(path) && !numbers.includes(layer);
+}
+
+/** The linear layers that match; those outside of the blocks, which PEFT could adapt too, are refused. */
+function matchModules(model: ModelConfig, targets: TargetModules): LinearModule[] {
+  const modules = linearModules(model);
+  if (targets === "all-linear") return modules;
+  const matches = matcher(targets);
+  const outside = ["lm_head", "model.embed_tokens"].find(matches);
+  if (outside === undefined) return modules.filter(({ path }) => matches(path));
+  throw new InputError(
+    `target_modules names ${outside}, but only the blocks' linear layers can have an adapter.`,
+    {
+      field: "target_modules",
+      value: outside,
+      accepted: LINEAR_LAYERS.join(", "),
+    },
+  );
+}
+
+function matcher(targets: Exclude<TargetModules, "all-linear">): (path: string) => boolean {
+  if (!("pattern" in targets)) {
+    return (path) => targets.some((name) => path === name || path.endsWith(`.${name}`));
+  }
+  const pattern = pythonPattern("target_modules", targets.pattern);
+  return (path) => pattern.test(path);
+}
+
+/** Python's re.fullmatch(): its spellings that JavaScript has not are put into JavaScript's. */
+function pythonPattern(key: string, source: string): RegExp {
+  const [, insensitive = "", rest = ""] = /^(\(\?i\))?(.*)$/s.exec(source)!;
+  const translated = rest.replaceAll("(?P<", "(?<").replace(/\(\?P=(\w+)\)/g, "\\k<$1>")
+    .replaceAll("\\A", "^").replaceAll("\\Z", "$");
+  try {
+    return new RegExp(`^(?:${translated})$`, insensitive === "" ? "" : "i");
+  } catch {
+    refuse(key, source, "a regular expression that JavaScript knows too");
+  }
+}
+
+function tensorName(path: string, factor: "A" | "B"): string {
+  return `base_model.model.${path}.lora_${factor}.weight`;
+}
+
+function refuse(key: string, value: unknown, accepted: string): never {
+  const found = value === undefined ? "is missing" : `is ${show(value)}`;
+  throw new InputError(`${CONFIG_FILE}: ${key} ${found}, but must be ${accepted}.`, {
+    field: `${CONFIG_FILE}: ${key}`,
+    value,
+    accepted,
+  });
+}

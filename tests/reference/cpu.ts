@@ -13,3 +13,4 @@ export * from "./attention.ts";
 export * from "./head.ts";
 export * from "./losses.ts";
 export * from "./optimizer.ts";
+export * from "./decoder.ts";

@@ -1,0 +1,100 @@
+/** The demo's side of the HTTP interface: what any client of the worker would write. */
+import type { Text } from "../preference/rows.ts";
+import { readServerSentEvents, type ServerSentEvent } from "./_sse.ts";
+
+/** What `POST /score` is asked about one prompt; `prompt` is plain text, `messages` a conversation. */
+export type ScoreItem =
+  & { readonly candidates: readonly string[] }
+  & ({ readonly prompt: string } | { readonly messages: Exclude<Text, string> });
+
+/** The part of an item's answer in use here. */
+export interface ScoredItem {
+  readonly results: readonly { readonly average_logprob: number; readonly num_tokens: number }[];
+  readonly best: number;
+}
+
+/** A job as `POST /train` and `GET /train/{id}` answer it; the part in use here. */
+export interface Job {
+  readonly id: string;
+  readonly status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+  readonly error?: unknown;
+}
+
+/** The worker answered a request with an error, or not as agreed. */
+export class ServiceError extends Error {
+  override readonly name = "ServiceError";
+}
+
+/** A worker at an address. Every call ends early when `signal` aborts. */
+export class Client {
+  constructor(private readonly base: string, private readonly signal: AbortSignal) {}
+
+  /** Scores many prompts in one call. @returns an answer an item, in the items' order */
+  async score(model: string, items: readonly ScoreItem[], adapter?: string): Promise<readonly ScoredItem[]> {
+    const response = await this.send("/score", {
+      model,
+      items,
+      ...(adapter === undefined ? {} : { adapter }),
+    });
+    const answer = await response.json() as { items: ScoredItem[] };
+    if (answer.items.length !== items.length) {
+      throw new ServiceError(`POST /score answered ${answer.items.length} items of ${items.length}.`);
+    }
+    return answer.items;
+  }
+
+  /** Queues a training job. */
+  async train(job: unknown): Promise<Job> {
+    return await (await this.send("/train", job)).json() as Job;
+  }
+
+  async job(id: string): Promise<Job> {
+    return await (await this.send(`/train/${id}`)).json() as Job;
+  }
+
+  /** The trained adapter's files as one archive. */
+  async adapter(id: string): Promise<Uint8Array> {
+    return new Uint8Array(await (await this.send(`/train/${id}/adapter`)).arrayBuffer());
+  }
+
+  /** A job's events from its first to `done`; a connection that breaks off is taken up where it ended. */
+  async *events(id: string): AsyncGenerator<ServerSentEvent> {
+    let last = "0";
+    for (let attempt = 0; attempt < 5; attempt++) {
+      const response = await this.send(`/train/${id}/events`, undefined, { "last-event-id": last });
+      for await (const event of readServerSentEvents(response.body!)) {
+        if (event.id !== "") last = event.id;
+        attempt = 0;
+        yield event;
+        if (event.event === "done") return;
+      }
+    }
+    throw new ServiceError(`The events of job ${id} ended without "done".`);
+  }
+
+  /** Waits until the worker takes requests. */
+  async ready(): Promise<void> {
+    for (;;) {
+      this.signal.throwIfAborted();
+      const response = await fetch(`${this.base}/readyz`, { signal: this.signal }).catch(() => undefined);
+      await response?.body?.cancel();
+      if (response?.ok) return;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  private async send(path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Response> {
+    const response = await fetch(this.base + path, {
+      signal: this.signal,
+      ...(body === undefined ? { headers } : {
+        method: "POST",
+        body: JSON.stringify(body),
+        headers: { "content-type": "application/json", ...headers },
+      }),
+    });
+    if (response.ok) return response;
+    throw new ServiceError(
+      `${body === undefined ? "GET" : "POST"} ${path} answered ${response.status}: ${await response.text()}`,
+    );
+  }
+}

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { readAdapter } from "../../src/model/adapter.ts";
+import { readModelConfig, ropeFrequencies } from "../../src/model/config.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { finiteDifference } from "../helpers/finite_difference.ts";
 import { packedExample } from "../helpers/packed_example.ts";
@@ -40,7 +42,7 @@ import {
 import {
   readGradients,
   readReference,
-  readTensors,
+  readWeights,
   REFERENCE_MODELS,
   type ReferenceModel,
   VALUES,
@@ -321,21 +323,11 @@ for (const tied of [true, false]) {
 /** A reference model as a float64 decoder, with its adapter on request, and its pairs as one packed batch. */
 async function referenceDecoder(model: ReferenceModel, withLora: boolean) {
   const reference = await readReference(model);
-  const json = JSON.parse(await readFile(`${VALUES}/${model}/model/config.json`, "utf8"));
-  const config: DecoderConfig = { head_dim: json.hidden_size / json.num_attention_heads, ...json };
-  const tensors = await readTensors(`${VALUES}/${model}/model/model.safetensors`);
-  const weights = new Map([...tensors].map(([name, { values }]) => [name, values]));
+  const config = await readModelConfig(`${VALUES}/${model}/model`);
+  const weights = await readWeights(model);
   const base: Decoder = { config, weights, frequencies: reference.rotary_frequencies };
-  const modules = new Map<string, { a: Numbers; b: Numbers }>();
-  if (withLora) {
-    const adapter = await readTensors(`${VALUES}/${model}/adapter/adapter_model.safetensors`);
-    for (const [name, { values }] of adapter) {
-      const match = /^base_model\.model\.(.*)\.lora_A\.weight$/.exec(name);
-      if (!match) continue;
-      const b = adapter.get(name.replace("lora_A", "lora_B"))!.values;
-      modules.set(match[1]!, { a: values, b });
-    }
-  }
+  const { tensors } = await readAdapter(`${VALUES}/${model}/adapter`, config);
+  const modules = new Map(tensors.map(({ module, a, b }) => [module.path, { a, b }]));
   const { r, alpha } = reference.lora;
   const decoder = withLora ? { ...base, lora: { rank: r, scale: alpha / r, modules } } : base;
 
@@ -398,4 +390,29 @@ for (const model of REFERENCE_MODELS) {
       assertClose([globalNorm([...gradients.values()])], [expected.grad_norm], exact);
     });
   }
+}
+
+const VARIANTS: [ReferenceModel, string][] = [
+  ["tied", "model_f16"],
+  ["grouped", "model_bf16"],
+  ["grouped", "model_sharded"],
+];
+for (const [model, folder] of VARIANTS) {
+  Deno.test(`Checkpoint reads the values of ${model}/model from ${folder}, as transformers wrote it`, async () => {
+    const [expected, actual] = await Promise.all([readWeights(model), readWeights(model, folder)]);
+    assert.deepEqual([...actual.keys()].sort(), [...expected.keys()].sort());
+    for (const [name, values] of expected) assertClose(actual.get(name)!, values, { rtol: 0, name });
+    assert.deepEqual(
+      await readModelConfig(`${VALUES}/${model}/${folder}`),
+      await readModelConfig(`${VALUES}/${model}/model`),
+    );
+  });
+}
+
+for (const model of REFERENCE_MODELS) {
+  Deno.test(`ropeFrequencies() gives what transformers computes: ${model}`, async () => {
+    const config = await readModelConfig(`${VALUES}/${model}/model`);
+    const { rotary_frequencies } = await readReference(model);
+    assertClose(ropeFrequencies(config), rotary_frequencies, { rtol: 1.2e-7, relativeTo: "element" });
+  });
 }

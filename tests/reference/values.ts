@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { Checkpoint } from "../../src/model/safetensors.ts";
 
 /** Where the reference values lie. */
 export const VALUES: string = new URL("./values", import.meta.url).pathname;
@@ -59,27 +60,34 @@ export async function readReference(model: ReferenceModel): Promise<ReferenceVal
 /** A tensor of a reference file. */
 export interface ReferenceTensor {
   readonly shape: readonly number[];
-  readonly values: Float64Array | Float32Array;
+  readonly values: Float64Array;
+}
+
+/** Reads every tensor of an F64 file. */
+async function readDoubles(path: string): Promise<Map<string, ReferenceTensor>> {
+  using checkpoint = await Checkpoint.openFile(path);
+  const tensors = new Map<string, ReferenceTensor>();
+  for (const name of checkpoint.names()) {
+    const { dtype, shape } = checkpoint.info(name);
+    if (dtype !== "F64") throw new TypeError(`${path}: ${name} is ${dtype}`);
+    tensors.set(name, { shape, values: new Float64Array((await checkpoint.read(name)).buffer) });
+  }
+  return tensors;
 }
 
 /**
- * Reads a safetensors file of F64 or F32 tensors. Kept apart from the worker's own reader, which this would
- * otherwise be a test of.
+ * Reads all weights of a reference model as f32.
+ *
+ * @param folder model, or a variant of it: model_f16, model_bf16, model_sharded
  */
-export async function readTensors(path: string): Promise<Map<string, ReferenceTensor>> {
-  const { buffer } = Uint8Array.from(await readFile(path));
-  const headerLength = Number(new DataView(buffer).getBigUint64(0, true));
-  const header: Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }> = JSON
-    .parse(new TextDecoder().decode(new Uint8Array(buffer, 8, headerLength)));
-  const tensors = new Map<string, ReferenceTensor>();
-  for (const [name, info] of Object.entries(header)) {
-    if (name === "__metadata__") continue;
-    const { dtype, shape, data_offsets: [begin, end] } = info;
-    const bytes = buffer.slice(8 + headerLength + begin, 8 + headerLength + end);
-    if (dtype !== "F64" && dtype !== "F32") throw new TypeError(`${path}: ${name} is ${dtype}`);
-    tensors.set(name, { shape, values: dtype === "F64" ? new Float64Array(bytes) : new Float32Array(bytes) });
-  }
-  return tensors;
+export async function readWeights(
+  model: ReferenceModel,
+  folder = "model",
+): Promise<Map<string, Float32Array>> {
+  using checkpoint = await Checkpoint.open(`${VALUES}/${model}/${folder}`);
+  const weights = new Map<string, Float32Array>();
+  for (const name of checkpoint.names()) weights.set(name, await checkpoint.readF32(name));
+  return weights;
 }
 
 /**
@@ -91,5 +99,5 @@ export function readGradients(
   model: ReferenceModel,
   kind: "full" | "lora",
 ): Promise<Map<string, ReferenceTensor>> {
-  return readTensors(`${VALUES}/${model}/${kind === "full" ? "" : "lora_"}gradients.safetensors`);
+  return readDoubles(`${VALUES}/${model}/${kind === "full" ? "" : "lora_"}gradients.safetensors`);
 }

@@ -17,6 +17,11 @@ export interface ScoredItem {
 export interface Job {
   readonly id: string;
   readonly status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+  readonly progress: {
+    readonly step: number;
+    readonly total_steps: number | null;
+    readonly tokens_per_second: number | null;
+  };
   readonly error?: unknown;
 }
 
@@ -62,7 +67,9 @@ export class Client {
     let last = "0";
     for (let attempt = 0; attempt < 5; attempt++) {
       const response = await this.send(`/train/${id}/events`, undefined, { "last-event-id": last });
-      for await (const event of readServerSentEvents(response.body!)) {
+      // 204: the job has ended, and what came before the break was all.
+      if (response.body === null) return;
+      for await (const event of readServerSentEvents(response.body)) {
         if (event.id !== "") last = event.id;
         attempt = 0;
         yield event;

@@ -123,25 +123,29 @@ async function follow(client: Client, id: string): Promise<Metrics[]> {
   });
   let shown = { loss: "-", margin: "-", accuracy: "-", rate: "-" };
   bar.start(1, 0, shown);
+  // The events are what training computed; how fast it goes stands in the job alone.
+  const poll = setInterval(async () => {
+    const progress = (await client.job(id).catch(() => undefined))?.progress;
+    if (progress == null) return;
+    shown = { ...shown, rate: progress.tokens_per_second?.toFixed(0) ?? shown.rate };
+    bar.update(progress.step, shown);
+  }, 1000);
   try {
     for await (const { event, data } of client.events(id)) {
       const body = JSON.parse(data);
-      if (typeof body.total_steps === "number") bar.setTotal(body.total_steps);
-      if (typeof body.tokens_per_second === "number") {
-        shown = { ...shown, rate: body.tokens_per_second.toFixed(0) };
-      }
-      if (event === "metrics") {
-        metrics.push(body);
-        shown = {
-          ...shown,
-          loss: body.loss?.toFixed(3) ?? shown.loss,
-          margin: body["rewards/margins"]?.toFixed(2) ?? shown.margin,
-          accuracy: body["rewards/accuracies"]?.toFixed(2) ?? shown.accuracy,
-        };
-      }
-      if (typeof body.step === "number") bar.update(body.step, shown);
+      if (event === "status" && typeof body.total_steps === "number") bar.setTotal(body.total_steps);
+      if (event !== "metrics") continue;
+      metrics.push(body);
+      shown = {
+        ...shown,
+        loss: body.loss?.toFixed(3) ?? shown.loss,
+        margin: body["rewards/margins"]?.toFixed(2) ?? shown.margin,
+        accuracy: body["rewards/accuracies"]?.toFixed(2) ?? shown.accuracy,
+      };
+      bar.update(body.step, shown);
     }
   } finally {
+    clearInterval(poll);
     bar.stop();
   }
   const { status, error } = await client.job(id);

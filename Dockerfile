@@ -1,0 +1,38 @@
+# The service with what NVIDIA's Vulkan driver needs inside a container. The driver itself comes from the host:
+#   docker run --gpus all -p 8080:8080 -v ./models:/app/models -v simpo-state:/state IMAGE
+# Other tasks by name: docker run --gpus all IMAGE doctor
+# Without a GPU: docker build --build-arg EXTRA_PACKAGES=mesa-vulkan-drivers, and run with -e SIMPO_DEVICE=software.
+FROM denoland/deno:debian-2.9.6
+
+ARG EXTRA_PACKAGES=""
+RUN apt-get update \
+  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+    libvulkan1 libegl1 libxext6 ${EXTRA_PACKAGES} \
+  && rm -rf /var/lib/apt/lists/*
+
+# A folder of our own for the packages: some hosts mount over the image's.
+ENV DENO_DIR=/opt/deno \
+  DENO_NO_UPDATE_CHECK=1 \
+  NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics \
+  XDG_RUNTIME_DIR=/tmp \
+  HOST=0.0.0.0 \
+  PORT=8080 \
+  SIMPO_STATE=/state
+RUN mkdir /app /state "$DENO_DIR" && chown deno:deno /app /state "$DENO_DIR"
+
+USER deno
+WORKDIR /app
+COPY --chown=deno:deno deno.json deno.lock ./
+RUN deno install --frozen
+COPY --chown=deno:deno . .
+# Types are not checked here, only every module transpiled and kept.
+RUN deno cache --frozen --cached-only main.ts
+
+VOLUME /state
+EXPOSE 8080
+# The service stops by itself within 10 s of SIGTERM; tini and the task runner hand the signal on.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+  CMD ["deno", "eval", "--no-config", "Deno.exit((await fetch(`http://127.0.0.1:${Deno.env.get('PORT')}/livez`)).ok ? 0 : 1)"]
+ENTRYPOINT ["/tini", "--", "deno", "task", "--quiet"]
+CMD ["serve"]

@@ -61,7 +61,7 @@ interface Sequence {
  * it and the longest response exceed `max_length`; then each response to what is left. BOS is never cut.
  *
  * @returns The group, or the reason why the row cannot be used: a response without a token to score.
- * @throws InputError naming the row, where its text cannot be templated or spelt.
+ * @throws InputError naming the row, where its text cannot be templated.
  */
 export function encodeComparison(
   tokenizer: Tokenizer,

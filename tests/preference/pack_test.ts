@@ -1,0 +1,205 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { EncodedGroup } from "../../src/preference/encode.ts";
+import { groupTokens, packGroups, splitIntoBatches, unsharedGroups } from "../../src/preference/pack.ts";
+
+function group(prompt: number[], ...responses: { tokens: number[]; scored_from?: number }[]): EncodedGroup {
+  return {
+    row: 1,
+    prompt: Uint32Array.from(prompt),
+    responses: responses.map(({ tokens, scored_from = 0 }) => ({
+      tokens: Uint32Array.from(tokens),
+      scored_from,
+      truncated: false,
+    })),
+    prompt_truncated: 0,
+  };
+}
+
+const arbitraryGroup: fc.Arbitrary<EncodedGroup> = fc.array(fc.nat(99), { maxLength: 6 }).chain((prompt) =>
+  fc.array(
+    fc.array(fc.nat(99), { minLength: 2, maxLength: 6 }).chain((tokens) =>
+      fc.record({
+        tokens: fc.constant(tokens),
+        scored_from: fc.integer({ min: prompt.length === 0 ? 1 : 0, max: tokens.length - 1 }),
+      })
+    ),
+    { minLength: 1, maxLength: 4 },
+  ).map((responses) => group(prompt, ...responses))
+);
+const arbitraryGroups = fc.array(arbitraryGroup, { maxLength: 5 });
+
+/** Which tokens every token attends to, from first principles: same group, not later, of the prompt or the same response. */
+function visible(groups: readonly EncodedGroup[]): boolean[][] {
+  const owners = groups.flatMap(({ prompt, responses }, index) => [
+    ...Array.from(prompt, () => ({ group: index, response: -1 })),
+    ...responses.flatMap(({ tokens }, response) => Array.from(tokens, () => ({ group: index, response }))),
+  ]);
+  return owners.map((query, i) =>
+    owners.map((key, j) =>
+      j <= i && key.group === query.group && (key.response === -1 || key.response === query.response)
+    )
+  );
+}
+
+Deno.test("packGroups() puts the prompt once before its responses", () => {
+  const batch = packGroups([
+    group([1, 5], { tokens: [7, 2] }, { tokens: [6, 9, 2], scored_from: 1 }),
+    group([], { tokens: [4, 2], scored_from: 1 }),
+  ]);
+  assert.deepEqual([batch.tokens, batch.rows, batch.sequences], [9, 5, 3]);
+  assert.deepEqual([...batch.token_ids], [1, 5, 7, 2, 6, 9, 2, 4, 2]);
+  assert.deepEqual([...batch.positions], [0, 1, 2, 3, 2, 3, 4, 0, 1]);
+  assert.deepEqual([...batch.spans], [
+    ...[0, 0, 0, 7],
+    ...[0, 0, 0, 7],
+    ...[0, 2, 2, 4],
+    ...[0, 2, 2, 4],
+    ...[0, 2, 4, 7],
+    ...[0, 2, 4, 7],
+    ...[0, 2, 4, 7],
+    ...[7, 7, 7, 9],
+    ...[7, 7, 7, 9],
+  ]);
+  assert.deepEqual([...batch.head_tokens], [1, 2, 4, 5, 7]);
+  assert.deepEqual([...batch.targets], [7, 2, 9, 2, 2]);
+  assert.deepEqual([...batch.sequence_rows], [0, 2, 4, 5]);
+  assert.deepEqual([...batch.token_rows], [0, 0, 1, 2, 2, 3, 4, 4, 5, 5]);
+  assert.deepEqual([...batch.token_row_list], [0, 1, 2, 3, 4]);
+  assert.deepEqual(batch.sequence_info, [
+    { group: 0, response: 0, num_tokens: 2 },
+    { group: 0, response: 1, num_tokens: 2 },
+    { group: 1, response: 0, num_tokens: 1 },
+  ]);
+});
+
+Deno.test("packGroups() lets the prompt's last token predict the first token of every response", () => {
+  const batch = packGroups([group([1], { tokens: [7] }, { tokens: [8] }, { tokens: [9] })]);
+  assert.deepEqual([...batch.head_tokens], [0, 0, 0]);
+  assert.deepEqual([...batch.targets], [7, 8, 9]);
+  assert.deepEqual([...batch.token_rows], [0, 3, 3, 3, 3]);
+  assert.deepEqual([...batch.token_row_list], [0, 1, 2]);
+});
+
+Deno.test("packGroups() of nothing is empty", () => {
+  const batch = packGroups([]);
+  assert.deepEqual([batch.tokens, batch.rows, batch.sequences], [0, 0, 0]);
+  assert.deepEqual([[...batch.sequence_rows], [...batch.token_rows]], [[0], [0]]);
+});
+
+Deno.test("packGroups() refuses to score a token that nothing precedes", () => {
+  assert.throws(() => packGroups([group([], { tokens: [4, 2] })]), RangeError);
+});
+
+Deno.test("packGroups() lets a token see its group's prompt and its own response, up to itself, and no more", () => {
+  fc.assert(
+    fc.property(arbitraryGroups, (groups) => {
+      const { tokens, spans } = packGroups(groups);
+      const expected = visible(groups);
+      assert.equal(tokens, expected.length);
+      for (let i = 0; i < tokens; i++) {
+        const [prefixStart, prefixEnd, segmentStart] = spans.subarray(
+          i * 4,
+          i * 4 + 4,
+        ) as unknown as number[];
+        for (let j = 0; j < tokens; j++) {
+          const seen = (j >= prefixStart! && j < prefixEnd!) || (j >= segmentStart! && j <= i);
+          assert.equal(seen, expected[i]![j], `${i} sees ${j}`);
+          const queriesEnd = spans[j * 4 + 3]!;
+          if (seen) assert(i >= j && i < queriesEnd, `${i} is within the queries of ${j}`);
+        }
+        // Tight: the last query of every key does see it.
+        assert(expected[spans[i * 4 + 3]! - 1]![i]);
+      }
+    }),
+    { seed: 3, numRuns: 100 },
+  );
+});
+
+Deno.test("packGroups() scores every response's tokens from scored_from on, in order, each by the one before it", () => {
+  fc.assert(
+    fc.property(arbitraryGroups, (groups) => {
+      const batch = packGroups(groups);
+      const all = groups.flatMap(({ prompt, responses }) =>
+        responses.map((response) => ({ prompt, response }))
+      );
+      assert.equal(batch.sequences, all.length);
+      assert.equal(batch.rows, batch.sequence_rows.at(-1));
+      all.forEach(({ prompt, response }, sequence) => {
+        const [from, to] = [batch.sequence_rows[sequence]!, batch.sequence_rows[sequence + 1]!];
+        const info = batch.sequence_info[sequence]!;
+        assert.equal(groups[info.group]!.responses[info.response], response);
+        assert.equal(info.num_tokens, to - from);
+        assert.deepEqual(batch.targets.slice(from, to), response.tokens.slice(response.scored_from));
+        const whole = [...prompt, ...response.tokens];
+        const first = prompt.length + response.scored_from;
+        batch.head_tokens.slice(from, to).forEach((token, index) => {
+          assert.equal(batch.positions[token], first + index - 1);
+          assert.equal(batch.token_ids[token], whole[first + index - 1]);
+        });
+      });
+    }),
+    { seed: 4, numRuns: 100 },
+  );
+});
+
+Deno.test("packGroups() lists under every token the rows it predicts: the inverse of head_tokens", () => {
+  fc.assert(
+    fc.property(arbitraryGroups, (groups) => {
+      const { tokens, rows, token_rows, token_row_list, head_tokens } = packGroups(groups);
+      assert.equal(token_rows[0], 0);
+      assert.equal(token_rows[tokens], rows);
+      const seen = new Set<number>();
+      for (let token = 0; token < tokens; token++) {
+        for (const row of token_row_list.subarray(token_rows[token]!, token_rows[token + 1]!)) {
+          assert.equal(head_tokens[row], token);
+          seen.add(row);
+        }
+      }
+      assert.equal(seen.size, rows);
+    }),
+    { seed: 5, numRuns: 100 },
+  );
+});
+
+Deno.test("splitIntoBatches() fills batches in order and never over the budget", () => {
+  fc.assert(
+    fc.property(arbitraryGroups, fc.integer({ min: 30, max: 60 }), (groups, budget) => {
+      const batches = splitIntoBatches(groups, budget);
+      assert.deepEqual(batches.flat(), groups);
+      const sizes = batches.map((batch) => batch.reduce((sum, one) => sum + groupTokens(one), 0));
+      batches.forEach((batch, index) => {
+        assert(batch.length > 0 && sizes[index]! <= budget);
+        assert.equal(packGroups(batch).tokens, sizes[index]);
+        const next = batches[index + 1]?.[0];
+        if (next !== undefined) assert(sizes[index]! + groupTokens(next) > budget);
+      });
+    }),
+    { seed: 6, numRuns: 100 },
+  );
+});
+
+Deno.test("splitIntoBatches() refuses a group over the budget by its row", () => {
+  assert.throws(() => splitIntoBatches([group([1, 2], { tokens: [3] })], 2), {
+    name: "InputError",
+    message: /^Row 1 takes 3 tokens .* than the 2 of/,
+  });
+});
+
+Deno.test("unsharedGroups() gives each response its own prompt and the same rows to score", () => {
+  fc.assert(
+    fc.property(arbitraryGroup, (one) => {
+      const alone = unsharedGroups(one);
+      assert.equal(alone.length, one.responses.length);
+      const together = packGroups([one]);
+      const apart = packGroups(alone);
+      assert.deepEqual(apart.targets, together.targets);
+      assert.deepEqual(apart.sequence_rows, together.sequence_rows);
+      assert.equal(apart.tokens, together.tokens + one.prompt.length * (alone.length - 1));
+      const position = (batch: typeof apart) =>
+        Array.from(batch.head_tokens, (token) => batch.positions[token]);
+      assert.deepEqual(position(apart), position(together));
+    }),
+    { seed: 7, numRuns: 100 },
+  );
+});

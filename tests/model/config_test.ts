@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { InputError } from "../../src/errors.ts";
+import { parseModelConfig, readModelConfig, ropeFrequencies } from "../../src/model/config.ts";
+import cases from "../fixtures/rope_frequencies.json" with { type: "json" };
+
+const SMALL = {
+  model_type: "llama",
+  vocab_size: 500,
+  hidden_size: 60,
+  intermediate_size: 100,
+  num_hidden_layers: 3,
+  num_attention_heads: 6,
+};
+
+Deno.test("parseModelConfig() fills in what transformers would", () => {
+  assert.deepEqual(parseModelConfig(SMALL), {
+    ...SMALL,
+    num_key_value_heads: 6,
+    head_dim: 10,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10000,
+    rope_scaling: { type: "none" },
+    max_position_embeddings: 2048,
+    tie_word_embeddings: false,
+    initializer_range: 0.02,
+    eos_token_ids: [],
+    bos_token_id: null,
+  });
+});
+
+Deno.test("parseModelConfig() reads Llama 3.2's file as transformers 4 wrote it", () => {
+  const config = parseModelConfig({
+    architectures: ["LlamaForCausalLM"],
+    attention_bias: false,
+    attention_dropout: 0.0,
+    bos_token_id: 128000,
+    eos_token_id: [128001, 128008, 128009],
+    head_dim: 64,
+    hidden_act: "silu",
+    hidden_size: 2048,
+    initializer_range: 0.02,
+    intermediate_size: 8192,
+    max_position_embeddings: 131072,
+    mlp_bias: false,
+    model_type: "llama",
+    num_attention_heads: 32,
+    num_hidden_layers: 16,
+    num_key_value_heads: 8,
+    pretraining_tp: 1,
+    rms_norm_eps: 1e-05,
+    rope_scaling: {
+      factor: 32.0,
+      high_freq_factor: 4.0,
+      low_freq_factor: 1.0,
+      original_max_position_embeddings: 8192,
+      rope_type: "llama3",
+    },
+    rope_theta: 500000.0,
+    sliding_window: 4096,
+    tie_word_embeddings: true,
+    torch_dtype: "bfloat16",
+    use_cache: true,
+    vocab_size: 128256,
+  });
+  assert.deepEqual(config.eos_token_ids, [128001, 128008, 128009]);
+  assert.equal(config.bos_token_id, 128000);
+  assert.equal(config.tie_word_embeddings, true);
+  assert.equal(config.rope_theta, 500000);
+  assert.deepEqual(config.rope_scaling, {
+    type: "llama3",
+    factor: 32,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 8192,
+  });
+});
+
+Deno.test("parseModelConfig() takes a head size apart from the width", () => {
+  const config = parseModelConfig({ ...SMALL, hidden_size: 50, head_dim: 14, num_key_value_heads: 2 });
+  assert.equal(config.head_dim, 14);
+  assert.equal(config.num_key_value_heads, 2);
+});
+
+Deno.test("parseModelConfig() reads rope_parameters of transformers 5 as rope_theta and rope_scaling of 4", () => {
+  const scaling = { rope_type: "linear", factor: 4 };
+  const four = parseModelConfig({ ...SMALL, rope_theta: 5e5, rope_scaling: { type: "linear", factor: 4 } });
+  const five = parseModelConfig({ ...SMALL, rope_parameters: { ...scaling, rope_theta: 5e5 } });
+  assert.deepEqual(four, five);
+  assert.deepEqual(five.rope_scaling, { type: "linear", factor: 4 });
+});
+
+for (
+  const [field, change] of [
+    ["model_type", { model_type: "qwen2" }],
+    ["model_type", { model_type: undefined }],
+    ["architectures", { architectures: ["LlamaForSequenceClassification"] }],
+    ["hidden_act", { hidden_act: "gelu" }],
+    ["attention_bias", { attention_bias: true }],
+    ["mlp_bias", { mlp_bias: true }],
+    ["quantization_config", { quantization_config: { quant_method: "bitsandbytes" } }],
+    ["partial_rotary_factor", { partial_rotary_factor: 0.5 }],
+    ["vocab_size", { vocab_size: undefined }],
+    ["vocab_size", { vocab_size: 2 ** 32 }],
+    ["hidden_size", { hidden_size: "60" }],
+    ["hidden_size", { hidden_size: 61 }],
+    ["intermediate_size", { intermediate_size: 0 }],
+    ["num_hidden_layers", { num_hidden_layers: 2.5 }],
+    ["num_attention_heads", { num_attention_heads: -1 }],
+    ["num_key_value_heads", { num_key_value_heads: 4 }],
+    ["head_dim", { head_dim: 7 }],
+    ["rms_norm_eps", { rms_norm_eps: -1 }],
+    ["rms_norm_eps", { rms_norm_eps: "1e-5" }],
+    ["initializer_range", { initializer_range: -0.1 }],
+    ["tie_word_embeddings", { tie_word_embeddings: 1 }],
+    ["max_position_embeddings", { max_position_embeddings: 0 }],
+    ["eos_token_id", { eos_token_id: [2, -1] }],
+    ["bos_token_id", { bos_token_id: "<s>" }],
+    ["rope_theta", { rope_theta: 0 }],
+    ["rope_parameters.rope_theta", { rope_parameters: { rope_theta: -1 } }],
+    ["rope_scaling", { rope_scaling: "linear" }],
+    ["rope_scaling.rope_type", { rope_scaling: { rope_type: "yarn", factor: 4 } }],
+    ["rope_scaling.type", { rope_scaling: { type: "dynamic", factor: 2 } }],
+    ["rope_scaling.factor", { rope_scaling: { type: "linear" } }],
+    ["rope_scaling.factor", { rope_scaling: { type: "linear", factor: 0 } }],
+    ["rope_parameters.low_freq_factor", {
+      rope_parameters: { rope_type: "llama3", factor: 8, high_freq_factor: 4 },
+    }],
+    ["rope_parameters.high_freq_factor", {
+      rope_parameters: { rope_type: "llama3", factor: 8, low_freq_factor: 4, high_freq_factor: 4 },
+    }],
+    ["rope_parameters.full_attention", { rope_parameters: { full_attention: { rope_type: "default" } } }],
+  ] as const
+) {
+  Deno.test(`parseModelConfig() refuses ${field} in ${JSON.stringify(change, (_, value) => value ?? null)}`, () => {
+    assert.throws(() => parseModelConfig({ ...SMALL, ...change }), (error) => {
+      assert.ok(error instanceof InputError, `${error}`);
+      assert.equal(error.problem.field, `config.json: ${field}`);
+      assert.match(
+        error.message,
+        new RegExp(`^config\\.json: ${field.replace(".", "\\.")} (is|is missing).* must be `),
+      );
+      return true;
+    });
+  });
+}
+
+Deno.test("readModelConfig() refuses a missing file, a folder and what is no JSON object", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = `${dir}/config.json`;
+  const refused = (message: RegExp) => assert.rejects(readModelConfig(dir), { name: "InputError", message });
+  try {
+    await refused(/^config\.json is not in /);
+    await Deno.writeTextFile(path, "{");
+    await refused(/^config\.json is not JSON: /);
+    await Deno.writeTextFile(path, "[1]");
+    await refused(/holds \[1\], not a JSON object/);
+    await Deno.remove(path);
+    await Deno.mkdir(path);
+    await refused(/is a folder/);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("ropeFrequencies() equals transformers' inv_freq", () => {
+  assert.ok(cases.length > 5);
+  for (const { config, inv_freq } of cases) {
+    const got = ropeFrequencies(parseModelConfig(config));
+    assert.equal(got.length, inv_freq.length);
+    // As bits: PyTorch's vectorised power may be one unit in the last place off the correctly rounded one.
+    const bits = new Int32Array(got.buffer);
+    const expected = new Int32Array(Float32Array.from(inv_freq).buffer);
+    const distances = bits.map((value, i) => Math.abs(value - expected[i]!));
+    const label = JSON.stringify(config);
+    assert.ok(distances.every((distance) => distance <= 1), label);
+    assert.ok(distances.filter((distance) => distance > 0).length <= got.length / 20, label);
+  }
+});

@@ -16,7 +16,7 @@ import { fromF32 } from "../../src/model/dtype.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
 
 /** Saved by PEFT itself, see tests/reference/peft_adapter.py. */
-const FIXTURE = new URL("../fixtures/peft_adapter", import.meta.url).pathname;
+const FIXTURE = `${import.meta.dirname}/../fixtures/peft_adapter`;
 const model = await readModelConfig(FIXTURE);
 
 async function inFolder(body: (dir: string) => Promise<void>): Promise<void> {

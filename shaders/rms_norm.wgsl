@@ -1,5 +1,5 @@
 // y[r, c] = x[r, c] * rstd[r] * weight[c],  rstd[r] = 1 / sqrt(mean_c x[r, c]^2 + eps)
-// One invocation computes one row; dispatch ceil(rows / 8) workgroups, folded.
+// Prelude: rows.wgsl.
 
 struct Params { rows: u32, columns: u32, eps: f32 }
 
@@ -9,22 +9,25 @@ struct Params { rows: u32, columns: u32, eps: f32 }
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, columns]
 @group(0) @binding(4) var<storage, read_write> rstd: array<f32>; // [rows]
 
-@compute @workgroup_size(8, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-  let row = (group.y * groups.x + group.x) * 8u + local.x;
+@compute @workgroup_size($(LANES * ROWS), 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = row_of(group, groups, local);
   if (row >= params.rows) {
     return;
   }
+  let lane = lane_of(local);
   let columns = params.columns;
   let base = row * columns;
-  var sum = 0.0;
-  for (var c = 0u; c < columns; c++) {
+  var squares = 0.0;
+  for (var c = lane; c < columns; c += $(LANES)u) {
     let value = x[base + c];
-    sum = fma(value, value, sum);
+    squares = fma(value, value, squares);
   }
-  let scale = inverseSqrt(sum / f32(columns) + params.eps);
-  rstd[row] = scale;
-  for (var c = 0u; c < columns; c++) {
+  let scale = 1.0 / sqrt(row_sum(squares, lane) / f32(columns) + params.eps);
+  if (lane == 0u) {
+    rstd[row] = scale;
+  }
+  for (var c = lane; c < columns; c += $(LANES)u) {
     y[base + c] = x[base + c] * scale * weight[c];
   }
 }

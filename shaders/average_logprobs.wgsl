@@ -1,0 +1,33 @@
+// Per row: logprobs[r] = target logit - logsumexp. Per sequence: averages[s] = (mean over its rows of logprobs, mean
+// over its rows and the vocabulary of the logits).
+// One invocation walks one sequence in runs of 64 rows, so that long sums keep their digits; workgroups of 8, folded.
+
+struct Params { sequences: u32, vocabulary: u32 }
+
+@group(0) @binding(0) var<storage, read> params: Params;
+@group(0) @binding(1) var<storage, read> state: array<vec4<f32>>; // [rows]
+@group(0) @binding(2) var<storage, read> sequence_rows: array<u32>; // [sequences + 1]
+@group(0) @binding(3) var<storage, read_write> logprobs: array<f32>; // [rows]
+@group(0) @binding(4) var<storage, read_write> averages: array<vec2<f32>>; // [sequences]
+
+@compute @workgroup_size(8, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let sequence = (group.y * groups.x + group.x) * 8u + local;
+  if (sequence >= params.sequences) {
+    return;
+  }
+  let first = sequence_rows[sequence];
+  let last = sequence_rows[sequence + 1u];
+  var sum = vec2<f32>(0.0);
+  for (var start = first; start < last; start += 64u) {
+    var part = vec2<f32>(0.0);
+    for (var row = start; row < min(start + 64u, last); row++) {
+      let s = state[row];
+      let logprob = s.z - s.x - log(s.y);
+      logprobs[row] = logprob;
+      part += vec2<f32>(logprob, s.w / f32(params.vocabulary));
+    }
+    sum += part;
+  }
+  averages[sequence] = sum / f32(last - first);
+}

@@ -1,0 +1,46 @@
+// Online log-sum-exp over the vocabulary, one chunk of logits at a time: state[r] = (peak, sum, target, total) with
+// logsumexp = peak + log(sum), the target's logit, and the sum of all logits (a metric).
+// Prelude: rows.wgsl.
+
+struct Params { rows: u32, columns: u32, stride: u32, first_id: u32 }
+
+@group(0) @binding(0) var<storage, read> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, stride], columns of them live: ids first_id ...
+@group(0) @binding(2) var<storage, read> targets: array<u32>; // [rows]
+@group(0) @binding(3) var<storage, read_write> state: array<vec4<f32>>; // [rows]
+
+@compute @workgroup_size($(LANES * ROWS), 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = row_of(group, groups, local);
+  if (row >= params.rows) {
+    return;
+  }
+  let lane = lane_of(local);
+  let columns = params.columns;
+  let base = row * params.stride;
+  var before = vec4<f32>(-3.0e38, 0.0, 0.0, 0.0);
+  if (params.first_id > 0u) {
+    before = state[row];
+  }
+  var peak = -3.0e38;
+  var total = 0.0;
+  for (var c = lane; c < columns; c += $(LANES)u) {
+    let logit = logits[base + c];
+    peak = max(peak, logit);
+    total += logit;
+  }
+  peak = max(row_max(peak, lane), before.x);
+  total = row_sum(total, lane);
+  var sum = 0.0;
+  for (var c = lane; c < columns; c += $(LANES)u) {
+    sum += exp(logits[base + c] - peak);
+  }
+  sum = row_sum(sum, lane);
+  if (lane == 0u) {
+    let target_column = targets[row] - params.first_id; // wraps to a large number below the chunk
+    if (target_column < columns) {
+      before.z = logits[base + target_column];
+    }
+    state[row] = vec4<f32>(peak, sum + before.y * exp(before.x - peak), before.z, before.w + total);
+  }
+}

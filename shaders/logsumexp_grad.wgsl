@@ -1,0 +1,29 @@
+// In place: logits[r, c] becomes d_logits = coefficient * ((c == target) - softmax(logits)[c]), coefficient being the
+// loss's gradient with respect to each token's log-prob of the row's sequence.
+// Prelude: rows.wgsl.
+
+struct Params { rows: u32, columns: u32, stride: u32, first_id: u32 }
+
+@group(0) @binding(0) var<storage, read> params: Params;
+@group(0) @binding(1) var<storage, read> targets: array<u32>; // [rows]
+@group(0) @binding(2) var<storage, read> state: array<vec4<f32>>; // [rows], whole vocabulary
+@group(0) @binding(3) var<storage, read> row_sequences: array<u32>; // [rows]
+@group(0) @binding(4) var<storage, read> coefficients: array<f32>; // [sequences]
+@group(0) @binding(5) var<storage, read_write> logits: array<f32>; // [rows, stride]
+
+@compute @workgroup_size($(LANES * ROWS), 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = row_of(group, groups, local);
+  if (row >= params.rows) {
+    return;
+  }
+  let base = row * params.stride;
+  let peak = state[row].x;
+  let coefficient = coefficients[row_sequences[row]];
+  let scale = coefficient / state[row].y;
+  let target_column = targets[row] - params.first_id;
+  for (var c = lane_of(local); c < params.columns; c += $(LANES)u) {
+    let hit = select(0.0, coefficient, c == target_column);
+    logits[base + c] = hit - scale * exp(logits[base + c] - peak);
+  }
+}

@@ -1,0 +1,33 @@
+// d_x[r, c] += rstd[r] * (g - xhat * mean_c(g * xhat)),  g = d_y[r, c] * weight[c],  xhat = x[r, c] * rstd[r]
+// Adds to d_x, which holds the gradient that came past the norm along the residual stream.
+// Prelude: rows.wgsl.
+
+struct Params { rows: u32, columns: u32 }
+
+@group(0) @binding(0) var<storage, read> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, columns]
+@group(0) @binding(2) var<storage, read> weight: array<f32>; // [columns]
+@group(0) @binding(3) var<storage, read> rstd: array<f32>; // [rows]
+@group(0) @binding(4) var<storage, read> d_y: array<f32>; // [rows, columns]
+@group(0) @binding(5) var<storage, read_write> d_x: array<f32>; // [rows, columns]
+
+@compute @workgroup_size($(LANES * ROWS), 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = row_of(group, groups, local);
+  if (row >= params.rows) {
+    return;
+  }
+  let lane = lane_of(local);
+  let columns = params.columns;
+  let base = row * columns;
+  let scale = rstd[row];
+  var dot = 0.0;
+  for (var c = lane; c < columns; c += $(LANES)u) {
+    dot = fma(d_y[base + c] * weight[c], x[base + c], dot);
+  }
+  // mean(g * xhat) * rstd, with one rstd of xhat taken out of the sum
+  let pull = row_sum(dot, lane) / f32(columns) * scale * scale;
+  for (var c = lane; c < columns; c += $(LANES)u) {
+    d_x[base + c] += scale * (d_y[base + c] * weight[c] - x[base + c] * pull);
+  }
+}

@@ -1,0 +1,26 @@
+// In place: gate becomes d_gate = d_y * up * (s + g s (1 - s)), up becomes d_up = d_y * g * s,  s = sigmoid(g)
+// Prelude: elements.wgsl.
+
+struct Params { count: u32 }
+
+@group(0) @binding(0) var<storage, read> params: Params;
+@group(0) @binding(1) var<storage, read> d_y: array<f32>; // [count]
+@group(0) @binding(2) var<storage, read_write> gate: array<f32>; // [count]
+@group(0) @binding(3) var<storage, read_write> up: array<f32>; // [count]
+
+@compute @workgroup_size(64, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let first = first_element(group, groups, local);
+  @unroll(i, 0, 4) {
+  {
+    let at = first + $(i * 64)u;
+    if (at < params.count) {
+      let g = gate[at];
+      let s = 1.0 / (1.0 + exp(-g));
+      let d = d_y[at];
+      gate[at] = d * up[at] * fma(g * s, 1.0 - s, s);
+      up[at] = d * g * s;
+    }
+  }
+  }
+}

@@ -1,0 +1,31 @@
+import rowsPrelude from "../../../shaders/rows.wgsl" with { type: "text" };
+import elementsPrelude from "../../../shaders/elements.wgsl" with { type: "text" };
+import type { Gpu } from "../device.ts";
+import { defineKernel, type Kernel } from "../kernel.ts";
+import { fold } from "../program.ts";
+import type { Constants } from "../wgsl.ts";
+
+/** Invocations that share a row and rows a workgroup, as shaders/rows.wgsl wants them for this device. */
+function rowLayout(gpu: Gpu): { LANES: number; ROWS: number } {
+  return gpu.software ? { LANES: 1, ROWS: 8 } : { LANES: 64, ROWS: 1 };
+}
+
+/** A kernel that reduces along rows. */
+export function rowKernel(gpu: Gpu, name: string, source: string, constants: Constants = {}): Kernel {
+  return defineKernel({ name, source, preludes: [rowsPrelude], constants: { ...rowLayout(gpu), ...constants } });
+}
+
+/** Workgroups of a {@link rowKernel} over `rows`. */
+export function rowWorkgroups(gpu: Gpu, rows: number): [number, number, number] {
+  return fold(Math.ceil(rows / rowLayout(gpu).ROWS));
+}
+
+/** A kernel that works element by element. */
+export function elementKernel(name: string, source: string, preludes: readonly string[] = []): Kernel {
+  return defineKernel({ name, source, preludes: [elementsPrelude, ...preludes] });
+}
+
+/** Workgroups of an {@link elementKernel} over `count` elements. */
+export function elementWorkgroups(count: number): [number, number, number] {
+  return fold(Math.ceil(count / 256));
+}

@@ -1,0 +1,62 @@
+import averageSource from "../../../shaders/average_logprobs.wgsl" with { type: "text" };
+import logsumexpSource from "../../../shaders/logsumexp.wgsl" with { type: "text" };
+import logsumexpGradSource from "../../../shaders/logsumexp_grad.wgsl" with { type: "text" };
+import type { Gpu } from "../device.ts";
+import { defineKernel } from "../kernel.ts";
+import { fold, type Live, type Program } from "../program.ts";
+import type { Tensor } from "../tensor.ts";
+import { rowKernel, rowWorkgroups } from "./_launch.ts";
+
+type Rows = Live & { readonly rows: number };
+
+/** One run of the vocabulary: ids first_id .. first_id + columns - 1 in the leading columns of `logits`. */
+export interface VocabularyChunk {
+  readonly first_id: number;
+  readonly columns: number;
+}
+
+/** Takes one chunk of logits [rows, stride] into the running state [rows, 4]; the chunk of id 0 comes first. */
+export function recordLogsumexp<L extends Rows>(
+  gpu: Gpu,
+  program: Program<L>,
+  tensors: { readonly logits: Tensor; readonly targets: Tensor; readonly state: Tensor },
+  chunk: VocabularyChunk,
+): void {
+  const stride = tensors.logits.shape[1]!;
+  program.dispatch(rowKernel(gpu, "logsumexp", logsumexpSource), tensors, ({ rows }) => ({
+    params: { rows, stride, ...chunk },
+    workgroups: rowWorkgroups(gpu, rows),
+  }));
+}
+
+/** Replaces one chunk of logits by the loss's gradient with respect to them. */
+export function recordLogsumexpGrad<L extends Rows>(
+  gpu: Gpu,
+  program: Program<L>,
+  tensors: {
+    readonly logits: Tensor;
+    readonly targets: Tensor;
+    readonly state: Tensor;
+    readonly row_sequences: Tensor;
+    readonly coefficients: Tensor;
+  },
+  chunk: VocabularyChunk,
+): void {
+  const stride = tensors.logits.shape[1]!;
+  program.dispatch(rowKernel(gpu, "logsumexp_grad", logsumexpGradSource), tensors, ({ rows }) => ({
+    params: { rows, stride, ...chunk },
+    workgroups: rowWorkgroups(gpu, rows),
+  }));
+}
+
+/** Per-token log-probs [rows] and, per sequence, the mean log-prob and mean logit [sequences, 2]. */
+export function recordAverageLogprobs<L extends Live & { readonly sequences: number }>(
+  program: Program<L>,
+  tensors: { readonly state: Tensor; readonly sequence_rows: Tensor; readonly logprobs: Tensor; readonly averages: Tensor },
+  vocabulary: number,
+): void {
+  program.dispatch(defineKernel({ name: "average_logprobs", source: averageSource }), tensors, ({ sequences }) => ({
+    params: { sequences, vocabulary },
+    workgroups: fold(Math.ceil(sequences / 8)),
+  }));
+}

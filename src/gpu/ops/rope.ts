@@ -1,0 +1,37 @@
+import source from "../../../shaders/rope.wgsl" with { type: "text" };
+import { defineKernel } from "../kernel.ts";
+import { fold, type Live, type Program } from "../program.ts";
+import type { Tensor } from "../tensor.ts";
+
+/**
+ * Turns every head of `x` [tokens, heads * head_dim] in place by its token's position.
+ *
+ * @param tensors positions [tokens], rotations [positions, head_dim / 2, 2] (cos, sin)
+ * @param direction 1 forward, -1 backward: the gradient of a rotation is the opposite rotation
+ */
+export function recordRope<L extends Live & { readonly tokens: number }>(
+  program: Program<L>,
+  tensors: { readonly x: Tensor; readonly positions: Tensor; readonly rotations: Tensor },
+  heads: number,
+  direction: 1 | -1,
+): void {
+  const half = tensors.rotations.shape[1]!;
+  program.dispatch(defineKernel({ name: "rope", source }), tensors, ({ tokens }) => ({
+    params: { tokens, heads, half, direction },
+    workgroups: fold(Math.ceil(tokens * heads / 64)),
+  }));
+}
+
+/** (cos, sin) of position * frequency for positions 0 .. positions - 1, with the angle in f32 as transformers has it. */
+export function ropeRotations(frequencies: Float32Array, positions: number): Float32Array {
+  const table = new Float32Array(positions * frequencies.length * 2);
+  let at = 0;
+  for (let position = 0; position < positions; position++) {
+    for (const frequency of frequencies) {
+      const angle = Math.fround(position * frequency);
+      table[at++] = Math.cos(angle);
+      table[at++] = Math.sin(angle);
+    }
+  }
+  return table;
+}

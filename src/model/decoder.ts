@@ -1,0 +1,288 @@
+import { type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
+import { InputError } from "../errors.ts";
+import {
+  type Adapter,
+  type AdapterConfig,
+  type LinearLayer,
+  linearModules,
+  targetedModules,
+} from "./adapter.ts";
+import type { ModelConfig } from "./config.ts";
+import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
+import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
+import type { Checkpoint } from "./safetensors.ts";
+
+/** LoRA of one linear layer: y += scale * B A dropout(x). */
+export interface Lora {
+  /** [r, inputs] */
+  readonly a: Parameter;
+  /** [outputs, r] */
+  readonly b: Parameter;
+  readonly scale: number;
+  readonly dropout: number;
+  /** Tells the layers' dropout masks apart. */
+  readonly stream: number;
+}
+
+/** y = x W^T (+ LoRA), W [outputs, inputs]. */
+export interface Linear {
+  readonly weight: Parameter;
+  readonly lora: Lora | null;
+}
+
+/** One decoder block. */
+export interface Block extends Readonly<Record<LinearLayer, Linear>> {
+  readonly input_norm: Parameter;
+  readonly post_attention_norm: Parameter;
+}
+
+/** Neighbouring rows of a vocabulary table; a table larger than one binding is split into several runs. */
+export interface TableRun {
+  readonly first_row: number;
+  readonly rows: Parameter;
+}
+
+/** A Llama-family decoder on the GPU: x = E[ids]; per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
+export interface Decoder {
+  readonly config: ModelConfig;
+  readonly embedding: readonly TableRun[];
+  readonly blocks: readonly Block[];
+  readonly norm: Parameter;
+  /** The embedding's own runs where the two are tied. */
+  readonly head: readonly TableRun[];
+}
+
+/** A weight's name, shape and place in the model. */
+interface WeightSpec {
+  readonly name: string;
+  readonly shape: readonly [number] | readonly [number, number];
+}
+
+/** Bytes of one upload: the host never holds more of a weight than this. */
+const UPLOAD_BYTES = 16 * 2 ** 20;
+/** Runs begin at multiples of this, so that parts of them can be bound. */
+const RUN_ROWS = 64;
+
+/** Every weight of the decoder by its Hugging Face name. */
+export function weightSpecs(config: ModelConfig): WeightSpec[] {
+  const { hidden_size: hidden, vocab_size } = config;
+  const specs: WeightSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocab_size, hidden] }];
+  const modules = linearModules(config);
+  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
+    specs.push({ name: `model.layers.${layer}.input_layernorm.weight`, shape: [hidden] });
+    specs.push({ name: `model.layers.${layer}.post_attention_layernorm.weight`, shape: [hidden] });
+    for (const module of modules.filter((module) => module.layer === layer)) {
+      specs.push({ name: `${module.path}.weight`, shape: [module.outputs, module.inputs] });
+    }
+  }
+  specs.push({ name: "model.norm.weight", shape: [hidden] });
+  if (!config.tie_word_embeddings) specs.push({ name: "lm_head.weight", shape: [vocab_size, hidden] });
+  return specs;
+}
+
+/** A decoder whose weights are all frozen, or all trained. */
+export interface LoadedDecoder {
+  readonly decoder: Decoder;
+  /** null where the weights are frozen. */
+  readonly trained: TrainedParameters | null;
+  free(): void;
+}
+
+/**
+ * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
+ * trained weights become f32, since an update of 1e-6 would vanish in bf16.
+ *
+ * @throws {InputError} where a tensor is missing, of another shape or type, or holds NaN or infinity
+ * @throws {GpuMemoryError} where it does not fit
+ */
+export async function loadDecoder(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  config: ModelConfig,
+  { trainable }: { readonly trainable: boolean },
+): Promise<LoadedDecoder> {
+  const specs = weightSpecs(config);
+  for (const { name, shape } of specs) checkpoint.expect(name, shape);
+  const runs = specs.flatMap((spec) => splitRows(spec, gpu.maxTensorBytes));
+  const trained = trainable
+    ? new TrainedParameters(gpu, runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 })))
+    : null;
+  const frozen: Tensor[] = [];
+  const free = () => {
+    trained?.free();
+    gpu.free(...frozen);
+  };
+  const parameters = new Map<string, Parameter>();
+  try {
+    for (const run of runs) {
+      const stored = checkpoint.expect(run.spec.name, run.spec.shape).dtype;
+      let parameter = trained?.get(run.name);
+      if (!parameter) {
+        const value = gpu.tensor(run.name, run.shape, frozenDtype(stored, run.shape));
+        frozen.push(value);
+        parameter = { name: run.name, value, gradient: null };
+      }
+      await uploadRun(gpu, checkpoint, run, stored, parameter.value);
+      parameters.set(run.name, parameter);
+    }
+    await gpu.settle();
+  } catch (error) {
+    free();
+    throw error;
+  }
+  return { decoder: assemble(config, runs, parameters), trained, free };
+}
+
+/**
+ * The decoder with an adapter on it, sharing the base weights.
+ *
+ * @param lora Parameters named `<module path>.lora_A` and `.lora_B`
+ * @param dropout Rate in training; 0 when scoring
+ */
+export function withLora(
+  decoder: Decoder,
+  lora: (name: string) => Parameter | undefined,
+  scale: number,
+  dropout: number,
+): Decoder {
+  const modules = linearModules(decoder.config);
+  const blocks = decoder.blocks.map((block, layer) => {
+    const linears = modules.map((module, stream) => ({ module, stream })).filter(({ module }) =>
+      module.layer === layer
+    );
+    const adapted = linears.map(({ module, stream }) => {
+      const a = lora(`${module.path}.lora_A`);
+      const b = lora(`${module.path}.lora_B`);
+      const linear: Linear = {
+        ...block[module.name],
+        lora: a && b ? { a, b, scale, dropout, stream } : null,
+      };
+      return [module.name, linear];
+    });
+    return { ...block, ...Object.fromEntries(adapted) } as Block;
+  });
+  return { ...decoder, blocks };
+}
+
+/** The factors of a LoRA adapter that is to be trained: A [r, inputs], B [outputs, r] a module. */
+export function loraSpecs(
+  config: ModelConfig,
+  adapter: Pick<AdapterConfig, "r" | "target_modules">,
+): ParameterSpec[] {
+  return targetedModules(config, adapter.target_modules).flatMap(({ path, inputs, outputs }) => [
+    { name: `${path}.lora_A`, shape: [adapter.r, inputs], decay: true },
+    { name: `${path}.lora_B`, shape: [outputs, adapter.r], decay: true },
+  ]);
+}
+
+/** Uploads an adapter as frozen tensors, for scoring. */
+export function uploadAdapter(gpu: Gpu, adapter: Adapter): Map<string, Parameter> {
+  const r = adapter.config.r;
+  const parameters = new Map<string, Parameter>();
+  for (const { module, a, b } of adapter.tensors) {
+    const put = (name: string, shape: number[], data: Float32Array) =>
+      parameters.set(name, { name, value: gpu.upload(name, shape, data), gradient: null });
+    put(`${module.path}.lora_A`, [r, module.inputs], a);
+    put(`${module.path}.lora_B`, [module.outputs, r], b);
+  }
+  return parameters;
+}
+
+/** Some rows of one weight, which fit one binding. */
+interface WeightRun {
+  readonly spec: WeightSpec;
+  /** The weight's name, with `#n` behind it from the second run on. */
+  readonly name: string;
+  readonly first_row: number;
+  readonly shape: readonly number[];
+}
+
+function splitRows(spec: WeightSpec, maxBytes: number): WeightRun[] {
+  const [rows, columns] = spec.shape;
+  if (columns === undefined || rows * columns * 4 <= maxBytes) {
+    return [{ spec, name: spec.name, first_row: 0, shape: spec.shape }];
+  }
+  const height = Math.floor(maxBytes / 4 / columns / RUN_ROWS) * RUN_ROWS;
+  if (height === 0 || !/embed_tokens|lm_head/.test(spec.name)) {
+    throw new RangeError(
+      `${spec.name} [${spec.shape}] does not fit the device's largest binding of ${maxBytes} bytes.`,
+    );
+  }
+  return Array.from({ length: Math.ceil(rows / height) }, (_, i) => ({
+    spec,
+    name: i === 0 ? spec.name : `${spec.name}#${i}`,
+    first_row: i * height,
+    shape: [Math.min(height, rows - i * height), columns],
+  }));
+}
+
+/** 16-bit matrices stay packed where every row is a whole number of 16-byte loads. */
+function frozenDtype(stored: FloatDtype, shape: readonly number[]): TensorDtype {
+  if (stored === "F32" || shape.length !== 2 || shape[1]! % 8 !== 0) return "f32";
+  return stored === "BF16" ? "bf16" : "f16";
+}
+
+async function uploadRun(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  run: WeightRun,
+  stored: FloatDtype,
+  target: Tensor,
+): Promise<void> {
+  const rows = run.shape[0]!;
+  const targetRowBytes = target.bytes / rows;
+  // whole loads of four bytes, whatever the row's length
+  const step = Math.max(4, Math.floor(UPLOAD_BYTES / (targetRowBytes * 4)) * 4);
+  for (let row = 0; row < rows; row += step) {
+    const count = Math.min(step, rows - row);
+    const bytes = await checkpoint.readRows(run.spec.name, run.first_row + row, count);
+    const bad = findNonFinite(bytes, stored);
+    if (bad >= 0) {
+      throw new InputError(
+        `The weight ${run.spec.name} holds NaN or infinity at element ${bad} of row ${run.first_row + row}.`,
+        {
+          field: run.spec.name,
+          accepted: "finite weights",
+        },
+      );
+    }
+    gpu.write(
+      target,
+      target.dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes,
+      row * targetRowBytes,
+    );
+    // a write is staged until the next submit: submit, so that the host never holds more than one piece
+    gpu.device.queue.submit([]);
+  }
+}
+
+function assemble(
+  config: ModelConfig,
+  runs: readonly WeightRun[],
+  parameters: ReadonlyMap<string, Parameter>,
+): Decoder {
+  const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
+  const table = (name: string): TableRun[] =>
+    runs.filter((run) => run.spec.name === name).map(({ name, first_row }) => ({
+      first_row,
+      rows: parameters.get(name)!,
+    }));
+  const modules = linearModules(config);
+  const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => ({
+    ...Object.fromEntries(
+      modules.filter((module) => module.layer === layer).map((
+        { name, path },
+      ) => [name, { weight: one(path), lora: null }]),
+    ),
+    input_norm: one(`model.layers.${layer}.input_layernorm`),
+    post_attention_norm: one(`model.layers.${layer}.post_attention_layernorm`),
+  } as Block));
+  const embedding = table("model.embed_tokens.weight");
+  return {
+    config,
+    embedding,
+    blocks,
+    norm: one("model.norm"),
+    head: config.tie_word_embeddings ? embedding : table("lm_head.weight"),
+  };
+}

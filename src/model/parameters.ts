@@ -1,0 +1,114 @@
+import { type Gpu, type Tensor } from "../gpu/mod.ts";
+
+/** A weight, with the tensor that collects its gradient where it is trained. */
+export interface Parameter {
+  readonly name: string;
+  readonly value: Tensor;
+  readonly gradient: Tensor | null;
+}
+
+/** What a trained parameter is called and how large it is. */
+export interface ParameterSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Whether weight decay applies: to matrices, not to norms. */
+  readonly decay: boolean;
+}
+
+/** Trained parameters that lie side by side, so that one dispatch updates all of them. */
+export interface ParameterSegment {
+  readonly count: number;
+  readonly decay: boolean;
+  readonly value: Tensor;
+  readonly gradient: Tensor;
+  /** AdamW's first moment. */
+  readonly mean: Tensor;
+  /** AdamW's second moment. */
+  readonly variance: Tensor;
+}
+
+const ALIGNMENT = 64; // elements: binding offsets are multiples of 256 bytes
+
+/**
+ * All trained parameters in a few large buffers, each with its gradient and AdamW moments at the same place. Gaps
+ * between parameters stay zero throughout.
+ */
+export class TrainedParameters {
+  readonly segments: readonly ParameterSegment[];
+  readonly #gpu: Gpu;
+  readonly #parameters = new Map<string, Parameter>();
+
+  /** @throws {RangeError} where one parameter alone is larger than a binding */
+  constructor(gpu: Gpu, specs: readonly ParameterSpec[]) {
+    this.#gpu = gpu;
+    const limit = Math.floor(gpu.maxTensorBytes / 4 / ALIGNMENT) * ALIGNMENT;
+    const segments: ParameterSegment[] = [];
+    for (const decay of [true, false]) {
+      let members: { spec: ParameterSpec; start: number; count: number }[] = [];
+      let filled = 0;
+      const close = () => {
+        if (members.length > 0) segments.push(this.#segment(segments.length, decay, filled, members));
+        members = [];
+        filled = 0;
+      };
+      for (const spec of specs.filter((spec) => spec.decay === decay)) {
+        const count = spec.shape.reduce((product, size) => product * size, 1);
+        if (filled + count > limit) close();
+        members.push({ spec, start: filled, count });
+        filled += Math.ceil(count / ALIGNMENT) * ALIGNMENT;
+      }
+      close();
+    }
+    this.segments = segments;
+  }
+
+  /** Trained parameters by name, in the order of the segments. */
+  get parameters(): ReadonlyMap<string, Parameter> {
+    return this.#parameters;
+  }
+
+  /** @throws {RangeError} where the name is not trained */
+  get(name: string): Parameter {
+    const parameter = this.#parameters.get(name);
+    if (!parameter) throw new RangeError(`${name} is not among the trained parameters.`);
+    return parameter;
+  }
+
+  free(): void {
+    for (const { value, gradient, mean, variance } of this.segments) {
+      this.#gpu.free(value, gradient, mean, variance);
+    }
+  }
+
+  #segment(
+    index: number,
+    decay: boolean,
+    count: number,
+    members: readonly { spec: ParameterSpec; start: number; count: number }[],
+  ): ParameterSegment {
+    const make = (part: string) => this.#gpu.tensor(`trained.${index}.${part}`, [count]);
+    const segment = {
+      count,
+      decay,
+      value: make("value"),
+      gradient: make("gradient"),
+      mean: make("mean"),
+      variance: make("variance"),
+    };
+    for (const { spec, start, count } of members) {
+      const view = (whole: Tensor): Tensor => ({
+        ...whole,
+        name: spec.name,
+        offset: start * 4,
+        bytes: count * 4,
+        shape: spec.shape,
+      });
+      this.#parameters.set(spec.name, {
+        name: spec.name,
+        value: view(segment.value),
+        gradient: view(segment.gradient),
+      });
+    }
+    return segment;
+  }
+}

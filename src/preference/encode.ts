@@ -208,7 +208,7 @@ function cutPrompts(
       ? ids.slice(0, Math.min(boundary, Math.max(kept, bos)))
       : [
         ...ids.slice(0, bos),
-        ...ids.slice(Math.min(bos + longestPrompt - Math.max(kept, bos), boundary), boundary),
+        ...ids.slice(Math.min(bos + longestPrompt - kept, boundary), boundary),
       ];
     return { ids: [...prompt, ...ids.slice(boundary)], boundary: prompt.length };
   };

@@ -19,9 +19,11 @@ export interface PackedSequence {
 
 /** Groups as one flat stream without padding. Every index below is an index into the stream, unless it says rows. */
 export interface PackedBatch {
+  /** Length of the stream. */
   readonly tokens: number;
   /** Scored tokens of all sequences. */
   readonly rows: number;
+  /** Responses of all groups. */
   readonly sequences: number;
   /** [tokens] */
   readonly token_ids: Uint32Array;

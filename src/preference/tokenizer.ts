@@ -12,6 +12,7 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>): string;
   /** Text of one token with its leading space, `""` for an id that has none. */
   token(id: number): string;
+  /** The `bos_token`'s id. */
   readonly bos: number | null;
   /** Every id that ends a generation: the tokenizer's `eos_token`, then `generation_config.json`'s. */
   readonly eos: readonly number[];
@@ -21,8 +22,9 @@ export interface Tokenizer {
   readonly addBos: boolean;
   /** Highest token id + 1. */
   readonly vocabSize: number;
+  /** Jinja source; null where the model has none. */
   readonly chatTemplate: string | null;
-  /** @throws InputError where there is no template, or it refuses the messages */
+  /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
   renderChat(messages: readonly Message[], options: { readonly addGenerationPrompt: boolean }): string;
 }
 

@@ -237,7 +237,7 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
       method: resolveMethod(request),
       lora,
       learning_rate: request.learning_rate ??
-        recipeOfRequest.learning_rate * (lora === null ? 1 : loraRateFactor),
+        (lora === null ? recipeOfRequest.learning_rate : loraRate(recipeOfRequest.learning_rate)),
       lr_scheduler_type: request.lr_scheduler_type,
       warmup_ratio: request.warmup_ratio,
       num_train_epochs: request.num_train_epochs ?? 1,
@@ -265,6 +265,11 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
 
 function recipe(name: keyof typeof presets | undefined) {
   return name === undefined ? noPreset : presets[name];
+}
+
+/** Rounded, so that 1e-6 gives 2e-5 as it is written. */
+function loraRate(rate: number): number {
+  return Number((rate * loraRateFactor).toPrecision(12));
 }
 
 function resolveLora(lora: JobRequest["lora"]): NonNullable<TrainingSettings["lora"]> {

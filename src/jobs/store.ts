@@ -212,6 +212,11 @@ export class JobStore implements Disposable {
     return { job: this.#expect(id), created: true };
   }
 
+  /** Whether a job came with this idempotency key. */
+  hasKey(key: string): boolean {
+    return this.#db.prepare("SELECT 1 FROM jobs WHERE idempotency_key = ?").get(key) !== undefined;
+  }
+
   get(id: string): Job | undefined {
     const row = this.#db.prepare(`SELECT ${jobColumns} FROM jobs WHERE id = ?`).get(id);
     return row === undefined ? undefined : toJob(row as unknown as JobRow);
@@ -339,12 +344,10 @@ export class JobStore implements Disposable {
     });
   }
 
-  /** A job's events after the one with id `after`; 0: from the first. */
-  events(id: string, after: number): JobEvent[] {
-    return this.#db.prepare("SELECT id, type, data FROM events WHERE job = ? AND id > ? ORDER BY id").all(
-      id,
-      after,
-    )
+  /** A job's events after the one with id `after`, 0: from the first; at most `limit`, -1: all of them. */
+  events(id: string, after: number, limit = -1): JobEvent[] {
+    return this.#db.prepare("SELECT id, type, data FROM events WHERE job = ? AND id > ? ORDER BY id LIMIT ?")
+      .all(id, after, limit)
       .map((row) => ({
         id: Number(row["id"]),
         type: String(row["type"]) as JobEvent["type"],

@@ -1,0 +1,111 @@
+/** The HTTP interface, put together: what holds for every request, then a sub-app per resource. */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { MiddlewareHandler } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { methodNotAllowed } from "hono/method-not-allowed";
+import { requestId } from "hono/request-id";
+import { timingSafeEqual } from "node:crypto";
+import { InputError } from "../src/errors.ts";
+import { logger } from "../src/log.ts";
+import { inputErrorOf } from "../src/validation.ts";
+import { answerProblem } from "./problem.ts";
+import { scoreRoutes } from "./score.ts";
+import { addDescription, probeRoutes } from "./service.ts";
+import type { Service } from "./service_context.ts";
+import { trainRoutes } from "./train.ts";
+
+const log = logger("http");
+
+/**
+ * Makes the app; `app.fetch` is a handler for `Deno.serve`, `app.request` calls it without a socket.
+ *
+ * @param service What the routes work with
+ */
+export function createApp(service: Service): OpenAPIHono {
+  const { config } = service;
+  const app = new OpenAPIHono({
+    defaultHook: (result) => {
+      if (!result.success) throw inputErrorOf(result.error, (result as { data?: unknown }).data);
+    },
+  });
+  app.onError((error, c) =>
+    answerProblem(
+      c,
+      error,
+      error instanceof InputError && error.status === 401 ? { "www-authenticate": "Bearer" } : {},
+    )
+  );
+  app.notFound((c) => {
+    const route = `${c.req.method} ${c.req.path}`;
+    const accepted = "a route that GET /openapi.json lists";
+    return answerProblem(
+      c,
+      new InputError(`There is no ${route}.`, { field: "path", value: route, accepted, status: 404 }),
+    );
+  });
+
+  app.use(requestId());
+  app.use(accessLog());
+  app.use(methodNotAllowed({
+    app,
+    onMethodNotAllowed: (c, methods) => {
+      const accepted = methods.join(", ");
+      const error = new InputError(`${c.req.path} takes ${accepted}, not ${c.req.method}.`, {
+        field: "method",
+        value: c.req.method,
+        accepted,
+        status: 405,
+      });
+      return answerProblem(c, error, { allow: accepted });
+    },
+  }));
+  app.route("/", probeRoutes(service));
+  addDescription(app, config.token !== null);
+  if (config.token !== null) app.use(bearerToken(config.token));
+  app.use(bodyLimit({
+    maxSize: config.maxBodyBytes,
+    onError: () => {
+      throw new InputError(`The body is longer than ${config.maxBodyBytes} bytes.`, {
+        field: "body",
+        accepted: `at most ${config.maxBodyBytes} bytes (SIMPO_MAX_BODY)`,
+        status: 413,
+      });
+    },
+  }));
+  app.route("/", scoreRoutes(service));
+  app.route("/", trainRoutes(service));
+  return app;
+}
+
+/** Lets requests through that carry the token. */
+function bearerToken(token: string): MiddlewareHandler {
+  const encoder = new TextEncoder();
+  const expected = encoder.encode(token);
+  return async (c, next) => {
+    const given = encoder.encode(/^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? "");
+    // Of equal length only: the length of a token is no secret, its content must not show in the time it takes.
+    if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
+      throw new InputError("Authorization must carry the worker's bearer token.", {
+        field: "Authorization",
+        accepted: "Bearer TOKEN, the worker's SIMPO_TOKEN",
+        status: 401,
+      });
+    }
+    await next();
+  };
+}
+
+function accessLog(): MiddlewareHandler {
+  return async (c, next) => {
+    const start = performance.now();
+    await next();
+    const probe = c.req.path === "/livez" || c.req.path === "/readyz" || c.req.path === "/ping";
+    log[probe ? "debug" : "info"]("{method} {path} {status}", {
+      method: c.req.method,
+      path: c.req.path,
+      status: c.res.status,
+      ms: Math.round(performance.now() - start),
+      request_id: c.get("requestId"),
+    });
+  };
+}

@@ -1,0 +1,104 @@
+/** Errors as application/problem+json (RFC 9457), with the refused field, its value and what would be accepted. */
+import { z } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import { HTTPException } from "hono/http-exception";
+import { InputError } from "../src/errors.ts";
+import { logger } from "../src/log.ts";
+import { shown } from "../src/validation.ts";
+
+const log = logger("http");
+
+/** What every error answer looks like. */
+export const ProblemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  detail: z.string().meta({
+    description: "One sentence that names what was refused and what would be accepted.",
+  }),
+  field: z.string().optional(),
+  value: z.unknown().optional().meta({ description: "The refused value; cut short where it is long." }),
+  accepted: z.string().optional(),
+  request_id: z.string().optional(),
+}).openapi("Problem");
+
+export type Problem = z.infer<typeof ProblemSchema>;
+
+const titles: Readonly<Record<number, string>> = {
+  400: "Bad Request",
+  401: "Unauthorized",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  409: "Conflict",
+  413: "Content Too Large",
+  415: "Unsupported Media Type",
+  422: "Unprocessable Content",
+  500: "Internal Server Error",
+  503: "Service Unavailable",
+};
+
+/** Error answers of a route, for its description. */
+export function problems<const Status extends number>(...statuses: Status[]) {
+  const answer = (status: number) => ({
+    description: titles[status] ?? "Error",
+    content: { "application/problem+json": { schema: ProblemSchema } },
+  });
+  return Object.fromEntries(statuses.map((status) => [status, answer(status)])) as Record<
+    Status,
+    ReturnType<typeof answer>
+  >;
+}
+
+/** An error as the answer's body. What is not the user's mistake is logged here and told without its inner workings. */
+export function toProblem(error: unknown, requestId?: string): Problem {
+  const told = tell(error, requestId);
+  return {
+    type: "about:blank",
+    title: titles[told.status] ?? "Error",
+    ...told,
+    ...(requestId === undefined ? {} : { request_id: requestId }),
+  };
+}
+
+/** The answer to an error. */
+export function answerProblem(context: Context, error: unknown, headers?: Record<string, string>): Response {
+  const problem = toProblem(error, context.get("requestId"));
+  return context.body(JSON.stringify(problem), problem.status as 500, {
+    "content-type": "application/problem+json",
+    ...headers,
+  });
+}
+
+function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title" | "request_id"> {
+  if (error instanceof InputError) {
+    const { field, value, accepted } = error.problem;
+    return {
+      status: error.status,
+      detail: error.message,
+      field,
+      ...(value === undefined ? {} : { value: cut(value) }),
+      ...(accepted === undefined ? {} : { accepted }),
+    };
+  }
+  if (error instanceof HTTPException) {
+    if (error.status === 400) {
+      return { status: 400, detail: "The body must be JSON.", field: "body", accepted: "a JSON object" };
+    }
+    if (error.status === 415) {
+      return {
+        status: 415,
+        detail: "Content-Type must be application/json.",
+        field: "Content-Type",
+        accepted: "application/json",
+      };
+    }
+    return { status: error.status, detail: error.message };
+  }
+  log.error("A request failed: {error}", { error, request_id: requestId });
+  return { status: 500, detail: "The worker failed at this request; its log says why." };
+}
+
+/** A refused value as it came where it is short, and its beginning where it is not. */
+function cut(value: unknown): unknown {
+  return (JSON.stringify(value) ?? "").length <= 200 ? value : shown(value);
+}

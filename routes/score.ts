@@ -1,0 +1,285 @@
+/** POST /score: candidates ranked by their average log-prob. */
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts";
+import { InputError } from "../src/errors.ts";
+import { isJobId, jobWeights } from "../src/jobs/folder.ts";
+import { resolveInside } from "../src/paths.ts";
+import { strictObject } from "../src/validation.ts";
+import { problems, toProblem } from "./problem.ts";
+import { refuseWhenStopping, type Service } from "./service_context.ts";
+
+const MessageSchema = z.looseObject({ role: z.string().min(1), content: z.string() }).openapi("Message", {
+  description: "One turn. Further keys reach the model's chat template as they are.",
+});
+
+const prompt = z.string().meta({ description: "Plain text, taken as it is.", example: "2 + 2 =" });
+const messages = z.array(MessageSchema).min(1).meta({
+  description: "A conversation, which the model's chat template turns into text.",
+});
+const candidates = z.array(z.string().min(1)).min(1).meta({
+  description: "Responses to compare; with messages each is an assistant's turn.",
+  example: [" 4", " 5"],
+});
+
+const oneOfPromptAndMessages = "one of prompt (a string) and messages (a list of messages)";
+
+/** Why an item with these fields is refused; undefined: it is not. */
+function promptProblem(item: { prompt?: unknown; messages?: unknown }): string | undefined {
+  if (item.prompt !== undefined && item.messages !== undefined) return "prompt and messages are both given";
+  if (item.prompt === undefined && item.messages === undefined) return "prompt is missing";
+  return undefined;
+}
+
+const ItemSchema = strictObject({ prompt: prompt.optional(), messages: messages.optional(), candidates })
+  .superRefine((item, context) => {
+    const why = promptProblem(item);
+    if (why === undefined) return;
+    context.addIssue({
+      code: "custom",
+      path: ["prompt"],
+      message: `In an item ${why}: give ${oneOfPromptAndMessages}.`,
+      params: { accepted: oneOfPromptAndMessages },
+    });
+  })
+  .openapi("ScoreItem", { oneOf: [{ required: ["prompt"] }, { required: ["messages"] }] });
+
+const ScoreBodySchema = strictObject({
+  model: z.string().meta({
+    description: "Folder of the model, relative to the root.",
+    example: "models/llama",
+  }),
+  adapter: z.string().nullable().optional().meta({
+    description:
+      "Folder of a PEFT adapter or of full weights, relative to the root; or the id of a training job: its " +
+      "result, or while it runs its newest checkpoint.",
+  }),
+  prompt: prompt.optional(),
+  messages: messages.optional(),
+  candidates: candidates.optional(),
+  items: z.array(ItemSchema).min(1).optional().meta({
+    description: "Many prompts, each with its own candidates.",
+  }),
+  beta: z.number().positive().default(2).meta({
+    description: "A candidate's reward is beta times its average log-prob.",
+  }),
+  token_logprobs: z.boolean().default(false).meta({
+    description: "Whether to answer each token with its log-prob.",
+  }),
+}).superRefine((body, context) => {
+  const refuse = (field: string, message: string, accepted: string) =>
+    context.addIssue({ code: "custom", path: [field], message, params: { accepted } });
+  if (body.items !== undefined) {
+    const beside = (["prompt", "messages", "candidates"] as const).find((field) => body[field] !== undefined);
+    if (beside !== undefined) {
+      refuse(
+        beside,
+        `${beside} and items are both given: give one of them.`,
+        "items alone, or a prompt with candidates",
+      );
+    }
+    return;
+  }
+  const why = promptProblem(body);
+  if (why !== undefined) {
+    refuse("prompt", `${upperFirst(why)}: give ${oneOfPromptAndMessages}.`, oneOfPromptAndMessages);
+  } else if (body.candidates === undefined) {
+    const accepted = "a list of at least 1 item";
+    refuse("candidates", `candidates is missing: give ${accepted}.`, accepted);
+  }
+}).openapi("ScoreRequest", {
+  oneOf: [
+    { required: ["prompt", "candidates"] },
+    { required: ["messages", "candidates"] },
+    {
+      required: ["items"],
+      not: { anyOf: [{ required: ["prompt"] }, { required: ["messages"] }, { required: ["candidates"] }] },
+    },
+  ],
+});
+
+type ScoreBody = z.infer<typeof ScoreBodySchema>;
+type Item = Pick<ScoreBody, "prompt" | "messages"> & { candidates: string[] };
+
+const CandidateSchema = z.object({
+  index: z.number().int().meta({ description: "Place in the request, from 0." }),
+  rank: z.number().int().meta({ description: "1 is the best; ties keep the request's order." }),
+  average_logprob: z.number(),
+  sum_logprob: z.number(),
+  num_tokens: z.number().int().meta({ description: "Scored tokens of the response." }),
+  reward: z.number(),
+  truncated: z.boolean(),
+  tokens: z.array(z.string()).optional(),
+  token_logprobs: z.array(z.number()).optional(),
+}).openapi("ScoredCandidate");
+
+const UsageSchema = z.object({
+  prompt_tokens: z.number().int(),
+  candidate_tokens: z.number().int(),
+  total_tokens: z.number().int(),
+}).openapi("Usage");
+
+const scored = {
+  results: z.array(CandidateSchema).meta({ description: "In the candidates' order." }),
+  best: z.number().int().meta({ description: "Index of the candidate ranked first." }),
+  margin: z.number().nullable().meta({
+    description: "The best's average log-prob over the second's; null where there is one candidate.",
+  }),
+};
+
+const OneAnswerSchema = z.object({ model: z.string(), ...scored, usage: UsageSchema }).openapi("ScoreAnswer");
+const ManyAnswerSchema = z.object({ model: z.string(), items: z.array(z.object(scored)), usage: UsageSchema })
+  .openapi("ScoreAnswers");
+const LineSchema = z.object({ index: z.number().int(), ...scored, usage: UsageSchema }).openapi("ScoreLine", {
+  description:
+    "One line an item, as they are done. Where scoring fails on the way, the last line is a Problem.",
+});
+
+const ndjson = "application/x-ndjson";
+
+const score = createRoute({
+  method: "post",
+  path: "/score",
+  summary: "Rank candidate responses by their average log-prob under a model.",
+  request: { body: { required: true, content: { "application/json": { schema: ScoreBodySchema } } } },
+  responses: {
+    200: {
+      description:
+        `One prompt's answer, or the items' in their order. With Accept: ${ndjson} one line an item.`,
+      content: {
+        "application/json": { schema: z.union([OneAnswerSchema, ManyAnswerSchema]) },
+        [ndjson]: { schema: LineSchema },
+      },
+    },
+    ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503),
+  },
+});
+
+/** POST /score. */
+export function scoreRoutes(service: Service): OpenAPIHono {
+  const app = new OpenAPIHono();
+  app.openapi(score, async (c) => {
+    refuseWhenStopping(service);
+    const body = c.req.valid("json");
+    const request = await toRequest(service, body);
+    const items = (await service.engine).score(request)[Symbol.asyncIterator]();
+    const explain = (error: unknown) => body.items === undefined ? withoutItem(error) : error;
+    try {
+      // The first item is waited for in either case: what is wrong with the request shows there.
+      const first = await items.next();
+      if (accepts(c.req.header("accept"), ndjson)) {
+        const lines = toLines(
+          first,
+          items,
+          (error) => toProblem(explain(error), c.get("requestId" as never)),
+        );
+        // The declared answer is JSON by type; a stream of lines has none.
+        return c.body(lines, 200, {
+          "content-type": ndjson,
+          "cache-control": "no-store, no-transform",
+        }) as never;
+      }
+      const results: ScoredItem[] = [];
+      for (let next = first; !next.done; next = await items.next()) {
+        results.push(next.value);
+        // Nobody waits for the rest.
+        if (c.req.raw.signal.aborted) {
+          await items.return?.();
+          break;
+        }
+      }
+      return c.json(toAnswer(body, results), 200);
+    } catch (error) {
+      throw explain(error);
+    }
+  });
+  return app;
+}
+
+function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
+  const usage = results.reduce(
+    (sum: Usage, item) => ({
+      prompt_tokens: sum.prompt_tokens + item.usage.prompt_tokens,
+      candidate_tokens: sum.candidate_tokens + item.usage.candidate_tokens,
+      total_tokens: sum.total_tokens + item.usage.total_tokens,
+    }),
+    { prompt_tokens: 0, candidate_tokens: 0, total_tokens: 0 },
+  );
+  const items = results.map(({ usage: _, ...item }) => item) as z.infer<typeof ManyAnswerSchema>["items"];
+  const [only] = items;
+  if (body.items !== undefined) return { model: body.model, items, usage };
+  if (only === undefined) throw new Error("The engine answered one item with none.");
+  return { model: body.model, ...only, usage };
+}
+
+async function toRequest(service: Service, body: ScoreBody): Promise<ScoreRequest> {
+  const items: readonly Item[] = body.items ?? [{ ...body, candidates: body.candidates ?? [] }];
+  return {
+    model: await resolveInside(service.config.root, body.model, "model", "directory"),
+    adapter: body.adapter == null ? null : await resolveAdapter(service, body.adapter),
+    items: items.map(({ prompt, messages, candidates }) =>
+      messages === undefined ? { prompt: prompt ?? "", candidates } : {
+        prompt: messages,
+        candidates: candidates.map((content) => [{ role: "assistant", content }]),
+      }
+    ),
+    beta: body.beta,
+    token_logprobs: body.token_logprobs,
+  };
+}
+
+/** A job's weights or a folder's. */
+async function resolveAdapter({ config, store }: Service, adapter: string): Promise<string> {
+  const job = isJobId(adapter) ? store.get(adapter) : undefined;
+  if (job === undefined) return await resolveInside(config.root, adapter, "adapter", "directory");
+  const weights = await jobWeights(config.state, adapter);
+  if (weights !== null) return weights;
+  throw new InputError(`Job ${adapter} is ${job.status} and has neither a result nor a checkpoint.`, {
+    field: "adapter",
+    value: adapter,
+    accepted: "a job with a result or a checkpoint, or an adapter's folder under the root",
+    status: 409,
+  });
+}
+
+/** A line an item, made as they are asked for: a slow reader holds the scoring up rather than the memory. */
+function toLines(
+  first: IteratorResult<ScoredItem>,
+  items: AsyncIterator<ScoredItem>,
+  explain: (error: unknown) => unknown,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let index = 0;
+  let waiting: IteratorResult<ScoredItem> | null = first;
+  return new ReadableStream({
+    async pull(controller) {
+      const line = (value: unknown) => controller.enqueue(encoder.encode(`${JSON.stringify(value)}\n`));
+      try {
+        const next = waiting ?? await items.next();
+        waiting = null;
+        if (next.done) controller.close();
+        else line({ index: index++, ...next.value });
+      } catch (error) {
+        line(explain(error));
+        controller.close();
+      }
+    },
+    async cancel() {
+      await items.return?.();
+    },
+  });
+}
+
+/** The engine counts a single prompt as the first item; its sender knows of no items. */
+function withoutItem(error: unknown): unknown {
+  if (!(error instanceof InputError)) return error;
+  const strip = (text: string) => text.replace(/items\[0\]\./g, "");
+  return new InputError(strip(error.message), { ...error.problem, field: strip(error.problem.field) });
+}
+
+function accepts(accept: string | undefined, type: string): boolean {
+  return (accept ?? "").split(",").some((part) => part.split(";")[0]?.trim().toLowerCase() === type);
+}
+
+function upperFirst(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,88 @@
+/** Probes, and the description of the whole interface. */
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { problems } from "./problem.ts";
+import { refuseWhenStopping, type Service } from "./service_context.ts";
+import { InputError } from "../src/errors.ts";
+
+const StateSchema = z.object({ status: z.literal("ok") });
+const state = { description: "Yes.", content: { "application/json": { schema: StateSchema } } };
+
+const livez = createRoute({
+  method: "get",
+  path: "/livez",
+  summary: "Is the process alive?",
+  security: [],
+  responses: { 200: state },
+});
+
+const readyz = createRoute({
+  method: "get",
+  path: "/readyz",
+  summary: "Does a device answer, so that work can be sent?",
+  security: [],
+  responses: { 200: state, ...problems(503) },
+});
+
+const ping = createRoute({
+  method: "get",
+  path: "/ping",
+  summary: "The probe of load balancers that tell a start-up (204) from a failure.",
+  security: [],
+  responses: { 200: state, 204: { description: "Still starting, or stopping." } },
+});
+
+const openapi = createRoute({
+  method: "get",
+  path: "/openapi.json",
+  summary: "This description.",
+  security: [],
+  responses: {
+    200: {
+      description: "OpenAPI 3.1.",
+      content: { "application/json": { schema: z.record(z.string(), z.unknown()) } },
+    },
+  },
+});
+
+/** GET /livez, /readyz and /ping. */
+export function probeRoutes(service: Service): OpenAPIHono {
+  let started = false;
+  service.engine.then(() => started = true, () => {});
+  return new OpenAPIHono()
+    .openapi(livez, (c) => c.json({ status: "ok" } as const, 200))
+    .openapi(readyz, (c) => {
+      refuseWhenStopping(service);
+      if (!started) {
+        throw new InputError("The worker is starting: no device has answered yet.", {
+          field: "worker",
+          status: 503,
+        });
+      }
+      return c.json({ status: "ok" } as const, 200);
+    })
+    .openapi(
+      ping,
+      (c) =>
+        started && !service.stopping.aborted ? c.json({ status: "ok" } as const, 200) : c.body(null, 204),
+    ) as OpenAPIHono;
+}
+
+/** GET /openapi.json: describes every route of `app`, itself included. */
+export function addDescription(app: OpenAPIHono, token: boolean): void {
+  app.openapi(openapi, (c) =>
+    c.json(
+      app.getOpenAPI31Document({
+        openapi: "3.1.0",
+        info: {
+          title: "simpo-worker",
+          version: "0.1.0",
+          description: "Trains language models with SimPO and scores candidate responses.",
+        },
+        security: token ? [{ bearer: [] }] : [],
+      }) as unknown as Record<string, unknown>,
+      200,
+    ));
+  if (token) {
+    app.openAPIRegistry.registerComponent("securitySchemes", "bearer", { type: "http", scheme: "bearer" });
+  }
+}

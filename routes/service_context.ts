@@ -1,0 +1,30 @@
+/** What the routes are handed. */
+import type { Config } from "../src/config.ts";
+import type { Engine } from "../src/engine/protocol.ts";
+import { InputError } from "../src/errors.ts";
+import type { JobRunner } from "../src/jobs/runner.ts";
+import type { JobStore } from "../src/jobs/store.ts";
+
+/** Writes a model with an adapter merged into its weights. */
+export type ExportMerged = (modelDir: string, adapterDir: string, outDir: string) => Promise<unknown>;
+
+export interface Service {
+  readonly config: Pick<Config, "root" | "state" | "token" | "maxBodyBytes">;
+  readonly store: JobStore;
+  readonly runner: JobRunner;
+  /** Requests wait for it; the probes do not. */
+  readonly engine: Promise<Engine>;
+  /** Aborted when the worker takes no more work: event streams end, new work is refused. */
+  readonly stopping: AbortSignal;
+  readonly exportMerged: ExportMerged;
+}
+
+/** @throws InputError with status 503 once the worker stops */
+export function refuseWhenStopping({ stopping }: Service): void {
+  if (!stopping.aborted) return;
+  throw new InputError("The worker is stopping and takes no more work: send the request again later.", {
+    field: "worker",
+    accepted: "a request to a worker that is ready, as GET /readyz says",
+    status: 503,
+  });
+}

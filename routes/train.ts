@@ -1,0 +1,242 @@
+/** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { InputError } from "../src/errors.ts";
+import { newJobId, sha256 } from "../src/jobs/folder.ts";
+import { checkJobFiles, unknownJob } from "../src/jobs/runner.ts";
+import { JobSpecSchema, resolveJobSpec } from "../src/jobs/spec.ts";
+import { isFinished, type Job } from "../src/jobs/store.ts";
+import { strictObject } from "../src/validation.ts";
+import { archiveOf } from "./_archive.ts";
+import { eventStream } from "./_event_stream.ts";
+import { problems } from "./problem.ts";
+import { refuseWhenStopping, type Service } from "./service_context.ts";
+
+const DatasetSummarySchema = z.union([
+  z.object({ path: z.string() }),
+  z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
+]);
+
+const JobSchema = z.object({
+  id: z.string().meta({ example: "job-0123456789abcdef0123" }),
+  status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
+  model: z.string(),
+  dataset: DatasetSummarySchema,
+  eval_dataset: DatasetSummarySchema.nullable(),
+  preset: z.string().nullable(),
+  settings: z.record(z.string(), z.unknown()).meta({
+    description: "Everything the run depends on, defaults filled in.",
+  }),
+  progress: z.object({
+    step: z.number().int(),
+    total_steps: z.number().int().nullable().meta({ description: "null until the rows are tokenised." }),
+    fraction: z.number().meta({ description: "From 0 to 1." }),
+    tokens_per_second: z.number().nullable(),
+  }),
+  seconds_remaining: z.number().nullable(),
+  metrics: z.record(z.string(), z.number()).nullable().meta({
+    description: "The newest value of each metric by TRL's names, with the step of the newest.",
+  }),
+  rows_left_out: z.array(
+    z.object({ split: z.enum(["train", "eval"]), row: z.number().int(), reason: z.string() }),
+  ),
+  cancel_requested: z.boolean(),
+  error: z.object({
+    message: z.string(),
+    field: z.string().optional(),
+    value: z.unknown().optional(),
+    accepted: z.string().optional(),
+  }).nullable(),
+  created_at: z.string(),
+  started_at: z.string().nullable(),
+  finished_at: z.string().nullable(),
+  links: z.object({ self: z.string(), events: z.string(), cancel: z.string(), adapter: z.string() }),
+}).openapi("Job");
+
+const ListSchema = z.object({
+  jobs: z.array(JobSchema),
+  next: z.string().nullable().meta({ description: "The next page; null on the last." }),
+}).openapi("JobList");
+
+const jobAnswer = { description: "The job.", content: { "application/json": { schema: JobSchema } } };
+const params = z.object({ id: z.string().openapi({ param: { name: "id", in: "path" } }) });
+
+const create = createRoute({
+  method: "post",
+  path: "/train",
+  summary: "Queue a training job.",
+  request: {
+    headers: z.object({
+      "idempotency-key": z.string().min(1).max(255).optional().meta({
+        description: "The same key with the same request gives the same job, however often it is sent.",
+      }),
+    }),
+    body: {
+      required: true,
+      content: { "application/json": { schema: JobSpecSchema.openapi("JobRequest") } },
+    },
+  },
+  responses: {
+    202: { ...jobAnswer, headers: z.object({ location: z.string() }) },
+    ...problems(400, 401, 404, 413, 415, 422, 500, 503),
+  },
+});
+
+const list = createRoute({
+  method: "get",
+  path: "/train",
+  summary: "The jobs, newest first.",
+  request: {
+    query: strictObject({
+      limit: z.coerce.number().int().min(1).max(100).default(20),
+      before: z.string().optional().meta({ description: "Id of the job that the page comes after." }),
+    }),
+  },
+  responses: {
+    200: { description: "A page of jobs.", content: { "application/json": { schema: ListSchema } } },
+    ...problems(401, 422, 500),
+  },
+});
+
+const show = createRoute({
+  method: "get",
+  path: "/train/{id}",
+  summary: "A job as it stands.",
+  request: { params },
+  responses: { 200: jobAnswer, ...problems(401, 404, 500) },
+});
+
+const events = createRoute({
+  method: "get",
+  path: "/train/{id}/events",
+  summary: "A job's events as they come, from its first on; the stream ends with the job.",
+  request: {
+    params,
+    headers: z.object({
+      "last-event-id": z.string().regex(/^\d{1,15}$/).optional().meta({
+        description: "Goes on after this event; 0: from the first.",
+      }),
+    }),
+  },
+  responses: {
+    200: {
+      description:
+        "Events status, metrics (one flat object: step and the metrics by name), checkpoint, warning, done.",
+      content: { "text/event-stream": { schema: z.string() } },
+    },
+    204: { description: "The job has ended and has no further event." },
+    ...problems(401, 404, 422, 500),
+  },
+});
+
+const cancel = createRoute({
+  method: "post",
+  path: "/train/{id}/cancel",
+  summary: "End a job: at once where it waits, after the current micro-batch where it trains.",
+  request: { params },
+  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500) },
+});
+
+const adapter = createRoute({
+  method: "get",
+  path: "/train/{id}/adapter",
+  summary: "A finished job's files as a tar archive.",
+  request: {
+    params,
+    query: strictObject({
+      format: z.enum(["adapter", "merged", "full"]).optional().meta({
+        description:
+          "adapter: the PEFT files. merged or full: the whole model's weights, an adapter merged into them. " +
+          "Left out: what the job trained.",
+      }),
+    }),
+  },
+  responses: {
+    200: {
+      description: "The archive.",
+      content: { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } },
+    },
+    ...problems(401, 404, 409, 422, 500),
+  },
+});
+
+/** Everything under /train. */
+export function trainRoutes(service: Service): OpenAPIHono {
+  const { store, runner, config, stopping } = service;
+  const find = (id: string): Job => {
+    const job = store.get(id);
+    if (job === undefined) throw unknownJob(id);
+    return job;
+  };
+  const app = new OpenAPIHono();
+
+  app.openapi(create, async (c) => {
+    refuseWhenStopping(service);
+    const request = c.req.valid("json");
+    const spec = resolveJobSpec(request);
+    const key = c.req.valid("header")["idempotency-key"];
+    const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
+    // A repeated request gets its job even where the files have gone since.
+    if (key === undefined || !store.hasKey(key)) await checkJobFiles(config.root, spec);
+    const { job, created } = store.create(newJobId(), spec, idempotency);
+    if (created) runner.wake();
+    return c.json(toAnswer(job), 202, { location: `/train/${job.id}` });
+  });
+
+  app.openapi(list, (c) => {
+    const { limit, before } = c.req.valid("query");
+    if (before !== undefined && store.get(before) === undefined) {
+      throw new InputError(`before names no job: ${JSON.stringify(before)}.`, {
+        field: "before",
+        value: before,
+        accepted: "the id of a job",
+      });
+    }
+    // One more than asked for tells whether there is a next page.
+    const jobs = store.list(limit + 1, before);
+    const page = jobs.slice(0, limit);
+    const next = jobs.length > limit ? `/train?limit=${limit}&before=${page.at(-1)?.id}` : null;
+    return c.json({ jobs: page.map(toAnswer), next }, 200);
+  });
+
+  app.openapi(show, (c) => c.json(toAnswer(find(c.req.valid("param").id)), 200));
+
+  app.openapi(events, (c) => {
+    const { id, status } = find(c.req.valid("param").id);
+    const after = Number(c.req.valid("header")["last-event-id"] ?? 0);
+    if (isFinished(status) && store.events(id, after, 1).length === 0) return c.body(null, 204);
+    return c.body(eventStream(store, id, after, stopping), 200, {
+      "content-type": "text/event-stream",
+      "cache-control": "no-store, no-transform",
+      // A proxy that gathers a whole answer would keep the events back.
+      "x-accel-buffering": "no",
+    }) as never;
+  });
+
+  app.openapi(cancel, (c) => c.json(toAnswer(runner.cancel(find(c.req.valid("param").id).id)), 202));
+
+  const archive = archiveOf(service);
+  app.openapi(adapter, async (c) => {
+    const job = find(c.req.valid("param").id);
+    const { stream, byteLength } = await archive(job, c.req.valid("query").format);
+    return c.body(stream, 200, {
+      "content-type": "application/x-tar",
+      "content-length": `${byteLength}`,
+      "content-disposition": `attachment; filename="${job.id}.tar"`,
+    }) as never;
+  });
+  return app;
+}
+
+/** A job as it is answered. */
+function toAnswer(job: Job): z.infer<typeof JobSchema> {
+  const { step, total_steps, tokens_per_second, settings, rows_left_out, ...rest } = job;
+  const self = `/train/${job.id}`;
+  const fraction = job.status === "succeeded" ? 1 : total_steps ? Math.min(step / total_steps, 1) : 0;
+  return {
+    ...rest,
+    settings: { ...settings },
+    progress: { step, total_steps, fraction, tokens_per_second },
+    rows_left_out: [...rows_left_out],
+    links: { self, events: `${self}/events`, cancel: `${self}/cancel`, adapter: `${self}/adapter` },
+  };
+}

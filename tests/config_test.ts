@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { readConfig } from "../src/config.ts";
+import { InputError } from "../src/errors.ts";
+
+const read = (values: Record<string, string>) => readConfig({ get: (name) => values[name] });
+
+Deno.test("readConfig() listens on this machine only where nothing is said", () => {
+  const checkout = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
+  assert.deepEqual(read({}), {
+    port: 8080,
+    host: "127.0.0.1",
+    root: checkout,
+    state: `${checkout}/state`,
+    token: null,
+    device: "auto",
+    maxBodyBytes: 33554432,
+    logLevel: "info",
+  });
+  assert.deepEqual(read({ PORT: "", SIMPO_TOKEN: "", SIMPO_ROOT: "" }), read({}));
+});
+
+Deno.test("readConfig() takes what is set", () => {
+  const config = read({
+    PORT: "0",
+    HOST: "0.0.0.0",
+    SIMPO_ROOT: "/data/",
+    SIMPO_TOKEN: "s3cret",
+    SIMPO_DEVICE: "software",
+    SIMPO_MAX_BODY: "1000",
+    SIMPO_LOG: "debug",
+  });
+  assert.deepEqual(config, {
+    port: 0,
+    host: "0.0.0.0",
+    root: "/data",
+    state: "/data/state",
+    token: "s3cret",
+    device: "software",
+    maxBodyBytes: 1000,
+    logLevel: "debug",
+  });
+  assert.equal(read({ SIMPO_STATE: "jobs" }).state, `${Deno.cwd()}/jobs`);
+});
+
+const refusals: [name: string, value: string, message: RegExp][] = [
+  ["PORT", "http", /PORT must be a whole number from 0 to 65535, not "http"/],
+  ["PORT", "65536", /PORT must be/],
+  ["PORT", "-1", /PORT must be/],
+  ["PORT", "1e3", /PORT must be/],
+  ["SIMPO_DEVICE", "cuda", /SIMPO_DEVICE must be auto \| gpu \| software, not "cuda"/],
+  ["SIMPO_MAX_BODY", "0", /SIMPO_MAX_BODY must be a whole number from 1/],
+  ["SIMPO_LOG", "loud", /SIMPO_LOG must be/],
+  ["SIMPO_TOKEN", "two words", /SIMPO_TOKEN must be printable ASCII/],
+];
+
+for (const [name, value, message] of refusals) {
+  Deno.test(`readConfig() refuses ${name}=${value}`, () => {
+    assert.throws(() => read({ [name]: value }), (error) => {
+      assert.ok(error instanceof InputError);
+      assert.match(error.message, message);
+      assert.equal(error.problem.field, name);
+      return true;
+    });
+  });
+}
+
+Deno.test("readConfig() keeps a refused token out of the message", () => {
+  assert.throws(() => read({ SIMPO_TOKEN: "two words" }), (error) => {
+    assert.ok(error instanceof InputError);
+    return !JSON.stringify([error.message, error.problem]).includes("two words");
+  });
+});

@@ -1,0 +1,155 @@
+/** An engine without a device: what the service around it does can be tested in milliseconds. */
+import { join } from "node:path";
+import type {
+  DeviceReport,
+  Engine,
+  MemoryReport,
+  ScoredItem,
+  ScoreRequest,
+  TrainEvent,
+  TrainOutcome,
+  TrainRequest,
+} from "../../src/engine/protocol.ts";
+import { InputError } from "../../src/errors.ts";
+
+/** What a fake engine does beside the obvious. */
+export interface FakeOptions {
+  /** Steps of every job. */
+  readonly steps?: number;
+  /** Awaited before each step. */
+  readonly beforeStep?: (id: string, step: number) => Promise<void> | void;
+  /** Awaited before each scored item; may throw. */
+  readonly beforeItem?: (index: number) => Promise<void> | void;
+}
+
+/**
+ * Scores a candidate by its length (shorter is better), trains by counting, writes a checkpoint a step.
+ * A job in `failing` is refused as the user's mistake.
+ */
+export class FakeEngine implements Engine {
+  readonly scored: ScoreRequest[] = [];
+  readonly trained: TrainRequest[] = [];
+  /** Scoring calls that were given up before their end. */
+  abandoned = 0;
+  readonly failing = new Map<string, Error>();
+  readonly #cancelled = new Set<string>();
+  #stopped = false;
+
+  constructor(private readonly options: FakeOptions = {}) {}
+
+  device(): Promise<DeviceReport> {
+    return Promise.resolve({
+      kind: "software",
+      vendor: "fake",
+      architecture: "fake",
+      description: "no device",
+      limits: { maxBufferSize: 1 },
+      features: ["f16"],
+      subgroups: false,
+      f16: true,
+      matmul: "none",
+    });
+  }
+
+  async *score(request: ScoreRequest): AsyncIterable<ScoredItem> {
+    this.scored.push(request);
+    let done = 0;
+    try {
+      for (const [index, { candidates }] of request.items.entries()) {
+        await this.options.beforeItem?.(index);
+        const lengths = candidates.map((text) => (typeof text === "string" ? text : text[0]!.content).length);
+        const ranked = lengths.map((_, i) => i).sort((a, b) => lengths[a]! - lengths[b]!);
+        yield {
+          results: lengths.map((length, i) => ({
+            index: i,
+            rank: ranked.indexOf(i) + 1,
+            average_logprob: -length,
+            sum_logprob: -length * length,
+            num_tokens: length,
+            reward: -length * request.beta,
+            truncated: false,
+            ...(request.token_logprobs ? { tokens: ["a"], token_logprobs: [-1] } : {}),
+          })),
+          best: ranked[0]!,
+          margin: ranked.length < 2 ? null : lengths[ranked[1]!]! - lengths[ranked[0]!]!,
+          usage: { prompt_tokens: 1, candidate_tokens: 2, total_tokens: 3 },
+        };
+        done++;
+      }
+    } finally {
+      if (done < request.items.length) this.abandoned++;
+    }
+  }
+
+  async train(request: TrainRequest, onEvent: (event: TrainEvent) => void): Promise<TrainOutcome> {
+    this.trained.push(request);
+    const { id, directory } = request;
+    const total_steps = this.options.steps ?? 3;
+    const failure = this.failing.get(request.model.split("/").at(-1)!);
+    if (failure !== undefined) throw failure;
+    onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
+    const resumed_from = await newestCheckpoint(directory);
+    onEvent({ type: "status", status: "running", total_steps, resumed_from });
+    onEvent({ type: "warning", message: "this is a fake" });
+    for (let step = 1; step <= total_steps; step++) {
+      // Metrics of the steps before the checkpoint come again after a resume.
+      if (step > resumed_from) {
+        await this.options.beforeStep?.(id, step);
+        // A turn of the event loop, as a step on a device gives one.
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        if (this.#stopped) return { outcome: "stopped", step: step - 1 };
+        if (this.#cancelled.has(id)) return { outcome: "cancelled", step: step - 1 };
+      }
+      onEvent({
+        type: "metrics",
+        step,
+        metrics: { loss: 1 / step, "rewards/accuracies": 1, epoch: step / total_steps },
+      });
+      if (step > resumed_from) {
+        const folder = join(directory, "checkpoints", `step-${String(step).padStart(6, "0")}`);
+        await Deno.mkdir(folder, { recursive: true });
+        await Deno.writeTextFile(join(folder, "adapter_config.json"), `{"step":${step}}`);
+      }
+      onEvent({ type: "checkpoint", step });
+      onEvent({
+        type: "progress",
+        step,
+        total_steps,
+        tokens_per_second: 10,
+        seconds_remaining: total_steps - step,
+      });
+    }
+    onEvent({ type: "metrics", step: total_steps, metrics: { eval_loss: 0.5 } });
+    await Deno.mkdir(join(directory, "result"), { recursive: true });
+    await Deno.writeTextFile(join(directory, "result", "adapter_config.json"), "{}");
+    await Deno.writeTextFile(join(directory, "result", "adapter_model.safetensors"), "weights");
+    return { outcome: "succeeded", step: total_steps };
+  }
+
+  cancel(id: string): void {
+    this.#cancelled.add(id);
+  }
+
+  memory(): Promise<MemoryReport> {
+    return Promise.resolve({ bytes: 0, peak_bytes: 0, by_name: {} });
+  }
+
+  stop(): Promise<void> {
+    this.#stopped = true;
+    return Promise.resolve();
+  }
+}
+
+/** A refusal as the engine makes one. */
+export function refusal(field: string): InputError {
+  return new InputError(`${field} cannot be used.`, { field, value: "x", accepted: "something else" });
+}
+
+async function newestCheckpoint(directory: string): Promise<number> {
+  try {
+    const names = await Array.fromAsync(Deno.readDir(join(directory, "checkpoints")), ({ name }) => name);
+    return Math.max(0, ...names.map((name) => Number(name.split("-")[1])));
+  } catch {
+    return 0;
+  }
+}

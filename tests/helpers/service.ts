@@ -1,0 +1,120 @@
+/** A service around a fake engine, in a folder of its own. */
+import type { OpenAPIHono } from "@hono/zod-openapi";
+import { join } from "node:path";
+import { createApp } from "../../routes/app.ts";
+import type { Service } from "../../routes/service_context.ts";
+import { JobRunner } from "../../src/jobs/runner.ts";
+import { JobStore } from "../../src/jobs/store.ts";
+import { FakeEngine, type FakeOptions } from "./fake_engine.ts";
+
+export interface TestService extends AsyncDisposable {
+  readonly app: OpenAPIHono;
+  readonly engine: FakeEngine;
+  readonly service: Service;
+  readonly root: string;
+  stop(): Promise<void>;
+  /** Sends JSON and reads JSON. */
+  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Answer>;
+  get(path: string, headers?: Record<string, string>): Promise<Answer>;
+  /** Waits until a job has a status. */
+  until(id: string, ...statuses: string[]): Promise<void>;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  // deno-lint-ignore no-explicit-any
+  readonly body: any;
+}
+
+/** Makes a root with a model `model`, an adapter `adapter` and rows `rows.jsonl`, and the service over it. */
+export async function testService(
+  options: FakeOptions & {
+    token?: string;
+    maxBodyBytes?: number;
+    engine?: Promise<FakeEngine>;
+    root?: string;
+  } = {},
+): Promise<TestService> {
+  const root = options.root ?? await makeRoot();
+  const config = {
+    root,
+    state: join(root, "state"),
+    token: options.token ?? null,
+    maxBodyBytes: options.maxBodyBytes ?? 1 << 20,
+  };
+  await Deno.mkdir(config.state, { recursive: true });
+  const engine = new FakeEngine(options);
+  const promise = options.engine ?? Promise.resolve(engine);
+  const store = new JobStore(join(config.state, "jobs.sqlite"));
+  const runner = new JobRunner({ store, root, state: config.state, engine: promise });
+  const stopping = new AbortController();
+  const service: Service = {
+    config,
+    store,
+    runner,
+    engine: promise,
+    stopping: stopping.signal,
+    exportMerged: async (_model, _adapter, out) => {
+      await Deno.mkdir(out);
+      await Deno.writeTextFile(join(out, "model.safetensors"), "merged");
+    },
+  };
+  const app = createApp(service);
+  runner.start();
+  const send = async (path: string, init?: RequestInit): Promise<Answer> => {
+    const response = await app.request(path, init);
+    const text = await response.text();
+    const json = /[/+]json$/.test(response.headers.get("content-type") ?? "") && text !== "";
+    return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text };
+  };
+  let stopped = false;
+  const stop = async () => {
+    if (stopped) return;
+    stopped = true;
+    stopping.abort();
+    const runnerStopped = runner.stop();
+    await engine.stop();
+    await runnerStopped;
+    store.close();
+  };
+  return {
+    app,
+    engine,
+    service,
+    root,
+    stop,
+    post: (path, body, headers = {}) =>
+      send(path, {
+        method: "POST",
+        body: typeof body === "string" ? body : JSON.stringify(body),
+        headers: { "content-type": "application/json", ...headers },
+      }),
+    get: (path, headers = {}) => send(path, { headers }),
+    until: async (id, ...statuses) => {
+      while (!statuses.includes(store.get(id)!.status)) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      await stop();
+      if (options.root === undefined) await Deno.remove(root, { recursive: true });
+    },
+  };
+}
+
+export async function makeRoot(): Promise<string> {
+  const root = await Deno.makeTempDir();
+  for (const folder of ["model", "adapter"]) {
+    await Deno.mkdir(join(root, folder));
+    await Deno.writeTextFile(join(root, folder, "config.json"), "{}");
+  }
+  await Deno.writeTextFile(join(root, "rows.jsonl"), "");
+  return root;
+}
+
+/** A promise that a test opens by hand. */
+export function gate(): { readonly opened: Promise<void>; open(): void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { opened: promise, open: resolve };
+}

@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { InputError } from "../../src/errors.ts";
+import { parseJobSpec, presets } from "../../src/jobs/spec.ts";
+
+const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
+
+function refused(fields: Record<string, unknown>): InputError {
+  try {
+    parseJobSpec({ ...minimal, ...fields });
+  } catch (error) {
+    if (error instanceof InputError) return error;
+    throw error;
+  }
+  assert.fail(`${JSON.stringify(fields)} is accepted`);
+}
+
+Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
+  assert.deepEqual(parseJobSpec(minimal), {
+    model: "model",
+    dataset: { path: "rows.jsonl" },
+    eval_dataset: null,
+    preset: null,
+    settings: {
+      method: { type: "simpo", beta: 2, gamma: 0.5, loss_type: "sigmoid", label_smoothing: 0, sft_weight: 0 },
+      lora: { r: 16, alpha: 32, dropout: 0, target_modules: "all-linear" },
+      learning_rate: 2e-5,
+      lr_scheduler_type: "cosine",
+      warmup_ratio: 0.1,
+      num_train_epochs: 1,
+      max_steps: null,
+      batch_size: 128,
+      micro_batch_tokens: 2048,
+      weight_decay: 0,
+      adam_beta1: 0.9,
+      adam_beta2: 0.999,
+      adam_epsilon: 1e-8,
+      max_grad_norm: 1,
+      max_length: 512,
+      max_prompt_length: 128,
+      truncation_mode: "keep_end",
+      prompt_boundary: "trl",
+      seed: 42,
+      save_steps: 50,
+      eval_steps: 0,
+      logging_steps: 1,
+      activation_recomputation: false,
+    },
+  });
+});
+
+Deno.test("parseJobSpec() takes lora null as full fine-tuning with the recipes' rate", () => {
+  const { settings } = parseJobSpec({ ...minimal, lora: null });
+  assert.equal(settings.lora, null);
+  assert.equal(settings.learning_rate, 1e-6);
+});
+
+Deno.test("parseJobSpec() takes a preset where the request says nothing", () => {
+  for (const [preset, recipe] of Object.entries(presets)) {
+    const { settings } = parseJobSpec({ ...minimal, preset, lora: null });
+    assert.ok(settings.method.type === "simpo");
+    assert.equal(settings.learning_rate, recipe.learning_rate);
+    assert.equal(settings.method.beta, recipe.beta);
+    assert.equal(settings.method.gamma, recipe.gamma_beta_ratio * recipe.beta);
+    assert.equal(settings.max_length, recipe.max_length);
+    assert.equal(settings.max_prompt_length, recipe.max_prompt_length);
+    // The largest pair: no prompt to share, two responses of the whole length.
+    assert.ok(settings.micro_batch_tokens >= 2 * recipe.max_length);
+  }
+  const { settings } = parseJobSpec({
+    ...minimal,
+    preset: "gemma2-it",
+    max_length: 64,
+    learning_rate: 1,
+    method: { type: "simpo", beta: 3 },
+  });
+  assert.ok(settings.method.type === "simpo");
+  assert.deepEqual(
+    [settings.max_length, settings.max_prompt_length, settings.learning_rate, settings.method.beta],
+    [64, 63, 1, 3],
+  );
+  assert.equal(settings.method.gamma, 1.5);
+});
+
+Deno.test("parseJobSpec() takes gamma 0 as 0 and the ratio times beta", () => {
+  const gammaOf = (method: Record<string, unknown>) => {
+    const parsed = parseJobSpec({ ...minimal, method: { type: "simpo", ...method } }).settings.method;
+    return parsed.type === "simpo" ? parsed.gamma : undefined;
+  };
+  assert.equal(gammaOf({ gamma: 0 }), 0);
+  assert.equal(gammaOf({ gamma_beta_ratio: 0 }), 0);
+  assert.equal(gammaOf({ beta: 10, gamma_beta_ratio: 0.3 }), 3);
+  assert.equal(gammaOf({ beta: 10, gamma: 0.3 }), 0.3);
+  assert.equal(gammaOf({ beta: 10 }), 2.5);
+});
+
+Deno.test("parseJobSpec() takes sft, max_steps and a partial lora", () => {
+  const { settings } = parseJobSpec({
+    ...minimal,
+    method: { type: "sft" },
+    lora: { r: 4, target_modules: ["q_proj"] },
+    max_steps: 5,
+  });
+  assert.deepEqual(settings.method, { type: "sft" });
+  assert.deepEqual(settings.lora, { r: 4, alpha: 8, dropout: 0, target_modules: ["q_proj"] });
+  assert.equal(settings.max_steps, 5);
+});
+
+const refusals: [fields: Record<string, unknown>, field: string, message: RegExp][] = [
+  [
+    { method: { type: "simpo", gamma: 1, gamma_beta_ratio: 0.5 } },
+    "method.gamma_beta_ratio",
+    /both gamma 1 and gamma_beta_ratio 0.5: give one/,
+  ],
+  [
+    { method: { type: "simpo", beta: -1 } },
+    "method.beta",
+    /method\.beta must be a number of more than 0, not -1/,
+  ],
+  [{ method: { type: "dpo" } }, "method.type", /method\.type must be "simpo" \| "sft", not "dpo"/],
+  [
+    { method: { type: "simpo", loss_type: "ipo" } },
+    "method.loss_type",
+    /must be "sigmoid" \| "hinge", not "ipo"/,
+  ],
+  [
+    { learning_rte: 1 },
+    "learning_rte",
+    /learning_rte is not a known field; known are model, dataset,.*learning_rate/,
+  ],
+  [
+    { method: { type: "sft", beta: 2 } },
+    "method.beta",
+    /method\.beta is not a known field; known are type\./,
+  ],
+  [{ lora: { rank: 3 } }, "lora.rank", /known are r, alpha, dropout, target_modules/],
+  [{ dataset: {} }, "dataset", /dataset must be an object with one of path .* and rows/],
+  [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],
+  [{ dataset: undefined }, "dataset", /dataset is missing: give an object with one of path/],
+  [{ model: 3 }, "model", /model must be a string, not 3/],
+  [{ max_steps: 3, num_train_epochs: 1 }, "max_steps", /Both max_steps 3 and num_train_epochs 1/],
+  [{ max_prompt_length: 512 }, "max_prompt_length", /less than max_length 512, not 512/],
+  [{ preset: "llama9" }, "preset", /preset must be "mistral-base" \| .*"gemma2-it", not "llama9"/],
+  [{ preset: "gemma2-it", method: { type: "sft" } }, "preset", /recipe for method simpo, not for sft/],
+  [{ batch_size: 1.5 }, "batch_size", /batch_size must be a whole number, not 1.5/],
+  [{ warmup_ratio: 2 }, "warmup_ratio", /warmup_ratio must be a number of at most 1, not 2/],
+  [{ seed: "42" }, "seed", /seed must be a whole number|seed must be a number/],
+];
+
+for (const [fields, field, message] of refusals) {
+  Deno.test(`parseJobSpec() refuses ${JSON.stringify(fields)}`, () => {
+    const error = refused(fields);
+    assert.equal(error.problem.field, field);
+    assert.match(error.message, message);
+    assert.equal(error.status, 422);
+    assert.ok(error.problem.accepted);
+  });
+}
+
+Deno.test("parseJobSpec() refuses what is no object", () => {
+  assert.throws(() => parseJobSpec([]), { message: "body must be an object, not []." });
+});

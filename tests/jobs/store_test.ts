@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { InputError } from "../../src/errors.ts";
+import { parseJobSpec } from "../../src/jobs/spec.ts";
+import { JobStore } from "../../src/jobs/store.ts";
+
+const spec = parseJobSpec({ model: "model", dataset: { path: "rows.jsonl" } });
+const types = (store: JobStore, id: string) => store.events(id, 0).map(({ type }) => type);
+
+Deno.test("JobStore.create() keeps the request's rows apart from the job", () => {
+  using store = new JobStore(":memory:");
+  const rows = [{ prompt: "a", chosen: "b", rejected: "c" }];
+  const { job } = store.create("job-1", { ...spec, dataset: { rows } });
+  assert.deepEqual(job.dataset, { rows: 1 });
+  assert.equal(job.eval_dataset, null);
+  assert.deepEqual(job.settings, spec.settings);
+  assert.deepEqual(store.datasets("job-1"), { dataset: { rows }, eval_dataset: null });
+  assert.equal(job.status, "queued");
+});
+
+Deno.test("JobStore.create() gives a repeated request its job and refuses a key with another request", () => {
+  using store = new JobStore(":memory:");
+  assert.equal(store.create("job-1", spec, { key: "k", hash: "h" }).created, true);
+  const again = store.create("job-2", spec, { key: "k", hash: "h" });
+  assert.deepEqual([again.created, again.job.id], [false, "job-1"]);
+  assert.throws(
+    () => store.create("job-3", spec, { key: "k", hash: "other" }),
+    (error) =>
+      error instanceof InputError && /Idempotency-Key k came with another request/.test(error.message),
+  );
+  assert.equal(store.list(10).length, 1);
+});
+
+Deno.test("JobStore.list() gives pages, newest first", () => {
+  using store = new JobStore(":memory:");
+  for (let n = 1; n <= 5; n++) store.create(`job-${n}`, spec);
+  assert.deepEqual(store.list(2).map(({ id }) => id), ["job-5", "job-4"]);
+  assert.deepEqual(store.list(2, "job-4").map(({ id }) => id), ["job-3", "job-2"]);
+  assert.deepEqual(store.list(2, "job-2").map(({ id }) => id), ["job-1"]);
+});
+
+Deno.test("JobStore.record() drops metrics, checkpoints and warnings that a resumed job sends again", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  const life = (resumed_from: number) => {
+    store.record("job-1", { type: "status", status: "running", total_steps: 2, resumed_from });
+    store.record("job-1", { type: "warning", message: "odd" });
+    store.record("job-1", { type: "metrics", step: 1, metrics: { loss: 0.5 } });
+    // An evaluation after the same step is another event.
+    store.record("job-1", { type: "metrics", step: 1, metrics: { eval_loss: 0.7 } });
+    store.record("job-1", { type: "checkpoint", step: 1 });
+  };
+  life(0);
+  store.requeue("job-1");
+  life(1);
+  const events = store.events("job-1", 0);
+  assert.deepEqual(
+    events.map(({ type }) => type),
+    ["status", "status", "warning", "metrics", "metrics", "checkpoint", "status", "status"],
+  );
+  assert.deepEqual(events.map(({ id }) => id), [1, 2, 3, 4, 5, 6, 7, 8]);
+  assert.deepEqual(events[3]?.data, { step: 1, loss: 0.5 });
+  assert.deepEqual(store.get("job-1")?.metrics, { loss: 0.5, eval_loss: 0.7, step: 1 });
+});
+
+Deno.test("JobStore.record() keeps the rows left out of each split once", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  const left_out = (split: "train" | "eval", row: number) =>
+    store.record("job-1", { type: "left_out", split, rows: [{ row, reason: "empty" }] });
+  left_out("train", 1);
+  left_out("eval", 2);
+  left_out("train", 3);
+  assert.deepEqual(store.get("job-1")?.rows_left_out, [
+    { split: "eval", row: 2, reason: "empty" },
+    { split: "train", row: 3, reason: "empty" },
+  ]);
+});
+
+Deno.test("JobStore.record() takes unknown rates as null", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  store.record("job-1", {
+    type: "progress",
+    step: 1,
+    total_steps: 9,
+    tokens_per_second: NaN,
+    seconds_remaining: Infinity,
+  });
+  const job = store.get("job-1");
+  assert.deepEqual([job?.step, job?.total_steps, job?.tokens_per_second, job?.seconds_remaining], [
+    1,
+    9,
+    null,
+    null,
+  ]);
+});
+
+Deno.test("JobStore.finish() ends with done and its error", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  store.finish("job-1", "failed", { message: "No.", field: "model" });
+  assert.deepEqual(store.events("job-1", 1), [
+    { id: 2, type: "done", data: { status: "failed", step: 0, error: { message: "No.", field: "model" } } },
+  ]);
+  const job = store.get("job-1");
+  assert.deepEqual([job?.status, job?.error?.message, job?.seconds_remaining], ["failed", "No.", null]);
+  assert.ok(job?.finished_at);
+});
+
+Deno.test("JobStore.subscribe() tells of a job's own changes until it is ended", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  store.create("job-2", spec);
+  let calls = 0;
+  const end = store.subscribe("job-1", () => calls++);
+  store.record("job-1", { type: "checkpoint", step: 1 });
+  store.record("job-2", { type: "checkpoint", step: 1 });
+  end();
+  store.record("job-1", { type: "checkpoint", step: 2 });
+  assert.equal(calls, 1);
+});
+
+Deno.test("JobStore.recover() queues what was running at its old place and cancels what was to be", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "jobs.sqlite");
+    {
+      using store = new JobStore(path);
+      for (const id of ["job-1", "job-2", "job-3"]) store.create(id, spec);
+      store.start("job-1");
+      store.start("job-2");
+      store.requestCancel("job-2");
+    }
+    using store = new JobStore(path);
+    store.recover();
+    assert.deepEqual(store.list(9).map(({ status }) => status), ["queued", "cancelled", "queued"]);
+    assert.equal(store.nextQueued()?.id, "job-1");
+    assert.deepEqual(types(store, "job-2"), ["status", "done"]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("JobStore() refuses a state folder that another process uses, until that process is killed", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "jobs.sqlite");
+  const other = new Deno.Command(Deno.execPath(), {
+    args: [
+      "eval",
+      `import { JobStore } from ${JSON.stringify(new URL("../../src/jobs/store.ts", import.meta.url).href)};
+       globalThis.store = new JobStore(${
+        JSON.stringify(path)
+      }); console.log("open"); setInterval(() => {}, 1000);`,
+    ],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  try {
+    const reader = other.stdout.getReader();
+    await reader.read();
+    await reader.cancel();
+    assert.throws(
+      () => new JobStore(path),
+      (error) => error instanceof InputError && /SIMPO_STATE is in use by another worker/.test(error.message),
+    );
+    other.kill("SIGKILL");
+    await other.status;
+    using store = new JobStore(path);
+    assert.deepEqual(store.list(1), []);
+  } finally {
+    try {
+      other.kill("SIGKILL");
+    } catch {
+      // It has been killed above.
+    }
+    await other.status;
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -1,0 +1,101 @@
+import fc from "fast-check";
+import assert from "node:assert/strict";
+import { join, sep } from "node:path";
+import { InputError } from "../src/errors.ts";
+import { resolveInside } from "../src/paths.ts";
+
+/** A root with `model/`, `file`, and links in and out of it. */
+async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
+  const top = await Deno.realPath(await Deno.makeTempDir());
+  const root = join(top, "root");
+  await Deno.mkdir(join(root, "model"), { recursive: true });
+  await Deno.mkdir(join(root, "linked"));
+  await Deno.mkdir(join(top, "root-beside"));
+  await Deno.writeTextFile(join(top, "secret"), "secret");
+  await Deno.writeTextFile(join(root, "file"), "");
+  await Deno.symlink(join(root, "model"), join(root, "inner"));
+  await Deno.symlink(top, join(root, "outer"));
+  await Deno.symlink(join(top, "root-beside"), join(root, "beside"));
+  await Deno.symlink(join(top, "secret"), join(root, "linked", "model.safetensors"));
+  await Deno.symlink(join(root, "loop"), join(root, "loop"));
+  try {
+    await test(root);
+  } finally {
+    await Deno.remove(top, { recursive: true });
+  }
+}
+
+Deno.test("resolveInside() finds folders, files and links that stay", () =>
+  withRoot(async (root) => {
+    assert.equal(await resolveInside(root, "model", "model", "directory"), join(root, "model"));
+    assert.equal(await resolveInside(root, "./model/", "model", "directory"), join(root, "model"));
+    assert.equal(await resolveInside(root, "inner", "model", "directory"), join(root, "model"));
+    assert.equal(await resolveInside(root, "file", "dataset.path", "file"), join(root, "file"));
+  }));
+
+const refusals: [name: string, status: number, message: RegExp][] = [
+  ["", 422, /model must name something under the root/],
+  ["../secret", 422, /model must not climb out of its folder with "\.\.": "\.\.\/secret"/],
+  ["model/../../secret", 422, /must not climb out/],
+  ["..", 422, /must not climb out/],
+  ["/etc", 422, /must be relative to the root, not the absolute path "\/etc"/],
+  ["outer", 422, /leads out of the root through a symbolic link: "outer"/],
+  ["beside", 422, /leads out of the root/],
+  ["linked", 422, /holds a symbolic link that leads out of the root: "linked\/model\.safetensors"/],
+  ["mo\0del", 422, /must not hold a NUL character/],
+  ["..\\secret", 422, /must not hold a backslash/],
+  ["file", 422, /must name a directory/],
+  ["none", 404, /model names no directory under the root: "none"/],
+  ["file/none", 404, /names no directory/],
+  ["loop", 404, /names no directory/],
+  ["x".repeat(5000), 404, /names no directory/],
+];
+
+for (const [name, status, message] of refusals) {
+  Deno.test(`resolveInside() refuses ${JSON.stringify(name.slice(0, 30))}`, () =>
+    withRoot((root) =>
+      assert.rejects(resolveInside(root, name, "model", "directory"), (error) => {
+        assert.ok(error instanceof InputError);
+        assert.match(error.message, message);
+        assert.equal(error.status, status);
+        assert.equal(error.problem.field, "model");
+        return true;
+      })
+    ));
+}
+
+Deno.test("resolveInside() never leaves the root, whatever the name", () =>
+  withRoot((root) =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.array(
+          fc.constantFrom(
+            "..",
+            ".",
+            "",
+            "/",
+            "model",
+            "outer",
+            "inner",
+            "linked",
+            "secret",
+            "root",
+            "\\",
+            "\0",
+          ),
+          {
+            maxLength: 6,
+          },
+        ),
+        async (parts) => {
+          try {
+            const path = await resolveInside(root, parts.join("/"), "model", "directory");
+            assert.ok(path === root || path.startsWith(root + sep), path);
+          } catch (error) {
+            assert.ok(error instanceof InputError, String(error));
+          }
+        },
+      ),
+      { numRuns: 300 },
+    )
+  ));

@@ -1,0 +1,315 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { newJobId } from "../../src/jobs/folder.ts";
+import { parseJobSpec } from "../../src/jobs/spec.ts";
+import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
+import { gate, type TestService, testService } from "../helpers/service.ts";
+
+const one = { model: "model", prompt: "2 + 2 =", candidates: [" four", " 4"] };
+const many = {
+  model: "model",
+  items: [{ prompt: "a", candidates: ["b"] }, { prompt: "c", candidates: ["dd", "d"] }],
+};
+const ndjson = { accept: "application/x-ndjson" };
+
+Deno.test("POST /score answers one prompt", async () => {
+  await using service = await testService();
+  const { status, body } = await service.post("/score", one);
+  assert.equal(status, 200);
+  assert.deepEqual(body, {
+    model: "model",
+    results: [
+      {
+        index: 0,
+        rank: 2,
+        average_logprob: -5,
+        sum_logprob: -25,
+        num_tokens: 5,
+        reward: -10,
+        truncated: false,
+      },
+      {
+        index: 1,
+        rank: 1,
+        average_logprob: -2,
+        sum_logprob: -4,
+        num_tokens: 2,
+        reward: -4,
+        truncated: false,
+      },
+    ],
+    best: 1,
+    margin: 3,
+    usage: { prompt_tokens: 1, candidate_tokens: 2, total_tokens: 3 },
+  });
+  assert.deepEqual(service.engine.scored, [{
+    model: join(await Deno.realPath(service.root), "model"),
+    adapter: null,
+    items: [{ prompt: "2 + 2 =", candidates: [" four", " 4"] }],
+    beta: 2,
+    token_logprobs: false,
+  }]);
+});
+
+Deno.test("POST /score answers many prompts with the sum of their usage", async () => {
+  await using service = await testService();
+  const { status, body } = await service.post("/score", { ...many, beta: 3, token_logprobs: true });
+  assert.equal(status, 200);
+  assert.deepEqual(Object.keys(body), ["model", "items", "usage"]);
+  assert.deepEqual(body.items.map(({ best, margin }: { best: number; margin: number }) => [best, margin]), [[
+    0,
+    null,
+  ], [1, 1]]);
+  assert.deepEqual(Object.keys(body.items[0]), ["results", "best", "margin"]);
+  assert.deepEqual(body.usage, { prompt_tokens: 2, candidate_tokens: 4, total_tokens: 6 });
+  assert.equal(body.items[0].results[0].reward, -3);
+  assert.deepEqual(body.items[0].results[0].token_logprobs, [-1]);
+});
+
+Deno.test("POST /score takes messages and makes each candidate an assistant's turn", async () => {
+  await using service = await testService();
+  const messages = [{ role: "user", content: "2 + 2 =", name: "kim" }];
+  assert.equal((await service.post("/score", { model: "model", messages, candidates: ["4"] })).status, 200);
+  assert.deepEqual(service.engine.scored[0]?.items, [
+    { prompt: messages, candidates: [[{ role: "assistant", content: "4" }]] },
+  ]);
+});
+
+Deno.test("POST /score streams a line an item, each as it is done", async () => {
+  const second = gate();
+  await using service = await testService({ beforeItem: (index) => index === 1 ? second.opened : undefined });
+  const response = await service.app.request("/score", {
+    method: "POST",
+    body: JSON.stringify(many),
+    headers: { "content-type": "application/json", ...ndjson },
+  });
+  assert.equal(response.headers.get("content-type"), "application/x-ndjson");
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  const first = JSON.parse((await reader.read()).value!);
+  assert.deepEqual([first.index, first.best, first.usage.total_tokens], [0, 0, 3]);
+  second.open();
+  assert.equal(JSON.parse((await reader.read()).value!).index, 1);
+  assert.equal((await reader.read()).done, true);
+});
+
+Deno.test("POST /score puts an error after the first line into a last line", async () => {
+  await using service = await testService({
+    beforeItem: (index) => {
+      if (index === 1) throw refusal("items[1].candidates[0]");
+    },
+  });
+  const { status, body } = await service.post("/score", many, ndjson);
+  assert.equal(status, 200);
+  const lines = body.trim().split("\n").map((line: string) => JSON.parse(line));
+  assert.equal(lines.length, 2);
+  assert.equal(lines[0].index, 0);
+  assert.deepEqual([lines[1].status, lines[1].field], [422, "items[1].candidates[0]"]);
+});
+
+Deno.test("POST /score answers an error before the first line with its status", async () => {
+  await using service = await testService({
+    beforeItem: () => {
+      throw refusal("items[0].candidates[1]");
+    },
+  });
+  for (const headers of [{}, ndjson]) {
+    const { status, body, headers: answered } = await service.post("/score", one, headers);
+    assert.equal(status, 422);
+    assert.equal(answered.get("content-type"), "application/problem+json");
+    // Whoever sent one prompt knows of no items.
+    assert.equal(body.field, "candidates[1]");
+    assert.equal(body.detail, "candidates[1] cannot be used.");
+  }
+});
+
+Deno.test("POST /score gives the scoring up when its reader goes", async () => {
+  await using service = await testService();
+  const response = await service.app.request("/score", {
+    method: "POST",
+    body: JSON.stringify({ model: "model", items: Array(50).fill({ prompt: "a", candidates: ["b"] }) }),
+    headers: { "content-type": "application/json", ...ndjson },
+  });
+  const reader = response.body!.getReader();
+  await reader.read();
+  await reader.cancel();
+  assert.equal(service.engine.abandoned, 1);
+  assert.equal((await service.post("/score", one)).status, 200);
+});
+
+Deno.test("POST /score takes an adapter's folder or a job's newest weights", async () => {
+  const step = gate();
+  await using service = await testService({ beforeStep: (_, n) => n === 3 ? step.opened : undefined });
+  const root = await Deno.realPath(service.root);
+  await service.post("/score", { ...one, adapter: "adapter" });
+  assert.equal(service.engine.scored[0]?.adapter, join(root, "adapter"));
+
+  const { body: job } = await service.post("/train", { model: "model", dataset: { path: "rows.jsonl" } });
+  while ((await service.get(`/train/${job.id}`)).body.progress.step < 2) {
+    await new Promise((r) => setTimeout(r, 1));
+  }
+  assert.equal((await service.post("/score", { ...one, adapter: job.id })).status, 200);
+  assert.match(service.engine.scored[1]!.adapter!, new RegExp(`jobs/${job.id}/checkpoints/step-000002$`));
+  step.open();
+  await service.until(job.id, "succeeded");
+  await service.post("/score", { ...one, adapter: job.id });
+  assert.match(service.engine.scored[2]!.adapter!, new RegExp(`jobs/${job.id}/result$`));
+});
+
+Deno.test("POST /score answers 409 where a job has neither a result nor a checkpoint", async () => {
+  const step = gate();
+  await using service = await testService({ beforeStep: () => step.opened });
+  const spec = parseJobSpec({ model: "model", dataset: { path: "rows.jsonl" } });
+  const { job } = service.service.store.create(newJobId(), spec);
+  const { status, body } = await service.post("/score", { ...one, adapter: job.id });
+  assert.equal(status, 409);
+  assert.equal(body.detail, `Job ${job.id} is queued and has neither a result nor a checkpoint.`);
+  step.open();
+});
+
+Deno.test("POST /score tells nothing of what broke inside", async () => {
+  await using service = await testService({
+    beforeItem: () => {
+      throw new Error("secret inner workings");
+    },
+  });
+  const { status, body } = await service.post("/score", one);
+  assert.equal(status, 500);
+  assert.doesNotMatch(JSON.stringify(body), /secret/);
+});
+
+Deno.test("POST /score waits for a device that is still starting", async () => {
+  const { promise, resolve } = Promise.withResolvers<FakeEngine>();
+  await using service = await testService({ engine: promise });
+  const answer = service.post("/score", one);
+  const early = await Promise.race([answer, new Promise((r) => setTimeout(r, 20))]);
+  assert.equal(early, undefined);
+  resolve(new FakeEngine());
+  assert.equal((await answer).status, 200);
+});
+  // The helper waits for the engine before it hands the service over.
+  resolve(new FakeEngine());
+  await using service = await starting;
+  assert.equal((await service.post("/score", one)).status, 200);
+});
+
+const refusals: [name: string, body: unknown, status: number, field: string, detail: RegExp][] = [
+  [
+    "no candidates",
+    { ...one, candidates: [] },
+    422,
+    "candidates",
+    /^candidates must be a list of at least 1 item, not \[\]\.$/,
+  ],
+  [
+    "missing candidates",
+    { model: "model", prompt: "a" },
+    422,
+    "candidates",
+    /^candidates is missing: give a list/,
+  ],
+  [
+    "an empty response",
+    { ...one, candidates: ["a", ""] },
+    422,
+    "candidates[1]",
+    /candidates\[1\] must be a string of at least 1 character, not ""/,
+  ],
+  ["no items", { model: "model", items: [] }, 422, "items", /at least 1 item/],
+  [
+    "an item without candidates",
+    { model: "model", items: [{ prompt: "a", candidates: [] }] },
+    422,
+    "items[0].candidates",
+    /items\[0\]\.candidates must be a list of at least 1 item/,
+  ],
+  [
+    "an item without prompt",
+    { model: "model", items: [{ candidates: ["a"] }] },
+    422,
+    "items[0].prompt",
+    /prompt is missing: give one of prompt/,
+  ],
+  [
+    "prompt and messages",
+    { ...one, messages: [{ role: "user", content: "a" }] },
+    422,
+    "prompt",
+    /^Prompt and messages are both given/,
+  ],
+  ["prompt and items", { ...one, items: many.items }, 422, "prompt", /^prompt and items are both given/],
+  ["no prompt", { model: "model", candidates: ["a"] }, 422, "prompt", /^Prompt is missing/],
+  [
+    "a turn without content",
+    { model: "model", messages: [{ role: "user" }], candidates: ["a"] },
+    422,
+    "messages[0].content",
+    /messages\[0\]\.content is missing: give a string/,
+  ],
+  ["a negative beta", { ...one, beta: -1 }, 422, "beta", /^beta must be a number of more than 0, not -1\.$/],
+  [
+    "an unknown field",
+    { ...one, candidate: ["a"] },
+    422,
+    "candidate",
+    /^candidate is not a known field; known are model, adapter, prompt,/,
+  ],
+  [
+    "an unknown model",
+    { ...one, model: "models/none" },
+    404,
+    "model",
+    /^model names no directory under the root: "models\/none"\.$/,
+  ],
+  [
+    "a model outside the root by ..",
+    { ...one, model: "../model" },
+    422,
+    "model",
+    /must not climb out of its folder with "\.\."/,
+  ],
+  [
+    "a model outside the root by an absolute path",
+    { ...one, model: "/etc" },
+    422,
+    "model",
+    /must be relative to the root, not the absolute path "\/etc"/,
+  ],
+  [
+    "a model outside the root by a symbolic link",
+    { ...one, model: "outside" },
+    422,
+    "model",
+    /leads out of the root through a symbolic link: "outside"/,
+  ],
+  ["an adapter outside the root", { ...one, adapter: "../adapter" }, 422, "adapter", /must not climb out/],
+  [
+    "an unknown job",
+    { ...one, adapter: "job-00000000000000000000" },
+    404,
+    "adapter",
+    /adapter names no directory under the root/,
+  ],
+  ["a body that is not JSON", "{", 400, "body", /^The body must be JSON\.$/],
+  ["a body that is no object", [], 422, "body", /^body must be an object, not \[\]\.$/],
+];
+
+for (const [name, body, status, field, detail] of refusals) {
+  Deno.test(`POST /score refuses ${name} and serves the next request`, () =>
+    withOutsideLink(async (service) => {
+      const answer = await service.post("/score", body);
+      assert.equal(answer.status, status, JSON.stringify(answer.body));
+      assert.equal(answer.headers.get("content-type"), "application/problem+json");
+      assert.equal(answer.body.status, status);
+      assert.equal(answer.body.field, field);
+      assert.match(answer.body.detail, detail);
+      assert.equal(typeof answer.body.accepted, "string");
+      assert.equal(service.engine.scored.length, 0);
+      assert.equal((await service.post("/score", one)).status, 200);
+    }));
+}
+
+async function withOutsideLink(test: (service: TestService) => Promise<void>): Promise<void> {
+  await using service = await testService();
+  await Deno.symlink(Deno.cwd(), join(service.root, "outside"));
+  await test(service);
+}

@@ -1,0 +1,317 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { readServerSentEvents } from "../../src/cli/_sse.ts";
+import { gate, type TestService, testService } from "../helpers/service.ts";
+
+const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
+
+async function finished(service: TestService, job: Record<string, unknown> = minimal): Promise<string> {
+  const { body } = await service.post("/train", job);
+  await service.until(body.id, "succeeded");
+  return body.id;
+}
+
+async function eventsOf(service: TestService, id: string, headers: Record<string, string> = {}) {
+  const response = await service.app.request(`/train/${id}/events`, { headers });
+  assert.equal(response.status, 200);
+  assert.equal(response.headers.get("content-type"), "text/event-stream");
+  return readServerSentEvents(response.body!);
+}
+
+Deno.test("POST /train answers 202 with the job, its URL and its settings", async () => {
+  await using service = await testService();
+  const { status, headers, body } = await service.post("/train", {
+    ...minimal,
+    preset: "gemma2-it",
+    max_steps: 9,
+  });
+  assert.equal(status, 202);
+  assert.equal(headers.get("location"), `/train/${body.id}`);
+  assert.deepEqual(body.links, {
+    self: `/train/${body.id}`,
+    events: `/train/${body.id}/events`,
+    cancel: `/train/${body.id}/cancel`,
+    adapter: `/train/${body.id}/adapter`,
+  });
+  assert.deepEqual(
+    [body.status, body.model, body.dataset, body.preset, body.error, body.metrics],
+    ["queued", "model", { path: "rows.jsonl" }, "gemma2-it", null, null],
+  );
+  assert.deepEqual([body.settings.max_steps, body.settings.method.beta], [9, 10]);
+  assert.deepEqual(body.progress, { step: 0, total_steps: null, fraction: 0, tokens_per_second: null });
+});
+
+Deno.test("GET /train/{id} shows a job's end", async () => {
+  await using service = await testService();
+  const id = await finished(service, { ...minimal, dataset: { rows: [{ prompt: "a" }, { prompt: "b" }] } });
+  const { status, body } = await service.get(`/train/${id}`);
+  assert.equal(status, 200);
+  assert.deepEqual(
+    [body.status, body.seconds_remaining, body.progress.fraction, body.progress.step],
+    ["succeeded", 0, 1, 3],
+  );
+  assert.deepEqual(body.dataset, { rows: 2 });
+  assert.deepEqual(body.metrics, { loss: 1 / 3, "rewards/accuracies": 1, epoch: 1, eval_loss: 0.5, step: 3 });
+  assert.deepEqual(body.rows_left_out, [{ split: "train", row: 7, reason: "empty response" }]);
+  assert.ok(body.created_at <= body.started_at && body.started_at <= body.finished_at);
+});
+
+Deno.test("POST /train gives a repeated request with an Idempotency-Key the same job", async () => {
+  await using service = await testService();
+  const key = { "idempotency-key": "abc" };
+  const first = await service.post("/train", minimal, key);
+  const second = await service.post("/train", { dataset: minimal.dataset, model: "model" }, key);
+  assert.deepEqual([second.status, second.body.id], [202, first.body.id]);
+  const other = await service.post("/train", { ...minimal, seed: 1 }, key);
+  assert.equal(other.status, 422);
+  assert.match(other.body.detail, /Idempotency-Key abc came with another request before/);
+  assert.notEqual((await service.post("/train", minimal)).body.id, first.body.id);
+  assert.equal((await service.get("/train")).body.jobs.length, 2);
+});
+
+Deno.test("GET /train gives pages, newest first", async () => {
+  await using service = await testService();
+  const ids: string[] = [];
+  for (let n = 0; n < 5; n++) ids.unshift((await service.post("/train", minimal)).body.id);
+  const seen: string[] = [];
+  let next: string | null = "/train?limit=2";
+  for (let pages = 0; next !== null; pages++) {
+    assert.ok(pages < 3);
+    const { body }: { body: { jobs: { id: string }[]; next: string | null } } = await service.get(next);
+    seen.push(...body.jobs.map(({ id }) => id));
+    next = body.next;
+  }
+  assert.deepEqual(seen, ids);
+});
+
+Deno.test("GET /train/{id}/events gives a running job's events as they come and ends with it", async () => {
+  const step = gate();
+  await using service = await testService({ beforeStep: (_, n) => n === 2 ? step.opened : undefined });
+  const { body } = await service.post("/train", minimal);
+  const seen: { id: string; event: string; data: string }[] = [];
+  for await (const event of await eventsOf(service, body.id, { "last-event-id": "0" })) {
+    seen.push(event);
+    if (event.event === "checkpoint") step.open();
+  }
+  assert.deepEqual(seen.map(({ event }) => event), [
+    "status",
+    "status",
+    "warning",
+    ...["metrics", "checkpoint", "metrics", "checkpoint", "metrics", "checkpoint"],
+    "metrics",
+    "done",
+  ]);
+  assert.deepEqual(seen.map(({ id }) => Number(id)), seen.map((_, i) => i + 1));
+  assert.deepEqual(JSON.parse(seen[3]!.data), { step: 1, loss: 1, "rewards/accuracies": 1, epoch: 1 / 3 });
+  assert.deepEqual(JSON.parse(seen.at(-1)!.data), { status: "succeeded", step: 3 });
+});
+
+Deno.test("GET /train/{id}/events goes on after Last-Event-ID and answers 204 past the end", async () => {
+  await using service = await testService();
+  const id = await finished(service);
+  const all = await Array.fromAsync(await eventsOf(service, id));
+  const rest = await Array.fromAsync(await eventsOf(service, id, { "last-event-id": "4" }));
+  assert.deepEqual(rest, all.slice(4));
+  const past = await service.get(`/train/${id}/events`, { "last-event-id": all.at(-1)!.id });
+  assert.equal(past.status, 204);
+  const odd = await service.get(`/train/${id}/events`, { "last-event-id": "first" });
+  assert.deepEqual([odd.status, odd.body.field], [422, "last-event-id"]);
+});
+
+Deno.test("GET /train/{id}/events lets go of a reader that has gone, and ends when the worker stops", async () => {
+  const step = gate();
+  await using service = await testService({ beforeStep: () => step.opened });
+  const { body } = await service.post("/train", minimal);
+  while (service.service.store.events(body.id, 0).length < 3) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  const gone = await service.app.request(`/train/${body.id}/events`);
+  const reader = gone.body!.getReader();
+  await reader.read();
+  await reader.cancel();
+  const staying = Array.fromAsync(await eventsOf(service, body.id));
+  const stopped = service.stop();
+  assert.deepEqual((await staying).at(-1)?.event, "warning");
+  step.open();
+  await stopped;
+});
+
+Deno.test("POST /train/{id}/cancel ends a job", async () => {
+  const step = gate();
+  await using service = await testService({ beforeStep: () => step.opened });
+  const running = (await service.post("/train", minimal)).body.id;
+  const waiting = (await service.post("/train", minimal)).body.id;
+  const { status, body } = await service.post(`/train/${waiting}/cancel`, "");
+  assert.deepEqual([status, body.status], [202, "cancelled"]);
+  while (service.engine.trained.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  assert.equal((await service.post(`/train/${running}/cancel`, "")).body.cancel_requested, true);
+  step.open();
+  await service.until(running, "cancelled");
+});
+
+Deno.test("POST /train/{id}/cancel answers 409 for a job that has ended otherwise", async () => {
+  await using service = await testService();
+  const id = await finished(service);
+  const { status, body } = await service.post(`/train/${id}/cancel`, "");
+  assert.deepEqual([status, body.detail], [409, `Job ${id} has succeeded and cannot be cancelled.`]);
+});
+
+Deno.test("GET /train/{id}/adapter gives the PEFT files, or the merged weights, as one archive", async () => {
+  await using service = await testService();
+  const id = await finished(service);
+  const fetched = async (query: string) => {
+    const response = await service.app.request(`/train/${id}/adapter${query}`);
+    assert.equal(response.status, 200);
+    assert.equal(response.headers.get("content-type"), "application/x-tar");
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    assert.equal(response.headers.get("content-length"), `${bytes.length}`);
+    return namesInTar(bytes);
+  };
+  assert.deepEqual(await fetched(""), ["adapter_config.json", "adapter_model.safetensors"]);
+  assert.deepEqual(await fetched("?format=adapter"), ["adapter_config.json", "adapter_model.safetensors"]);
+  assert.deepEqual(await fetched("?format=merged"), ["model.safetensors"]);
+  assert.deepEqual(await Promise.all([fetched("?format=full"), fetched("?format=merged")]), [
+    ["model.safetensors"],
+    ["model.safetensors"],
+  ]);
+  const odd = await service.get(`/train/${id}/adapter?format=zip`);
+  assert.deepEqual([odd.status, odd.body.field, odd.body.accepted], [
+    422,
+    "format",
+    '"adapter" | "merged" | "full"',
+  ]);
+});
+
+Deno.test("GET /train/{id}/adapter refuses a job without a result, and an adapter of a full fine-tuning", async () => {
+  const step = gate();
+  await using service = await testService({ beforeStep: (id) => id === firstId ? step.opened : undefined });
+  let firstId = "";
+  firstId = (await service.post("/train", minimal)).body.id;
+  const early = await service.get(`/train/${firstId}/adapter`);
+  assert.equal(early.status, 409);
+  assert.match(early.body.detail, /^Job job-\w+ is (queued|running) and has no result\.$/);
+  step.open();
+  await service.until(firstId, "succeeded");
+  const full = await finished(service, { ...minimal, lora: null });
+  assert.equal((await service.get(`/train/${full}/adapter?format=adapter`)).status, 409);
+  assert.equal((await service.get(`/train/${full}/adapter?format=full`)).status, 200);
+});
+
+const refusals: [name: string, body: unknown, status: number, field: string, detail: RegExp][] = [
+  [
+    "both gammas",
+    { ...minimal, method: { type: "simpo", gamma: 1, gamma_beta_ratio: 0.5 } },
+    422,
+    "method.gamma_beta_ratio",
+    /^method has both gamma 1 and gamma_beta_ratio 0\.5: give one of them\.$/,
+  ],
+  [
+    "a negative beta",
+    { ...minimal, method: { type: "simpo", beta: -1 } },
+    422,
+    "method.beta",
+    /more than 0, not -1/,
+  ],
+  [
+    "an unknown field",
+    { ...minimal, learning_rte: 1 },
+    422,
+    "learning_rte",
+    /is not a known field; known are model,/,
+  ],
+  [
+    "an unknown model",
+    { ...minimal, model: "none" },
+    404,
+    "model",
+    /^model names no directory under the root: "none"\.$/,
+  ],
+  ["an unknown data set", { ...minimal, dataset: { path: "none" } }, 404, "dataset.path", /names no file/],
+  [
+    "a data set outside the root",
+    { ...minimal, dataset: { path: "../x" } },
+    422,
+    "dataset.path",
+    /must not climb out/,
+  ],
+  [
+    "an absolute data set",
+    { ...minimal, eval_dataset: { path: "/x" } },
+    422,
+    "eval_dataset.path",
+    /must be relative/,
+  ],
+  [
+    "a data set behind a symbolic link that leaves the root",
+    { ...minimal, dataset: { path: "outside/deno.json" } },
+    422,
+    "dataset.path",
+    /leads out of the root/,
+  ],
+  [
+    "a folder as a data set",
+    { ...minimal, dataset: { path: "model" } },
+    422,
+    "dataset.path",
+    /must name a file/,
+  ],
+  ["no data set", { model: "model" }, 422, "dataset", /^dataset is missing/],
+  ["a body that is not JSON", "model", 400, "body", /^The body must be JSON\.$/],
+];
+
+for (const [name, body, status, field, detail] of refusals) {
+  Deno.test(`POST /train refuses ${name} and serves the next request`, async () => {
+    await using service = await testService();
+    await Deno.symlink(Deno.cwd(), join(service.root, "outside"));
+    const answer = await service.post("/train", body);
+    assert.equal(answer.status, status, JSON.stringify(answer.body));
+    assert.equal(answer.body.field, field);
+    assert.match(answer.body.detail, detail);
+    assert.deepEqual((await service.get("/train")).body, { jobs: [], next: null });
+    await finished(service);
+  });
+}
+
+for (
+  const [method, path] of [["GET", ""], ["GET", "/events"], ["POST", "/cancel"], ["GET", "/adapter"]] as const
+) {
+  Deno.test(`${method} /train/{id}${path} answers 404 for an unknown job`, async () => {
+    await using service = await testService();
+    const response = await service.app.request(`/train/job-1${path}`, { method });
+    const body = await response.json();
+    assert.deepEqual([response.status, body.field, body.value], [404, "id", "job-1"]);
+    assert.equal(body.detail, 'There is no job "job-1".');
+  });
+}
+
+for (
+  const [query, field] of [["limit=0", "limit"], ["limit=x", "limit"], ["before=job-1", "before"], [
+    "page=2",
+    "page",
+  ]]
+) {
+  Deno.test(`GET /train refuses ?${query}`, async () => {
+    await using service = await testService();
+    const { status, body } = await service.get(`/train?${query}`);
+    assert.deepEqual([status, body.field], [422, field]);
+  });
+}
+
+Deno.test("POST /train refuses a long Idempotency-Key", async () => {
+  await using service = await testService();
+  const { status, body } = await service.post("/train", minimal, { "idempotency-key": "x".repeat(256) });
+  assert.deepEqual([status, body.field], [422, "idempotency-key"]);
+  assert.ok(JSON.stringify(body).length < 1000);
+});
+
+/** Names of the files in an archive (ustar: name at 0, size in octal at 124). */
+function namesInTar(bytes: Uint8Array): string[] {
+  const text = (from: number, to: number) =>
+    new TextDecoder().decode(bytes.subarray(from, to)).replace(/\0.*$/s, "");
+  const names: string[] = [];
+  for (let at = 0; bytes[at] !== 0;) {
+    names.push(text(at, at + 100));
+    at += 512 + Math.ceil(parseInt(text(at + 124, at + 136), 8) / 512) * 512;
+  }
+  return names;
+}

@@ -14,6 +14,10 @@ export interface GpuOptions {
   readonly memoryLimitBytes?: number;
   /** Forces a matmul design (tests, benchmarks). */
   readonly matmul?: MatmulDesign;
+  /** Forces the invocations that share a row in kernels of shaders/rows.wgsl (tests, benchmarks). */
+  readonly rowLanes?: 1 | 64;
+  /** Lowers {@link Gpu.maxTensorBytes} (tests). */
+  readonly maxTensorBytes?: number;
 }
 
 interface Pipeline {
@@ -38,6 +42,10 @@ export class Gpu {
   /** Lanes of a subgroup; 0 where subgroups are not to be had. */
   readonly subgroupSize: number;
   readonly matmul: MatmulDesign;
+  /** Invocations that share a row in kernels of shaders/rows.wgsl. */
+  readonly rowLanes: 1 | 64;
+  /** Largest number of bytes one tensor may have, since it is bound whole. */
+  readonly maxTensorBytes: number;
   #pipelines = new Map<string, Pipeline>();
   #staging: GPUBuffer | null = null;
   #fault: Error | null = null;
@@ -82,17 +90,19 @@ export class Gpu {
       options.memoryLimitBytes ?? (this.software ? SOFTWARE_MEMORY_LIMIT : Infinity),
     );
     this.matmul = options.matmul ?? (!this.software ? "tiled" : subgroupSize === 8 ? "subgroup" : "direct");
+    this.rowLanes = options.rowLanes ?? (this.software ? 1 : 64);
+    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+    this.maxTensorBytes = Math.min(
+      maxStorageBufferBindingSize,
+      maxBufferSize,
+      options.maxTensorBytes ?? Infinity,
+    );
     device.addEventListener("uncapturederror", (event) => {
       this.#fault ??= new Error(`GPU: ${(event as GPUUncapturedErrorEvent).error.message}`);
     });
     device.lost.then((lost) => {
       if (!this.#closed) this.#fault = new Error(`The GPU device was lost: ${lost.message || lost.reason}.`);
     });
-  }
-
-  /** Largest number of bytes one tensor may have, since it is bound whole. */
-  get maxTensorBytes(): number {
-    return Math.min(this.device.limits.maxStorageBufferBindingSize, this.device.limits.maxBufferSize);
   }
 
   /**

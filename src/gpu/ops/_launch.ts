@@ -7,12 +7,17 @@ import type { Constants } from "../wgsl.ts";
 
 /** Invocations that share a row and rows a workgroup, as shaders/rows.wgsl wants them for this device. */
 function rowLayout(gpu: Gpu): { LANES: number; ROWS: number } {
-  return gpu.software ? { LANES: 1, ROWS: 8 } : { LANES: 64, ROWS: 1 };
+  return { LANES: gpu.rowLanes, ROWS: gpu.rowLanes === 1 ? 8 : 1 };
 }
 
 /** A kernel that reduces along rows. */
 export function rowKernel(gpu: Gpu, name: string, source: string, constants: Constants = {}): Kernel {
-  return defineKernel({ name, source, preludes: [rowsPrelude], constants: { ...rowLayout(gpu), ...constants } });
+  return defineKernel({
+    name,
+    source,
+    preludes: [rowsPrelude],
+    constants: { ...rowLayout(gpu), ...constants },
+  });
 }
 
 /** Workgroups of a {@link rowKernel} over `rows`. */

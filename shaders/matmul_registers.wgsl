@@ -1,0 +1,212 @@
+// C[m, n] = alpha * sum_k X[m, k] Y[k, n] (+ C[m, n]), accumulated in registers without workgroup memory, for drivers
+// that run an invocation as one lane of a CPU's SIMD.
+//   LAYOUT 0 (NT): X = A [m, k], Y = B [n, k] transposed
+//   LAYOUT 1 (NN): X = A [m, k], Y = B [k, n]
+//   LAYOUT 2 (TN): X = A [k, m] transposed, Y = B [k, n]
+// One invocation computes ROWS x (COLUMNS * WIDTH) outputs; the 8 of a workgroup lie side by side along n. With SHARED 1
+// (subgroups of 8 lanes) each lane loads an eighth of the rows of X and the lanes pass them round; with 0 each loads all.
+// Dispatch [ceil(n / (8 COLUMNS WIDTH)), ceil(m / ROWS), 1]. Loads are clamped to the operands, stores are guarded.
+
+struct Params {
+  m: u32,
+  n: u32,
+  k_begin: u32,
+  k_end: u32,
+  a_stride: u32,
+  b_stride: u32,
+  c_stride: u32,
+  accumulate: u32,
+  alpha: f32,
+}
+
+@group(0) @binding(0) var<storage, read> params: Params;
+// @binding(2) b is [n, k] for NT, else [k, n]; the storage prelude declares it
+@if (ALIGNED == 1) {
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // [m, k], for TN [k, m]
+@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // [m, n]
+} @else {
+@group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k], for TN [k, m]
+@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [m, n]
+}
+
+// Neighbouring outputs of a row that are computed together.
+@if (WIDTH == 4) {
+alias Outputs = vec4<f32>;
+} @else {
+alias Outputs = f32;
+}
+
+fn load_a(index: u32) -> vec4<f32> {
+  @if (ALIGNED == 1) {
+  return a[index / 4u];
+  } @else {
+  return vec4(a[index], a[index + 1u], a[index + 2u], a[index + 3u]);
+  }
+}
+
+// Zero where `inside` is 0, whatever lies past the operand's end.
+fn masked(values: vec4<f32>, inside: vec4<u32>) -> vec4<f32> {
+  return bitcast<vec4<f32>>(bitcast<vec4<u32>>(values) & inside);
+}
+
+@if (WIDTH == 4 && ALIGNED == 1) {
+fn store(index: u32, column: u32, sums: Outputs) {
+  if (column < params.n) {
+    let before = c[index / 4u];
+    let after = fma(vec4(params.alpha), sums, select(vec4(0.0), before, params.accumulate == 1u));
+    c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(params.n));
+  }
+}
+} @else {
+fn store(index: u32, column: u32, sums: Outputs) {
+  @unroll(e, 0, WIDTH) {
+  if (column + $(e)u < params.n) {
+    @if (WIDTH == 4) {
+    let sum = sums[$e];
+    } @else {
+    let sum = sums;
+    }
+    @if (ALIGNED == 1) {
+    let before = c[index / 4u][index % 4u];
+    c[index / 4u][index % 4u] = fma(params.alpha, sum, select(0.0, before, params.accumulate == 1u));
+    } @else {
+    c[index + $(e)u] = fma(params.alpha, sum, select(0.0, c[index + $(e)u], params.accumulate == 1u));
+    }
+  }
+  }
+}
+}
+
+@compute @workgroup_size(8, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+  let lane = local.x;
+  let m0 = group.y * $(ROWS)u;
+  let n0 = (group.x * 8u + lane) * $(COLUMNS * WIDTH)u;
+  let last_m = params.m - 1u;
+  let last_n = params.n - 1u;
+  let k_end = params.k_end;
+
+  // Where this invocation's rows of A start (for TN columns, by fours) and its rows of B (for NN and TN columns).
+  @if (LAYOUT == 2) {
+    @if (SHARED == 1) {
+  let a0 = min(m0 / 4u + lane % $(ROWS / 4)u, last_m / 4u) * 4u;
+    } @else {
+      @unroll(i, 0, ROWS / 4) {
+  let a$i = min(m0 / 4u + $(i)u, last_m / 4u) * 4u;
+      }
+    }
+  } @else {
+    @if (SHARED == 1) {
+      @unroll(i, 0, ROWS / 8) {
+  let a$i = min(m0 + $(8 * i)u + lane, last_m) * params.a_stride;
+      }
+    } @else {
+      @unroll(i, 0, ROWS) {
+  let a$i = min(m0 + $(i)u, last_m) * params.a_stride;
+      }
+    }
+  }
+  @if (LAYOUT == 0) {
+    @unroll(j, 0, COLUMNS * WIDTH) {
+  let b$j = min(n0 + $(j)u, last_n) * params.b_stride;
+    }
+  } @else {
+    @unroll(j, 0, COLUMNS) {
+  let b$j = min(n0 / $(WIDTH)u + $(j)u, last_n / $(WIDTH)u) * $(WIDTH)u;
+    }
+  }
+
+  @unroll(i, 0, ROWS) {
+    @unroll(j, 0, COLUMNS) {
+  var c$i_$j = Outputs();
+    }
+  }
+  for (var k = params.k_begin; k < k_end; k += 4u) {
+    let inside = select(vec4(0u), vec4(0xffffffffu), vec4(k, k + 1u, k + 2u, k + 3u) < vec4(k_end));
+    // y<q>_<j> = Y[k + q, n0 + j WIDTH ...]
+    @if (LAYOUT == 0) {
+      @unroll(j, 0, COLUMNS * WIDTH) {
+    let row$j = masked(load_b4(b$j + k), inside);
+      }
+      @unroll(q, 0, 4) {
+        @unroll(j, 0, COLUMNS) {
+          @if (WIDTH == 4) {
+    let y$q_$j = vec4(row$(4 * j)[$q], row$(4 * j + 1)[$q], row$(4 * j + 2)[$q], row$(4 * j + 3)[$q]);
+          } @else {
+    let y$q_$j = row$j[$q];
+          }
+        }
+      }
+    } @else {
+      @unroll(q, 0, 4) {
+    let b_row$q = min(k + $(q)u, k_end - 1u) * params.b_stride;
+        @unroll(j, 0, COLUMNS) {
+    let y$q_$j = load_b$(WIDTH)(b_row$q + b$j);
+        }
+      }
+    }
+    // x<q> = X[m0 ..., k + q], or X[m0 + i, k ...]
+    @if (LAYOUT == 2) {
+      @unroll(q, 0, 4) {
+    let a_row$q = min(k + $(q)u, k_end - 1u) * params.a_stride;
+        @if (SHARED == 1) {
+    let mine$q = masked(load_a(a_row$q + a0), vec4(inside[$q]));
+        }
+      }
+      @unroll(v, 0, ROWS / 4) {
+    {
+        @unroll(q, 0, 4) {
+          @if (SHARED == 1) {
+      let x$q = subgroupShuffle(mine$q, $(v)u);
+          } @else {
+      let x$q = masked(load_a(a_row$q + a$v), vec4(inside[$q]));
+          }
+        }
+        @unroll(e, 0, 4) {
+          @unroll(q, 0, 4) {
+            @unroll(j, 0, COLUMNS) {
+      c$(4 * v + e)_$j = fma(Outputs(x$q[$e]), y$q_$j, c$(4 * v + e)_$j);
+            }
+          }
+        }
+    }
+      }
+    } @else {
+      @if (SHARED == 1) {
+        @unroll(i, 0, ROWS / 8) {
+    let mine$i = masked(load_a(a$i + k), inside);
+        }
+      }
+      @unroll(i, 0, ROWS) {
+    {
+        @if (SHARED == 1) {
+      let x = subgroupShuffle(mine$(i / 8), $(i % 8)u);
+        } @else {
+      let x = masked(load_a(a$i + k), inside);
+        }
+        @unroll(q, 0, 4) {
+          @unroll(j, 0, COLUMNS) {
+      c$i_$j = fma(Outputs(x[$q]), y$q_$j, c$i_$j);
+          }
+        }
+    }
+      }
+    }
+  }
+
+  // Four rows at a time: stores compile slowly, so the later rows move up into the names of the first.
+  for (var row = m0; row < min(m0 + $(ROWS)u, params.m); row += 4u) {
+    @unroll(i, 0, 4) {
+    if (row + $(i)u < params.m) {
+      @unroll(j, 0, COLUMNS) {
+      store((row + $(i)u) * params.c_stride + n0 + $(j * WIDTH)u, n0 + $(j * WIDTH)u, c$i_$j);
+      }
+    }
+    }
+    @unroll(i, 4, ROWS) {
+      @unroll(j, 0, COLUMNS) {
+    c$(i - 4)_$j = c$i_$j;
+      }
+    }
+  }
+}

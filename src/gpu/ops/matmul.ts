@@ -1,0 +1,131 @@
+import type { MatmulDesign } from "../device.ts";
+import type { Gpu } from "../device.ts";
+import { defineKernel, type Kernel } from "../kernel.ts";
+import type { Live, Program } from "../program.ts";
+import type { Tensor } from "../tensor.ts";
+import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
+import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
+import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
+import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
+
+/** A matrix product C = alpha · X · Y, or C += alpha · X · Y. */
+export interface Matmul<L extends Live> {
+  /**
+   * How A and B lie in memory; C is always [m, n].
+   *
+   * - `NT`: A [m, k], B [n, k] (a linear layer's forward, B its weight)
+   * - `NN`: A [m, k], B [k, n] (the gradient of its input)
+   * - `TN`: A [k, m], B [k, n] (the gradient of its weight)
+   */
+  readonly layout: "NN" | "NT" | "TN";
+  /** f32 */
+  readonly a: Tensor;
+  /** f32; for NN and NT also f16 or bf16, whose rows must be a multiple of 8 long. */
+  readonly b: Tensor;
+  /** f32 */
+  readonly c: Tensor;
+  /** Live sizes, at most those of the tensors' shapes [rows, columns]; row strides come from the shapes. */
+  readonly size: (live: L) => { m: number; n: number; k: number };
+  /** 1 unless given. */
+  readonly alpha?: number;
+  /** Adds to C instead of overwriting it. */
+  readonly accumulate?: boolean;
+}
+
+/** A kernel with the block of C that one of its workgroups computes. */
+interface Tile {
+  readonly kernel: Kernel;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+const LAYOUTS = { NT: 0, NN: 1, TN: 2 } as const;
+const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source } as const;
+
+/**
+ * Longest sum of one dispatch, a multiple of every kernel's step: Mesa 22 ends all loops of an invocation early after
+ * 65,535 iterations together, and partial sums keep f32 accumulation exact enough.
+ */
+const MAX_K = 65536;
+
+/**
+ * Records a matrix product with the device's matmul design. Accumulation is f32; rows and columns of C outside the live
+ * m and n keep what they hold.
+ *
+ * @throws {TypeError} where the tensors' types or shapes do not fit the layout
+ */
+export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
+  const { layout, a, b, c, alpha = 1, accumulate = false } = spec;
+  check(spec);
+  const most = {
+    m: Math.min(c.shape[0]!, a.shape[layout === "TN" ? 1 : 0]!),
+    n: Math.min(c.shape[1]!, b.shape[layout === "NT" ? 0 : 1]!),
+    k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
+  };
+  const { kernel, rows, columns } = chooseTile(gpu.matmul, spec, most);
+  for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
+    program.dispatch(kernel, { a, b, c }, (live) => {
+      const { m, n, k } = spec.size(live);
+      if (m > most.m || n > most.n || k > most.k) {
+        throw new RangeError(
+          `matmul ${layout} of ${a.name} and ${b.name}: ${m} x ${n} x ${k} passes ${most.m} x ${most.n} x ${most.k}.`,
+        );
+      }
+      const params = {
+        m,
+        n,
+        k_begin: begin,
+        k_end: Math.min(k, begin + MAX_K),
+        a_stride: a.shape[1]!,
+        b_stride: b.shape[1]!,
+        c_stride: c.shape[1]!,
+        accumulate: Number(accumulate || begin > 0),
+        alpha,
+      };
+      const needed = begin < k || (k === 0 && !accumulate);
+      return { params, workgroups: [Math.ceil(n / columns), Math.ceil(m / rows), Number(needed)] };
+    });
+  }
+}
+
+function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
+  const name = `matmul ${layout} of ${a.name} and ${b.name}`;
+  if (a.dtype !== "f32" || c.dtype !== "f32") throw new TypeError(`${name}: A and C must be f32.`);
+  if (b.dtype === "u32" || (b.dtype !== "f32" && layout === "TN")) {
+    throw new TypeError(`${name}: B cannot be ${b.dtype}.`);
+  }
+  if ([a, b, c].some((tensor) => tensor.shape.length !== 2)) {
+    throw new TypeError(
+      `${name}: shapes must be [rows, columns], not [${a.shape}], [${b.shape}], [${c.shape}].`,
+    );
+  }
+  if (b.dtype !== "f32" && b.shape[1]! % 8 !== 0) {
+    throw new TypeError(`${name}: rows of ${b.dtype} must be a multiple of 8 long, not ${b.shape[1]}.`);
+  }
+}
+
+function chooseTile<L extends Live>(
+  design: MatmulDesign,
+  { layout, a, b, c }: Matmul<L>,
+  most: { m: number; n: number },
+): Tile {
+  const aligned = [a, b, c].every((tensor) => tensor.shape[1]! % 4 === 0);
+  const shared = design === "subgroup";
+  const rows = shared ? 32 : 8;
+  const columns = 2;
+  const width = 4;
+  const kernel = defineKernel({
+    name: `matmul_${layout}_${b.dtype}_${design}_${rows}x${columns * width}${aligned ? "" : "_unaligned"}`,
+    source: registersSource,
+    preludes: [STORAGE[b.dtype as keyof typeof STORAGE]],
+    constants: {
+      LAYOUT: LAYOUTS[layout],
+      ROWS: rows,
+      COLUMNS: columns,
+      WIDTH: width,
+      SHARED: Number(shared),
+      ALIGNED: Number(aligned),
+    },
+  });
+  return { kernel, rows, columns: 8 * columns * width };
+}

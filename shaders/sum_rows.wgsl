@@ -1,11 +1,11 @@
-// sums[slot, c] += sum_r x[r, c]
+// sums[c] += sum_r x[r, c]
 // One invocation sums one column; one workgroup of 64 covers 64 columns.
 
-struct Params { rows: u32, columns: u32, slot: u32 }
+struct Params { rows: u32, columns: u32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, columns]
-@group(0) @binding(2) var<storage, read_write> sums: array<f32>; // [slots, columns]
+@group(0) @binding(2) var<storage, read_write> sums: array<f32>; // [columns]
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -16,5 +16,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   for (var r = 0u; r < params.rows; r++) {
     sum += x[r * params.columns + id.x];
   }
-  sums[params.slot * params.columns + id.x] += sum;
+  sums[id.x] += sum;
 }

@@ -17,13 +17,17 @@ import type { PackedBatch } from "../preference/pack.ts";
 import { ropeFrequencies } from "./config.ts";
 import type { Block, Decoder, Linear, TableRun } from "./decoder.ts";
 
-/** Live numbers of one batch. */
-export interface BatchLive extends Live {
+/** How much of the budget an uploaded batch fills. */
+export interface BatchCounts {
   readonly tokens: number;
   readonly rows: number;
   readonly sequences: number;
   /** Distinct token ids; 0 where the embedding is frozen. */
   readonly distinct: number;
+}
+
+/** Live numbers of one batch. */
+export interface BatchLive extends Live, BatchCounts {
   readonly dropout_seed: number;
 }
 
@@ -251,10 +255,9 @@ export class DecoderPass {
   /**
    * Queues a batch for the next run.
    *
-   * @returns the batch's live numbers, but for the dropout seed
    * @throws {RangeError} where it passes the budget
    */
-  upload(batch: PackedBatch): Omit<BatchLive, "dropout_seed"> {
+  upload(batch: PackedBatch): BatchCounts {
     const { tokens, rows, sequences } = batch;
     const { budget } = this;
     if (tokens > budget.tokens || rows > budget.rows || sequences > budget.sequences) {

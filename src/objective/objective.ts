@@ -13,8 +13,6 @@ export interface ObjectiveLive extends Live {
   readonly step_examples: number;
   /** Scored tokens of the whole step's chosen responses (sft: of all responses). */
   readonly step_chosen_tokens: number;
-  /** Row of `sums` that this batch's metrics are added to. */
-  readonly slot: number;
 }
 
 /** Tensors of an objective. */
@@ -27,7 +25,7 @@ export interface ObjectiveTensors {
   readonly coefficients: Tensor;
   /** [sequences, METRIC_COLUMNS], scratch */
   readonly metrics: Tensor;
-  /** [slots, METRIC_COLUMNS], added to */
+  /** [1, METRIC_COLUMNS], added to */
   readonly sums: Tensor;
 }
 
@@ -67,15 +65,20 @@ export function recordObjective<L extends ObjectiveLive>(
       workgroups: [Math.ceil(live.examples / 8), 1, 1],
     }));
   }
+  recordMetricSums(program, { x: metrics, sums }, (live) => live.examples);
+}
+
+/** Adds the live leading rows of x [rows, METRIC_COLUMNS] to sums [1, METRIC_COLUMNS]. */
+export function recordMetricSums<L extends Live>(
+  program: Program<L>,
+  tensors: { readonly x: Tensor; readonly sums: Tensor },
+  rows: (live: L) => number,
+): void {
   const columns = METRIC_COLUMNS.length;
-  program.dispatch(
-    defineKernel({ name: "sum_rows", source: sumRowsSource }),
-    { x: metrics, sums },
-    (live) => ({
-      params: { rows: live.examples, columns, slot: live.slot },
-      workgroups: [Math.ceil(columns / 64), 1, 1],
-    }),
-  );
+  program.dispatch(defineKernel({ name: "sum_rows", source: sumRowsSource }), tensors, (live) => ({
+    params: { rows: rows(live), columns },
+    workgroups: [Math.ceil(columns / 64), 1, 1],
+  }));
 }
 
 /**

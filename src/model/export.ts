@@ -1,0 +1,104 @@
+import { join } from "node:path";
+import { readJsonObject, writeWhole } from "./_files.ts";
+import { readAdapter } from "./adapter.ts";
+import { readModelConfig } from "./config.ts";
+import { weightSpecs } from "./decoder.ts";
+import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
+import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
+
+/** Files beside the weights that make a folder a usable model. */
+const COMPANIONS = [
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "tokenizer.model",
+];
+
+/**
+ * Copies configuration and tokenizer of a model to another folder.
+ *
+ * @param dtype what `config.json` shall say of the weights there
+ */
+export async function copyModelFiles(from: string, to: string, dtype: string): Promise<void> {
+  const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"));
+  await writeText(join(to, "config.json"), JSON.stringify({ ...config, dtype }, null, 2) + "\n");
+  for (const name of COMPANIONS) {
+    try {
+      await writeWhole(join(to, name), [await Deno.readFile(join(from, name))]);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
+const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/**
+ * Writes the model with the adapter merged in: W + (alpha / r) B A, computed in float64 and stored in the weights' own
+ * type or the one asked for.
+ *
+ * @param model the base model's folder
+ * @param adapter folder of the PEFT files, or null to convert the model's type alone
+ * @param out an empty or missing folder
+ * @throws {InputError} where either cannot be read or they do not fit
+ */
+export async function exportMerged(
+  model: string,
+  adapter: string | null,
+  out: string,
+  dtype?: FloatDtype,
+): Promise<void> {
+  const config = await readModelConfig(model);
+  using checkpoint = await Checkpoint.open(model);
+  const lora = adapter === null ? null : await readAdapter(adapter, config);
+  const factors = new Map(lora?.tensors.map((factor) => [`${factor.module.path}.weight`, factor]));
+  await Deno.mkdir(out, { recursive: true });
+  const specs = weightSpecs(config);
+  const tensors = specs.map(({ name, shape }): TensorSource => {
+    const stored = checkpoint.expect(name, shape).dtype;
+    const target = dtype ?? stored;
+    return { name, shape, dtype: target, data: rows(name, shape, stored, target) };
+  });
+
+  async function* rows(
+    name: string,
+    [height, width = 1]: readonly number[],
+    stored: FloatDtype,
+    target: FloatDtype,
+  ): AsyncGenerator<Uint8Array> {
+    const factor = factors.get(name);
+    const step = Math.max(1, Math.floor(2 ** 22 / width));
+    for (let first = 0; first < height!; first += step) {
+      const count = Math.min(step, height! - first);
+      const values = toF32(await checkpoint.readRows(name, first, count), stored);
+      if (factor && lora) {
+        const { r, lora_alpha } = lora.config;
+        addProduct(values, factor.b.subarray(first * r, (first + count) * r), factor.a, r, lora_alpha / r);
+      }
+      yield fromF32(values, target);
+    }
+  }
+
+  await writeSafetensors(join(out, "model.safetensors"), tensors);
+  const type = tensors.find(({ shape }) => shape.length === 2)!.dtype as FloatDtype;
+  await copyModelFiles(model, out, NAMES[type]);
+}
+
+/** values [n, k] += scale * b [n, r] a [r, k], each element summed in float64. */
+function addProduct(values: Float32Array, b: Float32Array, a: Float32Array, r: number, scale: number): void {
+  const k = a.length / r;
+  for (let row = 0; row < b.length / r; row++) {
+    for (let column = 0; column < k; column++) {
+      let sum = 0;
+      for (let i = 0; i < r; i++) sum += b[row * r + i]! * a[i * k + column]!;
+      values[row * k + column]! += scale * sum;
+    }
+  }
+}
+
+async function writeText(path: string, text: string): Promise<void> {
+  await writeWhole(path, [new TextEncoder().encode(text)]);
+}

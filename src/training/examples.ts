@@ -1,0 +1,74 @@
+import type { Dataset, LeftOutRow } from "../engine/protocol.ts";
+import { InputError } from "../errors.ts";
+import { encodeComparison, type EncodedGroup, type EncodeSettings } from "../preference/encode.ts";
+import { type Comparison, parseRow, readJsonl, type RowKind } from "../preference/rows.ts";
+import type { Tokenizer } from "../preference/tokenizer.ts";
+
+/** A data set as tokens. */
+export interface Examples {
+  readonly groups: readonly EncodedGroup[];
+  readonly left_out: readonly LeftOutRow[];
+  /** Rows whose prompt was cut. */
+  readonly prompts_cut: number;
+  /** Rows of which a response was cut. */
+  readonly responses_cut: number;
+}
+
+const ROWS_BETWEEN_PAUSES = 64;
+
+/**
+ * Reads and tokenises a data set.
+ *
+ * @param vocabulary the model's vocabulary size
+ * @param pause awaited every few rows, so that others are served meanwhile
+ * @throws {InputError} for a malformed row, naming its number, or a token id that the model does not have
+ */
+export async function readExamples(
+  dataset: Dataset,
+  kind: RowKind,
+  tokenizer: Tokenizer,
+  settings: EncodeSettings,
+  vocabulary: number,
+  pause: () => Promise<void>,
+): Promise<Examples> {
+  const groups: EncodedGroup[] = [];
+  const left_out: LeftOutRow[] = [];
+  let seen = 0;
+  for await (const comparison of comparisons(dataset, kind)) {
+    const encoded = encodeComparison(tokenizer, comparison, settings);
+    if (encoded.group) {
+      checkTokenIds(encoded.group, vocabulary, `row ${encoded.group.row}`);
+      groups.push(encoded.group);
+    } else {
+      left_out.push(encoded.left_out);
+    }
+    if (++seen % ROWS_BETWEEN_PAUSES === 0) await pause();
+  }
+  return {
+    groups,
+    left_out,
+    prompts_cut: groups.filter((group) => group.prompt_truncated > 0).length,
+    responses_cut: groups.filter((group) => group.responses.some((response) => response.truncated)).length,
+  };
+}
+
+/** @throws {InputError} where the tokenizer gives ids that the model has no embedding for */
+export function checkTokenIds(group: EncodedGroup, vocabulary: number, field: string): void {
+  for (const tokens of [group.prompt, ...group.responses.map((response) => response.tokens)]) {
+    const beyond = tokens.find((id) => id >= vocabulary);
+    if (beyond === undefined) continue;
+    throw new InputError(
+      `${field} has the token id ${beyond}, but the model's vocabulary has ${vocabulary} entries.`,
+      {
+        field,
+        value: beyond,
+        accepted: `token ids below ${vocabulary}: a tokenizer that belongs to the model`,
+      },
+    );
+  }
+}
+
+async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {
+  if ("path" in dataset) yield* readJsonl(dataset.path, kind);
+  else for (const [index, row] of dataset.rows.entries()) yield parseRow(row, index + 1, kind);
+}

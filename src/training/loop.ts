@@ -1,0 +1,412 @@
+/**
+ * One training run from top to bottom: rows, model, steps, checkpoints, result.
+ *
+ * @module
+ */
+import { basename, join } from "node:path";
+import type { TrainEvent, TrainOutcome, TrainRequest } from "../engine/protocol.ts";
+import { InputError } from "../errors.ts";
+import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { Decoder } from "../model/decoder.ts";
+import { type BatchLive, DecoderPass } from "../model/pass.ts";
+import { METRIC_COLUMNS } from "../objective/metrics.ts";
+import {
+  type ObjectiveLive,
+  recordMetricSums,
+  recordObjective,
+  responsesPerExample,
+  summarizeMetrics,
+} from "../objective/objective.ts";
+import type { EncodedGroup } from "../preference/encode.ts";
+import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
+import type { Tokenizer } from "../preference/tokenizer.ts";
+import {
+  newestCheckpoint,
+  readRunState,
+  restoreMoments,
+  type RunState,
+  writeCheckpoint,
+} from "./checkpoint.ts";
+import { type Examples, readExamples } from "./examples.ts";
+import { Optimizer } from "./optimizer.ts";
+import { mix32 } from "./random.ts";
+import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
+import type { TrainingSettings } from "./settings.ts";
+import { type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
+
+/** What a run is given beside its request. */
+export interface TrainContext {
+  readonly gpu: Gpu;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  /** The base model's frozen weights, loaded when a LoRA run asks for them. */
+  readonly frozen: () => Promise<Decoder>;
+  readonly emit: (event: TrainEvent) => void;
+  /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
+  readonly between: () => Promise<"continue" | "cancel" | "stop">;
+}
+
+type StepLive = BatchLive & ObjectiveLive;
+
+/** Work that may be queued on the device before the next wait for it; waiting calls for /score wait at most this long. */
+const QUEUED_MS = 50;
+
+/** Ends a run early; nothing has gone wrong. */
+class Interrupted extends Error {
+  constructor(readonly how: "cancel" | "stop") {
+    super(how);
+  }
+}
+
+/**
+ * Runs or resumes a training job in `request.directory`.
+ *
+ * @returns how it ended; `stopped` leaves a checkpoint to go on from
+ * @throws {InputError} where rows, model or settings are at fault
+ */
+export async function train(context: TrainContext, request: TrainRequest): Promise<TrainOutcome> {
+  const checkpoints = join(request.directory, "checkpoints");
+  const resume = await newestCheckpoint(checkpoints);
+  const resumed = resume === null ? null : await readRunState(resume);
+  let run: Run | null = null;
+  try {
+    const settings = withinContext(request.settings, context);
+    const data = await readData(context, request, settings);
+    const trainable = settings.lora
+      ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
+        base: basename(request.model),
+        seed: settings.seed,
+        resume,
+      })
+      : await trainableWeights(context.gpu, request.model, resume);
+    run = new Run(context, settings, data, trainable, checkpoints, resumed);
+    if (resume) await run.restore(resume);
+    await run.steps();
+    await publish(trainable, join(request.directory, "result"));
+    return { outcome: "succeeded", step: run.step };
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    if (error.how === "stop") await run?.save();
+    return { outcome: error.how === "stop" ? "stopped" : "cancelled", step: run?.step ?? resumed?.step ?? 0 };
+  } finally {
+    run?.free();
+  }
+}
+
+interface Data {
+  readonly train: readonly EncodedGroup[];
+  readonly eval: readonly EncodedGroup[];
+  /** Tokens of a micro-batch. */
+  readonly budget: number;
+}
+
+/** The state of a run between its steps. */
+class Run {
+  /** Updates done. */
+  step = 0;
+  readonly #context: TrainContext;
+  readonly #settings: TrainingSettings;
+  readonly #data: Data;
+  readonly #trainable: Trainable;
+  readonly #checkpoints: string;
+  readonly #history: { step: number; metrics: Record<string, number> }[];
+  readonly #pass: DecoderPass;
+  readonly #optimizer: Optimizer;
+  readonly #metrics: Tensor;
+  /** Metrics of the step or evaluation under way; an interrupted step is done over, so they are kept apart. */
+  readonly #stepSums: Tensor;
+  /** Metrics of the finished steps since the last logged one. */
+  readonly #windowSums: Tensor;
+  readonly #commit: Program;
+  readonly #trainProgram: Program<StepLive>;
+  readonly #evalProgram: Program<StepLive>;
+  #numTokens: number;
+  #logged: boolean;
+  #savedStep = -1;
+  /** Measured time of a micro-batch on the device, and the batches queued since the last wait. */
+  #batchMs = Infinity;
+  #queued = 0;
+  #lastWait = 0;
+
+  constructor(
+    context: TrainContext,
+    settings: TrainingSettings,
+    data: Data,
+    trainable: Trainable,
+    checkpoints: string,
+    resumed: RunState | null,
+  ) {
+    const { gpu } = context;
+    this.#context = context;
+    this.#settings = settings;
+    this.#data = data;
+    this.#trainable = trainable;
+    this.#checkpoints = checkpoints;
+    this.#history = [...resumed?.history ?? []];
+    this.#numTokens = resumed?.num_tokens ?? 0;
+    this.step = resumed?.step ?? 0;
+    this.#logged = resumed?.logged ?? true;
+    const { budget } = data;
+    const budgets = { tokens: budget, rows: budget, sequences: budget };
+    this.#pass = new DecoderPass(gpu, trainable.decoder, budgets, {
+      mode: "train",
+      recompute: settings.activation_recomputation,
+    });
+    this.#metrics = gpu.tensor("objective.metrics", [budget, METRIC_COLUMNS.length]);
+    this.#stepSums = gpu.tensor("objective.step_sums", [1, METRIC_COLUMNS.length]);
+    this.#windowSums = gpu.tensor("objective.window_sums", [1, METRIC_COLUMNS.length]);
+    this.#optimizer = new Optimizer(gpu, trainable.trained.segments, settings, 1);
+
+    const { averages, sequence_rows, coefficients } = this.#pass;
+    const objective = { averages, sequence_rows, coefficients, metrics: this.#metrics, sums: this.#stepSums };
+    this.#trainProgram = new Program(gpu, "train");
+    this.#evalProgram = new Program(gpu, "evaluate");
+    for (const program of [this.#trainProgram, this.#evalProgram]) {
+      this.#pass.recordForward(program);
+      recordObjective(program, settings.method, objective);
+    }
+    this.#pass.recordBackward(this.#trainProgram);
+    this.#commit = new Program(gpu, "commit_metrics");
+    recordMetricSums(this.#commit, { x: this.#stepSums, sums: this.#windowSums }, () => 1);
+  }
+
+  /** Takes up where a checkpoint left off; the parameters are loaded already. */
+  async restore(checkpoint: string): Promise<void> {
+    const { gpu, emit } = this.#context;
+    const { window, grad_norm, history } = await readRunState(checkpoint);
+    await restoreMoments(gpu, checkpoint, this.#trainable.trained.segments);
+    gpu.write(this.#windowSums, Float32Array.from(window));
+    gpu.write(this.#optimizer.norms, Float32Array.of(grad_norm));
+    this.#savedStep = this.step;
+    for (const { step, metrics } of history) emit({ type: "metrics", step, metrics });
+  }
+
+  async steps(): Promise<void> {
+    const { emit } = this.#context;
+    const settings = this.#settings;
+    const schedule = planSchedule(settings, this.#data.train.length);
+    const order = new ExampleOrder(settings, this.#data.train.length);
+    const { total_steps } = schedule;
+    emit({ type: "status", status: "running", total_steps, resumed_from: this.step });
+    const clock = { start: performance.now(), step: this.step, tokens: this.#numTokens };
+
+    if (!this.#logged) await this.#finishStep(schedule);
+    while (this.step < total_steps) {
+      const groups = Array.from(order.ofStep(this.step), (index) => this.#data.train[index]!);
+      await this.#trainStep(groups, learningRate(settings, schedule, this.step));
+      await this.#finishStep(schedule);
+      const seconds = (performance.now() - clock.start) / 1000;
+      emit({
+        type: "progress",
+        step: this.step,
+        total_steps,
+        tokens_per_second: (this.#numTokens - clock.tokens) / seconds,
+        seconds_remaining: seconds / (this.step - clock.step) * (total_steps - this.step),
+      });
+    }
+  }
+
+  /** Gathers the gradient of one step's examples over as many micro-batches as it takes, then updates. */
+  async #trainStep(groups: readonly EncodedGroup[], rate: number): Promise<void> {
+    this.#optimizer.zeroGradients();
+    const tokens = await this.#batches(groups, this.#trainProgram);
+    this.#optimizer.update({ step: this.step + 1, learning_rate: rate, slot: 0 });
+    this.#commit.run({});
+    this.step++;
+    this.#numTokens += tokens;
+    this.#logged = false;
+  }
+
+  /** Evaluates, logs and saves after an update, as far as they are due. */
+  async #finishStep(schedule: Schedule): Promise<void> {
+    const { step } = this;
+    const settings = this.#settings;
+    const due = (every: number) => step === schedule.total_steps || (every > 0 && step % every === 0);
+    // the evaluation first: it can be interrupted, and what is logged must not be read before it is done
+    const evaluation = this.#data.eval.length > 0 && due(settings.eval_steps) ? await this.#evaluate() : {};
+    const training = due(settings.logging_steps) ? await this.#windowMetrics(schedule) : {};
+    const metrics = { ...training, ...evaluation };
+    if (Object.keys(metrics).length > 0) {
+      this.#history.push({ step, metrics });
+      this.#context.emit({ type: "metrics", step, metrics });
+    }
+    this.#logged = true;
+    if (due(settings.save_steps)) await this.save();
+  }
+
+  /** Writes a checkpoint of the last finished step, unless there is one. */
+  async save(): Promise<void> {
+    if (this.#savedStep === this.step) return;
+    const { gpu, emit } = this.#context;
+    const [window, norms] = await gpu.read(this.#windowSums, this.#optimizer.norms) as [
+      Float32Array,
+      Float32Array,
+    ];
+    await writeCheckpoint(gpu, this.#checkpoints, this.#trainable, {
+      step: this.step,
+      num_tokens: this.#numTokens,
+      window: [...window],
+      grad_norm: norms[0]!,
+      logged: this.#logged,
+      history: this.#history,
+    });
+    this.#savedStep = this.step;
+    emit({ type: "checkpoint", step: this.step });
+  }
+
+  free(): void {
+    const { gpu } = this.#context;
+    this.#trainProgram.free();
+    this.#evalProgram.free();
+    this.#commit.free();
+    this.#optimizer.free();
+    this.#pass.free();
+    gpu.free(this.#metrics, this.#stepSums, this.#windowSums);
+    this.#trainable.free();
+  }
+
+  /** Runs a program over groups as micro-batches. @returns tokens of all of them */
+  async #batches(groups: readonly EncodedGroup[], program: Program<StepLive>): Promise<number> {
+    const { method, seed } = this.#settings;
+    this.#context.gpu.write(this.#stepSums, new Float32Array(METRIC_COLUMNS.length));
+    const responses = responsesPerExample(method);
+    const chosenTokens = groups.reduce((sum, group) => sum + scoredTokens(group, 0), 0);
+    let tokens = 0;
+    for (const [micro, batch] of splitIntoBatches(groups, this.#data.budget).entries()) {
+      const packed = packGroups(batch);
+      const live = this.#pass.upload(packed);
+      program.run({
+        ...live,
+        dropout_seed: mix32(seed, this.step, micro),
+        examples: packed.sequences / responses,
+        step_examples: groups.length,
+        step_chosen_tokens: chosenTokens,
+      });
+      tokens += packed.tokens;
+      await this.#pace();
+      const next = await this.#context.between();
+      if (next !== "continue") throw new Interrupted(next);
+    }
+    return tokens;
+  }
+
+  /** Keeps the device's queue short, so that what is served between micro-batches need not wait for many of them. */
+  async #pace(): Promise<void> {
+    this.#queued++;
+    if (this.#queued * this.#batchMs < QUEUED_MS) return;
+    await this.#context.gpu.settle();
+    const now = performance.now();
+    if (this.#lastWait > 0) this.#batchMs = (now - this.#lastWait) / this.#queued;
+    this.#lastWait = now;
+    this.#queued = 0;
+  }
+
+  /** Reads and clears the sums since the last logged step. @throws where training has diverged */
+  async #windowMetrics(schedule: Schedule): Promise<Record<string, number>> {
+    const { gpu } = this.#context;
+    const settings = this.#settings;
+    const [sums, norms] = await gpu.read(this.#windowSums, this.#optimizer.norms) as [
+      Float32Array,
+      Float32Array,
+    ];
+    gpu.write(this.#windowSums, new Float32Array(METRIC_COLUMNS.length));
+    const metrics = {
+      ...summarizeMetrics(settings.method, sums),
+      grad_norm: norms[0]!,
+      learning_rate: learningRate(settings, schedule, this.step - 1),
+      epoch: this.step / schedule.steps_per_epoch,
+      num_tokens: this.#numTokens,
+    };
+    const bad = Object.entries(metrics).find(([, value]) => !Number.isFinite(value));
+    if (bad) {
+      throw new InputError(`Training diverged: ${bad[0]} at step ${this.step} is ${bad[1]}.`, {
+        field: "learning_rate",
+        value: settings.learning_rate,
+        accepted: "a lower learning rate, or max_grad_norm above 0",
+      });
+    }
+    return metrics;
+  }
+
+  async #evaluate(): Promise<Record<string, number>> {
+    await this.#batches(this.#data.eval, this.#evalProgram);
+    const metrics = summarizeMetrics(this.#settings.method, await this.#context.gpu.readF32(this.#stepSums));
+    return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
+  }
+}
+
+/** Lengths past the model's context are cut down to it, with a warning. */
+function withinContext(settings: TrainingSettings, { config, emit }: TrainContext): TrainingSettings {
+  const context = config.max_position_embeddings;
+  if (settings.max_length <= context) return settings;
+  emit({
+    type: "warning",
+    message: `max_length ${settings.max_length} is cut to the model's context of ${context} tokens.`,
+  });
+  return { ...settings, max_length: context };
+}
+
+async function readData(
+  context: TrainContext,
+  request: TrainRequest,
+  settings: TrainingSettings,
+): Promise<Data> {
+  const { tokenizer, config, emit, between } = context;
+  const kind = settings.method.type === "sft" ? "sft" : "preference";
+  const pause = async () => {
+    const next = await between();
+    if (next !== "continue") throw new Interrupted(next);
+  };
+  const read = async (split: "train" | "eval"): Promise<readonly EncodedGroup[]> => {
+    const dataset = split === "train" ? request.dataset : request.eval_dataset;
+    if (!dataset) return [];
+    const examples = await readExamples(dataset, kind, tokenizer, settings, config.vocab_size, pause);
+    report(examples, split, settings, emit);
+    if (examples.groups.length > 0) return examples.groups;
+    const field = split === "train" ? "dataset" : "eval_dataset";
+    throw new InputError(`${field} has no usable row: ${examples.left_out.length} were left out.`, {
+      field,
+      accepted: "rows of which every response has a token",
+    });
+  };
+  const train = await read("train");
+  const evaluation = await read("eval");
+  const largest = [...train, ...evaluation].reduce((most, group) => Math.max(most, groupTokens(group)), 0);
+  if (largest > settings.micro_batch_tokens) {
+    const message =
+      `micro_batch_tokens ${settings.micro_batch_tokens} is raised to ${largest}, the size of the largest row.`;
+    emit({ type: "warning", message });
+  }
+  return { train, eval: evaluation, budget: Math.max(settings.micro_batch_tokens, largest) };
+}
+
+function report(
+  { left_out, prompts_cut, responses_cut }: Examples,
+  split: "train" | "eval",
+  settings: TrainingSettings,
+  emit: TrainContext["emit"],
+): void {
+  if (left_out.length > 0) emit({ type: "left_out", split, rows: left_out });
+  if (prompts_cut + responses_cut === 0) return;
+  const { max_length, max_prompt_length } = settings;
+  const message =
+    `${split}: ${prompts_cut} prompts and the responses of ${responses_cut} rows were cut to fit ` +
+    `max_length ${max_length} (max_prompt_length ${max_prompt_length}).`;
+  emit({ type: "warning", message });
+}
+
+function scoredTokens(group: EncodedGroup, response: number): number {
+  const { tokens, scored_from } = group.responses[response]!;
+  return tokens.length - scored_from;
+}
+
+/** Puts the result in its place whole. */
+async function publish(trainable: Trainable, result: string): Promise<void> {
+  const aside = `${result}.partial`;
+  await Deno.remove(aside, { recursive: true }).catch(() => {});
+  await Deno.mkdir(aside, { recursive: true });
+  await trainable.save(aside);
+  await Deno.remove(result, { recursive: true }).catch(() => {});
+  await Deno.rename(aside, result);
+}

@@ -1,0 +1,132 @@
+import { join } from "node:path";
+import type { Gpu, Tensor } from "../gpu/mod.ts";
+import {
+  type AdapterConfig,
+  type AdapterTensors,
+  linearModules,
+  readAdapter,
+  writeAdapter,
+} from "../model/adapter.ts";
+import { type Decoder, loadDecoder, loraSpecs, weightSpecs, withLora } from "../model/decoder.ts";
+import { copyModelFiles } from "../model/export.ts";
+import { readModelConfig } from "../model/config.ts";
+import { type Parameter, TrainedParameters } from "../model/parameters.ts";
+import { Checkpoint, writeSafetensors } from "../model/safetensors.ts";
+import { Random } from "./random.ts";
+import type { LoraSettings } from "./settings.ts";
+
+/** What a run trains: an adapter on frozen weights, or the weights themselves. */
+export interface Trainable {
+  readonly decoder: Decoder;
+  readonly trained: TrainedParameters;
+  /** Writes what was learned as a user would load it: PEFT files, or a whole model folder in f32. */
+  save(directory: string): Promise<void>;
+  free(): void;
+}
+
+/**
+ * A LoRA adapter on a frozen decoder, with PEFT's initialisation (A uniform within 1 / sqrt(inputs), B zero) or as a
+ * checkpoint has it.
+ *
+ * @param base name of the base model for `adapter_config.json`
+ * @param resume folder of a checkpoint; null for a fresh adapter
+ * @throws {InputError} where target_modules match nothing or the checkpoint does not fit
+ */
+export async function trainableLora(
+  gpu: Gpu,
+  decoder: Decoder,
+  lora: LoraSettings,
+  { base, seed, resume }: { readonly base: string; readonly seed: number; readonly resume: string | null },
+): Promise<Trainable> {
+  const config: AdapterConfig = {
+    r: lora.r,
+    lora_alpha: lora.alpha,
+    lora_dropout: lora.dropout,
+    target_modules: lora.target_modules,
+    base_model_name_or_path: base,
+  };
+  const trained = new TrainedParameters(gpu, loraSpecs(decoder.config, config));
+  try {
+    if (resume) {
+      for (const { module, a, b } of (await readAdapter(resume, decoder.config)).tensors) {
+        gpu.write(trained.get(`${module.path}.lora_A`).value, a);
+        gpu.write(trained.get(`${module.path}.lora_B`).value, b);
+      }
+    } else {
+      const random = new Random(seed, 0x10a);
+      for (const [name, { value }] of trained.parameters) {
+        if (!name.endsWith(".lora_A")) continue;
+        const bound = 1 / Math.sqrt(value.shape[1]!);
+        const count = value.shape[0]! * value.shape[1]!;
+        gpu.write(value, Float32Array.from({ length: count }, () => (2 * random.next() - 1) * bound));
+      }
+    }
+  } catch (error) {
+    trained.free();
+    throw error;
+  }
+  return {
+    decoder: withLora(decoder, (name) => trained.parameters.get(name), lora.alpha / lora.r, lora.dropout),
+    trained,
+    save: async (directory) => {
+      const modules = linearModules(decoder.config).filter(({ path }) =>
+        trained.parameters.has(`${path}.lora_A`)
+      );
+      const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
+      const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];
+      const tensors = modules.map((module, i): AdapterTensors => ({
+        module,
+        a: values[2 * i]!,
+        b: values[2 * i + 1]!,
+      }));
+      await writeAdapter(directory, { config, tensors });
+    },
+    free: () => trained.free(),
+  };
+}
+
+/**
+ * All weights of a model, in f32.
+ *
+ * @param model the base model's folder
+ * @param resume folder of a checkpoint, which is a model folder too; null to begin with the base model
+ * @throws {InputError} as {@link loadDecoder}
+ */
+export async function trainableWeights(gpu: Gpu, model: string, resume: string | null): Promise<Trainable> {
+  const config = await readModelConfig(model);
+  using checkpoint = await Checkpoint.open(resume ?? model);
+  const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true });
+  return {
+    decoder,
+    trained: trained!,
+    save: async (directory) => {
+      const tensors = weightSpecs(config).map(({ name, shape }) => ({
+        name,
+        shape,
+        dtype: "F32" as const,
+        data: readRuns(
+          gpu,
+          [...trained!.parameters.values()].filter((run) => run.name.split("#")[0] === name),
+        ),
+      }));
+      await writeSafetensors(join(directory, "model.safetensors"), tensors);
+      await copyModelFiles(model, directory, "float32");
+    },
+    free: () => trained!.free(),
+  };
+}
+
+/** Bytes of a weight's runs in order, a piece at a time. */
+async function* readRuns(gpu: Gpu, runs: readonly Parameter[]): AsyncGenerator<Uint8Array> {
+  for (const { value } of runs) {
+    for (const piece of pieces(value)) yield new Uint8Array((await gpu.readF32(piece)).buffer);
+  }
+}
+
+const PIECE_BYTES = 16 * 2 ** 20;
+
+function* pieces(tensor: Tensor): Generator<Tensor> {
+  for (let at = 0; at < tensor.bytes; at += PIECE_BYTES) {
+    yield { ...tensor, offset: tensor.offset + at, bytes: Math.min(PIECE_BYTES, tensor.bytes - at) };
+  }
+}

@@ -2,46 +2,18 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
-import { isJobId, jobWeights } from "../src/jobs/folder.ts";
+import { resolveAdapter } from "../src/jobs/folder.ts";
 import { resolveInside } from "../src/paths.ts";
+import {
+  fields,
+  ItemSchema,
+  oneOfPromptAndMessages,
+  promptProblem,
+  toEngineItem,
+} from "../src/scoring/items.ts";
 import { strictObject } from "../src/validation.ts";
 import { problems, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
-
-const MessageSchema = z.looseObject({ role: z.string().min(1), content: z.string() }).openapi("Message", {
-  description: "One turn. Further keys reach the model's chat template as they are.",
-});
-
-const prompt = z.string().meta({ description: "Plain text, taken as it is.", example: "2 + 2 =" });
-const messages = z.array(MessageSchema).min(1).meta({
-  description: "A conversation, which the model's chat template turns into text.",
-});
-const candidates = z.array(z.string().min(1)).min(1).meta({
-  description: "Responses to compare; with messages each is an assistant's turn.",
-  example: [" 4", " 5"],
-});
-
-const oneOfPromptAndMessages = "one of prompt (a string) and messages (a list of messages)";
-
-/** Why an item with these fields is refused; undefined: it is not. */
-function promptProblem(item: { prompt?: unknown; messages?: unknown }): string | undefined {
-  if (item.prompt !== undefined && item.messages !== undefined) return "prompt and messages are both given";
-  if (item.prompt === undefined && item.messages === undefined) return "prompt is missing";
-  return undefined;
-}
-
-const ItemSchema = strictObject({ prompt: prompt.optional(), messages: messages.optional(), candidates })
-  .superRefine((item, context) => {
-    const why = promptProblem(item);
-    if (why === undefined) return;
-    context.addIssue({
-      code: "custom",
-      path: ["prompt"],
-      message: `In an item ${why}: give ${oneOfPromptAndMessages}.`,
-      params: { accepted: oneOfPromptAndMessages },
-    });
-  })
-  .openapi("ScoreItem", { oneOf: [{ required: ["prompt"] }, { required: ["messages"] }] });
 
 const ScoreBodySchema = strictObject({
   model: z.string().meta({
@@ -53,9 +25,9 @@ const ScoreBodySchema = strictObject({
       "Folder of a PEFT adapter or of full weights, relative to the root; or the id of a training job: its " +
       "result, or while it runs its newest checkpoint.",
   }),
-  prompt: prompt.optional(),
-  messages: messages.optional(),
-  candidates: candidates.optional(),
+  prompt: fields.prompt.optional(),
+  messages: fields.messages.optional(),
+  candidates: fields.candidates.optional(),
   items: z.array(ItemSchema).min(1).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
@@ -81,7 +53,7 @@ const ScoreBodySchema = strictObject({
   }
   const why = promptProblem(body);
   if (why !== undefined) {
-    refuse("prompt", `${upperFirst(why)}: give ${oneOfPromptAndMessages}.`, oneOfPromptAndMessages);
+    refuse("prompt", `${why}: give ${oneOfPromptAndMessages}.`, oneOfPromptAndMessages);
   } else if (body.candidates === undefined) {
     const accepted = "a list of at least 1 item";
     refuse("candidates", `candidates is missing: give ${accepted}.`, accepted);
@@ -98,7 +70,6 @@ const ScoreBodySchema = strictObject({
 });
 
 type ScoreBody = z.infer<typeof ScoreBodySchema>;
-type Item = Pick<ScoreBody, "prompt" | "messages"> & { candidates: string[] };
 
 const CandidateSchema = z.object({
   index: z.number().int().meta({ description: "Place in the request, from 0." }),
@@ -211,34 +182,17 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
   return { model: body.model, ...only, usage };
 }
 
-async function toRequest(service: Service, body: ScoreBody): Promise<ScoreRequest> {
-  const items: readonly Item[] = body.items ?? [{ ...body, candidates: body.candidates ?? [] }];
+async function toRequest({ config, store }: Service, body: ScoreBody): Promise<ScoreRequest> {
+  const { model, adapter, beta, token_logprobs } = body;
   return {
-    model: await resolveInside(service.config.root, body.model, "model", "directory"),
-    adapter: body.adapter == null ? null : await resolveAdapter(service, body.adapter),
-    items: items.map(({ prompt, messages, candidates }) =>
-      messages === undefined ? { prompt: prompt ?? "", candidates } : {
-        prompt: messages,
-        candidates: candidates.map((content) => [{ role: "assistant", content }]),
-      }
-    ),
-    beta: body.beta,
-    token_logprobs: body.token_logprobs,
+    model: await resolveInside(config.root, model, "model", "directory"),
+    adapter: adapter == null
+      ? null
+      : await resolveAdapter(config, adapter, (id) => store.get(id) !== undefined),
+    items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
+    beta,
+    token_logprobs,
   };
-}
-
-/** A job's weights or a folder's. */
-async function resolveAdapter({ config, store }: Service, adapter: string): Promise<string> {
-  const job = isJobId(adapter) ? store.get(adapter) : undefined;
-  if (job === undefined) return await resolveInside(config.root, adapter, "adapter", "directory");
-  const weights = await jobWeights(config.state, adapter);
-  if (weights !== null) return weights;
-  throw new InputError(`Job ${adapter} is ${job.status} and has neither a result nor a checkpoint.`, {
-    field: "adapter",
-    value: adapter,
-    accepted: "a job with a result or a checkpoint, or an adapter's folder under the root",
-    status: 409,
-  });
 }
 
 /** A line an item, made as they are asked for: a slow reader holds the scoring up rather than the memory. */
@@ -278,8 +232,4 @@ function withoutItem(error: unknown): unknown {
 
 function accepts(accept: string | undefined, type: string): boolean {
   return (accept ?? "").split(",").some((part) => part.split(";")[0]?.trim().toLowerCase() === type);
-}
-
-function upperFirst(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }

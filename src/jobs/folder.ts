@@ -1,5 +1,7 @@
 /** Where a job's files lie under the state folder. */
 import { join } from "node:path";
+import { InputError } from "../errors.ts";
+import { resolveInside } from "../paths.ts";
 
 /** A job's own folder. */
 export function jobFolder(state: string, id: string): string {
@@ -13,7 +15,7 @@ export async function jobResult(state: string, id: string): Promise<string | nul
 }
 
 /** What /score may use of a job: its result, or its newest checkpoint; null where there is neither. */
-export async function jobWeights(state: string, id: string): Promise<string | null> {
+async function jobWeights(state: string, id: string): Promise<string | null> {
   const checkpoints = join(jobFolder(state, id), "checkpoints");
   const newest = (await entries(checkpoints))
     .flatMap((name) => {
@@ -27,8 +29,30 @@ export async function jobWeights(state: string, id: string): Promise<string | nu
   return await jobResult(state, id) ?? (newest === null ? null : join(checkpoints, newest.name));
 }
 
+/**
+ * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root.
+ *
+ * @param isJob Whether there is a job with an id
+ * @throws InputError with status 409 for a job without weights, or as `resolveInside`
+ */
+export async function resolveAdapter(
+  { root, state }: { readonly root: string; readonly state: string },
+  adapter: string,
+  isJob: (id: string) => boolean,
+): Promise<string> {
+  if (!isJobId(adapter) || !isJob(adapter)) return await resolveInside(root, adapter, "adapter", "directory");
+  const weights = await jobWeights(state, adapter);
+  if (weights !== null) return weights;
+  throw new InputError(`Job ${adapter} has neither a result nor a checkpoint yet.`, {
+    field: "adapter",
+    value: adapter,
+    accepted: "a job with a result or a checkpoint, or an adapter's folder under the root",
+    status: 409,
+  });
+}
+
 /** Whether a name has the form of a job's id. */
-export function isJobId(name: string): boolean {
+function isJobId(name: string): boolean {
   return /^job-[0-9a-f]{20}$/.test(name);
 }
 

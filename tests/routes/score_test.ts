@@ -162,7 +162,7 @@ Deno.test("POST /score answers 409 where a job has neither a result nor a checkp
   const { job } = service.service.store.create(newJobId(), spec);
   const { status, body } = await service.post("/score", { ...one, adapter: job.id });
   assert.equal(status, 409);
-  assert.equal(body.detail, `Job ${job.id} is queued and has neither a result nor a checkpoint.`);
+  assert.equal(body.detail, `Job ${job.id} has neither a result nor a checkpoint yet.`);
   step.open();
 });
 
@@ -229,10 +229,10 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     { ...one, messages: [{ role: "user", content: "a" }] },
     422,
     "prompt",
-    /^Prompt and messages are both given/,
+    /^prompt and messages are both given/,
   ],
   ["prompt and items", { ...one, items: many.items }, 422, "prompt", /^prompt and items are both given/],
-  ["no prompt", { model: "model", candidates: ["a"] }, 422, "prompt", /^Prompt is missing/],
+  ["no prompt", { model: "model", candidates: ["a"] }, 422, "prompt", /^prompt is missing/],
   [
     "a turn without content",
     { model: "model", messages: [{ role: "user" }], candidates: ["a"] },

@@ -1,6 +1,7 @@
 // Per row: logprobs[r] = target logit - logsumexp. Per sequence: averages[s] = (mean over its rows of logprobs, mean
 // over its rows and the vocabulary of the logits).
-// One invocation walks one sequence in runs of 64 rows, so that long sums keep their digits; workgroups of 8, folded.
+// One invocation walks one sequence, eight rows a turn: the software driver ends an invocation's loops after 65,535
+// turns, and long sums keep their digits. Workgroups of 8, folded.
 
 struct Params { sequences: u32, vocabulary: u32 }
 
@@ -19,13 +20,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let first = sequence_rows[sequence];
   let last = sequence_rows[sequence + 1u];
   var sum = vec2<f32>(0.0);
-  for (var start = first; start < last; start += 64u) {
+  for (var start = first; start < last; start += 8u) {
     var part = vec2<f32>(0.0);
-    for (var row = start; row < min(start + 64u, last); row++) {
-      let s = state[row];
-      let logprob = s.z - s.x - log(s.y);
-      logprobs[row] = logprob;
-      part += vec2<f32>(logprob, s.w / f32(params.vocabulary));
+    @unroll(i, 0, 8) {
+    {
+      let row = start + $(i)u;
+      if (row < last) {
+        let s = state[row];
+        let logprob = s.z - s.x - log(s.y);
+        logprobs[row] = logprob;
+        part += vec2<f32>(logprob, s.w / f32(params.vocabulary));
+      }
+    }
     }
     sum += part;
   }

@@ -1,6 +1,6 @@
 // Online log-sum-exp over the vocabulary, one chunk of logits at a time: state[r] = (peak, sum, target, total) with
 // logsumexp = peak + log(sum), the target's logit, and the sum of all logits (a metric).
-// Prelude: rows.wgsl.
+// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
 
 struct Params { rows: u32, columns: u32, stride: u32, first_id: u32 }
 
@@ -24,16 +24,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   }
   var peak = -3.0e38;
   var total = 0.0;
-  for (var c = lane; c < columns; c += $(LANES)u) {
-    let logit = logits[base + c];
-    peak = max(peak, logit);
-    total += logit;
+  for (var first = lane; first < columns; first += $(4 * LANES)u) {
+    var part = 0.0; // summed apart, so that long rows keep their digits
+    @unroll(i, 0, 4) {
+    if (first + $(i * LANES)u < columns) {
+      let logit = logits[base + first + $(i * LANES)u];
+      peak = max(peak, logit);
+      part += logit;
+    }
+    }
+    total += part;
   }
   peak = max(row_max(peak, lane), before.x);
   total = row_sum(total, lane);
   var sum = 0.0;
-  for (var c = lane; c < columns; c += $(LANES)u) {
-    sum += exp(logits[base + c] - peak);
+  for (var first = lane; first < columns; first += $(4 * LANES)u) {
+    var part = 0.0;
+    @unroll(i, 0, 4) {
+    if (first + $(i * LANES)u < columns) {
+      part += exp(logits[base + first + $(i * LANES)u] - peak);
+    }
+    }
+    sum += part;
   }
   sum = row_sum(sum, lane);
   if (lane == 0u) {

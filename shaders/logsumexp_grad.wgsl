@@ -1,6 +1,6 @@
 // In place: logits[r, c] becomes d_logits = coefficient * ((c == target) - softmax(logits)[c]), coefficient being the
 // loss's gradient with respect to each token's log-prob of the row's sequence.
-// Prelude: rows.wgsl.
+// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
 
 struct Params { rows: u32, columns: u32, stride: u32, first_id: u32 }
 
@@ -22,8 +22,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let coefficient = coefficients[row_sequences[row]];
   let scale = coefficient / state[row].y;
   let target_column = targets[row] - params.first_id;
-  for (var c = lane_of(local); c < params.columns; c += $(LANES)u) {
-    let hit = select(0.0, coefficient, c == target_column);
-    logits[base + c] = hit - scale * exp(logits[base + c] - peak);
+  for (var first = lane_of(local); first < params.columns; first += $(4 * LANES)u) {
+    @unroll(i, 0, 4) {
+    {
+      let c = first + $(i * LANES)u;
+      if (c < params.columns) {
+        let hit = select(0.0, coefficient, c == target_column);
+        logits[base + c] = hit - scale * exp(logits[base + c] - peak);
+      }
+    }
+    }
   }
 }

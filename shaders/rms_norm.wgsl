@@ -1,5 +1,5 @@
 // y[r, c] = x[r, c] * rstd[r] * weight[c],  rstd[r] = 1 / sqrt(mean_c x[r, c]^2 + eps)
-// Prelude: rows.wgsl.
+// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
 
 struct Params { rows: u32, columns: u32, eps: f32 }
 
@@ -19,15 +19,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let columns = params.columns;
   let base = row * columns;
   var squares = 0.0;
-  for (var c = lane; c < columns; c += $(LANES)u) {
-    let value = x[base + c];
-    squares = fma(value, value, squares);
+  for (var first = lane; first < columns; first += $(4 * LANES)u) {
+    var part = 0.0; // summed apart, so that long rows keep their digits
+    @unroll(i, 0, 4) {
+    {
+      let c = first + $(i * LANES)u;
+      if (c < columns) {
+        part = fma(x[base + c], x[base + c], part);
+      }
+    }
+    }
+    squares += part;
   }
   let scale = 1.0 / sqrt(row_sum(squares, lane) / f32(columns) + params.eps);
   if (lane == 0u) {
     rstd[row] = scale;
   }
-  for (var c = lane; c < columns; c += $(LANES)u) {
-    y[base + c] = x[base + c] * scale * weight[c];
+  for (var first = lane; first < columns; first += $(4 * LANES)u) {
+    @unroll(i, 0, 4) {
+    {
+      let c = first + $(i * LANES)u;
+      if (c < columns) {
+        y[base + c] = x[base + c] * scale * weight[c];
+      }
+    }
+    }
   }
 }

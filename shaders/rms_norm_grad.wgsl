@@ -1,6 +1,6 @@
 // d_x[r, c] += rstd[r] * (g - xhat * mean_c(g * xhat)),  g = d_y[r, c] * weight[c],  xhat = x[r, c] * rstd[r]
 // Adds to d_x, which holds the gradient that came past the norm along the residual stream.
-// Prelude: rows.wgsl.
+// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
 
 struct Params { rows: u32, columns: u32 }
 
@@ -22,12 +22,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let base = row * columns;
   let scale = rstd[row];
   var dot = 0.0;
-  for (var c = lane; c < columns; c += $(LANES)u) {
-    dot = fma(d_y[base + c] * weight[c], x[base + c], dot);
+  for (var first = lane; first < columns; first += $(4 * LANES)u) {
+    var part = 0.0; // summed apart, so that long rows keep their digits
+    @unroll(i, 0, 4) {
+    {
+      let c = first + $(i * LANES)u;
+      if (c < columns) {
+        part = fma(d_y[base + c] * weight[c], x[base + c], part);
+      }
+    }
+    }
+    dot += part;
   }
   // mean(g * xhat) * rstd, with one rstd of xhat taken out of the sum
   let pull = row_sum(dot, lane) / f32(columns) * scale * scale;
-  for (var c = lane; c < columns; c += $(LANES)u) {
-    d_x[base + c] += scale * (d_y[base + c] * weight[c] - x[base + c] * pull);
+  for (var first = lane; first < columns; first += $(4 * LANES)u) {
+    @unroll(i, 0, 4) {
+    {
+      let c = first + $(i * LANES)u;
+      if (c < columns) {
+        d_x[base + c] += scale * (d_y[base + c] * weight[c] - x[base + c] * pull);
+      }
+    }
+    }
   }
 }

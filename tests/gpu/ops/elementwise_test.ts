@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { Gpu, Program } from "../../../src/gpu/mod.ts";
+import { recordCopy, recordDropout, recordSwiglu, recordSwigluGrad } from "../../../src/gpu/ops/elementwise.ts";
+import { assertClose } from "../../helpers/assert_close.ts";
+import { random } from "../../helpers/random.ts";
+import { swiglu, swigluGrad } from "../../reference/cpu.ts";
+import { input, output, readLive } from "./_tensors.ts";
+
+const gpu = await Gpu.open({ device: "auto" });
+
+type Live = { count: number; dropout_seed: number };
+const count = ({ count }: Live) => count;
+
+const COUNTS = [1, 63, 64, 257, 1009, 70_001];
+
+Deno.test("recordCopy() copies the live elements and no more", async () => {
+  for (const n of COUNTS) {
+    const values = random(n).normals(n);
+    const [x, y] = [input(gpu, values, 1), output(gpu, n, 1)];
+    const program = new Program<Live>(gpu, "test");
+    recordCopy(program, x, y, count);
+    program.run({ count: n, dropout_seed: 0 });
+    assert.deepEqual((await readLive(gpu, y))[0], values);
+  }
+});
+
+Deno.test("recordCopy() goes on where workgroups no longer fit one dimension", async () => {
+  const n = 65_535 * 256 + 1000;
+  const values = new Uint32Array(n).map((_, i) => i ^ 0x5bd1e995);
+  const [x, y] = [gpu.upload("x", [n], values), gpu.tensor("y", [n], "u32")];
+  const program = new Program<Live>(gpu, "test");
+  recordCopy(program, x, y, count);
+  program.run({ count: n, dropout_seed: 0 });
+  const [copied] = await gpu.read(y) as [Uint32Array];
+  assert.equal(copied.findIndex((value, i) => value !== values[i]), -1);
+  gpu.free(x, y);
+});
+
+Deno.test("recordSwiglu() and its gradient agree with float64, far from zero too", async () => {
+  for (const n of COUNTS) {
+    const { normals } = random(n);
+    const [gate, up, dy] = [normals(n, 4), normals(n), normals(n)];
+    [-1000, -90, -30, 30, 90, 1000].forEach((far, i) => i < n && (gate[i] = far));
+    const tensors = { gate: output(gpu, n, 1, gate), up: output(gpu, n, 1, up) };
+    const y = output(gpu, n, 1);
+    const program = new Program<Live>(gpu, "test");
+    recordSwiglu(program, { ...tensors, y }, count);
+    recordSwigluGrad(program, { ...tensors, d_y: input(gpu, dy, 1) }, count);
+    program.run({ count: n, dropout_seed: 0 });
+    const [actual, dGate, dUp] = await readLive(gpu, y, tensors.gate, tensors.up);
+    const gradient = swigluGrad(gate, up, dy);
+    const near = { rtol: 1e-5, atol: 1e-6, relativeTo: "element" } as const;
+    assertClose(actual!, swiglu(gate, up), { ...near, name: `y of ${n}` });
+    assertClose(dGate!, gradient.dGate, { ...near, name: `d_gate of ${n}` });
+    assertClose(dUp!, gradient.dUp, { ...near, name: `d_up of ${n}` });
+  }
+});
+
+/** Dropout of `x`, in a tensor that holds `before`. */
+async function dropout(
+  x: Float32Array,
+  settings: { rate: number; stream?: number; seed?: number; before?: Float32Array },
+): Promise<Float32Array> {
+  const { rate, stream = 5, seed = 42, before } = settings;
+  const y = output(gpu, x.length, 1, before);
+  const program = new Program<Live>(gpu, "test");
+  recordDropout(program, { x: input(gpu, x, 1), y }, { rate, stream, accumulate: before !== undefined }, count);
+  program.run({ count: x.length, dropout_seed: seed });
+  return (await readLive(gpu, y))[0]!;
+}
+
+const N = 100_003;
+const ones = new Float32Array(N).fill(1);
+
+/** The share of elements for which `test` holds, minus what is expected, in standard deviations. */
+function surprise(values: Float32Array, test: (value: number, i: number) => boolean, expected: number): number {
+  const share = values.filter(test).length / values.length;
+  return Math.abs(share - expected) / Math.sqrt(expected * (1 - expected) / values.length);
+}
+
+Deno.test("recordDropout() drops the rate and scales the rest, so that the mean stays", async () => {
+  for (const rate of [0.05, 0.3, 0.9]) {
+    const y = await dropout(ones, { rate });
+    const kept = Math.fround(1 / (1 - Math.fround(rate)));
+    assert.ok(y.every((value) => value === 0 || Math.abs(value / kept - 1) < 1e-6), `values at ${rate}`);
+    assert.ok(surprise(y, (value) => value === 0, rate) < 4, `rate ${rate}`);
+  }
+  assert.deepEqual(await dropout(ones, { rate: 0 }), ones);
+});
+
+Deno.test("recordDropout() makes the same mask again, and another for another seed, stream or place", async () => {
+  const rate = 0.3;
+  const y = await dropout(ones, { rate });
+  assert.deepEqual(await dropout(ones, { rate }), y);
+  assert.deepEqual((await dropout(ones.subarray(0, 1000), { rate })), y.slice(0, 1000));
+  const agreement = rate ** 2 + (1 - rate) ** 2;
+  for (const other of [{ seed: 43 }, { seed: 42 ^ 1 }, { stream: 6 }, { stream: 0 }]) {
+    const z = await dropout(ones, { rate, ...other });
+    assert.ok(surprise(y, (value, i) => (value === 0) === (z[i] === 0), agreement) < 4, JSON.stringify(other));
+  }
+  for (const distance of [1, 2, 8, 64, 256, 1024]) {
+    const pairs = y.subarray(0, N - distance);
+    const share = surprise(pairs, (value, i) => (value === 0) === (y[i + distance] === 0), agreement);
+    assert.ok(share < 4, `elements ${distance} apart`);
+  }
+});
+
+Deno.test("recordDropout() accumulates with the mask of the forward, as its gradient does", async () => {
+  const rate = 0.4;
+  const { normals } = random(3);
+  const [x, before] = [normals(N), normals(N)];
+  const mask = await dropout(ones, { rate });
+  const expected = Float64Array.from(x, (value, i) => before[i]! + value * mask[i]!);
+  assertClose(await dropout(x, { rate, before }), expected, { rtol: 1e-6 });
+});

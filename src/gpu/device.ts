@@ -48,6 +48,7 @@ export class Gpu {
   readonly maxTensorBytes: number;
   #pipelines = new Map<string, Pipeline>();
   #staging: GPUBuffer | null = null;
+  #lastRead: Promise<unknown> = Promise.resolve();
   #fault: Error | null = null;
   #closed = false;
 
@@ -191,7 +192,14 @@ export class Gpu {
    * @returns a typed array each: Float32Array for f32, Uint32Array for u32, packed halves as Uint16Array
    * @throws the device's fault, if it had one
    */
-  async read(...tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
+  read(...tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
+    // one after another: they share the staging buffer
+    const result = this.#lastRead.then(() => this.#readNow(tensors));
+    this.#lastRead = result.catch(() => {});
+    return result;
+  }
+
+  async #readNow(tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
     const results = tensors.map((tensor) => new Uint8Array(tensor.bytes));
     const pieces: { from: Tensor; at: number; bytes: number; into: Uint8Array }[] = [];
     tensors.forEach((from, i) => {

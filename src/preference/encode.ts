@@ -44,7 +44,15 @@ export interface EncodedGroup {
 /** A group, or why the row has none. */
 export type Encoded =
   | { readonly group: EncodedGroup; readonly left_out?: never }
-  | { readonly left_out: { readonly row: number; readonly reason: string }; readonly group?: never };
+  | {
+    readonly left_out: {
+      readonly row: number;
+      readonly reason: string;
+      /** Index of the response at fault. */
+      readonly response: number;
+    };
+    readonly group?: never;
+  };
 
 /** A prompt and one response as tokens of one sequence. */
 interface Sequence {
@@ -71,7 +79,7 @@ export function encodeComparison(
   const { row, responses } = comparison;
   const leftOut = (response: number, why: string): Encoded => {
     const which = responses.length === 1 ? "the response" : `response ${response + 1} of ${responses.length}`;
-    return { left_out: { row, reason: `${which} ${why}` } };
+    return { left_out: { row, reason: `${which} ${why}`, response } };
   };
   if (responses.length === 0) {
     throw new InputError(`Row ${row} has no response.`, {

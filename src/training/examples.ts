@@ -40,7 +40,8 @@ export async function readExamples(
       checkTokenIds(encoded.group, vocabulary, `row ${encoded.group.row}`);
       groups.push(encoded.group);
     } else {
-      left_out.push(encoded.left_out);
+      const { row, reason } = encoded.left_out;
+      left_out.push({ row, reason });
     }
     if (++seen % ROWS_BETWEEN_PAUSES === 0) await pause();
   }

@@ -40,8 +40,8 @@ export interface TrainContext {
   readonly gpu: Gpu;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
-  /** The base model's frozen weights, loaded when a LoRA run asks for them. */
-  readonly frozen: () => Promise<Decoder>;
+  /** The base model's weights, for a LoRA run; full fine-tuning loads its own. */
+  readonly frozen: Decoder | null;
   readonly emit: (event: TrainEvent) => void;
   /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
   readonly between: () => Promise<"continue" | "cancel" | "stop">;
@@ -73,8 +73,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
   try {
     const settings = withinContext(request.settings, context);
     const data = await readData(context, request, settings);
-    const trainable = settings.lora
-      ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
+    const trainable = settings.lora && context.frozen
+      ? await trainableLora(context.gpu, context.frozen, settings.lora, {
         base: basename(request.model),
         seed: settings.seed,
         resume,

@@ -1,0 +1,52 @@
+/** Messages between the client on the main thread and the Worker; private to the engine. */
+import { InputError, type InputProblem } from "../errors.ts";
+import type { GpuOptions } from "../gpu/device.ts";
+import type {
+  DeviceReport,
+  MemoryReport,
+  ScoredItem,
+  ScoreRequest,
+  TrainEvent,
+  TrainOutcome,
+  TrainRequest,
+} from "./protocol.ts";
+
+export type ToWorker =
+  | { readonly type: "open"; readonly options: GpuOptions; readonly control: SharedArrayBuffer }
+  | { readonly type: "score"; readonly id: number; readonly request: ScoreRequest }
+  /** Nobody waits for the answer any more. */
+  | { readonly type: "abandon"; readonly id: number }
+  | { readonly type: "train"; readonly id: number; readonly request: TrainRequest }
+  | { readonly type: "memory"; readonly id: number };
+
+export type FromWorker =
+  | { readonly type: "opened"; readonly report: DeviceReport }
+  | { readonly type: "items"; readonly id: number; readonly items: readonly ScoredItem[] }
+  | { readonly type: "event"; readonly id: number; readonly event: TrainEvent }
+  /** The end of a request: of a score all items have come. */
+  | { readonly type: "done"; readonly id: number; readonly value: TrainOutcome | MemoryReport | null }
+  /** The end of a request; of `open` where there is no id. */
+  | { readonly type: "failed"; readonly id: number | null; readonly error: PlainError };
+
+/** Words of the control buffer; they reach the Worker even while it does not read messages. */
+export const CONTROL = { cancel: 0, stop: 1, words: 2 } as const;
+
+/** An error as plain data. */
+export interface PlainError {
+  readonly message: string;
+  readonly stack: string | undefined;
+  readonly problem: InputProblem | undefined;
+}
+
+export function toPlainError(error: unknown): PlainError {
+  if (!(error instanceof Error)) return { message: String(error), stack: undefined, problem: undefined };
+  const problem = error instanceof InputError ? error.problem : undefined;
+  return { message: error.message, stack: error.stack, problem };
+}
+
+export function fromPlainError({ message, stack, problem }: PlainError): Error {
+  if (problem) return new InputError(message, problem);
+  const error = new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}

@@ -1,0 +1,187 @@
+import { InputError } from "../errors.ts";
+import { CONTROL, fromPlainError, type FromWorker, type ToWorker } from "./_messages.ts";
+import type {
+  DeviceReport,
+  Engine,
+  MemoryReport,
+  ScoredItem,
+  ScoreRequest,
+  TrainEvent,
+  TrainOutcome,
+  TrainRequest,
+} from "./protocol.ts";
+
+export interface EngineOptions {
+  /** `auto` takes a GPU where one answers. */
+  readonly device: "gpu" | "software" | "auto";
+  /** Whether `auto` may fall back to the software driver. */
+  readonly allowSoftware: boolean;
+  /** Bytes of GPU buffers that may be held at one time. */
+  readonly memoryLimitBytes?: number;
+}
+
+/** What waits for an answer of the Worker. */
+interface Pending {
+  readonly resolve: (value: TrainOutcome | MemoryReport | null) => void;
+  readonly reject: (error: Error) => void;
+  readonly onItems?: (items: readonly ScoredItem[]) => void;
+  readonly onEvent?: (event: TrainEvent) => void;
+}
+
+/**
+ * Starts the Worker that owns the GPU.
+ *
+ * @throws {InputError} where no device of the wanted kind answers
+ */
+export async function startEngine(
+  { device, allowSoftware, memoryLimitBytes }: EngineOptions,
+): Promise<Engine> {
+  const kind = device === "auto" && !allowSoftware ? "gpu" : device;
+  const client = new Client();
+  try {
+    await client.open({ device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) });
+  } catch (error) {
+    client.terminate();
+    throw error;
+  }
+  return client;
+}
+
+class Client implements Engine {
+  readonly #worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "gpu" });
+  readonly #control = new SharedArrayBuffer(CONTROL.words * Int32Array.BYTES_PER_ELEMENT);
+  readonly #pending = new Map<number, Pending>();
+  readonly #opened = Promise.withResolvers<DeviceReport>();
+  #training: { readonly id: string; readonly ended: Promise<unknown> } | null = null;
+  #nextId = 0;
+  #closed: Error | null = null;
+
+  constructor() {
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#close(new Error(`The GPU worker broke: ${event.message}`));
+    };
+    this.#opened.promise.catch(() => {});
+  }
+
+  async open(options: Extract<ToWorker, { type: "open" }>["options"]): Promise<void> {
+    this.#post({ type: "open", options, control: this.#control });
+    await this.#opened.promise;
+  }
+
+  device(): Promise<DeviceReport> {
+    return this.#opened.promise;
+  }
+
+  async *score(request: ScoreRequest): AsyncGenerator<ScoredItem> {
+    const arrived: ScoredItem[] = [];
+    let wake = Promise.withResolvers<void>();
+    let done = false;
+    const { id, answer } = this.#request((id) => ({ type: "score", id, request }), {
+      onItems: (items) => {
+        arrived.push(...items);
+        wake.resolve();
+      },
+    });
+    let failure: { error: unknown } | null = null;
+    answer.then(() => {}, (error) => failure = { error }).finally(() => {
+      done = true;
+      wake.resolve();
+    });
+    try {
+      while (true) {
+        while (arrived.length > 0) yield arrived.shift()!;
+        if (failure) throw (failure as { error: unknown }).error;
+        if (done) return;
+        await wake.promise;
+        wake = Promise.withResolvers();
+      }
+    } finally {
+      if (!done && !this.#closed) {
+        this.#pending.delete(id);
+        this.#post({ type: "abandon", id });
+      }
+    }
+  }
+
+  async train(request: TrainRequest, onEvent: (event: TrainEvent) => void): Promise<TrainOutcome> {
+    if (this.#training) throw new Error(`Job ${this.#training.id} is training already.`);
+    Atomics.store(new Int32Array(this.#control), CONTROL.cancel, 0);
+    const { answer } = this.#request((id) => ({ type: "train", id, request }), { onEvent });
+    this.#training = { id: request.id, ended: answer.catch(() => {}) };
+    try {
+      return await answer as TrainOutcome;
+    } finally {
+      this.#training = null;
+    }
+  }
+
+  cancel(id: string): void {
+    if (this.#training?.id === id) Atomics.store(new Int32Array(this.#control), CONTROL.cancel, 1);
+  }
+
+  async memory(): Promise<MemoryReport> {
+    return await this.#request((id) => ({ type: "memory", id }), {}).answer as MemoryReport;
+  }
+
+  async stop(): Promise<void> {
+    Atomics.store(new Int32Array(this.#control), CONTROL.stop, 1);
+    await this.#training?.ended;
+    this.#close(stopped());
+  }
+
+  terminate(): void {
+    this.#worker.terminate();
+  }
+
+  #request(
+    message: (id: number) => ToWorker,
+    handlers: Pick<Pending, "onItems" | "onEvent">,
+  ): { id: number; answer: Promise<TrainOutcome | MemoryReport | null> } {
+    const id = this.#nextId++;
+    const { promise, resolve, reject } = Promise.withResolvers<TrainOutcome | MemoryReport | null>();
+    if (this.#closed) {
+      reject(this.#closed);
+    } else {
+      this.#pending.set(id, { ...handlers, resolve, reject });
+      this.#post(message(id));
+    }
+    return { id, answer: promise };
+  }
+
+  #receive(message: FromWorker): void {
+    if (message.type === "opened") return this.#opened.resolve(message.report);
+    if (message.type === "failed" && message.id === null) {
+      return this.#opened.reject(fromPlainError(message.error));
+    }
+    const pending = this.#pending.get(message.id!);
+    if (!pending) return;
+    if (message.type === "items") return pending.onItems?.(message.items);
+    if (message.type === "event") return pending.onEvent?.(message.event);
+    this.#pending.delete(message.id!);
+    if (message.type === "done") pending.resolve(message.value);
+    else pending.reject(fromPlainError(message.error));
+  }
+
+  #close(why: Error): void {
+    if (this.#closed) return;
+    this.#closed = why;
+    this.#opened.reject(why);
+    for (const { reject } of this.#pending.values()) reject(why);
+    this.#pending.clear();
+    this.#worker.terminate();
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+}
+
+function stopped(): InputError {
+  return new InputError("The worker is stopping and takes no more work.", {
+    field: "worker",
+    accepted: "a request to a worker that is ready",
+    status: 503,
+  });
+}

@@ -1,0 +1,51 @@
+/**
+ * Who is next on the GPU. Scoring requests take turns of one batch each, in the order in which they came; while a
+ * training run holds the device they get a turn between its micro-batches, otherwise they run until none is left.
+ */
+export class Scheduler {
+  readonly #waiting = new Map<number, AsyncGenerator<void>>();
+  #held = false;
+  #running = false;
+
+  /** Takes on a request; each step of the generator is one turn. */
+  add(id: number, request: AsyncGenerator<void>): void {
+    this.#waiting.set(id, request);
+    if (!this.#held) void this.#drain();
+  }
+
+  /** Drops a request at its next turn. */
+  remove(id: number): void {
+    const request = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    void request?.return(undefined);
+  }
+
+  /** A training run takes the device: requests wait for its {@link turn}. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  release(): void {
+    this.#held = false;
+    void this.#drain();
+  }
+
+  /** Lets messages in, then gives every waiting request one batch. */
+  async turn(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (const [id, request] of [...this.#waiting]) {
+        const { done } = await request.next();
+        if (done) this.#waiting.delete(id);
+      }
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#waiting.size > 0 && !this.#held && !this.#running) await this.turn();
+  }
+}

@@ -1,0 +1,140 @@
+/// <reference lib="deno.worker" />
+/** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
+import { Gpu, type GpuOptions } from "../gpu/mod.ts";
+import { train } from "../training/loop.ts";
+import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messages.ts";
+import { readModelConfig } from "../model/config.ts";
+import { loadTokenizer } from "../preference/tokenizer.ts";
+import { type BaseModel, type Lease, Models } from "./models.ts";
+import type { DeviceReport, ScoreRequest, TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
+import { Scheduler } from "./scheduler.ts";
+
+const scope = self as unknown as DedicatedWorkerGlobalScope;
+const scheduler = new Scheduler();
+let control: Int32Array<ArrayBufferLike> = new Int32Array(CONTROL.words);
+let options: GpuOptions = { device: "auto" };
+let opened: Promise<{ gpu: Gpu; models: Models }> | null = null;
+
+scope.onmessage = ({ data }: MessageEvent<ToWorker>) => void handle(data);
+
+async function handle(message: ToWorker): Promise<void> {
+  switch (message.type) {
+    case "open":
+      options = message.options;
+      control = new Int32Array(message.control);
+      return await device().then(
+        ({ gpu }) => post({ type: "opened", report: reportOf(gpu) }),
+        (error) => post({ type: "failed", id: null, error: toPlainError(error) }),
+      );
+    case "score":
+      return scheduler.add(message.id, scored(message.id, message.request));
+    case "abandon":
+      return scheduler.remove(message.id);
+    case "train":
+      return await answer(message.id, () => trained(message.id, message.request));
+    case "memory":
+      return await answer(message.id, async () => {
+        const { memory } = (await device()).gpu;
+        return { bytes: memory.bytes, peak_bytes: memory.peak, by_name: memory.byName() };
+      });
+  }
+}
+
+/** Scores in turns of one batch each; the answer goes out as items are finished. */
+async function* scored(id: number, request: ScoreRequest): AsyncGenerator<void> {
+  try {
+    const { models } = await device();
+    const scorer = await models.scorer(request.model, request.adapter);
+    try {
+      for await (const items of scorer.value.score(request)) {
+        post({ type: "items", id, items });
+        yield;
+      }
+    } finally {
+      scorer.release();
+    }
+    post({ type: "done", id, value: null });
+  } catch (error) {
+    await reopenAfterFault();
+    post({ type: "failed", id, error: toPlainError(error) });
+  }
+}
+
+async function trained(id: number, request: TrainRequest): Promise<TrainOutcome> {
+  const { gpu, models } = await device();
+  const between = async () => {
+    await scheduler.turn();
+    if (Atomics.load(control, CONTROL.stop)) return "stop" as const;
+    return Atomics.load(control, CONTROL.cancel) ? "cancel" as const : "continue" as const;
+  };
+  const emit = (event: TrainEvent) => post({ type: "event", id, event });
+  const directory = request.model;
+  let base: Lease<BaseModel> | null = null;
+  scheduler.hold();
+  try {
+    // full fine-tuning has its own copy of the weights
+    if (request.settings.lora) base = await models.base(directory);
+    const { config, tokenizer, decoder } = base?.value ?? {
+      config: await readModelConfig(directory),
+      tokenizer: await loadTokenizer(directory),
+      decoder: null,
+    };
+    return await train({ gpu, config, tokenizer, frozen: decoder, emit, between }, request);
+  } finally {
+    base?.release();
+    scheduler.release();
+  }
+}
+
+async function answer(
+  id: number,
+  work: () => Promise<Extract<FromWorker, { type: "done" }>["value"]>,
+): Promise<void> {
+  try {
+    post({ type: "done", id, value: await work() });
+  } catch (error) {
+    await reopenAfterFault();
+    post({ type: "failed", id, error: toPlainError(error) });
+  }
+}
+
+function device(): Promise<{ gpu: Gpu; models: Models }> {
+  opened ??= Gpu.open(options).then((gpu) => ({ gpu, models: new Models(gpu) }));
+  return opened;
+}
+
+/** A device that has faulted answers nothing more: the next request opens it anew. */
+async function reopenAfterFault(): Promise<void> {
+  const current = await opened?.catch(() => null);
+  try {
+    current?.gpu.check();
+    if (current) return;
+  } catch {
+    current?.gpu.close();
+  }
+  opened = null;
+}
+
+function post(message: FromWorker): void {
+  scope.postMessage(message);
+}
+
+function reportOf(gpu: Gpu): DeviceReport {
+  const { vendor, architecture, device, description } = gpu.adapterInfo;
+  const limits: Record<string, number> = {};
+  for (const name in gpu.device.limits) {
+    const value = (gpu.device.limits as unknown as Record<string, unknown>)[name];
+    if (typeof value === "number") limits[name] = value;
+  }
+  return {
+    kind: gpu.software ? "software" : "gpu",
+    vendor,
+    architecture,
+    description: description || device,
+    limits,
+    features: [...gpu.features].sort(),
+    subgroups: gpu.subgroupSize > 0,
+    f16: gpu.features.has("shader-f16"),
+    matmul: gpu.matmul,
+  };
+}

@@ -1,0 +1,230 @@
+import type { ScoredCandidate, ScoredItem, ScoreRequest } from "../engine/protocol.ts";
+import { InputError } from "../errors.ts";
+import { type Gpu, Program } from "../gpu/mod.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { Decoder } from "../model/decoder.ts";
+import { type BatchLive, DecoderPass } from "../model/pass.ts";
+import { encodeComparison, type EncodedGroup, type EncodeSettings } from "../preference/encode.ts";
+import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
+import type { Tokenizer } from "../preference/tokenizer.ts";
+import { checkTokenIds } from "../training/examples.ts";
+
+/** A decoder with what turns text into its tokens. */
+export interface ScoringModel {
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  readonly decoder: Decoder;
+}
+
+/** Some candidates of one item: a prompt with more candidates than a batch holds is put before several runs of them. */
+interface Part {
+  /** Index in the item's candidates of the part's first. */
+  readonly first: number;
+  readonly group: EncodedGroup;
+}
+
+const SMALLEST_BUDGET = 256;
+/** Tokens of a batch: large enough to fill the device, small enough that a training step need not wait long. */
+const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
+
+/** Scores candidates with one decoder, in batches; buffers grow with the largest batch so far. */
+export class Scorer {
+  readonly #gpu: Gpu;
+  readonly #model: ScoringModel;
+  #pass: DecoderPass | null = null;
+  #program: Program<BatchLive> | null = null;
+
+  constructor(gpu: Gpu, model: ScoringModel) {
+    this.#gpu = gpu;
+    this.#model = model;
+  }
+
+  /**
+   * Ranks each item's candidates by their average log-prob under the model.
+   *
+   * @returns items in order; each step of the generator is one batch on the GPU, and gives the items it finished
+   * @throws {InputError} naming the item and candidate, before anything is scored
+   */
+  async *score(
+    request: Pick<ScoreRequest, "items" | "beta" | "token_logprobs">,
+  ): AsyncGenerator<ScoredItem[]> {
+    const groups = request.items.map((item, index) => this.#encode(item, index));
+    const total = groups.reduce((sum, group) => sum + groupTokens(group), 0);
+    const largest = LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"];
+    const parts = groups.flatMap((group) => splitCandidates(group, largest));
+    const longest = Math.max(...parts.map(({ group }) => groupTokens(group)));
+    const budget = Math.max(longest, Math.min(largest, total));
+    const firstOf = new Map(parts.map(({ group, first }) => [group, first]));
+
+    let item = 0;
+    let candidates: Omit<ScoredCandidate, "rank">[] = [];
+    for (const batch of splitIntoBatches(parts.map(({ group }) => group), budget)) {
+      const scored = await this.#run(batch, request);
+      const finished: ScoredItem[] = [];
+      for (const [i, group] of batch.entries()) {
+        const first = firstOf.get(group)!;
+        for (const candidate of scored[i]!) candidates.push({ ...candidate, index: first + candidate.index });
+        if (candidates.length < groups[item]!.responses.length) continue;
+        finished.push(rank(candidates, groups[item]!, item));
+        candidates = [];
+        item++;
+      }
+      yield finished;
+    }
+  }
+
+  free(): void {
+    this.#program?.free();
+    this.#pass?.free();
+    this.#program = null;
+    this.#pass = null;
+  }
+
+  /** Scores the groups of one batch; candidates are numbered within their group. */
+  async #run(
+    batch: readonly EncodedGroup[],
+    { beta, token_logprobs }: Pick<ScoreRequest, "beta" | "token_logprobs">,
+  ): Promise<Omit<ScoredCandidate, "rank">[][]> {
+    const packed = packGroups(batch);
+    const { pass, program } = this.#prepare(packed.tokens);
+    program.run({ ...pass.upload(packed), dropout_seed: 0 });
+    const [averages, logprobs] = await this.#gpu.read(pass.averages, pass.logprobs) as [
+      Float32Array,
+      Float32Array,
+    ];
+    const scored: Omit<ScoredCandidate, "rank">[][] = batch.map(() => []);
+    for (const [sequence, { group, response, num_tokens }] of packed.sequence_info.entries()) {
+      const average_logprob = averages[2 * sequence]!;
+      const [from, to] = [packed.sequence_rows[sequence]!, packed.sequence_rows[sequence + 1]!];
+      scored[group]!.push({
+        index: response,
+        average_logprob,
+        sum_logprob: average_logprob * num_tokens,
+        num_tokens,
+        reward: beta * average_logprob,
+        truncated: batch[group]!.prompt_truncated > 0,
+        ...(token_logprobs && {
+          tokens: Array.from(packed.targets.subarray(from, to), (id) => this.#model.tokenizer.token(id)),
+          token_logprobs: [...logprobs.subarray(from, to)],
+        }),
+      });
+    }
+    return scored;
+  }
+
+  #prepare(tokens: number): { pass: DecoderPass; program: Program<BatchLive> } {
+    if (!this.#pass || !this.#program || this.#pass.budget.tokens < tokens) {
+      this.free();
+      const size = Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(tokens)));
+      this.#pass = new DecoderPass(this.#gpu, this.#model.decoder, {
+        tokens: size,
+        rows: size,
+        sequences: size,
+      }, {
+        mode: "score",
+      });
+      this.#program = new Program(this.#gpu, "score");
+      this.#pass.recordForward(this.#program);
+    }
+    return { pass: this.#pass, program: this.#program };
+  }
+
+  /** An item as tokens: its prompt is cut where the context demands it, a candidate never. */
+  #encode(item: ScoreRequest["items"][number], index: number): EncodedGroup {
+    const { config } = this.#model;
+    const context = config.max_position_embeddings;
+    const comparison = { row: index + 1, prompt: item.prompt, responses: item.candidates };
+    const whole = this.#encodeWithin(comparison, index, {
+      max_length: Infinity,
+      max_prompt_length: Infinity,
+    });
+    checkTokenIds(whole, config.vocab_size, `items[${index}]`);
+    const scored = whole.responses.map(({ tokens, scored_from }) => tokens.length - scored_from);
+    const longest = Math.max(...scored);
+    if (longest >= context) {
+      const candidate = scored.indexOf(longest);
+      const field = `items[${index}].candidates[${candidate}]`;
+      throw new InputError(`${field} has ${longest} tokens, but the model's context is ${context}.`, {
+        field,
+        value: `${longest} tokens`,
+        accepted: `a candidate of at most ${context - 1} tokens`,
+      });
+    }
+    const total = Math.max(...whole.responses.map(({ tokens }) => whole.prompt.length + tokens.length));
+    if (total <= context) return whole;
+    return this.#encodeWithin(comparison, index, {
+      max_length: context,
+      max_prompt_length: context - longest,
+    });
+  }
+
+  #encodeWithin(
+    comparison: Parameters<typeof encodeComparison>[1],
+    index: number,
+    limits: Pick<EncodeSettings, "max_length" | "max_prompt_length">,
+  ): EncodedGroup {
+    const settings: EncodeSettings = { ...limits, truncation_mode: "keep_end", prompt_boundary: "trl" };
+    let encoded;
+    try {
+      encoded = encodeComparison(this.#model.tokenizer, comparison, settings);
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      throw new InputError(error.message.replace(/^Row \d+: /, ""), {
+        ...error.problem,
+        field: `items[${index}]`,
+      });
+    }
+    if (encoded.group) return encoded.group;
+    const { reason, response } = encoded.left_out;
+    const field = `items[${index}].candidates[${response}]`;
+    throw new InputError(`${field} cannot be scored: ${reason}.`, {
+      field,
+      value: comparison.responses[response],
+      accepted: "a candidate of at least one token",
+    });
+  }
+}
+
+/** Runs of an item's candidates such that each, with its prompt, fits a batch where that can be. */
+function splitCandidates(group: EncodedGroup, budget: number): Part[] {
+  const parts: Part[] = [];
+  let first = 0;
+  while (first < group.responses.length) {
+    let count = 1;
+    let size = group.prompt.length + group.responses[first]!.tokens.length;
+    for (const { tokens } of group.responses.slice(first + 1)) {
+      size += tokens.length;
+      if (size > budget) break;
+      count++;
+    }
+    parts.push({ first, group: { ...group, responses: group.responses.slice(first, first + count) } });
+    first += count;
+  }
+  return parts;
+}
+
+function rank(
+  candidates: readonly Omit<ScoredCandidate, "rank">[],
+  group: EncodedGroup,
+  item: number,
+): ScoredItem {
+  const bad = candidates.find(({ average_logprob }) => !Number.isFinite(average_logprob));
+  if (bad) {
+    throw new Error(
+      `items[${item}].candidates[${bad.index}]: the model gives a log-prob that is not finite.`,
+    );
+  }
+  const order = candidates.map(({ index }) => index)
+    .sort((a, b) => candidates[b]!.average_logprob - candidates[a]!.average_logprob || a - b);
+  const candidate_tokens = candidates.reduce((sum, { num_tokens }) => sum + num_tokens, 0);
+  const total_tokens = groupTokens(group);
+  const second = order[1];
+  return {
+    results: candidates.map((candidate) => ({ ...candidate, rank: order.indexOf(candidate.index) + 1 })),
+    best: order[0]!,
+    margin: second === undefined
+      ? null
+      : candidates[order[0]!]!.average_logprob - candidates[second]!.average_logprob,
+    usage: { prompt_tokens: total_tokens - candidate_tokens, candidate_tokens, total_tokens },
+  };
+}

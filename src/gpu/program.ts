@@ -66,6 +66,14 @@ export class Program<L extends Live = Live> {
 
   /** Submits all commands, in order, with these live numbers. */
   run(live: L): void {
+    this.#submit(live);
+  }
+
+  #submit(
+    live: L,
+    stamp?: (kernel: string) => GPUComputePassTimestampWrites,
+    last?: (encoder: GPUCommandEncoder) => void,
+  ): void {
     const gpu = this.#gpu;
     const prepared = this.#prepared ??= this.#prepare();
     const encoder = gpu.device.createCommandEncoder({ label: this.label });
@@ -92,16 +100,59 @@ export class Program<L extends Live = Live> {
         }
         changed = setParam(prepared.view, slot.offset + 4 * f, field.type, value) || changed;
       }
-      pass ??= encoder.beginComputePass({ label: this.label });
+      if (stamp) pass?.end();
+      if (stamp || !pass) {
+        pass = encoder.beginComputePass({
+          label: this.label,
+          ...(stamp && { timestampWrites: stamp(command.kernel.name) }),
+        });
+      }
       pass.setPipeline(slot.pipeline);
       pass.setBindGroup(0, slot.bindGroup);
       pass.dispatchWorkgroups(...workgroups);
     });
     (pass as GPUComputePassEncoder | null)?.end();
+    last?.(encoder);
     if (changed && prepared.params) {
       gpu.device.queue.writeBuffer(prepared.params, 0, prepared.view.buffer as ArrayBuffer);
     }
     gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * Runs as {@link run} does, each dispatch in a pass of its own between two timestamps.
+   *
+   * @returns milliseconds by kernel name
+   * @throws where the device has no timestamp queries
+   */
+  async profile(live: L): Promise<Record<string, number>> {
+    const { device } = this.#gpu;
+    const dispatches = this.#commands.filter((command) => command.kind === "dispatch").length;
+    const querySet = device.createQuerySet({ type: "timestamp", count: 2 * dispatches });
+    const usage = GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC;
+    const times = device.createBuffer({ size: 16 * dispatches, usage });
+    const names: string[] = [];
+    this.#submit(live, (name) => {
+      const at = 2 * names.push(name) - 2;
+      return { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
+    }, (encoder) => encoder.resolveQuerySet(querySet, 0, 2 * names.length, times, 0));
+    const tensor: Tensor = {
+      name: "times",
+      buffer: times,
+      offset: 0,
+      bytes: 16 * names.length,
+      shape: [4 * names.length],
+      dtype: "u32",
+    };
+    const words = (await this.#gpu.read(tensor))[0] as Uint32Array;
+    const stamps = new BigUint64Array(words.buffer);
+    const total: Record<string, number> = {};
+    names.forEach((name, i) => {
+      total[name] = (total[name] ?? 0) + Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6;
+    });
+    times.destroy();
+    querySet.destroy();
+    return total;
   }
 
   /** Lets go of the parameter buffer; the tensors belong to their makers. */

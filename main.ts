@@ -1,0 +1,75 @@
+/** The command line. Each command's code is loaded when it is called for. */
+import { InputError } from "./src/errors.ts";
+
+const usage = `Usage: deno run main.ts COMMAND
+
+  serve                 the HTTP service
+  train job.json        run a training job to its end
+  score in.jsonl out.jsonl
+                        score candidates, a prompt a line
+  demo                  score, train and score again over HTTP
+  doctor                which device answers, and what is missing
+
+Settings are environment variables: PORT, HOST, SIMPO_ROOT, SIMPO_STATE, SIMPO_TOKEN, SIMPO_DEVICE, SIMPO_MAX_BODY,
+SIMPO_LOG.`;
+
+/** Runs a command. @returns the exit code */
+async function main([command, ...args]: readonly string[]): Promise<number> {
+  switch (command) {
+    case "serve": {
+      const [{ serve }, { startEngine }, { exportMerged }] = await Promise.all([
+        import("./src/cli/serve.ts"),
+        import("./src/engine/client.ts"),
+        import("./src/model/export.ts"),
+      ]);
+      return await serve(args, { startEngine, exportMerged });
+    }
+    case "train": {
+      const [{ train }, { startEngine }] = await Promise.all([
+        import("./src/cli/train.ts"),
+        import("./src/engine/client.ts"),
+      ]);
+      return await train(args, startEngine);
+    }
+    case "score": {
+      const [{ score }, { startEngine }] = await Promise.all([
+        import("./src/cli/score.ts"),
+        import("./src/engine/client.ts"),
+      ]);
+      return await score(args, startEngine);
+    }
+    case "doctor": {
+      const [{ doctor }, { startEngine }] = await Promise.all([
+        import("./src/cli/doctor.ts"),
+        import("./src/engine/client.ts"),
+      ]);
+      return await doctor(args, startEngine);
+    }
+    case "demo": {
+      const { demo } = await import("./src/cli/demo.ts");
+      return await demo(args);
+    }
+    case "help":
+    case "--help":
+    case "-h":
+      console.log(usage);
+      return 0;
+    default:
+      throw new InputError(
+        `${command === undefined ? "A command is missing" : `There is no command ${command}`}.\n${usage}`,
+        {
+          field: "command",
+          value: command,
+          accepted: "serve | train | score | demo | doctor",
+        },
+      );
+  }
+}
+
+try {
+  Deno.exit(await main(Deno.args));
+} catch (error) {
+  // The user's mistake needs a sentence, ours a stack.
+  console.error(error instanceof InputError ? error.message : error);
+  Deno.exit(error instanceof InputError ? 2 : 1);
+}

@@ -1,0 +1,94 @@
+/** What the commands share. */
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { Config, DeviceChoice } from "../config.ts";
+import type { Engine } from "../engine/protocol.ts";
+import { InputError } from "../errors.ts";
+
+/** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
+export type StartEngine = (
+  options: { readonly device: DeviceChoice; readonly allowSoftware: boolean },
+) => Promise<Engine>;
+
+/** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
+export function deviceOptions({ device }: Config): { device: DeviceChoice; allowSoftware: boolean } {
+  return { device, allowSoftware: device === "software" };
+}
+
+/**
+ * `parseArgs` of node:util, strict, with `usage` in the error.
+ *
+ * @param count How many arguments beside the options there must be.
+ * @throws InputError
+ */
+export function parseCommand<const Options extends NonNullable<ParseArgsConfig["options"]>>(
+  args: readonly string[],
+  usage: string,
+  options: Options,
+  count: number,
+) {
+  const refuse = (why: string): never => {
+    throw new InputError(`${why}\nUsage: ${usage}`, { field: "arguments", value: args, accepted: usage });
+  };
+  const parse = () => parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
+  let parsed: ReturnType<typeof parse>;
+  try {
+    parsed = parse();
+  } catch (error) {
+    return refuse((error as Error).message);
+  }
+  if (parsed.positionals.length !== count) {
+    refuse(`Give ${count} argument${count === 1 ? "" : "s"}, not ${parsed.positionals.length}.`);
+  }
+  return parsed;
+}
+
+/** The root must be there before anything is named relative to it. @throws InputError */
+export async function checkRoot({ root }: Config): Promise<void> {
+  const found = await Deno.stat(root).catch(() => null);
+  if (found?.isDirectory) return;
+  throw new InputError(`SIMPO_ROOT must be a folder that is there, not ${JSON.stringify(root)}.`, {
+    field: "SIMPO_ROOT",
+    value: root,
+    accepted: "a folder that is there",
+  });
+}
+
+/** Waits for SIGTERM or SIGINT. */
+export class StopSignal implements Disposable {
+  readonly #signals: readonly Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT"]
+    : ["SIGTERM", "SIGINT"];
+  readonly #listeners = new Map<Deno.Signal, () => void>();
+  /** Resolves with the first signal's name. */
+  readonly received: Promise<Deno.Signal>;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
+    this.received = promise;
+    for (const signal of this.#signals) {
+      const listener = () => resolve(signal);
+      this.#listeners.set(signal, listener);
+      Deno.addSignalListener(signal, listener);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const [signal, listener] of this.#listeners) Deno.removeSignalListener(signal, listener);
+  }
+}
+
+/** Whether `work` ends within a time. Its failure counts as an end. */
+export async function endsWithin(work: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(false), ms));
+  try {
+    return await Promise.race([work.then(() => true, () => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A shell's exit code for a process that a signal ended: a supervisor sees that the work is not done. */
+export function exitCodeOf(signal: Deno.Signal): number {
+  return signal === "SIGINT" ? 130 : 143;
+}

@@ -1,0 +1,199 @@
+/** `main.ts score`: a JSONL file of prompts with candidates becomes one of scores. */
+import { createReadStream } from "node:fs";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { readConfig } from "../config.ts";
+import { InputError } from "../errors.ts";
+import { jobFolder, resolveAdapter } from "../jobs/folder.ts";
+import { startLogging } from "../log.ts";
+import { resolveInside } from "../paths.ts";
+import { ItemSchema, toEngineItem } from "../scoring/items.ts";
+import { parseWith } from "../validation.ts";
+import {
+  checkRoot,
+  deviceOptions,
+  exitCodeOf,
+  parseCommand,
+  type StartEngine,
+  StopSignal,
+} from "./_command.ts";
+import type { ScoreRequest } from "../engine/protocol.ts";
+
+const usage =
+  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--beta 2] [--token-logprobs] in.jsonl out.jsonl " +
+  "(- is stdin or stdout)";
+
+/** Items a call: enough to fill the device, few enough to hold. */
+const itemsPerCall = 64;
+
+/**
+ * Scores every line of a file. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`.
+ *
+ * @returns the exit code: 0, or 130 or 143 after a signal
+ * @throws InputError naming the line that cannot be scored; the lines before it are written
+ */
+export async function score(args: readonly string[], startEngine: StartEngine): Promise<number> {
+  const { values, positionals } = parseCommand(args, usage, {
+    model: { type: "string" },
+    adapter: { type: "string" },
+    beta: { type: "string", default: "2" },
+    "token-logprobs": { type: "boolean", default: false },
+  }, 2);
+  const [input = "-", output = "-"] = positionals;
+  const config = readConfig();
+  startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
+  await checkRoot(config);
+  const beta = Number(values.beta);
+  if (!(beta > 0 && beta < Infinity)) {
+    const accepted = "a number of more than 0";
+    throw new InputError(`--beta must be ${accepted}, not ${values.beta}.`, {
+      field: "--beta",
+      value: values.beta,
+      accepted,
+    });
+  }
+  if (values.model === undefined) {
+    const accepted = "a model's folder under SIMPO_ROOT";
+    throw new InputError(`--model is missing: give ${accepted}.\nUsage: ${usage}`, {
+      field: "--model",
+      accepted,
+    });
+  }
+  const request = {
+    model: await resolveInside(config.root, values.model, "--model", "directory"),
+    adapter: values.adapter === undefined
+      ? null
+      : await resolveAdapter(config, values.adapter, (id) => exists(jobFolder(config.state, id))),
+    beta,
+    token_logprobs: values["token-logprobs"],
+  };
+
+  using signal = new StopSignal();
+  const engine = await startEngine(deviceOptions(config));
+  const work = async () => {
+    using out = openOutput(output);
+    for await (const batch of inBatches(readItems(input))) {
+      try {
+        for await (const item of engine.score({ ...request, items: batch.map(({ item }) => item) })) {
+          out.write(`${JSON.stringify(item)}\n`);
+        }
+      } catch (error) {
+        throw withLine(error, batch);
+      }
+    }
+    return 0;
+  };
+  try {
+    const end = await Promise.race([work(), signal.received]);
+    return typeof end === "string" ? exitCodeOf(end) : end;
+  } finally {
+    await engine.stop();
+  }
+}
+
+/** An item and the line it stands on, from 1. */
+interface NumberedItem {
+  readonly item: ScoreRequest["items"][0];
+  readonly line: number;
+}
+
+/** Types each line; blank lines are passed over. @throws InputError naming the line */
+async function* readItems(path: string): AsyncGenerator<NumberedItem> {
+  const stream = path === "-" ? process.stdin : createReadStream(path);
+  let line = 0;
+  try {
+    for await (const text of createInterface({ input: stream, crlfDelay: Infinity })) {
+      line++;
+      if (text.trim() !== "") yield { item: parseLine(text, line), line };
+    }
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    throw new InputError(`${JSON.stringify(path)} cannot be read: ${(error as Error).message}`, {
+      field: "in.jsonl",
+      value: path,
+      accepted: "a JSONL file, or - for stdin",
+    });
+  }
+}
+
+function parseLine(text: string, line: number): NumberedItem["item"] {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    const field = `line ${line}`;
+    throw new InputError(`Line ${line} is not JSON: ${(error as Error).message}`, {
+      field,
+      accepted: "a JSON object",
+    });
+  }
+  try {
+    return toEngineItem(parseWith(ItemSchema, value));
+  } catch (error) {
+    throw error instanceof InputError ? atLine(error, line) : error;
+  }
+}
+
+/** An item's error with the line it stands on; what is wrong with the model or the adapter stands on none. */
+function withLine(error: unknown, batch: readonly NumberedItem[]): unknown {
+  if (!(error instanceof InputError)) return error;
+  const [prefix, index] = /^items\[(\d+)\]\./.exec(error.problem.field) ?? [];
+  const line = batch[Number(index)]?.line;
+  return prefix === undefined || line === undefined ? error : atLine(error, line, prefix);
+}
+
+function atLine(error: InputError, line: number, prefix = ""): InputError {
+  const strip = (text: string) => prefix === "" ? text : text.replaceAll(prefix, "");
+  return new InputError(`Line ${line}: ${strip(error.message)}`, {
+    ...error.problem,
+    field: `line ${line}: ${strip(error.problem.field)}`,
+  });
+}
+
+/** Gathers items into calls. Before an error is passed on, the items before it are. */
+async function* inBatches(items: AsyncIterable<NumberedItem>): AsyncGenerator<NumberedItem[]> {
+  let batch: NumberedItem[] = [];
+  try {
+    for await (const item of items) {
+      batch.push(item);
+      if (batch.length < itemsPerCall) continue;
+      yield batch;
+      batch = [];
+    }
+  } catch (error) {
+    if (batch.length > 0) yield batch;
+    throw error;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function openOutput(path: string): { write(text: string): void } & Disposable {
+  const encoder = new TextEncoder();
+  const open = () => path === "-" ? null : Deno.openSync(path, { write: true, create: true, truncate: true });
+  let file: Deno.FsFile | null;
+  try {
+    file = open();
+  } catch (error) {
+    throw new InputError(`${JSON.stringify(path)} cannot be written: ${(error as Error).message}`, {
+      field: "out.jsonl",
+      value: path,
+      accepted: "a file in a folder that is there, or - for stdout",
+    });
+  }
+  const sink = file ?? Deno.stdout;
+  return {
+    write(text) {
+      let rest = encoder.encode(text);
+      while (rest.length > 0) rest = rest.subarray(sink.writeSync(rest));
+    },
+    [Symbol.dispose]: () => file?.close(),
+  };
+}
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}

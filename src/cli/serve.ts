@@ -1,0 +1,108 @@
+/** `main.ts serve`: the HTTP service. */
+import { join } from "node:path";
+import { createApp } from "../../routes/app.ts";
+import type { ExportMerged } from "../../routes/service_context.ts";
+import { type Config, readConfig } from "../config.ts";
+import { InputError } from "../errors.ts";
+import { JobRunner } from "../jobs/runner.ts";
+import { JobStore } from "../jobs/store.ts";
+import { logger, startLogging } from "../log.ts";
+import {
+  checkRoot,
+  deviceOptions,
+  endsWithin,
+  parseCommand,
+  type StartEngine,
+  StopSignal,
+} from "./_command.ts";
+
+const log = logger("serve");
+
+/** Hosts kill a container 10 s after SIGTERM; the rest is for the process to end in. */
+const shutdownMs = 8_500;
+
+/** What the service is put together from. */
+export interface ServeParts {
+  readonly startEngine: StartEngine;
+  readonly exportMerged: ExportMerged;
+}
+
+/**
+ * Serves until SIGTERM or SIGINT, then puts the running job down at a checkpoint.
+ *
+ * @returns the exit code, 0
+ * @throws InputError for a setting that cannot be used
+ */
+export async function serve(
+  args: readonly string[],
+  { startEngine, exportMerged }: ServeParts,
+): Promise<number> {
+  parseCommand(args, "main.ts serve (its settings are environment variables, see README)", {}, 0);
+  const config = readConfig();
+  startLogging(config.logLevel);
+  await checkRoot(config);
+  await Deno.mkdir(config.state, { recursive: true });
+  using store = new JobStore(join(config.state, "jobs.sqlite"));
+  using signal = new StopSignal();
+  const stopping = new AbortController();
+  // The server listens while the device starts: a host's probes see a live process.
+  const engine = startEngine(deviceOptions(config));
+  const runner = new JobRunner({ store, root: config.root, state: config.state, engine });
+  const app = createApp({ config, store, runner, engine, stopping: stopping.signal, exportMerged });
+  const server = listen(config, app.fetch);
+  runner.start();
+  try {
+    const started = await Promise.race([engine, signal.received]);
+    if (typeof started !== "string") {
+      const { kind, description } = await started.device();
+      log[kind === "gpu" ? "info" : "warning"]("Ready on {kind} device {description}.", {
+        kind,
+        description,
+      });
+    }
+    log.info("{signal}: stopping.", { signal: await signal.received });
+  } finally {
+    // Streams end by this signal; an open one would hold up the server's own shutdown.
+    stopping.abort();
+    const ended = await endsWithin(
+      Promise.allSettled([server.shutdown(), runner.stop(), engine.then((engine) => engine.stop())]),
+      shutdownMs,
+    );
+    if (!ended) log.warning("Something did not end in time; a running job goes on from its last checkpoint.");
+  }
+  return 0;
+}
+
+function listen(
+  { port, host }: Config,
+  handler: (request: Request) => Response | Promise<Response>,
+): Deno.HttpServer {
+  try {
+    return Deno.serve({
+      port,
+      hostname: host,
+      onListen: ({ hostname, port }) => {
+        const url = `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+        log.info("Listening on {url}.", { url, port });
+      },
+    }, handler);
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) {
+      const accepted = "a free port, or 0 for any";
+      throw new InputError(`PORT ${port} is in use: give ${accepted}.`, {
+        field: "PORT",
+        value: port,
+        accepted,
+      });
+    }
+    if (error instanceof Deno.errors.AddrNotAvailable) {
+      const accepted = "an address of this machine, such as 127.0.0.1 or 0.0.0.0";
+      throw new InputError(`HOST ${host} is no address of this machine: give ${accepted}.`, {
+        field: "HOST",
+        value: host,
+        accepted,
+      });
+    }
+    throw error;
+  }
+}

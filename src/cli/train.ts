@@ -1,0 +1,167 @@
+/** `main.ts train`: runs one job file to its end. */
+// @ts-types="./_cli_progress.d.ts"
+import { SingleBar } from "cli-progress";
+import { join } from "node:path";
+import { readConfig } from "../config.ts";
+import { InputError } from "../errors.ts";
+import { jobFolder, jobIdOf } from "../jobs/folder.ts";
+import { checkJobFiles, JobRunner } from "../jobs/runner.ts";
+import { parseJobSpec } from "../jobs/spec.ts";
+import { isFinished, type Job, JobStore } from "../jobs/store.ts";
+import { startLogging } from "../log.ts";
+import {
+  checkRoot,
+  deviceOptions,
+  endsWithin,
+  exitCodeOf,
+  parseCommand,
+  type StartEngine,
+  StopSignal,
+} from "./_command.ts";
+
+const usage = "main.ts train [--quiet] job.json";
+const shutdownMs = 8_500;
+
+/**
+ * Trains what a job file asks for. The same file is the same job: run again after a stop or a kill it goes on from its
+ * last checkpoint, run again after its end it trains nothing.
+ *
+ * Metrics go to stdout, one JSON object a line; everything else to stderr.
+ *
+ * @param args `[--quiet] job.json`
+ * @returns the exit code: 0 trained, 1 failed, 2 the job's own mistake, 130 or 143 after a signal
+ * @throws InputError for a file or setting that cannot be used
+ */
+export async function train(args: readonly string[], startEngine: StartEngine): Promise<number> {
+  const { values, positionals } = parseCommand(
+    args,
+    usage,
+    { quiet: { type: "boolean", default: false } },
+    1,
+  );
+  const config = readConfig();
+  startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
+  await checkRoot(config);
+  const spec = parseJobSpec(await readJson(positionals[0] ?? ""));
+  const id = await jobIdOf(JSON.stringify(spec));
+
+  await Deno.mkdir(config.state, { recursive: true });
+  using store = new JobStore(join(config.state, "jobs.sqlite"));
+  const result = join(jobFolder(config.state, id), "result");
+  const known = store.get(id);
+  if (known?.status === "succeeded") {
+    console.error(`Job ${id} has succeeded already: ${result}`);
+    return 0;
+  }
+  await checkJobFiles(config.root, spec);
+  if (known === undefined) store.create(id, spec);
+  else if (isFinished(known.status)) store.retry(id);
+  else store.recover();
+
+  using signal = new StopSignal();
+  const engine = await startEngine(deviceOptions(config));
+  const runner = new JobRunner({
+    store,
+    root: config.root,
+    state: config.state,
+    engine: Promise.resolve(engine),
+  });
+  const display = new Display(store, id, values.quiet);
+  try {
+    const outcome = await Promise.race([runner.runToEnd(id), signal.received]);
+    if (typeof outcome !== "string") return report(outcome, result, display);
+    const stopped = Promise.allSettled([runner.stop(), engine.stop()]);
+    await endsWithin(stopped, shutdownMs);
+    display.end();
+    console.error(`Stopped; the same command goes on with job ${id}.`);
+    return exitCodeOf(outcome);
+  } finally {
+    display.end();
+    await endsWithin(engine.stop(), shutdownMs);
+  }
+}
+
+function report(job: Job, result: string, display: Display): number {
+  display.end();
+  if (job.rows_left_out.length > 0) {
+    const rows = job.rows_left_out.slice(0, 5).map(({ split, row, reason }) =>
+      `${split} row ${row}: ${reason}`
+    );
+    console.error(`${job.rows_left_out.length} rows left out, such as ${rows.join("; ")}`);
+  }
+  if (job.status === "succeeded") {
+    console.error(`Job ${job.id} succeeded after ${job.step} steps: ${result}`);
+    return 0;
+  }
+  console.error(`Job ${job.id} ${job.status}${job.error === null ? "" : `: ${job.error.message}`}`);
+  return job.error?.field === undefined ? 1 : 2;
+}
+
+/** What a person and a program see of a job: a bar where stderr is a terminal, metrics on stdout. */
+class Display {
+  readonly #store: JobStore;
+  readonly #id: string;
+  readonly #quiet: boolean;
+  readonly #bar: SingleBar | null;
+  readonly #unsubscribe: () => void;
+  #last: number;
+  #started = false;
+
+  constructor(store: JobStore, id: string, quiet: boolean) {
+    this.#store = store;
+    this.#id = id;
+    this.#quiet = quiet;
+    // A resumed job's earlier metrics have been printed by the earlier run.
+    this.#last = store.events(id, 0).at(-1)?.id ?? 0;
+    this.#bar = quiet || !Deno.stderr.isTerminal()
+      ? null
+      : new SingleBar({ format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left" });
+    this.#unsubscribe = store.subscribe(id, () => this.#update());
+  }
+
+  end(): void {
+    this.#unsubscribe();
+    if (this.#started) this.#bar?.stop();
+    this.#started = false;
+  }
+
+  #update(): void {
+    for (const { id, type, data } of this.#store.events(this.#id, this.#last)) {
+      this.#last = id;
+      if (type === "metrics" && !this.#quiet) console.log(JSON.stringify(data));
+      if (type === "warning") console.error(`Warning: ${data["message"]}`);
+    }
+    const job = this.#store.get(this.#id);
+    if (this.#bar === null || job?.total_steps == null) return;
+    const loss = job.metrics?.["loss"];
+    const shown = {
+      loss: loss === undefined ? "-" : loss.toFixed(4),
+      speed: job.tokens_per_second === null ? "-" : job.tokens_per_second.toFixed(0),
+      left: job.seconds_remaining === null ? "-" : job.seconds_remaining.toFixed(0),
+    };
+    if (this.#started) this.#bar.update(job.step, shown);
+    else this.#bar.start(job.total_steps, job.step, shown);
+    this.#started = true;
+  }
+}
+
+async function readJson(path: string): Promise<unknown> {
+  const refuse = (why: string): never => {
+    throw new InputError(`${JSON.stringify(path)} ${why}.`, {
+      field: "job.json",
+      value: path,
+      accepted: "a JSON file",
+    });
+  };
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    return refuse(`cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    return refuse(`is not JSON: ${(error as Error).message}`);
+  }
+}

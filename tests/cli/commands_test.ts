@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { examine } from "../../src/cli/doctor.ts";
+import { startFake } from "../helpers/process.ts";
+import { makeRoot } from "../helpers/service.ts";
+
+async function withJob(job: unknown, test: (root: string, path: string) => Promise<void>): Promise<void> {
+  const root = await makeRoot();
+  const path = join(root, "job.json");
+  await Deno.writeTextFile(path, typeof job === "string" ? job : JSON.stringify(job));
+  try {
+    await test(root, path);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+const job = { model: "model", dataset: { path: "rows.jsonl" } };
+const stepsIn = (text: string) =>
+  text.trim().split("\n").filter((line) => line !== "").map((line) => JSON.parse(line).step);
+
+Deno.test("train() prints a metrics line a step, and nothing when it is run again", () =>
+  withJob(job, async (root, path) => {
+    await using first = startFake(root, 1, ["train", path]);
+    assert.equal(await first.code, 0, first.lines.join("\n"));
+    assert.deepEqual(stepsIn(await first.stdout), [1, 2, 3, 4, 5, 5]);
+    assert.match(first.lines.join("\n"), /1 rows left out, such as train row 7: empty response/);
+    const result = /succeeded after 5 steps: (.*)$/m.exec(first.lines.join("\n"))![1]!;
+    assert.equal(await Deno.readTextFile(join(result, "adapter_config.json")), "{}");
+    await using second = startFake(root, 1, ["train", "--quiet", path]);
+    assert.equal(await second.code, 0);
+    assert.equal(await second.stdout, "");
+    assert.match(second.lines.join("\n"), /has succeeded already/);
+  }));
+
+for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGKILL", 137]] as const) {
+  Deno.test(`train() run again after ${signal} goes on where it was`, () =>
+    withJob(job, async (root, path) => {
+      await using first = startFake(root, 100, ["train", path]);
+      const jobs = join(root, "state", "jobs");
+      while (!await checkpointIn(jobs)) await new Promise((resolve) => setTimeout(resolve, 10));
+      first.child.kill(signal);
+      assert.equal(await first.code, code);
+      await using second = startFake(root, 1, ["train", path]);
+      assert.equal(await second.code, 0, second.lines.join("\n"));
+      const before = stepsIn(await first.stdout);
+      const after = stepsIn(await second.stdout);
+      assert.ok(before.length >= 1 && after.length < 6);
+      // A kill may fall between the event and the line.
+      assert.deepEqual([...new Set([...before, ...after])], [1, 2, 3, 4, 5]);
+    }));
+}
+
+async function checkpointIn(jobs: string): Promise<boolean> {
+  try {
+    for await (const { name } of Deno.readDir(jobs)) {
+      return (await Array.fromAsync(Deno.readDir(join(jobs, name, "checkpoints")))).length > 0;
+    }
+  } catch {
+    // Not yet.
+  }
+  return false;
+}
+
+const mistakes: [name: string, job: unknown, code: number, message: RegExp][] = [
+  ["a file that is not JSON", "{", 2, /job\.json" is not JSON/],
+  ["an unknown field", { ...job, learning_rte: 1 }, 2, /^learning_rte is not a known field/m],
+  ["an unknown model", { ...job, model: "none" }, 2, /^model names no directory under the root/m],
+  [
+    "a model that the engine refuses",
+    { ...job, model: "bad" },
+    2,
+    /Job job-\w+ failed: config\.json: hidden_size cannot be used/,
+  ],
+];
+
+for (const [name, content, code, message] of mistakes) {
+  Deno.test(`train() ends with exit code ${code} for ${name}`, () =>
+    withJob(content, async (root, path) => {
+      await Deno.mkdir(join(root, "bad"));
+      await using process = startFake(root, 1, ["train", path]);
+      assert.equal(await process.code, code);
+      assert.match(process.lines.join("\n"), message);
+    }));
+}
+
+const item = (count: number) => JSON.stringify({ prompt: "a", candidates: Array(count).fill("b") });
+
+Deno.test("score() maps a file's lines to lines", () =>
+  withJob(job, async (root) => {
+    const [input, output] = [join(root, "in.jsonl"), join(root, "out.jsonl")];
+    // More lines than one call takes, a blank one among them.
+    await Deno.writeTextFile(input, `${item(1)}\n\n`.repeat(70));
+    await using process = startFake(root, 1, ["score", "--model", "model", "--beta", "3", input, output]);
+    assert.equal(await process.code, 0, process.lines.join("\n"));
+    const lines = (await Deno.readTextFile(output)).trim().split("\n").map((line) => JSON.parse(line));
+    assert.equal(lines.length, 70);
+    assert.deepEqual(Object.keys(lines[0]), ["results", "best", "margin", "usage"]);
+    assert.equal(lines[0].results[0].reward, -3);
+  }));
+
+Deno.test("score() reads stdin, writes stdout, and names the line it refuses", () =>
+  withJob(job, async (root) => {
+    const args = ["score", "--model", "model", "--adapter", "adapter", "-", "-"];
+    await using good = startFake(root, 1, args, {}, `${item(2)}\n${item(1)}`);
+    assert.equal(await good.code, 0, good.lines.join("\n"));
+    assert.deepEqual((await good.stdout).trim().split("\n").map((line) => JSON.parse(line).results.length), [
+      2,
+      1,
+    ]);
+    await using broken = startFake(root, 1, args, {}, `${item(2)}\n{"prompt":\n`);
+    assert.equal(await broken.code, 2);
+    assert.match(broken.lines.join("\n"), /^Line 2 is not JSON/m);
+    assert.equal((await broken.stdout).trim().split("\n").length, 1);
+    await using empty = startFake(root, 1, args, {}, `${item(0)}\n`);
+    assert.equal(await empty.code, 2);
+    assert.match(empty.lines.join("\n"), /^Line 1: candidates must be a list of at least 1 item/m);
+  }));
+
+const wrongArguments: [args: string[], message: RegExp][] = [
+  [["-", "-"], /--model is missing/],
+  [["--model", "../m", "-", "-"], /--model must not climb out/],
+  [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
+  [["--model", "model", "in.jsonl"], /Give 2 arguments, not 1/],
+  [["--model", "model", "/nowhere/in.jsonl", "-"], /"\/nowhere\/in\.jsonl" cannot be read/],
+];
+
+for (const [args, message] of wrongArguments) {
+  Deno.test(`score() ends with exit code 2 for ${args.join(" ")}`, () =>
+    withJob(job, async (root) => {
+      await using process = startFake(root, 1, ["score", ...args], {}, "");
+      assert.equal(await process.code, 2);
+      assert.match(process.lines.join("\n"), message);
+    }));
+}
+
+Deno.test("doctor() reports the device, as text and as JSON", () =>
+  withJob(job, async (root) => {
+    await using text = startFake(root, 1, ["doctor"]);
+    assert.equal(await text.code, 0, text.lines.join("\n"));
+    assert.match(await text.stdout, /^Device: no device \(software, fake fake\)$/m);
+    assert.match(await text.stdout, /serve refuses it unless SIMPO_DEVICE=software/);
+    await using json = startFake(root, 1, ["doctor", "--json"], { SIMPO_DEVICE: "software" });
+    assert.equal(await json.code, 0);
+    const report = JSON.parse(await json.stdout);
+    assert.deepEqual([report.device.kind, report.error, report.serve], ["software", null, { ok: true }]);
+    assert.ok(report.findings.some(({ name }: { name: string }) => name === "Vulkan loader"));
+  }));
+
+const nothing = { driverFiles: [], nvidiaCapabilities: null, nvidiaDevices: null, runtimeDirectory: null };
+
+Deno.test("examine() names what an NVIDIA container lacks", async () => {
+  const findings = await examine({ ...nothing, nvidiaDevices: "all", nvidiaCapabilities: "compute,utility" });
+  const capabilities = findings.find(({ name }) => name === "NVIDIA_DRIVER_CAPABILITIES");
+  assert.deepEqual([capabilities?.ok, capabilities?.found], [false, "compute,utility"]);
+  assert.match(capabilities?.remedy ?? "", /compute,utility,graphics/);
+  for (const nvidiaCapabilities of ["all", "compute,graphics"]) {
+    const findings = await examine({ ...nothing, nvidiaDevices: "0", nvidiaCapabilities });
+    assert.equal(findings.find(({ name }) => name === "NVIDIA_DRIVER_CAPABILITIES")?.ok, true);
+  }
+});
+
+Deno.test("examine() names a driver file that is not there", async () => {
+  const findings = await examine({ ...nothing, driverFiles: ["/nowhere/icd.json"] });
+  const drivers = findings.find(({ name }) => name.startsWith("Vulkan drivers"));
+  assert.equal(drivers?.ok, false);
+  assert.match(drivers?.found ?? "", /VK_DRIVER_FILES names \/nowhere\/icd\.json, which is not there/);
+});

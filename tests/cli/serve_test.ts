@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { readServerSentEvents } from "../../src/cli/_sse.ts";
+import { startFake, urlOf } from "../helpers/process.ts";
+import { makeRoot } from "../helpers/service.ts";
+
+const job = { model: "model", dataset: { path: "rows.jsonl" } };
+
+async function post(url: string, body: unknown, headers: Record<string, string> = {}) {
+  const response = await fetch(url, {
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "content-type": "application/json", ...headers },
+  });
+  return { status: response.status, body: await response.json() };
+}
+
+async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
+  const root = await makeRoot();
+  try {
+    await test(root);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+/** Follows a job's events, over a restart too. */
+async function follow(url: string, id: string, from: number, until: string) {
+  const response = await fetch(`${url}/train/${id}/events`, { headers: { "last-event-id": `${from}` } });
+  const events = [];
+  for await (const event of readServerSentEvents(response.body!)) {
+    events.push(event);
+    if (event.event === until) break;
+  }
+  return events;
+}
+
+for (const signal of ["SIGTERM", "SIGINT", "SIGKILL"] as const) {
+  Deno.test(`serve() goes on with its jobs after ${signal}`, () =>
+    withRoot(async (root) => {
+      let seen: { id: string; event: string; data: string }[];
+      let id: string;
+      {
+        await using server = startFake(root, 100, ["serve"]);
+        const url = await urlOf(server);
+        id = (await post(`${url}/train`, job)).body.id;
+        seen = await follow(url, id, 0, "checkpoint");
+        // A stream that is open must not hold the shutdown up.
+        const open = await fetch(`${url}/train/${id}/events`);
+        const start = performance.now();
+        server.child.kill(signal);
+        await open.text().catch(() => {});
+        assert.equal(await server.code, signal === "SIGKILL" ? 137 : 0);
+        assert.ok(performance.now() - start < 5000);
+      }
+      await using server = startFake(root, 1, ["serve"]);
+      const url = await urlOf(server);
+      const rest = await follow(url, id, Number(seen.at(-1)!.id), "done");
+      const steps = [...seen, ...rest].filter(({ event }) => event === "metrics").map(({ data }) =>
+        JSON.parse(data).step
+      );
+      assert.deepEqual(steps, [1, 2, 3, 4, 5, 5]);
+      assert.deepEqual(JSON.parse(rest.at(-1)!.data), { status: "succeeded", step: 5 });
+    }));
+}
+
+Deno.test("serve() survives bad requests and readers that go", () =>
+  withRoot(async (root) => {
+    await using server = startFake(root, 1, ["serve"], { SIMPO_TOKEN: "s3cret", SIMPO_MAX_BODY: "1000" });
+    const url = await urlOf(server);
+    const token = { authorization: "Bearer s3cret" };
+    const score = { model: "model", prompt: "a", candidates: ["b"] };
+    assert.equal((await post(`${url}/score`, score)).status, 401);
+    assert.equal((await post(`${url}/score`, { ...score, prompt: "a".repeat(2000) }, token)).status, 413);
+    // A body far over what the sockets hold: the answer must come while it is still sent.
+    const large = await post(`${url}/score`, { ...score, prompt: "a".repeat(20_000_000) }, token).catch(() =>
+      null
+    );
+    assert.ok(large === null || large.status === 413);
+    const leaving = new AbortController();
+    const items = Array(20).fill({ prompt: "a", candidates: ["b"] });
+    const stream = await fetch(`${url}/score`, {
+      method: "POST",
+      body: JSON.stringify({ model: "model", items }),
+      headers: { "content-type": "application/json", accept: "application/x-ndjson", ...token },
+      signal: leaving.signal,
+    });
+    leaving.abort();
+    await stream.body?.cancel().catch(() => {});
+    assert.equal((await post(`${url}/score`, score, token)).status, 200);
+    assert.equal((await fetch(`${url}/readyz`)).status, 200);
+    // Each line of the log is JSON, a request's among them.
+    const lines = server.lines.map((line) => JSON.parse(line));
+    assert.ok(lines.some(({ path, status }) => path === "/score" && status === 413));
+  }));
+
+const refusals: [env: Record<string, string>, message: RegExp][] = [
+  [{ PORT: "http" }, /^PORT must be a whole number from 0 to 65535, not "http"\.$/m],
+  [{ HOST: "192.0.2.1" }, /^HOST 192\.0\.2\.1 is no address of this machine/m],
+  [{ SIMPO_ROOT: "/nowhere" }, /^SIMPO_ROOT must be a folder that is there, not "\/nowhere"\.$/m],
+];
+
+for (const [env, message] of refusals) {
+  Deno.test(`serve() ends with exit code 2 for ${JSON.stringify(env)}`, () =>
+    withRoot(async (root) => {
+      await using server = startFake(root, 1, ["serve"], env);
+      assert.equal(await server.code, 2);
+      assert.match(server.lines.join("\n"), message);
+    }));
+}
+
+Deno.test("serve() ends with exit code 2 for a port or a state folder in use, and for an argument", () =>
+  withRoot(async (root) => {
+    await using server = startFake(root, 1, ["serve"]);
+    const { port } = new URL(await urlOf(server));
+    await using samePort = startFake(root, 1, ["serve"], { PORT: port, SIMPO_STATE: `${root}/other` });
+    assert.equal(await samePort.code, 2);
+    assert.match(samePort.lines.join("\n"), /^PORT \d+ is in use/m);
+    await using sameState = startFake(root, 1, ["serve"]);
+    assert.equal(await sameState.code, 2);
+    assert.match(sameState.lines.join("\n"), /^SIMPO_STATE is in use by another worker/m);
+    await using argument = startFake(root, 1, ["serve", "--port", "3"]);
+    assert.equal(await argument.code, 2);
+    assert.match(argument.lines.join("\n"), /Unknown option '--port'/);
+  }));

@@ -1,0 +1,92 @@
+/** Commands as processes of their own, with the permissions of deno.json's tasks. */
+import { fileURLToPath } from "node:url";
+import config from "../../deno.json" with { type: "json" };
+
+const fakeMain = fileURLToPath(new URL("../cli/fake_main.ts", import.meta.url));
+
+export interface CommandProcess extends AsyncDisposable {
+  readonly child: Deno.ChildProcess;
+  /** Everything on stdout, at the end. */
+  readonly stdout: Promise<string>;
+  /** Lines on stderr so far. */
+  readonly lines: readonly string[];
+  /** Waits for a line on stderr. */
+  line(pattern: RegExp): Promise<string>;
+  /** The exit code. */
+  readonly code: Promise<number>;
+}
+
+/**
+ * Starts a command with the fake engine.
+ *
+ * @param stepMs Milliseconds a training step takes
+ */
+export function startFake(
+  root: string,
+  stepMs: number,
+  [command = "", ...args]: readonly string[],
+  env: Record<string, string> = {},
+  stdin?: string,
+): CommandProcess {
+  const task = config.tasks[command as "serve" | "train" | "score" | "doctor"];
+  const permissions = task.split(" ").filter((arg) => arg.startsWith("--"));
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", ...permissions, fakeMain, String(stepMs), command, ...args],
+    env: {
+      PORT: "0",
+      HOST: "127.0.0.1",
+      SIMPO_ROOT: root,
+      SIMPO_STATE: `${root}/state`,
+      NO_COLOR: "1",
+      ...env,
+    },
+    stdin: stdin === undefined ? "null" : "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const written = stdin === undefined ? Promise.resolve() : new Blob([stdin]).stream().pipeTo(child.stdin);
+  const lines: string[] = [];
+  let waiting = Promise.withResolvers<void>();
+  let ended = false;
+  const read = (async () => {
+    let rest = "";
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+      const parts = (rest + text).split("\n");
+      rest = parts.pop() ?? "";
+      lines.push(...parts);
+      waiting.resolve();
+      waiting = Promise.withResolvers();
+    }
+    ended = true;
+    waiting.resolve();
+  })();
+  const stdout = new Response(child.stdout).text();
+  const code = Promise.all([child.status, read, stdout, written.catch(() => {})]).then(([{ code }]) => code);
+  return {
+    child,
+    stdout,
+    lines,
+    code,
+    async line(pattern) {
+      for (;;) {
+        const found = lines.find((line) => pattern.test(line));
+        if (found !== undefined) return found;
+        if (ended) throw new Error(`No line ${pattern} in:\n${lines.join("\n")}`);
+        await waiting.promise;
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has ended already.
+      }
+      await code;
+    },
+  };
+}
+
+/** The address that a server's log names. */
+export async function urlOf(server: CommandProcess): Promise<string> {
+  return JSON.parse(await server.line(/"Listening on /)).url;
+}

@@ -39,7 +39,10 @@ export async function readLive(gpu: Gpu, ...outputs: Tensor[]): Promise<Float32A
   const read = await gpu.read(...outputs) as Float32Array[];
   return read.map((all, i) => {
     const live = all.length - SPARE_ROWS * outputs[i]!.shape[1]!;
-    assert.ok(all.subarray(live).every((value) => value === UNTOUCHED), "rows past the live ones are untouched");
+    assert.ok(
+      all.subarray(live).every((value) => value === UNTOUCHED),
+      "rows past the live ones are untouched",
+    );
     return all.subarray(0, live);
   });
 }

@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../../src/gpu/mod.ts";
-import { recordCopy, recordDropout, recordSwiglu, recordSwigluGrad } from "../../../src/gpu/ops/elementwise.ts";
+import {
+  recordCopy,
+  recordDropout,
+  recordSwiglu,
+  recordSwigluGrad,
+} from "../../../src/gpu/ops/elementwise.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { random } from "../../helpers/random.ts";
 import { swiglu, swigluGrad } from "../../reference/cpu.ts";
@@ -64,7 +69,12 @@ async function dropout(
   const { rate, stream = 5, seed = 42, before } = settings;
   const y = output(gpu, x.length, 1, before);
   const program = new Program<Live>(gpu, "test");
-  recordDropout(program, { x: input(gpu, x, 1), y }, { rate, stream, accumulate: before !== undefined }, count);
+  recordDropout(
+    program,
+    { x: input(gpu, x, 1), y },
+    { rate, stream, accumulate: before !== undefined },
+    count,
+  );
   program.run({ count: x.length, dropout_seed: seed });
   return (await readLive(gpu, y))[0]!;
 }
@@ -73,7 +83,11 @@ const N = 100_003;
 const ones = new Float32Array(N).fill(1);
 
 /** The share of elements for which `test` holds, minus what is expected, in standard deviations. */
-function surprise(values: Float32Array, test: (value: number, i: number) => boolean, expected: number): number {
+function surprise(
+  values: Float32Array,
+  test: (value: number, i: number) => boolean,
+  expected: number,
+): number {
   const share = values.filter(test).length / values.length;
   return Math.abs(share - expected) / Math.sqrt(expected * (1 - expected) / values.length);
 }
@@ -92,11 +106,14 @@ Deno.test("recordDropout() makes the same mask again, and another for another se
   const rate = 0.3;
   const y = await dropout(ones, { rate });
   assert.deepEqual(await dropout(ones, { rate }), y);
-  assert.deepEqual((await dropout(ones.subarray(0, 1000), { rate })), y.slice(0, 1000));
+  assert.deepEqual(await dropout(ones.subarray(0, 1000), { rate }), y.slice(0, 1000));
   const agreement = rate ** 2 + (1 - rate) ** 2;
   for (const other of [{ seed: 43 }, { seed: 42 ^ 1 }, { stream: 6 }, { stream: 0 }]) {
     const z = await dropout(ones, { rate, ...other });
-    assert.ok(surprise(y, (value, i) => (value === 0) === (z[i] === 0), agreement) < 4, JSON.stringify(other));
+    assert.ok(
+      surprise(y, (value, i) => (value === 0) === (z[i] === 0), agreement) < 4,
+      JSON.stringify(other),
+    );
   }
   for (const distance of [1, 2, 8, 64, 256, 1024]) {
     const pairs = y.subarray(0, N - distance);

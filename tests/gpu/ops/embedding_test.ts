@@ -54,7 +54,11 @@ Deno.test("recordEmbedding() reads tables of every storage, in one run or severa
         }
         program.run({ tokens });
         const [actual] = await readLive(gpu, x);
-        assert.deepEqual(actual, Float32Array.from(embedding(values, ids, columns)), `${dtype} ${columns} ${run}`);
+        assert.deepEqual(
+          actual,
+          Float32Array.from(embedding(values, ids, columns)),
+          `${dtype} ${columns} ${run}`,
+        );
       }
     }
   }
@@ -75,7 +79,9 @@ function byId(ids: Uint32Array) {
 
 Deno.test("recordEmbeddingGrad() adds each token's gradient to its row, in one run or several", async () => {
   // one id in more tokens than the software driver's loop budget of 65,535
-  for (const { tokens, rows, columns, cuts } of [...CASES, { tokens: 70_001, rows: 1, columns: 2, cuts: [] }]) {
+  for (
+    const { tokens, rows, columns, cuts } of [...CASES, { tokens: 70_001, rows: 1, columns: 2, cuts: [] }]
+  ) {
     const source = random(rows);
     const ids = source.integers(tokens, rows);
     const dx = source.normals(tokens * columns);
@@ -91,7 +97,11 @@ Deno.test("recordEmbeddingGrad() adds each token's gradient to its row, in one r
       };
       const program = new Program<{ distinct: number }>(gpu, "test");
       const parts = runsOf(rows, run).map(([first, end]) => {
-        const d_table = gpu.upload("d_table", [end - first, columns], past.slice(first * columns, end * columns));
+        const d_table = gpu.upload(
+          "d_table",
+          [end - first, columns],
+          past.slice(first * columns, end * columns),
+        );
         recordEmbeddingGrad(program, { ...tensors, d_table }, first);
         return d_table;
       });

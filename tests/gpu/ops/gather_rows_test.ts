@@ -19,7 +19,13 @@ function byToken(indices: Uint32Array, tokens: number) {
 
 Deno.test("recordGatherRows() and its gradient agree with float64", async () => {
   // the last one passes 65,535 workgroups of the gradient
-  for (const [tokens, rows, columns] of [[1, 1, 1], [7, 3, 5], [13, 70, 67], [259, 101, 40], [1031, 9, 4099]] as const) {
+  for (
+    const [tokens, rows, columns] of [[1, 1, 1], [7, 3, 5], [13, 70, 67], [259, 101, 40], [
+      1031,
+      9,
+      4099,
+    ]] as const
+  ) {
     const source = random(tokens);
     const indices = source.integers(rows, tokens);
     const [x, dy] = [source.normals(tokens * columns), source.normals(rows * columns)];

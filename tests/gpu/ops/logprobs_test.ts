@@ -146,7 +146,10 @@ Deno.test("recordAverageLogprobs() sums a response longer than the loop budget",
   const lengths = [3, 70_001, 1];
   const sequenceRows = offsets(lengths);
   const rows = sequenceRows.at(-1)!;
-  const state = Float32Array.from(random(1).normals(rows * 4), (value, i) => i % 4 === 1 ? Math.abs(value) + 1 : value);
+  const state = Float32Array.from(
+    random(1).normals(rows * 4),
+    (value, i) => i % 4 === 1 ? Math.abs(value) + 1 : value,
+  );
   const tensors = {
     state: gpu.upload("state", [rows, 4], state),
     sequence_rows: gpu.upload("sequence_rows", [4], sequenceRows),

@@ -4,6 +4,8 @@
  * sentence on what to install. A second call finds everything in place and takes under a second.
  */
 import { fileURLToPath } from "node:url";
+import { gpuEnvironment } from "../src/cli/_gpu_environment.ts";
+import { readGpuEnvironment } from "../src/config.ts";
 
 /** Who answered WebGPU's request for a device. */
 export type GpuAnswer = { readonly kind: "gpu" | "software"; readonly name: string } | {
@@ -123,7 +125,7 @@ function lastLines(output: string, count = 4): string {
 /** The machine this process runs on. */
 export function thisHost(): Host {
   const root = fileURLToPath(new URL("..", import.meta.url));
-  const env: Record<string, string> = { NO_COLOR: "1", XDG_RUNTIME_DIR: xdgRuntimeDirectory() };
+  const env = { ...gpuEnvironment(), NO_COLOR: "1" };
   async function run([name, ...args]: readonly string[]): Promise<CommandResult> {
     try {
       const { code, stdout, stderr } = await new Deno.Command(name!, { args, env, cwd: root, stdin: "null" })
@@ -138,7 +140,7 @@ export function thisHost(): Host {
   return {
     os: Deno.build.os,
     isRoot: Deno.uid() === 0,
-    driverOverride: Deno.env.get("VK_DRIVER_FILES") ?? Deno.env.get("VK_ICD_FILENAMES"),
+    driverOverride: readGpuEnvironment().driverFiles.join(":") || undefined,
     run,
     installPackages: () => run([Deno.execPath(), "install", "--quiet"]),
     async probeGpu() {
@@ -150,11 +152,6 @@ export function thisHost(): Host {
     },
     say: (line) => console.error(line),
   };
-}
-
-/** wgpu complains on stderr where XDG_RUNTIME_DIR is not set; nothing is ever written to it here. */
-export function xdgRuntimeDirectory(): string {
-  return Deno.env.get("XDG_RUNTIME_DIR") || Deno.env.get("TMPDIR") || "/tmp";
 }
 
 if (import.meta.main) {

@@ -4,7 +4,7 @@
  * Arguments go on to `deno test`: `deno task test tests/gpu --filter matmul`.
  */
 import { fileURLToPath } from "node:url";
-import { xdgRuntimeDirectory } from "./setup.ts";
+import { gpuEnvironment } from "../src/cli/_gpu_environment.ts";
 
 /** How many checks held and how many did not. */
 export interface Tally {
@@ -56,7 +56,7 @@ async function deno(args: readonly string[]): Promise<{ code: number; output: st
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
     cwd: fileURLToPath(new URL("..", import.meta.url)),
-    env: { NO_COLOR: "1", XDG_RUNTIME_DIR: xdgRuntimeDirectory() },
+    env: { ...gpuEnvironment(), NO_COLOR: "1" },
     stdin: "null",
     stdout: "piped",
     stderr: "piped",

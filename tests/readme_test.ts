@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { Client } from "../src/cli/_client.ts";
-import { startServer } from "../src/cli/_server_process.ts";
+import { askDoctor, startServer } from "../src/cli/_server_process.ts";
 import { differences, parseCurl, readExamples } from "./_readme.ts";
 
 Deno.test("README.md's curl examples, pasted as they stand, print what it says", async () => {
   const examples = readExamples(await Deno.readTextFile(new URL("../README.md", import.meta.url)));
   assert.deepEqual(examples.map(({ path }) => path), ["/score", "/train"]);
   const state = await Deno.makeTempDir();
-  const server = startServer(state);
+  const server = startServer(state, (await askDoctor()).kind);
   try {
     await new Client(server.url, server.ended).ready();
     for (const { path, method, headers, body, answer } of examples) {

@@ -1,6 +1,30 @@
 /** The worker as a process of its own, started with the command of `deno task serve`. */
 import { fileURLToPath } from "node:url";
+import type { DoctorReport } from "./doctor.ts";
+import { gpuEnvironment } from "./_gpu_environment.ts";
+import { ServiceError } from "./_client.ts";
 import config from "../../deno.json" with { type: "json" };
+
+const CHECKOUT = fileURLToPath(new URL("../..", import.meta.url));
+/** The service stops within 10 s by its own promise. */
+const STOP_MS = 12_000;
+const LOG_LINES = 20;
+
+/** Which device answers, as `main.ts doctor` reports it: a GPU where there is one. @throws Error where none does */
+export async function askDoctor(): Promise<NonNullable<DoctorReport["device"]>> {
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [...denoArguments(config.tasks.doctor), "--json"],
+    cwd: CHECKOUT,
+    env: gpuEnvironment(),
+    stdin: "null",
+  }).output();
+  const text = new TextDecoder();
+  const report = text.decode(stdout);
+  if (report === "") throw new Error(`main.ts doctor failed: ${text.decode(stderr)}`);
+  const { device, error } = JSON.parse(report) as DoctorReport;
+  if (device === null) throw new Error(`No device answers: ${error}`);
+  return device;
+}
 
 /** A worker that was started here and is to be stopped here. */
 export interface ServerProcess {
@@ -14,31 +38,25 @@ export interface ServerProcess {
   stop(): Promise<void>;
 }
 
-const CHECKOUT = fileURLToPath(new URL("../..", import.meta.url));
-/** The service stops within 10 s by its own promise. */
-const STOP_MS = 12_000;
-const LOG_LINES = 20;
-
 /**
  * Starts a worker on a free port of this machine.
  *
  * @param state folder of its jobs
+ * @param device what `SIMPO_DEVICE` says: serve takes the software driver only where it is named
  */
-export function startServer(state: string): ServerProcess {
+export function startServer(state: string, device: "gpu" | "software"): ServerProcess {
   const port = freePort();
   const child = new Deno.Command(Deno.execPath(), {
-    args: serveArguments(config.tasks.serve),
+    args: denoArguments(config.tasks.serve),
     cwd: CHECKOUT,
     env: {
+      ...gpuEnvironment(),
       PORT: String(port),
       HOST: "127.0.0.1",
       SIMPO_ROOT: CHECKOUT,
       SIMPO_STATE: state,
       SIMPO_TOKEN: "",
-      // Whatever answers: a GPU where there is one.
-      SIMPO_DEVICE: Deno.env.get("SIMPO_DEVICE") || "auto",
-      // wgpu complains where it is not set.
-      XDG_RUNTIME_DIR: Deno.env.get("XDG_RUNTIME_DIR") || state,
+      SIMPO_DEVICE: device,
       NO_COLOR: "1",
     },
     stdin: "null",
@@ -58,7 +76,7 @@ export function startServer(state: string): ServerProcess {
   const ended = new AbortController();
   const end = child.status.then(async ({ code }) => {
     await output;
-    ended.abort(new Error(`The worker ended with exit code ${code}:\n${lines.join("\n")}`));
+    ended.abort(new ServiceError(`The worker ended with exit code ${code}.`));
   });
   return {
     url: `http://127.0.0.1:${port}`,
@@ -81,10 +99,10 @@ export function startServer(state: string): ServerProcess {
 }
 
 /** The arguments of a task's one command, `deno run …`: the permissions stand in deno.json alone. */
-export function serveArguments(task: string): string[] {
+export function denoArguments(task: string): string[] {
   const [name, ...args] = task.split(" ");
   if (name !== "deno" || /["'$&|;]/.test(task)) {
-    throw new Error(`Task serve is not one plain deno command: ${task}`);
+    throw new Error(`This task is not one plain deno command: ${task}`);
   }
   return args;
 }

@@ -11,7 +11,7 @@ import { readJsonl, type Text } from "../preference/rows.ts";
 import { agreementOf, formatBeforeAfter, type HeldOutPair, type PairScores } from "./_before_after.ts";
 import { Client, type ScoreItem, ServiceError } from "./_client.ts";
 import { drawCurves, type Panel } from "./_curves.ts";
-import { startServer } from "./_server_process.ts";
+import { askDoctor, startServer } from "./_server_process.ts";
 import { unpackTar } from "./_untar.ts";
 
 /** What the demo promises of its held-out pairs. */
@@ -56,11 +56,12 @@ export async function demo(args: readonly string[]): Promise<number> {
   const interrupt = () => interrupted.abort();
   const signals: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
   for (const signal of signals) Deno.addSignalListener(signal, interrupt);
+  const device = await askDoctor();
   const state = await Deno.makeTempDir({ prefix: "simpo-demo-" });
-  const server = startServer(state);
+  const server = startServer(state, device.kind);
   try {
     const client = new Client(server.url, AbortSignal.any([interrupted.signal, server.ended]));
-    console.log(`Server: ${server.url} (the real one, as deno task serve starts it)`);
+    console.log(`Server: ${server.url} on ${device.description} (started as deno task serve does)`);
     await client.ready();
     return await runDemo(client, input);
   } catch (error) {
@@ -68,9 +69,10 @@ export async function demo(args: readonly string[]): Promise<number> {
       console.error("Interrupted.");
       return 130;
     }
-    if (server.ended.aborted) throw server.ended.reason;
-    if (error instanceof ServiceError) error.message += `\nThe worker's last words:\n${server.log()}`;
-    throw error;
+    const cause = server.ended.aborted ? server.ended.reason : error;
+    if (!(cause instanceof ServiceError)) throw cause;
+    console.error(`${cause.message}\nThe worker's last words:\n${server.log()}`);
+    return 1;
   } finally {
     await server.stop();
     await Deno.remove(state, { recursive: true });

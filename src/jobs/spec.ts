@@ -81,7 +81,7 @@ const SftMethodSchema = strictObject({
 const LoraSchema = strictObject({
   r: wholeNumber(1).default(16).meta({ description: "Rank." }),
   alpha: positive().optional().meta({
-    description: "Scale of the update times r; twice r where it is left out.",
+    description: "The update is scaled by alpha / r. Twice r where it is left out.",
   }),
   dropout: z.number().min(0).lt(1).default(0),
   target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)], {

@@ -126,7 +126,7 @@ export class JobRunner {
       else store.finish(id, outcome);
     } catch (error) {
       // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
-      if (this.#stopping && !(error instanceof InputError)) return store.requeue(id);
+      if (this.#stopping) return store.requeue(id);
       log.error("Job {id} failed: {error}", { id, error });
       store.finish(id, "failed", jobError(error));
     }

@@ -44,6 +44,8 @@ export interface PassOptions {
   readonly mode: "score" | "train";
   /** In training, keep only each block's input and compute the rest again in the backward. */
   readonly recompute?: boolean;
+  /** Bytes of logits that exist at one time, whatever the vocabulary; 16 MiB unless given. */
+  readonly logits_bytes?: number;
 }
 
 /** What a block's backward needs of its forward. */
@@ -66,9 +68,10 @@ interface BlockActivations {
   readonly up: Tensor;
 }
 
-/** Bytes of logits that exist at one time, whatever the vocabulary. */
 const LOGITS_BYTES = 16 * 2 ** 20;
 const CHUNK_ALIGNMENT = 64;
+/** logsumexp.wgsl takes at most twice as many within the software driver's loop budget. */
+const MAX_CHUNK_COLUMNS = 65_536;
 
 /** One chunk of the vocabulary: neighbouring rows of one table run. */
 interface HeadChunk {
@@ -216,10 +219,8 @@ export class DecoderPass {
         ? f32("scratch.dropped", tokens, Math.max(hidden, queries, wide))
         : null;
 
-      const chunkColumns = Math.max(
-        CHUNK_ALIGNMENT,
-        Math.floor(LOGITS_BYTES / 4 / rows / CHUNK_ALIGNMENT) * CHUNK_ALIGNMENT,
-      );
+      const columns = Math.min(MAX_CHUNK_COLUMNS, (options.logits_bytes ?? LOGITS_BYTES) / 4 / rows);
+      const chunkColumns = Math.max(1, Math.floor(columns / CHUNK_ALIGNMENT)) * CHUNK_ALIGNMENT;
       const chunks = decoder.head.flatMap((run) => headChunks(run, chunkColumns));
       this.#head = {
         input: f32("head.input", rows, hidden),

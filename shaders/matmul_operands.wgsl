@@ -1,0 +1,76 @@
+// What the matrix kernels share: C[m, n] = alpha * sum_k X[m, k] Y[k, n] (+ C[m, n]) over k in [k_begin, k_end).
+//   LAYOUT 0 (NT): X = A [m, k], Y = B [n, k] transposed
+//   LAYOUT 1 (NN): X = A [m, k], Y = B [k, n]
+//   LAYOUT 2 (TN): X = A [k, m] transposed, Y = B [k, n]
+// A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. Kernels
+// clamp their loads to the operands and mask what lies past k_end; stores are guarded.
+
+struct Params {
+  m: u32,
+  n: u32,
+  k_begin: u32,
+  k_end: u32,
+  a_stride: u32,
+  b_stride: u32,
+  c_stride: u32,
+  accumulate: u32,
+  alpha: f32,
+}
+
+@group(0) @binding(0) var<storage, read> params: Params;
+// @binding(2) b is [n, k] for NT, else [k, n]; the storage prelude declares it
+@if (ALIGNED == 1) {
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // [m, k], for TN [k, m]
+@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // [m, n]
+} @else {
+@group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k], for TN [k, m]
+@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [m, n]
+}
+
+// Neighbouring outputs of a row that are computed together.
+@if (WIDTH == 4) {
+alias Outputs = vec4<f32>;
+} @else {
+alias Outputs = f32;
+}
+
+fn load_a4(index: u32) -> vec4<f32> {
+  @if (ALIGNED == 1) {
+  return a[index / 4u];
+  } @else {
+  return vec4(a[index], a[index + 1u], a[index + 2u], a[index + 3u]);
+  }
+}
+
+// Zero where `inside` is 0, whatever lies past the operand's end.
+fn masked(values: vec4<f32>, inside: vec4<u32>) -> vec4<f32> {
+  return bitcast<vec4<f32>>(bitcast<vec4<u32>>(values) & inside);
+}
+
+@if (WIDTH == 4 && ALIGNED == 1) {
+fn store(index: u32, column: u32, sums: Outputs) {
+  if (column < params.n) {
+    let before = c[index / 4u];
+    let after = fma(vec4(params.alpha), sums, select(vec4(0.0), before, params.accumulate == 1u));
+    c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(params.n));
+  }
+}
+} @else {
+fn store(index: u32, column: u32, sums: Outputs) {
+  @unroll(e, 0, WIDTH) {
+  if (column + $(e)u < params.n) {
+    @if (WIDTH == 4) {
+    let sum = sums[$e];
+    } @else {
+    let sum = sums;
+    }
+    @if (ALIGNED == 1) {
+    let before = c[index / 4u][index % 4u];
+    c[index / 4u][index % 4u] = fma(params.alpha, sum, select(0.0, before, params.accumulate == 1u));
+    } @else {
+    c[index + $(e)u] = fma(params.alpha, sum, select(0.0, c[index + $(e)u], params.accumulate == 1u));
+    }
+  }
+  }
+}
+}

@@ -1,0 +1,556 @@
+import assert from "node:assert/strict";
+import { copyFile, mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { InputError } from "../../src/errors.ts";
+import { Gpu, type MatmulDesign, Program, type Tensor } from "../../src/gpu/mod.ts";
+import { type AdapterConfig, readAdapter } from "../../src/model/adapter.ts";
+import { readModelConfig, ropeFrequencies } from "../../src/model/config.ts";
+import {
+  type Decoder,
+  loadDecoder,
+  type LoadedDecoder,
+  loraSpecs,
+  uploadAdapter,
+  withLora,
+} from "../../src/model/decoder.ts";
+import { TrainedParameters } from "../../src/model/parameters.ts";
+import {
+  type BatchLive,
+  type Budget,
+  DecoderPass,
+  type PassOptions,
+  tokensById,
+} from "../../src/model/pass.ts";
+import { Checkpoint } from "../../src/model/safetensors.ts";
+import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
+import { type ObjectiveLive, recordObjective, summarizeMetrics } from "../../src/objective/objective.ts";
+import type { EncodedGroup } from "../../src/preference/encode.ts";
+import { type PackedBatch, packGroups, unsharedGroups } from "../../src/preference/pack.ts";
+import type { Method } from "../../src/training/settings.ts";
+import { assertClose } from "../helpers/assert_close.ts";
+import { random } from "../helpers/random.ts";
+import { averageLogprobsGrad, decoderBackward, decoderForward, type Gradients } from "../reference/cpu.ts";
+import {
+  readGradients,
+  readReference,
+  readWeights,
+  REFERENCE_MODELS,
+  type ReferenceModel,
+  type ReferencePair,
+  VALUES,
+} from "../reference/values.ts";
+
+const gpu = await Gpu.open({ device: "auto" });
+
+const SIMPO: Method = {
+  type: "simpo",
+  beta: 2,
+  gamma: 1,
+  loss_type: "sigmoid",
+  label_smoothing: 0,
+  sft_weight: 0,
+};
+
+type StepLive = BatchLive & ObjectiveLive;
+type Kind = "full" | "lora";
+
+function groupOf({ prompt, chosen, rejected }: ReferencePair, index: number): EncodedGroup {
+  const response = (tokens: readonly number[]) => ({
+    tokens: Uint32Array.from(tokens),
+    scored_from: 0,
+    truncated: false,
+  });
+  return {
+    row: index + 1,
+    prompt: Uint32Array.from(prompt),
+    responses: [response(chosen), response(rejected)],
+    prompt_truncated: 0,
+  };
+}
+
+async function referenceGroups(model: ReferenceModel): Promise<EncodedGroup[]> {
+  return (await readReference(model)).pairs.map(groupOf);
+}
+
+/** The largest of the batches, and a little more: buffers are larger than what is live. */
+function budgetFor(batches: readonly PackedBatch[]): Budget {
+  const most = (key: "tokens" | "rows" | "sequences") => Math.max(1, ...batches.map((batch) => batch[key]));
+  return { tokens: most("tokens") + 5, rows: most("rows") + 3, sequences: most("sequences") + 2 };
+}
+
+interface Loaded extends Disposable {
+  readonly decoder: Decoder;
+  readonly trained: TrainedParameters;
+}
+
+/** A reference model to be trained: all of it, or its adapter. */
+async function load(
+  gpu: Gpu,
+  model: ReferenceModel,
+  kind: Kind,
+  { folder = "model", dropout = 0 }: { folder?: string; dropout?: number } = {},
+): Promise<Loaded> {
+  const dir = `${VALUES}/${model}/${folder}`;
+  using checkpoint = await Checkpoint.open(dir);
+  const config = await readModelConfig(dir);
+  const loaded = await loadDecoder(gpu, checkpoint, config, { trainable: kind === "full" });
+  if (kind === "full") {
+    return { decoder: loaded.decoder, trained: loaded.trained!, [Symbol.dispose]: () => loaded.free() };
+  }
+  const adapter = await readAdapter(`${VALUES}/${model}/adapter`, config);
+  const trained = new TrainedParameters(gpu, loraSpecs(config, adapter.config));
+  for (const { module, a, b } of adapter.tensors) {
+    gpu.write(trained.get(`${module.path}.lora_A`).value, a);
+    gpu.write(trained.get(`${module.path}.lora_B`).value, b);
+  }
+  const decoder = withLora(
+    loaded.decoder,
+    (name) => trained.parameters.get(name),
+    scaleOf(adapter.config),
+    dropout,
+  );
+  return {
+    decoder,
+    trained,
+    [Symbol.dispose]: () => {
+      trained.free();
+      loaded.free();
+    },
+  };
+}
+
+function scaleOf({ lora_alpha, r }: AdapterConfig): number {
+  return lora_alpha / r;
+}
+
+/** What one optimiser step computes before its update. */
+interface Step {
+  /** Of the batches in turn. */
+  readonly logprobs: Float32Array;
+  readonly averages: Float32Array;
+  readonly meanLogits: Float32Array;
+  readonly metrics: Record<string, number>;
+  /** By the names of the reference's gradient files. */
+  readonly gradients: Map<string, Float32Array>;
+}
+
+interface StepOptions {
+  readonly options?: Omit<PassOptions, "mode">;
+  readonly method?: Method;
+  /** Gradients of each sequence's average log-prob, in place of an objective. */
+  readonly dAverages?: ArrayLike<number>;
+  readonly dropoutSeed?: number;
+  readonly backward?: boolean;
+}
+
+/** Runs micro-batches of one step, forward, objective and backward in one program, as training does. */
+async function step(
+  gpu: Gpu,
+  { decoder, trained }: Loaded,
+  groups: readonly (readonly EncodedGroup[])[],
+  { options = {}, method = SIMPO, dAverages, dropoutSeed = 1, backward = true }: StepOptions = {},
+): Promise<Step> {
+  const batches = groups.map((group) => packGroups(group));
+  const pass = new DecoderPass(gpu, decoder, budgetFor(batches), { mode: "train", ...options });
+  const metrics = gpu.tensor("metrics", [pass.budget.sequences, METRIC_COLUMNS.length]);
+  const sums = gpu.tensor("sums", [1, METRIC_COLUMNS.length]);
+  const program = new Program<StepLive>(gpu, "step");
+  pass.recordForward(program);
+  if (!dAverages) recordObjective(program, method, { ...pass, metrics, sums });
+  if (backward) pass.recordBackward(program);
+
+  const perExample = method.type === "sft" ? 1 : 2;
+  const all = batches.flatMap(({ sequence_info }) => sequence_info);
+  const chosen = all.filter((_, i) => i % perExample === 0);
+  const results: Step = {
+    logprobs: new Float32Array(batches.reduce((sum, { rows }) => sum + rows, 0)),
+    averages: new Float32Array(all.length),
+    meanLogits: new Float32Array(all.length),
+    metrics: {},
+    gradients: new Map(),
+  };
+  let [row, sequence] = [0, 0];
+  for (const batch of batches) {
+    const live = pass.upload(batch);
+    if (dAverages) {
+      const own = Array.from(dAverages).slice(sequence, sequence + batch.sequences);
+      gpu.write(
+        pass.coefficients,
+        Float32Array.from(own, (value, i) => value / batch.sequence_info[i]!.num_tokens),
+      );
+    }
+    program.run({
+      ...live,
+      dropout_seed: dropoutSeed,
+      examples: batch.sequences / perExample,
+      step_examples: all.length / perExample,
+      step_chosen_tokens: chosen.reduce((sum, { num_tokens }) => sum + num_tokens, 0),
+    });
+    const [logprobs, averages] = await gpu.read(pass.logprobs, pass.averages) as Float32Array[];
+    results.logprobs.set(logprobs!.subarray(0, batch.rows), row);
+    for (let s = 0; s < batch.sequences; s++) {
+      results.averages[sequence + s] = averages![2 * s]!;
+      results.meanLogits[sequence + s] = averages![2 * s + 1]!;
+    }
+    row += batch.rows;
+    sequence += batch.sequences;
+  }
+  Object.assign(results.metrics, summarizeMetrics(method, await gpu.readF32(sums)));
+  for (const [name, values] of await readAll(gpu, trained, "gradient")) results.gradients.set(name, values);
+  program.free();
+  pass.free();
+  gpu.free(metrics, sums);
+  return results;
+}
+
+/** Gradients (or values) by the names of the reference files, the runs of one table joined. */
+async function readAll(
+  gpu: Gpu,
+  trained: TrainedParameters,
+  part: "value" | "gradient",
+): Promise<Map<string, Float32Array>> {
+  const parameters = [...trained.parameters.values()];
+  const read = await gpu.read(...parameters.map((parameter) => parameter[part] as Tensor)) as Float32Array[];
+  const joined = new Map<string, Float32Array>();
+  parameters.forEach(({ name }, i) => {
+    const whole = name.replace(/#\d+$/, "");
+    const key = /lora_[AB]$/.test(whole) ? `base_model.model.${whole}.weight` : whole;
+    joined.set(key, Float32Array.from([...(joined.get(key) ?? []), ...read[i]!]));
+  });
+  return joined;
+}
+
+function assertGradients(
+  actual: ReadonlyMap<string, Float32Array>,
+  expected: ReadonlyMap<string, ArrayLike<number>>,
+  rtol: number,
+): void {
+  assert.deepEqual([...actual.keys()].sort(), [...expected.keys()].sort());
+  for (const [name, values] of expected) assertClose(actual.get(name)!, values, { rtol, name });
+}
+
+async function assertAsReference(actual: Step, model: ReferenceModel, kind: Kind): Promise<void> {
+  const reference = (await readReference(model))[kind];
+  const { sigmoid } = reference.losses;
+  assert.deepEqual([sigmoid.beta, sigmoid.gamma, sigmoid.sft_weight], [2, 1, 0]);
+  assertClose(actual.logprobs, reference.token_logprobs.flat(), { rtol: 1e-5, name: "log-probs" });
+  assertClose(actual.averages, reference.average_logprobs, { rtol: 1e-5, name: "average log-probs" });
+  assertClose(actual.meanLogits, reference.mean_logits, { rtol: 1e-5, name: "mean logits" });
+  assertClose([actual.metrics.loss!], [sigmoid.loss], { rtol: 1e-5, name: "loss" });
+  const gradients = await readGradients(model, kind);
+  assertGradients(
+    actual.gradients,
+    new Map([...gradients].map(([name, { values }]) => [name, values])),
+    1e-4,
+  );
+  const squares = [...actual.gradients.values()].flatMap((values) => [...values]).reduce(
+    (sum, g) => sum + g * g,
+    0,
+  );
+  assertClose([Math.sqrt(squares)], [reference.grad_norm], { rtol: 1e-5, name: "gradient norm" });
+}
+
+for (const model of REFERENCE_MODELS) {
+  for (const kind of ["full", "lora"] as const) {
+    Deno.test(`DecoderPass agrees with PyTorch: ${model}, ${kind}, stored and recomputed`, async () => {
+      using loaded = await load(gpu, model, kind);
+      const groups = [await referenceGroups(model)];
+      const stored = await step(gpu, loaded, groups);
+      await assertAsReference(stored, model, kind);
+      using again = await load(gpu, model, kind);
+      const recomputed = await step(gpu, again, groups, { options: { recompute: true } });
+      assert.deepEqual(recomputed, stored);
+    });
+  }
+}
+
+const DESIGNS: readonly MatmulDesign[] = ["subgroup", "direct", "tiled"];
+for (const matmul of DESIGNS.filter((design) => design !== gpu.matmul)) {
+  Deno.test({
+    name: `DecoderPass agrees with PyTorch by the matmul design ${matmul}`,
+    ignore: matmul === "subgroup" && gpu.subgroupSize !== 8,
+    fn: async () => {
+      const own = await Gpu.open({ device: "auto", matmul, rowLanes: gpu.rowLanes === 1 ? 64 : 1 });
+      for (const [model, kind] of [["grouped", "full"], ["odd", "lora"]] as const) {
+        using loaded = await load(own, model, kind);
+        await assertAsReference(await step(own, loaded, [await referenceGroups(model)]), model, kind);
+      }
+      own.close();
+    },
+  });
+}
+
+for (
+  const [model, folder] of [["tied", "model_f16"], ["grouped", "model_bf16"], [
+    "grouped",
+    "model_sharded",
+  ]] as const
+) {
+  Deno.test(`DecoderPass agrees with PyTorch: ${model}/${folder}, trained and frozen`, async () => {
+    const groups = [await referenceGroups(model)];
+    for (const kind of ["full", "lora"] as const) {
+      using loaded = await load(gpu, model, kind, { folder });
+      await assertAsReference(await step(gpu, loaded, groups), model, kind);
+    }
+  });
+}
+
+Deno.test("DecoderPass gives packed, unshared and single responses the same log-probs and gradients", async () => {
+  for (const kind of ["full", "lora"] as const) {
+    const groups = await referenceGroups("grouped");
+    using packed = await load(gpu, "grouped", kind);
+    const shared = await step(gpu, packed, [groups]);
+    const { d_average_logprobs: dAverages } = (await readReference("grouped"))[kind].losses.sigmoid;
+    const layouts = {
+      "one unshared batch": [groups.flatMap(unsharedGroups)],
+      "each response alone": groups.flatMap(unsharedGroups).map((group) => [group]),
+    };
+    for (const [name, batches] of Object.entries(layouts)) {
+      using loaded = await load(gpu, "grouped", kind);
+      const apart = await step(gpu, loaded, batches, { dAverages });
+      assertClose(apart.logprobs, shared.logprobs, { rtol: 1e-5, name: `log-probs, ${name}` });
+      assertClose(apart.averages, shared.averages, { rtol: 1e-5, name: `average log-probs, ${name}` });
+      assertGradients(apart.gradients, shared.gradients, 1e-4);
+    }
+  }
+});
+
+Deno.test("DecoderPass adds micro-batches to what one batch gives", async () => {
+  const groups = await referenceGroups("grouped");
+  const methods: Method[] = [{ ...SIMPO, label_smoothing: 0.1, sft_weight: 0.3 }, { type: "sft" }];
+  for (const method of methods) {
+    for (const kind of ["full", "lora"] as const) {
+      using once = await load(gpu, "grouped", kind);
+      const whole = await step(gpu, once, [groups], { method });
+      using several = await load(gpu, "grouped", kind);
+      // the largest first: what it left behind must not show
+      const order = [groups[4]!, groups[0]!, groups[1]!, groups[2]!, groups[3]!];
+      const pieces = await step(gpu, several, [order.slice(0, 1), order.slice(1, 3), order.slice(3)], {
+        method,
+      });
+      assertGradients(pieces.gradients, whole.gradients, 1e-5);
+      for (const [name, value] of Object.entries(whole.metrics)) {
+        assertClose([pieces.metrics[name]!], [value], { rtol: 1e-5, name });
+      }
+    }
+  }
+});
+
+Deno.test("DecoderPass does not depend on the vocabulary's chunks", async () => {
+  for (const model of ["tied", "grouped"] as const) {
+    for (const kind of ["full", "lora"] as const) {
+      using loaded = await load(gpu, model, kind);
+      const chunked = await step(gpu, loaded, [await referenceGroups(model)], {
+        options: { logits_bytes: 1 },
+      });
+      await assertAsReference(chunked, model, kind);
+    }
+  }
+});
+
+Deno.test("DecoderPass does not depend on how a table is split for a small device", async () => {
+  // room for 64 rows of a table, and for 50 tokens of activations
+  for (const [model, maxTensorBytes] of [["tied", 12_000], ["grouped", 24_000]] as const) {
+    const own = await Gpu.open({ device: "auto", maxTensorBytes });
+    const groups = await referenceGroups(model);
+    const batches = [groups.slice(0, 2), groups.slice(2, 4)];
+    for (const kind of ["full", "lora"] as const) {
+      using whole = await load(gpu, model, kind);
+      using split = await load(own, model, kind);
+      assert.equal(whole.decoder.embedding.length, 1);
+      assert.deepEqual(
+        split.decoder.embedding.map(({ first_row }) => first_row % 64),
+        model === "tied" ? [0, 0] : [0, 0, 0],
+      );
+      const expected = await step(gpu, whole, batches);
+      const actual = await step(own, split, batches);
+      assertClose(actual.logprobs, expected.logprobs, { rtol: 1e-5, name: "log-probs" });
+      assertGradients(actual.gradients, expected.gradients, 1e-5);
+    }
+    own.close();
+  }
+});
+
+Deno.test("DecoderPass gives the same bits in two runs", async () => {
+  const groups = await referenceGroups("odd");
+  for (const kind of ["full", "lora"] as const) {
+    const run = async () => {
+      using loaded = await load(gpu, "odd", kind, { dropout: 0.1 });
+      return await step(gpu, loaded, [groups.slice(0, 3), groups.slice(3)], { dropoutSeed: 7 });
+    };
+    assert.deepEqual(await run(), await run());
+  }
+});
+
+Deno.test("DecoderPass drops out the adapter's input by the seed, forward as in the backward", async () => {
+  const groups = [await referenceGroups("odd")];
+  using loaded = await load(gpu, "odd", "lora", { dropout: 0.3 });
+  const first = await step(gpu, loaded, groups, { dropoutSeed: 1 });
+  using again = await load(gpu, "odd", "lora", { dropout: 0.3 });
+  const recomputed = await step(gpu, again, groups, { dropoutSeed: 1, options: { recompute: true } });
+  assert.deepEqual(recomputed, first);
+  const other = await step(gpu, again, groups, { dropoutSeed: 2, backward: false });
+  assert.notDeepEqual(other.logprobs, first.logprobs);
+
+  // along a random direction the loss changes as the gradient says
+  const { normals } = random(5);
+  const direction = new Map([...first.gradients].map(([name, values]) => [name, normals(values.length)]));
+  const start = await readAll(gpu, loaded.trained, "value");
+  const distance = 3e-4;
+  const losses = [];
+  for (const sign of [1, -1]) {
+    for (const { name, value } of loaded.trained.parameters.values()) {
+      const key = `base_model.model.${name}.weight`;
+      gpu.write(value, start.get(key)!.map((x, i) => x + sign * distance * direction.get(key)![i]!));
+    }
+    losses.push((await step(gpu, loaded, groups, { dropoutSeed: 1, backward: false })).metrics.loss!);
+  }
+  let slope = 0;
+  for (const [name, values] of first.gradients) {
+    values.forEach((g, i) => slope += g * direction.get(name)![i]!);
+  }
+  assertClose([(losses[0]! - losses[1]!) / (2 * distance)], [slope], { rtol: 5e-3, name: "slope" });
+});
+
+Deno.test("DecoderPass for scoring gives the log-probs of training, and no gradients", async () => {
+  const dir = `${VALUES}/grouped/model_bf16`;
+  const config = await readModelConfig(dir);
+  using checkpoint = await Checkpoint.open(dir);
+  const loaded: LoadedDecoder = await loadDecoder(gpu, checkpoint, config, { trainable: false });
+  assert.equal(loaded.trained, null);
+  const adapter = await readAdapter(`${VALUES}/grouped/adapter`, config);
+  const parameters = uploadAdapter(gpu, adapter);
+  // an adapter's dropout is for training alone
+  const adapted = withLora(loaded.decoder, (name) => parameters.get(name), scaleOf(adapter.config), 0.5);
+  const batch = packGroups(await referenceGroups("grouped"));
+  const reference = await readReference("grouped");
+  for (const [decoder, kind] of [[loaded.decoder, "full"], [adapted, "lora"]] as const) {
+    const pass = new DecoderPass(gpu, decoder, budgetFor([batch]), { mode: "score" });
+    const program = new Program<BatchLive>(gpu, "score");
+    pass.recordForward(program);
+    assert.throws(() => pass.recordBackward(program), /scoring keeps nothing/);
+    program.run({ ...pass.upload(batch), dropout_seed: 1 });
+    const logprobs = (await gpu.readF32(pass.logprobs)).subarray(0, batch.rows);
+    assertClose(logprobs, reference[kind].token_logprobs.flat(), { rtol: 1e-5, name: `${kind} log-probs` });
+    program.free();
+    pass.free();
+  }
+  gpu.free(...[...parameters.values()].map(({ value }) => value));
+  loaded.free();
+});
+
+Deno.test("DecoderPass takes groups without a prompt, single tokens and many candidates as float64 does", async () => {
+  const response = (scored_from: number, ...tokens: number[]) => ({
+    tokens: Uint32Array.from(tokens),
+    scored_from,
+    truncated: false,
+  });
+  const group = (prompt: number[], ...responses: EncodedGroup["responses"][number][]): EncodedGroup => ({
+    row: 1,
+    prompt: Uint32Array.from(prompt),
+    responses,
+    prompt_truncated: 0,
+  });
+  const groups = [
+    group([], response(1, 3, 9, 60), response(2, 3, 3, 4)),
+    group([5], response(0, 1), response(0, 1)),
+    group([1, 2, 3], response(0, 7), response(1, 8, 9), response(0, 7, 7, 7, 7, 7), response(0, 0)),
+  ];
+  const dir = `${VALUES}/odd/model`;
+  const config = await readModelConfig(dir);
+  const reference = { config, weights: await readWeights("odd"), frequencies: ropeFrequencies(config) };
+  const batch = packGroups(groups);
+  const forward = decoderForward(reference, batch);
+  const dAverages = random(2).normals(batch.sequences);
+  const expected: Gradients = decoderBackward(reference, batch, forward, dAverages);
+  using loaded = await load(gpu, "odd", "full");
+  const actual = await step(gpu, loaded, [groups], { dAverages });
+  assertClose(actual.logprobs, forward.head.logprobs, { rtol: 1e-5, name: "log-probs" });
+  assertClose(actual.averages, forward.averages, { rtol: 1e-5, name: "average log-probs" });
+  assertGradients(actual.gradients, expected, 1e-4);
+  assert.equal(averageLogprobsGrad(dAverages, batch.sequence_rows).length, actual.logprobs.length);
+});
+
+Deno.test("DecoderPass runs an empty batch, and the next one as if it had not", async () => {
+  const groups = await referenceGroups("odd");
+  using first = await load(gpu, "odd", "full");
+  using second = await load(gpu, "odd", "full");
+  const with_empty = await step(gpu, first, [groups.slice(0, 2), [], groups.slice(2)]);
+  assert.deepEqual(with_empty, await step(gpu, second, [groups.slice(0, 2), groups.slice(2)]));
+});
+
+Deno.test("DecoderPass.upload() refuses a batch past the budget", async () => {
+  using loaded = await load(gpu, "odd", "lora");
+  const batch = packGroups(await referenceGroups("odd"));
+  const budget = { tokens: batch.tokens, rows: batch.rows, sequences: batch.sequences };
+  for (const key of ["tokens", "rows", "sequences"] as const) {
+    const pass = new DecoderPass(gpu, loaded.decoder, { ...budget, [key]: budget[key] - 1 }, {
+      mode: "score",
+    });
+    assert.throws(() => pass.upload(batch), RangeError, key);
+    pass.free();
+  }
+});
+
+Deno.test("DecoderPass gives back all it took where it does not fit", async () => {
+  using loaded = await load(gpu, "odd", "lora");
+  const own = await Gpu.open({ device: "auto", memoryLimitBytes: 40_000 });
+  assert.throws(
+    () => new DecoderPass(own, loaded.decoder, { tokens: 100, rows: 50, sequences: 10 }, { mode: "train" }),
+    { name: "GpuMemoryError" },
+  );
+  assert.equal(own.memory.bytes, 0);
+  own.close();
+});
+
+Deno.test("tokensById() lists each distinct id once with its tokens", () => {
+  assert.deepEqual(tokensById(Uint32Array.of(7, 2, 7, 0, 2, 7)), {
+    ids: Uint32Array.of(0, 2, 7),
+    id_offsets: Uint32Array.of(0, 1, 3, 6),
+    id_tokens: Uint32Array.of(3, 1, 4, 0, 2, 5),
+  });
+  assert.deepEqual(tokensById(new Uint32Array(0)), {
+    ids: new Uint32Array(0),
+    id_offsets: Uint32Array.of(0),
+    id_tokens: new Uint32Array(0),
+  });
+});
+
+Deno.test("loadDecoder() refuses weights that are not finite, by name, and gives back its memory", async () => {
+  for (
+    const [model, folder, bytes] of [
+      ["tied", "model", [0, 0, 0xc0, 0x7f]], // NaN in F32
+      ["tied", "model_f16", [0, 0x7c]], // infinity in F16
+      ["grouped", "model_bf16", [0x80, 0xff]], // -infinity in BF16
+    ] as const
+  ) {
+    const dir = await mkdtemp(join(tmpdir(), "weights-"));
+    for (const name of ["config.json", "model.safetensors"]) {
+      await copyFile(`${VALUES}/${model}/${folder}/${name}`, join(dir, name));
+    }
+    const config = await readModelConfig(dir);
+    const bad = "model.layers.1.mlp.down_proj.weight";
+    const { begin } = await (async () => {
+      using checkpoint = await Checkpoint.open(dir);
+      return checkpoint.info(bad);
+    })();
+    const file = await open(join(dir, "model.safetensors"), "r+");
+    await file.write(Uint8Array.from(bytes), 0, bytes.length, begin + 5 * bytes.length);
+    await file.close();
+    using checkpoint = await Checkpoint.open(dir);
+    const before = gpu.memory.bytes;
+    for (const trainable of [true, false]) {
+      await assert.rejects(loadDecoder(gpu, checkpoint, config, { trainable }), (error) => {
+        assert.ok(error instanceof InputError);
+        assert.match(
+          error.message,
+          /model\.layers\.1\.mlp\.down_proj\.weight holds NaN or infinity at element 5/,
+        );
+        return true;
+      });
+      assert.equal(gpu.memory.bytes, before);
+    }
+    await rm(dir, { recursive: true });
+  }
+});

@@ -15,7 +15,7 @@ export interface Tally {
 /** The gates before the tests; any of them may fail without stopping the rest. */
 const GATES: readonly (readonly string[])[] = [
   ["install", "--quiet", "--frozen"],
-  ["fmt", "--quiet", "--check"],
+  ["fmt", "--check"],
   ["lint", "--quiet"],
   ["check", "--quiet"],
 ];

@@ -55,13 +55,13 @@ export class Program<L extends Live = Live> {
       throw new TypeError(`${kernel.name} binds ${wanted}; given: ${given}.`);
     }
     this.#commands.push({ kind: "dispatch", kernel, bindings, launch });
-    this.#prepared = null;
+    this.free();
   }
 
   /** Records the zeroing of a tensor. */
   clear(tensor: Tensor): void {
     this.#commands.push({ kind: "clear", tensor });
-    this.#prepared = null;
+    this.free();
   }
 
   /** Submits all commands, in order, with these live numbers. */
@@ -78,7 +78,6 @@ export class Program<L extends Live = Live> {
     const prepared = this.#prepared ??= this.#prepare();
     const encoder = gpu.device.createCommandEncoder({ label: this.label });
     let pass: GPUComputePassEncoder | null = null;
-    let changed = false;
     this.#commands.forEach((command, i) => {
       if (command.kind === "clear") {
         pass?.end();
@@ -98,7 +97,7 @@ export class Program<L extends Live = Live> {
         if (value === undefined) {
           throw new TypeError(`${command.kernel.name} needs the parameter ${field.name}.`);
         }
-        changed = setParam(prepared.view, slot.offset + 4 * f, field.type, value) || changed;
+        if (setParam(prepared.view, slot.offset + 4 * f, field.type, value)) prepared.changed = true;
       }
       if (stamp) pass?.end();
       if (stamp || !pass) {
@@ -113,8 +112,9 @@ export class Program<L extends Live = Live> {
     });
     (pass as GPUComputePassEncoder | null)?.end();
     last?.(encoder);
-    if (changed && prepared.params) {
+    if (prepared.changed && prepared.params) {
       gpu.device.queue.writeBuffer(prepared.params, 0, prepared.view.buffer as ArrayBuffer);
+      prepared.changed = false;
     }
     gpu.device.queue.submit([encoder.finish()]);
   }
@@ -166,7 +166,6 @@ export class Program<L extends Live = Live> {
   }
 
   #prepare(): Prepared {
-    this.free();
     const { device, memory } = this.#gpu;
     const alignment = Math.max(64, device.limits.minStorageBufferOffsetAlignment);
     let size = 0;
@@ -204,13 +203,15 @@ export class Program<L extends Live = Live> {
       });
       return { pipeline, bindGroup, offset: offsets[i]! };
     });
-    return { params, view: new DataView(new ArrayBuffer(size)), slots };
+    return { params, view: new DataView(new ArrayBuffer(size)), changed: false, slots };
   }
 }
 
 interface Prepared {
   readonly params: GPUBuffer | null;
   readonly view: DataView;
+  /** Whether `view` holds what `params` does not; it outlives a run that was refused halfway. */
+  changed: boolean;
   readonly slots:
     readonly ({ pipeline: GPUComputePipeline; bindGroup: GPUBindGroup; offset: number } | null)[];
 }

@@ -1,0 +1,28 @@
+import assert from "node:assert/strict";
+import { GpuMemoryError, MemoryAccount } from "../../src/gpu/mod.ts";
+
+Deno.test("MemoryAccount sums by name and keeps the peak until it is reset", () => {
+  const account = new MemoryAccount(1000);
+  account.take("weights", 300);
+  account.take("weights", 100);
+  account.take("scratch", 500);
+  assert.deepEqual(account.byName(), { weights: 400, scratch: 500 });
+  account.give("scratch", 500);
+  account.give("weights", 100);
+  assert.deepEqual(account.byName(), { weights: 300 });
+  assert.deepEqual([account.bytes, account.peak], [300, 900]);
+  account.resetPeak();
+  assert.equal(account.peak, 300);
+});
+
+Deno.test("MemoryAccount refuses what passes the limit, and says how much is in use", () => {
+  const account = new MemoryAccount(3 * 2 ** 20);
+  account.take("weights", 2 ** 20);
+  assert.throws(() => account.take("logits", 2.5 * 2 ** 20), (error) => {
+    assert.ok(error instanceof GpuMemoryError);
+    assert.equal(error.message, "logits needs 2.5 MiB of GPU memory; 1.0 MiB of 3.0 MiB are in use.");
+    return true;
+  });
+  assert.deepEqual(account.byName(), { weights: 2 ** 20 });
+  account.take("logits", 2 * 2 ** 20); // to the last byte
+});

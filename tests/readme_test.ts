@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Client } from "../src/cli/_client.ts";
 import { askDoctor, startServer } from "../src/cli/_server_process.ts";
-import { differences, parseCurl, readExamples } from "./_readme.ts";
+import { differences, parseCurl, readExamples } from "./helpers/readme.ts";
 
 Deno.test("README.md's curl examples, pasted as they stand, print what it says", async () => {
   const examples = readExamples(await Deno.readTextFile(new URL("../README.md", import.meta.url)));

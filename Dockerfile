@@ -26,7 +26,7 @@ COPY --chown=deno:deno deno.json deno.lock ./
 RUN deno install --frozen
 COPY --chown=deno:deno . .
 # Types are not checked here, only every module transpiled and kept.
-RUN deno cache --frozen --cached-only main.ts
+RUN deno cache --frozen main.ts
 
 VOLUME /state
 EXPOSE 8080

@@ -28,6 +28,7 @@ export interface BatchCounts {
 
 /** Live numbers of one batch. */
 export interface BatchLive extends Live, BatchCounts {
+  /** 0: nothing is dropped. */
   readonly dropout_seed: number;
 }
 

@@ -210,7 +210,7 @@ class Run {
   /** Gathers the gradient of one step's examples over as many micro-batches as it takes, then updates. */
   async #trainStep(groups: readonly EncodedGroup[], rate: number): Promise<void> {
     this.#optimizer.zeroGradients();
-    const tokens = await this.#batches(groups, this.#trainProgram);
+    const tokens = await this.#batches(groups, this.#trainProgram, true);
     this.#optimizer.update({ step: this.step + 1, learning_rate: rate, slot: 0 });
     this.#commit.run({});
     this.step++;
@@ -267,7 +267,11 @@ class Run {
   }
 
   /** Runs a program over groups as micro-batches. @returns tokens of all of them */
-  async #batches(groups: readonly EncodedGroup[], program: Program<StepLive>): Promise<number> {
+  async #batches(
+    groups: readonly EncodedGroup[],
+    program: Program<StepLive>,
+    dropout: boolean,
+  ): Promise<number> {
     const { method, seed } = this.#settings;
     this.#context.gpu.write(this.#stepSums, new Float32Array(METRIC_COLUMNS.length));
     const responses = responsesPerExample(method);
@@ -278,7 +282,7 @@ class Run {
       const live = this.#pass.upload(packed);
       program.run({
         ...live,
-        dropout_seed: mix32(seed, this.step, micro),
+        dropout_seed: dropout ? mix32(seed, this.step, micro) || 1 : 0,
         examples: packed.sequences / responses,
         step_examples: groups.length,
         step_chosen_tokens: chosenTokens,
@@ -330,7 +334,7 @@ class Run {
   }
 
   async #evaluate(): Promise<Record<string, number>> {
-    await this.#batches(this.#data.eval, this.#evalProgram);
+    await this.#batches(this.#data.eval, this.#evalProgram, false);
     const metrics = summarizeMetrics(this.#settings.method, await this.#context.gpu.readF32(this.#stepSums));
     return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
   }

@@ -42,7 +42,8 @@ export function recordSwigluGrad<L extends Live>(
 }
 
 /**
- * y = dropout(x), or y += dropout(x). The mask depends on the live `dropout_seed`, the stream and the element's place alone.
+ * y = dropout(x), or y += dropout(x). The mask depends on the live `dropout_seed`, the stream and the element's place
+ * alone; with the seed 0 nothing is dropped.
  *
  * @param stream tells the layers apart
  */
@@ -54,7 +55,13 @@ export function recordDropout<L extends Live & { readonly dropout_seed: number }
 ): void {
   const { rate, stream, accumulate } = settings;
   program.dispatch(elementKernel("dropout", dropoutSource), tensors, (live) => ({
-    params: { count: count(live), seed: live.dropout_seed, stream, rate, accumulate: accumulate ? 1 : 0 },
+    params: {
+      count: count(live),
+      seed: live.dropout_seed,
+      stream,
+      rate: live.dropout_seed === 0 ? 0 : rate,
+      accumulate: accumulate ? 1 : 0,
+    },
     workgroups: elementWorkgroups(count(live)),
   }));
 }

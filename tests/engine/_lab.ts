@@ -1,0 +1,159 @@
+/** An engine on whatever device answers, in a temporary folder, for the tests of one file. */
+import { basename, join } from "node:path";
+import { type EngineOptions, startEngine } from "../../src/engine/client.ts";
+import type {
+  Dataset,
+  Engine,
+  ScoredItem,
+  ScoreRequest,
+  TrainEvent,
+  TrainOutcome,
+} from "../../src/engine/protocol.ts";
+import { parseJobSpec } from "../../src/jobs/spec.ts";
+import type { TrainingSettings } from "../../src/training/settings.ts";
+import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
+
+/** What a job of a test may ask for, by the names of `POST /train`. */
+export type JobOptions = Readonly<Record<string, unknown>> & {
+  /** Absolute; the lab's first model unless given. */
+  readonly model?: string;
+  readonly rows?: readonly unknown[];
+  readonly dataset?: Dataset;
+  readonly eval_rows?: readonly unknown[];
+  /** Goes on in a folder that is there. */
+  readonly directory?: string;
+  readonly onEvent?: (event: TrainEvent) => void;
+};
+
+/** A job's end and everything it said. */
+export interface Trained extends TrainOutcome {
+  readonly events: readonly TrainEvent[];
+  /** Metrics events in order. */
+  readonly metrics: readonly MetricsEvent[];
+  readonly directory: string;
+  /** Folder of its result. */
+  readonly result: string;
+}
+
+export type MetricsEvent = Extract<TrainEvent, { type: "metrics" }>;
+
+/** Small steps of four rows, every step logged, nothing saved before the end. */
+const DEFAULTS = {
+  learning_rate: 1e-2,
+  lr_scheduler_type: "constant",
+  warmup_ratio: 0,
+  batch_size: 4,
+  max_length: 96,
+  max_prompt_length: 48,
+  save_steps: 0,
+  lora: { r: 4 },
+  seed: 1,
+};
+
+export class Lab implements AsyncDisposable {
+  readonly folder: string;
+  #engine: Engine;
+  #jobs = 0;
+
+  private constructor(folder: string, engine: Engine) {
+    this.folder = folder;
+    this.#engine = engine;
+  }
+
+  /** Starts an engine and writes a model `model`. */
+  static async open(options: Partial<EngineOptions> = {}): Promise<Lab> {
+    const folder = await Deno.makeTempDir({ prefix: "simpo-" });
+    await writeTinyModel(join(folder, "model"));
+    return new Lab(folder, await startLabEngine(options));
+  }
+
+  get engine(): Engine {
+    return this.#engine;
+  }
+
+  /** The folder of the model that is always there. */
+  get model(): string {
+    return join(this.folder, "model");
+  }
+
+  path(name: string): string {
+    return join(this.folder, name);
+  }
+
+  writeModel(name: string, options?: TinyModelOptions): Promise<string> {
+    return writeTinyModel(this.path(name), options);
+  }
+
+  /** Stops the engine as SIGTERM does, and starts another. */
+  async restart(): Promise<void> {
+    await this.#engine.stop();
+    this.#engine = await startLabEngine();
+  }
+
+  async train(options: JobOptions = {}): Promise<Trained> {
+    const {
+      model = this.model,
+      rows = plainRows(8),
+      dataset = { rows },
+      eval_rows,
+      directory = this.path(`job-${this.#jobs++}`),
+      onEvent,
+      ...spec
+    } = options;
+    const events: TrainEvent[] = [];
+    const outcome = await this.#engine.train({
+      id: basename(directory),
+      model,
+      dataset,
+      eval_dataset: eval_rows ? { rows: eval_rows } : null,
+      settings: settingsOf(spec),
+      directory,
+    }, (event) => {
+      events.push(event);
+      onEvent?.(event);
+    });
+    const metrics = events.filter((event) => event.type === "metrics");
+    return { ...outcome, events, metrics, directory, result: join(directory, "result") };
+  }
+
+  async score(
+    items: ScoreRequest["items"],
+    options: Partial<Omit<ScoreRequest, "items">> = {},
+  ): Promise<ScoredItem[]> {
+    const request = { model: this.model, adapter: null, beta: 2, token_logprobs: false, ...options, items };
+    return await Array.fromAsync(this.#engine.score(request));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#engine.stop();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
+
+/** Whichever device there is. */
+export function startLabEngine(options: Partial<EngineOptions> = {}): Promise<Engine> {
+  return startEngine({ device: "auto", allowSoftware: true, ...options });
+}
+
+/** Settings as `POST /train` resolves them. */
+export function settingsOf(spec: Readonly<Record<string, unknown>> = {}): TrainingSettings {
+  return parseJobSpec({ model: "m", dataset: { path: "p" }, ...DEFAULTS, ...spec }).settings;
+}
+
+/** Every file under a folder with its bytes, by its name relative to it. */
+export async function filesOf(folder: string): Promise<Record<string, Uint8Array>> {
+  const files: Record<string, Uint8Array> = {};
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    const path = join(folder, name);
+    if (!isDirectory) files[name] = await Deno.readFile(path);
+    else for (const [inner, bytes] of Object.entries(await filesOf(path))) files[join(name, inner)] = bytes;
+  }
+  return files;
+}
+
+/** A preference row as an item to score: chosen, then rejected. */
+export function itemOf(
+  row: Readonly<Record<"prompt" | "chosen" | "rejected", unknown>>,
+): ScoreRequest["items"][0] {
+  return { prompt: row.prompt, candidates: [row.chosen, row.rejected] } as ScoreRequest["items"][0];
+}

@@ -1,0 +1,65 @@
+/**
+ * `deno task bench`: every benchmark on the device that answers, as a table and as bench/results/<device>.{json,md}.
+ * `deno task bench matmul steps` runs some of them.
+ */
+import { Gpu } from "../src/gpu/mod.ts";
+import { type BenchRow, holds } from "./_rows.ts";
+import { benchColdStart } from "./cold_start.ts";
+import { benchMatmul } from "./matmul.ts";
+import { benchSteps } from "./steps.ts";
+
+const BENCHMARKS: Readonly<Record<string, (gpu: Gpu) => Promise<BenchRow[]>>> = {
+  matmul: benchMatmul,
+  steps: benchSteps,
+  cold_start: (gpu) => benchColdStart(gpu.software),
+};
+
+const HEADER = "| what | value | unit | target | | how |\n|---|---:|---|---|---|---|";
+
+function line(row: BenchRow): string {
+  const { name, value, unit, target, detail } = row;
+  const wanted = !target
+    ? ""
+    : "at_least" in target
+    ? `at least ${target.at_least}`
+    : `at most ${target.at_most}`;
+  const held = holds(row);
+  return `| ${name} | ${value.toPrecision(4)} | ${unit} | ${wanted} | ${
+    held === null ? "" : held ? "holds" : "misses"
+  } | ${detail} |`;
+}
+
+const names = Deno.args.length > 0 ? Deno.args : Object.keys(BENCHMARKS);
+const unknown = names.find((name) => !(name in BENCHMARKS));
+if (unknown !== undefined) {
+  console.error(`There is no benchmark ${unknown}; there are ${Object.keys(BENCHMARKS).join(", ")}.`);
+  Deno.exit(2);
+}
+const gpu = await Gpu.open({ device: "auto" });
+const device = gpu.adapterInfo.description || gpu.adapterInfo.device;
+const command = ["deno task bench", ...Deno.args].join(" ");
+console.log(`${device}, Deno ${Deno.version.deno}, matmul design ${gpu.matmul}\n\n${HEADER}`);
+const rows: BenchRow[] = [];
+for (const name of names) {
+  for (const row of await BENCHMARKS[name]!(gpu)) {
+    rows.push(row);
+    console.log(line(row));
+  }
+}
+if (Deno.args.length === 0) {
+  const folder = new URL("./results/", import.meta.url);
+  await Deno.mkdir(folder, { recursive: true });
+  const file = device.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+  const machine =
+    `${navigator.hardwareConcurrency} CPU cores, ${Deno.build.os} ${Deno.build.arch}, Deno ${Deno.version.deno}`;
+  const date = new Date().toISOString().slice(0, 10);
+  const report = { device, machine, matmul: gpu.matmul, command, date, rows };
+  await Deno.writeTextFile(new URL(`${file}.json`, folder), JSON.stringify(report, null, 2) + "\n");
+  const text =
+    `# ${device}\n\n${machine}; matmul design ${gpu.matmul}; ${date}; \`${command}\`\n\n${HEADER}\n${
+      rows.map(line).join("\n")
+    }\n`;
+  await Deno.writeTextFile(new URL(`${file}.md`, folder), text);
+}
+gpu.close();
+Deno.exit(0);

@@ -2,13 +2,16 @@
 //   p[i, j] = exp(scale * dot(q[i], k[j]) - lse[i]),  ds[i, j] = p[i, j] * (dot(d_o[i], v[j]) - delta[i])
 //   d_k[j] = scale * sum_i ds[i, j] * q[i],  d_v[j] = sum_i p[i, j] * d_o[i]
 // summed over the query heads of the key's group, one head (`member`) a dispatch; all but the first add to what is there.
-// For the software driver: a workgroup computes 8 consecutive keys of one key/value head, an invocation one key, or the
-// part of its gradients that has at most PART chunks; lane l loads query block + l and the lanes pass queries around.
+// (One dispatch for all would multiply the loop iterations, of which the software driver counts to 65,535.)
+//
+// For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
+// consecutive keys of one key/value head, lane l key l; lane l loads query block + l, and the lanes pass queries around.
+// A row of one head is read as CHUNKS chunks; dots walk SLICE chunks at a time and an invocation computes PART chunks of
+// its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
 // Dispatch: ceil(tokens / 8) * kv_heads * PARTS workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, member: u32 }
 
-// A row of one head is read as CHUNKS chunks.
 @if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
 @group(0) @binding(0) var<storage, read> params: Params;
@@ -23,7 +26,11 @@ struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32,
 @group(0) @binding(9) var<storage, read_write> d_k: array<Chunk>; // [tokens, kv_heads, head_dim]
 @group(0) @binding(10) var<storage, read_write> d_v: array<Chunk>; // [tokens, kv_heads, head_dim]
 
-@if (WIDTH == 4) { fn inner(a: Chunk, b: Chunk) -> f32 { return dot(a, b); } } @else { fn inner(a: Chunk, b: Chunk) -> f32 { return a * b; } }
+@if (WIDTH == 4) {
+  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }
+} @else {
+  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a, b, sum); }
+}
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -39,53 +46,88 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     return;
   }
   let lane = local.x;
-  let token = min(first + lane, end - 1u); // spare lanes repeat the last token: all lanes must take part in shuffles
+  let token = min(first + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
   let base = (token * kv_heads + kv_head) * $(CHUNKS)u;
-  @unroll(c, 0, CHUNKS) {
-    let k$c = k[base + $(c)u] * params.scale;
-    let v$c = v[base + $(c)u];
+  @if (WINDOWED == 1) { let position = positions[token]; }
+  @unroll(c, 0, SLICE) {
+    var k$c = Chunk(0.0);
+    var v$c = Chunk(0.0);
+  }
+  @if (SLICES == 1) {
+    // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
+    for (var load = 0u; load < $((SLICE + 3) / 4)u; load++) {
+      @unroll(i, 0, 4) {
+        let k_$i = k[base + load * 4u + $(i)u] * params.scale;
+        let v_$i = v[base + load * 4u + $(i)u];
+      }
+      @unroll(c, 0, SLICE) {
+        k$c = select(k$c, k_$(c % 4), load == $(c / 4)u);
+        v$c = select(v$c, v_$(c % 4), load == $(c / 4)u);
+      }
+    }
   }
   @unroll(c, 0, PART) {
     var dk$c = Chunk(0.0);
     var dv$c = Chunk(0.0);
   }
-  @if (WINDOWED == 1) { let position = positions[token]; }
 
   let queries_end = subgroupMax(spans[token].w);
   for (var query = first; query < queries_end; query += 8u) {
-    let query_span = spans[min(query + lane, end - 1u)];
-    // Lanes of several segments leave gaps.
-    if (subgroupAny((first + 8u > query_span.x && first < query_span.y) || (first + 8u > query_span.z && first <= query + lane))) {
-      let row = min(query + lane, end - 1u) * heads + head;
+    let mine_token = min(query + lane, end - 1u);
+    let mine_span = spans[mine_token];
+    // Keys of several segments leave gaps.
+    if (subgroupAny((first + 8u > mine_span.x && first < mine_span.y) || (first + 8u > mine_span.z && first <= query + lane))) {
+      let row = mine_token * heads + head;
       let mine = row * $(CHUNKS)u;
-      let query_lse = lse[row];
-      let query_delta = delta[row];
-      @if (WINDOWED == 1) { let query_position = positions[min(query + lane, end - 1u)]; }
       @unroll(e, 0, 8) {
         var s$e = 0.0;
         var dp$e = 0.0;
       }
-      @unroll(c, 0, CHUNKS) {
-        let q$c = q[mine + $(c)u];
-        let do$c = d_o[mine + $(c)u];
-        @unroll(e, 0, 8) {
-          s$e += inner(k$c, subgroupShuffle(q$c, $(e)u));
-          dp$e += inner(v$c, subgroupShuffle(do$c, $(e)u));
+      @unroll(c, 0, SLICE) {
+        var q$c = Chunk(0.0);
+        var do$c = Chunk(0.0);
+      }
+      for (var slice = 0u; slice < $(CHUNKS)u; slice += $(SLICE)u) {
+        @unroll(c, 0, SLICE) {
+          q$c = q[mine + slice + $(c)u];
+          do$c = d_o[mine + slice + $(c)u];
+          @if (SLICES > 1) {
+            k$c = k[base + slice + $(c)u] * params.scale;
+            v$c = v[base + slice + $(c)u];
+          }
+          @if (CHUNKS % SLICE > 0) {
+            if (slice + $(c)u >= $(CHUNKS)u) {
+              q$c = Chunk(0.0);
+              do$c = Chunk(0.0);
+              k$c = Chunk(0.0);
+              v$c = Chunk(0.0);
+            }
+          }
+          @unroll(e, 0, 8) {
+            s$e = plus_inner(s$e, k$c, subgroupShuffle(q$c, $(e)u));
+            dp$e = plus_inner(dp$e, v$c, subgroupShuffle(do$c, $(e)u));
+          }
         }
       }
+      let mine_lse = lse[row];
+      let mine_delta = delta[row];
+      @if (WINDOWED == 1) { let mine_position = positions[mine_token]; }
       @unroll(e, 0, 8) {
-        let span$e = subgroupShuffle(query_span, $(e)u);
-        let query$e = query + $(e)u;
-        var seen$e = query$e < end && ((token >= span$e.x && token < span$e.y) || (token >= span$e.z && token <= query$e));
-        @if (WINDOWED == 1) {
-          seen$e = seen$e && subgroupShuffle(query_position, $(e)u) - position < params.window;
-        }
-        let p$e = select(0.0, exp(s$e - subgroupShuffle(query_lse, $(e)u)), seen$e);
-        let ds$e = p$e * (dp$e - subgroupShuffle(query_delta, $(e)u));
+        let span$e = subgroupShuffle(mine_span, $(e)u);
+        var seen$e = query + $(e)u < end &&
+          ((token >= span$e.x && token < span$e.y) || (token >= span$e.z && token <= query + $(e)u));
+        @if (WINDOWED == 1) { seen$e = seen$e && subgroupShuffle(mine_position, $(e)u) - position < params.window; }
+        let p$e = select(0.0, exp(s$e - subgroupShuffle(mine_lse, $(e)u)), seen$e);
+        let ds$e = p$e * (dp$e - subgroupShuffle(mine_delta, $(e)u));
       }
       @unroll(c, 0, PART) {
-        let qp$c = q[mine + part + $(c)u];
-        let dop$c = d_o[mine + part + $(c)u];
+        @if (WHOLE == 1) {
+          let qp$c = q$c;
+          let dop$c = do$c;
+        } @else {
+          let qp$c = q[mine + part + $(c)u];
+          let dop$c = d_o[mine + part + $(c)u];
+        }
         @unroll(e, 0, 8) {
           dk$c = fma(Chunk(ds$e), subgroupShuffle(qp$c, $(e)u), dk$c);
           dv$c = fma(Chunk(p$e), subgroupShuffle(dop$c, $(e)u), dv$c);
@@ -93,18 +135,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       }
     }
   }
-  if (first + lane >= end) {
-    return;
-  }
-  @unroll(c, 0, PART) {
-    if (part + $(c)u < $(CHUNKS)u) {
-      dk$c *= params.scale;
-      if (params.member > 0u) {
-        dk$c += d_k[base + part + $(c)u];
-        dv$c += d_v[base + part + $(c)u];
+
+  for (var store = 0u; store < $((PART + 3) / 4)u; store++) {
+    @unroll(i, 0, 4) {
+      var dk_$i = Chunk(0.0);
+      var dv_$i = Chunk(0.0);
+    }
+    @unroll(c, 0, PART) {
+      dk_$(c % 4) = select(dk_$(c % 4), dk$c, store == $(c / 4)u);
+      dv_$(c % 4) = select(dv_$(c % 4), dv$c, store == $(c / 4)u);
+    }
+    let column = part + store * 4u;
+    let columns = min(part + $(PART)u, $(CHUNKS)u);
+    @unroll(i, 0, 4) {
+      if (first + lane < end && column + $(i)u < columns) {
+        dk_$i *= params.scale;
+        if (params.member > 0u) {
+          dk_$i += d_k[base + column + $(i)u];
+          dv_$i += d_v[base + column + $(i)u];
+        }
+        d_k[base + column + $(i)u] = dk_$i;
+        d_v[base + column + $(i)u] = dv_$i;
       }
-      d_k[base + part + $(c)u] = dk$c;
-      d_v[base + part + $(c)u] = dv$c;
     }
   }
 }

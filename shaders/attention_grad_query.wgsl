@@ -1,13 +1,15 @@
 // Gradient of attention (attention.wgsl) with respect to the queries:
 //   p[i, j] = exp(scale * dot(q[i], k[j]) - lse[i]),  ds[i, j] = p[i, j] * (dot(d_o[i], v[j]) - delta[i])
 //   d_q[i] = scale * sum_j ds[i, j] * k[j]
-// For the software driver: a workgroup computes 8 consecutive queries of one head, an invocation one query, or the part
-// of its gradient that has at most PART chunks; lane l loads key block + l and the lanes pass keys and values around.
+//
+// For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
+// consecutive queries of one head, lane l query l; lane l loads key block + l, and the lanes pass keys and values around.
+// A row of one head is read as CHUNKS chunks; dots walk SLICE chunks at a time and an invocation computes PART chunks of
+// its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
 // Dispatch: ceil(tokens / 8) * heads * PARTS workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32 }
 
-// A row of one head is read as CHUNKS chunks.
 @if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
 @group(0) @binding(0) var<storage, read> params: Params;
@@ -21,13 +23,16 @@ struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32 
 @group(0) @binding(8) var<storage, read> positions: array<u32>; // [tokens]
 @group(0) @binding(9) var<storage, read_write> d_q: array<Chunk>; // [tokens, heads, head_dim]
 
-@if (WIDTH == 4) { fn inner(a: Chunk, b: Chunk) -> f32 { return dot(a, b); } } @else { fn inner(a: Chunk, b: Chunk) -> f32 { return a * b; } }
+@if (WIDTH == 4) {
+  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }
+} @else {
+  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a, b, sum); }
+}
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
-  let kv_heads = params.kv_heads;
   let part = index % $(PARTS)u * $(PART)u;
   let head = index / $(PARTS)u % heads;
   let first = index / $(PARTS)u / heads * 8u;
@@ -36,25 +41,39 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     return;
   }
   let lane = local.x;
-  let token = min(first + lane, end - 1u); // spare lanes repeat the last token: all lanes must take part in shuffles
-  let kv_base = head / (heads / kv_heads) * $(CHUNKS)u;
-  let kv_row = kv_heads * $(CHUNKS)u;
-  let q_base = (token * heads + head) * $(CHUNKS)u;
-  @unroll(c, 0, CHUNKS) {
-    let q$c = q[q_base + $(c)u] * params.scale;
-    let do$c = d_o[q_base + $(c)u];
-  }
-  @unroll(c, 0, PART) { var dq$c = Chunk(0.0); }
-  let lse_i = lse[token * heads + head];
-  let delta_i = delta[token * heads + head];
+  let token = min(first + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
+  let row = token * heads + head;
+  let base = row * $(CHUNKS)u;
+  let kv_row = params.kv_heads * $(CHUNKS)u;
+  let kv_base = head / (heads / params.kv_heads) * $(CHUNKS)u;
   let span = spans[token];
   @if (WINDOWED == 1) { let position = positions[token]; }
+  let row_lse = lse[row];
+  let row_delta = delta[row];
+  @unroll(c, 0, SLICE) {
+    var q$c = Chunk(0.0);
+    var do$c = Chunk(0.0);
+  }
+  @if (SLICES == 1) {
+    // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
+    for (var load = 0u; load < $((SLICE + 3) / 4)u; load++) {
+      @unroll(i, 0, 4) {
+        let q_$i = q[base + load * 4u + $(i)u] * params.scale;
+        let do_$i = d_o[base + load * 4u + $(i)u];
+      }
+      @unroll(c, 0, SLICE) {
+        q$c = select(q$c, q_$(c % 4), load == $(c / 4)u);
+        do$c = select(do$c, do_$(c % 4), load == $(c / 4)u);
+      }
+    }
+  }
+  @unroll(c, 0, PART) { var dq$c = Chunk(0.0); }
 
   // The keys that any lane sees lie in [key, prefix_end) and [segment_start, last].
   var key = subgroupMin(span.x);
   let prefix_end = subgroupMax(span.y);
   let segment_start = subgroupMin(span.z);
-  let last = subgroupMax(token);
+  let last = min(first + 8u, end) - 1u;
   loop {
     if (key >= prefix_end) {
       key = max(key, segment_start);
@@ -65,40 +84,56 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // Lanes of several segments leave gaps.
     if (subgroupAny((key + 8u > span.x && key < span.y) || (key + 8u > span.z && key <= token))) {
       let mine = min(key + lane, end - 1u) * kv_row + kv_base;
+      @if (WINDOWED == 1) { let mine_position = positions[min(key + lane, end - 1u)]; }
+      @unroll(e, 0, 8) {
+        var seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
+        @if (WINDOWED == 1) { seen$e = seen$e && position - subgroupShuffle(mine_position, $(e)u) < params.window; }
+      }
       @unroll(e, 0, 8) {
         var s$e = 0.0;
         var dp$e = 0.0;
       }
-      @unroll(c, 0, CHUNKS) {
-        let k$c = k[mine + $(c)u];
-        let v$c = v[mine + $(c)u];
-        @unroll(e, 0, 8) {
-          s$e += inner(q$c, subgroupShuffle(k$c, $(e)u));
-          dp$e += inner(do$c, subgroupShuffle(v$c, $(e)u));
+      @unroll(c, 0, SLICE) { var k$c = Chunk(0.0); }
+      for (var slice = 0u; slice < $(CHUNKS)u; slice += $(SLICE)u) {
+        @unroll(c, 0, SLICE) {
+          k$c = k[mine + slice + $(c)u];
+          var v$c = v[mine + slice + $(c)u];
+          @if (SLICES > 1) {
+            q$c = q[base + slice + $(c)u] * params.scale;
+            do$c = d_o[base + slice + $(c)u];
+          }
+          @if (CHUNKS % SLICE > 0) {
+            if (slice + $(c)u >= $(CHUNKS)u) {
+              k$c = Chunk(0.0);
+              v$c = Chunk(0.0);
+              q$c = Chunk(0.0);
+              do$c = Chunk(0.0);
+            }
+          }
+          @unroll(e, 0, 8) {
+            s$e = plus_inner(s$e, q$c, subgroupShuffle(k$c, $(e)u));
+            dp$e = plus_inner(dp$e, do$c, subgroupShuffle(v$c, $(e)u));
+          }
         }
       }
-      @if (WINDOWED == 1) { let key_position = positions[min(key + lane, end - 1u)]; }
-      @unroll(e, 0, 8) {
-        let key$e = key + $(e)u;
-        var seen$e = (key$e >= span.x && key$e < span.y) || (key$e >= span.z && key$e <= token);
-        @if (WINDOWED == 1) {
-          seen$e = seen$e && position - subgroupShuffle(key_position, $(e)u) < params.window;
-        }
-        let ds$e = select(0.0, exp(s$e - lse_i), seen$e) * (dp$e - delta_i);
-      }
+      @unroll(e, 0, 8) { let ds$e = select(0.0, exp(s$e - row_lse), seen$e) * (dp$e - row_delta); }
       @unroll(c, 0, PART) {
-        let kp$c = k[mine + part + $(c)u];
+        @if (WHOLE == 1) { let kp$c = k$c; } @else { let kp$c = k[mine + part + $(c)u]; }
         @unroll(e, 0, 8) { dq$c = fma(Chunk(ds$e), subgroupShuffle(kp$c, $(e)u), dq$c); }
       }
     }
     key += 8u;
   }
-  if (first + lane >= end) {
-    return;
-  }
-  @unroll(c, 0, PART) {
-    if (part + $(c)u < $(CHUNKS)u) {
-      d_q[q_base + part + $(c)u] = dq$c * params.scale;
+
+  for (var store = 0u; store < $((PART + 3) / 4)u; store++) {
+    @unroll(i, 0, 4) { var dq_$i = Chunk(0.0); }
+    @unroll(c, 0, PART) { dq_$(c % 4) = select(dq_$(c % 4), dq$c, store == $(c / 4)u); }
+    let column = part + store * 4u;
+    let columns = min(part + $(PART)u, $(CHUNKS)u);
+    @unroll(i, 0, 4) {
+      if (first + lane < end && column + $(i)u < columns) {
+        d_q[base + column + $(i)u] = dq_$i * params.scale;
+      }
     }
   }
 }

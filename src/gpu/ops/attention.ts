@@ -102,6 +102,9 @@ export function recordAttentionGrad<L extends Live & { tokens: number }>(
   }
 }
 
+/** Elements of a head that a dot product walks in straight-line code; more compile for seconds. */
+const LARGEST_SLICE = 64;
+
 /**
  * Specialises a kernel for the head size. Chunks are vec4 where rows of a head are aligned to 4, else scalars.
  *
@@ -119,13 +122,16 @@ function plan(
   }
   const width = head_dim % 4 === 0 ? 4 : 1;
   const chunks = head_dim / width;
+  const slices = Math.ceil(head_dim / LARGEST_SLICE);
   const parts = Math.ceil(head_dim / largestPart);
-  const part = Math.ceil(chunks / parts);
   const constants = {
     WIDTH: width,
     CHUNKS: chunks,
+    SLICES: slices,
+    SLICE: Math.ceil(chunks / slices),
     PARTS: parts,
-    PART: part,
+    PART: Math.ceil(chunks / parts),
+    WHOLE: slices === 1 && parts === 1 ? 1 : 0,
     WINDOWED: window == null ? 0 : 1,
   };
   return { kernel: defineKernel({ name, source, constants }), parts };

@@ -1,4 +1,5 @@
 /** `main.ts score`: a JSONL file of prompts with candidates becomes one of scores. */
+import { z } from "@hono/zod-openapi";
 import { createReadStream } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -27,7 +28,8 @@ const usage =
 const itemsPerCall = 64;
 
 /**
- * Scores every line of a file. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`.
+ * Scores every line of a file. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`
+ * behind the line's other fields.
  *
  * @returns the exit code: 0, or 130 or 143 after a signal
  * @throws InputError naming the line that cannot be scored; the lines before it are written
@@ -74,8 +76,9 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     using out = openOutput(output);
     for await (const batch of inBatches(readItems(input))) {
       try {
-        for await (const item of engine.score({ ...request, items: batch.map(({ item }) => item) })) {
-          out.write(`${JSON.stringify(item)}\n`);
+        let index = 0;
+        for await (const scored of engine.score({ ...request, items: batch.map(({ item }) => item) })) {
+          out.write(`${JSON.stringify({ ...batch[index++]?.rest, ...scored })}\n`);
         }
       } catch (error) {
         throw withLine(error, batch);
@@ -95,7 +98,11 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
 interface NumberedItem {
   readonly item: ScoreRequest["items"][0];
   readonly line: number;
+  /** The line's other fields, an id for one: they go over into the answer's line. */
+  readonly rest: Readonly<Record<string, unknown>>;
 }
+
+const LineSchema = z.looseObject({});
 
 /** Types each line; blank lines are passed over. @throws InputError naming the line */
 async function* readItems(path: string): AsyncGenerator<NumberedItem> {
@@ -104,7 +111,7 @@ async function* readItems(path: string): AsyncGenerator<NumberedItem> {
   try {
     for await (const text of createInterface({ input: stream, crlfDelay: Infinity })) {
       line++;
-      if (text.trim() !== "") yield { item: parseLine(text, line), line };
+      if (text.trim() !== "") yield parseLine(text, line);
     }
   } catch (error) {
     if (error instanceof InputError) throw error;
@@ -116,7 +123,7 @@ async function* readItems(path: string): AsyncGenerator<NumberedItem> {
   }
 }
 
-function parseLine(text: string, line: number): NumberedItem["item"] {
+function parseLine(text: string, line: number): NumberedItem {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -128,7 +135,8 @@ function parseLine(text: string, line: number): NumberedItem["item"] {
     });
   }
   try {
-    return toEngineItem(parseWith(ItemSchema, value));
+    const { prompt, messages, candidates, ...rest } = parseWith(LineSchema, value);
+    return { item: toEngineItem(parseWith(ItemSchema, { prompt, messages, candidates })), line, rest };
   } catch (error) {
     throw error instanceof InputError ? atLine(error, line) : error;
   }

@@ -7,10 +7,15 @@ const MessageSchema = z.looseObject({ role: z.string().min(1), content: z.string
   description: "One turn. Further keys reach the model's chat template as they are.",
 });
 
+const ConversationSchema = z.array(MessageSchema).min(1);
+
 /** The fields of an item, each as it is where it is given. */
 export const fields = {
-  prompt: z.string().meta({ description: "Plain text, taken as it is.", example: "2 + 2 =" }),
-  messages: z.array(MessageSchema).min(1).meta({
+  prompt: z.union([z.string(), ConversationSchema], { error: "a string or a list of messages" }).meta({
+    description: "Plain text, taken as it is; or a conversation, as rows of preference data have it.",
+    example: "2 + 2 =",
+  }),
+  messages: ConversationSchema.meta({
     description: "A conversation, which the model's chat template turns into text.",
   }),
   candidates: z.array(z.string().min(1)).min(1).meta({
@@ -20,7 +25,8 @@ export const fields = {
 };
 
 /** What is accepted where `promptProblem` finds fault. */
-export const oneOfPromptAndMessages = "one of prompt (a string) and messages (a list of messages)";
+export const oneOfPromptAndMessages =
+  "one of prompt (a string or a list of messages) and messages (a list of messages)";
 
 /** Why an item with these fields is refused; undefined: it is not. */
 export function promptProblem(item: { prompt?: unknown; messages?: unknown }): string | undefined {
@@ -49,6 +55,7 @@ export const ItemSchema = strictObject({
 export function toEngineItem(
   { prompt, messages, candidates }: z.infer<typeof ItemSchema>,
 ): ScoreRequest["items"][0] {
-  if (messages === undefined) return { prompt: prompt ?? "", candidates };
-  return { prompt: messages, candidates: candidates.map((content) => [{ role: "assistant", content }]) };
+  const text = messages ?? prompt ?? "";
+  if (typeof text === "string") return { prompt: text, candidates };
+  return { prompt: text, candidates: candidates.map((content) => [{ role: "assistant", content }]) };
 }

@@ -99,6 +99,21 @@ Deno.test("score() maps a file's lines to lines", () =>
     assert.equal(lines[0].results[0].reward, -3);
   }));
 
+Deno.test("score() takes a conversation as prompt and carries a line's other fields over", () =>
+  withJob(job, async (root) => {
+    const line = { id: 7, prompt: [{ role: "user", content: "a" }], candidates: ["b"], best: "mine" };
+    await using process = startFake(
+      root,
+      1,
+      ["score", "--model", "model", "-", "-"],
+      {},
+      JSON.stringify(line),
+    );
+    assert.equal(await process.code, 0, process.lines.join("\n"));
+    const scored = JSON.parse(await process.stdout);
+    assert.deepEqual([scored.id, scored.best, scored.results.length], [7, 0, 1]);
+  }));
+
 Deno.test("score() reads stdin, writes stdout, and names the line it refuses", () =>
   withJob(job, async (root) => {
     const args = ["score", "--model", "model", "--adapter", "adapter", "-", "-"];

@@ -70,9 +70,12 @@ Deno.test("POST /score takes messages and makes each candidate an assistant's tu
   await using service = await testService();
   const messages = [{ role: "user", content: "2 + 2 =", name: "kim" }];
   assert.equal((await service.post("/score", { model: "model", messages, candidates: ["4"] })).status, 200);
-  assert.deepEqual(service.engine.scored[0]?.items, [
-    { prompt: messages, candidates: [[{ role: "assistant", content: "4" }]] },
-  ]);
+  assert.equal(
+    (await service.post("/score", { model: "model", prompt: messages, candidates: ["4"] })).status,
+    200,
+  );
+  const item = { prompt: messages, candidates: [[{ role: "assistant", content: "4" }]] };
+  assert.deepEqual(service.engine.scored.map(({ items }) => items), [[item], [item]]);
 });
 
 Deno.test("POST /score streams a line an item, each as it is done", async () => {

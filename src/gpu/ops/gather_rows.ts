@@ -20,7 +20,12 @@ export function recordGatherRows<L extends Live & { readonly rows: number }>(
 /** d_x[t] = sum of d_y over the rows gathered from t, which token_rows and row_list name (see pack.ts); overwrites d_x. */
 export function recordGatherRowsGrad<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  tensors: { readonly token_rows: Tensor; readonly row_list: Tensor; readonly d_y: Tensor; readonly d_x: Tensor },
+  tensors: {
+    readonly token_rows: Tensor;
+    readonly row_list: Tensor;
+    readonly d_y: Tensor;
+    readonly d_x: Tensor;
+  },
 ): void {
   const columns = tensors.d_x.shape[1]!;
   program.dispatch(defineKernel({ name: "gather_rows_grad", source: gradSource }), tensors, ({ tokens }) => ({

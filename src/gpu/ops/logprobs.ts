@@ -52,11 +52,20 @@ export function recordLogsumexpGrad<L extends Rows>(
 /** Per-token log-probs [rows] and, per sequence, the mean log-prob and mean logit [sequences, 2]. */
 export function recordAverageLogprobs<L extends Live & { readonly sequences: number }>(
   program: Program<L>,
-  tensors: { readonly state: Tensor; readonly sequence_rows: Tensor; readonly logprobs: Tensor; readonly averages: Tensor },
+  tensors: {
+    readonly state: Tensor;
+    readonly sequence_rows: Tensor;
+    readonly logprobs: Tensor;
+    readonly averages: Tensor;
+  },
   vocabulary: number,
 ): void {
-  program.dispatch(defineKernel({ name: "average_logprobs", source: averageSource }), tensors, ({ sequences }) => ({
-    params: { sequences, vocabulary },
-    workgroups: fold(Math.ceil(sequences / 8)),
-  }));
+  program.dispatch(
+    defineKernel({ name: "average_logprobs", source: averageSource }),
+    tensors,
+    ({ sequences }) => ({
+      params: { sequences, vocabulary },
+      workgroups: fold(Math.ceil(sequences / 8)),
+    }),
+  );
 }

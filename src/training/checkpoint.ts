@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Gpu } from "../gpu/mod.ts";
+import { readJsonObject } from "../model/_files.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, writeSafetensors } from "../model/safetensors.ts";
 import type { Trainable } from "./trainable.ts";
@@ -59,9 +60,9 @@ export async function newestCheckpoint(folder: string): Promise<string | null> {
   return (await checkpoints(folder)).at(-1) ?? null;
 }
 
-/** Reads a checkpoint's state. */
+/** Reads a checkpoint's state. @throws {InputError} where it was damaged */
 export async function readRunState(checkpoint: string): Promise<RunState> {
-  return JSON.parse(await Deno.readTextFile(join(checkpoint, STATE)));
+  return await readJsonObject(join(checkpoint, STATE)) as unknown as RunState;
 }
 
 /** Uploads a checkpoint's AdamW moments. */

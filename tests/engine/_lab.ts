@@ -9,8 +9,7 @@ import type {
   TrainEvent,
   TrainOutcome,
 } from "../../src/engine/protocol.ts";
-import { parseJobSpec } from "../../src/jobs/spec.ts";
-import type { TrainingSettings } from "../../src/training/settings.ts";
+import { settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
 /** What a job of a test may ask for, by the names of `POST /train`. */
@@ -36,19 +35,6 @@ export interface Trained extends TrainOutcome {
 }
 
 export type MetricsEvent = Extract<TrainEvent, { type: "metrics" }>;
-
-/** Small steps of four rows, every step logged, nothing saved before the end. */
-const DEFAULTS = {
-  learning_rate: 1e-2,
-  lr_scheduler_type: "constant",
-  warmup_ratio: 0,
-  batch_size: 4,
-  max_length: 96,
-  max_prompt_length: 48,
-  save_steps: 0,
-  lora: { r: 4 },
-  seed: 1,
-};
 
 export class Lab implements AsyncDisposable {
   readonly folder: string;
@@ -133,11 +119,6 @@ export class Lab implements AsyncDisposable {
 /** Whichever device there is. */
 export function startLabEngine(options: Partial<EngineOptions> = {}): Promise<Engine> {
   return startEngine({ device: "auto", allowSoftware: true, ...options });
-}
-
-/** Settings as `POST /train` resolves them. */
-export function settingsOf(spec: Readonly<Record<string, unknown>> = {}): TrainingSettings {
-  return parseJobSpec({ model: "m", dataset: { path: "p" }, ...DEFAULTS, ...spec }).settings;
 }
 
 /** Every file under a folder with its bytes, by its name relative to it. */

@@ -1,0 +1,20 @@
+import { parseJobSpec } from "../../src/jobs/spec.ts";
+import type { TrainingSettings } from "../../src/training/settings.ts";
+
+/** Small steps of four rows, every step logged, nothing saved before the end. */
+const DEFAULTS = {
+  learning_rate: 1e-2,
+  lr_scheduler_type: "constant",
+  warmup_ratio: 0,
+  batch_size: 4,
+  max_length: 96,
+  max_prompt_length: 48,
+  save_steps: 0,
+  lora: { r: 4 },
+  seed: 1,
+};
+
+/** Settings as `POST /train` resolves them, with defaults that suit a tiny model. */
+export function settingsOf(spec: Readonly<Record<string, unknown>> = {}): TrainingSettings {
+  return parseJobSpec({ model: "m", dataset: { path: "p" }, ...DEFAULTS, ...spec }).settings;
+}

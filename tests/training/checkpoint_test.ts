@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { InputError } from "../../src/errors.ts";
+import { Gpu } from "../../src/gpu/mod.ts";
+import { TrainedParameters } from "../../src/model/parameters.ts";
+import {
+  newestCheckpoint,
+  readRunState,
+  restoreMoments,
+  type RunState,
+  writeCheckpoint,
+} from "../../src/training/checkpoint.ts";
+import type { Trainable } from "../../src/training/trainable.ts";
+import { random } from "../helpers/random.ts";
+
+const gpu = await Gpu.open({ device: "auto" });
+
+const parameters = () =>
+  new TrainedParameters(gpu, [
+    { name: "a", shape: [7, 5], decay: true },
+    { name: "b", shape: [130], decay: true },
+    { name: "norm", shape: [5], decay: false },
+  ]);
+
+function trainable(trained: TrainedParameters, save?: (folder: string) => Promise<void>): Trainable {
+  return {
+    decoder: undefined as never,
+    trained,
+    save: save ?? ((folder) => Deno.writeTextFile(join(folder, "adapter_config.json"), "{}")),
+    free: () => trained.free(),
+  };
+}
+
+function stateOf(step: number): RunState {
+  return {
+    step,
+    num_tokens: 1234,
+    window: [0.1, Math.fround(1 / 3), -2.5e-38],
+    grad_norm: Math.fround(0.7),
+    logged: false,
+    history: [{ step, metrics: { loss: Math.fround(0.69), "rewards/margins": -0.25 } }],
+  };
+}
+
+async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await test(join(folder, "checkpoints"));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const names = async (folder: string) =>
+  (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
+
+Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
+  inFolder(async (folder) => {
+    const source = random(1);
+    const before = parameters();
+    for (const { mean, variance, count } of before.segments) {
+      gpu.write(mean, source.normals(count));
+      gpu.write(variance, source.normals(count, 1e-6));
+    }
+    await writeCheckpoint(gpu, folder, trainable(before), stateOf(3));
+    const checkpoint = (await newestCheckpoint(folder))!;
+    assert.deepEqual(await readRunState(checkpoint), stateOf(3));
+    const after = parameters();
+    await restoreMoments(gpu, checkpoint, after.segments);
+    for (const [i, { mean, variance }] of after.segments.entries()) {
+      const expected = before.segments[i]!;
+      assert.deepEqual(await gpu.readF32(mean), await gpu.readF32(expected.mean));
+      assert.deepEqual(await gpu.readF32(variance), await gpu.readF32(expected.variance));
+    }
+    before.free();
+    after.free();
+  }));
+
+Deno.test("writeCheckpoint() keeps the two newest by number", () =>
+  inFolder(async (folder) => {
+    assert.equal(await newestCheckpoint(folder), null);
+    const target = trainable(parameters());
+    for (const step of [9, 10, 100, 1_000_000]) await writeCheckpoint(gpu, folder, target, stateOf(step));
+    assert.deepEqual(await names(folder), ["step-000100", "step-1000000"]);
+    assert.equal(await newestCheckpoint(folder), join(folder, "step-1000000"));
+    target.free();
+  }));
+
+Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is done over", () =>
+  inFolder(async (folder) => {
+    const trained = parameters();
+    await writeCheckpoint(gpu, folder, trainable(trained), stateOf(1));
+    const full = new Error("no space left on the device");
+    const broken = trainable(trained, async (aside) => {
+      await Deno.writeTextFile(join(aside, "adapter_model.safetensors"), "half a fi");
+      throw full;
+    });
+    await assert.rejects(writeCheckpoint(gpu, folder, broken, stateOf(2)), (error) => error === full);
+    assert.equal(await newestCheckpoint(folder), join(folder, "step-000001"));
+    await writeCheckpoint(gpu, folder, trainable(trained), stateOf(2));
+    assert.equal(await newestCheckpoint(folder), join(folder, "step-000002"));
+    assert.deepEqual(await names(join(folder, "step-000002")), [
+      "adapter_config.json",
+      "optimizer.safetensors",
+      "trainer_state.json",
+    ]);
+    trained.free();
+  }));
+
+Deno.test("a checkpoint whose files were damaged is refused by name", () =>
+  inFolder(async (folder) => {
+    const target = trainable(parameters());
+    await writeCheckpoint(gpu, folder, target, stateOf(1));
+    const checkpoint = (await newestCheckpoint(folder))!;
+    for (const name of ["trainer_state.json", "optimizer.safetensors"]) {
+      const path = join(checkpoint, name);
+      const bytes = await Deno.readFile(path);
+      await Deno.writeFile(path, bytes.subarray(0, bytes.length - 3));
+      const reading = name === "trainer_state.json"
+        ? readRunState(checkpoint)
+        : restoreMoments(gpu, checkpoint, target.trained.segments);
+      await assert.rejects(reading, (error) => error instanceof InputError && error.problem.field === name);
+    }
+    target.free();
+  }));

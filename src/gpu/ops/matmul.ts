@@ -98,7 +98,7 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
         accumulate: Number(accumulate || begin > 0),
         alpha,
       };
-      const needed = begin < k || (k === 0 && !accumulate);
+      const needed = begin < k || (begin === 0 && !accumulate); // an empty sum is still stored
       return { params, workgroups: [Math.ceil(m / rows), Math.ceil(n / columns), Number(needed)] };
     });
   }

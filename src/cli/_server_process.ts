@@ -98,9 +98,9 @@ export function startServer(state: string, device: "gpu" | "software"): ServerPr
   };
 }
 
-/** The arguments of a task's one command, `deno run …`: the permissions stand in deno.json alone. */
+/** The arguments of a task's one command, `NAME=value deno run …`: the permissions stand in deno.json alone. */
 export function denoArguments(task: string): string[] {
-  const [name, ...args] = task.split(" ");
+  const [name, ...args] = task.replace(/^(\w+=\S+ )+/, "").split(" ");
   if (name !== "deno" || /["'$&|;]/.test(task)) {
     throw new Error(`This task is not one plain deno command: ${task}`);
   }

@@ -26,7 +26,7 @@ const made = new Map<string, Kernel>();
  */
 export function defineKernel(definition: KernelDefinition): Kernel {
   const { name, source, preludes = [], constants = {} } = definition;
-  const key = JSON.stringify([name, preludes, constants]);
+  const key = JSON.stringify([name, source, preludes, constants]);
   const known = made.get(key);
   if (known) return known;
   const code = expandWgsl([...preludes, source].join("\n"), constants);

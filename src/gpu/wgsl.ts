@@ -120,7 +120,7 @@ function balanced(text: string, open: number, left: string, right: string): [str
 
 /** Integer expressions: || && == != < > <= >= + - * / % ( ), integers and names; / truncates. */
 function evaluate(expression: string, names: Constants): number {
-  const tokens = expression.match(/\d+|[A-Za-z]\w*|\|\||&&|==|!=|<=|>=|[-+*/%()<>]/g) ?? [];
+  const tokens = expression.match(/\d+|[A-Za-z]\w*|\|\||&&|==|!=|<=|>=|\S/g) ?? [];
   let at = 0;
   const levels: Record<string, (a: number, b: number) => number>[] = [
     { "||": (a, b) => a || b },

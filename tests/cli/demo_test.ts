@@ -152,7 +152,7 @@ Deno.test("Client names the request and the answer where the worker refuses", ()
   }));
 
 Deno.test("denoArguments() takes a plain deno command, and nothing that needs a shell", () => {
-  assert.deepEqual(denoArguments("deno run --allow-net main.ts serve"), [
+  assert.deepEqual(denoArguments("A=b,c deno run --allow-net main.ts serve"), [
     "run",
     "--allow-net",
     "main.ts",

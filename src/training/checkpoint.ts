@@ -1,6 +1,6 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
-import { readJsonObject } from "../model/_files.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, writeSafetensors } from "../model/safetensors.ts";
 import type { Trainable } from "./trainable.ts";
@@ -62,7 +62,15 @@ export async function newestCheckpoint(folder: string): Promise<string | null> {
 
 /** Reads a checkpoint's state. @throws {InputError} where it was damaged */
 export async function readRunState(checkpoint: string): Promise<RunState> {
-  return await readJsonObject(join(checkpoint, STATE)) as unknown as RunState;
+  const text = await Deno.readTextFile(join(checkpoint, STATE));
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InputError(`${STATE} of the checkpoint ${basename(checkpoint)} is not JSON.`, {
+      field: STATE,
+      accepted: "the file as the worker wrote it",
+    });
+  }
 }
 
 /** Uploads a checkpoint's AdamW moments. */

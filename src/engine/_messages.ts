@@ -17,9 +17,12 @@ export type ToWorker =
   /** Nobody waits for the answer any more. */
   | { readonly type: "abandon"; readonly id: number }
   | { readonly type: "train"; readonly id: number; readonly request: TrainRequest }
-  | { readonly type: "memory"; readonly id: number };
+  | { readonly type: "memory"; readonly id: number }
+  /** The last message: lets go of the device and ends the Worker. */
+  | { readonly type: "close" };
 
 export type FromWorker =
+  | { readonly type: "closed" }
   | { readonly type: "opened"; readonly report: DeviceReport }
   | { readonly type: "items"; readonly id: number; readonly items: readonly ScoredItem[] }
   | { readonly type: "event"; readonly id: number; readonly event: TrainEvent }

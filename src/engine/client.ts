@@ -41,7 +41,7 @@ export async function startEngine(
   try {
     await client.open({ device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) });
   } catch (error) {
-    client.terminate();
+    await client.stop();
     throw error;
   }
   return client;
@@ -52,6 +52,7 @@ class Client implements Engine {
   readonly #control = new SharedArrayBuffer(CONTROL.words * Int32Array.BYTES_PER_ELEMENT);
   readonly #pending = new Map<number, Pending>();
   readonly #opened = Promise.withResolvers<DeviceReport>();
+  readonly #ended = Promise.withResolvers<void>();
   #training: { readonly id: string; readonly ended: Promise<unknown> } | null = null;
   #nextId = 0;
   #closed: Error | null = null;
@@ -61,6 +62,7 @@ class Client implements Engine {
     this.#worker.onerror = (event) => {
       event.preventDefault();
       this.#close(new Error(`The GPU worker broke: ${event.message}`));
+      this.#ended.resolve();
     };
     this.#opened.promise.catch(() => {});
   }
@@ -129,10 +131,7 @@ class Client implements Engine {
     Atomics.store(new Int32Array(this.#control), CONTROL.stop, 1);
     await this.#training?.ended;
     this.#close(stopped());
-  }
-
-  terminate(): void {
-    this.#worker.terminate();
+    await this.#ended.promise;
   }
 
   #request(
@@ -151,6 +150,7 @@ class Client implements Engine {
   }
 
   #receive(message: FromWorker): void {
+    if (message.type === "closed") return this.#ended.resolve();
     if (message.type === "opened") return this.#opened.resolve(message.report);
     if (message.type === "failed" && message.id === null) {
       return this.#opened.reject(fromPlainError(message.error));
@@ -170,7 +170,7 @@ class Client implements Engine {
     this.#opened.reject(why);
     for (const { reject } of this.#pending.values()) reject(why);
     this.#pending.clear();
-    this.#worker.terminate();
+    this.#post({ type: "close" });
   }
 
   #post(message: ToWorker): void {

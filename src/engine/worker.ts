@@ -32,6 +32,11 @@ async function handle(message: ToWorker): Promise<void> {
       return scheduler.remove(message.id);
     case "train":
       return await answer(message.id, () => trained(message.id, message.request));
+    case "close":
+      // a process that ends while a device is open may crash in the driver
+      (await opened?.catch(() => null))?.gpu.close();
+      post({ type: "closed" });
+      return scope.close();
     case "memory":
       return await answer(message.id, async () => {
         const { memory } = (await device()).gpu;

@@ -1,11 +1,15 @@
 import type { Gpu } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
+import { fold, type Launch, type Live, type Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import forwardSource from "../../../shaders/attention.wgsl" with { type: "text" };
+import lanesSource from "../../../shaders/attention.wgsl" with { type: "text" };
 import deltaSource from "../../../shaders/attention_grad_delta.wgsl" with { type: "text" };
-import keySource from "../../../shaders/attention_grad_key.wgsl" with { type: "text" };
-import querySource from "../../../shaders/attention_grad_query.wgsl" with { type: "text" };
+import lanesKeySource from "../../../shaders/attention_grad_key.wgsl" with { type: "text" };
+import tiledKeySource from "../../../shaders/attention_grad_key_tiled.wgsl" with { type: "text" };
+import lanesQuerySource from "../../../shaders/attention_grad_query.wgsl" with { type: "text" };
+import tiledQuerySource from "../../../shaders/attention_grad_query_tiled.wgsl" with { type: "text" };
+import tiledSource from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
+import tilesPrelude from "../../../shaders/attention_tiles.wgsl" with { type: "text" };
 
 /** Sizes and rules of grouped-query attention. */
 export interface AttentionShape {
@@ -27,7 +31,10 @@ export interface AttentionTensors {
   readonly k: Tensor;
   /** [tokens, kv_heads * head_dim] */
   readonly v: Tensor;
-  /** u32 [tokens, 4]: token i sees [prefix_start, prefix_end) and [segment_start, i]; seen by none from queries_end on. */
+  /**
+   * u32 [tokens, 4]: token i sees [prefix_start, prefix_end) and [segment_start, i], and none from queries_end on sees
+   * it. The first three never decrease along the stream.
+   */
   readonly spans: Tensor;
   /** u32 [tokens]; what a window counts. */
   readonly positions: Tensor;
@@ -52,34 +59,46 @@ export interface AttentionGradTensors extends AttentionTensors {
 }
 
 /**
+ * How the work is divided. `lanes` suits the software driver: 8 tokens a workgroup, keys passed between its 8 lanes, no
+ * workgroup memory. `tiled` suits GPUs: 32 tokens a workgroup, tiles of keys in workgroup memory; it runs anywhere.
+ */
+export type AttentionDesign = "lanes" | "tiled";
+
+/**
  * Records attention over a packed stream: o_i = Σ_j softmax_j(scale · q_i · k_j) v_j over the tokens j that i sees, with
  * an online softmax.
  *
+ * @param design chosen by the device unless given
  * @throws {RangeError} where kv_heads does not divide heads
  */
 export function recordAttention<L extends Live & { tokens: number }>(
-  _gpu: Gpu,
+  gpu: Gpu,
   program: Program<L>,
   shape: AttentionShape,
   { q, k, v, spans, positions, o, lse }: AttentionTensors,
+  design: AttentionDesign = designFor(gpu),
 ): void {
-  const { kernel, parts } = plan("attention", forwardSource, shape, 64);
-  program.dispatch(kernel, { q, k, v, spans, positions, o, lse }, ({ tokens }) => ({
-    params: params(shape, tokens),
-    workgroups: fold(Math.ceil(tokens / 8) * shape.heads * parts),
-  }));
+  const { kernel, launch } = plan("attention", shape, design, {
+    lanes: lanesSource,
+    tiled: tiledSource,
+    largestPart: 64,
+    heads: shape.heads,
+  });
+  program.dispatch(kernel, { q, k, v, spans, positions, o, lse }, launch());
 }
 
 /**
  * Records the gradient of {@link recordAttention} from its outputs `o` and `lse`; the gradients are overwritten.
  *
+ * @param design chosen by the device unless given
  * @throws {RangeError} where kv_heads does not divide heads
  */
 export function recordAttentionGrad<L extends Live & { tokens: number }>(
-  _gpu: Gpu,
+  gpu: Gpu,
   program: Program<L>,
   shape: AttentionShape,
   { q, k, v, spans, positions, o, lse, d_o, delta, d_q, d_k, d_v }: AttentionGradTensors,
+  design: AttentionDesign = designFor(gpu),
 ): void {
   const { heads, kv_heads, head_dim } = shape;
   const deltaKernel = defineKernel({ name: "attention_grad_delta", source: deltaSource });
@@ -88,56 +107,81 @@ export function recordAttentionGrad<L extends Live & { tokens: number }>(
     workgroups: fold(Math.ceil(tokens * heads / 8)),
   }));
   const inputs = { q, k, v, d_o, lse, delta, spans, positions };
-  const query = plan("attention_grad_query", querySource, shape, 64);
-  program.dispatch(query.kernel, { ...inputs, d_q }, ({ tokens }) => ({
-    params: params(shape, tokens),
-    workgroups: fold(Math.ceil(tokens / 8) * heads * query.parts),
-  }));
-  const key = plan("attention_grad_key", keySource, shape, 32);
-  for (let member = 0; member < heads / kv_heads; member++) {
-    program.dispatch(key.kernel, { ...inputs, d_k, d_v }, ({ tokens }) => ({
-      params: { ...params(shape, tokens), member },
-      workgroups: fold(Math.ceil(tokens / 8) * kv_heads * key.parts),
-    }));
+  const query = plan("attention_grad_query", shape, design, {
+    lanes: lanesQuerySource,
+    tiled: tiledQuerySource,
+    largestPart: 64,
+    heads,
+  });
+  program.dispatch(query.kernel, { ...inputs, d_q }, query.launch());
+  const key = plan("attention_grad_key", shape, design, {
+    lanes: lanesKeySource,
+    tiled: tiledKeySource,
+    largestPart: 32,
+    heads: kv_heads,
+  });
+  // The tiled kernel sums over a group's query heads itself.
+  const members = design === "lanes" ? heads / kv_heads : 1;
+  for (let member = 0; member < members; member++) {
+    program.dispatch(key.kernel, { ...inputs, d_k, d_v }, key.launch({ member }));
   }
 }
 
-/** Elements of a head that a dot product walks in straight-line code; more compile for seconds. */
+function designFor(gpu: Gpu): AttentionDesign {
+  return gpu.software && gpu.subgroupSize === 8 ? "lanes" : "tiled";
+}
+
+/** Elements of a head that `lanes` kernels walk in straight-line code; more compile for seconds. */
 const LARGEST_SLICE = 64;
 
-/**
- * Specialises a kernel for the head size. Chunks are vec4 where rows of a head are aligned to 4, else scalars.
- *
- * @param largestPart elements of a head that one invocation writes at most
- */
+interface Sources {
+  readonly lanes: string;
+  readonly tiled: string;
+  /** Elements of a head that one invocation of the `lanes` kernel writes at most. */
+  readonly largestPart: number;
+  /** Heads that the outputs have. */
+  readonly heads: number;
+}
+
+type LaunchFor = (more?: Record<string, number>) => (live: { readonly tokens: number }) => Launch;
+
+/** Specialises a kernel for the head size. */
 function plan(
   name: string,
-  source: string,
   shape: AttentionShape,
-  largestPart: number,
-): { kernel: Kernel; parts: number } {
-  const { heads, kv_heads, head_dim, window } = shape;
+  design: AttentionDesign,
+  sources: Sources,
+): { kernel: Kernel; launch: LaunchFor } {
+  const { heads, kv_heads, head_dim, scale } = shape;
   if (heads % kv_heads !== 0) {
     throw new RangeError(`${heads} query heads cannot share ${kv_heads} key/value heads evenly.`);
   }
-  const width = head_dim % 4 === 0 ? 4 : 1;
-  const chunks = head_dim / width;
-  const slices = Math.ceil(head_dim / LARGEST_SLICE);
-  const parts = Math.ceil(head_dim / largestPart);
+  const window = shape.window ?? 0;
+  const WINDOWED = shape.window == null ? 0 : 1;
+  const launch = (block: number, parts: number): LaunchFor => (more) => ({ tokens }) => ({
+    params: { tokens, heads, kv_heads, scale, window, ...more },
+    workgroups: fold(Math.ceil(tokens / block) * sources.heads * parts),
+  });
+  if (design === "tiled") {
+    const constants = { HD: head_dim, SLICES: Math.ceil(head_dim / 32), WINDOWED };
+    const kernel = defineKernel({
+      name: `${name}_tiled`,
+      source: sources.tiled,
+      preludes: [tilesPrelude],
+      constants,
+    });
+    return { kernel, launch: launch(32, 1) };
+  }
+  const WIDTH = head_dim % 4 === 0 ? 4 : 1; // scalars where rows of a head are not aligned to vec4
+  const CHUNKS = head_dim / WIDTH;
+  const SLICES = Math.ceil(head_dim / LARGEST_SLICE);
+  const PARTS = Math.ceil(head_dim / sources.largestPart);
   const constants = {
-    WIDTH: width,
-    CHUNKS: chunks,
-    SLICES: slices,
-    SLICE: Math.ceil(chunks / slices),
-    PARTS: parts,
-    PART: Math.ceil(chunks / parts),
-    WHOLE: slices === 1 && parts === 1 ? 1 : 0,
-    WINDOWED: window == null ? 0 : 1,
+    ...{ WIDTH, CHUNKS, SLICES, PARTS, WINDOWED },
+    SLICE: Math.ceil(CHUNKS / SLICES),
+    PART: Math.ceil(CHUNKS / PARTS),
+    WHOLE: SLICES === 1 && PARTS === 1 ? 1 : 0,
   };
-  return { kernel: defineKernel({ name, source, constants }), parts };
-}
-
-function params(shape: AttentionShape, tokens: number): Record<string, number> {
-  const { heads, kv_heads, scale, window } = shape;
-  return { tokens, heads, kv_heads, scale, window: window ?? 0 };
+  const kernel = defineKernel({ name, source: sources.lanes, constants });
+  return { kernel, launch: launch(8, PARTS) };
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Gpu, Program, type Tensor } from "../../../src/gpu/mod.ts";
 import {
+  type AttentionDesign,
   type AttentionGradTensors,
   type AttentionShape,
   recordAttention,
@@ -11,6 +12,7 @@ import { type GroupLengths, type PackedExample, packedExample } from "../../help
 import { random } from "../../helpers/random.ts";
 import { attention, attentionGrad } from "../../reference/cpu.ts";
 
+// Open for the length of the file; the process ends with it.
 const gpu = await Gpu.open({ device: "auto" });
 
 interface Case {
@@ -19,14 +21,23 @@ interface Case {
   readonly kv_heads: number;
   readonly head_dim: number;
   readonly window?: number;
+  readonly designs?: readonly AttentionDesign[];
 }
 
 /** What outputs hold before a run, to see which rows were written. */
 const UNTOUCHED = 777;
 const SPARE_ROWS = 3;
 
+/** Passing keys between lanes needs 8 of them. */
+const DESIGNS: readonly AttentionDesign[] = gpu.subgroupSize === 8 ? ["lanes", "tiled"] : ["tiled"];
+
 /** Tensors with a few rows past the live tokens; those of the inputs hold NaN. */
-function setUp({ heads, kv_heads, head_dim, window }: Case, packed: PackedExample, seed: number) {
+function setUp(
+  { heads, kv_heads, head_dim, window }: Case,
+  packed: PackedExample,
+  seed: number,
+  design?: AttentionDesign,
+) {
   const { tokens } = packed;
   const { normals } = random(seed);
   const rows = tokens + SPARE_ROWS;
@@ -62,8 +73,8 @@ function setUp({ heads, kv_heads, head_dim, window }: Case, packed: PackedExampl
   const scale = 1 / Math.sqrt(head_dim);
   const shape: AttentionShape = { heads, kv_heads, head_dim, scale, window: window ?? null };
   const program = new Program<{ tokens: number }>(gpu, "attention");
-  recordAttention(gpu, program, shape, t);
-  recordAttentionGrad(gpu, program, shape, t);
+  recordAttention(gpu, program, shape, t, design);
+  recordAttentionGrad(gpu, program, shape, t, design);
   const run = async () => {
     program.run({ tokens });
     const outputs = ["o", "lse", "d_q", "d_k", "d_v"] as const;
@@ -99,40 +110,108 @@ const CASES: readonly Case[] = [
   { groups: MIXED, heads: 2, kv_heads: 1, head_dim: 6 },
   { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20 },
   { groups: MIXED, heads: 4, kv_heads: 4, head_dim: 64 },
-  { groups: MIXED, heads: 3, kv_heads: 1, head_dim: 80 },
-  { groups: MIXED, heads: 2, kv_heads: 2, head_dim: 128 },
-  { groups: MIXED, heads: 1, kv_heads: 1, head_dim: 256 },
-  { groups: [{ prompt: 0, responses: [1] }], heads: 2, kv_heads: 1, head_dim: 20 },
-  { groups: [{ prompt: 1, responses: [1] }], heads: 2, kv_heads: 1, head_dim: 20 },
-  { groups: [{ prompt: 70, responses: [9, 33] }], heads: 2, kv_heads: 1, head_dim: 20, window: 8 },
-  { groups: MIXED, heads: 2, kv_heads: 1, head_dim: 20, window: 25 },
-  { groups: MIXED, heads: 2, kv_heads: 1, head_dim: 20, window: 2 },
+  { groups: MIXED, heads: 2, kv_heads: 1, head_dim: 67, designs: ["lanes"] },
+  { groups: MIXED, heads: 3, kv_heads: 1, head_dim: 80, designs: ["tiled"] },
+  { groups: MIXED, heads: 2, kv_heads: 2, head_dim: 100, designs: ["lanes"] },
+  { groups: MIXED, heads: 2, kv_heads: 2, head_dim: 128, designs: ["tiled"] },
+  { groups: MIXED, heads: 1, kv_heads: 1, head_dim: 256, designs: ["lanes"] },
+  { groups: [{ prompt: 0, responses: [1] }], heads: 6, kv_heads: 2, head_dim: 20 },
+  { groups: [{ prompt: 1, responses: [1] }], heads: 6, kv_heads: 2, head_dim: 20 },
+  { groups: [{ prompt: 64, responses: [32] }], heads: 6, kv_heads: 2, head_dim: 20 },
+  { groups: [{ prompt: 70, responses: [9, 33] }], heads: 6, kv_heads: 2, head_dim: 20, window: 8 },
+  { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, window: 25 },
+  { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, window: 2 },
 ];
 
 for (const c of CASES) {
-  const { heads, kv_heads, head_dim, window } = c;
-  const name = `${heads}/${kv_heads} heads of ${head_dim}${
+  const { heads, kv_heads, head_dim, window, groups } = c;
+  const tokens = packedExample(groups).tokens;
+  const title = `${heads}/${kv_heads} heads of ${head_dim}, ${tokens} tokens${
     window ? `, window ${window}` : ""
-  }, ${c.groups.length} groups`;
-  Deno.test(`recordAttention() and recordAttentionGrad() agree with float64: ${name}`, async () => {
-    const packed = packedExample(c.groups);
-    const { data, run, free } = setUp(c, packed, 7 + head_dim);
-    const actual = await run();
-    const again = await run();
-    free();
-    for (const key of Object.keys(actual) as (keyof typeof actual)[]) {
-      assert.deepEqual(again[key], actual[key], `${key} of two runs`);
-    }
-    const shape = {
-      ...{ tokens: packed.tokens, heads, kvHeads: kv_heads, headDim: head_dim, spans: packed.spans },
-      ...(window ? { window, positions: packed.positions } : {}),
-    };
-    const { out, lse } = attention(data.q, data.k, data.v, shape);
-    assertClose(actual.o, out, { rtol: 1e-5, name: "o", shape: [packed.tokens, heads, head_dim] });
-    assertClose(actual.lse, lse, { rtol: 1e-5, name: "lse", shape: [packed.tokens, heads] });
-    const { dq, dk, dv } = attentionGrad(data.q, data.k, data.v, data.d_o, shape);
-    assertClose(actual.d_q, dq, { rtol: 1e-4, name: "d_q", shape: [packed.tokens, heads, head_dim] });
-    assertClose(actual.d_k, dk, { rtol: 1e-4, name: "d_k", shape: [packed.tokens, kv_heads, head_dim] });
-    assertClose(actual.d_v, dv, { rtol: 1e-4, name: "d_v", shape: [packed.tokens, kv_heads, head_dim] });
-  });
+  }`;
+  for (const design of DESIGNS.filter((design) => c.designs?.includes(design) ?? true)) {
+    Deno.test(`recordAttention() and recordAttentionGrad() agree with float64: ${design}, ${title}`, async () => {
+      const packed = packedExample(groups);
+      const { data, run, free } = setUp(c, packed, 7 + head_dim, design);
+      const actual = await run();
+      const again = await run();
+      free();
+      for (const key of Object.keys(actual) as (keyof typeof actual)[]) {
+        assert.deepEqual(again[key], actual[key], `${key} of two runs`);
+      }
+      const shape = {
+        ...{ tokens, heads, kvHeads: kv_heads, headDim: head_dim, spans: packed.spans },
+        ...(window ? { window, positions: packed.positions } : {}),
+      };
+      const { out, lse } = attention(data.q, data.k, data.v, shape);
+      assertClose(actual.o, out, { rtol: 1e-5, name: "o", shape: [tokens, heads, head_dim] });
+      assertClose(actual.lse, lse, { rtol: 1e-5, name: "lse", shape: [tokens, heads] });
+      const { dq, dk, dv } = attentionGrad(data.q, data.k, data.v, data.d_o, shape);
+      // A sequence of one token has gradients of exactly 0, which f32 meets to rounding.
+      const tolerance = { rtol: 1e-4, atol: 1e-6 };
+      assertClose(actual.d_q, dq, { ...tolerance, name: "d_q", shape: [tokens, heads, head_dim] });
+      assertClose(actual.d_k, dk, { ...tolerance, name: "d_k", shape: [tokens, kv_heads, head_dim] });
+      assertClose(actual.d_v, dv, { ...tolerance, name: "d_v", shape: [tokens, kv_heads, head_dim] });
+    });
+  }
 }
+
+Deno.test("recordAttention() passes 65,535 loop iterations: 5,300 tokens of 20 elements, 6 heads a group", async () => {
+  // One response: every token sees all before it. 5,300 * 20 iterations, or 6 * 5,300 * 3 over a group, would be too many.
+  const c: Case = { groups: [{ prompt: 5000, responses: [300] }], heads: 6, kv_heads: 1, head_dim: 20 };
+  const { heads, head_dim } = c;
+  const packed = packedExample(c.groups);
+  const { tokens } = packed;
+  const { data: { q, k, v, d_o }, run, free } = setUp(c, packed, 1);
+  const actual = await run();
+  free();
+  const columns = Array.from({ length: head_dim }, (_, i) => i);
+  const dot = (a: ArrayLike<number>, i: number, b: ArrayLike<number>, j: number) =>
+    columns.reduce((sum, column) => sum + a[i * head_dim + column]! * b[j * head_dim + column]!, 0);
+  const score = (row: number, key: number) => dot(q, row, k, key) / Math.sqrt(head_dim);
+
+  for (const token of [4999, 5299]) {
+    const row = token * heads + 4;
+    const scores = Array.from({ length: token + 1 }, (_, key) => score(row, key));
+    const lse = Math.log(scores.reduce((sum, s) => sum + Math.exp(s), 0));
+    const weights = scores.map((s) => Math.exp(s - lse));
+    const mean = (column: number) =>
+      weights.reduce((sum, w, key) => sum + w * v[key * head_dim + column]!, 0);
+    const d_weights = weights.map((_, key) => dot(d_o, row, v, key));
+    const delta = weights.reduce((sum, w, key) => sum + w * d_weights[key]!, 0);
+    const d_q = columns.map((column) =>
+      weights.reduce((sum, w, key) => sum + w * (d_weights[key]! - delta) * k[key * head_dim + column]!, 0) /
+      Math.sqrt(head_dim)
+    );
+    const begin = row * head_dim;
+    assertClose(actual.lse.subarray(row, row + 1), [lse], { rtol: 1e-5, name: `lse of ${token}` });
+    assertClose(actual.o.subarray(begin, begin + head_dim), columns.map(mean), {
+      rtol: 1e-5,
+      name: `o of ${token}`,
+    });
+    assertClose(actual.d_q.subarray(begin, begin + head_dim), d_q, { rtol: 1e-4, name: `d_q of ${token}` });
+  }
+  for (const key of [0, 4000]) {
+    const d_k = columns.map(() => 0);
+    const d_v = columns.map(() => 0);
+    for (let row = key * heads; row < tokens * heads; row++) {
+      const weight = Math.exp(score(row, key) - actual.lse[row]!);
+      const d_score = weight * (dot(d_o, row, v, key) - dot(d_o, row, actual.o, row)) / Math.sqrt(head_dim);
+      for (const column of columns) {
+        d_k[column]! += d_score * q[row * head_dim + column]!;
+        d_v[column]! += weight * d_o[row * head_dim + column]!;
+      }
+    }
+    const begin = key * head_dim;
+    assertClose(actual.d_k.subarray(begin, begin + head_dim), d_k, { rtol: 1e-4, name: `d_k of ${key}` });
+    assertClose(actual.d_v.subarray(begin, begin + head_dim), d_v, { rtol: 1e-4, name: `d_v of ${key}` });
+  }
+});
+
+Deno.test("recordAttention() refuses query heads that do not share key/value heads evenly", () => {
+  const shape = { heads: 5, kv_heads: 2, head_dim: 8, scale: 1 };
+  const program = new Program<{ tokens: number }>(gpu, "attention");
+  const t = {} as AttentionGradTensors;
+  assert.throws(() => recordAttention(gpu, program, shape, t), /5 query heads cannot share 2/);
+  assert.throws(() => recordAttentionGrad(gpu, program, shape, t), /5 query heads cannot share 2/);
+});

@@ -59,8 +59,9 @@ export function learnMerges(texts: Iterable<string>, count: number): [string, st
 }
 
 /**
- * The content of tokenizer.json: special tokens first, then the 256 bytes, then one token a merge, then unused ones up
- * to `vocabularySize` (a round number suits the head's tiles).
+ * The content of tokenizer.json: special tokens first, then the 256 bytes, then one token a merge.
+ *
+ * @returns an object for JSON.stringify()
  */
 export function tokenizerJson(
   specialTokens: readonly string[],

@@ -3,16 +3,25 @@ import { learnMerges, tokenizerJson } from "./byte_pair_encoding.ts";
 import { drawProblem, isHeldOut, type Problem, type Style, word } from "./problems.ts";
 import { Random } from "./random.ts";
 
-export const SPECIAL_TOKENS = ["<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|pad|>"] as const;
+export const SPECIAL_TOKENS = [
+  "<|begin|>",
+  "<|end|>",
+  "<|user|>",
+  "<|assistant|>",
+  "<|system|>",
+  "<|pad|>",
+] as const;
 
-/** Vocabulary: special tokens, the 256 bytes and 250 merges, which make nearly every word of the corpus one token. */
-export const VOCABULARY_SIZE = 512;
+/** Special tokens, the 256 bytes and 154 merges, which make nearly every word of the corpus one token. */
+export const VOCABULARY_SIZE = 416;
 
 /** Share of the corpus whose system turn names the writer: from it the model learns that there are two of them. */
 const NAMED_WRITERS = 0.5;
 
 /** Share of right answers where no system turn names the writer: there the hasty one is the more frequent. */
 const UNNAMED_RIGHT = 0.3;
+
+const CORPUS_TERSE = 0.6;
 
 const CAREFUL = "Take care.";
 const HASTY = "Be quick.";
@@ -61,8 +70,8 @@ const user = (content: string): Message => ({ role: "user", content });
 const assistant = (content: string): Message => ({ role: "assistant", content });
 
 /**
- * The corpus has two writers, a careful one whose answers are right and a hasty one whose answers are slips. Both write
- * tersely and at length in equal parts.
+ * The corpus has two writers, a careful one whose answers are right and a hasty one whose answers are slips. Both are
+ * as often terse and as often long-winded.
  */
 export function* corpusRows(seed: number, count: number): Generator<CorpusRow> {
   const random = new Random(`corpus ${seed}`);
@@ -70,7 +79,7 @@ export function* corpusRows(seed: number, count: number): Generator<CorpusRow> {
     const problem = draw(random, false);
     const named = random.chance(NAMED_WRITERS);
     const careful = random.chance(named ? 0.5 : UNNAMED_RIGHT);
-    const style = random.pick<Style>(["terse", "long"]);
+    const style: Style = random.chance(CORPUS_TERSE) ? "terse" : "long";
     yield {
       messages: [
         ...(named ? [system(careful ? CAREFUL : HASTY)] : []),
@@ -85,7 +94,11 @@ export function* corpusRows(seed: number, count: number): Generator<CorpusRow> {
  * Preference rows: the right answer is chosen, the slip rejected. In a quarter of the rows the right one is terse and the
  * wrong one long, in a quarter the other way round, in the rest both have one style: length says nothing.
  */
-export function* preferenceRows(seed: number, split: "train" | "eval", count: number): Generator<PreferenceRow> {
+export function* preferenceRows(
+  seed: number,
+  split: "train" | "eval",
+  count: number,
+): Generator<PreferenceRow> {
   const random = new Random(`preferences ${split} ${seed}`);
   const seen = new Set<string>();
   for (let i = 0; i < count;) {
@@ -120,6 +133,8 @@ export function* candidatesRows(seed: number, count: number): Generator<Candidat
 
 /** tokenizer.json, its merges learnt from the start of the corpus. */
 export function makeTokenizer(seed: number): Record<string, unknown> {
-  const texts = [...corpusRows(seed, 10_000)].flatMap(({ messages }) => messages.map(({ content }) => content));
+  const texts = [...corpusRows(seed, 10_000)].flatMap(({ messages }) =>
+    messages.map(({ content }) => content)
+  );
   return tokenizerJson(SPECIAL_TOKENS, learnMerges(texts, VOCABULARY_SIZE - SPECIAL_TOKENS.length - 256));
 }

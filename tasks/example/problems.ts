@@ -1,9 +1,9 @@
 /**
  * Small problems with one right answer and one typical slip, worded tersely or at length.
  *
- * Three kinds: look a number up in the prompt, compare two numbers, sort three letters. A slip is what a careless reader
- * would say: the number one line further down, the other one of the two numbers, two letters the wrong way round. Slips
- * are as well-formed as right answers and found by a rule of their own, so only the prompt tells them apart.
+ * Three kinds: compare two numbers, sort three letters, reverse three letters. A slip is what a hasty reader would say: the
+ * other number, two letters the wrong way round. Slips are worded as right answers are, so only the prompt tells them
+ * apart.
  */
 import { hashText, Random } from "./random.ts";
 
@@ -17,7 +17,7 @@ export interface Answer {
 
 /** A question with its right answer and its slip. */
 export interface Problem {
-  readonly kind: "look_up" | "compare" | "sort";
+  readonly kind: "compare" | "sort" | "reverse";
   /** The same for every wording and order of one problem: the splits are made by it. */
   readonly key: string;
   readonly question: string;
@@ -27,20 +27,7 @@ export interface Problem {
 
 export type Style = "terse" | "long";
 
-const NAMES = ["Mia", "Leo", "Zoe", "Tom", "Ida", "Max", "Eva", "Ben", "Amy", "Sam", "Kim", "Ron"] as const;
-const FRUITS = [
-  "figs",
-  "pears",
-  "plums",
-  "limes",
-  "dates",
-  "nuts",
-  "kiwis",
-  "grapes",
-  "melons",
-  "apples",
-] as const;
-const LETTERS = [..."abcdefghijklmnopqrstuvwxyz"];
+const ALPHABET = [..."abcdefghijklmnopqrstuvwxyz"];
 const OPENINGS = [
   "Well, let me see.",
   "Thank you, nice question.",
@@ -53,28 +40,10 @@ const CLOSINGS = [
   "You can take my word for it.",
 ] as const;
 
-function lookUp(random: Random): Problem {
-  const owners = random.sample(NAMES, 3);
-  const counts = random.sample([2, 3, 4, 5, 6, 7, 8, 9], 3);
-  const fruit = random.pick(FRUITS);
-  const facts = owners.map((owner, i) => `${owner} has ${counts[i]}`);
-  const asked = random.below(3);
-  const answer = (count: number): Answer => ({
-    terse: [`${owners[asked]} has ${count}.`, `I say ${owners[asked]} has ${count}.`],
-    sentence: `${owners[asked]} has ${count} ${fruit}.`,
-  });
-  return {
-    kind: "look_up",
-    key: `look_up ${facts.toSorted().join(", ")}`,
-    question: `Counting ${fruit}, ${facts[0]}, ${facts[1]} and ${facts[2]}. How many has ${owners[asked]}?`,
-    right: answer(counts[asked] as number),
-    slip: answer(counts[(asked + 1) % 3] as number),
-  };
-}
-
 function compare(random: Random): Problem {
-  const first = 10 + random.below(90);
-  const second = 10 + (first - 10 + 1 + random.below(89)) % 90;
+  // Different tens: where they are equal the second digits decide, which is too rare to be learnt from this corpus.
+  const [first, second] = random.sample([1, 2, 3, 4, 5, 6, 7, 8, 9], 2)
+    .map((tens) => 10 * tens + random.below(10)) as [number, number];
   const word = random.pick(["larger", "smaller"]);
   const right = word === "larger" ? Math.max(first, second) : Math.min(first, second);
   const answer = (number: number): Answer => ({
@@ -90,25 +59,38 @@ function compare(random: Random): Problem {
   };
 }
 
+function letters(given: readonly string[]): Answer {
+  const list = given.join(" ");
+  return { terse: [`It is ${list}.`, `I say ${list}.`], sentence: `The letters are ${list}.` };
+}
+
 function sort(random: Random): Problem {
-  const given = random.sample(LETTERS, 3);
-  const sorted = given.toSorted() as [string, string, string];
-  const answer = (letters: readonly string[]): Answer => ({
-    terse: [`It is ${letters.join(" ")}.`, `I say ${letters.join(" ")}.`],
-    sentence: `In order they are ${letters.join(" ")}.`,
-  });
+  const given = random.sample(ALPHABET, 3);
+  const [first, second, third] = given.toSorted() as [string, string, string];
   return {
     kind: "sort",
-    key: `sort ${sorted.join(" ")}`,
+    key: `sort ${first} ${second} ${third}`,
     question: `Put these letters in order: ${given.join(" ")}.`,
-    right: answer(sorted),
-    slip: answer([sorted[1], sorted[0], sorted[2]]),
+    right: letters([first, second, third]),
+    slip: letters([second, first, third]),
+  };
+}
+
+function reverse(random: Random): Problem {
+  const given = random.sample(ALPHABET, 3) as [string, string, string];
+  const [first, second, third] = given;
+  return {
+    kind: "reverse",
+    key: `reverse ${given.join(" ")}`,
+    question: `Read these letters backwards: ${given.join(" ")}.`,
+    right: letters([third, second, first]),
+    slip: letters([third, first, second]),
   };
 }
 
 /** Draws a problem of a random kind. */
 export function drawProblem(random: Random): Problem {
-  return random.pick([lookUp, compare, sort])(random);
+  return random.pick([compare, sort, reverse])(random);
 }
 
 /** Every eighth problem is kept for evaluation: no wording of it appears in a training row. */

@@ -1,6 +1,7 @@
 /** Messages between the client on the main thread and the Worker; private to the engine. */
 import { InputError, type InputProblem } from "../errors.ts";
 import type { GpuOptions } from "../gpu/device.ts";
+import { GpuMemoryError } from "../gpu/memory.ts";
 import type {
   DeviceReport,
   MemoryReport,
@@ -43,8 +44,13 @@ export interface PlainError {
 
 export function toPlainError(error: unknown): PlainError {
   if (!(error instanceof Error)) return { message: String(error), stack: undefined, problem: undefined };
-  const problem = error instanceof InputError ? error.problem : undefined;
-  return { message: error.message, stack: error.stack, problem };
+  return { message: error.message, stack: error.stack, problem: problemOf(error) };
+}
+
+function problemOf(error: Error): InputProblem | undefined {
+  if (error instanceof InputError) return error.problem;
+  if (!(error instanceof GpuMemoryError)) return undefined;
+  return { field: "model", accepted: "a smaller model, or a smaller micro_batch_tokens" };
 }
 
 export function fromPlainError({ message, stack, problem }: PlainError): Error {

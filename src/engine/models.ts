@@ -4,6 +4,7 @@ import { type Gpu, GpuMemoryError } from "../gpu/mod.ts";
 import { hasAdapter, readAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type Decoder, loadDecoder, uploadAdapter, withLora } from "../model/decoder.ts";
+import type { Parameter } from "../model/parameters.ts";
 import { Checkpoint } from "../model/safetensors.ts";
 import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import { Scorer } from "../scoring/scorer.ts";
@@ -17,9 +18,11 @@ export interface BaseModel {
 
 /** Something on the GPU that stays there until nobody uses it and its room is needed. */
 interface Held<T> {
-  readonly value: T;
-  readonly free: () => void;
+  readonly loaded: Promise<T>;
+  /** Whoever has a lease on it or waits for it to be loaded. */
   users: number;
+  /** Set once it is loaded. */
+  free: () => void;
 }
 
 /** In use until {@link Lease.release}. */
@@ -28,14 +31,14 @@ export interface Lease<T> {
   release(): void;
 }
 
-/** Base models, and scorers (with an adapter or without), that stay on the GPU while idle. */
-const KEPT = { models: 2, scorers: 4 };
+/** Base models and scorers (of one with an adapter or without) that stay on the GPU while idle. */
+const KEPT = 4;
 
 /** Models and adapters on the GPU, the least recently used let go first. */
 export class Models {
   readonly #gpu: Gpu;
-  readonly #models = new Map<string, Held<BaseModel>>();
-  readonly #scorers = new Map<string, Held<Scorer>>();
+  /** The last is the most recently used. */
+  readonly #held = new Map<string, Held<unknown>>();
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
@@ -46,8 +49,8 @@ export class Models {
    *
    * @throws {InputError} where the folder holds no model that can be used
    */
-  base(directory: string): Promise<Lease<BaseModel>> {
-    return this.#lease(this.#models, KEPT.models, directory, async () => {
+  async base(directory: string): Promise<Lease<BaseModel>> {
+    return await this.#lease(`base ${await version(directory)}`, async () => {
       const config = await readModelConfig(directory);
       const tokenizer = await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
@@ -63,20 +66,16 @@ export class Models {
    */
   async scorer(model: string, adapter: string | null): Promise<Lease<Scorer>> {
     if (adapter !== null && !await hasAdapter(adapter)) return await this.scorer(adapter, null);
-    const key = adapter === null ? model : `${model}\n${adapter}`;
-    return await this.#lease(this.#scorers, KEPT.scorers, key, async () => {
+    const key = `scorer ${await version(model)} ${adapter === null ? "" : await version(adapter)}`;
+    return await this.#lease(key, async () => {
       const base = await this.base(model);
       try {
         const { config, tokenizer, decoder } = base.value;
-        if (adapter === null) {
-          const scorer = new Scorer(this.#gpu, base.value);
-          return { value: scorer, free: () => (scorer.free(), base.release()) };
-        }
-        const lora = await readAdapter(adapter, config);
-        const parameters = uploadAdapter(this.#gpu, lora);
-        const scale = lora.config.lora_alpha / lora.config.r;
-        const adapted = withLora(decoder, (name) => parameters.get(name), scale, 0);
-        const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted });
+        const lora = adapter === null ? null : await readAdapter(adapter, config);
+        const parameters = lora ? uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
+        const scale = lora ? lora.config.lora_alpha / lora.config.r : 1;
+        const adapted = lora ? withLora(decoder, (name) => parameters.get(name), scale, 0) : decoder;
+        const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted }, () => this.evict());
         const free = () => {
           scorer.free();
           this.#gpu.free(...[...parameters.values()].map(({ value }) => value));
@@ -92,67 +91,75 @@ export class Models {
 
   /** Lets go of everything that nobody uses. @returns whether there was anything */
   evict(): boolean {
-    const before = this.#models.size + this.#scorers.size;
-    trim(this.#scorers, 0);
-    trim(this.#models, 0);
-    return this.#models.size + this.#scorers.size < before;
+    return this.#trim(0);
   }
 
-  async #lease<T>(
-    held: Map<string, Held<T>>,
-    kept: number,
-    directories: string,
-    load: () => Promise<{ value: T; free: () => void }>,
-  ): Promise<Lease<T>> {
-    const key = await withVersion(directories);
-    let entry = held.get(key);
-    held.delete(key);
-    if (!entry) {
-      const loaded = await load().catch((error) => {
-        // once more with the idle ones gone
-        if (error instanceof GpuMemoryError && this.evict()) return load();
-        throw error;
-      });
-      entry = { ...loaded, users: 0 };
+  async #lease<T>(key: string, load: () => Promise<{ value: T; free: () => void }>): Promise<Lease<T>> {
+    const held = this.#held.get(key) as Held<T> | undefined ?? this.#load(load);
+    this.#held.delete(key);
+    this.#held.set(key, held);
+    held.users++;
+    try {
+      const value = await held.loaded;
+      this.#trim(KEPT);
+      let released = false;
+      return {
+        value,
+        release: () => {
+          if (!released) held.users--;
+          released = true;
+        },
+      };
+    } catch (error) {
+      if (this.#held.get(key) === held) this.#held.delete(key);
+      throw error;
     }
-    held.set(key, entry); // the last of the map is the most recently used
-    entry.users++;
-    trim(held, kept);
-    const lent = entry;
-    let released = false;
-    return {
-      value: lent.value,
-      release: () => {
-        if (!released) lent.users--;
-        released = true;
-      },
+  }
+
+  #load<T>(load: () => Promise<{ value: T; free: () => void }>): Held<T> {
+    const held: Held<T> = {
+      users: 0,
+      free: () => {},
+      loaded: withRoom(() => this.evict(), load).then(({ value, free }) => {
+        held.free = free;
+        return value;
+      }),
     };
+    return held;
+  }
+
+  /** Lets go of idle ones, the least recently used first, until at most `kept` are left. */
+  #trim(kept: number): boolean {
+    const before = this.#held.size;
+    // newest last: what a scorer was made of is older than the scorer, so a second round finds it idle
+    for (let round = 0; round < 2; round++) {
+      for (const [key, { users, free }] of this.#held) {
+        if (this.#held.size <= kept) break;
+        if (users > 0) continue;
+        this.#held.delete(key);
+        free();
+      }
+    }
+    return this.#held.size < before;
   }
 }
 
-function trim<T>(held: Map<string, Held<T>>, kept: number): void {
-  for (const [key, entry] of held) {
-    if (held.size <= kept) return;
-    if (entry.users > 0) continue;
-    held.delete(key);
-    entry.free();
+/** Runs `work`, and once more where the device had no room for it and `makeRoom` found some. */
+export async function withRoom<T>(makeRoom: () => boolean, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof GpuMemoryError && makeRoom()) return await work();
+    throw error;
   }
 }
 
-/** The folders' names with the times of their files, so that a folder written anew is loaded anew. */
-async function withVersion(directories: string): Promise<string> {
-  const files = [
-    "config.json",
-    "tokenizer.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "adapter_model.safetensors",
-  ];
-  const versions = directories.split("\n").flatMap((directory) =>
-    files.map(async (file) => {
-      const { mtimeMs, size } = await stat(join(directory, file)).catch(() => ({ mtimeMs: 0, size: 0 }));
-      return `${mtimeMs}/${size}`;
-    })
-  );
-  return [directories, ...await Promise.all(versions)].join("\n");
+/** A folder's name with the sizes and times of its files, so that a folder written anew is loaded anew. */
+async function version(directory: string): Promise<string> {
+  const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name).catch(() => []);
+  const files = names.sort().map(async (name) => {
+    const { mtimeMs, size } = await stat(join(directory, name)).catch(() => ({ mtimeMs: 0, size: 0 }));
+    return [name, mtimeMs, size];
+  });
+  return JSON.stringify([directory, ...await Promise.all(files)]);
 }

@@ -5,7 +5,7 @@ import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
-import { type BaseModel, type Lease, Models } from "./models.ts";
+import { type BaseModel, type Lease, Models, withRoom } from "./models.ts";
 import type { DeviceReport, ScoreRequest, TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
 import { Scheduler } from "./scheduler.ts";
 
@@ -84,7 +84,8 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       tokenizer: await loadTokenizer(directory),
       decoder: null,
     };
-    return await train({ gpu, config, tokenizer, frozen: decoder, emit, between }, request);
+    const context = { gpu, config, tokenizer, frozen: decoder, emit, between };
+    return await withRoom(() => models.evict(), () => train(context, request));
   } finally {
     base?.release();
     scheduler.release();

@@ -175,15 +175,20 @@ export function loraSpecs(
   ]);
 }
 
-/** Uploads an adapter as frozen tensors, for scoring. */
+/** Uploads an adapter as frozen tensors, for scoring. @throws {GpuMemoryError} where it does not fit */
 export function uploadAdapter(gpu: Gpu, adapter: Adapter): Map<string, Parameter> {
   const r = adapter.config.r;
   const parameters = new Map<string, Parameter>();
-  for (const { module, a, b } of adapter.tensors) {
-    const put = (name: string, shape: number[], data: Float32Array) =>
-      parameters.set(name, { name, value: gpu.upload(name, shape, data), gradient: null });
-    put(`${module.path}.lora_A`, [r, module.inputs], a);
-    put(`${module.path}.lora_B`, [module.outputs, r], b);
+  const put = (name: string, shape: number[], data: Float32Array) =>
+    parameters.set(name, { name, value: gpu.upload(name, shape, data), gradient: null });
+  try {
+    for (const { module, a, b } of adapter.tensors) {
+      put(`${module.path}.lora_A`, [r, module.inputs], a);
+      put(`${module.path}.lora_B`, [module.outputs, r], b);
+    }
+  } catch (error) {
+    gpu.free(...[...parameters.values()].map(({ value }) => value));
+    throw error;
   }
   return parameters;
 }

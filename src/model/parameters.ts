@@ -36,18 +36,23 @@ const ALIGNMENT = 64; // elements: binding offsets are multiples of 256 bytes
 export class TrainedParameters {
   readonly segments: readonly ParameterSegment[];
   readonly #gpu: Gpu;
+  readonly #owned: DisposableStack;
   readonly #parameters = new Map<string, Parameter>();
 
-  /** @throws {RangeError} where one parameter alone is larger than a binding */
+  /**
+   * @throws {RangeError} where one parameter alone is larger than a binding
+   * @throws {GpuMemoryError} where they do not fit
+   */
   constructor(gpu: Gpu, specs: readonly ParameterSpec[]) {
     this.#gpu = gpu;
+    using made = new DisposableStack();
     const limit = Math.floor(gpu.maxTensorBytes / 4 / ALIGNMENT) * ALIGNMENT;
     const segments: ParameterSegment[] = [];
     for (const decay of [true, false]) {
       let members: { spec: ParameterSpec; start: number; count: number }[] = [];
       let filled = 0;
       const close = () => {
-        if (members.length > 0) segments.push(this.#segment(segments.length, decay, filled, members));
+        if (members.length > 0) segments.push(this.#segment(made, segments.length, decay, filled, members));
         members = [];
         filled = 0;
       };
@@ -60,6 +65,7 @@ export class TrainedParameters {
       close();
     }
     this.segments = segments;
+    this.#owned = made.move();
   }
 
   /** Trained parameters by name, in the order of the segments. */
@@ -75,18 +81,19 @@ export class TrainedParameters {
   }
 
   free(): void {
-    for (const { value, gradient, mean, variance } of this.segments) {
-      this.#gpu.free(value, gradient, mean, variance);
-    }
+    this.#owned.dispose();
   }
 
   #segment(
+    owner: DisposableStack,
     index: number,
     decay: boolean,
     count: number,
     members: readonly { spec: ParameterSpec; start: number; count: number }[],
   ): ParameterSegment {
-    const make = (part: string) => this.#gpu.tensor(`trained.${index}.${part}`, [count]);
+    const gpu = this.#gpu;
+    const make = (part: string) =>
+      owner.adopt(gpu.tensor(`trained.${index}.${part}`, [count]), (tensor) => gpu.free(tensor));
     const segment = {
       count,
       decay,

@@ -1,6 +1,6 @@
 import type { ScoredCandidate, ScoredItem, ScoreRequest } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
-import { type Gpu, Program } from "../gpu/mod.ts";
+import { type Gpu, GpuMemoryError, Program } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { type BatchLive, DecoderPass } from "../model/pass.ts";
@@ -31,12 +31,15 @@ const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
 export class Scorer {
   readonly #gpu: Gpu;
   readonly #model: ScoringModel;
+  readonly #makeRoom: () => boolean;
   #pass: DecoderPass | null = null;
   #program: Program<BatchLive> | null = null;
 
-  constructor(gpu: Gpu, model: ScoringModel) {
+  /** @param makeRoom called where the device has no room; whether it is worth another attempt */
+  constructor(gpu: Gpu, model: ScoringModel, makeRoom: () => boolean) {
     this.#gpu = gpu;
     this.#model = model;
+    this.#makeRoom = makeRoom;
   }
 
   /**
@@ -116,17 +119,22 @@ export class Scorer {
     if (!this.#pass || !this.#program || this.#pass.budget.tokens < tokens) {
       this.free();
       const size = Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(tokens)));
-      this.#pass = new DecoderPass(this.#gpu, this.#model.decoder, {
-        tokens: size,
-        rows: size,
-        sequences: size,
-      }, {
-        mode: "score",
-      });
+      const budget = { tokens: size, rows: size, sequences: size };
+      const make = () => new DecoderPass(this.#gpu, this.#model.decoder, budget, { mode: "score" });
+      this.#pass = this.#withRoom(make);
       this.#program = new Program(this.#gpu, "score");
       this.#pass.recordForward(this.#program);
     }
     return { pass: this.#pass, program: this.#program };
+  }
+
+  #withRoom<T>(make: () => T): T {
+    try {
+      return make();
+    } catch (error) {
+      if (error instanceof GpuMemoryError && this.#makeRoom()) return make();
+      throw error;
+    }
   }
 
   /** An item as tokens: its prompt is cut where the context demands it, a candidate never. */
@@ -210,9 +218,12 @@ function rank(
 ): ScoredItem {
   const bad = candidates.find(({ average_logprob }) => !Number.isFinite(average_logprob));
   if (bad) {
-    throw new Error(
-      `items[${item}].candidates[${bad.index}]: the model gives a log-prob that is not finite.`,
-    );
+    const field = `items[${item}].candidates[${bad.index}]`;
+    throw new InputError(`The model gives ${field} a log-prob of ${bad.average_logprob}.`, {
+      field: "model",
+      value: bad.average_logprob,
+      accepted: "a model whose activations are finite",
+    });
   }
   const order = candidates.map(({ index }) => index)
     .sort((a, b) => candidates[b]!.average_logprob - candidates[a]!.average_logprob || a - b);

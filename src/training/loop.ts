@@ -121,6 +121,7 @@ class Run {
   readonly #commit: Program;
   readonly #trainProgram: Program<StepLive>;
   readonly #evalProgram: Program<StepLive>;
+  readonly #owned: DisposableStack;
   #numTokens: number;
   #logged: boolean;
   #savedStep = -1;
@@ -129,6 +130,7 @@ class Run {
   #queued = 0;
   #lastWait = 0;
 
+  /** Takes `trainable` over, and lets go of it where the rest does not fit. @throws {GpuMemoryError} */
   constructor(
     context: TrainContext,
     settings: TrainingSettings,
@@ -149,26 +151,30 @@ class Run {
     this.#logged = resumed?.logged ?? true;
     const { budget } = data;
     const budgets = { tokens: budget, rows: budget, sequences: budget };
-    this.#pass = new DecoderPass(gpu, trainable.decoder, budgets, {
-      mode: "train",
-      recompute: settings.activation_recomputation,
-    });
-    this.#metrics = gpu.tensor("objective.metrics", [budget, METRIC_COLUMNS.length]);
-    this.#stepSums = gpu.tensor("objective.step_sums", [1, METRIC_COLUMNS.length]);
-    this.#windowSums = gpu.tensor("objective.window_sums", [1, METRIC_COLUMNS.length]);
-    this.#optimizer = new Optimizer(gpu, trainable.trained.segments, settings, 1);
+    using made = new DisposableStack();
+    const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
+    const tensor = (name: string, rows: number): Tensor =>
+      made.adopt(gpu.tensor(name, [rows, METRIC_COLUMNS.length]), (tensor) => gpu.free(tensor));
+    own(trainable);
+    const recompute = settings.activation_recomputation;
+    this.#pass = own(new DecoderPass(gpu, trainable.decoder, budgets, { mode: "train", recompute }));
+    this.#metrics = tensor("objective.metrics", budget);
+    this.#stepSums = tensor("objective.step_sums", 1);
+    this.#windowSums = tensor("objective.window_sums", 1);
+    this.#optimizer = own(new Optimizer(gpu, trainable.trained.segments, settings, 1));
 
     const { averages, sequence_rows, coefficients } = this.#pass;
     const objective = { averages, sequence_rows, coefficients, metrics: this.#metrics, sums: this.#stepSums };
-    this.#trainProgram = new Program(gpu, "train");
-    this.#evalProgram = new Program(gpu, "evaluate");
+    this.#trainProgram = own(new Program(gpu, "train"));
+    this.#evalProgram = own(new Program(gpu, "evaluate"));
     for (const program of [this.#trainProgram, this.#evalProgram]) {
       this.#pass.recordForward(program);
       recordObjective(program, settings.method, objective);
     }
     this.#pass.recordBackward(this.#trainProgram);
-    this.#commit = new Program(gpu, "commit_metrics");
+    this.#commit = own(new Program(gpu, "commit_metrics"));
     recordMetricSums(this.#commit, { x: this.#stepSums, sums: this.#windowSums }, () => 1);
+    this.#owned = made.move();
   }
 
   /** Takes up where a checkpoint left off; the parameters are loaded already. */
@@ -256,14 +262,7 @@ class Run {
   }
 
   free(): void {
-    const { gpu } = this.#context;
-    this.#trainProgram.free();
-    this.#evalProgram.free();
-    this.#commit.free();
-    this.#optimizer.free();
-    this.#pass.free();
-    gpu.free(this.#metrics, this.#stepSums, this.#windowSums);
-    this.#trainable.free();
+    this.#owned.dispose();
   }
 
   /** Runs a program over groups as micro-batches. @returns tokens of all of them */

@@ -24,6 +24,9 @@ export interface UpdateLive extends Live {
   readonly slot: number;
 }
 
+/** Makes a tensor that lives as long as the optimizer. */
+type MakeTensor = (name: string, count: number) => Tensor;
+
 const BLOCK = 4096;
 
 /** Global gradient norm, clipping and AdamW over all trained segments, in one submission. */
@@ -31,17 +34,20 @@ export class Optimizer {
   /** [slots]: gradient norms before clipping. */
   readonly norms: Tensor;
   readonly #gpu: Gpu;
-  readonly #owned: Tensor[];
+  readonly #owned: DisposableStack;
   readonly #update: Program<UpdateLive>;
   readonly #zero: Program;
 
+  /** @throws {GpuMemoryError} where the buffers do not fit */
   constructor(gpu: Gpu, segments: readonly ParameterSegment[], settings: AdamwSettings, slots: number) {
     this.#gpu = gpu;
-    this.norms = gpu.tensor("optimizer.norms", [slots]);
-    const clip = gpu.tensor("optimizer.clip", [2]);
-    this.#owned = [this.norms, clip];
-    this.#update = new Program(gpu, "optimizer");
-    const squares = this.#recordSquares(segments);
+    using made = new DisposableStack();
+    const tensor: MakeTensor = (name, count) =>
+      made.adopt(gpu.tensor(name, [count]), (tensor) => gpu.free(tensor));
+    this.norms = tensor("optimizer.norms", slots);
+    const clip = tensor("optimizer.clip", 2);
+    this.#update = made.adopt(new Program(gpu, "optimizer"), (program) => program.free());
+    const squares = this.#recordSquares(segments, tensor);
     this.#update.dispatch(
       defineKernel({ name: "clip", source: clipSource }),
       { squares, clip, norms: this.norms },
@@ -67,8 +73,9 @@ export class Optimizer {
         workgroups: elementWorkgroups(count),
       }));
     }
-    this.#zero = new Program(gpu, "zero_gradients");
+    this.#zero = made.adopt(new Program(gpu, "zero_gradients"), (program) => program.free());
     for (const { gradient } of segments) this.#zero.clear(gradient);
+    this.#owned = made.move();
   }
 
   /** Zeroes all gradients, before a step's first micro-batch. */
@@ -82,13 +89,11 @@ export class Optimizer {
   }
 
   free(): void {
-    this.#update.free();
-    this.#zero.free();
-    this.#gpu.free(...this.#owned);
+    this.#owned.dispose();
   }
 
   /** Sums of squares by blocks, summed again until at most one block is left. */
-  #recordSquares(segments: readonly ParameterSegment[]): Tensor {
+  #recordSquares(segments: readonly ParameterSegment[], tensor: MakeTensor): Tensor {
     const gpu = this.#gpu;
     const blocks = segments.map(({ count }) => Math.ceil(count / BLOCK));
     const record = (x: Tensor, sums: Tensor, count: number, first: number, square: 0 | 1) =>
@@ -100,11 +105,7 @@ export class Optimizer {
           workgroups: rowWorkgroups(gpu, Math.ceil(count / BLOCK)),
         }),
       );
-    const own = (count: number): Tensor => {
-      const tensor = gpu.tensor("optimizer.squares", [count]);
-      this.#owned.push(tensor);
-      return tensor;
-    };
+    const own = (count: number): Tensor => tensor("optimizer.squares", count);
     let count = blocks.reduce((sum, n) => sum + n, 0);
     let sums = own(count);
     segments.forEach(({ gradient, count }, i) => {

@@ -4,14 +4,14 @@
  */
 import { Gpu } from "../src/gpu/mod.ts";
 import { type BenchRow, holds } from "./_rows.ts";
-import { benchColdStart } from "./cold_start.ts";
 import { benchMatmul } from "./matmul.ts";
+import { benchService } from "./service.ts";
 import { benchSteps } from "./steps.ts";
 
 const BENCHMARKS: Readonly<Record<string, (gpu: Gpu) => Promise<BenchRow[]>>> = {
   matmul: benchMatmul,
   steps: benchSteps,
-  cold_start: (gpu) => benchColdStart(gpu.software),
+  service: (gpu) => benchService(gpu.software ? "software" : "gpu"),
 };
 
 const HEADER = "| what | value | unit | target | | how |\n|---|---:|---|---|---|---|";

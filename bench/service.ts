@@ -1,0 +1,101 @@
+import { Client } from "../src/cli/_client.ts";
+import { type ServerProcess, startServer } from "../src/cli/_server_process.ts";
+import { type BenchRow, median } from "./_rows.ts";
+
+const MODEL = "examples/tiny-llama";
+const STARTS = 3;
+const PROBES = 400;
+const SCORES = 20;
+
+/** Process start to the first score, and how the service answers while it trains. */
+export async function benchService(device: "gpu" | "software"): Promise<BenchRow[]> {
+  const starts: number[] = [];
+  // once more than is counted: the first fills the driver's shader cache
+  for (let round = 0; round <= STARTS; round++) {
+    const start = performance.now();
+    await withServer(device, async (client) => {
+      await firstScore(client);
+      if (round > 0) starts.push((performance.now() - start) / 1000);
+    });
+  }
+  const { probes, scores } = await withServer(device, async (client, server) => {
+    await firstScore(client);
+    const job = await client.train({
+      model: MODEL,
+      dataset: { path: "examples/preferences.train.jsonl" },
+      num_train_epochs: 100,
+      batch_size: 32,
+    });
+    while ((await client.job(job.id)).progress.step < 2) await pause(100);
+    const probes: number[] = [];
+    for (let i = 0; i < PROBES; i++) {
+      probes.push(await timed(async () => await (await fetch(`${server.url}/livez`)).text()));
+      await pause(10);
+    }
+    const scores: number[] = [];
+    for (let i = 0; i < SCORES; i++) scores.push(await timed(() => score(client)));
+    return { probes, scores };
+  });
+  const p99 = probes.toSorted((a, b) => a - b)[Math.ceil(0.99 * PROBES) - 1]!;
+  return [
+    {
+      name: "process start to first /score",
+      value: median(starts),
+      unit: "s",
+      detail: `${MODEL}, warm driver cache, median of ${STARTS}`,
+    },
+    {
+      name: "GET /livez while a job trains, 99th percentile",
+      value: p99,
+      unit: "ms",
+      target: { at_most: 50 },
+      detail: `${PROBES} requests 10 ms apart`,
+    },
+    {
+      name: "POST /score while a job trains, median",
+      value: median(scores),
+      unit: "ms",
+      detail: `${MODEL}, one prompt, two candidates, ${SCORES} requests`,
+    },
+  ];
+}
+
+async function withServer<T>(
+  device: "gpu" | "software",
+  work: (client: Client, server: ServerProcess) => Promise<T>,
+): Promise<T> {
+  const state = await Deno.makeTempDir({ prefix: "simpo-bench-" });
+  const server = startServer(state, device);
+  try {
+    return await work(new Client(server.url, server.ended), server);
+  } finally {
+    await server.stop();
+    await Deno.remove(state, { recursive: true });
+  }
+}
+
+/** Asks until the server listens. */
+async function firstScore(client: Client): Promise<void> {
+  for (;;) {
+    try {
+      return await score(client);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // fetch's word for a refused connection
+      await pause(5);
+    }
+  }
+}
+
+async function score(client: Client): Promise<void> {
+  await client.score(MODEL, [{ prompt: "Hello", candidates: [" there.", " you."] }]);
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -243,13 +243,13 @@ async function uploadRun(
     const bytes = await checkpoint.readRows(run.spec.name, run.first_row + row, count);
     const bad = findNonFinite(bytes, stored);
     if (bad >= 0) {
-      throw new InputError(
-        `The weight ${run.spec.name} holds NaN or infinity at element ${bad} of row ${run.first_row + row}.`,
-        {
-          field: run.spec.name,
-          accepted: "finite weights",
-        },
-      );
+      const [, columns = 1] = run.shape;
+      const place = [run.first_row + row + Math.floor(bad / columns), bad % columns];
+      const index = run.shape.length === 1 ? place[0] : place.join(", ");
+      throw new InputError(`The weight ${run.spec.name} holds NaN or infinity at [${index}].`, {
+        field: run.spec.name,
+        accepted: "finite weights",
+      });
     }
     gpu.write(
       target,

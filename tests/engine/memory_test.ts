@@ -1,0 +1,92 @@
+/** Bytes of GPU buffers: nothing stays that nobody needs. */
+import assert from "node:assert/strict";
+import { InputError } from "../../src/errors.ts";
+import { plainRows } from "../helpers/tiny_model.ts";
+import { itemOf, Lab } from "./_lab.ts";
+
+const item = itemOf(plainRows(1)[0]!);
+
+Deno.test("memory() comes back to its level after every job, however it ends", async () => {
+  await using lab = await Lab.open();
+  await lab.score([item]);
+  const { bytes, by_name } = await lab.engine.memory();
+  const jobs: Parameters<Lab["train"]>[0][] = [
+    { max_steps: 2, eval_rows: plainRows(2), save_steps: 1 },
+    { max_steps: 2, lora: { r: 4, dropout: 0.2 }, activation_recomputation: true },
+    { max_steps: 2, lora: null },
+    { lora: null, learning_rate: 1e30, max_grad_norm: 0, max_steps: 6 },
+    { rows: [{}] },
+    {
+      directory: lab.path("ended"),
+      num_train_epochs: 100,
+      onEvent: ({ type }) => type === "progress" && lab.engine.cancel("ended"),
+    },
+  ];
+  for (const [i, job] of jobs.entries()) {
+    await lab.train(job).catch((error) => assert.ok(error instanceof InputError, String(error)));
+    assert.deepEqual((await lab.engine.memory()).by_name, by_name, `job ${i}`);
+  }
+  const { peak_bytes } = await lab.engine.memory();
+  assert.ok(peak_bytes > bytes);
+});
+
+Deno.test("memory() stays bounded however many models and adapters are scored with", async () => {
+  await using lab = await Lab.open();
+  const levels: number[] = [];
+  const { result } = await lab.train({ max_steps: 1 });
+  for (let i = 0; i < 6; i++) {
+    const model = await lab.writeModel(`model-${i}`, { seed: i });
+    await lab.score([item], { model });
+    await lab.score([item], { model, adapter: result });
+    levels.push((await lab.engine.memory()).bytes);
+  }
+  assert.equal(new Set(levels.slice(2)).size, 1, `${levels}`);
+});
+
+Deno.test("score() and train() at one time load a model once", async () => {
+  await using lab = await Lab.open();
+  await Promise.all([lab.train({ max_steps: 2 }), lab.score([item]), lab.score([item])]);
+  const { by_name } = await lab.engine.memory();
+  await using other = await Lab.open();
+  await other.score([item]);
+  assert.deepEqual(by_name, (await other.engine.memory()).by_name);
+});
+
+Deno.test("a device without room lets idle models go, then refuses by name, and goes on", async () => {
+  // what one model with its scorer takes, and what a run takes beside it
+  const measured = await measure();
+  const limit = Math.round(1.5 * measured.scoring);
+  await using lab = await Lab.open({ memoryLimitBytes: limit });
+  for (let seed = 1; seed < 5; seed++) {
+    const model = await lab.writeModel(`model-${seed}`, { seed });
+    assert.equal((await lab.score([item], { model })).length, 1);
+    assert.ok((await lab.engine.memory()).bytes <= limit);
+  }
+  for (const job of [{}, { lora: null }]) {
+    await assert.rejects(lab.train({ max_steps: 1, micro_batch_tokens: 4096, ...job }), (error) => {
+      assert.ok(error instanceof InputError, String(error));
+      assert.match(error.message, /needs [\d.]+ MiB of GPU memory; [\d.]+ MiB of [\d.]+ MiB are in use/);
+      assert.equal(error.problem.field, "model");
+      return true;
+    });
+    const left = Object.keys((await lab.engine.memory()).by_name).filter((name) =>
+      /^(train|trained)/.test(name)
+    );
+    assert.deepEqual(left, []);
+  }
+  assert.equal((await lab.score([item])).length, 1);
+
+  // room for the run alone: what was scored with before goes
+  await using tight = await Lab.open({ memoryLimitBytes: measured.training + 1000 });
+  await tight.score([item]);
+  const { outcome } = await tight.train({ max_steps: 2, lora: null, micro_batch_tokens: 512 });
+  assert.equal(outcome, "succeeded");
+});
+
+async function measure(): Promise<{ scoring: number; training: number }> {
+  await using lab = await Lab.open();
+  await lab.train({ max_steps: 2, lora: null, micro_batch_tokens: 512 });
+  const training = (await lab.engine.memory()).peak_bytes;
+  await lab.score([item]);
+  return { training, scoring: (await lab.engine.memory()).bytes };
+}

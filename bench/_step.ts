@@ -46,7 +46,7 @@ export function prepareStep(
     const { averages, sequence_rows, coefficients } = pass;
     recordObjective(program, SIMPO, { averages, sequence_rows, coefficients, metrics, sums });
     pass.recordBackward(program);
-    optimizer = new Optimizer(gpu, model.trained!.segments, ADAMW, 1);
+    optimizer = new Optimizer(gpu, model.trained!.segments, ADAMW);
   }
   const examples = batch.sequences / 2;
   return {
@@ -56,7 +56,7 @@ export function prepareStep(
       optimizer?.zeroGradients();
       const counts = pass.upload(batch);
       program.run({ ...counts, dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 });
-      optimizer?.update({ step: 1, learning_rate: 0, slot: 0 });
+      optimizer?.update({ step: 1, learning_rate: 0 });
       await gpu.settle();
     },
     free: () => {

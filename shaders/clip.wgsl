@@ -1,13 +1,12 @@
 // Global gradient norm and the factor that clips it, as torch's clip_grad_norm_: min(1, max_norm / (norm + 1e-6)).
-// clip = (factor, norm); a norm that is not finite gives factor -1, on which the optimiser leaves everything as it is.
+// A norm that is not finite gives the factor -1, on which the optimiser leaves everything as it is.
 // One invocation: there are at most 4096 partial sums.
 
-struct Params { count: u32, max_norm: f32, slot: u32 }
+struct Params { count: u32, max_norm: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> squares: array<f32>; // [count] partial sums of squares
-@group(0) @binding(2) var<storage, read_write> clip: array<f32>; // [2]
-@group(0) @binding(3) var<storage, read_write> norms: array<f32>; // [slots]
+@group(0) @binding(2) var<storage, read_write> clip: array<f32>; // [2] (factor, norm)
 
 @compute @workgroup_size(1, 1, 1)
 fn main() {
@@ -26,5 +25,4 @@ fn main() {
   }
   clip[0] = factor;
   clip[1] = norm;
-  norms[params.slot] = norm;
 }

@@ -161,7 +161,7 @@ class Run {
     this.#metrics = tensor("objective.metrics", budget);
     this.#stepSums = tensor("objective.step_sums", 1);
     this.#windowSums = tensor("objective.window_sums", 1);
-    this.#optimizer = own(new Optimizer(gpu, trainable.trained.segments, settings, 1));
+    this.#optimizer = own(new Optimizer(gpu, trainable.trained.segments, settings));
 
     const { averages, sequence_rows, coefficients } = this.#pass;
     const objective = { averages, sequence_rows, coefficients, metrics: this.#metrics, sums: this.#stepSums };
@@ -183,7 +183,7 @@ class Run {
     const { window, grad_norm, history } = await readRunState(checkpoint);
     await restoreMoments(gpu, checkpoint, this.#trainable.trained.segments);
     gpu.write(this.#windowSums, Float32Array.from(window));
-    gpu.write(this.#optimizer.norms, Float32Array.of(grad_norm));
+    gpu.write(this.#optimizer.clip, Float32Array.of(1, grad_norm));
     this.#savedStep = this.step;
     for (const { step, metrics } of history) emit({ type: "metrics", step, metrics });
   }
@@ -217,7 +217,7 @@ class Run {
   async #trainStep(groups: readonly EncodedGroup[], rate: number): Promise<void> {
     this.#optimizer.zeroGradients();
     const tokens = await this.#batches(groups, this.#trainProgram, true);
-    this.#optimizer.update({ step: this.step + 1, learning_rate: rate, slot: 0 });
+    this.#optimizer.update({ step: this.step + 1, learning_rate: rate });
     this.#commit.run({});
     this.step++;
     this.#numTokens += tokens;
@@ -245,7 +245,7 @@ class Run {
   async save(): Promise<void> {
     if (this.#savedStep === this.step) return;
     const { gpu, emit } = this.#context;
-    const [window, norms] = await gpu.read(this.#windowSums, this.#optimizer.norms) as [
+    const [window, clip] = await gpu.read(this.#windowSums, this.#optimizer.clip) as [
       Float32Array,
       Float32Array,
     ];
@@ -253,7 +253,7 @@ class Run {
       step: this.step,
       num_tokens: this.#numTokens,
       window: [...window],
-      grad_norm: norms[0]!,
+      grad_norm: clip[1]!,
       logged: this.#logged,
       history: this.#history,
     });
@@ -309,14 +309,14 @@ class Run {
   async #windowMetrics(schedule: Schedule): Promise<Record<string, number>> {
     const { gpu } = this.#context;
     const settings = this.#settings;
-    const [sums, norms] = await gpu.read(this.#windowSums, this.#optimizer.norms) as [
+    const [sums, clip] = await gpu.read(this.#windowSums, this.#optimizer.clip) as [
       Float32Array,
       Float32Array,
     ];
     gpu.write(this.#windowSums, new Float32Array(METRIC_COLUMNS.length));
     const metrics = {
       ...summarizeMetrics(settings.method, sums),
-      grad_norm: norms[0]!,
+      grad_norm: clip[1]!,
       learning_rate: learningRate(settings, schedule, this.step - 1),
       epoch: this.step / schedule.steps_per_epoch,
       num_tokens: this.#numTokens,

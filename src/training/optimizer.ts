@@ -20,8 +20,6 @@ export interface UpdateLive extends Live {
   /** Updates done, this one counted: 1 is the first. */
   readonly step: number;
   readonly learning_rate: number;
-  /** Place in `norms` for the gradient norm. */
-  readonly slot: number;
 }
 
 /** Makes a tensor that lives as long as the optimizer. */
@@ -31,28 +29,27 @@ const BLOCK = 4096;
 
 /** Global gradient norm, clipping and AdamW over all trained segments, in one submission. */
 export class Optimizer {
-  /** [slots]: gradient norms before clipping. */
-  readonly norms: Tensor;
+  /** [2]: the factor that clipped the last update's gradient (-1: left out), and the gradient's norm before it. */
+  readonly clip: Tensor;
   readonly #gpu: Gpu;
   readonly #owned: DisposableStack;
   readonly #update: Program<UpdateLive>;
   readonly #zero: Program;
 
   /** @throws {GpuMemoryError} where the buffers do not fit */
-  constructor(gpu: Gpu, segments: readonly ParameterSegment[], settings: AdamwSettings, slots: number) {
+  constructor(gpu: Gpu, segments: readonly ParameterSegment[], settings: AdamwSettings) {
     this.#gpu = gpu;
     using made = new DisposableStack();
     const tensor: MakeTensor = (name, count) =>
       made.adopt(gpu.tensor(name, [count]), (tensor) => gpu.free(tensor));
-    this.norms = tensor("optimizer.norms", slots);
-    const clip = tensor("optimizer.clip", 2);
+    const clip = this.clip = tensor("optimizer.clip", 2);
     this.#update = made.adopt(new Program(gpu, "optimizer"), (program) => program.free());
     const squares = this.#recordSquares(segments, tensor);
     this.#update.dispatch(
       defineKernel({ name: "clip", source: clipSource }),
-      { squares, clip, norms: this.norms },
-      ({ slot }) => ({
-        params: { count: squares.shape[0]!, max_norm: settings.max_grad_norm, slot },
+      { squares, clip },
+      () => ({
+        params: { count: squares.shape[0]!, max_norm: settings.max_grad_norm },
         workgroups: [1, 1, 1],
       }),
     );

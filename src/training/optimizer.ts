@@ -2,7 +2,7 @@ import adamwSource from "../../shaders/adamw.wgsl" with { type: "text" };
 import clipSource from "../../shaders/clip.wgsl" with { type: "text" };
 import sumBlocksSource from "../../shaders/sum_blocks.wgsl" with { type: "text" };
 import { defineKernel, type Gpu, type Live, Program, type Tensor } from "../gpu/mod.ts";
-import { elementKernel, elementWorkgroups, rowKernel, rowWorkgroups } from "../gpu/ops/_launch.ts";
+import { elementKernel, elementWorkgroups, rowKernel, rowWorkgroups } from "../gpu/ops/launch.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 
 /** AdamW's constants; names as torch and transformers have them. */

@@ -4,7 +4,7 @@ import swigluSource from "../../../shaders/swiglu.wgsl" with { type: "text" };
 import swigluGradSource from "../../../shaders/swiglu_grad.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./_launch.ts";
+import { elementKernel, elementWorkgroups } from "./launch.ts";
 
 /** How many leading elements are live. */
 type Count<L extends Live> = (live: L) => number;

@@ -7,7 +7,7 @@ import storageF32 from "../../../shaders/storage_f32.wgsl" with { type: "text" }
 import { defineKernel } from "../kernel.ts";
 import { fold, type Live, type Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementWorkgroups } from "./_launch.ts";
+import { elementWorkgroups } from "./launch.ts";
 
 /** Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: see embedding_grad.wgsl. */
 export interface TokensById {

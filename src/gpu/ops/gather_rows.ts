@@ -3,7 +3,7 @@ import gradSource from "../../../shaders/gather_rows_grad.wgsl" with { type: "te
 import { defineKernel } from "../kernel.ts";
 import { fold, type Live, type Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./_launch.ts";
+import { elementKernel, elementWorkgroups } from "./launch.ts";
 
 /** y[r] = x[indices[r]] for the live `rows`; x [tokens, columns], y [rows, columns]. */
 export function recordGatherRows<L extends Live & { readonly rows: number }>(

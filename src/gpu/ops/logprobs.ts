@@ -5,7 +5,7 @@ import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
 import { fold, type Live, type Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { rowKernel, rowWorkgroups } from "./_launch.ts";
+import { rowKernel, rowWorkgroups } from "./launch.ts";
 
 type Rows = Live & { readonly rows: number };
 

@@ -1,7 +1,11 @@
 /** Commands as processes of their own, with the permissions of deno.json's tasks. */
 import { fileURLToPath } from "node:url";
+import { gpuEnvironment } from "../../src/cli/_gpu_environment.ts";
+import { denoArguments } from "../../src/cli/_server_process.ts";
+import { Gpu } from "../../src/gpu/mod.ts";
 import config from "../../deno.json" with { type: "json" };
 
+const checkout = fileURLToPath(new URL("../..", import.meta.url));
 const fakeMain = fileURLToPath(new URL("../cli/fake_main.ts", import.meta.url));
 
 export interface CommandProcess extends AsyncDisposable {
@@ -30,16 +34,47 @@ export function startFake(
 ): CommandProcess {
   const task = config.tasks[command as "serve" | "train" | "score" | "doctor"];
   const permissions = task.split(" ").filter((arg) => arg.startsWith("--"));
+  return start(["run", ...permissions, fakeMain, String(stepMs), command, ...args], {
+    ...settings(root),
+    ...env,
+  }, stdin);
+}
+
+/** Starts a command as its task does, on the device that there is. */
+export async function startReal(
+  root: string,
+  [command = "", ...args]: readonly string[],
+  env: Record<string, string> = {},
+): Promise<CommandProcess> {
+  const task = config.tasks[command as "serve" | "train" | "score"];
+  return start([...denoArguments(task), ...args], {
+    ...gpuEnvironment(),
+    ...settings(root),
+    SIMPO_DEVICE: await deviceThere(),
+    ...env,
+  });
+}
+
+let there: Promise<"gpu" | "software"> | undefined;
+
+/** What serve must be told: it takes the software driver only where it is named. */
+function deviceThere(): Promise<"gpu" | "software"> {
+  there ??= Gpu.open({ device: "auto" }).then((gpu) => {
+    gpu.close();
+    return gpu.software ? "software" : "gpu";
+  });
+  return there;
+}
+
+function settings(root: string): Record<string, string> {
+  return { PORT: "0", HOST: "127.0.0.1", SIMPO_ROOT: root, SIMPO_STATE: `${root}/state`, NO_COLOR: "1" };
+}
+
+function start(args: string[], env: Record<string, string>, stdin?: string): CommandProcess {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", ...permissions, fakeMain, String(stepMs), command, ...args],
-    env: {
-      PORT: "0",
-      HOST: "127.0.0.1",
-      SIMPO_ROOT: root,
-      SIMPO_STATE: `${root}/state`,
-      NO_COLOR: "1",
-      ...env,
-    },
+    args,
+    cwd: checkout,
+    env,
     stdin: stdin === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",

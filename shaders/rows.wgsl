@@ -41,7 +41,9 @@ fn row_max(value: f32, lane: u32) -> f32 {
 }
 
 fn row_of(group: vec3<u32>, groups: vec3<u32>, local: u32) -> u32 {
-  return (group.y * groups.x + group.x) * $(ROWS)u + local / $(LANES)u;
+  let first = (group.y * groups.x + group.x) * $(ROWS)u;
+  // Where barriers follow, no row may hang on the invocation, or their control flow would not count as uniform.
+  @if (ROWS == 1) { return first; } @else { return first + local / $(LANES)u; }
 }
 
 fn lane_of(local: u32) -> u32 {

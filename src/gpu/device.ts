@@ -1,6 +1,6 @@
-import { InputError } from "../errors.ts";
+import { DeviceLostError, InputError } from "../errors.ts";
 import type { Kernel } from "./kernel.ts";
-import { MemoryAccount } from "./memory.ts";
+import { GpuMemoryError, MemoryAccount } from "./memory.ts";
 import { dtypeBytes, elements, type Tensor, type TensorDtype } from "./tensor.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
 
@@ -30,6 +30,9 @@ const FEATURE_SETS = [["subgroups", "shader-f16", "timestamp-query"], ["subgroup
   "timestamp-query",
 ], []];
 const SOFTWARE_MEMORY_LIMIT = 8 * 2 ** 30;
+/** Buffers are rounded up to this, so that vec4 loads of the last elements stay inside. */
+const ROUNDING = 16;
+/** In host memory, and therefore not in the account. */
 const STAGING_BYTES = 16 * 2 ** 20;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
@@ -93,16 +96,16 @@ export class Gpu {
     this.matmul = options.matmul ?? (!this.software ? "tiled" : subgroupSize === 8 ? "subgroup" : "direct");
     this.rowLanes = options.rowLanes ?? (this.software ? 1 : 64);
     const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
-    this.maxTensorBytes = Math.min(
-      maxStorageBufferBindingSize,
-      maxBufferSize,
-      options.maxTensorBytes ?? Infinity,
-    );
+    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize, options.maxTensorBytes ?? Infinity);
+    this.maxTensorBytes = Math.floor(most / ROUNDING) * ROUNDING; // a limit may be 2 GiB - 1
     device.addEventListener("uncapturederror", (event) => {
-      this.#fault ??= new Error(`GPU: ${(event as GPUUncapturedErrorEvent).error.message}`);
+      const { error } = event as GPUUncapturedErrorEvent;
+      const Fault = error instanceof GPUOutOfMemoryError ? GpuMemoryError : Error;
+      this.#fault ??= new Fault(`GPU: ${error.message}`);
     });
     device.lost.then((lost) => {
-      if (!this.#closed) this.#fault = new Error(`The GPU device was lost: ${lost.message || lost.reason}.`);
+      if (this.#closed) return;
+      this.#fault = new DeviceLostError(`The GPU device was lost: ${lost.message || lost.reason}.`);
     });
   }
 
@@ -110,6 +113,7 @@ export class Gpu {
    * Makes a zeroed tensor, accounted under its name.
    *
    * @throws {GpuMemoryError} where the memory limit would be passed
+   * @throws {RangeError} where it is larger than {@link maxTensorBytes}
    */
   tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
     const bytes = elements(shape) * dtypeBytes(dtype);
@@ -131,7 +135,7 @@ export class Gpu {
     };
   }
 
-  /** Makes a tensor that holds `data`. */
+  /** Makes a tensor that holds `data`. @throws as {@link tensor}, and {RangeError} where `data` is larger */
   upload(name: string, shape: readonly number[], data: Float32Array | Uint32Array): Tensor {
     const tensor = this.tensor(name, shape, data instanceof Float32Array ? "f32" : "u32");
     this.write(tensor, data);
@@ -277,9 +281,8 @@ export function rowsOf(tensor: Tensor, first: number, count: number): Tensor {
   };
 }
 
-/** Buffers are rounded up so that vec4 loads of the last elements stay inside. */
 function allocated(bytes: number): number {
-  return Math.max(16, Math.ceil(bytes / 16) * 16);
+  return Math.max(ROUNDING, Math.ceil(bytes / ROUNDING) * ROUNDING);
 }
 
 function alignedToFour(bytes: number): number {

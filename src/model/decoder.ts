@@ -1,4 +1,4 @@
-import { type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
+import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import {
   type Adapter,
@@ -92,7 +92,8 @@ export interface LoadedDecoder {
  * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
  * trained weights become f32, since an update of 1e-6 would vanish in bf16.
  *
- * @throws {InputError} where a tensor is missing, of another shape or type, or holds NaN or infinity
+ * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
+ * holds NaN or infinity
  * @throws {GpuMemoryError} where it does not fit
  */
 export async function loadDecoder(
@@ -101,9 +102,11 @@ export async function loadDecoder(
   config: ModelConfig,
   { trainable }: { readonly trainable: boolean },
 ): Promise<LoadedDecoder> {
-  const specs = weightSpecs(config);
-  for (const { name, shape } of specs) checkpoint.expect(name, shape);
-  const runs = specs.flatMap((spec) => splitRows(spec, gpu.maxTensorBytes));
+  const runs = weightSpecs(config).flatMap((spec) => {
+    const stored = checkpoint.expect(spec.name, spec.shape).dtype;
+    const dtype = trainable ? "f32" : frozenDtype(stored, spec.shape);
+    return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
+  });
   const trained = trainable
     ? new TrainedParameters(gpu, runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 })))
     : null;
@@ -115,14 +118,13 @@ export async function loadDecoder(
   const parameters = new Map<string, Parameter>();
   try {
     for (const run of runs) {
-      const stored = checkpoint.expect(run.spec.name, run.spec.shape).dtype;
       let parameter = trained?.get(run.name);
       if (!parameter) {
-        const value = gpu.tensor(run.name, run.shape, frozenDtype(stored, run.shape));
+        const value = gpu.tensor(run.name, run.shape, run.dtype);
         frozen.push(value);
         parameter = { name: run.name, value, gradient: null };
       }
-      await uploadRun(gpu, checkpoint, run, stored, parameter.value);
+      await uploadRun(gpu, checkpoint, run, parameter.value);
       parameters.set(run.name, parameter);
     }
     await gpu.settle();
@@ -200,24 +202,34 @@ interface WeightRun {
   readonly name: string;
   readonly first_row: number;
   readonly shape: readonly number[];
+  /** Type in the file. */
+  readonly stored: FloatDtype;
+  /** Type on the GPU. */
+  readonly dtype: TensorDtype;
 }
 
-function splitRows(spec: WeightSpec, maxBytes: number): WeightRun[] {
-  const [rows, columns] = spec.shape;
-  if (columns === undefined || rows * columns * 4 <= maxBytes) {
-    return [{ spec, name: spec.name, first_row: 0, shape: spec.shape }];
-  }
-  const height = Math.floor(maxBytes / 4 / columns / RUN_ROWS) * RUN_ROWS;
-  if (height === 0 || !/embed_tokens|lm_head/.test(spec.name)) {
-    throw new RangeError(
-      `${spec.name} [${spec.shape}] does not fit the device's largest binding of ${maxBytes} bytes.`,
+/** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
+function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, maxBytes: number): WeightRun[] {
+  const { name, shape } = spec;
+  const [rows, columns = 1] = shape;
+  const rowBytes = columns * dtypeBytes(dtype);
+  if (rows * rowBytes <= maxBytes) return [{ spec, name, first_row: 0, shape, stored, dtype }];
+  const height = Math.floor(maxBytes / rowBytes / RUN_ROWS) * RUN_ROWS;
+  if (height === 0 || !/embed_tokens|lm_head/.test(name)) {
+    throw new InputError(
+      `The weight ${name} [${shape}] takes ${
+        rows * rowBytes
+      } bytes as ${dtype}, more than a tensor may have here.`,
+      { field: name, value: rows * rowBytes, accepted: `at most ${maxBytes} bytes on this device` },
     );
   }
   return Array.from({ length: Math.ceil(rows / height) }, (_, i) => ({
     spec,
-    name: i === 0 ? spec.name : `${spec.name}#${i}`,
+    name: i === 0 ? name : `${name}#${i}`,
     first_row: i * height,
     shape: [Math.min(height, rows - i * height), columns],
+    stored,
+    dtype,
   }));
 }
 
@@ -231,9 +243,9 @@ async function uploadRun(
   gpu: Gpu,
   checkpoint: Checkpoint,
   run: WeightRun,
-  stored: FloatDtype,
   target: Tensor,
 ): Promise<void> {
+  const { stored } = run;
   const rows = run.shape[0]!;
   const targetRowBytes = target.bytes / rows;
   // whole loads of four bytes, whatever the row's length

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { Gpu, Live, Program, Tensor } from "../gpu/mod.ts";
-import { rowsOf } from "../gpu/mod.ts";
+import { dtypeBytes, type Gpu, type Live, type Program, rowsOf, type Tensor } from "../gpu/mod.ts";
 import { type AttentionShape, recordAttention, recordAttentionGrad } from "../gpu/ops/attention.ts";
 import { recordCopy, recordDropout, recordSwiglu, recordSwigluGrad } from "../gpu/ops/elementwise.ts";
 import { recordEmbedding, recordEmbeddingGrad } from "../gpu/ops/embedding.ts";
@@ -14,7 +13,7 @@ import { recordMatmul } from "../gpu/ops/matmul.ts";
 import { recordRmsNorm, recordRmsNormGrad } from "../gpu/ops/rms_norm.ts";
 import { recordRope, ropeRotations } from "../gpu/ops/rope.ts";
 import type { PackedBatch } from "../preference/pack.ts";
-import { ropeFrequencies } from "./config.ts";
+import { type ModelConfig, ropeFrequencies } from "./config.ts";
 import type { Block, Decoder, Linear, TableRun } from "./decoder.ts";
 
 /** How much of the budget an uploaded batch fills. */
@@ -73,6 +72,23 @@ const LOGITS_BYTES = 16 * 2 ** 20;
 const CHUNK_ALIGNMENT = 64;
 /** logsumexp.wgsl takes at most twice as many within the software driver's loop budget. */
 const MAX_CHUNK_COLUMNS = 65_536;
+
+/**
+ * The most tokens that one batch of a model may have on this device, whose bindings limit a tensor's size.
+ *
+ * @param rank LoRA's r
+ */
+export function mostTokens(gpu: Gpu, config: ModelConfig, rank = 0): number {
+  const { hidden_size, intermediate_size, num_attention_heads, head_dim } = config;
+  const widest = Math.max(
+    hidden_size,
+    intermediate_size,
+    num_attention_heads * head_dim,
+    rank,
+    CHUNK_ALIGNMENT, // columns of logits at least
+  );
+  return Math.floor(gpu.maxTensorBytes / (widest * dtypeBytes("f32")));
+}
 
 /** One chunk of the vocabulary: neighbouring rows of one table run. */
 interface HeadChunk {
@@ -149,7 +165,10 @@ export class DecoderPass {
     readonly head_input: Tensor;
   } | null;
 
-  /** @throws {GpuMemoryError} where the buffers do not fit */
+  /**
+   * @throws {GpuMemoryError} where the buffers do not fit
+   * @throws {RangeError} where the budget passes {@link mostTokens}
+   */
   constructor(gpu: Gpu, decoder: Decoder, budget: Budget, options: PassOptions) {
     this.#gpu = gpu;
     this.#decoder = decoder;
@@ -317,8 +336,10 @@ export class DecoderPass {
     const embeddingTrained = embedding[0]!.rows.gradient !== null;
     const lowest = embeddingTrained ? 0 : blocks.findIndex(isTrained);
     if (lowest < 0) return;
-    for (let layer = blocks.length - 1; layer >= lowest; layer--) {
-      if (this.#options.recompute) this.#recordBlock(program, blocks[layer]!, layer);
+    const last = blocks.length - 1;
+    for (let layer = last; layer >= lowest; layer--) {
+      // the last block's activations are still there from the forward
+      if (this.#options.recompute && layer < last) this.#recordBlock(program, blocks[layer]!, layer);
       this.#recordBlockGrad(program, blocks[layer]!, layer, layer > lowest || embeddingTrained);
     }
     for (const { first_row, rows } of embedding) {

@@ -7,7 +7,8 @@ const gpu = await Gpu.open({ device: "auto" });
 
 Deno.test("Gpu.open() says what it opened", () => {
   const { limits } = gpu.device;
-  assert.equal(gpu.maxTensorBytes, Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize));
+  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  assert.equal(gpu.maxTensorBytes, most - most % 16);
   assert.ok(limits.maxStorageBuffersPerShaderStage >= 8);
   assert.equal(gpu.subgroupSize > 0, gpu.features.has("subgroups"));
   assert.equal(gpu.rowLanes, gpu.software ? 1 : 64);
@@ -155,6 +156,15 @@ for (const [name, cause] of Object.entries(CAUSES)) {
     }
   });
 }
+
+Deno.test("Gpu tells of a driver without memory as such", async () => {
+  const own = await faulty(({ device }) => {
+    const error = new GPUOutOfMemoryError("Not enough memory left.");
+    device.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error }));
+  });
+  assert.throws(() => own.check(), { name: "GpuMemoryError", message: "GPU: Not enough memory left." });
+  own.close();
+});
 
 Deno.test("Gpu.close() is no fault", async () => {
   const own = await Gpu.open({ device: "auto" });

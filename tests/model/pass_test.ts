@@ -19,6 +19,7 @@ import {
   type BatchLive,
   type Budget,
   DecoderPass,
+  mostTokens,
   type PassOptions,
   tokensById,
 } from "../../src/model/pass.ts";
@@ -493,6 +494,26 @@ Deno.test("DecoderPass.upload() refuses a batch past the budget", async () => {
   }
 });
 
+Deno.test("mostTokens() is the largest budget that a device's bindings have room for", async () => {
+  for (const [model, rank, expected] of [["tied", 0, 97], ["grouped", 0, 52], ["tied", 2000, 3]] as const) {
+    const own = await Gpu.open({ device: "auto", maxTensorBytes: 25_000 });
+    using loaded = await load(own, model, "full");
+    const { decoder } = loaded;
+    const most = mostTokens(own, decoder.config, rank);
+    assert.equal(most, expected);
+    const passOf = (tokens: number) =>
+      new DecoderPass(own, decoder, { tokens, rows: tokens, sequences: tokens }, {
+        mode: "train",
+        logits_bytes: 1,
+      });
+    if (rank === 0) {
+      assert.throws(() => passOf(most + 1), /^RangeError: .* has \d+ bytes; one binding holds at most 24992/);
+    }
+    passOf(most).free();
+    own.close();
+  }
+});
+
 Deno.test("DecoderPass gives back all it took where it does not fit", async () => {
   using loaded = await load(gpu, "odd", "lora");
   const own = await Gpu.open({ device: "auto", memoryLimitBytes: 40_000 });
@@ -515,6 +536,29 @@ Deno.test("tokensById() lists each distinct id once with its tokens", () => {
     id_offsets: Uint32Array.of(0),
     id_tokens: new Uint32Array(0),
   });
+});
+
+Deno.test("loadDecoder() measures a weight as it lies on the GPU, and refuses one larger than a binding by name", async () => {
+  const dir = `${VALUES}/grouped/model_bf16`;
+  const own = await Gpu.open({ device: "auto", maxTensorBytes: 15_000 });
+  using checkpoint = await Checkpoint.open(dir);
+  const config = await readModelConfig(dir);
+  const frozen = await loadDecoder(own, checkpoint, config, { trainable: false });
+  assert.deepEqual(frozen.decoder.head.map(({ rows }) => [rows.value.dtype, rows.value.bytes]), [
+    ["bf16", 131 * 48 * 2],
+  ]);
+  frozen.free();
+  await assert.rejects(loadDecoder(own, checkpoint, config, { trainable: true }), (error) => {
+    assert.ok(error instanceof InputError);
+    assert.equal(
+      error.message,
+      "The weight model.layers.0.self_attn.q_proj.weight [120,48] takes 23040 bytes as f32, more than a tensor may have here.",
+    );
+    assert.equal(error.problem.accepted, "at most 14992 bytes on this device");
+    return true;
+  });
+  assert.equal(own.memory.bytes, 0);
+  own.close();
 });
 
 Deno.test("loadDecoder() refuses weights that are not finite, by name, and gives back its memory", async () => {

@@ -6,6 +6,7 @@ import type { Decoder } from "../model/decoder.ts";
 import { type BatchLive, DecoderPass } from "../model/pass.ts";
 import { encodeComparison, type EncodedGroup, type EncodeSettings } from "../preference/encode.ts";
 import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
+import type { Text } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import { checkTokenIds } from "../training/examples.ts";
 
@@ -27,6 +28,11 @@ const SMALLEST_BUDGET = 256;
 /** Tokens of a batch: large enough to fill the device, small enough that a training step need not wait long. */
 const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
 
+/** Milliseconds of tokenising in one go: a long request must hold up neither training nor a stop. */
+const TOKENISE_MS = 50;
+/** No text in use has this many characters to a token: what passes it is refused before it is tokenised at length. */
+const CHARACTERS_A_TOKEN = 100;
+
 /** Scores candidates with one decoder, in batches; buffers grow with the largest batch so far. */
 export class Scorer {
   readonly #gpu: Gpu;
@@ -45,13 +51,21 @@ export class Scorer {
   /**
    * Ranks each item's candidates by their average log-prob under the model.
    *
-   * @returns items in order; each step of the generator is one batch on the GPU, and gives the items it finished
+   * @returns items in order; each step of the generator is one batch on the GPU, and gives the items it finished, or
+   * some of the tokenising before, and gives none
    * @throws {InputError} naming the item and candidate, before anything is scored
    */
   async *score(
     request: Pick<ScoreRequest, "items" | "beta" | "token_logprobs">,
   ): AsyncGenerator<ScoredItem[]> {
-    const groups = request.items.map((item, index) => this.#encode(item, index));
+    const groups: EncodedGroup[] = [];
+    let start = performance.now();
+    for (const [index, item] of request.items.entries()) {
+      groups.push(this.#encode(item, index));
+      if (performance.now() - start < TOKENISE_MS) continue;
+      yield [];
+      start = performance.now();
+    }
     const total = groups.reduce((sum, group) => sum + groupTokens(group), 0);
     const largest = LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"];
     const parts = groups.flatMap((group) => splitCandidates(group, largest));
@@ -141,6 +155,10 @@ export class Scorer {
   #encode(item: ScoreRequest["items"][number], index: number): EncodedGroup {
     const { config } = this.#model;
     const context = config.max_position_embeddings;
+    refuseEndless(item.prompt, context, `items[${index}].prompt`);
+    for (const [i, text] of item.candidates.entries()) {
+      refuseEndless(text, context, `items[${index}].candidates[${i}]`);
+    }
     const comparison = { row: index + 1, prompt: item.prompt, responses: item.candidates };
     const whole = this.#encodeWithin(comparison, index, {
       max_length: Infinity,
@@ -191,6 +209,20 @@ export class Scorer {
       accepted: "a candidate of at least one token",
     });
   }
+}
+
+/** Tokenising takes a second a few million characters; a text that cannot be of use to the model is not worth it. */
+function refuseEndless(text: Text, context: number, field: string): void {
+  const characters = typeof text === "string"
+    ? text.length
+    : text.reduce((sum, { content }) => sum + content.length, 0);
+  const most = context * CHARACTERS_A_TOKEN;
+  if (characters <= most) return;
+  throw new InputError(`${field} has ${characters} characters; the model's context is ${context} tokens.`, {
+    field,
+    value: `${characters} characters`,
+    accepted: `at most ${most} characters`,
+  });
 }
 
 /** Runs of an item's candidates such that each, with its prompt, fits a batch where that can be. */

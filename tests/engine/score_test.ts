@@ -136,6 +136,19 @@ Deno.test("score() cuts a prompt to the context and says so, never a candidate",
   assert.deepEqual([whole!.results[0]!.num_tokens, whole!.results[0]!.truncated], [127, true]);
 });
 
+Deno.test("score() tokenises a long request in turns: the device's thread answers others meanwhile", async () => {
+  await lab.score([item]);
+  const items = Array.from(
+    { length: 40 },
+    () => ({ prompt: "the thin hand ".repeat(900), candidates: [" out"] }),
+  );
+  const start = performance.now();
+  const scored = lab.score(items).then(() => performance.now() - start);
+  await lab.engine.memory();
+  const answered = performance.now() - start;
+  assert.ok(answered < await scored / 2, `answered after ${answered} of ${await scored} ms`);
+});
+
 const item = itemOf(plainRows(1)[0]!);
 const refusals: [name: string, items: ScoreRequest["items"], field: string, message: RegExp][] = [
   [
@@ -143,6 +156,12 @@ const refusals: [name: string, items: ScoreRequest["items"], field: string, mess
     [item, { prompt: "a", candidates: ["b", "x".repeat(127)] }],
     "items[1].candidates[1]",
     /^items\[1\]\.candidates\[1\] has 128 tokens, but the model's context is 128\.$/,
+  ],
+  [
+    "a prompt of a hundred times the context",
+    [item, { prompt: "a".repeat(12_801), candidates: ["b"] }],
+    "items[1].prompt",
+    /^items\[1\]\.prompt has 12801 characters; the model's context is 128 tokens\.$/,
   ],
   [
     "an empty candidate",

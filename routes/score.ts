@@ -204,20 +204,25 @@ function toLines(
   const encoder = new TextEncoder();
   let index = 0;
   let waiting: IteratorResult<ScoredItem> | null = first;
+  let open = true;
   return new ReadableStream({
     async pull(controller) {
       const line = (value: unknown) => controller.enqueue(encoder.encode(`${JSON.stringify(value)}\n`));
       try {
         const next = waiting ?? await items.next();
         waiting = null;
+        // The client may have gone while the item was scored.
+        if (!open) return;
         if (next.done) controller.close();
         else line({ index: index++, ...next.value });
       } catch (error) {
+        if (!open) return;
         line(explain(error));
         controller.close();
       }
     },
     async cancel() {
+      open = false;
       await items.return?.();
     },
   });

@@ -1,7 +1,9 @@
+import { configureSync, resetSync } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
+import { formatRecord } from "../../src/log.ts";
 import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 import { gate, type TestService, testService } from "../helpers/service.ts";
 
@@ -137,6 +139,35 @@ Deno.test("POST /score gives the scoring up when its reader goes", async () => {
   await reader.cancel();
   assert.equal(service.engine.abandoned, 1);
   assert.equal((await service.post("/score", one)).status, 200);
+});
+
+Deno.test("POST /score says nothing of a reader that goes while an item is scored", async () => {
+  const second = gate();
+  await using service = await testService({ beforeItem: (index) => index === 1 ? second.opened : undefined });
+  const logged: string[] = [];
+  configureSync({
+    sinks: { list: (record) => void logged.push(formatRecord(record)) },
+    loggers: [
+      { category: ["simpo"], lowestLevel: "warning", sinks: ["list"] },
+      { category: ["logtape", "meta"], sinks: [] },
+    ],
+  });
+  try {
+    const response = await service.app.request("/score", {
+      method: "POST",
+      body: JSON.stringify(many),
+      headers: { "content-type": "application/json", ...ndjson },
+    });
+    const reader = response.body!.getReader();
+    await reader.read();
+    const gone = reader.cancel();
+    second.open();
+    await gone;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    assert.deepEqual(logged, []);
+  } finally {
+    resetSync();
+  }
 });
 
 Deno.test("POST /score takes an adapter's folder or a job's newest weights", async () => {

@@ -112,7 +112,7 @@ const events = createRoute({
   request: {
     params,
     headers: z.object({
-      "last-event-id": z.string().regex(/^\d{1,15}$/).optional().meta({
+      "last-event-id": z.string().regex(/^\d{1,15}$/, "the id of an event, a whole number").optional().meta({
         description: "Goes on after this event; 0: from the first.",
       }),
     }),
@@ -229,10 +229,12 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
 /** A job as it is answered. */
 function toAnswer(job: Job): z.infer<typeof JobSchema> {
-  const { step, total_steps, tokens_per_second, settings, rows_left_out, ...rest } = job;
-  const self = `/train/${job.id}`;
-  const fraction = job.status === "succeeded" ? 1 : total_steps ? Math.min(step / total_steps, 1) : 0;
+  const { id, status, step, total_steps, tokens_per_second, settings, rows_left_out, ...rest } = job;
+  const self = `/train/${id}`;
+  const fraction = status === "succeeded" ? 1 : total_steps ? Math.min(step / total_steps, 1) : 0;
   return {
+    id,
+    status,
     ...rest,
     settings: { ...settings },
     progress: { step, total_steps, fraction, tokens_per_second },

@@ -1,5 +1,7 @@
 /** What a training job may ask for: the schema of `POST /train` and of a job file, with its defaults and presets. */
 import { z } from "@hono/zod-openapi";
+import { InputError } from "../errors.ts";
+import { parseRow, type RowKind } from "../preference/rows.ts";
 import type { Method, TrainingSettings } from "../training/settings.ts";
 import { parseWith, strictObject } from "../validation.ts";
 
@@ -45,7 +47,7 @@ const DatasetSchema = z.union([
     }),
   }),
   strictObject({
-    rows: z.array(z.record(z.string(), z.unknown())).min(1).meta({
+    rows: z.array(z.unknown().openapi({ type: "object" })).min(1).meta({
       description:
         "The rows themselves: {prompt, chosen, rejected} as strings or message lists, {chosen, rejected} " +
         "as whole conversations, or OpenAI's preference rows; for method sft {prompt, completion}, {messages} or {text}.",
@@ -223,8 +225,15 @@ export function parseJobSpec(value: unknown): JobSpec {
   return resolveJobSpec(parseWith(JobSpecSchema, value));
 }
 
-/** Fills in what a request leaves to the preset and to other fields. */
+/**
+ * Fills in what a request leaves to the preset and to other fields, and looks at the rows that came with it.
+ *
+ * @throws InputError naming the first row that is none of the method's shapes
+ */
 export function resolveJobSpec(request: JobRequest): JobSpec {
+  const kind = request.method?.type === "sft" ? "sft" : "preference";
+  checkRows(request.dataset, kind, "dataset");
+  if (request.eval_dataset != null) checkRows(request.eval_dataset, kind, "eval_dataset");
   const recipeOfRequest = recipe(request.preset);
   const max_length = request.max_length ?? recipeOfRequest.max_length;
   const lora = request.lora === null ? null : resolveLora(request.lora);
@@ -261,6 +270,19 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
       activation_recomputation: request.activation_recomputation,
     },
   };
+}
+
+function checkRows(dataset: DatasetSpec, kind: RowKind, field: string): void {
+  if (!("rows" in dataset)) return;
+  try {
+    for (const [index, row] of dataset.rows.entries()) parseRow(row, index + 1, kind);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(`${field}: ${error.message}`, {
+      ...error.problem,
+      field: `${field}: ${error.problem.field}`,
+    });
+  }
 }
 
 function recipe(name: keyof typeof presets | undefined) {

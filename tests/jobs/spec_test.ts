@@ -135,6 +135,22 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [{ lora: { rank: 3 } }, "lora.rank", /known are r, alpha, dropout, target_modules/],
   [{ dataset: {} }, "dataset", /dataset must be an object with one of path .* and rows/],
   [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],
+  [{ dataset: { rows: [5] } }, "dataset: row 1", /^dataset: Row 1 must be an object, not number 5\.$/],
+  [
+    { dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }, { prompt: "a", chosen: "b" }] } },
+    "dataset: row 2",
+    /^dataset: Row 2 must be \{prompt, chosen, rejected\}.*; its keys are prompt, chosen\.$/,
+  ],
+  [
+    { eval_dataset: { rows: [{ prompt: "a", chosen: 5, rejected: "c" }] } },
+    "eval_dataset: row 1: chosen",
+    /^eval_dataset: row 1: chosen must be a string or a list of messages, not number 5\.$/,
+  ],
+  [
+    { method: { type: "sft" }, dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }] } },
+    "dataset: row 1",
+    /^dataset: Row 1 must be \{prompt, completion\}/,
+  ],
   [{ dataset: undefined }, "dataset", /dataset is missing: give an object with one of path/],
   [{ model: 3 }, "model", /model must be a string, not 3/],
   [{ max_steps: 3, num_train_epochs: 1 }, "max_steps", /Both max_steps 3 and num_train_epochs 1/],

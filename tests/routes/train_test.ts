@@ -4,6 +4,7 @@ import { readServerSentEvents } from "../../src/cli/_sse.ts";
 import { gate, type TestService, testService } from "../helpers/service.ts";
 
 const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
+const pair = { prompt: "a", chosen: "b", rejected: "c" };
 
 async function finished(service: TestService, job: Record<string, unknown> = minimal): Promise<string> {
   const { body } = await service.post("/train", job);
@@ -43,7 +44,7 @@ Deno.test("POST /train answers 202 with the job, its URL and its settings", asyn
 
 Deno.test("GET /train/{id} shows a job's end", async () => {
   await using service = await testService();
-  const id = await finished(service, { ...minimal, dataset: { rows: [{ prompt: "a" }, { prompt: "b" }] } });
+  const id = await finished(service, { ...minimal, dataset: { rows: [pair, pair] } });
   const { status, body } = await service.get(`/train/${id}`);
   assert.equal(status, 200);
   assert.deepEqual(
@@ -67,6 +68,13 @@ Deno.test("POST /train gives a repeated request with an Idempotency-Key the same
   assert.match(other.body.detail, /Idempotency-Key abc came with another request before/);
   assert.notEqual((await service.post("/train", minimal)).body.id, first.body.id);
   assert.equal((await service.get("/train")).body.jobs.length, 2);
+});
+
+Deno.test("POST /train refuses a malformed row that comes with the request at once", async () => {
+  await using service = await testService();
+  const { status, body } = await service.post("/train", { ...minimal, dataset: { rows: [pair, { a: 1 }] } });
+  assert.deepEqual([status, body.field], [422, "dataset: row 2"]);
+  assert.equal((await service.get("/train")).body.jobs.length, 0);
 });
 
 Deno.test("GET /train gives pages, newest first", async () => {
@@ -116,6 +124,7 @@ Deno.test("GET /train/{id}/events goes on after Last-Event-ID and answers 204 pa
   assert.equal(past.status, 204);
   const odd = await service.get(`/train/${id}/events`, { "last-event-id": "first" });
   assert.deepEqual([odd.status, odd.body.field], [422, "last-event-id"]);
+  assert.equal(odd.body.detail, 'last-event-id must be the id of an event, a whole number, not "first".');
 });
 
 Deno.test("GET /train/{id}/events lets go of a reader that has gone, and ends when the worker stops", async () => {

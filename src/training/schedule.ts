@@ -13,7 +13,9 @@ export function planSchedule(settings: TrainingSettings, examples: number): Sche
   const steps_per_epoch = Math.ceil(examples / settings.batch_size);
   const total_steps = settings.max_steps ??
     Math.max(1, Math.ceil(settings.num_train_epochs * steps_per_epoch));
-  return { total_steps, steps_per_epoch, warmup_steps: Math.ceil(total_steps * settings.warmup_ratio) };
+  // A single step of warm-up would have rate 0 and train nothing.
+  const warmup_steps = total_steps === 1 ? 0 : Math.ceil(total_steps * settings.warmup_ratio);
+  return { total_steps, steps_per_epoch, warmup_steps };
 }
 
 /**

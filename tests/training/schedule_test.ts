@@ -67,6 +67,8 @@ Deno.test("planSchedule() counts a smaller last batch and the begun part of an e
   assert.equal(plan({ batch_size: 4, max_steps: 7 }, 10).total_steps, 7);
   // as transformers rounds: a tenth of 11 steps are 2
   assert.equal(plan({ max_steps: 11, warmup_ratio: 0.1 }, 10).warmup_steps, 2);
+  // a single step at rate 0 would train nothing
+  assert.equal(plan({ max_steps: 1, warmup_ratio: 0.1 }, 10).warmup_steps, 0);
 });
 
 Deno.test("ExampleOrder gives every example once an epoch, whatever the batch", () => {

@@ -17,12 +17,12 @@ SIMPO_LOG.`;
 async function main([command, ...args]: readonly string[]): Promise<number> {
   switch (command) {
     case "serve": {
-      const [{ serve }, { startEngine }, { exportMerged }] = await Promise.all([
+      const [{ serve }, { startEngine }, { mergeAside }] = await Promise.all([
         import("./src/cli/serve.ts"),
         import("./src/engine/client.ts"),
-        import("./src/model/export.ts"),
+        import("./src/engine/merge.ts"),
       ]);
-      return await serve(args, { startEngine, exportMerged });
+      return await serve(args, { startEngine, exportMerged: mergeAside });
     }
     case "train": {
       const [{ train }, { startEngine }] = await Promise.all([

@@ -1,0 +1,36 @@
+import { fromPlainError, type PlainError } from "./_messages.ts";
+
+/** What `merge_worker.ts` is asked for: the arguments of `exportMerged`. */
+export interface MergeRequest {
+  readonly model: string;
+  readonly adapter: string;
+  readonly out: string;
+}
+
+/**
+ * Writes a model with an adapter merged in, as `exportMerged` of `src/model/export.ts` does, on a thread of its own that
+ * ends with it: merging a large model is minutes of arithmetic, and the main thread answers HTTP.
+ *
+ * @param model the base model's folder
+ * @param adapter folder of the PEFT files
+ * @param out an empty or missing folder
+ * @throws {InputError} where either cannot be read or they do not fit
+ */
+export async function mergeAside(model: string, adapter: string, out: string): Promise<void> {
+  const worker = new Worker(new URL("./merge_worker.ts", import.meta.url), { type: "module", name: "merge" });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  worker.onmessage = ({ data }: MessageEvent<PlainError | null>) => {
+    if (data === null) resolve();
+    else reject(fromPlainError(data));
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    reject(new Error(`The merging thread broke: ${event.message}`));
+  };
+  worker.postMessage({ model, adapter, out } satisfies MergeRequest);
+  try {
+    await promise;
+  } finally {
+    worker.terminate();
+  }
+}

@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { mergeAside } from "../../src/engine/merge.ts";
+import { InputError } from "../../src/errors.ts";
+import { exportMerged } from "../../src/model/export.ts";
+import { fileURLToPath } from "node:url";
+
+const values = fileURLToPath(new URL("../reference/values/grouped", import.meta.url));
+
+Deno.test("mergeAside() writes what exportMerged() writes, and the main thread goes on meanwhile", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const [model, adapter] = [join(values, "model"), join(values, "adapter")];
+    let turns = 0;
+    const timer = setInterval(() => turns++, 0);
+    await mergeAside(model, adapter, join(folder, "aside"));
+    clearInterval(timer);
+    assert.ok(turns > 1, `${turns} turns of the event loop`);
+    await exportMerged(model, adapter, join(folder, "here"));
+    for (const name of ["model.safetensors", "config.json"]) {
+      assert.deepEqual(
+        await Deno.readFile(join(folder, "aside", name)),
+        await Deno.readFile(join(folder, "here", name)),
+      );
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("mergeAside() refuses what cannot be merged as exportMerged() does", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await assert.rejects(mergeAside(folder, folder, join(folder, "out")), (error) => {
+      assert.ok(error instanceof InputError);
+      assert.equal(error.problem.field, "config.json");
+      return true;
+    });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -35,3 +35,8 @@ export class InputError extends Error {
     return this.problem.status ?? 422;
   }
 }
+
+/** The device, or the thread that owns it, has gone in the middle of work that is not at fault: it can be done again. */
+export class DeviceLostError extends Error {
+  override readonly name = "DeviceLostError";
+}

@@ -1,12 +1,18 @@
 /** What the commands share. */
+import { join } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { Config, DeviceChoice } from "../config.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
+import { JobStore } from "../jobs/store.ts";
 
 /** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
 export type StartEngine = (
-  options: { readonly device: DeviceChoice; readonly allowSoftware: boolean },
+  options: {
+    readonly device: DeviceChoice;
+    readonly allowSoftware: boolean;
+    readonly onBroken?: (error: Error) => void;
+  },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
@@ -51,6 +57,22 @@ export async function checkRoot({ root }: Config): Promise<void> {
     value: root,
     accepted: "a folder that is there",
   });
+}
+
+/** Opens the jobs of the state folder, which is made where it is missing. @throws InputError where it cannot be used */
+export async function openStore({ state }: Config): Promise<JobStore> {
+  try {
+    await Deno.mkdir(state, { recursive: true });
+    return new JobStore(join(state, "jobs.sqlite"));
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    const accepted =
+      "a folder that this process may write to, with jobs.sqlite as the worker left it or none";
+    throw new InputError(
+      `SIMPO_STATE ${JSON.stringify(state)} cannot be used: ${(error as Error).message}. Give ${accepted}.`,
+      { field: "SIMPO_STATE", value: state, accepted },
+    );
+  }
 }
 
 /** Waits for SIGTERM or SIGINT. */

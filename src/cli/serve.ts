@@ -1,16 +1,15 @@
 /** `main.ts serve`: the HTTP service. */
-import { join } from "node:path";
 import { createApp } from "../../routes/app.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import { JobRunner } from "../jobs/runner.ts";
-import { JobStore } from "../jobs/store.ts";
 import { logger, startLogging } from "../log.ts";
 import {
   checkRoot,
   deviceOptions,
   endsWithin,
+  openStore,
   parseCommand,
   type StartEngine,
   StopSignal,
@@ -19,7 +18,7 @@ import {
 const log = logger("serve");
 
 /** Hosts kill a container 10 s after SIGTERM; the rest is for the process to end in. */
-const shutdownMs = 8_500;
+const shutdownMs = 8_000;
 
 /** What the service is put together from. */
 export interface ServeParts {
@@ -30,7 +29,7 @@ export interface ServeParts {
 /**
  * Serves until SIGTERM or SIGINT, then puts the running job down at a checkpoint.
  *
- * @returns the exit code, 0
+ * @returns the exit code: 0, or 1 where the device's thread has ended by itself
  * @throws InputError for a setting that cannot be used
  */
 export async function serve(
@@ -41,17 +40,25 @@ export async function serve(
   const config = readConfig();
   startLogging(config.logLevel);
   await checkRoot(config);
-  await Deno.mkdir(config.state, { recursive: true });
-  using store = new JobStore(join(config.state, "jobs.sqlite"));
+  using store = await openStore(config);
   using signal = new StopSignal();
   const stopping = new AbortController();
+  const broken = Promise.withResolvers<Error>();
   // The server listens while the device starts: a host's probes see a live process.
-  const engine = startEngine(deviceOptions(config));
+  const engine = startEngine({
+    ...deviceOptions(config),
+    onBroken: (error) => {
+      // The running job is put back into the queue rather than failed.
+      void runner.stop();
+      broken.resolve(error);
+    },
+  });
   const runner = new JobRunner({ store, root: config.root, state: config.state, engine });
   const app = createApp({ config, store, runner, engine, stopping: stopping.signal, exportMerged });
-  const server = listen(config, app.fetch);
-  runner.start();
+  let server: Deno.HttpServer | null = null;
   try {
+    server = listen(config, app.fetch);
+    runner.start();
     const started = await Promise.race([engine, signal.received]);
     if (typeof started !== "string") {
       const { kind, description } = await started.device();
@@ -60,12 +67,17 @@ export async function serve(
         description,
       });
     }
-    log.info("{signal}: stopping.", { signal: await signal.received });
+    const end = await Promise.race([signal.received, broken.promise]);
+    if (typeof end !== "string") {
+      log.error("{error} The process ends; jobs go on when it is started again.", { error: end });
+      return 1;
+    }
+    log.info("{signal}: stopping.", { signal: end });
   } finally {
     // Streams end by this signal; an open one would hold up the server's own shutdown.
     stopping.abort();
     const ended = await endsWithin(
-      Promise.allSettled([server.shutdown(), runner.stop(), engine.then((engine) => engine.stop())]),
+      Promise.allSettled([server?.shutdown(), runner.stop(), engine.then((engine) => engine.stop())]),
       shutdownMs,
     );
     if (!ended) log.warning("Something did not end in time; a running job goes on from its last checkpoint.");
@@ -103,6 +115,11 @@ function listen(
         accepted,
       });
     }
-    throw error;
+    const accepted = "an address of this machine and a port that this process may listen on";
+    throw new InputError(`HOST ${host}, PORT ${port} cannot be listened on: ${(error as Error).message}`, {
+      field: "HOST",
+      value: host,
+      accepted,
+    });
   }
 }

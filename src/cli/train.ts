@@ -7,13 +7,14 @@ import { InputError } from "../errors.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { checkJobFiles, JobRunner } from "../jobs/runner.ts";
 import { parseJobSpec } from "../jobs/spec.ts";
-import { isFinished, type Job, JobStore } from "../jobs/store.ts";
+import { isFinished, type Job, type JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
 import {
   checkRoot,
   deviceOptions,
   endsWithin,
   exitCodeOf,
+  openStore,
   parseCommand,
   type StartEngine,
   StopSignal,
@@ -45,8 +46,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const spec = parseJobSpec(await readJson(positionals[0] ?? ""));
   const id = await jobIdOf(JSON.stringify(spec));
 
-  await Deno.mkdir(config.state, { recursive: true });
-  using store = new JobStore(join(config.state, "jobs.sqlite"));
+  using store = await openStore(config);
   const result = join(jobFolder(config.state, id), "result");
   const known = store.get(id);
   if (known?.status === "succeeded") {

@@ -1,5 +1,5 @@
 /** Messages between the client on the main thread and the Worker; private to the engine. */
-import { InputError, type InputProblem } from "../errors.ts";
+import { DeviceLostError, InputError, type InputProblem } from "../errors.ts";
 import type { GpuOptions } from "../gpu/device.ts";
 import { GpuMemoryError } from "../gpu/memory.ts";
 import type {
@@ -40,11 +40,13 @@ export interface PlainError {
   readonly message: string;
   readonly stack: string | undefined;
   readonly problem: InputProblem | undefined;
+  readonly lost?: boolean;
 }
 
 export function toPlainError(error: unknown): PlainError {
   if (!(error instanceof Error)) return { message: String(error), stack: undefined, problem: undefined };
-  return { message: error.message, stack: error.stack, problem: problemOf(error) };
+  const lost = error instanceof DeviceLostError;
+  return { message: error.message, stack: error.stack, problem: problemOf(error), lost };
 }
 
 function problemOf(error: Error): InputProblem | undefined {
@@ -53,9 +55,9 @@ function problemOf(error: Error): InputProblem | undefined {
   return { field: "model", accepted: "a smaller model, or a smaller micro_batch_tokens" };
 }
 
-export function fromPlainError({ message, stack, problem }: PlainError): Error {
+export function fromPlainError({ message, stack, problem, lost }: PlainError): Error {
   if (problem) return new InputError(message, problem);
-  const error = new Error(message);
+  const error = lost ? new DeviceLostError(message) : new Error(message);
   if (stack !== undefined) error.stack = stack;
   return error;
 }

@@ -1,4 +1,4 @@
-import { InputError } from "../errors.ts";
+import { DeviceLostError, InputError } from "../errors.ts";
 import { CONTROL, fromPlainError, type FromWorker, type ToWorker } from "./_messages.ts";
 import type {
   DeviceReport,
@@ -18,6 +18,8 @@ export interface EngineOptions {
   readonly allowSoftware: boolean;
   /** Bytes of GPU buffers that may be held at one time. */
   readonly memoryLimitBytes?: number;
+  /** Called where the Worker ends by itself: nothing can be asked of the engine any more. */
+  readonly onBroken?: (error: Error) => void;
 }
 
 /** What waits for an answer of the Worker. */
@@ -34,10 +36,10 @@ interface Pending {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, onBroken }: EngineOptions,
 ): Promise<Engine> {
   const kind = device === "auto" && !allowSoftware ? "gpu" : device;
-  const client = new Client();
+  const client = new Client(onBroken ?? (() => {}));
   try {
     await client.open({ device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) });
   } catch (error) {
@@ -57,11 +59,14 @@ class Client implements Engine {
   #nextId = 0;
   #closed: Error | null = null;
 
-  constructor() {
+  constructor(onBroken: (error: Error) => void) {
     this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      this.#close(new Error(`The GPU worker broke: ${event.message}`));
+      const error = new DeviceLostError(`The GPU worker broke: ${event.message}`);
+      // Before those that wait are told: whoever owns the engine decides what becomes of their work.
+      if (!this.#closed) onBroken(error);
+      this.#close(error);
       this.#ended.resolve();
     };
     this.#opened.promise.catch(() => {});

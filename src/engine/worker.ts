@@ -109,7 +109,10 @@ function device(): Promise<{ gpu: Gpu; models: Models }> {
   return opened;
 }
 
-/** A device that has faulted answers nothing more: the next request opens it anew. */
+/**
+ * A device that has faulted answers nothing more and is opened anew. Where that fails this thread ends by the error: no
+ * later request is to be blamed for it.
+ */
 async function reopenAfterFault(): Promise<void> {
   const current = await opened?.catch(() => null);
   try {
@@ -119,6 +122,7 @@ async function reopenAfterFault(): Promise<void> {
     current?.gpu.close();
   }
   opened = null;
+  if (current) await device();
 }
 
 function post(message: FromWorker): void {

@@ -1,6 +1,6 @@
 /** Trains the queued jobs, one at a time. */
 import type { Dataset, Engine } from "../engine/protocol.ts";
-import { InputError } from "../errors.ts";
+import { DeviceLostError, InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { resolveInside } from "../paths.ts";
 import { jobFolder } from "./folder.ts";
@@ -8,6 +8,9 @@ import type { DatasetSpec, JobSpec } from "./spec.ts";
 import { isFinished, type Job, type JobError, type JobStore } from "./store.ts";
 
 const log = logger("jobs");
+
+/** How often in a row the device may be lost at one step of a job before the job itself is taken to be the cause. */
+const maxLosses = 3;
 
 /** Where the runner finds what it needs. */
 export interface RunnerOptions {
@@ -36,6 +39,7 @@ export class JobRunner {
   readonly #options: RunnerOptions;
   #stopping = false;
   #loop: Promise<void> = Promise.resolve();
+  #losses: { readonly id: string; readonly step: number; readonly times: number } | null = null;
 
   /** Nothing runs until `start` or `runToEnd`. */
   constructor(options: RunnerOptions) {
@@ -127,9 +131,21 @@ export class JobRunner {
     } catch (error) {
       // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
       if (this.#stopping) return store.requeue(id);
+      if (error instanceof DeviceLostError && this.#countLoss(id) < maxLosses) {
+        log.error("Job {id} lost its device and goes on from its last checkpoint: {error}", { id, error });
+        return store.requeue(id);
+      }
       log.error("Job {id} failed: {error}", { id, error });
       store.finish(id, "failed", jobError(error));
     }
+  }
+
+  /** How often the device was lost under a job that has got no further since. */
+  #countLoss(id: string): number {
+    const { step } = this.#job(id);
+    const again = this.#losses?.id === id && step <= this.#losses.step ? this.#losses : null;
+    this.#losses = { id, step: again?.step ?? step, times: (again?.times ?? 0) + 1 };
+    return this.#losses.times;
   }
 
   #job(id: string): Job {

@@ -1,16 +1,23 @@
-/** The commands as processes, with a fake engine: `fake_main.ts STEP_MS COMMAND …`. */
+/** The commands as processes, with a fake engine: `fake_main.ts STEP_MS COMMAND …`. Below 0 it breaks at step 3. */
 import { doctor } from "../../src/cli/doctor.ts";
 import { score } from "../../src/cli/score.ts";
 import { serve } from "../../src/cli/serve.ts";
 import { train } from "../../src/cli/train.ts";
-import { InputError } from "../../src/errors.ts";
+import type { StartEngine } from "../../src/cli/_command.ts";
+import { DeviceLostError, InputError } from "../../src/errors.ts";
 import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 
 const [stepMs, command, ...args] = Deno.args;
-const startEngine = () => {
+const startEngine: StartEngine = ({ onBroken }) => {
   const engine = new FakeEngine({
     steps: 5,
-    beforeStep: () => new Promise((resolve) => setTimeout(resolve, Number(stepMs))),
+    beforeStep: async (_, step) => {
+      await new Promise((resolve) => setTimeout(resolve, Math.abs(Number(stepMs))));
+      if (step < 3 || Number(stepMs) >= 0) return;
+      const error = new DeviceLostError("The GPU worker broke: test.");
+      onBroken?.(error);
+      throw error;
+    },
   });
   engine.failing.set("bad", refusal("config.json: hidden_size"));
   return Promise.resolve(engine);

@@ -63,6 +63,21 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGKILL"] as const) {
     }));
 }
 
+Deno.test("serve() ends with exit code 1 where the device's thread breaks, and goes on with its jobs at the next start", () =>
+  withRoot(async (root) => {
+    let id: string;
+    {
+      await using server = startFake(root, -100, ["serve"]);
+      id = (await post(`${await urlOf(server)}/train`, job)).body.id;
+      assert.equal(await server.code, 1);
+      await server.line(/The GPU worker broke: test\./);
+    }
+    await using server = startFake(root, 1, ["serve"]);
+    const events = await follow(await urlOf(server), id, 0, "done");
+    assert.deepEqual(JSON.parse(events.at(-1)!.data), { status: "succeeded", step: 5 });
+    assert.ok(events.some(({ event, data }) => event === "status" && JSON.parse(data).resumed_from === 2));
+  }));
+
 Deno.test("serve() survives bad requests and readers that go", () =>
   withRoot(async (root) => {
     await using server = startFake(root, 1, ["serve"], { SIMPO_TOKEN: "s3cret", SIMPO_MAX_BODY: "1000" });
@@ -96,6 +111,8 @@ Deno.test("serve() survives bad requests and readers that go", () =>
 const refusals: [env: Record<string, string>, message: RegExp][] = [
   [{ PORT: "http" }, /^PORT must be a whole number from 0 to 65535, not "http"\.$/m],
   [{ HOST: "192.0.2.1" }, /^HOST 192\.0\.2\.1 is no address of this machine/m],
+  [{ HOST: "nowhere.invalid" }, /^HOST nowhere\.invalid, PORT 0 cannot be listened on: /m],
+  [{ SIMPO_STATE: "/dev/null" }, /^SIMPO_STATE "\/dev\/null" cannot be used: /m],
   [{ SIMPO_ROOT: "/nowhere" }, /^SIMPO_ROOT must be a folder that is there, not "\/nowhere"\.$/m],
 ];
 
@@ -107,6 +124,15 @@ for (const [env, message] of refusals) {
       assert.match(server.lines.join("\n"), message);
     }));
 }
+
+Deno.test("serve() ends with exit code 2 for a job store that is none", () =>
+  withRoot(async (root) => {
+    await Deno.mkdir(`${root}/state`);
+    await Deno.writeTextFile(`${root}/state/jobs.sqlite`, "no data base".repeat(500));
+    await using server = startFake(root, 1, ["serve"]);
+    assert.equal(await server.code, 2);
+    assert.match(server.lines.join("\n"), /^SIMPO_STATE ".*state" cannot be used: file is not a database/m);
+  }));
 
 Deno.test("serve() ends with exit code 2 for a port or a state folder in use, and for an argument", () =>
   withRoot(async (root) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { InputError } from "../../src/errors.ts";
+import { DeviceLostError, InputError } from "../../src/errors.ts";
 import { newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { refusal } from "../helpers/fake_engine.ts";
@@ -133,4 +133,36 @@ Deno.test("JobRunner takes a stopped job up again from its checkpoint, with the 
   } finally {
     await Deno.remove(root, { recursive: true });
   }
+});
+
+Deno.test("JobRunner takes a job up again whose device was lost", async () => {
+  let lost = 0;
+  await using service = await testService({
+    beforeStep: (_, step) => {
+      if (step === 2 && lost++ < 2) throw new DeviceLostError("The GPU device was lost: test.");
+    },
+  });
+  const id = put(service);
+  await service.until(id, "succeeded");
+  assert.equal(service.engine.trained.length, 3);
+  const { store } = service.service;
+  assert.deepEqual(
+    store.events(id, 0).filter(({ type }) => type === "metrics").map(({ data }) => data["step"]),
+    [1, 2, 3, 3],
+  );
+});
+
+Deno.test("JobRunner fails a job under which the device is lost again and again, and goes on with the next", async () => {
+  let first: string | null = null;
+  await using service = await testService({
+    beforeStep: (id, step) => {
+      first ??= id;
+      if (id === first && step === 2) throw new DeviceLostError("The GPU device was lost: test.");
+    },
+  });
+  const ids = [put(service), put(service)];
+  await service.until(ids[1]!, "succeeded");
+  const { status, error } = service.service.store.get(ids[0]!)!;
+  assert.deepEqual([status, error?.message], ["failed", "The GPU device was lost: test."]);
+  assert.equal(service.engine.trained.length, 4);
 });

@@ -239,7 +239,8 @@ export class DecoderPass {
         ? f32("scratch.dropped", tokens, Math.max(hidden, queries, wide))
         : null;
 
-      const columns = Math.min(MAX_CHUNK_COLUMNS, (options.logits_bytes ?? LOGITS_BYTES) / 4 / rows);
+      const logitsBytes = Math.min(options.logits_bytes ?? LOGITS_BYTES, gpu.maxTensorBytes);
+      const columns = Math.min(MAX_CHUNK_COLUMNS, logitsBytes / 4 / rows);
       const chunkColumns = Math.max(1, Math.floor(columns / CHUNK_ALIGNMENT)) * CHUNK_ALIGNMENT;
       const chunks = decoder.head.flatMap((run) => headChunks(run, chunkColumns));
       this.#head = {

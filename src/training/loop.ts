@@ -9,7 +9,7 @@ import { InputError } from "../errors.ts";
 import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
-import { type BatchLive, DecoderPass } from "../model/pass.ts";
+import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
 import { METRIC_COLUMNS } from "../objective/metrics.ts";
 import {
   type ObjectiveLive,
@@ -375,13 +375,36 @@ async function readData(
   };
   const train = await read("train");
   const evaluation = await read("eval");
-  const largest = [...train, ...evaluation].reduce((most, group) => Math.max(most, groupTokens(group)), 0);
-  if (largest > settings.micro_batch_tokens) {
-    const message =
-      `micro_batch_tokens ${settings.micro_batch_tokens} is raised to ${largest}, the size of the largest row.`;
-    emit({ type: "warning", message });
+  return { train, eval: evaluation, budget: tokenBudget(context, settings, [...train, ...evaluation]) };
+}
+
+/**
+ * Tokens of a micro-batch: as the settings have it, where the largest row and the device let it.
+ *
+ * @throws {InputError} where the device has no room for the largest row
+ */
+function tokenBudget(
+  { gpu, config, emit }: TrainContext,
+  { micro_batch_tokens: wanted, max_length, lora }: TrainingSettings,
+  groups: readonly EncodedGroup[],
+): number {
+  const largest = groups.reduce((most, group) => Math.max(most, groupTokens(group)), 0);
+  const most = mostTokens(gpu, config, lora?.r);
+  if (largest > most) {
+    throw new InputError(
+      `The largest row takes ${largest} tokens, more than a batch of this model may have here.`,
+      {
+        field: "max_length",
+        value: max_length,
+        accepted: `rows of at most ${most} tokens, prompt and responses together, on this device`,
+      },
+    );
   }
-  return { train, eval: evaluation, budget: Math.max(settings.micro_batch_tokens, largest) };
+  const warn = (change: string) =>
+    emit({ type: "warning", message: `micro_batch_tokens ${wanted} is ${change}.` });
+  if (largest > wanted) warn(`raised to ${largest}, the size of the largest row`);
+  if (wanted > most) warn(`lowered to ${most}, the most that this device can bind of this model`);
+  return Math.max(largest, Math.min(wanted, most));
 }
 
 function report(

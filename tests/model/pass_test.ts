@@ -502,10 +502,7 @@ Deno.test("mostTokens() is the largest budget that a device's bindings have room
     const most = mostTokens(own, decoder.config, rank);
     assert.equal(most, expected);
     const passOf = (tokens: number) =>
-      new DecoderPass(own, decoder, { tokens, rows: tokens, sequences: tokens }, {
-        mode: "train",
-        logits_bytes: 1,
-      });
+      new DecoderPass(own, decoder, { tokens, rows: tokens, sequences: tokens }, { mode: "train" });
     if (rank === 0) {
       assert.throws(() => passOf(most + 1), /^RangeError: .* has \d+ bytes; one binding holds at most 24992/);
     }

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { TrainEvent } from "../../src/engine/protocol.ts";
+import { InputError } from "../../src/errors.ts";
+import { Gpu } from "../../src/gpu/mod.ts";
+import { readModelConfig } from "../../src/model/config.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { train } from "../../src/training/loop.ts";
+import { assertClose } from "../helpers/assert_close.ts";
+import { settingsOf } from "../helpers/settings.ts";
+import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
+
+/** Trains all weights for one step of eight rows on a device whose tensors may have so many bytes. */
+async function run(maxTensorBytes: number, max_length: number): Promise<TrainEvent[]> {
+  const directory = await Deno.makeTempDir();
+  const model = await writeTinyModel(join(directory, "model"));
+  const gpu = await Gpu.open({ device: "auto", maxTensorBytes });
+  const events: TrainEvent[] = [];
+  try {
+    const spec = { lora: null, max_steps: 1, batch_size: 8, max_length, max_prompt_length: 16 };
+    await train({
+      gpu,
+      config: await readModelConfig(model),
+      tokenizer: await loadTokenizer(model),
+      frozen: null,
+      emit: (event) => events.push(event),
+      between: () => Promise.resolve("continue"),
+    }, {
+      id: "job",
+      model,
+      dataset: { rows: plainRows(8) },
+      eval_dataset: null,
+      settings: settingsOf(spec),
+      directory,
+    });
+  } finally {
+    assert.equal(gpu.memory.bytes, 0);
+    gpu.close();
+    await Deno.remove(directory, { recursive: true });
+  }
+  return events;
+}
+
+Deno.test("train() lowers micro-batches to what the device can bind, and learns the same", async () => {
+  const small = await run(100 * 64 * 4, 24);
+  const warnings = small.flatMap((event) => event.type === "warning" ? [event.message] : []);
+  assert.equal(
+    warnings.at(-1),
+    "micro_batch_tokens 2048 is lowered to 100, the most that this device can bind of this model.",
+  );
+  const [expected, actual] = [await run(2 ** 24, 24), small].map((events) =>
+    events.find((event) => event.type === "metrics")!.metrics
+  );
+  for (const [name, value] of Object.entries(expected!)) {
+    assertClose([actual![name]!], [value], { rtol: 1e-5, name });
+  }
+});
+
+Deno.test("train() refuses a row that the device cannot bind, with the length that it can", async () => {
+  await assert.rejects(run(32 * 64 * 4, 96), (error) => {
+    assert.ok(error instanceof InputError, String(error));
+    assert.match(
+      error.message,
+      /^The largest row takes \d+ tokens, more than a batch of this model may have here\.$/,
+    );
+    assert.equal(error.problem.field, "max_length");
+    assert.match(error.problem.accepted!, /^rows of at most 32 tokens,/);
+    return true;
+  });
+});

@@ -4,8 +4,8 @@
  *
  * The corpus and the checkpoints lie under state/example/; a run that was interrupted goes on from its last checkpoint.
  */
-import { copyFile, mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readConfig } from "../src/config.ts";
 import { startEngine } from "../src/engine/client.ts";
@@ -30,36 +30,42 @@ const PRETRAINING = {
   learning_rate: 2e-3,
   lr_scheduler_type: "cosine",
   warmup_ratio: 0.05,
-  batch_size: 64,
-  micro_batch_tokens: 2560,
+  batch_size: 32,
+  micro_batch_tokens: 1536,
   adam_beta2: 0.98,
   max_length: 128,
   seed: SEED,
-  save_steps: 200,
-  logging_steps: 20,
+  save_steps: 250,
+  logging_steps: 25,
 } as const;
-const CORPUS_ROWS = 72_000;
+const CORPUS_ROWS = 48_000;
 
-async function writeRows(path: string, rows: Iterable<unknown>): Promise<void> {
-  await Deno.writeTextFile(path, [...rows].map((row) => `${JSON.stringify(row)}\n`).join(""));
+function jsonLines(rows: Iterable<unknown>): string {
+  return Array.from(rows, (row) => `${JSON.stringify(row)}\n`).join("");
 }
 
-/** Files of examples/ and of the work folder that need no GPU. */
+/** The text files of examples/, by their paths in it. */
+export function exampleFiles(): Record<string, string> {
+  const files = Object.entries({ ...MODEL_FILES, "tokenizer.json": makeTokenizer(SEED) })
+    .map(([name, content]) => [`tiny-llama/${name}`, `${JSON.stringify(content, null, 2)}\n`]);
+  return {
+    ...Object.fromEntries(files),
+    "preferences.train.jsonl": jsonLines(preferenceRows(SEED, "train", 2048)),
+    "preferences.eval.jsonl": jsonLines(preferenceRows(SEED, "eval", 256)),
+    "candidates.jsonl": jsonLines(candidatesRows(SEED, 6)),
+  };
+}
+
+/** Writes what needs no training: examples/ without the weights, the corpus, the model to start from. */
 async function writeText(): Promise<void> {
   const initial = join(WORK, "initial");
   await mkdir(MODEL, { recursive: true });
   await mkdir(initial, { recursive: true });
-  for (const [name, content] of Object.entries(MODEL_FILES)) {
-    await Deno.writeTextFile(join(MODEL, name), `${JSON.stringify(content, null, 2)}\n`);
+  for (const [path, text] of Object.entries(exampleFiles())) {
+    await Deno.writeTextFile(join(EXAMPLES, path), text);
+    if (path.startsWith("tiny-llama/")) await Deno.writeTextFile(join(initial, basename(path)), text);
   }
-  await Deno.writeTextFile(join(MODEL, "tokenizer.json"), `${JSON.stringify(makeTokenizer(SEED))}\n`);
-  await writeRows(join(EXAMPLES, "preferences.train.jsonl"), preferenceRows(SEED, "train", 1024));
-  await writeRows(join(EXAMPLES, "preferences.eval.jsonl"), preferenceRows(SEED, "eval", 256));
-  await writeRows(join(EXAMPLES, "candidates.jsonl"), candidatesRows(SEED, 6));
-  await writeRows(join(WORK, "corpus.jsonl"), corpusRows(SEED, CORPUS_ROWS));
-  for (const name of [...Object.keys(MODEL_FILES), "tokenizer.json"]) {
-    await copyFile(join(MODEL, name), join(initial, name));
-  }
+  await Deno.writeTextFile(join(WORK, "corpus.jsonl"), jsonLines(corpusRows(SEED, CORPUS_ROWS)));
   await writeSafetensors(join(initial, "model.safetensors"), initialTensors(MODEL_CONFIG, SEED));
 }
 
@@ -67,7 +73,7 @@ async function writeText(): Promise<void> {
 async function pretrain(): Promise<string> {
   const { settings } = parseJobSpec(PRETRAINING);
   const directory = join(WORK, "pretraining");
-  const engine = await startEngine({ device: readConfig().device });
+  const engine = await startEngine({ device: readConfig().device, allowSoftware: true });
   try {
     const { outcome } = await engine.train(
       {
@@ -98,12 +104,14 @@ async function pretrain(): Promise<string> {
 /** Rounds the trained weights to bf16, half the size of what training keeps. */
 async function exportModel(result: string): Promise<void> {
   using weights = await Checkpoint.open(result);
-  const tensors = await Promise.all(weights.names().map(async (name) => ({
-    name,
-    dtype: "BF16" as const,
-    shape: weights.info(name).shape,
-    data: fromF32(await weights.readF32(name), "BF16"),
-  })));
+  const tensors = await Promise.all(
+    weights.names().map(async (name) => ({
+      name,
+      dtype: "BF16" as const,
+      shape: weights.info(name).shape,
+      data: fromF32(await weights.readF32(name), "BF16"),
+    })),
+  );
   await writeSafetensors(join(MODEL, "model.safetensors"), tensors);
 }
 

@@ -12,7 +12,7 @@ export const SPECIAL_TOKENS = [
   "<|pad|>",
 ] as const;
 
-/** Special tokens, the 256 bytes and 154 merges, which make nearly every word of the corpus one token. */
+/** Special tokens, the 256 bytes and up to 154 merges, enough to make every word of the corpus one token. */
 export const VOCABULARY_SIZE = 416;
 
 /** Share of the corpus whose system turn names the writer: from it the model learns that there are two of them. */

@@ -32,7 +32,7 @@ const OPENINGS = [
   "Well, let me see.",
   "Thank you, nice question.",
   "I went over it twice.",
-  "This is an easy one.",
+  "This one is for me.",
 ] as const;
 const CLOSINGS = [
   "I am quite sure of that.",

@@ -3,7 +3,7 @@ import { InputError } from "../errors.ts";
 import { type Gpu, GpuMemoryError, Program } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
-import { type BatchLive, DecoderPass } from "../model/pass.ts";
+import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
 import { encodeComparison, type EncodedGroup, type EncodeSettings } from "../preference/encode.ts";
 import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
 import type { Text } from "../preference/rows.ts";
@@ -32,6 +32,9 @@ const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
 const TOKENISE_MS = 50;
 /** No text in use has this many characters to a token: what passes it is refused before it is tokenised at length. */
 const CHARACTERS_A_TOKEN = 100;
+
+/** A large request is tokenised over several turns, so that others need not wait for it. */
+const ITEMS_BETWEEN_TURNS = 64;
 
 /** Scores candidates with one decoder, in batches; buffers grow with the largest batch so far. */
 export class Scorer {
@@ -67,9 +70,10 @@ export class Scorer {
       start = performance.now();
     }
     const total = groups.reduce((sum, group) => sum + groupTokens(group), 0);
-    const largest = LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"];
+    const largest = Math.min(LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"], this.#mostTokens);
     const parts = groups.flatMap((group) => splitCandidates(group, largest));
-    const longest = Math.max(...parts.map(({ group }) => groupTokens(group)));
+    for (const { group, first } of parts) this.#refuseUnbindable(group, first);
+    const longest = parts.reduce((most, { group }) => Math.max(most, groupTokens(group)), 0);
     const budget = Math.max(longest, Math.min(largest, total));
     const firstOf = new Map(parts.map(({ group, first }) => [group, first]));
 
@@ -132,7 +136,7 @@ export class Scorer {
   #prepare(tokens: number): { pass: DecoderPass; program: Program<BatchLive> } {
     if (!this.#pass || !this.#program || this.#pass.budget.tokens < tokens) {
       this.free();
-      const size = Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(tokens)));
+      const size = Math.min(this.#mostTokens, Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(tokens))));
       const budget = { tokens: size, rows: size, sequences: size };
       const make = () => new DecoderPass(this.#gpu, this.#model.decoder, budget, { mode: "score" });
       this.#pass = this.#withRoom(make);
@@ -140,6 +144,25 @@ export class Scorer {
       this.#pass.recordForward(this.#program);
     }
     return { pass: this.#pass, program: this.#program };
+  }
+
+  get #mostTokens(): number {
+    return mostTokens(this.#gpu, this.#model.config);
+  }
+
+  /** @throws {InputError} where the device has no room for a prompt with one of its candidates */
+  #refuseUnbindable(group: EncodedGroup, candidate: number): void {
+    const tokens = groupTokens(group);
+    if (tokens <= this.#mostTokens) return;
+    const field = `items[${group.row - 1}].candidates[${candidate}]`;
+    throw new InputError(
+      `${field} takes ${tokens} tokens with its prompt, more than a batch of this model may have here.`,
+      {
+        field,
+        value: `${tokens} tokens`,
+        accepted: `at most ${this.#mostTokens} tokens on this device`,
+      },
+    );
   }
 
   #withRoom<T>(make: () => T): T {

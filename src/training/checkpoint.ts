@@ -52,7 +52,10 @@ export async function writeCheckpoint(
   await Deno.remove(join(folder, name), { recursive: true }).catch(ignoreMissing);
   await Deno.rename(aside, join(folder, name));
   await flush(folder);
-  for (const old of (await checkpoints(folder)).slice(0, -KEPT)) await Deno.remove(old, { recursive: true });
+  const old = (await checkpoints(folder)).slice(0, -KEPT);
+  // what an earlier process was killed over
+  const begun = await pathsIn(folder, /^\.step-\d+\.partial$/);
+  for (const path of [...old, ...begun]) await Deno.remove(path, { recursive: true });
 }
 
 /** The newest complete checkpoint's folder; null where there is none. */
@@ -106,13 +109,19 @@ function moment(gpu: Gpu, name: string, segment: ParameterSegment, part: "mean" 
 
 /** Complete checkpoints, oldest first. */
 async function checkpoints(folder: string): Promise<string[]> {
-  const names: string[] = [];
+  const stepOf = (path: string) => Number(basename(path).slice(5));
+  return (await pathsIn(folder, /^step-\d+$/)).sort((a, b) => stepOf(a) - stepOf(b));
+}
+
+/** Paths of what is in a folder; none where there is no such folder. */
+async function pathsIn(folder: string, pattern: RegExp): Promise<string[]> {
+  const paths: string[] = [];
   try {
-    for await (const { name } of Deno.readDir(folder)) if (/^step-\d+$/.test(name)) names.push(name);
+    for await (const { name } of Deno.readDir(folder)) if (pattern.test(name)) paths.push(join(folder, name));
   } catch (error) {
     ignoreMissing(error);
   }
-  return names.sort((a, b) => Number(a.slice(5)) - Number(b.slice(5))).map((name) => join(folder, name));
+  return paths;
 }
 
 async function flush(path: string): Promise<void> {

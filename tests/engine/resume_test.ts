@@ -7,6 +7,7 @@ import { filesOf, type JobOptions, Lab, type Trained } from "./_lab.ts";
 
 const lab = await Lab.open();
 Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
+const packed = await lab.writeModel("packed", { dtype: "BF16", tied: false, sharded: true });
 
 /** Epochs of three steps, several micro-batches a step, and nothing that falls on one step with anything else. */
 const JOB: JobOptions = {
@@ -24,7 +25,7 @@ const JOB: JobOptions = {
 
 const trainings: Record<string, JobOptions> = {
   LoRA: { ...JOB, lora: { r: 4, dropout: 0.1 } },
-  "full fine-tuning": { ...JOB, lora: null, learning_rate: 3e-3, weight_decay: 0.1 },
+  "full fine-tuning": { ...JOB, model: packed, lora: null, learning_rate: 3e-3, weight_decay: 0.1 },
 };
 
 /** When a life of the run ends: at an event, or some milliseconds after it. */

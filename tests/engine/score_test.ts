@@ -102,9 +102,9 @@ Deno.test("score() yields an item as soon as it is scored, and stops where nobod
 });
 
 Deno.test("score() serves callers in turns", async () => {
-  const many = Array.from({ length: 40 }, (_, i) => ({
+  const many = Array.from({ length: 150 }, (_, i) => ({
     prompt: `the ${i}`,
-    candidates: Array.from({ length: 60 }, (_, j) => ` other ${j}`),
+    candidates: Array.from({ length: 20 }, (_, j) => ` other ${j}`),
   }));
   const order: string[] = [];
   await Promise.all([

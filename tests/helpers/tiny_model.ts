@@ -99,7 +99,10 @@ async function writeShards(dir: string, tensors: readonly TensorSource[]): Promi
     await writeSafetensors(join(dir, file), part);
     for (const { name } of part) weight_map[name] = file;
   }
-  await Deno.writeTextFile(join(dir, "model.safetensors.index.json"), JSON.stringify({ weight_map }));
+  await Deno.writeTextFile(
+    join(dir, "model.safetensors.index.json"),
+    JSON.stringify({ metadata: {}, weight_map }),
+  );
 }
 
 const WORDS = ["the", "a", "thin", "hand", "out", "in", "an", "other", "sand", "win", "ten", "bath", "tin"];

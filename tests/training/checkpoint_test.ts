@@ -97,8 +97,10 @@ Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is 
     });
     await assert.rejects(writeCheckpoint(gpu, folder, broken, stateOf(2)), (error) => error === full);
     assert.equal(await newestCheckpoint(folder), join(folder, "step-000001"));
+    await Deno.mkdir(join(folder, ".step-000007.partial"));
     await writeCheckpoint(gpu, folder, trainable(trained), stateOf(2));
     assert.equal(await newestCheckpoint(folder), join(folder, "step-000002"));
+    assert.deepEqual(await names(folder), ["step-000001", "step-000002"]);
     assert.deepEqual(await names(join(folder, "step-000002")), [
       "adapter_config.json",
       "optimizer.safetensors",

@@ -1,8 +1,9 @@
 /** What a training job may ask for: the schema of `POST /train` and of a job file, with its defaults and presets. */
 import { z } from "@hono/zod-openapi";
 import { InputError } from "../errors.ts";
+import type { Method } from "../objective/method.ts";
 import { parseRow, type RowKind } from "../preference/rows.ts";
-import type { Method, TrainingSettings } from "../training/settings.ts";
+import type { TrainingSettings } from "../training/settings.ts";
 import { parseWith, strictObject } from "../validation.ts";
 
 /** Published recipes of the SimPO authors (princeton-nlp/SimPO, `training_configs/` and README). */

@@ -127,6 +127,27 @@ export function encodeComparison(
   return { group: { row, prompt, responses: encoded, prompt_truncated: cut } };
 }
 
+/**
+ * Checks a group's token ids against the model's vocabulary.
+ *
+ * @param field what the error names
+ * @throws InputError where the tokenizer gives ids that the model has no embedding for
+ */
+export function checkTokenIds(group: EncodedGroup, vocabulary: number, field: string): void {
+  for (const tokens of [group.prompt, ...group.responses.map((response) => response.tokens)]) {
+    const beyond = tokens.find((id) => id >= vocabulary);
+    if (beyond === undefined) continue;
+    throw new InputError(
+      `${field} has the token id ${beyond}, but the model's vocabulary has ${vocabulary} entries.`,
+      {
+        field,
+        value: beyond,
+        accepted: `token ids below ${vocabulary}: a tokenizer that belongs to the model`,
+      },
+    );
+  }
+}
+
 /** Each response's [prompt, response] as text. */
 function texts(
   tokenizer: Tokenizer,

@@ -1,7 +1,7 @@
 /** One prompt with its candidates, as `POST /score` and a line of a scoring file have it. */
 import { z } from "@hono/zod-openapi";
-import type { ScoreRequest } from "../engine/protocol.ts";
 import { strictObject } from "../validation.ts";
+import type { ScoreRequest } from "./request.ts";
 
 const MessageSchema = z.looseObject({ role: z.string().min(1), content: z.string() }).openapi("Message", {
   description: "One turn. Further keys reach the model's chat template as they are.",

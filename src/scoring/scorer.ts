@@ -1,14 +1,18 @@
-import type { ScoredCandidate, ScoredItem, ScoreRequest } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import { type Gpu, GpuMemoryError, Program } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
-import { encodeComparison, type EncodedGroup, type EncodeSettings } from "../preference/encode.ts";
+import {
+  checkTokenIds,
+  encodeComparison,
+  type EncodedGroup,
+  type EncodeSettings,
+} from "../preference/encode.ts";
 import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
 import type { Text } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
-import { checkTokenIds } from "../training/examples.ts";
+import type { ScoredCandidate, ScoredItem, ScoreRequest } from "./request.ts";
 
 /** A decoder with what turns text into its tokens. */
 export interface ScoringModel {

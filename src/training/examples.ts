@@ -1,8 +1,12 @@
-import type { Dataset, LeftOutRow } from "../engine/protocol.ts";
-import { InputError } from "../errors.ts";
-import { encodeComparison, type EncodedGroup, type EncodeSettings } from "../preference/encode.ts";
+import {
+  checkTokenIds,
+  encodeComparison,
+  type EncodedGroup,
+  type EncodeSettings,
+} from "../preference/encode.ts";
 import { type Comparison, parseRow, readJsonl, type RowKind } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
+import type { Dataset, LeftOutRow } from "./request.ts";
 
 /** A data set as tokens. */
 export interface Examples {
@@ -51,22 +55,6 @@ export async function readExamples(
     prompts_cut: groups.filter((group) => group.prompt_truncated > 0).length,
     responses_cut: groups.filter((group) => group.responses.some((response) => response.truncated)).length,
   };
-}
-
-/** @throws {InputError} where the tokenizer gives ids that the model has no embedding for */
-export function checkTokenIds(group: EncodedGroup, vocabulary: number, field: string): void {
-  for (const tokens of [group.prompt, ...group.responses.map((response) => response.tokens)]) {
-    const beyond = tokens.find((id) => id >= vocabulary);
-    if (beyond === undefined) continue;
-    throw new InputError(
-      `${field} has the token id ${beyond}, but the model's vocabulary has ${vocabulary} entries.`,
-      {
-        field,
-        value: beyond,
-        accepted: `token ids below ${vocabulary}: a tokenizer that belongs to the model`,
-      },
-    );
-  }
 }
 
 async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {

@@ -4,7 +4,6 @@
  * @module
  */
 import { basename, join } from "node:path";
-import type { TrainEvent, TrainOutcome, TrainRequest } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
@@ -31,6 +30,7 @@ import {
 import { type Examples, readExamples } from "./examples.ts";
 import { Optimizer } from "./optimizer.ts";
 import { mix32 } from "./random.ts";
+import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
 import type { TrainingSettings } from "./settings.ts";
 import { type Trainable, trainableLora, trainableWeights } from "./trainable.ts";

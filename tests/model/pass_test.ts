@@ -25,10 +25,10 @@ import {
 } from "../../src/model/pass.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
+import type { Method } from "../../src/objective/method.ts";
 import { type ObjectiveLive, recordObjective, summarizeMetrics } from "../../src/objective/objective.ts";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
 import { type PackedBatch, packGroups, unsharedGroups } from "../../src/preference/pack.ts";
-import type { Method } from "../../src/training/settings.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { random } from "../helpers/random.ts";
 import { averageLogprobsGrad, decoderBackward, decoderForward, type Gradients } from "../reference/cpu.ts";

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../src/gpu/mod.ts";
+import type { Method, SimpoMethod } from "../../src/objective/method.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
 import {
   type ObjectiveLive,
@@ -8,7 +9,6 @@ import {
   responsesPerExample,
   summarizeMetrics,
 } from "../../src/objective/objective.ts";
-import type { Method, SimpoMethod } from "../../src/training/settings.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { random } from "../helpers/random.ts";
 import { sftLoss, simpoLoss } from "../reference/cpu.ts";

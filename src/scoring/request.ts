@@ -1,0 +1,46 @@
+/** What scoring is asked, and what it answers. Plain data only: it crosses into the Worker and back. */
+import type { Text } from "../preference/rows.ts";
+
+export interface ScoreRequest {
+  /** Absolute directory of the model. */
+  readonly model: string;
+  /** Absolute directory of PEFT adapter files or of full weights; null: the model as it is. */
+  readonly adapter: string | null;
+  readonly items: readonly { readonly prompt: Text; readonly candidates: readonly Text[] }[];
+  /** Reward = beta times the average log-prob. */
+  readonly beta: number;
+  readonly token_logprobs: boolean;
+}
+
+export interface ScoredCandidate {
+  /** Place in the request, from 0. */
+  readonly index: number;
+  /** 1 is the best; ties keep the request's order. */
+  readonly rank: number;
+  readonly average_logprob: number;
+  readonly sum_logprob: number;
+  /** Scored response tokens. */
+  readonly num_tokens: number;
+  /** beta times average_logprob. */
+  readonly reward: number;
+  /** Whether the prompt was cut to fit the model's context. */
+  readonly truncated: boolean;
+  readonly tokens?: readonly string[];
+  readonly token_logprobs?: readonly number[];
+}
+
+export interface Usage {
+  readonly prompt_tokens: number;
+  readonly candidate_tokens: number;
+  readonly total_tokens: number;
+}
+
+export interface ScoredItem {
+  /** In the candidates' order. */
+  readonly results: readonly ScoredCandidate[];
+  /** Index of the candidate ranked first. */
+  readonly best: number;
+  /** The best's average log-prob over the second's; null where there is one candidate. */
+  readonly margin: number | null;
+  readonly usage: Usage;
+}

@@ -1,0 +1,49 @@
+/** What a training run is asked, and what it says. Plain data only: it crosses into the Worker and back. */
+import type { TrainingSettings } from "./settings.ts";
+
+/** Rows by path (absolute) or in the request itself. */
+export type Dataset = { readonly path: string } | { readonly rows: readonly unknown[] };
+
+export interface TrainRequest {
+  readonly id: string;
+  /** Absolute directory of the base model. */
+  readonly model: string;
+  readonly dataset: Dataset;
+  readonly eval_dataset: Dataset | null;
+  readonly settings: TrainingSettings;
+  /** The job's own folder, absolute: `checkpoints/` and `result/` are made in it. */
+  readonly directory: string;
+}
+
+export type TrainEvent =
+  /** Sent once rows are tokenised and the model is loaded. */
+  | {
+    readonly type: "status";
+    readonly status: "running";
+    readonly total_steps: number;
+    readonly resumed_from: number;
+  }
+  | { readonly type: "left_out"; readonly split: "train" | "eval"; readonly rows: readonly LeftOutRow[] }
+  | {
+    readonly type: "progress";
+    readonly step: number;
+    readonly total_steps: number;
+    readonly tokens_per_second: number;
+    readonly seconds_remaining: number;
+  }
+  /** Flat, by TRL's names; the same seed gives the same numbers, so no timing. */
+  | { readonly type: "metrics"; readonly step: number; readonly metrics: Readonly<Record<string, number>> }
+  | { readonly type: "checkpoint"; readonly step: number }
+  | { readonly type: "warning"; readonly message: string };
+
+/** A row that could not be used, by its number in the file or list (from 1). */
+export interface LeftOutRow {
+  readonly row: number;
+  readonly reason: string;
+}
+
+/** `stopped`: the worker was asked to stop; the job goes on from its checkpoint at the next start. */
+export interface TrainOutcome {
+  readonly outcome: "succeeded" | "cancelled" | "stopped";
+  readonly step: number;
+}

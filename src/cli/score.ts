@@ -24,6 +24,9 @@ const usage =
   "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--beta 2] [--token-logprobs] in.jsonl out.jsonl " +
   "(- is stdin or stdout)";
 
+/** A shell's exit code for SIGPIPE, which Deno ignores. */
+const brokenPipe = 141;
+
 /** Items a call: enough to fill the device, few enough to hold. */
 const itemsPerCall = 64;
 
@@ -31,7 +34,7 @@ const itemsPerCall = 64;
  * Scores every line of a file. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`
  * behind the line's other fields.
  *
- * @returns the exit code: 0, or 130 or 143 after a signal
+ * @returns the exit code: 0, 130 or 143 after a signal, 141 where nobody reads the output any more
  * @throws InputError naming the line that cannot be scored; the lines before it are written
  */
 export async function score(args: readonly string[], startEngine: StartEngine): Promise<number> {
@@ -89,6 +92,10 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
   try {
     const end = await Promise.race([work(), signal.received]);
     return typeof end === "string" ? exitCodeOf(end) : end;
+  } catch (error) {
+    // Whoever reads stdout wants no more, as `head` does.
+    if (error instanceof Deno.errors.BrokenPipe) return brokenPipe;
+    throw error;
   } finally {
     await engine.stop();
   }

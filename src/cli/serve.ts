@@ -17,8 +17,8 @@ import {
 
 const log = logger("serve");
 
-/** Hosts kill a container 10 s after SIGTERM; the rest is for the process to end in. */
-const shutdownMs = 8_000;
+/** Hosts kill a container 10 s after SIGTERM; the process itself takes up to 2 s to end. */
+const shutdownMs = 7_000;
 
 /** What the service is put together from. */
 export interface ServeParts {

@@ -21,7 +21,7 @@ import {
 } from "./_command.ts";
 
 const usage = "main.ts train [--quiet] job.json";
-const shutdownMs = 8_500;
+const shutdownMs = 7_000;
 
 /**
  * Trains what a job file asks for. The same file is the same job: run again after a stop or a kill it goes on from its

@@ -135,7 +135,9 @@ export class JobRunner {
         log.error("Job {id} lost its device and goes on from its last checkpoint: {error}", { id, error });
         return store.requeue(id);
       }
-      log.error("Job {id} failed: {error}", { id, error });
+      // The sender's mistake needs a sentence, ours a stack.
+      if (error instanceof InputError) log.info("Job {id} failed: {error}", { id, error: error.message });
+      else log.error("Job {id} failed: {error}", { id, error });
       store.finish(id, "failed", jobError(error));
     }
   }

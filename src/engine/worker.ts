@@ -114,14 +114,15 @@ function device(): Promise<{ gpu: Gpu; models: Models }> {
  * later request is to be blamed for it.
  */
 async function reopenAfterFault(): Promise<void> {
-  const current = await opened?.catch(() => null);
+  const before = opened;
+  const current = await before?.catch(() => null);
   try {
     current?.gpu.check();
     if (current) return;
   } catch {
     current?.gpu.close();
   }
-  opened = null;
+  if (opened === before) opened = null; // else another request has opened it meanwhile
   if (current) await device();
 }
 

@@ -7,6 +7,7 @@ import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" 
 /** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
 export type MatmulDesign = "subgroup" | "direct" | "tiled";
 
+/** Which device to open, and how. */
 export interface GpuOptions {
   /** `auto` takes a GPU where one answers, else the software driver. */
   readonly device: "gpu" | "software" | "auto";
@@ -37,13 +38,19 @@ const STAGING_BYTES = 16 * 2 ** 20;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
 export class Gpu {
+  /** WebGPU's own device. */
   readonly device: GPUDevice;
+  /** What the adapter says of itself. */
   readonly adapterInfo: GPUAdapterInfo;
+  /** Whether a CPU does the work. */
   readonly software: boolean;
+  /** Optional features that were granted. */
   readonly features: ReadonlySet<string>;
+  /** Bytes of buffers held, by name. */
   readonly memory: MemoryAccount;
   /** Lanes of a subgroup; 0 where subgroups are not to be had. */
   readonly subgroupSize: number;
+  /** The matrix kernels that suit it. */
   readonly matmul: MatmulDesign;
   /** Invocations that share a row in kernels of shaders/rows.wgsl. */
   readonly rowLanes: 1 | 64;
@@ -142,7 +149,11 @@ export class Gpu {
     return tensor;
   }
 
-  /** Queues a write of `data` into the tensor, `offset` bytes from its start. */
+  /**
+   * Queues a write of `data` into the tensor, `offset` bytes from its start.
+   *
+   * @throws {RangeError} where it does not fit
+   */
   write(tensor: Tensor, data: ArrayBufferView, offset = 0): void {
     if (offset + data.byteLength > allocated(tensor.bytes)) {
       throw new RangeError(
@@ -233,8 +244,7 @@ export class Gpu {
         filled += allocated(piece.bytes);
       }
       this.device.queue.submit([encoder.finish()]);
-      await staging.mapAsync(GPUMapMode.READ, 0, filled);
-      this.check();
+      await this.#waitFor(staging.mapAsync(GPUMapMode.READ, 0, filled));
       const mapped = new Uint8Array(staging.getMappedRange(0, filled));
       for (const { piece, start } of round) {
         piece.into.set(mapped.subarray(start, start + piece.bytes), piece.at);
@@ -255,7 +265,18 @@ export class Gpu {
 
   /** Waits until the device has done all that was submitted. @throws the device's fault, if it had one */
   async settle(): Promise<void> {
-    await this.device.queue.onSubmittedWorkDone();
+    await this.#waitFor(this.device.queue.onSubmittedWorkDone());
+  }
+
+  async #waitFor(work: Promise<unknown>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      // A lost device breaks what waits for it a turn before it says that it is lost.
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      this.check();
+      throw error;
+    }
     this.check();
   }
 
@@ -264,6 +285,7 @@ export class Gpu {
     if (this.#fault) throw this.#fault;
   }
 
+  /** Lets go of the device with all its buffers. */
   close(): void {
     this.#closed = true;
     this.device.destroy();

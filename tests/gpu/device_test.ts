@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { InputError } from "../../src/errors.ts";
+import { DeviceLostError, InputError } from "../../src/errors.ts";
 import { defineKernel, Gpu, GpuMemoryError, Program, rowsOf } from "../../src/gpu/mod.ts";
 import { random } from "../helpers/random.ts";
 
@@ -24,6 +24,16 @@ Deno.test({
       assert.match(error.message, /Only the software driver answers/);
       return true;
     }),
+});
+
+Deno.test("Gpu.read() and settle() say that the device was lost", async () => {
+  const own = await Gpu.open({ device: "auto" });
+  const tensor = own.upload("t", [4], new Float32Array(4));
+  await own.readF32(tensor);
+  own.device.destroy();
+  await assert.rejects(own.readF32(tensor), DeviceLostError);
+  await assert.rejects(own.settle(), DeviceLostError);
+  own.close();
 });
 
 Deno.test("Gpu.tensor() is zeroed, accounted under its name, and refused past the limits", async () => {

@@ -2,6 +2,7 @@ import { type Constants, expandWgsl, readShaderInterface, type ShaderInterface }
 
 /** A compute shader ready to be compiled: its text is the only description of its parameters and bindings. */
 export interface Kernel extends ShaderInterface {
+  /** Names it in labels, errors and profiles. */
   readonly name: string;
   /** Expanded WGSL; also the key under which a device caches its pipeline. */
   readonly code: string;
@@ -9,7 +10,9 @@ export interface Kernel extends ShaderInterface {
 
 /** How a kernel is made from its `.wgsl` file. */
 export interface KernelDefinition {
+  /** Names it in labels, errors and profiles. */
   readonly name: string;
+  /** WGSL with the directives of {@link expandWgsl}. */
   readonly source: string;
   /** WGSL put in front, such as the loader of a storage type. */
   readonly preludes?: readonly string[];

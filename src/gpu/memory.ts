@@ -28,6 +28,7 @@ export class MemoryAccount {
     return this.#peak;
   }
 
+  /** Starts the peak anew from what is held now. */
   resetPeak(): void {
     this.#peak = this.#bytes;
   }
@@ -37,7 +38,11 @@ export class MemoryAccount {
     return Object.fromEntries(this.#held);
   }
 
-  /** @throws {GpuMemoryError} where the limit would be passed */
+  /**
+   * Enters bytes under a name, which several tensors may share.
+   *
+   * @throws {GpuMemoryError} where the limit would be passed
+   */
   take(name: string, bytes: number): void {
     if (this.#bytes + bytes > this.#limit) {
       throw new GpuMemoryError(
@@ -51,6 +56,7 @@ export class MemoryAccount {
     this.#held.set(name, (this.#held.get(name) ?? 0) + bytes);
   }
 
+  /** Takes back bytes that {@link take} entered. */
   give(name: string, bytes: number): void {
     this.#bytes -= bytes;
     const left = (this.#held.get(name) ?? 0) - bytes;

@@ -18,7 +18,9 @@ export interface Lora {
   readonly a: Parameter;
   /** [outputs, r] */
   readonly b: Parameter;
+  /** lora_alpha / r. */
   readonly scale: number;
+  /** Rate, in training; 0 when scoring. */
   readonly dropout: number;
   /** Tells the layers' dropout masks apart. */
   readonly stream: number;
@@ -26,27 +28,36 @@ export interface Lora {
 
 /** y = x W^T (+ LoRA), W [outputs, inputs]. */
 export interface Linear {
+  /** [outputs, inputs] */
   readonly weight: Parameter;
+  /** null where the layer has no adapter. */
   readonly lora: Lora | null;
 }
 
 /** One decoder block. */
 export interface Block extends Readonly<Record<LinearLayer, Linear>> {
+  /** [hidden] */
   readonly input_norm: Parameter;
+  /** [hidden] */
   readonly post_attention_norm: Parameter;
 }
 
 /** Neighbouring rows of a vocabulary table; a table larger than one binding is split into several runs. */
 export interface TableRun {
+  /** The token id of its first row. */
   readonly first_row: number;
+  /** [rows of the run, hidden] */
   readonly rows: Parameter;
 }
 
 /** A Llama-family decoder on the GPU: x = E[ids]; per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
 export interface Decoder {
   readonly config: ModelConfig;
+  /** The runs of E, by rising ids. */
   readonly embedding: readonly TableRun[];
+  /** From the embedding up. */
   readonly blocks: readonly Block[];
+  /** The last norm, [hidden]. */
   readonly norm: Parameter;
   /** The embedding's own runs where the two are tied. */
   readonly head: readonly TableRun[];
@@ -82,9 +93,11 @@ export function weightSpecs(config: ModelConfig): WeightSpec[] {
 
 /** A decoder whose weights are all frozen, or all trained. */
 export interface LoadedDecoder {
+  /** On the GPU until {@link free}. */
   readonly decoder: Decoder;
   /** null where the weights are frozen. */
   readonly trained: TrainedParameters | null;
+  /** Lets go of all weights. */
   free(): void;
 }
 

@@ -2,8 +2,10 @@ import { type Gpu, type Tensor } from "../gpu/mod.ts";
 
 /** A weight, with the tensor that collects its gradient where it is trained. */
 export interface Parameter {
+  /** The weight's name in its file, or its module's path with `.lora_A` or `.lora_B`. */
   readonly name: string;
   readonly value: Tensor;
+  /** Of the value's shape; null where it is frozen. */
   readonly gradient: Tensor | null;
 }
 
@@ -17,8 +19,11 @@ export interface ParameterSpec {
 
 /** Trained parameters that lie side by side, so that one dispatch updates all of them. */
 export interface ParameterSegment {
+  /** Elements, gaps included. */
   readonly count: number;
+  /** Whether weight decay applies to all of them. */
   readonly decay: boolean;
+  /** [count], as are the following. */
   readonly value: Tensor;
   readonly gradient: Tensor;
   /** AdamW's first moment. */
@@ -34,6 +39,7 @@ const ALIGNMENT = 64; // elements: binding offsets are multiples of 256 bytes
  * between parameters stay zero throughout.
  */
 export class TrainedParameters {
+  /** Matrices first, then what does not decay. */
   readonly segments: readonly ParameterSegment[];
   readonly #gpu: Gpu;
   readonly #owned: DisposableStack;
@@ -80,6 +86,7 @@ export class TrainedParameters {
     return parameter;
   }
 
+  /** Lets go of values, gradients and moments. */
   free(): void {
     this.#owned.dispose();
   }

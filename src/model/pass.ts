@@ -19,7 +19,9 @@ import type { Block, Decoder, Linear, TableRun } from "./decoder.ts";
 /** How much of the budget an uploaded batch fills. */
 export interface BatchCounts {
   readonly tokens: number;
+  /** Scored tokens. */
   readonly rows: number;
+  /** Responses. */
   readonly sequences: number;
   /** Distinct token ids; 0 where the embedding is frozen. */
   readonly distinct: number;
@@ -36,9 +38,11 @@ export interface Budget {
   readonly tokens: number;
   /** Scored tokens. */
   readonly rows: number;
+  /** Responses. */
   readonly sequences: number;
 }
 
+/** What a pass is for, and what it keeps. */
 export interface PassOptions {
   /** `score`: forward only, one set of activations for all blocks. `train`: also what the backward needs. */
   readonly mode: "score" | "train";

@@ -16,4 +16,5 @@ export interface SftMethod {
   readonly type: "sft";
 }
 
+/** What training minimises. */
 export type Method = SimpoMethod | SftMethod;

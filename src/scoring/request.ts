@@ -1,6 +1,7 @@
 /** What scoring is asked, and what it answers. Plain data only: it crosses into the Worker and back. */
 import type { Text } from "../preference/rows.ts";
 
+/** Prompts, each with candidates to compare. */
 export interface ScoreRequest {
   /** Absolute directory of the model. */
   readonly model: string;
@@ -9,14 +10,17 @@ export interface ScoreRequest {
   readonly items: readonly { readonly prompt: Text; readonly candidates: readonly Text[] }[];
   /** Reward = beta times the average log-prob. */
   readonly beta: number;
+  /** Whether results carry `tokens` and `token_logprobs`. */
   readonly token_logprobs: boolean;
 }
 
+/** One candidate's score; log-probs are natural logarithms. */
 export interface ScoredCandidate {
   /** Place in the request, from 0. */
   readonly index: number;
   /** 1 is the best; ties keep the request's order. */
   readonly rank: number;
+  /** Mean over its scored tokens. */
   readonly average_logprob: number;
   readonly sum_logprob: number;
   /** Scored response tokens. */
@@ -25,16 +29,20 @@ export interface ScoredCandidate {
   readonly reward: number;
   /** Whether the prompt was cut to fit the model's context. */
   readonly truncated: boolean;
+  /** Its scored tokens as the vocabulary spells them. */
   readonly tokens?: readonly string[];
+  /** Beside `tokens`. */
   readonly token_logprobs?: readonly number[];
 }
 
+/** Tokens that an item took; a prompt counts once for all its candidates. */
 export interface Usage {
   readonly prompt_tokens: number;
   readonly candidate_tokens: number;
   readonly total_tokens: number;
 }
 
+/** A prompt's candidates, compared. */
 export interface ScoredItem {
   /** In the candidates' order. */
   readonly results: readonly ScoredCandidate[];

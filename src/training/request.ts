@@ -4,6 +4,7 @@ import type { TrainingSettings } from "./settings.ts";
 /** Rows by path (absolute) or in the request itself. */
 export type Dataset = { readonly path: string } | { readonly rows: readonly unknown[] };
 
+/** A job for the engine: everything that a run depends on, and where it works. */
 export interface TrainRequest {
   readonly id: string;
   /** Absolute directory of the base model. */
@@ -15,6 +16,7 @@ export interface TrainRequest {
   readonly directory: string;
 }
 
+/** What a run tells while it goes on. */
 export type TrainEvent =
   /** Sent once rows are tokenised and the model is loaded. */
   | {
@@ -42,7 +44,7 @@ export interface LeftOutRow {
   readonly reason: string;
 }
 
-/** `stopped`: the worker was asked to stop; the job goes on from its checkpoint at the next start. */
+/** How a run ended, and after how many steps. `stopped`: the worker was asked to stop; the job goes on from its checkpoint at the next start. */
 export interface TrainOutcome {
   readonly outcome: "succeeded" | "cancelled" | "stopped";
   readonly step: number;

@@ -9,7 +9,7 @@ import { elementKernel, elementWorkgroups } from "./launch.ts";
 /** How many leading elements are live. */
 type Count<L extends Live> = (live: L) => number;
 
-/** y = x. */
+/** y = x, in the leading elements. */
 export function recordCopy<L extends Live>(program: Program<L>, x: Tensor, y: Tensor, count: Count<L>): void {
   program.dispatch(elementKernel("copy", copySource), { x, y }, (live) => ({
     params: { count: count(live) },

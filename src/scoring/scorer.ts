@@ -37,9 +37,6 @@ const TOKENISE_MS = 50;
 /** No text in use has this many characters to a token: what passes it is refused before it is tokenised at length. */
 const CHARACTERS_A_TOKEN = 100;
 
-/** A large request is tokenised over several turns, so that others need not wait for it. */
-const ITEMS_BETWEEN_TURNS = 64;
-
 /** Scores candidates with one decoder, in batches; buffers grow with the largest batch so far. */
 export class Scorer {
   readonly #gpu: Gpu;

@@ -58,7 +58,8 @@ export class Worker implements AsyncDisposable {
       const response = await fetch(`${this.url}/train/${id}/events`, {
         headers: { "last-event-id": `${after}` },
       });
-      for await (const { id, event, data } of readServerSentEvents(response.body!)) {
+      if (response.body === null) return; // the job has ended, and nothing came after
+      for await (const { id, event, data } of readServerSentEvents(response.body)) {
         yield { id: Number(id), type: event, data: JSON.parse(data) };
       }
     } catch (error) {

@@ -7,21 +7,21 @@ import { filesOf } from "../engine/_lab.ts";
 import { type JobEvent, makeRealRoot, Worker } from "./_worker.ts";
 
 /** Reading the rows takes about a quarter of a second, the steps a few more. */
-const ROWS = 1200;
+const ROWS = 1000;
 
 const JOB = {
   model: "models/tiny",
   dataset: { path: "train.jsonl" },
   eval_dataset: { rows: plainRows(30, 11) },
-  max_steps: 90,
+  max_steps: 48,
   batch_size: 16,
-  micro_batch_tokens: 128,
+  micro_batch_tokens: 160,
   learning_rate: 3e-3,
   max_length: 96,
   max_prompt_length: 48,
   logging_steps: 3,
-  save_steps: 8,
-  eval_steps: 20,
+  save_steps: 5,
+  eval_steps: 11,
 };
 
 /** What a life of the worker sees before it is ended. */
@@ -83,15 +83,15 @@ const source = random(20);
 const trainings: [name: string, settings: object, moments: Moment[]][] = [
   ["LoRA", { lora: { r: 4, dropout: 0.1 } }, [
     readingRows,
-    after(source.uniform() * 300),
+    after(source.uniform() * 200),
     afterCheckpoint,
-    after(source.uniform() * 300, "SIGTERM"),
+    after(source.uniform() * 200, "SIGTERM"),
     writingCheckpoint,
   ]],
   ["full fine-tuning", { lora: null }, [
     writingCheckpoint,
-    after(source.uniform() * 300),
-    after(source.uniform() * 300, "SIGTERM"),
+    after(source.uniform() * 200),
+    after(source.uniform() * 200, "SIGTERM"),
     afterCheckpoint,
   ]],
 ];
@@ -127,7 +127,7 @@ for (const [name, settings, moments] of trainings) {
 
     await using worker = await Worker.start(root.path);
     await (await live(worker)).until(({ type }) => type === "done");
-    assert.deepEqual(seen.at(-1)!.data, { status: "succeeded", step: 90 });
+    assert.deepEqual(seen.at(-1)!.data, { status: "succeeded", step: 48 });
     assert.deepEqual(seen.map(({ id }) => id), seen.map((_, i) => i + 1));
     const resumed = seen.filter(running).map(({ data }) => data.resumed_from);
     assert.ok(resumed.length > 2 && resumed.at(-1)! > 0, `${resumed}`);

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type Gpu, GpuMemoryError } from "../gpu/mod.ts";
+import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { hasAdapter, readAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type Decoder, loadDecoder, uploadAdapter, withLora } from "../model/decoder.ts";
@@ -72,7 +72,7 @@ export class Models {
       try {
         const { config, tokenizer, decoder } = base.value;
         const lora = adapter === null ? null : await readAdapter(adapter, config);
-        const parameters = lora ? uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
+        const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
         const scale = lora ? lora.config.lora_alpha / lora.config.r : 1;
         const adapted = lora ? withLora(decoder, (name) => parameters.get(name), scale, 0) : decoder;
         const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted }, () => this.evict());
@@ -141,16 +141,6 @@ export class Models {
       }
     }
     return this.#held.size < before;
-  }
-}
-
-/** Runs `work`, and once more where the device had no room for it and `makeRoom` found some. */
-export async function withRoom<T>(makeRoom: () => boolean, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof GpuMemoryError && makeRoom()) return await work();
-    throw error;
   }
 }
 

@@ -1,11 +1,11 @@
 /// <reference lib="deno.worker" />
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
-import { Gpu, type GpuOptions } from "../gpu/mod.ts";
+import { Gpu, type GpuOptions, withRoom } from "../gpu/mod.ts";
 import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
-import { type BaseModel, type Lease, Models, withRoom } from "./models.ts";
+import { type BaseModel, type Lease, Models } from "./models.ts";
 import type { DeviceReport, ScoreRequest, TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
 import { Scheduler } from "./scheduler.ts";
 

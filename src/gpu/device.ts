@@ -1,6 +1,6 @@
 import { DeviceLostError, InputError } from "../errors.ts";
 import type { Kernel } from "./kernel.ts";
-import { GpuMemoryError, MemoryAccount } from "./memory.ts";
+import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
 import { dtypeBytes, elements, type Tensor, type TensorDtype } from "./tensor.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
 
@@ -111,7 +111,8 @@ export class Gpu {
       this.#fault ??= new Fault(`GPU: ${error.message}`);
     });
     device.lost.then((lost) => {
-      if (this.#closed) return;
+      // Where memory ran out the device may be lost by that: to go on would only lose it again.
+      if (this.#closed || this.#fault instanceof GpuMemoryError) return;
       this.#fault = new DeviceLostError(`The GPU device was lost: ${lost.message || lost.reason}.`);
     });
   }
@@ -140,6 +141,55 @@ export class Gpu {
       shape,
       dtype,
     };
+  }
+
+  /**
+   * Makes tensors and waits for the driver's answer, since a buffer for which it has no room breaks only what uses it.
+   *
+   * @param make makes them at once, and runs no program with them
+   * @returns what `make` returns
+   * @throws {GpuMemoryError} where the memory limit would be passed or the driver has no room; all is let go of
+   */
+  async allocate<T extends { free(): void }>(make: () => T): Promise<T> {
+    await this.settle(); // what was let go of is free once the device has done with it
+    this.device.pushErrorScope("validation"); // a write to what is not there
+    this.device.pushErrorScope("out-of-memory");
+    let made: T | undefined;
+    let answers: [GPUError | null, GPUError | null];
+    try {
+      made = make();
+    } finally {
+      answers = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+    }
+    const [noRoom, invalid] = answers;
+    if (!noRoom && !invalid) return made;
+    made.free();
+    if (!noRoom) throw this.#fault = new Error(`GPU: ${invalid!.message}`);
+    throw new GpuMemoryError(
+      `The driver has no room for more (${noRoom.message}); ${mebibytes(this.memory.bytes)} are in use.`,
+    );
+  }
+
+  /** Makes several tensors as {@link allocate} does. */
+  async tensors(
+    specs: readonly {
+      readonly name: string;
+      readonly shape: readonly number[];
+      readonly dtype: TensorDtype;
+    }[],
+  ): Promise<Tensor[]> {
+    const { made } = await this.allocate(() => {
+      const made: Tensor[] = [];
+      const free = () => this.free(...made);
+      try {
+        for (const { name, shape, dtype } of specs) made.push(this.tensor(name, shape, dtype));
+      } catch (error) {
+        free();
+        throw error;
+      }
+      return { made, free };
+    });
+    return made;
   }
 
   /** Makes a tensor that holds `data`. @throws as {@link tensor}, and {RangeError} where `data` is larger */

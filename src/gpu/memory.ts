@@ -3,6 +3,16 @@ export class GpuMemoryError extends Error {
   override readonly name = "GpuMemoryError";
 }
 
+/** Runs `work`, and once more where the device had no room for it and `makeRoom` found some. */
+export async function withRoom<T>(makeRoom: () => boolean, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof GpuMemoryError && makeRoom()) return await work();
+    throw error;
+  }
+}
+
 /**
  * The engine's own account of GPU buffers: WebGPU tells neither what is used nor what is left, and the software
  * driver grants buffers until the process dies.
@@ -65,6 +75,7 @@ export class MemoryAccount {
   }
 }
 
-function mebibytes(bytes: number): string {
+/** Bytes as a message has them. */
+export function mebibytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

@@ -120,23 +120,17 @@ export async function loadDecoder(
     const dtype = trainable ? "f32" : frozenDtype(stored, spec.shape);
     return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
   });
-  const trained = trainable
-    ? new TrainedParameters(gpu, runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 })))
-    : null;
-  const frozen: Tensor[] = [];
+  const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
+  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, specs)) : null;
+  const frozen = trained ? [] : await gpu.tensors(runs);
   const free = () => {
     trained?.free();
     gpu.free(...frozen);
   };
   const parameters = new Map<string, Parameter>();
   try {
-    for (const run of runs) {
-      let parameter = trained?.get(run.name);
-      if (!parameter) {
-        const value = gpu.tensor(run.name, run.shape, run.dtype);
-        frozen.push(value);
-        parameter = { name: run.name, value, gradient: null };
-      }
+    for (const [i, run] of runs.entries()) {
+      const parameter = trained?.get(run.name) ?? { name: run.name, value: frozen[i]!, gradient: null };
       await uploadRun(gpu, checkpoint, run, parameter.value);
       parameters.set(run.name, parameter);
     }
@@ -191,21 +185,18 @@ export function loraSpecs(
 }
 
 /** Uploads an adapter as frozen tensors, for scoring. @throws {GpuMemoryError} where it does not fit */
-export function uploadAdapter(gpu: Gpu, adapter: Adapter): Map<string, Parameter> {
+export async function uploadAdapter(gpu: Gpu, adapter: Adapter): Promise<Map<string, Parameter>> {
   const r = adapter.config.r;
-  const parameters = new Map<string, Parameter>();
-  const put = (name: string, shape: number[], data: Float32Array) =>
-    parameters.set(name, { name, value: gpu.upload(name, shape, data), gradient: null });
-  try {
-    for (const { module, a, b } of adapter.tensors) {
-      put(`${module.path}.lora_A`, [r, module.inputs], a);
-      put(`${module.path}.lora_B`, [module.outputs, r], b);
-    }
-  } catch (error) {
-    gpu.free(...[...parameters.values()].map(({ value }) => value));
-    throw error;
-  }
-  return parameters;
+  const factors = adapter.tensors.flatMap(({ module, a, b }) => [
+    { name: `${module.path}.lora_A`, shape: [r, module.inputs], dtype: "f32" as const, data: a },
+    { name: `${module.path}.lora_B`, shape: [module.outputs, r], dtype: "f32" as const, data: b },
+  ]);
+  const values = await gpu.tensors(factors);
+  return new Map(factors.map(({ name, data }, i) => {
+    const value = values[i]!;
+    gpu.write(value, data);
+    return [name, { name, value, gradient: null }];
+  }));
 }
 
 /** Some rows of one weight, which fit one binding. */

@@ -1,5 +1,5 @@
 import { InputError } from "../errors.ts";
-import { type Gpu, GpuMemoryError, Program } from "../gpu/mod.ts";
+import { type Gpu, Program, withRoom } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
@@ -108,7 +108,7 @@ export class Scorer {
     { beta, token_logprobs }: Pick<ScoreRequest, "beta" | "token_logprobs">,
   ): Promise<Omit<ScoredCandidate, "rank">[][]> {
     const packed = packGroups(batch);
-    const { pass, program } = this.#prepare(packed.tokens);
+    const { pass, program } = await this.#prepare(packed.tokens);
     program.run({ ...pass.upload(packed), dropout_seed: 0 });
     const [averages, logprobs] = await this.#gpu.read(pass.averages, pass.logprobs) as [
       Float32Array,
@@ -134,13 +134,13 @@ export class Scorer {
     return scored;
   }
 
-  #prepare(tokens: number): { pass: DecoderPass; program: Program<BatchLive> } {
+  async #prepare(tokens: number): Promise<{ pass: DecoderPass; program: Program<BatchLive> }> {
     if (!this.#pass || !this.#program || this.#pass.budget.tokens < tokens) {
       this.free();
       const size = Math.min(this.#mostTokens, Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(tokens))));
       const budget = { tokens: size, rows: size, sequences: size };
       const make = () => new DecoderPass(this.#gpu, this.#model.decoder, budget, { mode: "score" });
-      this.#pass = this.#withRoom(make);
+      this.#pass = await withRoom(this.#makeRoom, () => this.#gpu.allocate(make));
       this.#program = new Program(this.#gpu, "score");
       this.#pass.recordForward(this.#program);
     }
@@ -164,15 +164,6 @@ export class Scorer {
         accepted: `at most ${this.#mostTokens} tokens on this device`,
       },
     );
-  }
-
-  #withRoom<T>(make: () => T): T {
-    try {
-      return make();
-    } catch (error) {
-      if (error instanceof GpuMemoryError && this.#makeRoom()) return make();
-      throw error;
-    }
   }
 
   /** An item as tokens: its prompt is cut where the context demands it, a candidate never. */

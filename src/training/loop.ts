@@ -80,7 +80,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
         resume,
       })
       : await trainableWeights(context.gpu, request.model, resume);
-    run = new Run(context, settings, data, trainable, checkpoints, resumed);
+    run = await context.gpu.allocate(() => new Run(context, settings, data, trainable, checkpoints, resumed));
     if (resume) await run.restore(resume);
     await run.steps();
     await publish(trainable, join(request.directory, "result"));

@@ -45,7 +45,8 @@ export async function trainableLora(
     target_modules: lora.target_modules,
     base_model_name_or_path: base,
   };
-  const trained = new TrainedParameters(gpu, loraSpecs(decoder.config, config));
+  const specs = loraSpecs(decoder.config, config);
+  const trained = await gpu.allocate(() => new TrainedParameters(gpu, specs));
   try {
     if (resume) {
       for (const { module, a, b } of (await readAdapter(resume, decoder.config)).tensors) {

@@ -167,6 +167,60 @@ for (const [name, cause] of Object.entries(CAUSES)) {
   });
 }
 
+/** Makes the driver refuse the next allocation, which no test may wait for it to do by itself. */
+function refuseNext({ device }: Gpu): void {
+  const pop = device.popErrorScope.bind(device);
+  Object.defineProperty(device, "popErrorScope", {
+    configurable: true,
+    value: async () => {
+      Reflect.deleteProperty(device, "popErrorScope");
+      await pop();
+      return new GPUOutOfMemoryError("not enough memory left");
+    },
+  });
+}
+
+Deno.test("Gpu.allocate() gives what was made, and lets go of it where the driver has no room", async () => {
+  const own = await Gpu.open({ device: "auto" });
+  const specs = [{ name: "a", shape: [5], dtype: "f32" }, {
+    name: "b",
+    shape: [3, 2],
+    dtype: "u32",
+  }] as const;
+  refuseNext(own);
+  await assert.rejects(own.tensors(specs), {
+    name: "GpuMemoryError",
+    message: "The driver has no room for more (not enough memory left); 0.0 MiB are in use.",
+  });
+  assert.equal(own.memory.bytes, 0);
+  await own.settle(); // no fault: the device serves others
+  const [a, b] = await own.tensors(specs);
+  assert.deepEqual([a!.shape, b!.shape, b!.dtype], [[5], [3, 2], "u32"]);
+  assert.deepEqual(await own.readF32(a!), new Float32Array(5));
+  own.close();
+});
+
+Deno.test("Gpu.allocate() lets go of what was made before the limit", async () => {
+  const own = await Gpu.open({ device: "auto", memoryLimitBytes: 100 });
+  const specs = ["a", "b"].map((name) => ({ name, shape: [16], dtype: "f32" as const }));
+  await assert.rejects(own.tensors(specs), { name: "GpuMemoryError", message: /^b needs/ });
+  assert.equal(own.memory.bytes, 0);
+  own.close();
+});
+
+Deno.test("Gpu.allocate() tells of any other mistake as a fault", async () => {
+  const own = await Gpu.open({ device: "auto" });
+  const gone = own.tensor("gone", [4]);
+  own.free(gone);
+  const make = () => {
+    own.write(gone, new Float32Array(4));
+    return { free: () => {} };
+  };
+  await assert.rejects(own.allocate(make), /^Error: GPU: /);
+  assert.throws(() => own.check(), /^Error: GPU: /);
+  own.close();
+});
+
 Deno.test("Gpu tells of a driver without memory as such", async () => {
   const own = await faulty(({ device }) => {
     const error = new GPUOutOfMemoryError("Not enough memory left.");

@@ -421,7 +421,7 @@ Deno.test("DecoderPass for scoring gives the log-probs of training, and no gradi
   const loaded: LoadedDecoder = await loadDecoder(gpu, checkpoint, config, { trainable: false });
   assert.equal(loaded.trained, null);
   const adapter = await readAdapter(`${VALUES}/grouped/adapter`, config);
-  const parameters = uploadAdapter(gpu, adapter);
+  const parameters = await uploadAdapter(gpu, adapter);
   // an adapter's dropout is for training alone
   const adapted = withLora(loaded.decoder, (name) => parameters.get(name), scaleOf(adapter.config), 0.5);
   const batch = packGroups(await referenceGroups("grouped"));

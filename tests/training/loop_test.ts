@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { TrainEvent } from "../../src/engine/protocol.ts";
 import { InputError } from "../../src/errors.ts";
-import { Gpu } from "../../src/gpu/mod.ts";
+import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { train } from "../../src/training/loop.ts";
@@ -10,11 +10,11 @@ import { assertClose } from "../helpers/assert_close.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
 
-/** Trains all weights for one step of eight rows on a device whose tensors may have so many bytes. */
-async function run(maxTensorBytes: number, max_length: number): Promise<TrainEvent[]> {
+/** Trains all weights for one step of eight rows on a device of its own, which must be as empty afterwards. */
+async function run(options: Partial<GpuOptions>, max_length: number): Promise<TrainEvent[]> {
   const directory = await Deno.makeTempDir();
   const model = await writeTinyModel(join(directory, "model"));
-  const gpu = await Gpu.open({ device: "auto", maxTensorBytes });
+  const gpu = await Gpu.open({ device: "auto", ...options });
   const events: TrainEvent[] = [];
   try {
     const spec = { lora: null, max_steps: 1, batch_size: 8, max_length, max_prompt_length: 16 };
@@ -42,13 +42,13 @@ async function run(maxTensorBytes: number, max_length: number): Promise<TrainEve
 }
 
 Deno.test("train() lowers micro-batches to what the device can bind, and learns the same", async () => {
-  const small = await run(100 * 64 * 4, 24);
+  const small = await run({ maxTensorBytes: 100 * 64 * 4 }, 24);
   const warnings = small.flatMap((event) => event.type === "warning" ? [event.message] : []);
   assert.equal(
     warnings.at(-1),
     "micro_batch_tokens 2048 is lowered to 100, the most that this device can bind of this model.",
   );
-  const [expected, actual] = [await run(2 ** 24, 24), small].map((events) =>
+  const [expected, actual] = [await run({}, 24), small].map((events) =>
     events.find((event) => event.type === "metrics")!.metrics
   );
   for (const [name, value] of Object.entries(expected!)) {
@@ -57,7 +57,7 @@ Deno.test("train() lowers micro-batches to what the device can bind, and learns 
 });
 
 Deno.test("train() refuses a row that the device cannot bind, with the length that it can", async () => {
-  await assert.rejects(run(32 * 64 * 4, 96), (error) => {
+  await assert.rejects(run({ maxTensorBytes: 32 * 64 * 4 }, 96), (error) => {
     assert.ok(error instanceof InputError, String(error));
     assert.match(
       error.message,
@@ -67,4 +67,13 @@ Deno.test("train() refuses a row that the device cannot bind, with the length th
     assert.match(error.problem.accepted!, /^rows of at most 32 tokens,/);
     return true;
   });
+});
+
+Deno.test("train() gives back all it took, wherever the device's room ends", async () => {
+  for (let limit = 2 ** 12, full = false; !full; limit *= 1.6) {
+    full = await run({ memoryLimitBytes: limit }, 24).then(() => true, (error) => {
+      assert.equal(error.name, "GpuMemoryError", String(error));
+      return false;
+    });
+  }
 });

@@ -86,7 +86,7 @@ FAMILIES = {
     "phi3_window": ("Phi3", dict(
         **PHI3, sliding_window=7, rope_parameters={"rope_type": "default", "rope_theta": 500.0},
     )),
-    # Half of the pairs cross the original context between their two responses.
+    # One pair, and the candidates, have responses on both sides of the original context.
     "phi3_longrope": ("Phi3", dict(
         **PHI3, sliding_window=None, original_max_position_embeddings=16, rope_parameters=LONGROPE,
     )),

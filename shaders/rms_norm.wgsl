@@ -1,4 +1,5 @@
-// y[r, c] = x[r, c] * rstd[r] * weight[c],  rstd[r] = 1 / sqrt(mean_c x[r, c]^2 + eps)
+// y[r, c] = x[r, c] * rstd[r] * gain[c],  rstd[r] = 1 / sqrt(mean_c x[r, c]^2 + eps)
+// gain = weight, or 1 + weight where OFFSET is 1, as Gemma stores it.
 // Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
 
 struct Params { rows: u32, columns: u32, eps: f32 }
@@ -8,6 +9,10 @@ struct Params { rows: u32, columns: u32, eps: f32 }
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // [columns]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, columns]
 @group(0) @binding(4) var<storage, read_write> rstd: array<f32>; // [rows]
+
+fn gain(c: u32) -> f32 {
+  @if (OFFSET == 1) { return 1.0 + weight[c]; } @else { return weight[c]; }
+}
 
 @compute @workgroup_size($(LANES * ROWS), 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -40,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     {
       let c = first + $(i * LANES)u;
       if (c < columns) {
-        y[base + c] = x[base + c] * scale * weight[c];
+        y[base + c] = x[base + c] * scale * gain(c);
       }
     }
     }

@@ -1,4 +1,5 @@
-// d_x[r, c] += rstd[r] * (g - xhat * mean_c(g * xhat)),  g = d_y[r, c] * weight[c],  xhat = x[r, c] * rstd[r]
+// d_x[r, c] += rstd[r] * (g - xhat * mean_c(g * xhat)),  g = d_y[r, c] * gain[c],  xhat = x[r, c] * rstd[r]
+// gain = weight, or 1 + weight where OFFSET is 1.
 // Adds to d_x, which holds the gradient that came past the norm along the residual stream.
 // Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
 
@@ -10,6 +11,10 @@ struct Params { rows: u32, columns: u32 }
 @group(0) @binding(3) var<storage, read> rstd: array<f32>; // [rows]
 @group(0) @binding(4) var<storage, read> d_y: array<f32>; // [rows, columns]
 @group(0) @binding(5) var<storage, read_write> d_x: array<f32>; // [rows, columns]
+
+fn gain(c: u32) -> f32 {
+  @if (OFFSET == 1) { return 1.0 + weight[c]; } @else { return weight[c]; }
+}
 
 @compute @workgroup_size($(LANES * ROWS), 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -28,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     {
       let c = first + $(i * LANES)u;
       if (c < columns) {
-        part = fma(d_y[base + c] * weight[c], x[base + c], part);
+        part = fma(d_y[base + c] * gain(c), x[base + c], part);
       }
     }
     }
@@ -41,7 +46,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     {
       let c = first + $(i * LANES)u;
       if (c < columns) {
-        d_x[base + c] += scale * (d_y[base + c] * weight[c] - x[base + c] * pull);
+        d_x[base + c] += scale * (d_y[base + c] * gain(c) - x[base + c] * pull);
       }
     }
     }

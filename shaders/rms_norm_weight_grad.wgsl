@@ -1,8 +1,8 @@
-// d_weight[c] += sum_r d_y[r, c] * x[r, c] * rstd[r]
-// One invocation sums one column, four rows a turn: the software driver ends an invocation's loops after 65,535 turns.
-// Workgroups of 8, folded.
+// d_weight[c] += sum_r d_y[r, c] * x[r, c] * rstd[r],  first_row <= r < end_row
+// One invocation sums one column, four rows a turn: the software driver ends an invocation's loops after 65,535 turns, so
+// that more rows than four times as many need several dispatches. Workgroups of 8, folded.
 
-struct Params { rows: u32, columns: u32 }
+struct Params { first_row: u32, end_row: u32, columns: u32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, columns]
@@ -17,10 +17,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     return;
   }
   var sum = 0.0;
-  for (var first = 0u; first < params.rows; first += 4u) {
+  for (var first = params.first_row; first < params.end_row; first += 4u) {
     var part = 0.0; // summed apart, so that many rows keep their digits
     @unroll(i, 0, 4) {
-    if (first + $(i)u < params.rows) {
+    if (first + $(i)u < params.end_row) {
       let at = (first + $(i)u) * params.columns + column;
       part = fma(d_y[at] * x[at], rstd[first + $(i)u], part);
     }

@@ -4,7 +4,7 @@ import weightGradSource from "../../../shaders/rms_norm_weight_grad.wgsl" with {
 import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
 import { fold, type Live, type Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import { dtypeBytes, type Tensor } from "../tensor.ts";
 import { rowKernel, rowWorkgroups } from "./launch.ts";
 
 /** Tensors of an RMSNorm over rows: x and y [rows, columns], weight [columns], rstd [rows]. */
@@ -14,16 +14,26 @@ export interface RmsNormTensors {
   readonly rstd: Tensor;
 }
 
-/** y = x * rstd * weight; keeps rstd for the backward. */
+/** How a norm's weight counts. */
+export interface RmsNormSettings {
+  /** Added to the weight before it multiplies: 1 for Gemma, which stores the distance from 1; 0 unless given. */
+  readonly offset?: 0 | 1;
+}
+
+/** Rows that one dispatch sums within the software driver's loop budget, see rms_norm_weight_grad.wgsl. */
+const SUMMED_ROWS = 2 ** 17;
+
+/** y = x * rstd * (offset + weight); keeps rstd for the backward. */
 export function recordRmsNorm<L extends Live>(
   gpu: Gpu,
   program: Program<L>,
   tensors: RmsNormTensors & { readonly y: Tensor },
   eps: number,
   rows: (live: L) => number,
+  { offset = 0 }: RmsNormSettings = {},
 ): void {
   const columns = tensors.weight.shape[0]!;
-  program.dispatch(rowKernel(gpu, "rms_norm", source), { ...tensors }, (live) => ({
+  program.dispatch(rowKernel(gpu, "rms_norm", source, { OFFSET: offset }), { ...tensors }, (live) => ({
     params: { rows: rows(live), columns, eps },
     workgroups: rowWorkgroups(gpu, rows(live)),
   }));
@@ -35,17 +45,22 @@ export function recordRmsNormGrad<L extends Live>(
   program: Program<L>,
   tensors: RmsNormTensors & { readonly d_y: Tensor; readonly d_x: Tensor; readonly d_weight: Tensor | null },
   rows: (live: L) => number,
+  { offset = 0 }: RmsNormSettings = {},
 ): void {
   const { x, weight, rstd, d_y, d_x, d_weight } = tensors;
   const columns = weight.shape[0]!;
-  program.dispatch(rowKernel(gpu, "rms_norm_grad", gradSource), { x, weight, rstd, d_y, d_x }, (live) => ({
+  const inputs = { x, weight, rstd, d_y, d_x };
+  program.dispatch(rowKernel(gpu, "rms_norm_grad", gradSource, { OFFSET: offset }), inputs, (live) => ({
     params: { rows: rows(live), columns },
     workgroups: rowWorkgroups(gpu, rows(live)),
   }));
   if (!d_weight) return;
   const kernel = defineKernel({ name: "rms_norm_weight_grad", source: weightGradSource });
-  program.dispatch(kernel, { x, rstd, d_y, d_weight }, (live) => ({
-    params: { rows: rows(live), columns },
-    workgroups: fold(Math.ceil(columns / 8)),
-  }));
+  const capacity = rstd.bytes / dtypeBytes("f32");
+  for (let first_row = 0; first_row < capacity; first_row += SUMMED_ROWS) {
+    program.dispatch(kernel, { x, rstd, d_y, d_weight }, (live) => ({
+      params: { first_row, end_row: Math.min(rows(live), first_row + SUMMED_ROWS), columns },
+      workgroups: rows(live) > first_row ? fold(Math.ceil(columns / 8)) : [0, 0, 0],
+    }));
+  }
 }

@@ -13,7 +13,11 @@ const SIZES = [[1, 1], [2, 5], [9, 64], [17, 67], [65, 129], [600, 40], [3, 70_0
 
 for (const gpu of layouts) {
   Deno.test(`recordRmsNorm() and its gradient agree with float64, ${gpu.rowLanes} lanes a row`, async () => {
-    for (const [rows, columns] of [...SIZES, [70_001, 3]] as const) {
+    // more rows than one dispatch sums for the weight: those of tokens times heads
+    const cases = [...SIZES, [70_001, 3], [262_147, 2]].map(([rows, columns], i) =>
+      [rows!, columns!, i % 2 ? 1 : 0] as const
+    );
+    for (const [rows, columns, offset] of cases) {
       const { normals } = random(rows);
       const [x, weight, dy, past] = [
         normals(rows * columns, 3),
@@ -32,16 +36,18 @@ for (const gpu of layouts) {
       const d_x = output(gpu, rows, columns, past);
       const d_weight = gpu.upload("d_weight", [columns], pastWeight);
       const program = new Program<{ rows: number }>(gpu, "test");
-      recordRmsNorm(gpu, program, { ...tensors, y }, EPS, ({ rows }) => rows);
-      recordRmsNormGrad(gpu, program, { ...tensors, d_y, d_x, d_weight }, ({ rows }) => rows);
+      recordRmsNorm(gpu, program, { ...tensors, y }, EPS, ({ rows }) => rows, { offset });
+      const outputs = { d_x, d_weight };
+      recordRmsNormGrad(gpu, program, { ...tensors, d_y, ...outputs }, ({ rows }) => rows, { offset });
       program.run({ rows });
 
       const [actualY, actualRstd, actualDx] = await readLive(gpu, y, tensors.rstd, d_x);
-      const name = `[${rows}, ${columns}]`;
-      const expected = rmsNorm(x, weight, columns, EPS);
+      const name = `[${rows}, ${columns}] offset ${offset}`;
+      const gain = Float64Array.from(weight, (value) => offset + value);
+      const expected = rmsNorm(x, gain, columns, EPS);
       assertClose(actualY!, expected.y, { rtol: 1e-5, name: `y ${name}` });
       assertClose(actualRstd!, expected.rstd, { rtol: 1e-5, relativeTo: "element", name: `rstd ${name}` });
-      const gradient = rmsNormGrad(x, weight, dy, columns, EPS);
+      const gradient = rmsNormGrad(x, gain, dy, columns, EPS);
       const dx = gradient.dx.map((value, i) => value + past[i]!);
       const dw = gradient.dw.map((value, i) => value + pastWeight[i]!);
       assertClose(actualDx!, dx, { rtol: 1e-5, name: `d_x ${name}` });

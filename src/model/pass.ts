@@ -5,7 +5,12 @@
  */
 import { dtypeBytes, type Gpu, type Live, type Program, rowsOf, type Tensor } from "../gpu/mod.ts";
 import { type AttentionShape, recordAttention, recordAttentionGrad } from "../gpu/ops/attention.ts";
-import { recordCopy, recordDropout, recordSwiglu, recordSwigluGrad } from "../gpu/ops/elementwise.ts";
+import {
+  recordCopy,
+  recordDropout,
+  recordGatedActivation,
+  recordGatedActivationGrad,
+} from "../gpu/ops/elementwise.ts";
 import { recordEmbedding, recordEmbeddingGrad } from "../gpu/ops/embedding.ts";
 import { recordGatherRows, recordGatherRowsGrad } from "../gpu/ops/gather_rows.ts";
 import { recordAverageLogprobs, recordLogsumexp, recordLogsumexpGrad } from "../gpu/ops/logprobs.ts";
@@ -403,7 +408,12 @@ export class DecoderPass {
     this.#recordGated(program, act.gate, act.up);
     this.#recordLinearGrad(program, block.down_proj, this.#gated, g.stream, g.gated, false);
     const wide = this.#decoder.config.intermediate_size;
-    recordSwigluGrad(program, { d_y: g.gated, gate: act.gate, up: act.up }, ({ tokens }) => tokens * wide);
+    recordGatedActivationGrad(
+      program,
+      "silu",
+      { d_y: g.gated, gate: act.gate, up: act.up },
+      ({ tokens }) => tokens * wide,
+    );
     this.#recordNorm(program, act.middle, block.post_attention_norm.value, act.middle_rstd);
     this.#recordLinearGrad(program, block.gate_proj, normed, act.gate, g.normed, false);
     this.#recordLinearGrad(program, block.up_proj, normed, act.up, g.normed, true);
@@ -630,7 +640,7 @@ export class DecoderPass {
 
   #recordGated<L extends BatchLive>(program: Program<L>, gate: Tensor, up: Tensor): void {
     const wide = this.#decoder.config.intermediate_size;
-    recordSwiglu(program, { gate, up, y: this.#gated }, ({ tokens }) => tokens * wide);
+    recordGatedActivation(program, "silu", { gate, up, y: this.#gated }, ({ tokens }) => tokens * wide);
   }
 
   #recordStreamCopy<L extends BatchLive>(program: Program<L>, from: Tensor, to: Tensor): void {

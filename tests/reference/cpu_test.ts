@@ -7,6 +7,7 @@ import { finiteDifference } from "../helpers/finite_difference.ts";
 import { packedExample } from "../helpers/packed_example.ts";
 import { random } from "../helpers/random.ts";
 import {
+  ACTIVATIONS,
   adamw,
   attention,
   attentionGrad,
@@ -21,6 +22,8 @@ import {
   decoderForward,
   embedding,
   embeddingGrad,
+  gatedActivation,
+  gatedActivationGrad,
   globalNorm,
   head,
   headGrad,
@@ -36,8 +39,6 @@ import {
   sftLoss,
   simpoLoss,
   type SimpoSettings,
-  swiglu,
-  swigluGrad,
 } from "./cpu.ts";
 import {
   readGradients,
@@ -129,13 +130,23 @@ Deno.test("rope() turns pairs half a head apart, and ropeInverse() is its invers
   assertClose(ropeInverse(dy, cos, sin, shape), gradient, GRADIENT);
 });
 
-Deno.test("swigluGrad() agrees with finite differences, far from zero too", () => {
+Deno.test("gatedActivationGrad() agrees with finite differences, far from zero too", () => {
   const gate = [-800, -30, -2, -0.5, 0, 0.5, 2, 30, 800];
   const up = random(6).normals(9);
   const dy = random(7).normals(9);
-  const { dGate, dUp } = swigluGrad(gate, up, dy);
-  assertClose(dGate, finiteDifference((gate) => project(swiglu(gate, up), dy), gate), { rtol: 1e-6 });
-  assertClose(dUp, finiteDifference((up) => project(swiglu(gate, up), dy), up), GRADIENT);
+  for (const activation of Object.values(ACTIVATIONS)) {
+    const { dGate, dUp } = gatedActivationGrad(activation, gate, up, dy);
+    const loss = (gate: Numbers, up: Numbers) => project(gatedActivation(activation, gate, up), dy);
+    assertClose(dGate, finiteDifference((gate) => loss(gate, up), gate), { rtol: 1e-6 });
+    assertClose(dUp, finiteDifference((up) => loss(gate, up), up), GRADIENT);
+  }
+});
+
+Deno.test("ACTIVATIONS.gelu_tanh gives PyTorch's values", () => {
+  // torch.nn.functional.gelu(x, approximate="tanh") in float64
+  assertClose([-1, 0.5, 3].map(ACTIVATIONS.gelu_tanh.value), [-0.1588080, 0.3457140, 2.9963627], {
+    rtol: 1e-7,
+  });
 });
 
 const ATTENTION_CASES: Record<string, { groups: Parameters<typeof packedExample>[0]; window?: number }> = {

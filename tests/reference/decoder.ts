@@ -1,15 +1,16 @@
 import { attention, attentionGrad, type AttentionShape } from "./attention.ts";
 import { averageLogprobs, averageLogprobsGrad, head, headGrad, type HeadResult } from "./head.ts";
 import {
+  ACTIVATIONS,
   embedding,
   embeddingGrad,
+  gatedActivation,
+  gatedActivationGrad,
   rmsNorm,
   rmsNormGrad,
   rope,
   ropeInverse,
   ropeTables,
-  swiglu,
-  swigluGrad,
 } from "./layers.ts";
 import { add, loraLinear, loraLinearGrad, matmul, type Numbers } from "./linear.ts";
 
@@ -198,7 +199,7 @@ export function decoderForward(decoder: Decoder, batch: DecoderBatch): DecoderFo
     const mlpInput = norm(middle, `${name}.post_attention_layernorm`);
     const gate = linear(decoder, `${name}.mlp.gate_proj`, mlpInput);
     const up = linear(decoder, `${name}.mlp.up_proj`, mlpInput);
-    const activated = swiglu(gate, up);
+    const activated = gatedActivation(ACTIVATIONS.silu, gate, up);
     stream = add(middle, linear(decoder, `${name}.mlp.down_proj`, activated));
     blocks.push({ input, attentionInput, q, k, v, attended, middle, mlpInput, gate, up, activated });
   }
@@ -254,7 +255,7 @@ export function decoderBackward(
       linearGrad(decoder, `${name}.${module}`, x, dy, gradients);
 
     const dActivated = back("mlp.down_proj", saved.activated, dStream);
-    const { dGate, dUp } = swigluGrad(saved.gate, saved.up, dActivated);
+    const { dGate, dUp } = gatedActivationGrad(ACTIVATIONS.silu, saved.gate, saved.up, dActivated);
     const dMlpInput = add(
       back("mlp.gate_proj", saved.mlpInput, dGate),
       back("mlp.up_proj", saved.mlpInput, dUp),

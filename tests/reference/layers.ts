@@ -160,16 +160,37 @@ export function sigmoid(x: number): number {
   return x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x));
 }
 
-/** silu(gate) · up, element by element, silu(g) = g · sigmoid(g). */
-export function swiglu(gate: Numbers, up: Numbers): Float64Array {
-  return Float64Array.from(
-    { length: gate.length },
-    (_, i) => at(gate, i) * sigmoid(at(gate, i)) * at(up, i),
-  );
+/** An elementwise function with its derivative. */
+export interface Activation {
+  value(x: number): number;
+  slope(x: number): number;
 }
 
-/** Gradients of {@link swiglu}: dUp = dy · silu(g), dGate = dy · up · s · (1 + g · (1 - s)) with s = sigmoid(g). */
-export function swigluGrad(
+const GELU_ROOT = Math.sqrt(2 / Math.PI);
+
+/** silu(x) = x · sigmoid(x); gelu_tanh(x) = x / 2 · (1 + tanh(u)), u = sqrt(2 / π) · (x + 0.044715 x³). */
+export const ACTIVATIONS: Readonly<Record<"silu" | "gelu_tanh", Activation>> = {
+  silu: {
+    value: (x) => x * sigmoid(x),
+    slope: (x) => sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+  },
+  gelu_tanh: {
+    value: (x) => x / 2 * (1 + Math.tanh(GELU_ROOT * (x + 0.044715 * x ** 3))),
+    slope: (x) => {
+      const tanh = Math.tanh(GELU_ROOT * (x + 0.044715 * x ** 3));
+      return (1 + tanh) / 2 + x / 2 * (1 - tanh ** 2) * GELU_ROOT * (1 + 3 * 0.044715 * x ** 2);
+    },
+  },
+};
+
+/** activation(gate) · up, element by element. */
+export function gatedActivation({ value }: Activation, gate: Numbers, up: Numbers): Float64Array {
+  return Float64Array.from({ length: gate.length }, (_, i) => value(at(gate, i)) * at(up, i));
+}
+
+/** Gradients of {@link gatedActivation}: dUp = dy · act(g), dGate = dy · up · act'(g). */
+export function gatedActivationGrad(
+  { value, slope }: Activation,
   gate: Numbers,
   up: Numbers,
   dy: Numbers,
@@ -177,10 +198,8 @@ export function swigluGrad(
   const dGate = new Float64Array(gate.length);
   const dUp = new Float64Array(gate.length);
   for (let i = 0; i < gate.length; i++) {
-    const g = at(gate, i);
-    const s = sigmoid(g);
-    dUp[i] = at(dy, i) * g * s;
-    dGate[i] = at(dy, i) * at(up, i) * s * (1 + g * (1 - s));
+    dUp[i] = at(dy, i) * value(at(gate, i));
+    dGate[i] = at(dy, i) * at(up, i) * slope(at(gate, i));
   }
   return { dGate, dUp };
 }

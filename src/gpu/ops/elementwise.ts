@@ -1,7 +1,11 @@
+import activationSource from "../../../shaders/activation.wgsl" with { type: "text" };
+import activationGradSource from "../../../shaders/activation_grad.wgsl" with { type: "text" };
 import copySource from "../../../shaders/copy.wgsl" with { type: "text" };
 import dropoutSource from "../../../shaders/dropout.wgsl" with { type: "text" };
-import swigluSource from "../../../shaders/swiglu.wgsl" with { type: "text" };
-import swigluGradSource from "../../../shaders/swiglu_grad.wgsl" with { type: "text" };
+import gatedSource from "../../../shaders/gated_activation.wgsl" with { type: "text" };
+import gatedGradSource from "../../../shaders/gated_activation_grad.wgsl" with { type: "text" };
+import geluPrelude from "../../../shaders/gelu.wgsl" with { type: "text" };
+import type { Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
 import { elementKernel, elementWorkgroups } from "./launch.ts";
@@ -17,28 +21,63 @@ export function recordCopy<L extends Live>(program: Program<L>, x: Tensor, y: Te
   }));
 }
 
-/** y = silu(gate) * up. */
-export function recordSwiglu<L extends Live>(
+/** silu(x) = x sigmoid(x); gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
+export type Activation = "silu" | "gelu_tanh";
+
+/** y = activation(x). */
+export function recordActivation<L extends Live>(
   program: Program<L>,
+  _activation: "gelu_tanh",
+  tensors: { readonly x: Tensor; readonly y: Tensor },
+  count: Count<L>,
+): void {
+  program.dispatch(elementKernel("gelu_tanh", activationSource, [geluPrelude]), tensors, (live) => ({
+    params: { count: count(live) },
+    workgroups: elementWorkgroups(count(live)),
+  }));
+}
+
+/** Replaces x by its gradient. */
+export function recordActivationGrad<L extends Live>(
+  program: Program<L>,
+  _activation: "gelu_tanh",
+  tensors: { readonly d_y: Tensor; readonly x: Tensor },
+  count: Count<L>,
+): void {
+  program.dispatch(elementKernel("gelu_tanh_grad", activationGradSource, [geluPrelude]), tensors, (live) => ({
+    params: { count: count(live) },
+    workgroups: elementWorkgroups(count(live)),
+  }));
+}
+
+/** y = activation(gate) * up. */
+export function recordGatedActivation<L extends Live>(
+  program: Program<L>,
+  activation: Activation,
   tensors: { readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
   count: Count<L>,
 ): void {
-  program.dispatch(elementKernel("swiglu", swigluSource), tensors, (live) => ({
+  program.dispatch(gatedKernel(`gated_${activation}`, gatedSource, activation), tensors, (live) => ({
     params: { count: count(live) },
     workgroups: elementWorkgroups(count(live)),
   }));
 }
 
 /** Replaces gate and up by their gradients. */
-export function recordSwigluGrad<L extends Live>(
+export function recordGatedActivationGrad<L extends Live>(
   program: Program<L>,
+  activation: Activation,
   tensors: { readonly d_y: Tensor; readonly gate: Tensor; readonly up: Tensor },
   count: Count<L>,
 ): void {
-  program.dispatch(elementKernel("swiglu_grad", swigluGradSource), tensors, (live) => ({
+  program.dispatch(gatedKernel(`gated_${activation}_grad`, gatedGradSource, activation), tensors, (live) => ({
     params: { count: count(live) },
     workgroups: elementWorkgroups(count(live)),
   }));
+}
+
+function gatedKernel(name: string, source: string, activation: Activation): Kernel {
+  return elementKernel(name, source, [geluPrelude], { GELU: activation === "gelu_tanh" ? 1 : 0 });
 }
 
 /**

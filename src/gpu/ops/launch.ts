@@ -26,8 +26,13 @@ export function rowWorkgroups(gpu: Gpu, rows: number): [number, number, number] 
 }
 
 /** A kernel that works element by element. */
-export function elementKernel(name: string, source: string, preludes: readonly string[] = []): Kernel {
-  return defineKernel({ name, source, preludes: [elementsPrelude, ...preludes] });
+export function elementKernel(
+  name: string,
+  source: string,
+  preludes: readonly string[] = [],
+  constants: Constants = {},
+): Kernel {
+  return defineKernel({ name, source, preludes: [elementsPrelude, ...preludes], constants });
 }
 
 /** Workgroups of an {@link elementKernel} over `count` elements. */

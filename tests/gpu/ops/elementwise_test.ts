@@ -1,14 +1,16 @@
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../../src/gpu/mod.ts";
 import {
+  recordActivation,
+  recordActivationGrad,
   recordCopy,
   recordDropout,
-  recordSwiglu,
-  recordSwigluGrad,
+  recordGatedActivation,
+  recordGatedActivationGrad,
 } from "../../../src/gpu/ops/elementwise.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { random } from "../../helpers/random.ts";
-import { swiglu, swigluGrad } from "../../reference/cpu.ts";
+import { ACTIVATIONS, gatedActivation, gatedActivationGrad } from "../../reference/cpu.ts";
 import { input, output, readLive } from "./_tensors.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
@@ -41,23 +43,53 @@ Deno.test("recordCopy() goes on where workgroups no longer fit one dimension", a
   gpu.free(x, y);
 });
 
-Deno.test("recordSwiglu() and its gradient agree with float64, far from zero too", async () => {
+const NEAR = { rtol: 1e-5, atol: 1e-6, relativeTo: "element" } as const;
+
+/** Normal values, of which a few lie where exponentials and cubes overflow. */
+function withFar(values: Float32Array): Float32Array {
+  [-1e30, -1000, -90, -30, -12, -9, 9, 12, 30, 90, 1000, 1e30].forEach((far, i) => {
+    if (i < values.length) values[i] = far;
+  });
+  return values;
+}
+
+for (const activation of ["silu", "gelu_tanh"] as const) {
+  Deno.test(`recordGatedActivation() and its gradient agree with float64, far from zero too: ${activation}`, async () => {
+    for (const n of COUNTS) {
+      const { normals } = random(n);
+      const [gate, up, dy] = [withFar(normals(n, 4)), normals(n), normals(n)];
+      const tensors = { gate: output(gpu, n, 1, gate), up: output(gpu, n, 1, up) };
+      const y = output(gpu, n, 1);
+      const program = new Program<Live>(gpu, "test");
+      recordGatedActivation(program, activation, { ...tensors, y }, count);
+      recordGatedActivationGrad(program, activation, { ...tensors, d_y: input(gpu, dy, 1) }, count);
+      program.run({ count: n, dropout_seed: 0 });
+      const [actual, dGate, dUp] = await readLive(gpu, y, tensors.gate, tensors.up);
+      const reference = ACTIVATIONS[activation];
+      const gradient = gatedActivationGrad(reference, gate, up, dy);
+      assertClose(actual!, gatedActivation(reference, gate, up), { ...NEAR, name: `y of ${n}` });
+      assertClose(dGate!, gradient.dGate, { ...NEAR, name: `d_gate of ${n}` });
+      assertClose(dUp!, gradient.dUp, { ...NEAR, name: `d_up of ${n}` });
+    }
+  });
+}
+
+Deno.test("recordActivation() and its gradient agree with float64, far from zero too", async () => {
+  const { value, slope } = ACTIVATIONS.gelu_tanh;
   for (const n of COUNTS) {
     const { normals } = random(n);
-    const [gate, up, dy] = [normals(n, 4), normals(n), normals(n)];
-    [-1000, -90, -30, 30, 90, 1000].forEach((far, i) => i < n && (gate[i] = far));
-    const tensors = { gate: output(gpu, n, 1, gate), up: output(gpu, n, 1, up) };
-    const y = output(gpu, n, 1);
+    const [values, dy] = [withFar(normals(n, 4)), normals(n)];
+    const [x, y] = [output(gpu, n, 1, values), output(gpu, n, 1)];
     const program = new Program<Live>(gpu, "test");
-    recordSwiglu(program, { ...tensors, y }, count);
-    recordSwigluGrad(program, { ...tensors, d_y: input(gpu, dy, 1) }, count);
+    recordActivation(program, "gelu_tanh", { x, y }, count);
+    recordActivationGrad(program, "gelu_tanh", { x, d_y: input(gpu, dy, 1) }, count);
     program.run({ count: n, dropout_seed: 0 });
-    const [actual, dGate, dUp] = await readLive(gpu, y, tensors.gate, tensors.up);
-    const gradient = swigluGrad(gate, up, dy);
-    const near = { rtol: 1e-5, atol: 1e-6, relativeTo: "element" } as const;
-    assertClose(actual!, swiglu(gate, up), { ...near, name: `y of ${n}` });
-    assertClose(dGate!, gradient.dGate, { ...near, name: `d_gate of ${n}` });
-    assertClose(dUp!, gradient.dUp, { ...near, name: `d_up of ${n}` });
+    const [actual, d_x] = await readLive(gpu, y, x);
+    assertClose(actual!, Float64Array.from(values, value), { ...NEAR, name: `y of ${n}` });
+    assertClose(d_x!, Float64Array.from(values, (v, i) => dy[i]! * slope(v)), {
+      ...NEAR,
+      name: `d_x of ${n}`,
+    });
   }
 });
 

@@ -1,5 +1,6 @@
-// In place: gate becomes d_gate = d_y * up * (s + g s (1 - s)), up becomes d_up = d_y * g * s,  s = sigmoid(g)
-// Prelude: elements.wgsl.
+// In place: gate becomes d_gate = d_y * up * act'(g), up becomes d_up = d_y * act(g). With s = sigmoid(g), silu has
+// act(g) = g s, act'(g) = s + g s (1 - s); gelu_tanh, where GELU is 1, is in gelu.wgsl.
+// Preludes: elements.wgsl, gelu.wgsl.
 
 struct Params { count: u32 }
 
@@ -16,10 +17,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let at = first + $(i * 64)u;
     if (at < params.count) {
       let g = gate[at];
-      let s = 1.0 / (1.0 + exp(-g));
       let d = d_y[at];
+      @if (GELU == 1) {
+      gate[at] = d * up[at] * gelu_tanh_slope(g);
+      up[at] = d * gelu_tanh(g);
+      } @else {
+      let s = 1.0 / (1.0 + exp(-g));
       gate[at] = d * up[at] * fma(g * s, 1.0 - s, s);
       up[at] = d * g * s;
+      }
     }
   }
   }

@@ -1,9 +1,9 @@
-// d_table[ids[u], c] += sum over the tokens of that id of d_x[t, c]
+// d_table[ids[u], c] += scale * sum over the tokens of that id of d_x[t, c]
 // The host lists each distinct id once with its tokens, so no two invocations write one element and no atomics are needed.
 // One invocation sums one column of one distinct id, four tokens a turn: the software driver ends an invocation's loops
 // after 65,535 turns. Workgroups of 64, folded.
 
-struct Params { distinct: u32, columns: u32, first_row: u32, row_count: u32 }
+struct Params { distinct: u32, columns: u32, first_row: u32, row_count: u32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // [distinct]
@@ -35,5 +35,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     sum += part;
   }
-  d_table[row * params.columns + column] += sum;
+  d_table[row * params.columns + column] += params.scale * sum;
 }

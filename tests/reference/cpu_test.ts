@@ -9,6 +9,8 @@ import { random } from "../helpers/random.ts";
 import {
   ACTIVATIONS,
   adamw,
+  addBias,
+  addBiasGrad,
   attention,
   attentionGrad,
   type AttentionShape,
@@ -104,6 +106,13 @@ Deno.test("embeddingGrad() adds up the tokens of one id", () => {
   const dy = source.normals(4 * 3);
   const expected = finiteDifference((table) => project(embedding(table, ids, 3), dy), table);
   assertClose(embeddingGrad(dy, ids, 7, 3), expected, GRADIENT);
+});
+
+Deno.test("addBiasGrad() agrees with finite differences", () => {
+  const source = random(3);
+  const [x, bias, dy] = [source.normals(4 * 3), source.normals(3), source.normals(4 * 3)];
+  const expected = finiteDifference((bias) => project(addBias(x, bias), dy), bias);
+  assertClose(addBiasGrad(dy, 3), expected, GRADIENT);
 });
 
 Deno.test("rmsNormGrad() agrees with finite differences", () => {

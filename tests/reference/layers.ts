@@ -32,6 +32,24 @@ export function embeddingGrad(dy: Numbers, ids: Numbers, vocabulary: number, wid
 }
 
 /**
+ * y = x + bias, the same bias in every row.
+ *
+ * @param x [rows, width]
+ * @param bias [width]
+ * @returns [rows, width]
+ */
+export function addBias(x: Numbers, bias: Numbers): Float64Array {
+  return Float64Array.from(x, (value, i) => value + at(bias, i % bias.length));
+}
+
+/** Gradient of {@link addBias} by the bias: the sum of dy [rows, width] over its rows. */
+export function addBiasGrad(dy: Numbers, width: number): Float64Array {
+  const out = new Float64Array(width);
+  for (let i = 0; i < dy.length; i++) out[i % width]! += at(dy, i);
+  return out;
+}
+
+/**
  * Root-mean-square norm of each row: y = x · rstd · w with rstd = 1 / sqrt(mean(x²) + eps).
  *
  * @param x [rows, width]

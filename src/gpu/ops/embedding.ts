@@ -19,13 +19,43 @@ export interface TokensById {
   readonly id_tokens: Tensor;
 }
 
-/** Writes x [tokens, columns] for the tokens whose id lies in the table's rows first_row .. first_row + rows - 1. */
+/** How an embedding's rows count. */
+export interface EmbeddingSettings {
+  /** Multiplies every row, as Gemma's sqrt(hidden) does; 1 unless given. */
+  readonly scale?: number;
+}
+
+/**
+ * Writes x [tokens, columns] = scale * table row for the tokens whose id lies in the table's rows first_row ..
+ * first_row + rows - 1.
+ */
 export function recordEmbedding<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
   tensors: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
   first_row: number,
+  { scale = 1 }: EmbeddingSettings = {},
 ): void {
-  const { token_ids, table, x } = tensors;
+  recordRows(program, tensors, { first_row, scale, accumulate: 0 });
+}
+
+/**
+ * Adds to x [tokens, columns] the table's row of every token's index, such as a learned position's; where the table is
+ * split, those of its rows first_row ....
+ */
+export function recordAddRows<L extends Live & { readonly tokens: number }>(
+  program: Program<L>,
+  tensors: { readonly indices: Tensor; readonly table: Tensor; readonly x: Tensor },
+  first_row = 0,
+): void {
+  const { indices, ...rest } = tensors;
+  recordRows(program, { token_ids: indices, ...rest }, { first_row, scale: 1, accumulate: 1 });
+}
+
+function recordRows<L extends Live & { readonly tokens: number }>(
+  program: Program<L>,
+  { token_ids, table, x }: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
+  settings: { readonly first_row: number; readonly scale: number; readonly accumulate: 0 | 1 },
+): void {
   const [row_count, columns] = table.shape as [number, number];
   const storage = table.dtype === "bf16" ? storageBf16 : table.dtype === "f16" ? storageF16 : storageF32;
   const kernel = defineKernel({
@@ -35,24 +65,28 @@ export function recordEmbedding<L extends Live & { readonly tokens: number }>(
     constants: { ALIGNED: 0 },
   });
   program.dispatch(kernel, { token_ids, b: table, x }, ({ tokens }) => ({
-    params: { tokens, columns, first_row, row_count },
+    params: { tokens, columns, row_count, ...settings },
     workgroups: elementWorkgroups(tokens * columns),
   }));
 }
 
-/** Adds to d_table [rows, columns] the gradient of {@link recordEmbedding}. */
+/**
+ * Adds to d_table [rows, columns] the gradient of {@link recordEmbedding}, or of {@link recordAddRows} with its indices
+ * in the place of ids.
+ *
+ * @param distinct how many distinct ids are live; `distinct` of the live numbers unless given
+ */
 export function recordEmbeddingGrad<L extends Live & { readonly distinct: number }>(
   program: Program<L>,
   tensors: TokensById & { readonly d_x: Tensor; readonly d_table: Tensor },
   first_row: number,
+  { scale = 1 }: EmbeddingSettings = {},
+  distinct: (live: L) => number = (live) => live.distinct,
 ): void {
   const [row_count, columns] = tensors.d_table.shape as [number, number];
-  program.dispatch(
-    defineKernel({ name: "embedding_grad", source: gradSource }),
-    { ...tensors },
-    ({ distinct }) => ({
-      params: { distinct, columns, first_row, row_count },
-      workgroups: fold(Math.ceil(distinct * columns / 64)),
-    }),
-  );
+  const kernel = defineKernel({ name: "embedding_grad", source: gradSource });
+  program.dispatch(kernel, { ...tensors }, (live) => ({
+    params: { distinct: distinct(live), columns, first_row, row_count, scale },
+    workgroups: fold(Math.ceil(distinct(live) * columns / 64)),
+  }));
 }

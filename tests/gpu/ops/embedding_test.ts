@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Gpu, Program, type Tensor, type TensorDtype } from "../../../src/gpu/mod.ts";
-import { recordEmbedding, recordEmbeddingGrad } from "../../../src/gpu/ops/embedding.ts";
+import { recordAddRows, recordEmbedding, recordEmbeddingGrad } from "../../../src/gpu/ops/embedding.ts";
 import { fromF32, toF32 } from "../../../src/model/dtype.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { random } from "../../helpers/random.ts";
@@ -27,17 +27,18 @@ interface Case {
   readonly rows: number;
   readonly columns: number;
   readonly cuts: readonly number[];
+  readonly scale?: number;
 }
 
 const CASES: readonly Case[] = [
   { tokens: 1, rows: 1, columns: 1, cuts: [] },
   { tokens: 13, rows: 101, columns: 7, cuts: [37, 64] },
-  { tokens: 259, rows: 97, columns: 24, cuts: [64] },
+  { tokens: 259, rows: 97, columns: 24, cuts: [64], scale: Math.fround(Math.sqrt(24)) },
   { tokens: 70, rows: 31, columns: 131, cuts: [1, 30] },
 ];
 
 Deno.test("recordEmbedding() reads tables of every storage, in one run or several", async () => {
-  for (const { tokens, rows, columns, cuts } of CASES) {
+  for (const { tokens, rows, columns, cuts, scale } of CASES) {
     for (const dtype of ["f32", "bf16", "f16"] as const) {
       const source = random(tokens);
       const exact = source.normals(rows * columns);
@@ -50,17 +51,49 @@ Deno.test("recordEmbedding() reads tables of every storage, in one run or severa
         const program = new Program<{ tokens: number }>(gpu, "test");
         for (const [first, end] of runsOf(rows, run)) {
           const part = table(values.slice(first * columns, end * columns), columns, dtype);
-          recordEmbedding(program, { token_ids, table: part, x }, first);
+          recordEmbedding(program, { token_ids, table: part, x }, first, scale ? { scale } : {});
         }
         program.run({ tokens });
         const [actual] = await readLive(gpu, x);
         assert.deepEqual(
           actual,
-          Float32Array.from(embedding(values, ids, columns)),
+          Float32Array.from(embedding(values, ids, columns), (value) => value * (scale ?? 1)),
           `${dtype} ${columns} ${run}`,
         );
       }
     }
+  }
+});
+
+Deno.test("recordAddRows() adds each token's row to what is there, and recordEmbeddingGrad() is its gradient", async () => {
+  for (const { tokens, rows, columns, cuts } of CASES) {
+    const source = random(tokens);
+    const values = source.normals(rows * columns);
+    const before = source.normals(tokens * columns);
+    const dx = source.normals(tokens * columns);
+    const positions = source.integers(tokens, rows);
+    const x = output(gpu, tokens, columns, before);
+    const indices = input(gpu, positions, 1);
+    const { distinct, ...lists } = byId(positions);
+    const tensors = {
+      ids: input(gpu, lists.ids, 1),
+      id_offsets: input(gpu, lists.id_offsets, 1),
+      id_tokens: input(gpu, lists.id_tokens, 1),
+      d_x: input(gpu, dx, columns),
+    };
+    const d_table = gpu.upload("d_table", [rows, columns], new Float32Array(rows * columns));
+    const program = new Program<{ tokens: number; distinct: number; places: number }>(gpu, "test");
+    for (const [first, end] of runsOf(rows, cuts)) {
+      const part = table(values.slice(first * columns, end * columns), columns, "f32");
+      recordAddRows(program, { indices, table: part, x }, first);
+    }
+    recordEmbeddingGrad(program, { ...tensors, d_table }, 0, {}, ({ places }) => places);
+    program.run({ tokens, distinct: 0, places: distinct });
+    const [actual] = await readLive(gpu, x);
+    const expected = embedding(values, positions, columns).map((value, i) => before[i]! + value);
+    assert.deepEqual(actual, Float32Array.from(expected));
+    const gradient = embeddingGrad(dx, positions, rows, columns);
+    assertClose(await gpu.readF32(d_table), gradient, { rtol: 1e-5 });
   }
 });
 
@@ -80,14 +113,19 @@ function byId(ids: Uint32Array) {
 Deno.test("recordEmbeddingGrad() adds each token's gradient to its row, in one run or several", async () => {
   // one id in more tokens than the software driver's loop budget of 65,535
   for (
-    const { tokens, rows, columns, cuts } of [...CASES, { tokens: 70_001, rows: 1, columns: 2, cuts: [] }]
+    const { tokens, rows, columns, cuts, scale = 1 } of [...CASES, {
+      tokens: 70_001,
+      rows: 1,
+      columns: 2,
+      cuts: [],
+    }]
   ) {
     const source = random(rows);
     const ids = source.integers(tokens, rows);
     const dx = source.normals(tokens * columns);
     const past = source.normals(rows * columns);
     const { distinct, ...lists } = byId(ids);
-    const expected = embeddingGrad(dx, ids, rows, columns).map((value, i) => value + past[i]!);
+    const expected = embeddingGrad(dx, ids, rows, columns).map((value, i) => scale * value + past[i]!);
     for (const run of [[], cuts]) {
       const tensors = {
         ids: input(gpu, lists.ids, 1),
@@ -102,7 +140,7 @@ Deno.test("recordEmbeddingGrad() adds each token's gradient to its row, in one r
           [end - first, columns],
           past.slice(first * columns, end * columns),
         );
-        recordEmbeddingGrad(program, { ...tensors, d_table }, first);
+        recordEmbeddingGrad(program, { ...tensors, d_table }, first, { scale });
         return d_table;
       });
       program.run({ distinct });

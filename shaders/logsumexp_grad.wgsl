@@ -1,8 +1,9 @@
 // In place: logits[r, c] becomes d_logits = coefficient * ((c == target) - softmax(logits)[c]), coefficient being the
 // loss's gradient with respect to each token's log-prob of the row's sequence.
-// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Where SOFTCAP is 1, softmax is of soft_cap(logits, softcap) and its derivative follows.
+// Preludes: rows.wgsl, soft_cap.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
 
-struct Params { rows: u32, columns: u32, stride: u32, first_id: u32 }
+struct Params { rows: u32, columns: u32, stride: u32, first_id: u32, softcap: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> targets: array<u32>; // [rows]
@@ -28,7 +29,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       let c = first + $(i * LANES)u;
       if (c < params.columns) {
         let hit = select(0.0, coefficient, c == target_column);
-        logits[base + c] = hit - scale * exp(logits[base + c] - peak);
+        @if (SOFTCAP == 1) {
+          let logit = soft_cap(logits[base + c], params.softcap);
+          logits[base + c] = (hit - scale * exp(logit - peak)) * soft_cap_slope(logit, params.softcap);
+        } @else {
+          logits[base + c] = hit - scale * exp(logits[base + c] - peak);
+        }
       }
     }
     }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { readAdapter } from "../../src/model/adapter.ts";
-import { readModelConfig, ropeFrequencies } from "../../src/model/config.ts";
+import { readModelConfig } from "../../src/model/config.ts";
+import { ropeFrequencies } from "../../src/model/rope.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { finiteDifference } from "../helpers/finite_difference.ts";
 import { packedExample } from "../helpers/packed_example.ts";
@@ -41,6 +42,8 @@ import {
   sftLoss,
   simpoLoss,
   type SimpoSettings,
+  softCap,
+  softCapGrad,
 } from "./cpu.ts";
 import {
   readGradients,
@@ -149,6 +152,13 @@ Deno.test("gatedActivationGrad() agrees with finite differences, far from zero t
     assertClose(dGate, finiteDifference((gate) => loss(gate, up), gate), { rtol: 1e-6 });
     assertClose(dUp, finiteDifference((up) => loss(gate, up), up), GRADIENT);
   }
+});
+
+Deno.test("softCapGrad() agrees with finite differences", () => {
+  const x = [-40, -3, -0.1, 0, 0.2, 5];
+  const dy = random(8).normals(6);
+  const expected = finiteDifference((x) => project(softCap(x, 2.5), dy), x);
+  assertClose(softCapGrad(x, 2.5).map((slope, i) => slope * dy[i]!), expected, GRADIENT);
 });
 
 Deno.test("ACTIVATIONS.gelu_tanh gives PyTorch's values", () => {
@@ -433,6 +443,9 @@ for (const model of REFERENCE_MODELS) {
   Deno.test(`ropeFrequencies() gives what transformers computes: ${model}`, async () => {
     const config = await readModelConfig(`${VALUES}/${model}/model`);
     const { rotary_frequencies } = await readReference(model);
-    assertClose(ropeFrequencies(config), rotary_frequencies, { rtol: 1.2e-7, relativeTo: "element" });
+    assertClose(ropeFrequencies(config.traits.ropes[0]!), rotary_frequencies, {
+      rtol: 1.2e-7,
+      relativeTo: "element",
+    });
   });
 }

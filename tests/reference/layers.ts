@@ -221,3 +221,13 @@ export function gatedActivationGrad(
   }
   return { dGate, dUp };
 }
+
+/** cap · tanh(x / cap), element by element. */
+export function softCap(x: Numbers, cap: number): Float64Array {
+  return Float64Array.from(x, (value) => cap * Math.tanh(value / cap));
+}
+
+/** The derivative of {@link softCap} by each element: 1 - tanh²(x / cap). */
+export function softCapGrad(x: Numbers, cap: number): Float64Array {
+  return Float64Array.from(x, (value) => 1 - Math.tanh(value / cap) ** 2);
+}

@@ -11,11 +11,17 @@ function rowLayout(gpu: Gpu): { LANES: number; ROWS: number } {
 }
 
 /** A kernel that reduces along rows. */
-export function rowKernel(gpu: Gpu, name: string, source: string, constants: Constants = {}): Kernel {
+export function rowKernel(
+  gpu: Gpu,
+  name: string,
+  source: string,
+  constants: Constants = {},
+  preludes: readonly string[] = [],
+): Kernel {
   return defineKernel({
     name,
     source,
-    preludes: [rowsPrelude],
+    preludes: [rowsPrelude, ...preludes],
     constants: { ...rowLayout(gpu), ...constants },
   });
 }

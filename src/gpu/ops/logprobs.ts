@@ -1,6 +1,7 @@
 import averageSource from "../../../shaders/average_logprobs.wgsl" with { type: "text" };
 import logsumexpSource from "../../../shaders/logsumexp.wgsl" with { type: "text" };
 import logsumexpGradSource from "../../../shaders/logsumexp_grad.wgsl" with { type: "text" };
+import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
 import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
 import { fold, type Live, type Program } from "../program.ts";
@@ -15,16 +16,34 @@ export interface VocabularyChunk {
   readonly columns: number;
 }
 
-/** Takes one chunk of logits [rows, stride] into the running state [rows, 4]; the chunk of id 0 comes first. */
+/** How logits count. */
+export interface LogitSettings {
+  /** Logits l become softcap * tanh(l / softcap) before anything else (Gemma 2); null or absent: they stay as they are. */
+  readonly softcap?: number | null;
+}
+
+/**
+ * Takes one chunk of logits [rows, stride] into the running state [rows, 4]; chunks come in order, the one of id 0 first.
+ *
+ * @param tensors `best`, u32 [rows], where given: the id of the row's largest logit, the smallest id of equal ones
+ */
 export function recordLogsumexp<L extends Rows>(
   gpu: Gpu,
   program: Program<L>,
-  tensors: { readonly logits: Tensor; readonly targets: Tensor; readonly state: Tensor },
+  tensors: {
+    readonly logits: Tensor;
+    readonly targets: Tensor;
+    readonly state: Tensor;
+    readonly best?: Tensor;
+  },
   chunk: VocabularyChunk,
+  { softcap = null }: LogitSettings = {},
 ): void {
   const stride = tensors.logits.shape[1]!;
-  program.dispatch(rowKernel(gpu, "logsumexp", logsumexpSource), tensors, ({ rows }) => ({
-    params: { rows, stride, ...chunk },
+  const constants = { SOFTCAP: softcap === null ? 0 : 1, BEST: tensors.best ? 1 : 0 };
+  const kernel = rowKernel(gpu, "logsumexp", logsumexpSource, constants, [softCapPrelude]);
+  program.dispatch(kernel, { ...tensors }, ({ rows }) => ({
+    params: { rows, stride, softcap: softcap ?? 0, ...chunk },
     workgroups: rowWorkgroups(gpu, rows),
   }));
 }
@@ -41,10 +60,13 @@ export function recordLogsumexpGrad<L extends Rows>(
     readonly coefficients: Tensor;
   },
   chunk: VocabularyChunk,
+  { softcap = null }: LogitSettings = {},
 ): void {
   const stride = tensors.logits.shape[1]!;
-  program.dispatch(rowKernel(gpu, "logsumexp_grad", logsumexpGradSource), tensors, ({ rows }) => ({
-    params: { rows, stride, ...chunk },
+  const constants = { SOFTCAP: softcap === null ? 0 : 1 };
+  const kernel = rowKernel(gpu, "logsumexp_grad", logsumexpGradSource, constants, [softCapPrelude]);
+  program.dispatch(kernel, tensors, ({ rows }) => ({
+    params: { rows, stride, softcap: softcap ?? 0, ...chunk },
     workgroups: rowWorkgroups(gpu, rows),
   }));
 }

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { type Gpu, Program } from "../../../src/gpu/mod.ts";
 import {
   recordAverageLogprobs,
@@ -7,7 +8,7 @@ import {
 } from "../../../src/gpu/ops/logprobs.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { random } from "../../helpers/random.ts";
-import { averageLogprobs } from "../../reference/cpu.ts";
+import { averageLogprobs, softCap, softCapGrad } from "../../reference/cpu.ts";
 import { input, openBothLayouts, output, readLive } from "./_tensors.ts";
 
 const layouts = await openBothLayouts();
@@ -22,6 +23,9 @@ interface Case {
   readonly lengths: readonly number[];
   /** Added to the logits of the ids from `from` on. */
   readonly shift?: { readonly from: number; readonly by: number };
+  readonly softcap?: number;
+  /** Logits are whole numbers, many of them equal. */
+  readonly whole?: boolean;
 }
 
 const CASES: readonly Case[] = [
@@ -36,6 +40,12 @@ const CASES: readonly Case[] = [
   // the first chunk vanishes beside the second, and the other way round
   { vocabulary: 40, chunk: 20, lengths: [5], shift: { from: 20, by: 3000 } },
   { vocabulary: 40, chunk: 20, lengths: [5], shift: { from: 20, by: -3000 } },
+  { vocabulary: 97, chunk: 13, lengths: [65, 4], softcap: 5 },
+  { vocabulary: 1009, chunk: 500, lengths: [3, 130, 7], softcap: 30 },
+  { vocabulary: 40, chunk: 20, lengths: [5], softcap: 50, shift: { from: 20, by: 3000 } },
+  { vocabulary: 40, chunk: 20, lengths: [5], softcap: 50, shift: { from: 20, by: -3000 } },
+  { vocabulary: 1009, chunk: 100, lengths: [70], whole: true },
+  { vocabulary: 1009, chunk: 1009, lengths: [70], whole: true, softcap: 20 },
 ];
 
 function chunksOf({ vocabulary, chunk }: Case): VocabularyChunk[] {
@@ -53,24 +63,28 @@ function offsets(lengths: readonly number[]): Uint32Array {
 
 /** Logits, targets, and what float64 makes of them. */
 function reference(one: Case, rows: number) {
-  const { vocabulary, shift } = one;
+  const { vocabulary, shift, whole, softcap } = one;
   const source = random(vocabulary + rows);
   const logits = source.normals(rows * vocabulary, 3).map((value, i) =>
-    value + (shift && i % vocabulary >= shift.from ? shift.by : 0)
+    (whole ? Math.round(value) : value) + (shift && i % vocabulary >= shift.from ? shift.by : 0)
   );
   const targets = source.integers(rows, vocabulary);
+  const capped = softcap ? softCap(logits, softcap) : Float64Array.from(logits);
+  const slopes = softcap ? softCapGrad(logits, softcap) : capped.map(() => 1);
   const softmax = new Float64Array(logits.length);
   const logprobs = new Float64Array(rows);
   const means = new Float64Array(rows);
+  const best = new Uint32Array(rows);
   for (let row = 0; row < rows; row++) {
-    const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary);
+    const own = capped.subarray(row * vocabulary, (row + 1) * vocabulary);
     const peak = own.reduce((a, b) => Math.max(a, b));
     const lse = peak + Math.log(own.reduce((sum, logit) => sum + Math.exp(logit - peak), 0));
     own.forEach((logit, c) => softmax[row * vocabulary + c] = Math.exp(logit - lse));
     logprobs[row] = own[targets[row]!]! - lse;
+    best[row] = own.indexOf(peak);
     means[row] = own.reduce((sum, logit) => sum + logit, 0) / vocabulary;
   }
-  return { logits, targets, softmax, logprobs, means };
+  return { logits, targets, softmax, slopes, logprobs, means, best };
 }
 
 /** One chunk of the logits; columns past the vocabulary's end hold NaN. */
@@ -87,13 +101,15 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
   const { vocabulary, chunk, lengths } = one;
   const sequenceRows = offsets(lengths);
   const rows = sequenceRows.at(-1)!;
-  const { logits, targets, softmax, logprobs, means } = reference(one, rows);
+  const { logits, targets, softmax, slopes, logprobs, means, best } = reference(one, rows);
   const coefficients = random(7).normals(lengths.length);
   const rowSequences = Uint32Array.from(lengths.flatMap((length, s) => new Array<number>(length).fill(s)));
   const fixed = {
     targets: input(gpu, targets, 1),
     state: output(gpu, rows, 4),
   };
+  const largest = gpu.upload("best", [rows + 1], new Uint32Array(rows + 1).fill(777));
+  const settings = { softcap: one.softcap ?? null };
   const head = { logprobs: output(gpu, rows, 1), averages: output(gpu, lengths.length, 2) };
   const sequence_rows = input(gpu, sequenceRows, 1);
   const gradient = {
@@ -103,10 +119,12 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
   const chunks = chunksOf(one);
   const tensors = chunks.map((part) => output(gpu, rows, chunk, slice(one, logits, part)));
   const program = new Program<Live>(gpu, "test");
-  chunks.forEach((part, i) => recordLogsumexp(gpu, program, { logits: tensors[i]!, ...fixed }, part));
+  chunks.forEach((part, i) =>
+    recordLogsumexp(gpu, program, { logits: tensors[i]!, ...fixed, best: largest }, part, settings)
+  );
   recordAverageLogprobs(program, { state: fixed.state, sequence_rows, ...head }, vocabulary);
   chunks.forEach((part, i) =>
-    recordLogsumexpGrad(gpu, program, { logits: tensors[i]!, ...fixed, ...gradient }, part)
+    recordLogsumexpGrad(gpu, program, { logits: tensors[i]!, ...fixed, ...gradient }, part, settings)
   );
   program.run({ rows, sequences: lengths.length });
 
@@ -120,6 +138,8 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
   const atol = 1e-5 * (1 + Math.abs(one.shift?.by ?? 0));
   assertClose(actual(1), expectedLogits, { rtol: 1e-5, atol, name: `mean logits ${name}` });
 
+  assert.deepEqual((await gpu.read(largest))[0], Uint32Array.of(...best, 777), `best ${name}`);
+
   const gradients = await readLive(gpu, ...tensors);
   chunks.forEach((part, i) => {
     const live = (values: Float32Array) => values.filter((_, at) => at % chunk < part.columns);
@@ -127,12 +147,18 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
       const row = Math.floor(at / part.columns);
       const id = part.first_id + at % part.columns;
       const hit = id === targets[row] ? 1 : 0;
-      return coefficients[rowSequences[row]!]! * (hit - softmax[row * vocabulary + id]!);
+      const logit = row * vocabulary + id;
+      return coefficients[rowSequences[row]!]! * (hit - softmax[logit]!) * slopes[logit]!;
     });
     assertClose(live(gradients[i]!), expected, { rtol: 1e-5, atol: 1e-6, name: `d_logits ${name}` });
   });
   program.free();
-  gpu.free(...tensors, sequence_rows, ...[fixed, head, gradient].flatMap((group) => Object.values(group)));
+  gpu.free(
+    ...tensors,
+    largest,
+    sequence_rows,
+    ...[fixed, head, gradient].flatMap((group) => Object.values(group)),
+  );
 }
 
 for (const gpu of layouts) {
@@ -140,6 +166,21 @@ for (const gpu of layouts) {
     for (const one of CASES) await check(gpu, one);
   });
 }
+
+Deno.test("recordLogsumexp() without its options gives the bits that it gives beside them", async () => {
+  const gpu = layouts[0]!;
+  const [rows, columns] = [37, 131];
+  const source = random(5);
+  const logits = gpu.upload("logits", [rows, columns], source.normals(rows * columns, 3));
+  const targets = gpu.upload("targets", [rows], source.integers(rows, columns));
+  const [plain, beside] = [gpu.tensor("state", [rows, 4]), gpu.tensor("state", [rows, 4])];
+  const best = gpu.tensor("best", [rows], "u32");
+  const program = new Program<Live>(gpu, "test");
+  recordLogsumexp(gpu, program, { logits, targets, state: plain }, { first_id: 0, columns });
+  recordLogsumexp(gpu, program, { logits, targets, state: beside, best }, { first_id: 0, columns });
+  program.run({ rows, sequences: 1 });
+  assert.deepEqual(await gpu.readF32(plain), await gpu.readF32(beside));
+});
 
 Deno.test("recordAverageLogprobs() sums a response longer than the loop budget", async () => {
   const gpu = layouts[0]!;

@@ -19,8 +19,8 @@ export const LINEAR_LAYERS = [
   "up_proj",
   "down_proj",
 ] as const;
-/** Name of a linear layer within its block. */
-export type LinearLayer = typeof LINEAR_LAYERS[number];
+/** Name of a linear layer within its block; Phi-3 has the last two in place of q, k, v and of gate, up. */
+export type LinearLayer = typeof LINEAR_LAYERS[number] | "qkv_proj" | "gate_up_proj";
 
 /** One linear layer of the decoder: y [tokens, outputs] = x [tokens, inputs] W^T. */
 export interface LinearModule {
@@ -75,19 +75,25 @@ export function linearModules(model: ModelConfig): LinearModule[] {
   const { hidden_size: hidden, intermediate_size: wide, head_dim } = model;
   const queries = model.num_attention_heads * head_dim;
   const keys = model.num_key_value_heads * head_dim;
-  const layers: Record<LinearLayer, [part: string, inputs: number, outputs: number]> = {
-    q_proj: ["self_attn", hidden, queries],
-    k_proj: ["self_attn", hidden, keys],
-    v_proj: ["self_attn", hidden, keys],
-    o_proj: ["self_attn", queries, hidden],
-    gate_proj: ["mlp", hidden, wide],
-    up_proj: ["mlp", hidden, wide],
-    down_proj: ["mlp", wide, hidden],
-  };
+  const into: readonly [LinearLayer, string, number, number][] = model.traits.fused_projections
+    ? [["qkv_proj", "self_attn", hidden, queries + 2 * keys]]
+    : [
+      ["q_proj", "self_attn", hidden, queries],
+      ["k_proj", "self_attn", hidden, keys],
+      ["v_proj", "self_attn", hidden, keys],
+    ];
+  const gate: readonly [LinearLayer, string, number, number][] = model.traits.fused_projections
+    ? [["gate_up_proj", "mlp", hidden, 2 * wide]]
+    : [["gate_proj", "mlp", hidden, wide], ["up_proj", "mlp", hidden, wide]];
+  const layers: readonly [LinearLayer, part: string, inputs: number, outputs: number][] = [
+    ...into,
+    ["o_proj", "self_attn", queries, hidden],
+    ...gate,
+    ["down_proj", "mlp", wide, hidden],
+  ];
   const modules: LinearModule[] = [];
   for (let layer = 0; layer < model.num_hidden_layers; layer++) {
-    for (const name of LINEAR_LAYERS) {
-      const [part, inputs, outputs] = layers[name];
+    for (const [name, part, inputs, outputs] of layers) {
       modules.push({ path: `model.layers.${layer}.${part}.${name}`, layer, name, inputs, outputs });
     }
   }
@@ -111,7 +117,9 @@ export function targetedModules(model: ModelConfig, targets: TargetModules): Lin
     throw new InputError(`target_modules: ${show(value)} matches no linear layer of the model.`, {
       field: "target_modules",
       value,
-      accepted: `"all-linear" or names out of ${LINEAR_LAYERS.join(", ")}`,
+      accepted: `"all-linear" or names out of ${
+        [...new Set(linearModules(model).map(({ name }) => name))].join(", ")
+      }`,
     });
   }
   return matchModules(model, targets);

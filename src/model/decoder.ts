@@ -26,20 +26,31 @@ export interface Lora {
   readonly stream: number;
 }
 
-/** y = x W^T (+ LoRA), W [outputs, inputs]. */
+/** y = x W^T (+ bias) (+ LoRA), W [outputs, inputs]. */
 export interface Linear {
   /** [outputs, inputs] */
   readonly weight: Parameter;
+  /** [outputs] */
+  readonly bias: Parameter | null;
   /** null where the layer has no adapter. */
   readonly lora: Lora | null;
 }
 
-/** One decoder block. */
-export interface Block extends Readonly<Record<LinearLayer, Linear>> {
-  /** [hidden] */
+/** One decoder block; of the norms and projections those that the family has. */
+export interface Block {
+  readonly linears: Readonly<Partial<Record<LinearLayer, Linear>>>;
+  /** Before attention, [hidden] */
   readonly input_norm: Parameter;
-  /** [hidden] */
-  readonly post_attention_norm: Parameter;
+  /** Before the mlp, [hidden] */
+  readonly mlp_norm: Parameter;
+  /** Of attention's output, [hidden] */
+  readonly attention_output_norm: Parameter | null;
+  /** Of the mlp's output, [hidden] */
+  readonly mlp_output_norm: Parameter | null;
+  /** Of each head's query, [head_dim] */
+  readonly q_norm: Parameter | null;
+  /** Of each head's key, [head_dim] */
+  readonly k_norm: Parameter | null;
 }
 
 /** Neighbouring rows of a vocabulary table; a table larger than one binding is split into several runs. */
@@ -50,7 +61,7 @@ export interface TableRun {
   readonly rows: Parameter;
 }
 
-/** A Llama-family decoder on the GPU: x = E[ids]; per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
+/** A decoder on the GPU: x = E[ids]; per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
 export interface Decoder {
   readonly config: ModelConfig;
   /** The runs of E, by rising ids. */
@@ -74,22 +85,43 @@ const UPLOAD_BYTES = 16 * 2 ** 20;
 /** Runs begin at multiples of this, so that parts of them can be bound. */
 const RUN_ROWS = 64;
 
+/** A block's norms by their names in the files; Gemma's after the mlp's own are named otherwise than Llama's. */
+function normNames(
+  { traits }: ModelConfig,
+): Readonly<Record<Exclude<keyof Block, "linears">, string | null>> {
+  const sandwich = traits.sandwich_norms;
+  return {
+    input_norm: "input_layernorm",
+    mlp_norm: sandwich ? "pre_feedforward_layernorm" : "post_attention_layernorm",
+    attention_output_norm: sandwich ? "post_attention_layernorm" : null,
+    mlp_output_norm: sandwich ? "post_feedforward_layernorm" : null,
+    q_norm: traits.qk_norm ? "self_attn.q_norm" : null,
+    k_norm: traits.qk_norm ? "self_attn.k_norm" : null,
+  };
+}
+
 /** Every weight of the decoder by its Hugging Face name. */
 export function weightSpecs(config: ModelConfig): WeightSpec[] {
-  const { hidden_size: hidden, vocab_size } = config;
+  const { hidden_size: hidden, vocab_size, head_dim, traits } = config;
   const specs: WeightSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocab_size, hidden] }];
   const modules = linearModules(config);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    specs.push({ name: `model.layers.${layer}.input_layernorm.weight`, shape: [hidden] });
-    specs.push({ name: `model.layers.${layer}.post_attention_layernorm.weight`, shape: [hidden] });
-    for (const module of modules.filter((module) => module.layer === layer)) {
-      specs.push({ name: `${module.path}.weight`, shape: [module.outputs, module.inputs] });
+    for (const [norm, name] of Object.entries(normNames(config))) {
+      if (name === null) continue;
+      const shape = [norm === "q_norm" || norm === "k_norm" ? head_dim : hidden] as const;
+      specs.push({ name: `model.layers.${layer}.${name}.weight`, shape });
+    }
+    for (const { name, path, outputs, inputs } of modules.filter((module) => module.layer === layer)) {
+      specs.push({ name: `${path}.weight`, shape: [outputs, inputs] });
+      if (traits.qkv_bias && BIASED.has(name)) specs.push({ name: `${path}.bias`, shape: [outputs] });
     }
   }
   specs.push({ name: "model.norm.weight", shape: [hidden] });
   if (!config.tie_word_embeddings) specs.push({ name: "lm_head.weight", shape: [vocab_size, hidden] });
   return specs;
 }
+
+const BIASED: ReadonlySet<LinearLayer> = new Set(["q_proj", "k_proj", "v_proj"]);
 
 /** A decoder whose weights are all frozen, or all trained. */
 export interface LoadedDecoder {
@@ -154,21 +186,12 @@ export function withLora(
   scale: number,
   dropout: number,
 ): Decoder {
-  const modules = linearModules(decoder.config);
-  const blocks = decoder.blocks.map((block, layer) => {
-    const linears = modules.map((module, stream) => ({ module, stream })).filter(({ module }) =>
-      module.layer === layer
-    );
-    const adapted = linears.map(({ module, stream }) => {
-      const a = lora(`${module.path}.lora_A`);
-      const b = lora(`${module.path}.lora_B`);
-      const linear: Linear = {
-        ...block[module.name],
-        lora: a && b ? { a, b, scale, dropout, stream } : null,
-      };
-      return [module.name, linear];
-    });
-    return { ...block, ...Object.fromEntries(adapted) } as Block;
+  const blocks = decoder.blocks.map((block) => ({ ...block, linears: { ...block.linears } }));
+  linearModules(decoder.config).forEach(({ path, layer, name }, stream) => {
+    const a = lora(`${path}.lora_A`);
+    const b = lora(`${path}.lora_B`);
+    const { linears } = blocks[layer]!;
+    linears[name] = { ...linears[name]!, lora: a && b ? { a, b, scale, dropout, stream } : null };
   });
   return { ...decoder, blocks };
 }
@@ -289,15 +312,17 @@ function assemble(
       rows: parameters.get(name)!,
     }));
   const modules = linearModules(config);
-  const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => ({
-    ...Object.fromEntries(
-      modules.filter((module) => module.layer === layer).map((
-        { name, path },
-      ) => [name, { weight: one(path), lora: null }]),
-    ),
-    input_norm: one(`model.layers.${layer}.input_layernorm`),
-    post_attention_norm: one(`model.layers.${layer}.post_attention_layernorm`),
-  } as Block));
+  const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {
+    const linears = modules.filter((module) => module.layer === layer).map(({ name, path }) => {
+      const linear: Linear = { weight: one(path), bias: parameters.get(`${path}.bias`) ?? null, lora: null };
+      return [name, linear] as const;
+    });
+    const norms = Object.entries(normNames(config)).map(([norm, name]) => [
+      norm,
+      name === null ? null : one(`model.layers.${layer}.${name}`),
+    ]);
+    return { ...Object.fromEntries(norms), linears: Object.fromEntries(linears) } as Block;
+  });
   const embedding = table("model.embed_tokens.weight");
   return {
     config,

@@ -6,11 +6,12 @@
 import { dtypeBytes, type Gpu, type Live, type Program, rowsOf, type Tensor } from "../gpu/mod.ts";
 import { type AttentionShape, recordAttention, recordAttentionGrad } from "../gpu/ops/attention.ts";
 import {
+  recordAdd,
   recordCopy,
-  recordDropout,
   recordGatedActivation,
   recordGatedActivationGrad,
 } from "../gpu/ops/elementwise.ts";
+import { recordCopyColumns } from "../gpu/ops/columns.ts";
 import { recordEmbedding, recordEmbeddingGrad } from "../gpu/ops/embedding.ts";
 import { recordGatherRows, recordGatherRowsGrad } from "../gpu/ops/gather_rows.ts";
 import { recordAverageLogprobs, recordLogsumexp, recordLogsumexpGrad } from "../gpu/ops/logprobs.ts";
@@ -18,8 +19,12 @@ import { recordMatmul } from "../gpu/ops/matmul.ts";
 import { recordRmsNorm, recordRmsNormGrad } from "../gpu/ops/rms_norm.ts";
 import { recordRope, ropeRotations } from "../gpu/ops/rope.ts";
 import type { PackedBatch } from "../preference/pack.ts";
-import { type ModelConfig, ropeFrequencies } from "./config.ts";
+import type { LinearLayer } from "./adapter.ts";
+import type { ModelConfig } from "./config.ts";
 import type { Block, Decoder, Linear, TableRun } from "./decoder.ts";
+import { LinearRecorder } from "./linear.ts";
+import type { Parameter } from "./parameters.ts";
+import { ropeAttentionFactor, ropeFrequencies } from "./rope.ts";
 
 /** How much of the budget an uploaded batch fills. */
 export interface BatchCounts {
@@ -75,6 +80,20 @@ interface BlockActivations {
   /** [tokens, intermediate] */
   readonly gate: Tensor;
   readonly up: Tensor;
+  /** Queries and keys before their norms, a row a head; where the family norms them. */
+  readonly raw_q?: NormInput;
+  readonly raw_k?: NormInput;
+  /** What attention and mlp give before their norms; where the family norms them. */
+  readonly attention_output?: NormInput;
+  readonly mlp_output?: NormInput;
+}
+
+/** What a norm's backward needs. */
+interface NormInput {
+  /** [rows, columns] */
+  readonly value: Tensor;
+  /** [rows] */
+  readonly rstd: Tensor;
 }
 
 const LOGITS_BYTES = 16 * 2 ** 20;
@@ -93,6 +112,9 @@ export function mostTokens(gpu: Gpu, config: ModelConfig, rank = 0): number {
     hidden_size,
     intermediate_size,
     num_attention_heads * head_dim,
+    config.traits.fused_projections
+      ? Math.max(2 * intermediate_size, (num_attention_heads + 2 * config.num_key_value_heads) * head_dim)
+      : 0,
     rank,
     CHUNK_ALIGNMENT, // columns of logits at least
   );
@@ -125,7 +147,8 @@ export class DecoderPass {
 
   readonly #gpu: Gpu;
   readonly #decoder: Decoder;
-  readonly #attention: AttentionShape;
+  /** One a block. */
+  readonly #attention: readonly AttentionShape[];
   readonly #options: PassOptions;
   readonly #tensors: Tensor[] = [];
   readonly #batch: Readonly<
@@ -144,14 +167,16 @@ export class DecoderPass {
       Tensor
     >
   >;
-  readonly #rotations: Tensor;
+  /** One a set of rotary settings: [tokens, rotary_dim / 2, 2] */
+  readonly #rotations: readonly Tensor[];
   /** The stream before each block and after the last; one tensor where nothing is kept. */
   readonly #streams: readonly Tensor[];
   readonly #activations: readonly BlockActivations[];
   readonly #normed: Tensor;
   readonly #gated: Tensor;
-  readonly #dropped: Tensor | null;
-  readonly #low_rank: Tensor | null;
+  readonly #linear: LinearRecorder;
+  /** Outputs of fused projections, before they are taken apart. */
+  readonly #joined: Tensor | null;
   readonly #head: {
     readonly input: Tensor;
     readonly rstd: Tensor;
@@ -169,7 +194,11 @@ export class DecoderPass {
     readonly attended: Tensor;
     readonly delta: Tensor;
     readonly gated: Tensor;
-    readonly low_rank: Tensor | null;
+    /** Of queries and keys before their norms. */
+    readonly raw_q?: Tensor;
+    readonly raw_k?: Tensor;
+    /** Of a branch's output before its norm. */
+    readonly branch?: Tensor;
     readonly head_normed: Tensor;
     readonly head_input: Tensor;
   } | null;
@@ -188,12 +217,15 @@ export class DecoderPass {
     const { hidden_size: hidden, intermediate_size: wide, head_dim } = config;
     const queries = config.num_attention_heads * head_dim;
     const keys = config.num_key_value_heads * head_dim;
-    this.#attention = {
+    const { traits } = config;
+    this.#attention = traits.layers.map(({ window }) => ({
       heads: config.num_attention_heads,
       kv_heads: config.num_key_value_heads,
       head_dim,
-      scale: 1 / Math.sqrt(head_dim),
-    };
+      scale: traits.query_scale,
+      window,
+      softcap: traits.attention_softcap,
+    }));
     try {
       const f32 = (name: string, ...shape: number[]) =>
         this.#own(gpu.tensor(`${options.mode}.${name}`, shape));
@@ -213,10 +245,10 @@ export class DecoderPass {
         id_tokens: u32("batch.id_tokens", tokens),
       };
       this.sequence_rows = u32("batch.sequence_rows", sequences + 1);
-      const rotations = ropeRotations(ropeFrequencies(config), tokens);
-      this.#rotations = this.#own(
-        gpu.upload(`${options.mode}.rotations`, [tokens, head_dim / 2, 2], rotations),
-      );
+      this.#rotations = traits.ropes.map((rope) => {
+        const table = ropeRotations(ropeFrequencies(rope), tokens, ropeAttentionFactor(rope));
+        return this.#own(gpu.upload(`${options.mode}.rotations`, [tokens, rope.rotary_dim / 2, 2], table));
+      });
 
       const train = options.mode === "train";
       const sets = train && !options.recompute ? config.num_hidden_layers : 1;
@@ -224,6 +256,10 @@ export class DecoderPass {
       this.#streams = train
         ? [stream, ...decoder.blocks.map((_, layer) => f32(`stream.${layer}`, tokens, hidden))]
         : new Array(config.num_hidden_layers + 1).fill(stream);
+      const normed = (name: string, rows: number, columns: number): NormInput => ({
+        value: f32(name, rows, columns),
+        rstd: f32(`${name}_rstd`, rows),
+      });
       const activations = Array.from({ length: sets }, (): BlockActivations => ({
         input_rstd: f32("activations.rstd", tokens),
         q: f32("activations.q", tokens, queries),
@@ -235,17 +271,21 @@ export class DecoderPass {
         middle_rstd: f32("activations.rstd", tokens),
         gate: f32("activations.gate", tokens, wide),
         up: f32("activations.up", tokens, wide),
+        ...(traits.qk_norm && {
+          raw_q: normed("activations.raw_q", tokens * config.num_attention_heads, head_dim),
+          raw_k: normed("activations.raw_k", tokens * config.num_key_value_heads, head_dim),
+        }),
+        ...(traits.sandwich_norms && {
+          attention_output: normed("activations.attention_output", tokens, hidden),
+          mlp_output: normed("activations.mlp_output", tokens, hidden),
+        }),
       }));
       this.#activations = decoder.blocks.map((_, layer) => activations[layer % sets]!);
       this.#normed = f32("scratch.normed", tokens, hidden);
       this.#gated = f32("scratch.gated", tokens, wide);
-      const loras = decoder.blocks.flatMap((block) => linears(block).map((linear) => linear.lora)).filter((
-        lora,
-      ) => lora !== null);
-      const rank = Math.max(0, ...loras.map((lora) => lora.a.value.shape[0]!));
-      this.#low_rank = rank > 0 ? f32("scratch.low_rank", tokens, rank) : null;
-      this.#dropped = train && loras.some((lora) => lora.dropout > 0)
-        ? f32("scratch.dropped", tokens, Math.max(hidden, queries, wide))
+      this.#linear = new LinearRecorder(gpu, decoder.blocks.flatMap(linearsOf), tokens, train, f32);
+      this.#joined = traits.fused_projections
+        ? f32("scratch.joined", tokens, Math.max(queries + 2 * keys, 2 * wide))
         : null;
 
       const logitsBytes = Math.min(options.logits_bytes ?? LOGITS_BYTES, gpu.maxTensorBytes);
@@ -273,7 +313,11 @@ export class DecoderPass {
         attended: f32("gradients.attended", tokens, queries),
         delta: f32("gradients.delta", tokens, config.num_attention_heads),
         gated: f32("gradients.gated", tokens, wide),
-        low_rank: rank > 0 ? f32("gradients.low_rank", tokens, rank) : null,
+        ...(traits.qk_norm && {
+          raw_q: f32("gradients.raw_q", tokens, queries),
+          raw_k: f32("gradients.raw_k", tokens, keys),
+        }),
+        ...(traits.sandwich_norms && { branch: f32("gradients.branch", tokens, hidden) }),
         head_normed: f32("gradients.head_normed", rows, hidden),
         head_input: f32("gradients.head_input", rows, hidden),
       };
@@ -325,10 +369,10 @@ export class DecoderPass {
 
   /** Records embedding, blocks and head, up to `logprobs` and `averages`. */
   recordForward<L extends BatchLive>(program: Program<L>): void {
-    const { embedding, blocks } = this.#decoder;
+    const { embedding, blocks, config } = this.#decoder;
     for (const { first_row, rows } of embedding) {
-      const x = this.#streams[0]!;
-      recordEmbedding(program, { token_ids: this.#batch.token_ids, table: rows.value, x }, first_row);
+      const tensors = { token_ids: this.#batch.token_ids, table: rows.value, x: this.#streams[0]! };
+      recordEmbedding(program, tensors, first_row, { scale: config.traits.embedding_scale });
     }
     blocks.forEach((block, layer) => {
       this.#recordBlock(program, block, layer);
@@ -349,14 +393,20 @@ export class DecoderPass {
     const last = blocks.length - 1;
     for (let layer = last; layer >= lowest; layer--) {
       // the last block's activations are still there from the forward
-      if (this.#options.recompute && layer < last) this.#recordBlock(program, blocks[layer]!, layer);
+      if (this.#options.recompute && layer < last) {
+        this.#recordBlock(program, blocks[layer]!, layer);
+        // a norm over the mlp's output needs that too
+        if (blocks[layer]!.mlp_output_norm) this.#recordMlpOutput(program, blocks[layer]!, layer, true);
+      }
       this.#recordBlockGrad(program, blocks[layer]!, layer, layer > lowest || embeddingTrained);
     }
     for (const { first_row, rows } of embedding) {
       if (!rows.gradient) continue;
       const { ids, id_offsets, id_tokens } = this.#batch;
       const tensors = { ids, id_offsets, id_tokens, d_x: gradients.stream, d_table: rows.gradient };
-      recordEmbeddingGrad(program, tensors, first_row);
+      recordEmbeddingGrad(program, tensors, first_row, {
+        scale: this.#decoder.config.traits.embedding_scale,
+      });
     }
   }
 
@@ -369,28 +419,64 @@ export class DecoderPass {
   #recordBlock<L extends BatchLive>(program: Program<L>, block: Block, layer: number): void {
     const x = this.#streams[layer]!;
     const act = this.#activations[layer]!;
-    const normed = this.#normed;
-    this.#recordNorm(program, x, block.input_norm.value, act.input_rstd);
-    this.#recordLinear(program, block.q_proj, normed, act.q, false);
-    this.#recordLinear(program, block.k_proj, normed, act.k, false);
-    this.#recordLinear(program, block.v_proj, normed, act.v, false);
-    this.#recordRotation(program, act.q, act.k, 1);
+    const { q, k, v, attended: o, lse, raw_q, raw_k } = act;
+    this.#recordNorm(program, x, block.input_norm, act.input_rstd);
+    this.#recordProjections(program, block, "qkv_proj", {
+      q_proj: raw_q ? { ...raw_q.value, shape: q.shape } : q,
+      k_proj: raw_k ? { ...raw_k.value, shape: k.shape } : k,
+      v_proj: v,
+    });
+    this.#recordHeadNorm(program, block.q_norm, raw_q, q);
+    this.#recordHeadNorm(program, block.k_norm, raw_k, k);
+    this.#recordRotation(program, layer, q, k, 1);
     const { spans, positions } = this.#batch;
-    const { q, k, v, attended: o, lse } = act;
-    recordAttention(this.#gpu, program, this.#attention, { q, k, v, spans, positions, o, lse });
+    recordAttention(this.#gpu, program, this.#attention[layer]!, { q, k, v, spans, positions, o, lse });
     if (act.middle !== x) this.#recordStreamCopy(program, x, act.middle);
-    this.#recordLinear(program, block.o_proj, act.attended, act.middle, true);
-    this.#recordNorm(program, act.middle, block.post_attention_norm.value, act.middle_rstd);
-    this.#recordLinear(program, block.gate_proj, normed, act.gate, false);
-    this.#recordLinear(program, block.up_proj, normed, act.up, false);
+    const output = linearOf(block, "o_proj");
+    this.#recordBranch(program, output, o, act.middle, block.attention_output_norm, act.attention_output);
+    this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
+    this.#recordProjections(program, block, "gate_up_proj", { gate_proj: act.gate, up_proj: act.up });
   }
 
-  #recordMlpOutput<L extends BatchLive>(program: Program<L>, block: Block, layer: number): void {
-    const { gate, up, middle } = this.#activations[layer]!;
+  /** The mlp's output added to the stream, or to nothing where only the activations are wanted. */
+  #recordMlpOutput<L extends BatchLive>(
+    program: Program<L>,
+    block: Block,
+    layer: number,
+    keepStream = false,
+  ): void {
+    const { gate, up, middle, mlp_output } = this.#activations[layer]!;
     const out = this.#streams[layer + 1]!;
     this.#recordGated(program, gate, up);
-    if (out !== middle) this.#recordStreamCopy(program, middle, out);
-    this.#recordLinear(program, block.down_proj, this.#gated, out, true);
+    if (!keepStream && out !== middle) this.#recordStreamCopy(program, middle, out);
+    const down = linearOf(block, "down_proj");
+    this.#recordBranch(
+      program,
+      down,
+      this.#gated,
+      keepStream ? null : out,
+      block.mlp_output_norm,
+      mlp_output,
+    );
+  }
+
+  /** into += x W^T, or the norm of it. */
+  #recordBranch<L extends BatchLive>(
+    program: Program<L>,
+    linear: Linear,
+    x: Tensor,
+    into: Tensor | null,
+    norm: Parameter | null,
+    output: NormInput | undefined,
+  ): void {
+    if (!norm || !output) {
+      if (into) this.#linear.record(program, linear, x, into, true);
+      return;
+    }
+    this.#linear.record(program, linear, x, output.value, false);
+    this.#recordNorm(program, output.value, norm, output.rstd);
+    const hidden = this.#decoder.config.hidden_size;
+    if (into) recordAdd(program, this.#normed, into, ({ tokens }) => tokens * hidden);
   }
 
   /** Turns `gradients.stream` from the gradient of the block's output into that of its input. */
@@ -402,51 +488,113 @@ export class DecoderPass {
   ): void {
     const act = this.#activations[layer]!;
     const g = this.#gradients!;
-    const normed = this.#normed;
-    const rows = tokensOf<L>;
+    const { activation } = this.#decoder.config.traits;
+    const wide = this.#decoder.config.intermediate_size;
 
     this.#recordGated(program, act.gate, act.up);
-    this.#recordLinearGrad(program, block.down_proj, this.#gated, g.stream, g.gated, false);
-    const wide = this.#decoder.config.intermediate_size;
-    recordGatedActivationGrad(
+    const d_mlp = this.#recordBranchGrad(program, block.mlp_output_norm, act.mlp_output);
+    this.#linear.recordGrad(program, linearOf(block, "down_proj"), this.#gated, d_mlp, g.gated, false);
+    const gated = { d_y: g.gated, gate: act.gate, up: act.up };
+    recordGatedActivationGrad(program, activation, gated, ({ tokens }) => tokens * wide);
+    this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
+    this.#recordProjectionsGrad(
       program,
-      "silu",
-      { d_y: g.gated, gate: act.gate, up: act.up },
-      ({ tokens }) => tokens * wide,
+      block,
+      "gate_up_proj",
+      { gate_proj: act.gate, up_proj: act.up },
+      g.normed,
     );
-    this.#recordNorm(program, act.middle, block.post_attention_norm.value, act.middle_rstd);
-    this.#recordLinearGrad(program, block.gate_proj, normed, act.gate, g.normed, false);
-    this.#recordLinearGrad(program, block.up_proj, normed, act.up, g.normed, true);
-    recordRmsNormGrad(this.#gpu, program, {
-      x: act.middle,
-      weight: block.post_attention_norm.value,
-      rstd: act.middle_rstd,
-      d_y: g.normed,
-      d_x: g.stream,
-      d_weight: block.post_attention_norm.gradient,
-    }, rows);
+    this.#recordNormGrad(program, act.middle, block.mlp_norm, act.middle_rstd, g.normed, g.stream);
 
-    this.#recordLinearGrad(program, block.o_proj, act.attended, g.stream, g.attended, false);
+    const d_attention = this.#recordBranchGrad(program, block.attention_output_norm, act.attention_output);
+    this.#linear.recordGrad(program, linearOf(block, "o_proj"), act.attended, d_attention, g.attended, false);
     const { q, k, v, attended: o, lse } = act;
     const { spans, positions } = this.#batch;
     const d = { d_o: g.attended, delta: g.delta, d_q: g.q, d_k: g.k, d_v: g.v };
-    recordAttentionGrad(this.#gpu, program, this.#attention, { q, k, v, o, lse, spans, positions, ...d });
-    this.#recordRotation(program, g.q, g.k, -1);
+    recordAttentionGrad(this.#gpu, program, this.#attention[layer]!, {
+      q,
+      k,
+      v,
+      o,
+      lse,
+      spans,
+      positions,
+      ...d,
+    });
+    this.#recordRotation(program, layer, g.q, g.k, -1);
 
-    this.#recordNorm(program, this.#streams[layer]!, block.input_norm.value, act.input_rstd);
+    const x = this.#streams[layer]!;
+    this.#recordNorm(program, x, block.input_norm, act.input_rstd);
     const d_normed = toInput || block.input_norm.gradient ? g.normed : null;
-    this.#recordLinearGrad(program, block.q_proj, normed, g.q, d_normed, false);
-    this.#recordLinearGrad(program, block.k_proj, normed, g.k, d_normed, true);
-    this.#recordLinearGrad(program, block.v_proj, normed, g.v, d_normed, true);
-    if (!d_normed) return;
-    recordRmsNormGrad(this.#gpu, program, {
-      x: this.#streams[layer]!,
-      weight: block.input_norm.value,
-      rstd: act.input_rstd,
-      d_y: d_normed,
-      d_x: g.stream,
-      d_weight: block.input_norm.gradient,
-    }, rows);
+    this.#recordProjectionsGrad(program, block, "qkv_proj", {
+      q_proj: this.#recordHeadNormGrad(program, block.q_norm, act.raw_q, g.q, g.raw_q),
+      k_proj: this.#recordHeadNormGrad(program, block.k_norm, act.raw_k, g.k, g.raw_k),
+      v_proj: g.v,
+    }, d_normed);
+    if (d_normed) this.#recordNormGrad(program, x, block.input_norm, act.input_rstd, d_normed, g.stream);
+  }
+
+  /** @returns the gradient of a branch's linear output, where `gradients.stream` holds that of its sum */
+  #recordBranchGrad<L extends BatchLive>(
+    program: Program<L>,
+    norm: Parameter | null,
+    output: NormInput | undefined,
+  ): Tensor {
+    const { stream, branch } = this.#gradients!;
+    if (!norm || !output || !branch) return stream;
+    program.clear(branch);
+    this.#recordNormGrad(program, output.value, norm, output.rstd, stream, branch);
+    return branch;
+  }
+
+  /** Each output = normed W^T, by one matrix where the family has joined them. */
+  #recordProjections<L extends BatchLive>(
+    program: Program<L>,
+    block: Block,
+    fused: LinearLayer,
+    outputs: Readonly<Partial<Record<LinearLayer, Tensor>>>,
+  ): void {
+    const joint = block.linears[fused];
+    if (!joint) {
+      for (const [name, y] of Object.entries(outputs)) {
+        this.#linear.record(program, linearOf(block, name as LinearLayer), this.#normed, y, false);
+      }
+      return;
+    }
+    const joined = this.#joinedOf(joint);
+    this.#linear.record(program, joint, this.#normed, joined, false);
+    let first = 0;
+    for (const y of Object.values(outputs)) {
+      recordCopyColumns(program, { of: joined, first }, { of: y }, y.shape[1]!, tokensOf<L>);
+      first += y.shape[1]!;
+    }
+  }
+
+  #recordProjectionsGrad<L extends BatchLive>(
+    program: Program<L>,
+    block: Block,
+    fused: LinearLayer,
+    gradients: Readonly<Partial<Record<LinearLayer, Tensor>>>,
+    d_x: Tensor | null,
+  ): void {
+    const joint = block.linears[fused];
+    if (!joint) {
+      for (const [i, [name, d_y]] of Object.entries(gradients).entries()) {
+        this.#linear.recordGrad(program, linearOf(block, name as LinearLayer), this.#normed, d_y, d_x, i > 0);
+      }
+      return;
+    }
+    const joined = this.#joinedOf(joint);
+    let first = 0;
+    for (const d_y of Object.values(gradients)) {
+      recordCopyColumns(program, { of: d_y }, { of: joined, first }, d_y.shape[1]!, tokensOf<L>);
+      first += d_y.shape[1]!;
+    }
+    this.#linear.recordGrad(program, joint, this.#normed, joined, d_x, false);
+  }
+
+  #joinedOf(joint: Linear): Tensor {
+    return { ...this.#joined!, shape: [this.budget.tokens, joint.weight.value.shape[0]!] };
   }
 
   #recordHead<L extends BatchLive>(program: Program<L>): void {
@@ -454,6 +602,7 @@ export class DecoderPass {
     const { config, norm } = this.#decoder;
     const { head_tokens: indices, targets } = this.#batch;
     recordGatherRows(program, { indices, x: this.#streams.at(-1)!, y: input });
+    const softcap = config.traits.logit_softcap;
     const rows = rowsLive<L>;
     recordRmsNorm(
       this.#gpu,
@@ -461,10 +610,11 @@ export class DecoderPass {
       { x: input, weight: norm.value, rstd, y: normed },
       config.rms_norm_eps,
       rows,
+      this.#normOptions,
     );
     for (const chunk of chunks) {
       this.#recordLogits(program, chunk);
-      recordLogsumexp(this.#gpu, program, { logits, targets, state }, chunkOf(chunk));
+      recordLogsumexp(this.#gpu, program, { logits, targets, state }, chunkOf(chunk), { softcap });
     }
     const { sequence_rows, logprobs, averages } = this;
     recordAverageLogprobs(program, { state, sequence_rows, logprobs, averages }, config.vocab_size);
@@ -485,6 +635,7 @@ export class DecoderPass {
         program,
         { logits, targets, state, row_sequences, coefficients },
         chunkOf(chunk),
+        { softcap: config.traits.logit_softcap },
       );
       recordMatmul(this.#gpu, program, {
         layout: "NN",
@@ -505,14 +656,20 @@ export class DecoderPass {
       });
     });
     program.clear(g.head_input);
-    recordRmsNormGrad(this.#gpu, program, {
-      x: input,
-      weight: norm.value,
-      rstd,
-      d_y: g.head_normed,
-      d_x: g.head_input,
-      d_weight: norm.gradient,
-    }, rowsLive<L>);
+    recordRmsNormGrad(
+      this.#gpu,
+      program,
+      {
+        x: input,
+        weight: norm.value,
+        rstd,
+        d_y: g.head_normed,
+        d_x: g.head_input,
+        d_weight: norm.gradient,
+      },
+      rowsLive<L>,
+      this.#normOptions,
+    );
     recordGatherRowsGrad(program, { token_rows, row_list: token_row_list, d_y: g.head_input, d_x: g.stream });
   }
 
@@ -527,129 +684,89 @@ export class DecoderPass {
     });
   }
 
-  /** y (+)= x W^T + scale * (dropout(x) A^T) B^T */
-  #recordLinear<L extends BatchLive>(
-    program: Program<L>,
-    linear: Linear,
-    x: Tensor,
-    y: Tensor,
-    accumulate: boolean,
-  ): void {
-    const [n, k] = linear.weight.value.shape as [number, number];
-    const b = linear.weight.value;
-    recordMatmul(this.#gpu, program, {
-      layout: "NT",
-      a: x,
-      b,
-      c: y,
-      size: ({ tokens: m }) => ({ m, n, k }),
-      accumulate,
-    });
-    const { lora } = linear;
-    if (!lora) return;
-    const r = lora.a.value.shape[0]!;
-    this.#recordLowRank(program, linear, x);
-    recordMatmul(this.#gpu, program, {
-      layout: "NT",
-      a: this.#lowRank(r),
-      b: lora.b.value,
-      c: y,
-      size: ({ tokens: m }) => ({ m, n, k: r }),
-      alpha: lora.scale,
-      accumulate: true,
-    });
+  get #normOptions(): { readonly offset: 0 | 1 } {
+    return { offset: this.#decoder.config.traits.norm_offset };
   }
 
-  /** low_rank = dropout(x) A^T. @returns dropout(x) */
-  #recordLowRank<L extends BatchLive>(program: Program<L>, { lora }: Linear, x: Tensor): Tensor {
-    const [r, k] = lora!.a.value.shape as [number, number];
-    let a = x;
-    if (lora!.dropout > 0 && this.#dropped) {
-      a = { ...this.#dropped, shape: [this.budget.tokens, k] };
-      const { dropout: rate, stream } = lora!;
-      recordDropout(program, { x, y: a }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
-    }
-    const size = ({ tokens: m }: L) => ({ m, n: r, k });
-    recordMatmul(this.#gpu, program, { layout: "NT", a, b: lora!.a.value, c: this.#lowRank(r), size });
-    return a;
-  }
-
-  /** d_x (+)= d_y W and LoRA's part; adds to the gradients of W, A and B where they are trained. */
-  #recordLinearGrad<L extends BatchLive>(
-    program: Program<L>,
-    linear: Linear,
-    x: Tensor,
-    d_y: Tensor,
-    d_x: Tensor | null,
-    accumulate: boolean,
-  ): void {
-    const gpu = this.#gpu;
-    const { weight, lora } = linear;
-    const [n, k] = weight.value.shape as [number, number];
-    const weightGradient = (a: Tensor, b: Tensor, c: Tensor, rows: number, columns: number, alpha = 1) =>
-      recordMatmul(gpu, program, {
-        layout: "TN",
-        a,
-        b,
-        c,
-        size: ({ tokens }) => ({ m: rows, n: columns, k: tokens }),
-        alpha,
-        accumulate: true,
-      });
-    if (weight.gradient) weightGradient(d_y, x, weight.gradient, n, k);
-    if (d_x) {
-      const size = ({ tokens: m }: L) => ({ m, n: k, k: n });
-      recordMatmul(gpu, program, { layout: "NN", a: d_y, b: weight.value, c: d_x, size, accumulate });
-    }
-    if (!lora) return;
-    const r = lora.a.value.shape[0]!;
-    const dropped = this.#recordLowRank(program, linear, x);
-    if (lora.b.gradient) weightGradient(d_y, this.#lowRank(r), lora.b.gradient, n, r, lora.scale);
-    const d_low: Tensor = { ...this.#gradients!.low_rank!, shape: [this.budget.tokens, r] };
-    const d_lowSize = ({ tokens: m }: L) => ({ m, n: r, k: n });
-    recordMatmul(gpu, program, {
-      layout: "NN",
-      a: d_y,
-      b: lora.b.value,
-      c: d_low,
-      size: d_lowSize,
-      alpha: lora.scale,
-    });
-    if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient, r, k);
-    if (!d_x) return;
-    const masked = dropped !== x;
-    const c = masked ? dropped : d_x;
-    const size = ({ tokens: m }: L) => ({ m, n: k, k: r });
-    recordMatmul(gpu, program, { layout: "NN", a: d_low, b: lora.a.value, c, size, accumulate: !masked });
-    if (!masked) return;
-    const { dropout: rate, stream } = lora;
-    recordDropout(program, { x: c, y: d_x }, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
-  }
-
-  #recordNorm<L extends BatchLive>(program: Program<L>, x: Tensor, weight: Tensor, rstd: Tensor): void {
+  /** scratch.normed = norm(x) */
+  #recordNorm<L extends BatchLive>(program: Program<L>, x: Tensor, norm: Parameter, rstd: Tensor): void {
+    const tensors = { x, weight: norm.value, rstd, y: this.#normed };
     const eps = this.#decoder.config.rms_norm_eps;
-    recordRmsNorm(this.#gpu, program, { x, weight, rstd, y: this.#normed }, eps, tokensOf<L>);
+    recordRmsNorm(this.#gpu, program, tensors, eps, tokensOf<L>, this.#normOptions);
   }
 
-  #recordRotation<L extends BatchLive>(program: Program<L>, q: Tensor, k: Tensor, direction: 1 | -1): void {
-    const { num_attention_heads, num_key_value_heads } = this.#decoder.config;
-    const shared = { positions: this.#batch.positions, rotations: this.#rotations };
-    recordRope(program, { x: q, ...shared }, num_attention_heads, direction);
-    recordRope(program, { x: k, ...shared }, num_key_value_heads, direction);
+  /** d_x += the gradient of norm(x) */
+  #recordNormGrad<L extends BatchLive>(
+    program: Program<L>,
+    x: Tensor,
+    norm: Parameter,
+    rstd: Tensor,
+    d_y: Tensor,
+    d_x: Tensor,
+  ): void {
+    const tensors = { x, weight: norm.value, rstd, d_y, d_x, d_weight: norm.gradient };
+    recordRmsNormGrad(this.#gpu, program, tensors, tokensOf<L>, this.#normOptions);
+  }
+
+  /** y = norm of each head of `raw`, where the family has one. */
+  #recordHeadNorm<L extends BatchLive>(
+    program: Program<L>,
+    norm: Parameter | null,
+    raw: NormInput | undefined,
+    y: Tensor,
+  ): void {
+    if (!norm || !raw) return;
+    const tensors = { x: raw.value, weight: norm.value, rstd: raw.rstd, y };
+    const heads = y.shape[1]! / this.#decoder.config.head_dim;
+    const eps = this.#decoder.config.rms_norm_eps;
+    recordRmsNorm(this.#gpu, program, tensors, eps, ({ tokens }) => tokens * heads, this.#normOptions);
+  }
+
+  /** @returns the gradient of the projection, where `d_y` is that of the normed heads */
+  #recordHeadNormGrad<L extends BatchLive>(
+    program: Program<L>,
+    norm: Parameter | null,
+    raw: NormInput | undefined,
+    d_y: Tensor,
+    d_x: Tensor | undefined,
+  ): Tensor {
+    if (!norm || !raw || !d_x) return d_y;
+    const heads = d_y.shape[1]! / this.#decoder.config.head_dim;
+    program.clear(d_x);
+    const tensors = { x: raw.value, weight: norm.value, rstd: raw.rstd, d_y, d_x, d_weight: norm.gradient };
+    recordRmsNormGrad(this.#gpu, program, tensors, ({ tokens }) => tokens * heads, this.#normOptions);
+    return d_x;
+  }
+
+  #recordRotation<L extends BatchLive>(
+    program: Program<L>,
+    layer: number,
+    q: Tensor,
+    k: Tensor,
+    direction: 1 | -1,
+  ): void {
+    const { head_dim, traits } = this.#decoder.config;
+    const shared = {
+      positions: this.#batch.positions,
+      rotations: this.#rotations[traits.layers[layer]!.rope]!,
+    };
+    recordRope(program, { x: q, ...shared }, head_dim, direction);
+    recordRope(program, { x: k, ...shared }, head_dim, direction);
   }
 
   #recordGated<L extends BatchLive>(program: Program<L>, gate: Tensor, up: Tensor): void {
-    const wide = this.#decoder.config.intermediate_size;
-    recordGatedActivation(program, "silu", { gate, up, y: this.#gated }, ({ tokens }) => tokens * wide);
+    const { intermediate_size: wide, traits } = this.#decoder.config;
+    recordGatedActivation(
+      program,
+      traits.activation,
+      { gate, up, y: this.#gated },
+      ({ tokens }) => tokens * wide,
+    );
   }
 
   #recordStreamCopy<L extends BatchLive>(program: Program<L>, from: Tensor, to: Tensor): void {
     const hidden = this.#decoder.config.hidden_size;
     recordCopy(program, from, to, ({ tokens }) => tokens * hidden);
-  }
-
-  #lowRank(r: number): Tensor {
-    return { ...this.#low_rank!, shape: [this.budget.tokens, r] };
   }
 
   #own(tensor: Tensor): Tensor {
@@ -658,14 +775,20 @@ export class DecoderPass {
   }
 }
 
-function linears(block: Block): Linear[] {
-  const { q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj } = block;
-  return [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj];
+function linearsOf(block: Block): Linear[] {
+  return Object.values(block.linears);
+}
+
+/** A projection that the family has. */
+function linearOf({ linears }: Block, name: LinearLayer): Linear {
+  const linear = linears[name];
+  if (!linear) throw new Error(`This family's blocks have no ${name}.`);
+  return linear;
 }
 
 function isTrained(block: Block): boolean {
   return block.input_norm.gradient !== null ||
-    linears(block).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
+    linearsOf(block).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 
 function tokensOf<L extends BatchLive>(live: L): number {

@@ -42,7 +42,10 @@ export async function trainableLora(
     r: lora.r,
     lora_alpha: lora.alpha,
     lora_dropout: lora.dropout,
-    target_modules: lora.target_modules,
+    // by name, as PEFT writes "all-linear": what that means differs from family to family
+    target_modules: lora.target_modules === "all-linear"
+      ? [...new Set(linearModules(decoder.config).map(({ name }) => name))]
+      : lora.target_modules,
     base_model_name_or_path: base,
   };
   const specs = loraSpecs(decoder.config, config);

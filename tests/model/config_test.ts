@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
-import { parseModelConfig, readModelConfig, ropeFrequencies } from "../../src/model/config.ts";
+import { parseModelConfig, readModelConfig } from "../../src/model/config.ts";
+import { ropeFrequencies } from "../../src/model/rope.ts";
 import cases from "../fixtures/rope_frequencies.json" with { type: "json" };
 
 const SMALL = {
@@ -13,13 +14,15 @@ const SMALL = {
 };
 
 Deno.test("parseModelConfig() fills in what transformers would", () => {
-  assert.deepEqual(parseModelConfig(SMALL), {
+  const { traits, ...config } = parseModelConfig(SMALL);
+  assert.deepEqual(traits.ropes, [{ rotary_dim: 10, rope_theta: 10000, rope_scaling: { type: "none" } }]);
+  assert.deepEqual(traits.layers, Array(3).fill({ window: null, rope: 0 }));
+  assert.equal(traits.query_scale, 1 / Math.sqrt(10));
+  assert.deepEqual(config, {
     ...SMALL,
     num_key_value_heads: 6,
     head_dim: 10,
     rms_norm_eps: 1e-6,
-    rope_theta: 10000,
-    rope_scaling: { type: "none" },
     max_position_embeddings: 2048,
     tie_word_embeddings: false,
     initializer_range: 0.02,
@@ -65,8 +68,9 @@ Deno.test("parseModelConfig() reads Llama 3.2's file as transformers 4 wrote it"
   assert.deepEqual(config.eos_token_ids, [128001, 128008, 128009]);
   assert.equal(config.bos_token_id, 128000);
   assert.equal(config.tie_word_embeddings, true);
-  assert.equal(config.rope_theta, 500000);
-  assert.deepEqual(config.rope_scaling, {
+  const [rope] = config.traits.ropes;
+  assert.equal(rope?.rope_theta, 500000);
+  assert.deepEqual(rope?.rope_scaling, {
     type: "llama3",
     factor: 32,
     low_freq_factor: 1,
@@ -86,12 +90,12 @@ Deno.test("parseModelConfig() reads rope_parameters of transformers 5 as rope_th
   const four = parseModelConfig({ ...SMALL, rope_theta: 5e5, rope_scaling: { type: "linear", factor: 4 } });
   const five = parseModelConfig({ ...SMALL, rope_parameters: { ...scaling, rope_theta: 5e5 } });
   assert.deepEqual(four, five);
-  assert.deepEqual(five.rope_scaling, { type: "linear", factor: 4 });
+  assert.deepEqual(five.traits.ropes[0]?.rope_scaling, { type: "linear", factor: 4 });
 });
 
 for (
   const [field, change] of [
-    ["model_type", { model_type: "qwen2" }],
+    ["model_type", { model_type: "mamba" }],
     ["model_type", { model_type: undefined }],
     ["architectures", { architectures: ["LlamaForSequenceClassification"] }],
     ["hidden_act", { hidden_act: "gelu" }],
@@ -118,8 +122,8 @@ for (
     ["rope_theta", { rope_theta: 0 }],
     ["rope_parameters.rope_theta", { rope_parameters: { rope_theta: -1 } }],
     ["rope_scaling", { rope_scaling: "linear" }],
-    ["rope_scaling.rope_type", { rope_scaling: { rope_type: "yarn", factor: 4 } }],
-    ["rope_scaling.type", { rope_scaling: { type: "dynamic", factor: 2 } }],
+    ["rope_scaling.rope_type", { rope_scaling: { rope_type: "ntk", factor: 4 } }],
+    ["rope_scaling.type", { rope_scaling: { type: "longrope", factor: 2 } }],
     ["rope_scaling.factor", { rope_scaling: { type: "linear" } }],
     ["rope_scaling.factor", { rope_scaling: { type: "linear", factor: 0 } }],
     ["rope_parameters.low_freq_factor", {
@@ -165,7 +169,7 @@ Deno.test("readModelConfig() refuses a missing file, a folder and what is no JSO
 Deno.test("ropeFrequencies() equals transformers' inv_freq", () => {
   assert.ok(cases.length > 5);
   for (const { config, inv_freq } of cases) {
-    const got = ropeFrequencies(parseModelConfig(config));
+    const got = ropeFrequencies(parseModelConfig(config).traits.ropes[0]!);
     assert.equal(got.length, inv_freq.length);
     // As bits: PyTorch's vectorised power may be one unit in the last place off the correctly rounded one.
     const bits = new Int32Array(got.buffer);

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
 import { Gpu, type MatmulDesign, Program, type Tensor } from "../../src/gpu/mod.ts";
 import { type AdapterConfig, readAdapter } from "../../src/model/adapter.ts";
-import { readModelConfig, ropeFrequencies } from "../../src/model/config.ts";
+import { readModelConfig } from "../../src/model/config.ts";
+import { ropeFrequencies } from "../../src/model/rope.ts";
 import {
   type Decoder,
   loadDecoder,
@@ -460,7 +461,11 @@ Deno.test("DecoderPass takes groups without a prompt, single tokens and many can
   ];
   const dir = `${VALUES}/odd/model`;
   const config = await readModelConfig(dir);
-  const reference = { config, weights: await readWeights("odd"), frequencies: ropeFrequencies(config) };
+  const reference = {
+    config,
+    weights: await readWeights("odd"),
+    frequencies: ropeFrequencies(config.traits.ropes[0]!),
+  };
   const batch = packGroups(groups);
   const forward = decoderForward(reference, batch);
   const dAverages = random(2).normals(batch.sequences);

@@ -161,24 +161,29 @@ Deno.test("softCapGrad() agrees with finite differences", () => {
   assertClose(softCapGrad(x, 2.5).map((slope, i) => slope * dy[i]!), expected, GRADIENT);
 });
 
-Deno.test("ACTIVATIONS.gelu_tanh gives PyTorch's values", () => {
-  // torch.nn.functional.gelu(x, approximate="tanh") in float64
+Deno.test("ACTIVATIONS.gelu_tanh gives what Python's math module makes of its formula", () => {
   assertClose([-1, 0.5, 3].map(ACTIVATIONS.gelu_tanh.value), [-0.1588080, 0.3457140, 2.9963627], {
     rtol: 1e-7,
   });
 });
 
-const ATTENTION_CASES: Record<string, { groups: Parameters<typeof packedExample>[0]; window?: number }> = {
+interface AttentionCase {
+  readonly groups: Parameters<typeof packedExample>[0];
+  readonly rules?: { readonly window?: number; readonly softcap?: number };
+}
+
+const ATTENTION_CASES: Record<string, AttentionCase> = {
   "one sequence": { groups: [{ prompt: 6, responses: [] }] },
   "groups with responses": { groups: [{ prompt: 3, responses: [2, 4] }, { prompt: 0, responses: [3] }] },
-  "a window over positions": { groups: [{ prompt: 4, responses: [3, 5] }], window: 3 },
+  "a window over positions": { groups: [{ prompt: 4, responses: [3, 5] }], rules: { window: 3 } },
+  "capped scores": { groups: [{ prompt: 3, responses: [2, 4] }], rules: { softcap: 0.8 } },
 };
-for (const [name, { groups, window }] of Object.entries(ATTENTION_CASES)) {
+for (const [name, { groups, rules }] of Object.entries(ATTENTION_CASES)) {
   Deno.test(`attentionGrad() agrees with finite differences: ${name}`, () => {
     const source = random(8);
     const { tokens, spans, positions } = packedExample(groups);
     const sizes = { tokens, heads: 4, kvHeads: 2, headDim: 3, spans, positions };
-    const shape: AttentionShape = window === undefined ? sizes : { ...sizes, window };
+    const shape: AttentionShape = { ...sizes, ...rules };
     const [q, k, v] = [source.normals(tokens * 12), source.normals(tokens * 6), source.normals(tokens * 6)];
     const dOut = source.normals(tokens * 12);
     const { dq, dk, dv } = attentionGrad(q, k, v, dOut, shape);

@@ -1,5 +1,6 @@
 import activationSource from "../../../shaders/activation.wgsl" with { type: "text" };
 import activationGradSource from "../../../shaders/activation_grad.wgsl" with { type: "text" };
+import addSource from "../../../shaders/add.wgsl" with { type: "text" };
 import copySource from "../../../shaders/copy.wgsl" with { type: "text" };
 import dropoutSource from "../../../shaders/dropout.wgsl" with { type: "text" };
 import gatedSource from "../../../shaders/gated_activation.wgsl" with { type: "text" };
@@ -16,6 +17,14 @@ type Count<L extends Live> = (live: L) => number;
 /** y = x, in the leading elements. */
 export function recordCopy<L extends Live>(program: Program<L>, x: Tensor, y: Tensor, count: Count<L>): void {
   program.dispatch(elementKernel("copy", copySource), { x, y }, (live) => ({
+    params: { count: count(live) },
+    workgroups: elementWorkgroups(count(live)),
+  }));
+}
+
+/** y += x, in the leading elements. */
+export function recordAdd<L extends Live>(program: Program<L>, x: Tensor, y: Tensor, count: Count<L>): void {
+  program.dispatch(elementKernel("add", addSource), { x, y }, (live) => ({
     params: { count: count(live) },
     workgroups: elementWorkgroups(count(live)),
   }));

@@ -6,31 +6,36 @@ import type { Tensor } from "../tensor.ts";
 /**
  * Turns every head of `x` [tokens, heads * head_dim] in place by its token's position.
  *
- * @param tensors positions [tokens], rotations [positions, head_dim / 2, 2] (cos, sin)
+ * @param tensors positions [tokens], rotations [positions, rotated dimensions of a head / 2, 2] (cos, sin)
  * @param direction 1 forward, -1 backward: the gradient of a rotation is the opposite rotation
  */
 export function recordRope<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
   tensors: { readonly x: Tensor; readonly positions: Tensor; readonly rotations: Tensor },
-  heads: number,
+  head_dim: number,
   direction: 1 | -1,
 ): void {
   const half = tensors.rotations.shape[1]!;
+  const heads = tensors.x.shape[1]! / head_dim;
   program.dispatch(defineKernel({ name: "rope", source }), tensors, ({ tokens }) => ({
-    params: { tokens, heads, half, direction },
+    params: { tokens, heads, head_dim, half, direction },
     workgroups: fold(Math.ceil(tokens * heads / 64)),
   }));
 }
 
-/** (cos, sin) of position * frequency for positions 0 .. positions - 1, with the angle in f32 as transformers has it. */
-export function ropeRotations(frequencies: Float32Array, positions: number): Float32Array {
+/**
+ * (cos, sin) of position * frequency for positions 0 .. positions - 1, with the angle in f32 as transformers has it.
+ *
+ * @param factor multiplies both (YaRN's attention factor)
+ */
+export function ropeRotations(frequencies: Float32Array, positions: number, factor = 1): Float32Array {
   const table = new Float32Array(positions * frequencies.length * 2);
   let at = 0;
   for (let position = 0; position < positions; position++) {
     for (const frequency of frequencies) {
       const angle = Math.fround(position * frequency);
-      table[at++] = Math.cos(angle);
-      table[at++] = Math.sin(angle);
+      table[at++] = factor * Math.cos(angle);
+      table[at++] = factor * Math.sin(angle);
     }
   }
   return table;

@@ -30,7 +30,7 @@ Deno.test("recordRope() turns heads by their token's position, forward and back"
     for (const direction of [1, -1] as const) {
       const turned = output(gpu, tokens, heads * headDim, x);
       const program = new Program<{ tokens: number }>(gpu, "test");
-      recordRope(program, { x: turned, ...shared }, heads, direction);
+      recordRope(program, { x: turned, ...shared }, headDim, direction);
       program.run({ tokens });
       const expected = (direction === 1 ? rope : ropeInverse)(x, cos, sin, shape);
       // the angle is an f32, as transformers has it: half a unit of 300 in its last place

@@ -1,0 +1,63 @@
+/** Reads the fields of a `config.json`, and refuses by its name what cannot be used. */
+import { InputError } from "../errors.ts";
+import { isObject, show } from "./_files.ts";
+
+/** A parsed `config.json`. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+export function isAbsent(value: unknown): value is null | undefined {
+  return value === null || value === undefined;
+}
+
+export function isEmpty(value: unknown): boolean {
+  return isAbsent(value) || (isObject(value) && Object.keys(value).length === 0);
+}
+
+/** Refuses a field that is there with another value than the only one that the decoder computes. */
+export function only(json: Fields, name: string, allowed: unknown, accepted: string): void {
+  if (!isAbsent(json[name]) && json[name] !== allowed) refuse(name, json[name], accepted);
+}
+
+/** A finite number. */
+export function readNumber(from: Fields, key: string, field: string, fallback?: number): number {
+  const value = isAbsent(from[key]) ? fallback : from[key];
+  if (typeof value !== "number" || !Number.isFinite(value)) refuse(field, from[key], "a number");
+  return value;
+}
+
+/** A whole number from 1 to what a u32 holds. */
+export function readCount(json: Fields, name: string, fallback?: number): number {
+  const value = isAbsent(json[name]) ? fallback : json[name];
+  // A u32 on the GPU.
+  if (typeof value !== "number" || !Number.isInteger(value) || value < 1 || value > 0xffffffff) {
+    refuse(name, json[name], "a whole number >= 1");
+  }
+  return value;
+}
+
+/** true or false. */
+export function readFlag(json: Fields, name: string, fallback = false): boolean {
+  const value = json[name] ?? fallback;
+  if (typeof value !== "boolean") refuse(name, value, "true or false");
+  return value;
+}
+
+/** Token ids, of which a file may name one or several. */
+export function readTokenIds(json: Fields, name: string): readonly number[] {
+  const value = json[name];
+  if (isAbsent(value)) return [];
+  const ids: unknown[] = Array.isArray(value) ? value : [value];
+  const isId = (id: unknown): id is number => typeof id === "number" && Number.isInteger(id) && id >= 0;
+  if (!ids.every(isId)) refuse(name, value, "a token id, a list of them or null");
+  return ids;
+}
+
+/** @throws InputError naming the field, its value and what would be accepted */
+export function refuse(name: string, value: unknown, accepted: string): never {
+  const found = isAbsent(value) ? "is missing" : `is ${show(value)}`;
+  throw new InputError(`config.json: ${name} ${found}, but must be ${accepted}.`, {
+    field: `config.json: ${name}`,
+    value,
+    accepted,
+  });
+}

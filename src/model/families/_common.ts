@@ -1,0 +1,71 @@
+import { type Fields, isAbsent, only, readCount, refuse } from "../_fields.ts";
+import type { LayerTraits, Sizes, Traits } from "../config.ts";
+import { readRope } from "../rope.ts";
+
+/**
+ * Traits of a plain Llama, which the other families change.
+ *
+ * @param partialRotary whether a part of each head may stay as it is
+ */
+export function llamaTraits(json: Fields, sizes: Sizes, partialRotary = false): Traits {
+  const rope = readRope(json, sizes.max_position_embeddings, sizes.head_dim);
+  if (!partialRotary && rope.rotary_dim !== sizes.head_dim) {
+    refuse("partial_rotary_factor", rope.rotary_dim / sizes.head_dim, "1: the whole head is rotated");
+  }
+  return {
+    activation: "silu",
+    norm_offset: 0,
+    embedding_scale: 1,
+    query_scale: 1 / Math.sqrt(sizes.head_dim),
+    attention_softcap: null,
+    logit_softcap: null,
+    qkv_bias: false,
+    qk_norm: false,
+    sandwich_norms: false,
+    fused_projections: false,
+    ropes: [rope],
+    layers: everyLayer(sizes, { window: null, rope: 0 }),
+  };
+}
+
+/** The same for all blocks. */
+export function everyLayer({ num_hidden_layers }: Sizes, layer: LayerTraits): LayerTraits[] {
+  return Array.from({ length: num_hidden_layers }, () => layer);
+}
+
+/** `sliding_window`; null where the file has none. */
+export function readWindow(json: Fields): number | null {
+  return isAbsent(json.sliding_window) ? null : readCount(json, "sliding_window");
+}
+
+/**
+ * Which blocks have a window: `layer_types` (transformers 5), or else the family's own rule.
+ *
+ * @param rule whether a block has one where the file does not say
+ */
+export function slidingLayers(
+  json: Fields,
+  { num_hidden_layers }: Sizes,
+  rule: (layer: number) => boolean,
+): boolean[] {
+  const types = json.layer_types;
+  return Array.from({ length: num_hidden_layers }, (_, layer) => {
+    if (isAbsent(types)) return rule(layer);
+    const type: unknown = Array.isArray(types) ? types[layer] : undefined;
+    if (type !== "sliding_attention" && type !== "full_attention") {
+      refuse(
+        "layer_types",
+        types,
+        `"sliding_attention" or "full_attention" for each of ${num_hidden_layers} layers`,
+      );
+    }
+    return type === "sliding_attention";
+  });
+}
+
+/** Refuses projections with a bias, and any activation but SiLU. */
+export function requireSiluWithoutBias(json: Fields): void {
+  only(json, "hidden_act", "silu", `"silu"`);
+  only(json, "attention_bias", false, "false: projections have no bias here");
+  only(json, "mlp_bias", false, "false: projections have no bias here");
+}

@@ -1,0 +1,13 @@
+import type { Family } from "../config.ts";
+import { llamaTraits, requireSiluWithoutBias } from "./_common.ts";
+
+/** Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama. */
+export const llama: Family = {
+  model_type: "llama",
+  architecture: "LlamaForCausalLM",
+  defaults: {},
+  traits: (json, sizes) => {
+    requireSiluWithoutBias(json);
+    return llamaTraits(json, sizes);
+  },
+};

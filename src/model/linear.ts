@@ -1,0 +1,138 @@
+import type { Gpu, Program, Tensor } from "../gpu/mod.ts";
+import { recordAddBias, recordBiasGrad } from "../gpu/ops/bias.ts";
+import { recordDropout } from "../gpu/ops/elementwise.ts";
+import { recordMatmul } from "../gpu/ops/matmul.ts";
+import type { Linear } from "./decoder.ts";
+import type { BatchLive } from "./pass.ts";
+
+/** Makes a tensor that its caller owns. */
+type Make = (name: string, ...shape: number[]) => Tensor;
+
+/** The linear layers of a decoder, forward and backward, with the scratch that their adapters share. */
+export class LinearRecorder {
+  readonly #gpu: Gpu;
+  readonly #tokens: number;
+  readonly #dropped: Tensor | null;
+  readonly #low_rank: Tensor | null;
+  readonly #d_low_rank: Tensor | null;
+
+  /** @param tokens the most of a batch */
+  constructor(gpu: Gpu, linears: readonly Linear[], tokens: number, train: boolean, make: Make) {
+    this.#gpu = gpu;
+    this.#tokens = tokens;
+    const loras = linears.flatMap(({ lora }) => lora ?? []);
+    const rank = Math.max(0, ...loras.map(({ a }) => a.value.shape[0]!));
+    const widest = Math.max(
+      0,
+      ...loras.filter(({ dropout }) => dropout > 0).map(({ a }) => a.value.shape[1]!),
+    );
+    this.#low_rank = rank > 0 ? make("scratch.low_rank", tokens, rank) : null;
+    this.#d_low_rank = train && rank > 0 ? make("gradients.low_rank", tokens, rank) : null;
+    this.#dropped = train && widest > 0 ? make("scratch.dropped", tokens, widest) : null;
+  }
+
+  /** y (+)= x W^T + bias + scale * (dropout(x) A^T) B^T */
+  record<L extends BatchLive>(
+    program: Program<L>,
+    linear: Linear,
+    x: Tensor,
+    y: Tensor,
+    accumulate: boolean,
+  ): void {
+    const [n, k] = linear.weight.value.shape as [number, number];
+    const b = linear.weight.value;
+    recordMatmul(this.#gpu, program, {
+      layout: "NT",
+      a: x,
+      b,
+      c: y,
+      size: ({ tokens: m }) => ({ m, n, k }),
+      accumulate,
+    });
+    const { bias, lora } = linear;
+    if (bias) recordAddBias(program, { y, bias: bias.value }, ({ tokens }) => tokens);
+    if (!lora) return;
+    const r = lora.a.value.shape[0]!;
+    this.#recordLowRank(program, linear, x);
+    recordMatmul(this.#gpu, program, {
+      layout: "NT",
+      a: this.#lowRank(r),
+      b: lora.b.value,
+      c: y,
+      size: ({ tokens: m }) => ({ m, n, k: r }),
+      alpha: lora.scale,
+      accumulate: true,
+    });
+  }
+
+  /** low_rank = dropout(x) A^T. @returns dropout(x) */
+  #recordLowRank<L extends BatchLive>(program: Program<L>, { lora }: Linear, x: Tensor): Tensor {
+    const [r, k] = lora!.a.value.shape as [number, number];
+    let a = x;
+    if (lora!.dropout > 0 && this.#dropped) {
+      a = { ...this.#dropped, shape: [this.#tokens, k] };
+      const { dropout: rate, stream } = lora!;
+      recordDropout(program, { x, y: a }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
+    }
+    const size = ({ tokens: m }: L) => ({ m, n: r, k });
+    recordMatmul(this.#gpu, program, { layout: "NT", a, b: lora!.a.value, c: this.#lowRank(r), size });
+    return a;
+  }
+
+  /** d_x (+)= d_y W and LoRA's part; adds to the gradients of W, bias, A and B where they are trained. */
+  recordGrad<L extends BatchLive>(
+    program: Program<L>,
+    linear: Linear,
+    x: Tensor,
+    d_y: Tensor,
+    d_x: Tensor | null,
+    accumulate: boolean,
+  ): void {
+    const gpu = this.#gpu;
+    const { weight, bias, lora } = linear;
+    const [n, k] = weight.value.shape as [number, number];
+    const weightGradient = (a: Tensor, b: Tensor, c: Tensor, rows: number, columns: number, alpha = 1) =>
+      recordMatmul(gpu, program, {
+        layout: "TN",
+        a,
+        b,
+        c,
+        size: ({ tokens }) => ({ m: rows, n: columns, k: tokens }),
+        alpha,
+        accumulate: true,
+      });
+    if (weight.gradient) weightGradient(d_y, x, weight.gradient, n, k);
+    if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
+    if (d_x) {
+      const size = ({ tokens: m }: L) => ({ m, n: k, k: n });
+      recordMatmul(gpu, program, { layout: "NN", a: d_y, b: weight.value, c: d_x, size, accumulate });
+    }
+    if (!lora) return;
+    const r = lora.a.value.shape[0]!;
+    const dropped = this.#recordLowRank(program, linear, x);
+    if (lora.b.gradient) weightGradient(d_y, this.#lowRank(r), lora.b.gradient, n, r, lora.scale);
+    const d_low: Tensor = { ...this.#d_low_rank!, shape: [this.#tokens, r] };
+    const d_lowSize = ({ tokens: m }: L) => ({ m, n: r, k: n });
+    recordMatmul(gpu, program, {
+      layout: "NN",
+      a: d_y,
+      b: lora.b.value,
+      c: d_low,
+      size: d_lowSize,
+      alpha: lora.scale,
+    });
+    if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient, r, k);
+    if (!d_x) return;
+    const masked = dropped !== x;
+    const c = masked ? dropped : d_x;
+    const size = ({ tokens: m }: L) => ({ m, n: k, k: r });
+    recordMatmul(gpu, program, { layout: "NN", a: d_low, b: lora.a.value, c, size, accumulate: !masked });
+    if (!masked) return;
+    const { dropout: rate, stream } = lora;
+    recordDropout(program, { x: c, y: d_x }, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
+  }
+
+  #lowRank(r: number): Tensor {
+    return { ...this.#low_rank!, shape: [this.#tokens, r] };
+  }
+}

@@ -1,0 +1,205 @@
+/** Rotary embedding: what `config.json` says of it, and the angles that come of it. */
+import { isObject } from "./_files.ts";
+import { type Fields, isAbsent, isEmpty, readCount, readFlag, readNumber, refuse } from "./_fields.ts";
+
+/** How rotary frequencies are stretched past the context that the model was first trained with. */
+export type RopeScaling =
+  | { readonly type: "none" }
+  /** Every frequency divided by `factor`. */
+  | { readonly type: "linear"; readonly factor: number }
+  /** Stretches only past max_position_embeddings, which no sequence passes here: none. */
+  | { readonly type: "dynamic"; readonly factor: number }
+  /** Llama 3.1: long wavelengths divided by `factor`, short ones kept, those between interpolated. */
+  | {
+    readonly type: "llama3";
+    readonly factor: number;
+    readonly low_freq_factor: number;
+    readonly high_freq_factor: number;
+    readonly original_max_position_embeddings: number;
+  }
+  /** YaRN (arXiv 2309.00071): dimensions that turn seldom divided by `factor`, a ramp between; softmax sharpened. */
+  | {
+    readonly type: "yarn";
+    readonly factor: number;
+    readonly beta_fast: number;
+    readonly beta_slow: number;
+    readonly truncate: boolean;
+    /** Multiplies cosines and sines. */
+    readonly attention_factor: number;
+    readonly original_max_position_embeddings: number;
+  };
+
+/** One set of rotary angles. */
+export interface RopeSettings {
+  /** Rotated dimensions of a head, from its first; even. */
+  readonly rotary_dim: number;
+  readonly rope_theta: number;
+  readonly rope_scaling: RopeScaling;
+}
+
+/**
+ * Rotary angles a position: pair i of a head turns by position * frequency[i].
+ *
+ * Every step is rounded to f32 in the order in which PyTorch does it (a scalar over a tensor is a reciprocal, then a
+ * product), after transformers' `modeling_rope_utils.py`. The power is rounded correctly, PyTorch's vectorised one
+ * is off by one unit in the last place now and then.
+ *
+ * @returns [rotary_dim / 2]
+ */
+export function ropeFrequencies(settings: RopeSettings): Float32Array<ArrayBuffer> {
+  const { rotary_dim, rope_theta, rope_scaling } = settings;
+  const f32 = Math.fround;
+  const base = f32(rope_theta);
+  return Float32Array.from({ length: rotary_dim / 2 }, (_, i) => {
+    const power = f32(base ** f32(2 * i / rotary_dim));
+    const frequency = f32(1 / power);
+    if (rope_scaling.type === "none" || rope_scaling.type === "dynamic") return frequency;
+    const factor = f32(rope_scaling.factor);
+    if (rope_scaling.type === "linear") return f32(frequency / factor);
+    if (rope_scaling.type === "yarn") {
+      const ramp = yarnRamp(rope_scaling, rope_theta, rotary_dim, i);
+      const interpolated = f32(1 / f32(factor * power));
+      const kept = f32(1 - ramp);
+      return f32(f32(interpolated * f32(1 - kept)) + f32(frequency * kept));
+    }
+    const { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: context } =
+      rope_scaling;
+    const wavelength = f32(f32(1 / frequency) * f32(2 * Math.PI));
+    if (wavelength > f32(context / low)) return f32(frequency / factor);
+    if (wavelength < f32(context / high)) return frequency;
+    const turns = f32(f32(1 / wavelength) * f32(context));
+    const smooth = f32(f32(turns - f32(low)) / f32(high - low));
+    return f32(f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency));
+  });
+}
+
+/** What multiplies cosines and sines. */
+export function ropeAttentionFactor({ rope_scaling }: RopeSettings): number {
+  return rope_scaling.type === "yarn" ? rope_scaling.attention_factor : 1;
+}
+
+/** How much of pair i is interpolated: 0 where it turns often within the first context, 1 where seldom. */
+function yarnRamp(
+  { beta_fast, beta_slow, truncate, original_max_position_embeddings }: Extract<
+    RopeScaling,
+    { type: "yarn" }
+  >,
+  base: number,
+  dim: number,
+  i: number,
+): number {
+  const pairTurning = (rotations: number) =>
+    dim * Math.log(original_max_position_embeddings / (rotations * 2 * Math.PI)) / (2 * Math.log(base));
+  const [fast, slow] = [pairTurning(beta_fast), pairTurning(beta_slow)];
+  const low = Math.max(truncate ? Math.floor(fast) : fast, 0);
+  let high = Math.min(truncate ? Math.ceil(slow) : slow, dim - 1);
+  if (low === high) high += 0.001; // as transformers does, against 0 / 0
+  return Math.min(1, Math.max(0, Math.fround(Math.fround(i - low) / Math.fround(high - low))));
+}
+
+/**
+ * Rotary settings in either spelling: `rope_theta` with `rope_scaling` (transformers 4) and `rope_parameters`
+ * (transformers 5). Where both stand in the file, `rope_scaling` wins, as in transformers 5.
+ *
+ * @param layers the key under `rope_parameters` where a file holds one set for each kind of layer
+ * @param head_dim of which `partial_rotary_factor` may rotate a part
+ */
+export function readRope(
+  json: Fields,
+  maxPositions: number,
+  head_dim: number,
+  layers?: string,
+): RopeSettings {
+  let name = isEmpty(json.rope_scaling) ? "rope_parameters" : "rope_scaling";
+  let rope = json[name] ?? {};
+  if (!isObject(rope)) refuse(name, rope, "an object or null");
+  if (layers !== undefined && isObject(rope[layers])) {
+    rope = rope[layers];
+    name = `${name}.${layers}`;
+    if (!isObject(rope)) refuse(name, rope, "an object");
+  }
+  const settings = rope;
+  const positive = (key: string, fallback?: number): number => {
+    const value = readNumber(settings, key, `${name}.${key}`, fallback);
+    if (value <= 0) refuse(`${name}.${key}`, value, "a number > 0");
+    return value;
+  };
+  const inside = !isAbsent(settings.rope_theta);
+  const rope_theta = inside ? positive("rope_theta") : readNumber(json, "rope_theta", "rope_theta", 10_000);
+  if (rope_theta <= 0) refuse("rope_theta", rope_theta, "a number > 0");
+  const nested = Object.entries(settings).find(([, value]) => isObject(value));
+  if (nested !== undefined) {
+    refuse(`${name}.${nested[0]}`, nested[1], "one set of rotary settings for all layers");
+  }
+  const within = !isAbsent(settings.partial_rotary_factor);
+  const partial = within
+    ? positive("partial_rotary_factor")
+    : readNumber(json, "partial_rotary_factor", "partial_rotary_factor", 1);
+  const rotary_dim = Math.trunc(head_dim * partial);
+  if (rotary_dim % 2 !== 0 || rotary_dim < 2 || rotary_dim > head_dim) {
+    refuse(
+      "partial_rotary_factor",
+      partial,
+      `a part of head_dim ${head_dim} that is an even number of dimensions`,
+    );
+  }
+  const scaling = readScaling(json, settings, name, maxPositions, positive);
+  return { rotary_dim, rope_theta, rope_scaling: scaling };
+}
+
+function readScaling(
+  json: Fields,
+  rope: Fields,
+  name: string,
+  maxPositions: number,
+  positive: (key: string, fallback?: number) => number,
+): RopeScaling {
+  const key = isAbsent(rope.rope_type) && !isAbsent(rope.type) ? "type" : "rope_type";
+  const type = rope[key] ?? "default";
+  const original = () =>
+    isAbsent(json.original_max_position_embeddings)
+      ? positive("original_max_position_embeddings", maxPositions)
+      : readCount(json, "original_max_position_embeddings");
+  switch (type) {
+    case "default":
+      return { type: "none" };
+    case "linear":
+      return { type: "linear", factor: positive("factor") };
+    case "dynamic":
+      return { type: "dynamic", factor: positive("factor") };
+    case "llama3": {
+      const scaling = {
+        type: "llama3" as const,
+        factor: positive("factor"),
+        low_freq_factor: positive("low_freq_factor"),
+        high_freq_factor: positive("high_freq_factor"),
+        original_max_position_embeddings: original(),
+      };
+      if (scaling.high_freq_factor <= scaling.low_freq_factor) {
+        refuse(`${name}.high_freq_factor`, scaling.high_freq_factor, `more than low_freq_factor`);
+      }
+      return scaling;
+    }
+    case "yarn": {
+      const factor = positive("factor");
+      return {
+        type: "yarn",
+        factor,
+        beta_fast: positive("beta_fast", 32),
+        beta_slow: positive("beta_slow", 1),
+        truncate: isAbsent(rope.truncate) || readFlag(rope, "truncate"),
+        attention_factor: yarnAttentionFactor(rope, factor, positive),
+        original_max_position_embeddings: original(),
+      };
+    }
+    default:
+      refuse(`${name}.${key}`, type, `"default", "linear", "dynamic", "llama3" or "yarn"`);
+  }
+}
+
+function yarnAttentionFactor(rope: Fields, factor: number, positive: (key: string) => number): number {
+  if (!isAbsent(rope.attention_factor)) return positive("attention_factor");
+  const scale = (weight: number) => factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
+  if (isAbsent(rope.mscale) || isAbsent(rope.mscale_all_dim)) return scale(1);
+  return scale(positive("mscale")) / scale(positive("mscale_all_dim"));
+}

@@ -1,6 +1,8 @@
 // Grouped-query causal attention over a packed stream, online softmax:
 //   s[i, j] = scale * dot(q[i, h], k[j, h / group]),  o[i, h] = sum_j exp(s[i, j] - lse[i, h]) * v[j, h / group]
-// Token i sees [prefix_start, prefix_end) and [segment_start, i], less what lies `window` positions or more behind.
+// and s becomes softcap * tanh(s / softcap) first where SOFTCAP is 1. Token i sees what attention_spans.wgsl says of
+// [prefix_start, prefix_end) and [segment_start, i].
+// Preludes: attention_spans.wgsl, soft_cap.wgsl.
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive queries of one head, lane l query l; lane l loads key block + l, and the lanes pass keys and values around.
@@ -8,7 +10,7 @@
 // its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
 // Dispatch: ceil(tokens / 8) * heads * PARTS workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32 }
+struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
@@ -46,8 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let base = row * $(CHUNKS)u;
   let kv_row = params.kv_heads * $(CHUNKS)u;
   let kv_base = head / (heads / params.kv_heads) * $(CHUNKS)u;
-  let span = spans[token];
-  @if (WINDOWED == 1) { let position = positions[token]; }
+  let span = span_of(token);
   @unroll(c, 0, SLICE) { var q$c = Chunk(0.0); }
   @if (SLICES == 1) {
     // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
@@ -75,10 +76,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // Lanes of several segments leave gaps.
     if (subgroupAny((key + 8u > span.x && key < span.y) || (key + 8u > span.z && key <= token))) {
       let mine = min(key + lane, end - 1u) * kv_row + kv_base;
-      @if (WINDOWED == 1) { let mine_position = positions[min(key + lane, end - 1u)]; }
       @unroll(e, 0, 8) {
-        var seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
-        @if (WINDOWED == 1) { seen$e = seen$e && position - subgroupShuffle(mine_position, $(e)u) < params.window; }
+        let seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
       }
       @unroll(e, 0, 8) { var s$e = 0.0; }
       for (var slice = 0u; slice < $(CHUNKS)u; slice += $(SLICE)u) {
@@ -93,6 +92,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
           }
           @unroll(e, 0, 8) { s$e = plus_inner(s$e, q$c, subgroupShuffle(k$c, $(e)u)); }
         }
+      }
+      @if (SOFTCAP == 1) {
+        @unroll(e, 0, 8) { s$e = soft_cap(s$e, params.softcap); }
       }
       var highest = largest;
       @unroll(e, 0, 8) { highest = max(highest, select(LOWEST, s$e, seen$e)); }

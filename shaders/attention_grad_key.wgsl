@@ -3,6 +3,8 @@
 //   d_k[j] = scale * sum_i ds[i, j] * q[i],  d_v[j] = sum_i p[i, j] * d_o[i]
 // summed over the query heads of the key's group, one head (`member`) a dispatch; all but the first add to what is there.
 // (One dispatch for all would multiply the loop iterations, of which the software driver counts to 65,535.)
+// Where SOFTCAP is 1 scores are capped as there, and ds has the cap's derivative as a factor.
+// Preludes: attention_spans.wgsl, soft_cap.wgsl.
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive keys of one key/value head, lane l key l; lane l loads query block + l, and the lanes pass queries around.
@@ -10,7 +12,7 @@
 // its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
 // Dispatch: ceil(tokens / 8) * kv_heads * PARTS workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, member: u32 }
+struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32, member: u32 }
 
 @if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
@@ -48,7 +50,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let lane = local.x;
   let token = min(first + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
   let base = (token * kv_heads + kv_head) * $(CHUNKS)u;
-  @if (WINDOWED == 1) { let position = positions[token]; }
   @unroll(c, 0, SLICE) {
     var k$c = Chunk(0.0);
     var v$c = Chunk(0.0);
@@ -74,7 +75,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let queries_end = subgroupMax(spans[token].w);
   for (var query = first; query < queries_end; query += 8u) {
     let mine_token = min(query + lane, end - 1u);
-    let mine_span = spans[mine_token];
+    let mine_span = span_of(mine_token);
     // Keys of several segments leave gaps.
     if (subgroupAny((first + 8u > mine_span.x && first < mine_span.y) || (first + 8u > mine_span.z && first <= query + lane))) {
       let row = mine_token * heads + head;
@@ -111,14 +112,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       }
       let mine_lse = lse[row];
       let mine_delta = delta[row];
-      @if (WINDOWED == 1) { let mine_position = positions[mine_token]; }
       @unroll(e, 0, 8) {
         let span$e = subgroupShuffle(mine_span, $(e)u);
-        var seen$e = query + $(e)u < end &&
+        let seen$e = query + $(e)u < end &&
           ((token >= span$e.x && token < span$e.y) || (token >= span$e.z && token <= query + $(e)u));
-        @if (WINDOWED == 1) { seen$e = seen$e && subgroupShuffle(mine_position, $(e)u) - position < params.window; }
+        @if (SOFTCAP == 1) { s$e = soft_cap(s$e, params.softcap); }
         let p$e = select(0.0, exp(s$e - subgroupShuffle(mine_lse, $(e)u)), seen$e);
-        let ds$e = p$e * (dp$e - subgroupShuffle(mine_delta, $(e)u));
+        var ds$e = p$e * (dp$e - subgroupShuffle(mine_delta, $(e)u));
+        @if (SOFTCAP == 1) { ds$e *= soft_cap_slope(s$e, params.softcap); }
       }
       @unroll(c, 0, PART) {
         @if (WHOLE == 1) {

@@ -2,7 +2,7 @@
 // attention_tiles.wgsl; rows are keys, columns queries, of all heads of the keys' group in turn.
 // Dispatch: ceil(tokens / 32) * kv_heads workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32 }
+struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>; // [tokens, heads, head_dim]
@@ -49,7 +49,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   }
   @unroll(i, 0, 4) {
     let row$i = min(first + 4u * y + $(i)u, last); // spare rows repeat the last token: barriers need all invocations
-    @if (WINDOWED == 1) { let position$i = positions[row$i]; }
   }
   @unroll(n, 0, SLICES) {
     var dk$n = mat4x4<f32>();
@@ -98,11 +97,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       @unroll(j, 0, 4) {
         let query$j = query + 4u * x + $(j)u;
         let token$j = min(query$j, end - 1u);
-        let span$j = spans[token$j];
-        @if (WINDOWED == 1) { let query_position$j = positions[token$j]; }
+        let span$j = span_of(token$j);
         @unroll(i, 0, 4) {
-          var seen$i_$j = query$j < end && sees(query$j, span$j, row$i);
-          @if (WINDOWED == 1) { seen$i_$j = seen$i_$j && query_position$j - position$i < params.window; }
+          let seen$i_$j = query$j < end && sees(query$j, span$j, row$i);
         }
         let lse$j = lse[token$j * params.heads + head];
         let delta$j = delta[token$j * params.heads + head];
@@ -111,8 +108,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       let column_delta = vec4(delta0, delta1, delta2, delta3);
       @unroll(i, 0, 4) {
         let seen$i = vec4(seen$i_0, seen$i_1, seen$i_2, seen$i_3);
-        let p$i = select(vec4(0.0), exp(s[$i] * params.scale - column_lse), seen$i);
-        let ds$i = p$i * (dp[$i] - column_delta);
+        let s$i = score(s[$i]);
+        let p$i = select(vec4(0.0), exp(s$i - column_lse), seen$i);
+        let ds$i = p$i * (dp[$i] - column_delta) * score_slope(s$i);
       }
       store_transposed(mat4x4(p0, p1, p2, p3), x, y);
       @unroll(n, 0, SLICES) {

@@ -1,6 +1,8 @@
 // Gradient of attention (attention.wgsl) with respect to the queries:
 //   p[i, j] = exp(scale * dot(q[i], k[j]) - lse[i]),  ds[i, j] = p[i, j] * (dot(d_o[i], v[j]) - delta[i])
 //   d_q[i] = scale * sum_j ds[i, j] * k[j]
+// Where SOFTCAP is 1 scores are capped as there, and ds has the cap's derivative as a factor.
+// Preludes: attention_spans.wgsl, soft_cap.wgsl.
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive queries of one head, lane l query l; lane l loads key block + l, and the lanes pass keys and values around.
@@ -8,7 +10,7 @@
 // its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
 // Dispatch: ceil(tokens / 8) * heads * PARTS workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32 }
+struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
@@ -46,8 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let base = row * $(CHUNKS)u;
   let kv_row = params.kv_heads * $(CHUNKS)u;
   let kv_base = head / (heads / params.kv_heads) * $(CHUNKS)u;
-  let span = spans[token];
-  @if (WINDOWED == 1) { let position = positions[token]; }
+  let span = span_of(token);
   let row_lse = lse[row];
   let row_delta = delta[row];
   @unroll(c, 0, SLICE) {
@@ -84,10 +85,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // Lanes of several segments leave gaps.
     if (subgroupAny((key + 8u > span.x && key < span.y) || (key + 8u > span.z && key <= token))) {
       let mine = min(key + lane, end - 1u) * kv_row + kv_base;
-      @if (WINDOWED == 1) { let mine_position = positions[min(key + lane, end - 1u)]; }
       @unroll(e, 0, 8) {
-        var seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
-        @if (WINDOWED == 1) { seen$e = seen$e && position - subgroupShuffle(mine_position, $(e)u) < params.window; }
+        let seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
       }
       @unroll(e, 0, 8) {
         var s$e = 0.0;
@@ -116,7 +115,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
           }
         }
       }
-      @unroll(e, 0, 8) { let ds$e = select(0.0, exp(s$e - row_lse), seen$e) * (dp$e - row_delta); }
+      @unroll(e, 0, 8) {
+        @if (SOFTCAP == 1) { s$e = soft_cap(s$e, params.softcap); }
+        var ds$e = select(0.0, exp(s$e - row_lse), seen$e) * (dp$e - row_delta);
+        @if (SOFTCAP == 1) { ds$e *= soft_cap_slope(s$e, params.softcap); }
+      }
       @unroll(c, 0, PART) {
         @if (WHOLE == 1) { let kp$c = k$c; } @else { let kp$c = k[mine + part + $(c)u]; }
         @unroll(e, 0, 8) { dq$c = fma(Chunk(ds$e), subgroupShuffle(kp$c, $(e)u), dq$c); }

@@ -2,7 +2,7 @@
 // attention_tiles.wgsl; rows are queries, columns keys.
 // Dispatch: ceil(tokens / 32) * heads workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32 }
+struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>; // [tokens, heads, head_dim]
@@ -44,18 +44,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let last = min(first + BLOCK, end) - 1u;
   @unroll(i, 0, 4) {
     let row$i = min(first + 4u * y + $(i)u, last); // spare rows repeat the last token: barriers need all invocations
-    let span$i = spans[row$i];
-    @if (WINDOWED == 1) { let position$i = positions[row$i]; }
+    let span$i = span_of(row$i);
     let lse$i = lse[row$i * params.heads + head];
     let delta$i = delta[row$i * params.heads + head];
   }
   @unroll(n, 0, SLICES) { var dq$n = mat4x4<f32>(); }
 
   // Spans never decrease along the stream, so the rows see keys of [key, prefix_end) and [segment_start, last] only.
-  var key = spans[first].x;
-  let prefix_end = spans[last].y;
-  let segment_start = spans[first].z;
+  // Windows keep that true of segments, and of prefixes within one segment.
   let gaps = any(spans[first].xyz != spans[last].xyz);
+  var key = select(span_of(first).x, spans[first].x, gaps);
+  let prefix_end = spans[last].y;
+  let segment_start = span_of(first).z;
   loop {
     loop {
       if (key >= prefix_end) {
@@ -101,17 +101,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     @unroll(j, 0, 4) {
       let key$j = key + 4u * x + $(j)u;
-      @if (WINDOWED == 1) { let key_position$j = positions[min(key$j, end - 1u)]; }
     }
     @unroll(i, 0, 4) {
       @unroll(j, 0, 4) {
-        var seen$i_$j = sees(row$i, span$i, key$j);
-        @if (WINDOWED == 1) { seen$i_$j = seen$i_$j && position$i - key_position$j < params.window; }
+        let seen$i_$j = sees(row$i, span$i, key$j);
       }
       let seen$i = vec4(seen$i_0, seen$i_1, seen$i_2, seen$i_3);
     }
     @unroll(i, 0, 4) {
-      let ds$i = select(vec4(0.0), exp(s[$i] * params.scale - lse$i), seen$i) * (dp[$i] - delta$i);
+      let s$i = score(s[$i]);
+      let ds$i = select(vec4(0.0), exp(s$i - lse$i), seen$i) * (dp[$i] - delta$i) * score_slope(s$i);
     }
     store_transposed(mat4x4(ds0, ds1, ds2, ds3), x, y);
     @unroll(n, 0, SLICES) {

@@ -1,7 +1,7 @@
 // Attention as attention.wgsl has it, for GPUs: see attention_tiles.wgsl; rows are queries, columns keys.
 // Dispatch: ceil(tokens / 32) * heads workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32 }
+struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>; // [tokens, heads, head_dim]
@@ -41,18 +41,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let last = min(first + BLOCK, end) - 1u;
   @unroll(i, 0, 4) {
     let row$i = min(first + 4u * y + $(i)u, last); // spare rows repeat the last token: barriers need all invocations
-    let span$i = spans[row$i];
-    @if (WINDOWED == 1) { let position$i = positions[row$i]; }
+    let span$i = span_of(row$i);
   }
   var largest = vec4(LOWEST);
   var total = vec4(0.0);
   @unroll(n, 0, SLICES) { var o$n = mat4x4<f32>(); }
 
   // Spans never decrease along the stream, so the rows see keys of [key, prefix_end) and [segment_start, last] only.
-  var key = spans[first].x;
-  let prefix_end = spans[last].y;
-  let segment_start = spans[first].z;
+  // Windows keep that true of segments, and of prefixes within one segment.
   let gaps = any(spans[first].xyz != spans[last].xyz);
+  var key = select(span_of(first).x, spans[first].x, gaps);
+  let prefix_end = spans[last].y;
+  let segment_start = span_of(first).z;
   loop {
     loop {
       if (key >= prefix_end) {
@@ -84,17 +84,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     @unroll(j, 0, 4) {
       let key$j = key + 4u * x + $(j)u;
-      @if (WINDOWED == 1) { let key_position$j = positions[min(key$j, end - 1u)]; }
     }
     @unroll(i, 0, 4) {
       @unroll(j, 0, 4) {
-        var seen$i_$j = sees(row$i, span$i, key$j);
-        @if (WINDOWED == 1) { seen$i_$j = seen$i_$j && position$i - key_position$j < params.window; }
+        let seen$i_$j = sees(row$i, span$i, key$j);
       }
       let seen$i = vec4(seen$i_0, seen$i_1, seen$i_2, seen$i_3);
     }
     @unroll(i, 0, 4) {
-      let s$i = select(vec4(LOWEST), s[$i] * params.scale, seen$i);
+      let s$i = select(vec4(LOWEST), score(s[$i]), seen$i);
       let maximum$i = max(max(s$i.x, s$i.y), max(s$i.z, s$i.w));
     }
     row_maxima[thread] = vec4(maximum0, maximum1, maximum2, maximum3);

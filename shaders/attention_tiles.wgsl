@@ -3,6 +3,7 @@
 // invocation (x, y) holds rows 4 y .. 4 y + 3 against columns 4 x .. 4 x + 3, or against 4 elements of a head.
 // Both tiles lie with the summed index first, 9 vec4 apart so that neighbours fall into different banks. A head is walked
 // in SLICES slices of 32 elements.
+// Preludes beside it: attention_spans.wgsl, soft_cap.wgsl.
 
 const BLOCK = 32u;
 const STRIDE = 9u;
@@ -30,6 +31,27 @@ fn tile_product(x: u32, y: u32) -> mat4x4<f32> {
   return mat4x4(c0, c1, c2, c3);
 }
 
+// Scores of products of queries and keys.
+fn score(products: vec4<f32>) -> vec4<f32> {
+  let s = products * params.scale;
+  @if (SOFTCAP == 1) {
+    let cap = params.softcap;
+    return vec4(soft_cap(s.x, cap), soft_cap(s.y, cap), soft_cap(s.z, cap), soft_cap(s.w, cap));
+  } @else {
+    return s;
+  }
+}
+
+// The derivative of the cap, by scores.
+fn score_slope(s: vec4<f32>) -> vec4<f32> {
+  @if (SOFTCAP == 1) {
+    let cap = params.softcap;
+    return vec4(soft_cap_slope(s.x, cap), soft_cap_slope(s.y, cap), soft_cap_slope(s.z, cap), soft_cap_slope(s.w, cap));
+  } @else {
+    return vec4<f32>(1.0);
+  }
+}
+
 fn scale_rows(values: mat4x4<f32>, factors: vec4<f32>) -> mat4x4<f32> {
   return mat4x4(values[0] * factors.x, values[1] * factors.y, values[2] * factors.z, values[3] * factors.w);
 }
@@ -47,7 +69,7 @@ fn sees(query: u32, span: vec4<u32>, key: u32) -> bool {
 // Whether a query in [query, query_end) sees a key in [key, key + BLOCK).
 fn any_sees(query: u32, query_end: u32, key: u32) -> bool {
   for (var i = query; i < query_end; i++) {
-    let span = spans[i];
+    let span = span_of(i);
     if ((key + BLOCK > span.x && key < span.y) || (key + BLOCK > span.z && key <= i)) {
       return true;
     }

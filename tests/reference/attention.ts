@@ -16,6 +16,8 @@ export interface AttentionShape {
   readonly scale?: number;
   /** Token i sees only tokens whose position is greater than its own minus this. Needs `positions`. */
   readonly window?: number;
+  /** Scores s become softcap · tanh(s / softcap) before the softmax. */
+  readonly softcap?: number;
   /** [tokens]; the window counts these, not places in the stream. */
   readonly positions?: Numbers;
 }
@@ -35,15 +37,15 @@ export function attendedTo({ spans, window, positions }: AttentionShape, token: 
   return seen.filter((j) => at(positions, token) - at(positions, j) < window);
 }
 
-/** The softmax weights of one token and head, with the log-sum-exp of its scores. */
+/** The softmax weights of one token and head, the cap's derivative at each score, and the scores' log-sum-exp. */
 function weightsOf(
   q: Numbers,
   k: Numbers,
   shape: AttentionShape,
   token: number,
   head: number,
-): { seen: number[]; weights: number[]; lse: number } {
-  const { heads, kvHeads, headDim } = shape;
+): { seen: number[]; weights: number[]; slopes: number[]; lse: number } {
+  const { heads, kvHeads, headDim, softcap } = shape;
   const scale = shape.scale ?? 1 / Math.sqrt(headDim);
   const kvHead = Math.floor(head / (heads / kvHeads));
   const seen = attendedTo(shape, token);
@@ -52,11 +54,13 @@ function weightsOf(
     for (let c = 0; c < headDim; c++) {
       dot += at(q, (token * heads + head) * headDim + c) * at(k, (j * kvHeads + kvHead) * headDim + c);
     }
-    return dot * scale;
+    const score = dot * scale;
+    return softcap === undefined ? score : softcap * Math.tanh(score / softcap);
   });
+  const slopes = scores.map((score) => softcap === undefined ? 1 : 1 - (score / softcap) ** 2);
   const largest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
   const lse = largest + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - largest), 0));
-  return { seen, weights: scores.map((score) => Math.exp(score - lse)), lse };
+  return { seen, weights: scores.map((score) => Math.exp(score - lse)), slopes, lse };
 }
 
 /**
@@ -95,6 +99,7 @@ export function attention(
 /**
  * Gradients of {@link attention}. With p the weights: dv_j = Σ p_ij · do_i, dp_ij = do_i · v_j,
  * ds_ij = p_ij · (dp_ij - Σ_j p_ij dp_ij), dq_i = scale · Σ ds_ij k_j, dk_j = scale · Σ ds_ij q_i.
+ * With a soft cap, ds has the cap's derivative 1 - (s / softcap)² as a factor.
  *
  * @param dOut [tokens, heads, headDim]
  * @returns dq [tokens, heads, headDim], dk and dv [tokens, kvHeads, headDim]
@@ -115,7 +120,7 @@ export function attentionGrad(
     for (let head = 0; head < heads; head++) {
       const kvHead = Math.floor(head / (heads / kvHeads));
       const query = (token * heads + head) * headDim;
-      const { seen, weights } = weightsOf(q, k, shape, token, head);
+      const { seen, weights, slopes } = weightsOf(q, k, shape, token, head);
       const dWeights = seen.map((j) => {
         let dot = 0;
         for (let c = 0; c < headDim; c++) {
@@ -126,7 +131,7 @@ export function attentionGrad(
       const mean = dWeights.reduce((sum, value, n) => sum + value * weights[n]!, 0);
       seen.forEach((j, n) => {
         const key = (j * kvHeads + kvHead) * headDim;
-        const dScore = weights[n]! * (dWeights[n]! - mean);
+        const dScore = weights[n]! * (dWeights[n]! - mean) * slopes[n]!;
         for (let c = 0; c < headDim; c++) {
           dv[key + c]! += weights[n]! * at(dOut, query + c);
           dq[query + c]! += scale * dScore * at(k, key + c);

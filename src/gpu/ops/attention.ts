@@ -9,7 +9,9 @@ import tiledKeySource from "../../../shaders/attention_grad_key_tiled.wgsl" with
 import lanesQuerySource from "../../../shaders/attention_grad_query.wgsl" with { type: "text" };
 import tiledQuerySource from "../../../shaders/attention_grad_query_tiled.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
+import spansPrelude from "../../../shaders/attention_spans.wgsl" with { type: "text" };
 import tilesPrelude from "../../../shaders/attention_tiles.wgsl" with { type: "text" };
+import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
 
 /** Sizes and rules of grouped-query attention. */
 export interface AttentionShape {
@@ -21,6 +23,8 @@ export interface AttentionShape {
   readonly scale: number;
   /** Token i sees token j only where position_i - position_j is below this; null for no limit. */
   readonly window?: number | null;
+  /** Scores s = scale * q · k become softcap * tanh(s / softcap) before mask and softmax (Gemma 2); null for no cap. */
+  readonly softcap?: number | null;
 }
 
 /** What attention reads and writes; rows past the live tokens are neither. */
@@ -36,11 +40,11 @@ export interface AttentionTensors {
    * it. The first three never decrease along the stream.
    */
   readonly spans: Tensor;
-  /** u32 [tokens]; what a window counts. */
+  /** u32 [tokens]; what a window counts. They go up by one within a prefix and within a segment. */
   readonly positions: Tensor;
   /** Out, [tokens, heads * head_dim] */
   readonly o: Tensor;
-  /** Out, [tokens, heads]: natural log-sum-exp of the scaled scores. */
+  /** Out, [tokens, heads]: natural log-sum-exp of the scores. */
   readonly lse: Tensor;
 }
 
@@ -157,17 +161,19 @@ function plan(
     throw new RangeError(`${heads} query heads cannot share ${kv_heads} key/value heads evenly.`);
   }
   const window = shape.window ?? 0;
-  const WINDOWED = shape.window == null ? 0 : 1;
+  const softcap = shape.softcap ?? 0;
+  const rules = { WINDOWED: shape.window == null ? 0 : 1, SOFTCAP: shape.softcap == null ? 0 : 1 };
+  const preludes = [spansPrelude, softCapPrelude];
   const launch = (block: number, parts: number): LaunchFor => (more) => ({ tokens }) => ({
-    params: { tokens, heads, kv_heads, scale, window, ...more },
+    params: { tokens, heads, kv_heads, scale, window, softcap, ...more },
     workgroups: fold(Math.ceil(tokens / block) * sources.heads * parts),
   });
   if (design === "tiled") {
-    const constants = { HD: head_dim, SLICES: Math.ceil(head_dim / 32), WINDOWED };
+    const constants = { HD: head_dim, SLICES: Math.ceil(head_dim / 32), ...rules };
     const kernel = defineKernel({
       name: `${name}_tiled`,
       source: sources.tiled,
-      preludes: [tilesPrelude],
+      preludes: [...preludes, tilesPrelude],
       constants,
     });
     return { kernel, launch: launch(32, 1) };
@@ -177,11 +183,11 @@ function plan(
   const SLICES = Math.ceil(head_dim / LARGEST_SLICE);
   const PARTS = Math.ceil(head_dim / sources.largestPart);
   const constants = {
-    ...{ WIDTH, CHUNKS, SLICES, PARTS, WINDOWED },
+    ...{ WIDTH, CHUNKS, SLICES, PARTS, ...rules },
     SLICE: Math.ceil(CHUNKS / SLICES),
     PART: Math.ceil(CHUNKS / PARTS),
     WHOLE: SLICES === 1 && PARTS === 1 ? 1 : 0,
   };
-  const kernel = defineKernel({ name, source: sources.lanes, constants });
+  const kernel = defineKernel({ name, source: sources.lanes, preludes, constants });
   return { kernel, launch: launch(8, PARTS) };
 }

@@ -21,6 +21,7 @@ interface Case {
   readonly kv_heads: number;
   readonly head_dim: number;
   readonly window?: number;
+  readonly softcap?: number;
   readonly designs?: readonly AttentionDesign[];
 }
 
@@ -33,7 +34,7 @@ const DESIGNS: readonly AttentionDesign[] = gpu.subgroupSize === 8 ? ["lanes", "
 
 /** Tensors with a few rows past the live tokens; those of the inputs hold NaN. */
 function setUp(
-  { heads, kv_heads, head_dim, window }: Case,
+  { heads, kv_heads, head_dim, window, softcap }: Case,
   packed: PackedExample,
   seed: number,
   design?: AttentionDesign,
@@ -71,7 +72,10 @@ function setUp(
     d_v: upload("d_v", kv_heads * head_dim, null),
   };
   const scale = 1 / Math.sqrt(head_dim);
-  const shape: AttentionShape = { heads, kv_heads, head_dim, scale, window: window ?? null };
+  const shape: AttentionShape = {
+    ...{ heads, kv_heads, head_dim, scale },
+    ...{ window: window ?? null, softcap: softcap ?? null },
+  };
   const program = new Program<{ tokens: number }>(gpu, "attention");
   recordAttention(gpu, program, shape, t, design);
   recordAttentionGrad(gpu, program, shape, t, design);
@@ -121,14 +125,25 @@ const CASES: readonly Case[] = [
   { groups: [{ prompt: 70, responses: [9, 33] }], heads: 6, kv_heads: 2, head_dim: 20, window: 8 },
   { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, window: 25 },
   { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, window: 2 },
+  { groups: MIXED, heads: 4, kv_heads: 2, head_dim: 67, window: 1, designs: ["lanes"] },
+  {
+    groups: [{ prompt: 100, responses: [70, 3, 90] }, ...MIXED],
+    heads: 3,
+    kv_heads: 1,
+    head_dim: 6,
+    window: 33,
+  },
+  { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, softcap: 0.7 },
+  { groups: MIXED, heads: 2, kv_heads: 1, head_dim: 67, softcap: 50, designs: ["lanes"] },
+  { groups: MIXED, heads: 2, kv_heads: 2, head_dim: 80, softcap: 2, window: 25 },
 ];
 
 for (const c of CASES) {
-  const { heads, kv_heads, head_dim, window, groups } = c;
+  const { heads, kv_heads, head_dim, window, softcap, groups } = c;
   const tokens = packedExample(groups).tokens;
   const title = `${heads}/${kv_heads} heads of ${head_dim}, ${tokens} tokens${
     window ? `, window ${window}` : ""
-  }`;
+  }${softcap ? `, cap ${softcap}` : ""}`;
   for (const design of DESIGNS.filter((design) => c.designs?.includes(design) ?? true)) {
     Deno.test(`recordAttention() and recordAttentionGrad() agree with float64: ${design}, ${title}`, async () => {
       const packed = packedExample(groups);
@@ -142,6 +157,7 @@ for (const c of CASES) {
       const shape = {
         ...{ tokens, heads, kvHeads: kv_heads, headDim: head_dim, spans: packed.spans },
         ...(window ? { window, positions: packed.positions } : {}),
+        ...(softcap ? { softcap } : {}),
       };
       const { out, lse } = attention(data.q, data.k, data.v, shape);
       assertClose(actual.o, out, { rtol: 1e-5, name: "o", shape: [tokens, heads, head_dim] });

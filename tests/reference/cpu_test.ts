@@ -30,6 +30,8 @@ import {
   globalNorm,
   head,
   headGrad,
+  layerNorm,
+  layerNormGrad,
   loraLinear,
   loraLinearGrad,
   matmul,
@@ -124,6 +126,18 @@ Deno.test("rmsNormGrad() agrees with finite differences", () => {
   const { dx, dw } = rmsNormGrad(x, weight, dy, 7, 0.1);
   assertClose(dx, finiteDifference((x) => project(rmsNorm(x, weight, 7, 0.1).y, dy), x), GRADIENT);
   assertClose(dw, finiteDifference((weight) => project(rmsNorm(x, weight, 7, 0.1).y, dy), weight), GRADIENT);
+});
+
+Deno.test("layerNormGrad() agrees with finite differences", () => {
+  const source = random(4);
+  const [x, weight, bias] = [source.normals(3 * 7), source.normals(7), source.normals(7)];
+  const dy = source.normals(3 * 7);
+  const { dx, dw, db } = layerNormGrad(x, weight, dy, 7, 0.1);
+  const loss = (x: Numbers, weight: Numbers, bias: Numbers) =>
+    project(layerNorm(x, weight, bias, 7, 0.1).y, dy);
+  assertClose(dx, finiteDifference((x) => loss(x, weight, bias), x), GRADIENT);
+  assertClose(dw, finiteDifference((weight) => loss(x, weight, bias), weight), GRADIENT);
+  assertClose(db, finiteDifference((bias) => loss(x, weight, bias), bias), GRADIENT);
 });
 
 Deno.test("rope() turns pairs half a head apart, and ropeInverse() is its inverse and its gradient", () => {

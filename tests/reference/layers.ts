@@ -104,6 +104,71 @@ export function rmsNormGrad(
 }
 
 /**
+ * Layer norm of each row: y = x̂ · w + b with x̂ = (x - mean) · rstd, rstd = 1 / sqrt(mean((x - mean)²) + eps).
+ *
+ * @param x [rows, width]
+ * @param weight [width]
+ * @param bias [width]
+ * @returns y [rows, width], mean and rstd [rows]
+ */
+export function layerNorm(
+  x: Numbers,
+  weight: Numbers,
+  bias: Numbers,
+  width: number,
+  eps: number,
+): { y: Float64Array; mean: Float64Array; rstd: Float64Array } {
+  const rows = x.length / width;
+  const y = new Float64Array(x.length);
+  const mean = new Float64Array(rows);
+  const rstd = new Float64Array(rows);
+  for (let row = 0; row < rows; row++) {
+    for (let c = 0; c < width; c++) mean[row]! += at(x, row * width + c) / width;
+    let squares = 0;
+    for (let c = 0; c < width; c++) squares += (at(x, row * width + c) - mean[row]!) ** 2;
+    rstd[row] = 1 / Math.sqrt(squares / width + eps);
+    for (let c = 0; c < width; c++) {
+      const i = row * width + c;
+      y[i] = (at(x, i) - mean[row]!) * rstd[row]! * at(weight, c) + at(bias, c);
+    }
+  }
+  return { y, mean, rstd };
+}
+
+/**
+ * Gradient of {@link layerNorm}, with g = dy ∘ w: dx = rstd · (g - mean(g) - x̂ · mean(g ∘ x̂)), dw = sum over rows of
+ * dy ∘ x̂, db = sum over rows of dy.
+ *
+ * @param dy [rows, width]
+ * @returns dx [rows, width], dw and db [width]
+ */
+export function layerNormGrad(
+  x: Numbers,
+  weight: Numbers,
+  dy: Numbers,
+  width: number,
+  eps: number,
+): { dx: Float64Array; dw: Float64Array; db: Float64Array } {
+  const { mean, rstd } = layerNorm(x, weight, weight, width, eps);
+  const dx = new Float64Array(x.length);
+  const dw = new Float64Array(width);
+  for (let row = 0; row < rstd.length; row++) {
+    const xhat = (c: number) => (at(x, row * width + c) - mean[row]!) * rstd[row]!;
+    const g = (c: number) => at(dy, row * width + c) * at(weight, c);
+    let [sum, dot] = [0, 0];
+    for (let c = 0; c < width; c++) {
+      sum += g(c);
+      dot += g(c) * xhat(c);
+    }
+    for (let c = 0; c < width; c++) {
+      dx[row * width + c] = rstd[row]! * (g(c) - sum / width - xhat(c) * dot / width);
+      dw[c]! += at(dy, row * width + c) * xhat(c);
+    }
+  }
+  return { dx, dw, db: addBiasGrad(dy, width) };
+}
+
+/**
  * Cosines and sines of the rotary angles position · frequency. Hugging Face's tables repeat them for the second
  * half of the head; here each is kept once.
  *

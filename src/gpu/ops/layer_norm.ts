@@ -1,0 +1,64 @@
+import source from "../../../shaders/layer_norm.wgsl" with { type: "text" };
+import gradSource from "../../../shaders/layer_norm_grad.wgsl" with { type: "text" };
+import weightGradSource from "../../../shaders/layer_norm_weight_grad.wgsl" with { type: "text" };
+import type { Gpu } from "../device.ts";
+import { defineKernel } from "../kernel.ts";
+import { fold, type Live, type Program } from "../program.ts";
+import type { Tensor } from "../tensor.ts";
+import { recordBiasGrad } from "./bias.ts";
+import { rowKernel, rowWorkgroups } from "./launch.ts";
+
+/** Tensors of a LayerNorm over rows: x and y [rows, columns], weight and bias [columns]. */
+export interface LayerNormTensors {
+  readonly x: Tensor;
+  readonly weight: Tensor;
+  /** [rows, 2]: mean and 1 / deviation of each row. */
+  readonly moments: Tensor;
+}
+
+/** y = (x - mean) * rstd * weight + bias; keeps mean and rstd for the backward. */
+export function recordLayerNorm<L extends Live>(
+  gpu: Gpu,
+  program: Program<L>,
+  tensors: LayerNormTensors & { readonly bias: Tensor; readonly y: Tensor },
+  eps: number,
+  rows: (live: L) => number,
+): void {
+  const columns = tensors.weight.shape[0]!;
+  program.dispatch(rowKernel(gpu, "layer_norm", source), { ...tensors }, (live) => ({
+    params: { rows: rows(live), columns, eps },
+    workgroups: rowWorkgroups(gpu, rows(live)),
+  }));
+}
+
+/**
+ * Adds the norm's input gradient to `d_x` and, where they are given, those of weight and bias to `d_weight` and `d_bias`,
+ * over at most 262,140 rows.
+ */
+export function recordLayerNormGrad<L extends Live>(
+  gpu: Gpu,
+  program: Program<L>,
+  tensors: LayerNormTensors & {
+    readonly d_y: Tensor;
+    readonly d_x: Tensor;
+    readonly d_weight: Tensor | null;
+    readonly d_bias: Tensor | null;
+  },
+  rows: (live: L) => number,
+): void {
+  const { x, weight, moments, d_y, d_x, d_weight, d_bias } = tensors;
+  const columns = weight.shape[0]!;
+  const inputs = { x, weight, moments, d_y, d_x };
+  program.dispatch(rowKernel(gpu, "layer_norm_grad", gradSource), inputs, (live) => ({
+    params: { rows: rows(live), columns },
+    workgroups: rowWorkgroups(gpu, rows(live)),
+  }));
+  if (d_weight) {
+    const kernel = defineKernel({ name: "layer_norm_weight_grad", source: weightGradSource });
+    program.dispatch(kernel, { x, moments, d_y, d_weight }, (live) => ({
+      params: { rows: rows(live), columns },
+      workgroups: fold(Math.ceil(columns / 8)),
+    }));
+  }
+  if (d_bias) recordBiasGrad(program, { d_y, d_bias }, rows);
+}

@@ -39,15 +39,24 @@ export interface LinearModule {
  */
 export type TargetModules = readonly string[] | "all-linear" | { readonly pattern: string };
 
-/** The part of `adapter_config.json` that enters the mathematics: W x + (lora_alpha / r) B A dropout(x). */
+/** The part of `adapter_config.json` that enters the mathematics: W x + scale B A dropout(x), see {@link adapterScale}. */
 export interface AdapterConfig {
   readonly r: number;
   readonly lora_alpha: number;
   /** Only in training. */
   readonly lora_dropout: number;
   readonly target_modules: TargetModules;
+  /** Whether the scale is lora_alpha / sqrt(r) (rsLoRA, arXiv 2312.03732). */
+  readonly use_rslora: boolean;
   /** Where the base model came from; for people, never opened. */
   readonly base_model_name_or_path: string | null;
+}
+
+/** What the product B A is multiplied by: lora_alpha / r, with rsLoRA lora_alpha / sqrt(r). */
+export function adapterScale(
+  { r, lora_alpha, use_rslora }: Pick<AdapterConfig, "r" | "lora_alpha" | "use_rslora">,
+): number {
+  return lora_alpha / (use_rslora ? Math.sqrt(r) : r);
 }
 
 /** The factors of one module's adapter. */
@@ -131,6 +140,24 @@ export async function hasAdapter(dir: string): Promise<boolean> {
 }
 
 /**
+ * Reads an adapter's configuration alone.
+ *
+ * @param dir Folder with `adapter_config.json`
+ * @param model The base model's configuration
+ * @returns It, and the modules that it adapts, in the order of linearModules()
+ * @throws InputError where the file is missing or malformed, or the adapter is no plain LoRA
+ */
+export async function readAdapterConfig(
+  dir: string,
+  model: ModelConfig,
+): Promise<{ readonly config: AdapterConfig; readonly modules: readonly LinearModule[] }> {
+  const json = await readJsonObject(join(dir, CONFIG_FILE));
+  const config = parseAdapterConfig(json);
+  const modules = matchModules(model, config.target_modules).filter((module) => !isLeftOut(json, module));
+  return { config, modules };
+}
+
+/**
  * Reads an adapter and checks that its tensors are those that its configuration names for this model: none missing,
  * none besides, every one finite and of the right shape.
  *
@@ -140,9 +167,7 @@ export async function hasAdapter(dir: string): Promise<boolean> {
  * @throws InputError where a file is missing or malformed, the adapter is no plain LoRA, or it does not fit the model
  */
 export async function readAdapter(dir: string, model: ModelConfig): Promise<Adapter> {
-  const json = await readJsonObject(join(dir, CONFIG_FILE));
-  const config = parseAdapterConfig(json);
-  const modules = matchModules(model, config.target_modules).filter((module) => !isLeftOut(json, module));
+  const { config, modules } = await readAdapterConfig(dir, model);
   if (!await exists(join(dir, WEIGHTS_FILE)) && await exists(join(dir, "adapter_model.bin"))) {
     throw new InputError(
       `${basename(dir)} holds its adapter as adapter_model.bin, which must be converted first.`,
@@ -256,7 +281,7 @@ export function formatAdapterConfig(config: AdapterConfig): string {
     use_bdlora: null,
     use_dora: false,
     use_qalora: false,
-    use_rslora: false,
+    use_rslora: config.use_rslora,
     velora_config: null,
   };
   return JSON.stringify(json, null, 2);
@@ -285,6 +310,7 @@ const READ_OR_IGNORED = new Set([
   "runtime_config",
   "target_modules",
   "task_type",
+  "use_rslora",
 ]);
 
 /**
@@ -299,6 +325,7 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
   if (json.peft_type !== "LORA") refuse("peft_type", json.peft_type, `"LORA"`);
   only("task_type", ["CAUSAL_LM"]);
   only("bias", ["none"]);
+  only("use_rslora", [false, true]);
   // The others (PiSSA, OLoRA, ...) also change the base model's weights when PEFT loads them.
   only("init_lora_weights", [true, false, "gaussian", "orthogonal", "eva"]);
   for (const [key, value] of Object.entries(json)) {
@@ -316,6 +343,7 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
     lora_alpha,
     lora_dropout,
     target_modules: parseTargets(json.target_modules),
+    use_rslora: json.use_rslora === true,
     base_model_name_or_path: typeof base === "string" ? base : null,
   };
 }

@@ -81,8 +81,10 @@ export interface ModelConfig {
   /** Size of one head; even. */
   readonly head_dim: number;
   readonly rms_norm_eps: number;
-  /** The longest sequence, in tokens. */
+  /** The longest sequence that the model was trained with, in tokens. */
   readonly max_position_embeddings: number;
+  /** The longest sequence that the rotary scaling makes of it. */
+  readonly context_length: number;
   /** Whether the head's weight is the embedding's. */
   readonly tie_word_embeddings: boolean;
   /** Standard deviation of freshly made weights. */
@@ -157,6 +159,10 @@ export function parseModelConfig(json: unknown): ModelConfig {
   if (initializer_range < 0) refuse("initializer_range", initializer_range, "a number >= 0");
   const num_hidden_layers = count("num_hidden_layers");
   const sizes = { hidden_size, head_dim, num_hidden_layers, max_position_embeddings };
+  const traits = family.traits(json, sizes);
+  const stretches = traits.ropes.map(({ rope_scaling }) =>
+    rope_scaling.type === "dynamic" ? rope_scaling.factor : 1
+  );
   return {
     model_type: family.model_type,
     vocab_size: count("vocab_size"),
@@ -168,11 +174,12 @@ export function parseModelConfig(json: unknown): ModelConfig {
     head_dim,
     rms_norm_eps,
     max_position_embeddings,
+    context_length: Math.floor(max_position_embeddings * Math.max(1, Math.min(...stretches))),
     tie_word_embeddings: readFlag(json, "tie_word_embeddings", defaults.tie_word_embeddings ?? false),
     initializer_range,
     eos_token_ids: readTokenIds(json, "eos_token_id"),
     bos_token_id: readTokenIds(json, "bos_token_id")[0] ?? null,
-    traits: family.traits(json, sizes),
+    traits,
   };
 }
 

@@ -18,7 +18,7 @@ export interface Lora {
   readonly a: Parameter;
   /** [outputs, r] */
   readonly b: Parameter;
-  /** lora_alpha / r. */
+  /** As adapterScale() has it. */
   readonly scale: number;
   /** Rate, in training; 0 when scoring. */
   readonly dropout: number;

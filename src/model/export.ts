@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { readJsonObject, writeWhole } from "./_files.ts";
-import { readAdapter } from "./adapter.ts";
+import { adapterScale, readAdapter } from "./adapter.ts";
 import { readModelConfig } from "./config.ts";
 import { weightSpecs } from "./decoder.ts";
 import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
@@ -37,7 +37,7 @@ export async function copyModelFiles(from: string, to: string, dtype: string): P
 const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
- * Writes the model with the adapter merged in: W + (alpha / r) B A, computed in float64 and stored in the weights' own
+ * Writes the model with the adapter merged in: W + scale B A, computed in float64 and stored in the weights' own
  * type or the one asked for.
  *
  * @param model the base model's folder
@@ -75,8 +75,8 @@ export async function exportMerged(
       const count = Math.min(step, height! - first);
       const values = toF32(await checkpoint.readRows(name, first, count), stored);
       if (factor && lora) {
-        const { r, lora_alpha } = lora.config;
-        addProduct(values, factor.b.subarray(first * r, (first + count) * r), factor.a, r, lora_alpha / r);
+        const { r } = lora.config;
+        addProduct(values, factor.b.subarray(first * r, (first + count) * r), factor.a, r, adapterScale(lora.config));
       }
       yield fromF32(values, target);
     }

@@ -24,7 +24,7 @@ import type { ModelConfig } from "./config.ts";
 import type { Block, Decoder, Linear, TableRun } from "./decoder.ts";
 import { LinearRecorder } from "./linear.ts";
 import type { Parameter } from "./parameters.ts";
-import { ropeAttentionFactor, ropeFrequencies } from "./rope.ts";
+import { dependsOnLength, ropeAttentionFactor, ropeFrequencies, type RopeSettings } from "./rope.ts";
 
 /** How much of the budget an uploaded batch fills. */
 export interface BatchCounts {
@@ -86,6 +86,15 @@ interface BlockActivations {
   /** What attention and mlp give before their norms; where the family norms them. */
   readonly attention_output?: NormInput;
   readonly mlp_output?: NormInput;
+}
+
+/** The angles of one set of rotary settings. */
+interface RopeTable {
+  readonly rope: RopeSettings;
+  /** [rows, rotary_dim / 2, 2] (cos, sin) */
+  readonly rotations: Tensor;
+  /** [tokens]: each token's row */
+  readonly rows: Tensor;
 }
 
 /** What a norm's backward needs. */
@@ -167,8 +176,7 @@ export class DecoderPass {
       Tensor
     >
   >;
-  /** One a set of rotary settings: [tokens, rotary_dim / 2, 2] */
-  readonly #rotations: readonly Tensor[];
+  readonly #ropes: readonly RopeTable[];
   /** The stream before each block and after the last; one tensor where nothing is kept. */
   readonly #streams: readonly Tensor[];
   readonly #activations: readonly BlockActivations[];
@@ -245,9 +253,20 @@ export class DecoderPass {
         id_tokens: u32("batch.id_tokens", tokens),
       };
       this.sequence_rows = u32("batch.sequence_rows", sequences + 1);
-      this.#rotations = traits.ropes.map((rope) => {
-        const table = ropeRotations(ropeFrequencies(rope), tokens, ropeAttentionFactor(rope));
-        return this.#own(gpu.upload(`${options.mode}.rotations`, [tokens, rope.rotary_dim / 2, 2], table));
+      const tokenIndices = () =>
+        this.#own(
+          gpu.upload(
+            `${options.mode}.token_indices`,
+            [tokens],
+            Uint32Array.from({ length: tokens }, (_, i) => i),
+          ),
+        );
+      this.#ropes = traits.ropes.map((rope) => {
+        const rotations = f32("rotations", tokens, rope.rotary_dim / 2, 2);
+        // angles that depend on the sequence's length are computed for every batch, a row a token
+        if (dependsOnLength(rope)) return { rope, rotations, rows: tokenIndices() };
+        gpu.write(rotations, ropeRotations(ropeFrequencies(rope), tokens, ropeAttentionFactor(rope)));
+        return { rope, rotations, rows: this.#batch.positions };
       });
 
       const train = options.mode === "train";
@@ -356,6 +375,9 @@ export class DecoderPass {
       rowSequences.fill(s, batch.sequence_rows[s], batch.sequence_rows[s + 1]);
     }
     gpu.write(this.#batch.row_sequences, rowSequences);
+    for (const { rope, rotations } of this.#ropes) {
+      if (dependsOnLength(rope)) gpu.write(rotations, rotationsOfTokens(rope, batch));
+    }
     let distinct = 0;
     if (this.#options.mode === "train" && this.#decoder.embedding[0]!.rows.gradient) {
       const byId = tokensById(batch.token_ids);
@@ -746,10 +768,8 @@ export class DecoderPass {
     direction: 1 | -1,
   ): void {
     const { head_dim, traits } = this.#decoder.config;
-    const shared = {
-      positions: this.#batch.positions,
-      rotations: this.#rotations[traits.layers[layer]!.rope]!,
-    };
+    const { rotations, rows: positions } = this.#ropes[traits.layers[layer]!.rope]!;
+    const shared = { positions, rotations };
     recordRope(program, { x: q, ...shared }, head_dim, direction);
     recordRope(program, { x: k, ...shared }, head_dim, direction);
   }
@@ -818,6 +838,24 @@ function headChunks(run: TableRun, columns: number): HeadChunk[] {
     });
   }
   return chunks;
+}
+
+/** (cos, sin) of each token of a batch by its position and its sequence's length: [tokens, rotary_dim / 2, 2] */
+function rotationsOfTokens(rope: RopeSettings, { tokens, positions, spans }: PackedBatch): Float32Array {
+  const tables = new Map<number, Float32Array>();
+  const width = rope.rotary_dim;
+  const rotations = new Float32Array(tokens * width);
+  for (let token = 0; token < tokens; token++) {
+    // the last token that attends to this one ends its sequence
+    const length = positions[spans[4 * token + 3]! - 1]! + 1;
+    let table = tables.get(length);
+    if (!table) {
+      table = ropeRotations(ropeFrequencies(rope, length), length, ropeAttentionFactor(rope));
+      tables.set(length, table);
+    }
+    rotations.set(table.subarray(positions[token]! * width, (positions[token]! + 1) * width), token * width);
+  }
+  return rotations;
 }
 
 /** Lists each distinct id once with the tokens that have it. */

@@ -1,4 +1,6 @@
 /** Rotary embedding: what `config.json` says of it, and the angles that come of it. */
+import type { EncodedGroup } from "../preference/encode.ts";
+import { withoutSharedPrompt } from "../preference/pack.ts";
 import { isObject } from "./_files.ts";
 import { type Fields, isAbsent, isEmpty, readCount, readFlag, readNumber, refuse } from "./_fields.ts";
 
@@ -7,8 +9,17 @@ export type RopeScaling =
   | { readonly type: "none" }
   /** Every frequency divided by `factor`. */
   | { readonly type: "linear"; readonly factor: number }
-  /** Stretches only past max_position_embeddings, which no sequence passes here: none. */
-  | { readonly type: "dynamic"; readonly factor: number }
+  /** A base that grows with the sequence once it passes the first context. */
+  | { readonly type: "dynamic"; readonly factor: number; readonly original_max_position_embeddings: number }
+  /** LongRoPE (arXiv 2402.13753): every pair divided by its own factor, another one in sequences past the first context. */
+  | {
+    readonly type: "longrope";
+    readonly short_factor: readonly number[];
+    readonly long_factor: readonly number[];
+    /** Multiplies cosines and sines. */
+    readonly attention_factor: number;
+    readonly original_max_position_embeddings: number;
+  }
   /** Llama 3.1: long wavelengths divided by `factor`, short ones kept, those between interpolated. */
   | {
     readonly type: "llama3";
@@ -44,14 +55,20 @@ export interface RopeSettings {
  * product), after transformers' `modeling_rope_utils.py`. The power is rounded correctly, PyTorch's vectorised one
  * is off by one unit in the last place now and then.
  *
+ * @param length tokens of the whole sequence, which counts where {@link dependsOnLength}
  * @returns [rotary_dim / 2]
  */
-export function ropeFrequencies(settings: RopeSettings): Float32Array<ArrayBuffer> {
+export function ropeFrequencies(settings: RopeSettings, length = 1): Float32Array<ArrayBuffer> {
   const { rotary_dim, rope_theta, rope_scaling } = settings;
   const f32 = Math.fround;
-  const base = f32(rope_theta);
+  let base = f32(rope_theta);
+  if (rope_scaling.type === "dynamic") base = f32(dynamicBase(rope_scaling, rope_theta, rotary_dim, length));
   return Float32Array.from({ length: rotary_dim / 2 }, (_, i) => {
     const power = f32(base ** f32(2 * i / rotary_dim));
+    if (rope_scaling.type === "longrope") {
+      const long = length > rope_scaling.original_max_position_embeddings;
+      return f32(1 / f32(f32((long ? rope_scaling.long_factor : rope_scaling.short_factor)[i]!) * power));
+    }
     const frequency = f32(1 / power);
     if (rope_scaling.type === "none" || rope_scaling.type === "dynamic") return frequency;
     const factor = f32(rope_scaling.factor);
@@ -75,7 +92,39 @@ export function ropeFrequencies(settings: RopeSettings): Float32Array<ArrayBuffe
 
 /** What multiplies cosines and sines. */
 export function ropeAttentionFactor({ rope_scaling }: RopeSettings): number {
-  return rope_scaling.type === "yarn" ? rope_scaling.attention_factor : 1;
+  return "attention_factor" in rope_scaling ? rope_scaling.attention_factor : 1;
+}
+
+/** Whether a sequence's length changes the angles of all its tokens. */
+export function dependsOnLength({ rope_scaling }: RopeSettings): boolean {
+  return rope_scaling.type === "dynamic" || rope_scaling.type === "longrope";
+}
+
+/**
+ * Responses of which one is long and one short turn a shared prompt by different angles; such a group is laid out with
+ * the prompt before each of them.
+ */
+export function alignSharing(ropes: readonly RopeSettings[], group: EncodedGroup): EncodedGroup {
+  const lengths = group.responses.map(({ tokens }) => group.prompt.length + tokens.length);
+  const agree = ropes.every((rope) => new Set(lengths.map((length) => regime(rope, length))).size <= 1);
+  return agree ? group : withoutSharedPrompt(group);
+}
+
+/** Sequences of one regime have the same angles. */
+function regime({ rope_scaling }: RopeSettings, length: number): number {
+  if (rope_scaling.type !== "dynamic" && rope_scaling.type !== "longrope") return 0;
+  if (length <= rope_scaling.original_max_position_embeddings) return 0;
+  return rope_scaling.type === "longrope" ? 1 : length;
+}
+
+function dynamicBase(
+  { factor, original_max_position_embeddings: context }: Extract<RopeScaling, { type: "dynamic" }>,
+  base: number,
+  dim: number,
+  length: number,
+): number {
+  const stretch = factor * Math.max(length, context) / context - (factor - 1);
+  return base * stretch ** (dim / (dim - 2));
 }
 
 /** How much of pair i is interpolated: 0 where it turns often within the first context, 1 where seldom. */
@@ -143,7 +192,7 @@ export function readRope(
       `a part of head_dim ${head_dim} that is an even number of dimensions`,
     );
   }
-  const scaling = readScaling(json, settings, name, maxPositions, positive);
+  const scaling = readScaling(json, settings, name, maxPositions, rotary_dim, positive);
   return { rotary_dim, rope_theta, rope_scaling: scaling };
 }
 
@@ -152,6 +201,7 @@ function readScaling(
   rope: Fields,
   name: string,
   maxPositions: number,
+  rotary_dim: number,
   positive: (key: string, fallback?: number) => number,
 ): RopeScaling {
   const key = isAbsent(rope.rope_type) && !isAbsent(rope.type) ? "type" : "rope_type";
@@ -166,7 +216,18 @@ function readScaling(
     case "linear":
       return { type: "linear", factor: positive("factor") };
     case "dynamic":
-      return { type: "dynamic", factor: positive("factor") };
+      return { type: "dynamic", factor: positive("factor"), original_max_position_embeddings: maxPositions };
+    case "longrope":
+    case "su": {
+      const context = original();
+      return {
+        type: "longrope",
+        short_factor: factors(rope, "short_factor", name, rotary_dim),
+        long_factor: factors(rope, "long_factor", name, rotary_dim),
+        attention_factor: longropeAttentionFactor(rope, maxPositions / context, context, positive),
+        original_max_position_embeddings: context,
+      };
+    }
     case "llama3": {
       const scaling = {
         type: "llama3" as const,
@@ -193,7 +254,7 @@ function readScaling(
       };
     }
     default:
-      refuse(`${name}.${key}`, type, `"default", "linear", "dynamic", "llama3" or "yarn"`);
+      refuse(`${name}.${key}`, type, `"default", "linear", "dynamic", "llama3", "yarn" or "longrope"`);
   }
 }
 
@@ -202,4 +263,25 @@ function yarnAttentionFactor(rope: Fields, factor: number, positive: (key: strin
   const scale = (weight: number) => factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
   if (isAbsent(rope.mscale) || isAbsent(rope.mscale_all_dim)) return scale(1);
   return scale(positive("mscale")) / scale(positive("mscale_all_dim"));
+}
+
+function longropeAttentionFactor(
+  rope: Fields,
+  stretch: number,
+  context: number,
+  positive: (key: string) => number,
+): number {
+  if (!isAbsent(rope.attention_factor)) return positive("attention_factor");
+  const factor = isAbsent(rope.factor) ? stretch : positive("factor");
+  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(context));
+}
+
+/** One factor a pair of rotated dimensions. */
+function factors(rope: Fields, key: string, name: string, rotary_dim: number): readonly number[] {
+  const value = rope[key];
+  const isFactor = (factor: unknown): factor is number => typeof factor === "number" && factor > 0;
+  if (!Array.isArray(value) || value.length !== rotary_dim / 2 || !value.every(isFactor)) {
+    refuse(`${name}.${key}`, value, `a list of ${rotary_dim / 2} numbers > 0`);
+  }
+  return value;
 }

@@ -155,6 +155,17 @@ export function unsharedGroups(group: EncodedGroup): EncodedGroup[] {
   return group.responses.map((response) => ({ ...group, responses: [response] }));
 }
 
+/** The same group with the prompt before each response instead of once: one group still, at the price of several. */
+export function withoutSharedPrompt(group: EncodedGroup): EncodedGroup {
+  const { prompt } = group;
+  const responses = group.responses.map((response) => ({
+    ...response,
+    tokens: Uint32Array.from([...prompt, ...response.tokens]),
+    scored_from: prompt.length + response.scored_from,
+  }));
+  return { ...group, prompt: new Uint32Array(), responses };
+}
+
 /** The inverse of `head_tokens` as offsets and a list (compressed sparse rows), by a counting sort. */
 function rowsByToken(
   headTokens: readonly number[],

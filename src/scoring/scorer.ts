@@ -2,6 +2,7 @@ import { InputError } from "../errors.ts";
 import { type Gpu, Program, withRoom } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
+import { alignSharing } from "../model/rope.ts";
 import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
 import {
   checkTokenIds,
@@ -169,7 +170,7 @@ export class Scorer {
   /** An item as tokens: its prompt is cut where the context demands it, a candidate never. */
   #encode(item: ScoreRequest["items"][number], index: number): EncodedGroup {
     const { config } = this.#model;
-    const context = config.max_position_embeddings;
+    const context = config.context_length;
     refuseEndless(item.prompt, context, `items[${index}].prompt`);
     for (const [i, text] of item.candidates.entries()) {
       refuseEndless(text, context, `items[${index}].candidates[${i}]`);
@@ -192,11 +193,10 @@ export class Scorer {
       });
     }
     const total = Math.max(...whole.responses.map(({ tokens }) => whole.prompt.length + tokens.length));
-    if (total <= context) return whole;
-    return this.#encodeWithin(comparison, index, {
-      max_length: context,
-      max_prompt_length: context - longest,
-    });
+    const { ropes } = config.traits;
+    if (total <= context) return alignSharing(ropes, whole);
+    const limits = { max_length: context, max_prompt_length: context - longest };
+    return alignSharing(ropes, this.#encodeWithin(comparison, index, limits));
   }
 
   #encodeWithin(

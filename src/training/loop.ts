@@ -7,6 +7,7 @@ import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
+import { alignSharing } from "../model/rope.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
 import { METRIC_COLUMNS } from "../objective/metrics.ts";
@@ -77,6 +78,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       ? await trainableLora(context.gpu, context.frozen, settings.lora, {
         base: basename(request.model),
         seed: settings.seed,
+        init: request.init_adapter,
         resume,
       })
       : await trainableWeights(context.gpu, request.model, resume);
@@ -341,7 +343,7 @@ class Run {
 
 /** Lengths past the model's context are cut down to it, with a warning. */
 function withinContext(settings: TrainingSettings, { config, emit }: TrainContext): TrainingSettings {
-  const context = config.max_position_embeddings;
+  const context = config.context_length;
   if (settings.max_length <= context) return settings;
   emit({
     type: "warning",
@@ -366,7 +368,8 @@ async function readData(
     if (!dataset) return [];
     const examples = await readExamples(dataset, kind, tokenizer, settings, config.vocab_size, pause);
     report(examples, split, settings, emit);
-    if (examples.groups.length > 0) return examples.groups;
+    const groups = examples.groups.map((group) => alignSharing(config.traits.ropes, group));
+    if (groups.length > 0) return groups;
     const field = split === "train" ? "dataset" : "eval_dataset";
     throw new InputError(`${field} has no usable row: ${examples.left_out.length} were left out.`, {
       field,

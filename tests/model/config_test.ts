@@ -24,6 +24,7 @@ Deno.test("parseModelConfig() fills in what transformers would", () => {
     head_dim: 10,
     rms_norm_eps: 1e-6,
     max_position_embeddings: 2048,
+    context_length: 2048,
     tie_word_embeddings: false,
     initializer_range: 0.02,
     eos_token_ids: [],
@@ -123,7 +124,7 @@ for (
     ["rope_parameters.rope_theta", { rope_parameters: { rope_theta: -1 } }],
     ["rope_scaling", { rope_scaling: "linear" }],
     ["rope_scaling.rope_type", { rope_scaling: { rope_type: "ntk", factor: 4 } }],
-    ["rope_scaling.type", { rope_scaling: { type: "longrope", factor: 2 } }],
+    ["rope_scaling.short_factor", { rope_scaling: { type: "longrope", factor: 2 } }],
     ["rope_scaling.factor", { rope_scaling: { type: "linear" } }],
     ["rope_scaling.factor", { rope_scaling: { type: "linear", factor: 0 } }],
     ["rope_parameters.low_freq_factor", {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { Gpu, type MatmulDesign, Program } from "../../src/gpu/mod.ts";
-import { parseModelConfig } from "../../src/model/config.ts";
+import { type ModelConfig, parseModelConfig } from "../../src/model/config.ts";
 import { loadDecoder, type LoadedDecoder } from "../../src/model/decoder.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { type BatchLive, DecoderPass } from "../../src/model/pass.ts";
-import { ropeAttentionFactor, ropeFrequencies } from "../../src/model/rope.ts";
+import { alignSharing, ropeAttentionFactor, ropeFrequencies } from "../../src/model/rope.ts";
 import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../../src/objective/objective.ts";
@@ -29,18 +29,23 @@ const SUPPORTED: readonly Family[] = [
   "gemma3_text",
   "phi3",
   "phi3_window",
+  "phi3_longrope",
+  "phi3_partial",
   "llama_linear",
+  "llama_dynamic",
   "llama_llama3",
   "llama_yarn",
 ];
 const SPELLINGS = ["config.json", "config_transformers4.json"] as const;
 
+/** A prompt with its responses; by itself where their lengths turn it differently. */
 function group(
+  { traits }: ModelConfig,
   row: number,
   prompt: readonly number[],
   responses: readonly (readonly number[])[],
 ): EncodedGroup {
-  return {
+  return alignSharing(traits.ropes, {
     row,
     prompt: Uint32Array.from(prompt),
     responses: responses.map((tokens) => ({
@@ -49,7 +54,7 @@ function group(
       truncated: false,
     })),
     prompt_truncated: 0,
-  };
+  });
 }
 
 async function readConfig(family: Family, file: typeof SPELLINGS[number]) {
@@ -71,7 +76,7 @@ async function checkTraining(gpu: Gpu, family: Family, recompute: boolean): Prom
   const reference = await readFamily(family);
   const { decoder, trained, free } = await load(gpu, family, true);
   const groups = reference.pairs.map(({ prompt, chosen, rejected }, i) =>
-    group(i, prompt, [chosen, rejected])
+    group(decoder.config, i, prompt, [chosen, rejected])
   );
   const batch = packGroups(groups);
   const pass = new DecoderPass(gpu, decoder, batch, { mode: "train", recompute });
@@ -115,7 +120,7 @@ async function checkTraining(gpu: Gpu, family: Family, recompute: boolean): Prom
 async function checkScoring(gpu: Gpu, family: Family, folder = familyFolder(family)): Promise<void> {
   const { candidates } = await readFamily(family);
   const { decoder, free } = await load(gpu, family, false, folder);
-  const batch = packGroups([group(0, candidates.prompt, candidates.responses)]);
+  const batch = packGroups([group(decoder.config, 0, candidates.prompt, candidates.responses)]);
   const pass = new DecoderPass(gpu, decoder, batch, { mode: "score" });
   const program = new Program<BatchLive>(gpu, family);
   pass.recordForward(program);
@@ -186,18 +191,11 @@ Deno.test("loadDecoder() gives the same log-probs from f16 and bf16 files of the
 Deno.test("ropeFrequencies() gives transformers' angles at published sizes and for every option", async () => {
   let checked = 0;
   for (const { config, rotary } of await readRopeCases()) {
-    let parsed;
-    try {
-      parsed = parseModelConfig(config);
-    } catch (error) {
-      assert.match(`${error}`, /longrope|su/); // not here yet
-      continue;
-    }
+    const parsed = parseModelConfig(config);
     for (const { layer_type, length, frequencies, attention_factor } of rotary) {
-      if (length !== null && length > parsed.max_position_embeddings) continue; // refused as too long
       const rope = parsed.traits
         .ropes[layer_type === "sliding_attention" ? parsed.traits.ropes.length - 1 : 0]!;
-      assertClose(ropeFrequencies(rope), frequencies, {
+      assertClose(ropeFrequencies(rope, length ?? 1), frequencies, {
         rtol: 1e-6,
         relativeTo: "element",
         name: JSON.stringify(config),

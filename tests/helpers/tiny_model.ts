@@ -18,6 +18,8 @@ export interface TinyModelOptions {
   readonly vocabulary?: number;
   /** Context in tokens. */
   readonly context?: number;
+  /** Fields of config.json beside or instead of the tiny Llama's, for another family. */
+  readonly config?: Readonly<Record<string, unknown>>;
   /** Replaces a weight after it was drawn. */
   readonly change?: (name: string, values: Float32Array) => void;
 }
@@ -61,6 +63,7 @@ export async function writeTinyModel(dir: string, options: TinyModelOptions = {}
     bos_token_id: idOf("<|begin|>"),
     eos_token_id: idOf("<|end|>"),
     dtype: { F32: "float32", F16: "float16", BF16: "bfloat16" }[dtype],
+    ...options.config,
   };
   const files = {
     "config.json": config,

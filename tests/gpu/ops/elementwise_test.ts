@@ -3,6 +3,7 @@ import { Gpu, Program } from "../../../src/gpu/mod.ts";
 import {
   recordActivation,
   recordActivationGrad,
+  recordAdd,
   recordCopy,
   recordDropout,
   recordGatedActivation,
@@ -28,6 +29,18 @@ Deno.test("recordCopy() copies the live elements and no more", async () => {
     recordCopy(program, x, y, count);
     program.run({ count: n, dropout_seed: 0 });
     assert.deepEqual((await readLive(gpu, y))[0], values);
+  }
+});
+
+Deno.test("recordAdd() adds the live elements and no more", async () => {
+  for (const n of COUNTS) {
+    const { normals } = random(n);
+    const [values, before] = [normals(n), normals(n)];
+    const [x, y] = [input(gpu, values, 1), output(gpu, n, 1, before)];
+    const program = new Program<Live>(gpu, "test");
+    recordAdd(program, x, y, count);
+    program.run({ count: n, dropout_seed: 0 });
+    assert.deepEqual((await readLive(gpu, y))[0], before.map((value, i) => value + values[i]!));
   }
 });
 

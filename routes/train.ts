@@ -2,6 +2,7 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import { InputError } from "../src/errors.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
+import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { checkJobFiles, unknownJob } from "../src/jobs/runner.ts";
 import { JobSpecSchema, resolveJobSpec } from "../src/jobs/spec.ts";
 import { isFinished, type Job } from "../src/jobs/store.ts";
@@ -172,11 +173,14 @@ export function trainRoutes(service: Service): OpenAPIHono {
   app.openapi(create, async (c) => {
     refuseWhenStopping(service);
     const request = c.req.valid("json");
-    const spec = resolveJobSpec(request);
+    let spec = resolveJobSpec(request);
     const key = c.req.valid("header")["idempotency-key"];
     const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
     // A repeated request gets its job even where the files have gone since.
-    if (key === undefined || !store.hasKey(key)) await checkJobFiles(config.root, spec);
+    if (key === undefined || !store.hasKey(key)) {
+      await checkJobFiles(config.root, spec);
+      spec = resolveJobSpec(await withInitAdapter(request, { ...config, store }));
+    }
     const { job, created } = store.create(newJobId(), spec, idempotency);
     if (created) runner.wake();
     return c.json(toAnswer(job), 202, { location: `/train/${job.id}` });

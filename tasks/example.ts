@@ -81,6 +81,7 @@ async function pretrain(): Promise<string> {
         model: join(ROOT, PRETRAINING.model),
         dataset: { path: join(ROOT, PRETRAINING.dataset.path) },
         eval_dataset: null,
+        init_adapter: null,
         settings,
         directory,
       },

@@ -5,10 +5,12 @@ import { join } from "node:path";
 import { readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
+import { withInitAdapter } from "../jobs/init_adapter.ts";
 import { checkJobFiles, JobRunner } from "../jobs/runner.ts";
-import { parseJobSpec } from "../jobs/spec.ts";
+import { JobSpecSchema, resolveJobSpec } from "../jobs/spec.ts";
 import { isFinished, type Job, type JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
+import { parseWith } from "../validation.ts";
 import {
   checkRoot,
   deviceOptions,
@@ -43,7 +45,8 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const spec = parseJobSpec(await readJson(positionals[0] ?? ""));
+  const request = parseWith(JobSpecSchema, await readJson(positionals[0] ?? ""));
+  const spec = resolveJobSpec(request);
   const id = await jobIdOf(JSON.stringify(spec));
 
   using store = await openStore(config);
@@ -54,8 +57,9 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     return 0;
   }
   await checkJobFiles(config.root, spec);
-  if (known === undefined) store.create(id, spec);
-  else if (isFinished(known.status)) store.retry(id);
+  if (known === undefined) {
+    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, store })));
+  } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
 
   using signal = new StopSignal();

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
-import { hasAdapter, readAdapter } from "../model/adapter.ts";
+import { adapterScale, hasAdapter, readAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type Decoder, loadDecoder, uploadAdapter, withLora } from "../model/decoder.ts";
 import type { Parameter } from "../model/parameters.ts";
@@ -73,7 +73,7 @@ export class Models {
         const { config, tokenizer, decoder } = base.value;
         const lora = adapter === null ? null : await readAdapter(adapter, config);
         const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
-        const scale = lora ? lora.config.lora_alpha / lora.config.r : 1;
+        const scale = lora ? adapterScale(lora.config) : 1;
         const adapted = lora ? withLora(decoder, (name) => parameters.get(name), scale, 0) : decoder;
         const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted }, () => this.evict());
         const free = () => {

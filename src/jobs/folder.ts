@@ -33,18 +33,20 @@ async function jobWeights(state: string, id: string): Promise<string | null> {
  * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root.
  *
  * @param isJob Whether there is a job with an id
+ * @param field What the errors name
  * @throws InputError with status 409 for a job without weights, or as `resolveInside`
  */
 export async function resolveAdapter(
   { root, state }: { readonly root: string; readonly state: string },
   adapter: string,
   isJob: (id: string) => boolean,
+  field = "adapter",
 ): Promise<string> {
-  if (!isJobId(adapter) || !isJob(adapter)) return await resolveInside(root, adapter, "adapter", "directory");
+  if (!isJobId(adapter) || !isJob(adapter)) return await resolveInside(root, adapter, field, "directory");
   const weights = await jobWeights(state, adapter);
   if (weights !== null) return weights;
   throw new InputError(`Job ${adapter} has neither a result nor a checkpoint yet.`, {
-    field: "adapter",
+    field,
     value: adapter,
     accepted: "a job with a result or a checkpoint, or an adapter's folder under the root",
     status: 409,

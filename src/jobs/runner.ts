@@ -4,6 +4,7 @@ import { DeviceLostError, InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { resolveInside } from "../paths.ts";
 import { jobFolder } from "./folder.ts";
+import { resolveInitAdapter } from "./init_adapter.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
 import { isFinished, type Job, type JobError, type JobStore } from "./store.ts";
 
@@ -112,12 +113,14 @@ export class JobRunner {
     try {
       const { dataset, eval_dataset } = store.datasets(id);
       const directory = jobFolder(state, id);
+      const init = job.settings.lora?.init_adapter ?? null;
       const request = {
         id,
         model: await resolveInside(root, job.model, "model", "directory"),
         dataset: await resolveDataset(root, dataset, "dataset"),
         eval_dataset: eval_dataset === null ? null : await resolveDataset(root, eval_dataset, "eval_dataset"),
         settings: job.settings,
+        init_adapter: init === null ? null : await resolveInitAdapter(this.#options, init),
         directory,
       };
       await Deno.mkdir(directory, { recursive: true });

@@ -82,14 +82,22 @@ const SftMethodSchema = strictObject({
 });
 
 const LoraSchema = strictObject({
-  r: wholeNumber(1).default(16).meta({ description: "Rank." }),
+  r: wholeNumber(1).optional().meta({ description: "Rank; 16 where it is left out." }),
   alpha: positive().optional().meta({
     description: "The update is scaled by alpha / r. Twice r where it is left out.",
   }),
-  dropout: z.number().min(0).lt(1).default(0),
+  use_rslora: z.boolean().optional().meta({
+    description: "rsLoRA: the update is scaled by alpha / sqrt(r). false where it is left out.",
+  }),
+  dropout: z.number().min(0).lt(1).optional().meta({ description: "0 where it is left out." }),
   target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)], {
     error: '"all-linear" or a list of module names such as "q_proj"',
-  }).default("all-linear"),
+  }).optional().meta({ description: "Every linear layer where it is left out." }),
+  init_adapter: z.string().nullable().optional().meta({
+    description:
+      "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
+      "r, alpha, use_rslora, dropout and target_modules is the adapter's; what is given must agree, but for dropout.",
+  }),
 });
 
 /** The body of `POST /train`, and a job file's content. */
@@ -296,8 +304,15 @@ function loraRate(rate: number): number {
 }
 
 function resolveLora(lora: JobRequest["lora"]): NonNullable<TrainingSettings["lora"]> {
-  const { r, alpha, dropout, target_modules } = lora ?? LoraSchema.parse({});
-  return { r, alpha: alpha ?? 2 * r, dropout, target_modules };
+  const r = lora?.r ?? 16;
+  return {
+    r,
+    alpha: lora?.alpha ?? 2 * r,
+    dropout: lora?.dropout ?? 0,
+    target_modules: lora?.target_modules ?? "all-linear",
+    use_rslora: lora?.use_rslora ?? false,
+    init_adapter: lora?.init_adapter ?? null,
+  };
 }
 
 function resolveMethod({ method, preset }: JobRequest): Method {

@@ -76,7 +76,13 @@ export async function exportMerged(
       const values = toF32(await checkpoint.readRows(name, first, count), stored);
       if (factor && lora) {
         const { r } = lora.config;
-        addProduct(values, factor.b.subarray(first * r, (first + count) * r), factor.a, r, adapterScale(lora.config));
+        addProduct(
+          values,
+          factor.b.subarray(first * r, (first + count) * r),
+          factor.a,
+          r,
+          adapterScale(lora.config),
+        );
       }
       yield fromF32(values, target);
     }

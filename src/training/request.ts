@@ -12,6 +12,8 @@ export interface TrainRequest {
   readonly dataset: Dataset;
   readonly eval_dataset: Dataset | null;
   readonly settings: TrainingSettings;
+  /** Absolute directory of the PEFT adapter that training begins with; null for a fresh one. */
+  readonly init_adapter: string | null;
   /** The job's own folder, absolute: `checkpoints/` and `result/` are made in it. */
   readonly directory: string;
 }

@@ -1,13 +1,16 @@
 import type { Method } from "../objective/method.ts";
 import type { EncodeSettings } from "../preference/encode.ts";
 
-/** LoRA as PEFT has it: W x + (alpha / r) B A dropout(x). */
+/** LoRA as PEFT has it: W x + scale B A dropout(x); scale is alpha / r, or alpha / sqrt(r) with rsLoRA. */
 export interface LoraSettings {
   readonly r: number;
   readonly alpha: number;
   readonly dropout: number;
   /** Module names by suffix (`q_proj`), or every linear layer of the blocks. */
   readonly target_modules: readonly string[] | "all-linear";
+  readonly use_rslora: boolean;
+  /** The adapter that training goes on from, as the user named it; null: a fresh one. */
+  readonly init_adapter: string | null;
 }
 
 /** Everything a training run depends on, beside the model and the rows; every default is filled in. */

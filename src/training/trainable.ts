@@ -1,12 +1,17 @@
 import { join } from "node:path";
 import type { Gpu, Tensor } from "../gpu/mod.ts";
 import {
+  type Adapter,
   type AdapterConfig,
+  adapterScale,
   type AdapterTensors,
+  type LinearModule,
   linearModules,
   readAdapter,
+  targetedModules,
   writeAdapter,
 } from "../model/adapter.ts";
+import { InputError } from "../errors.ts";
 import { type Decoder, loadDecoder, loraSpecs, weightSpecs, withLora } from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { readModelConfig } from "../model/config.ts";
@@ -25,18 +30,24 @@ export interface Trainable {
 }
 
 /**
- * A LoRA adapter on a frozen decoder, with PEFT's initialisation (A uniform within 1 / sqrt(inputs), B zero) or as a
- * checkpoint has it.
+ * A LoRA adapter on a frozen decoder: with PEFT's initialisation (A uniform within 1 / sqrt(inputs), B zero), as the
+ * adapter has it that training begins with, or as a checkpoint has it.
  *
  * @param base name of the base model for `adapter_config.json`
- * @param resume folder of a checkpoint; null for a fresh adapter
- * @throws {InputError} where target_modules match nothing or the checkpoint does not fit
+ * @param init folder of the adapter to begin with; null for a fresh one
+ * @param resume folder of a checkpoint, which goes before `init`; null at a run's beginning
+ * @throws {InputError} where target_modules match nothing, or the adapter or checkpoint does not fit
  */
 export async function trainableLora(
   gpu: Gpu,
   decoder: Decoder,
   lora: LoraSettings,
-  { base, seed, resume }: { readonly base: string; readonly seed: number; readonly resume: string | null },
+  { base, seed, init, resume }: {
+    readonly base: string;
+    readonly seed: number;
+    readonly init: string | null;
+    readonly resume: string | null;
+  },
 ): Promise<Trainable> {
   const config: AdapterConfig = {
     r: lora.r,
@@ -46,13 +57,17 @@ export async function trainableLora(
     target_modules: lora.target_modules === "all-linear"
       ? [...new Set(linearModules(decoder.config).map(({ name }) => name))]
       : lora.target_modules,
+    use_rslora: lora.use_rslora,
     base_model_name_or_path: base,
   };
   const specs = loraSpecs(decoder.config, config);
   const trained = await gpu.allocate(() => new TrainedParameters(gpu, specs));
   try {
-    if (resume) {
-      for (const { module, a, b } of (await readAdapter(resume, decoder.config)).tensors) {
+    const start = resume ?? init;
+    if (start !== null) {
+      const adapter = await readAdapter(start, decoder.config);
+      if (!resume) checkInit(adapter, config, targetedModules(decoder.config, config.target_modules));
+      for (const { module, a, b } of adapter.tensors) {
         gpu.write(trained.get(`${module.path}.lora_A`).value, a);
         gpu.write(trained.get(`${module.path}.lora_B`).value, b);
       }
@@ -70,7 +85,7 @@ export async function trainableLora(
     throw error;
   }
   return {
-    decoder: withLora(decoder, (name) => trained.parameters.get(name), lora.alpha / lora.r, lora.dropout),
+    decoder: withLora(decoder, (name) => trained.parameters.get(name), adapterScale(config), lora.dropout),
     trained,
     save: async (directory) => {
       const modules = linearModules(decoder.config).filter(({ path }) =>
@@ -87,6 +102,21 @@ export async function trainableLora(
     },
     free: () => trained.free(),
   };
+}
+
+/** @throws {InputError} where an adapter is not of the form that the settings ask for */
+function checkInit(
+  { config, tensors }: Adapter,
+  asked: AdapterConfig,
+  modules: readonly LinearModule[],
+): void {
+  const sameModules = tensors.length === modules.length &&
+    tensors.every(({ module }, i) => module.path === modules[i]!.path);
+  if (sameModules && config.r === asked.r && adapterScale(config) === adapterScale(asked)) return;
+  throw new InputError("init_adapter has another r, alpha or target_modules than the job's settings.", {
+    field: "lora.init_adapter",
+    accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
+  });
 }
 
 /**

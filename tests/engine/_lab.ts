@@ -19,6 +19,8 @@ export type JobOptions = Readonly<Record<string, unknown>> & {
   readonly rows?: readonly unknown[];
   readonly dataset?: Dataset;
   readonly eval_rows?: readonly unknown[];
+  /** Folder of the adapter that training begins with. */
+  readonly init_adapter?: string;
   /** Goes on in a folder that is there. */
   readonly directory?: string;
   readonly onEvent?: (event: TrainEvent) => void;
@@ -82,6 +84,7 @@ export class Lab implements AsyncDisposable {
       rows = plainRows(8),
       dataset = { rows },
       eval_rows,
+      init_adapter = null,
       directory = this.path(`job-${this.#jobs++}`),
       onEvent,
       ...spec
@@ -93,6 +96,7 @@ export class Lab implements AsyncDisposable {
       dataset,
       eval_dataset: eval_rows ? { rows: eval_rows } : null,
       settings: settingsOf(spec),
+      init_adapter,
       directory,
     }, (event) => {
       events.push(event);

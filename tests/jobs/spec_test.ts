@@ -22,7 +22,14 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
     preset: null,
     settings: {
       method: { type: "simpo", beta: 2, gamma: 0.5, loss_type: "sigmoid", label_smoothing: 0, sft_weight: 0 },
-      lora: { r: 16, alpha: 32, dropout: 0, target_modules: "all-linear" },
+      lora: {
+        r: 16,
+        alpha: 32,
+        dropout: 0,
+        target_modules: "all-linear",
+        use_rslora: false,
+        init_adapter: null,
+      },
       learning_rate: 2e-5,
       lr_scheduler_type: "cosine",
       warmup_ratio: 0.1,
@@ -101,7 +108,14 @@ Deno.test("parseJobSpec() takes sft, max_steps and a partial lora", () => {
     max_steps: 5,
   });
   assert.deepEqual(settings.method, { type: "sft" });
-  assert.deepEqual(settings.lora, { r: 4, alpha: 8, dropout: 0, target_modules: ["q_proj"] });
+  assert.deepEqual(settings.lora, {
+    r: 4,
+    alpha: 8,
+    dropout: 0,
+    target_modules: ["q_proj"],
+    use_rslora: false,
+    init_adapter: null,
+  });
   assert.equal(settings.max_steps, 5);
 });
 
@@ -132,7 +146,11 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
     "method.beta",
     /method\.beta is not a known field; known are type\./,
   ],
-  [{ lora: { rank: 3 } }, "lora.rank", /known are r, alpha, dropout, target_modules/],
+  [
+    { lora: { rank: 3 } },
+    "lora.rank",
+    /known are r, alpha, use_rslora, dropout, target_modules, init_adapter/,
+  ],
   [{ dataset: {} }, "dataset", /dataset must be an object with one of path .* and rows/],
   [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],
   [{ dataset: { rows: [5] } }, "dataset: row 1", /^dataset: Row 1 must be an object, not number 5\.$/],

@@ -94,6 +94,7 @@ Deno.test("readAdapter() reads what PEFT saved", async () => {
     lora_alpha: 4,
     lora_dropout: 0.05,
     target_modules: ["v_proj", "down_proj", "q_proj"],
+    use_rslora: false,
     base_model_name_or_path: "tiny-llama",
   });
   assert.deepEqual(
@@ -123,7 +124,14 @@ Deno.test("writeAdapter() and readAdapter() give back an adapter of every type a
   for (const dtype of ["F32", "F16", "BF16"] as const) {
     for (const target_modules of targets) {
       const adapter: Adapter = {
-        config: { r: 3, lora_alpha: 1.5, lora_dropout: 0, target_modules, base_model_name_or_path: null },
+        config: {
+          r: 3,
+          lora_alpha: 1.5,
+          lora_dropout: 0,
+          target_modules,
+          use_rslora: dtype === "F16",
+          base_model_name_or_path: null,
+        },
         tensors: targetedModules(model, target_modules).map((module, n) => ({
           module,
           a: Float32Array.from({ length: 3 * module.inputs }, (_, k) => (k + n) / 8),
@@ -156,6 +164,7 @@ Deno.test("formatAdapterConfig() sorts its keys as PEFT does", () => {
     lora_alpha: 16,
     lora_dropout: 0,
     target_modules: "all-linear",
+    use_rslora: false,
     base_model_name_or_path: null,
   };
   const keys = Object.keys(JSON.parse(formatAdapterConfig({ ...config, target_modules: "all-linear" })));
@@ -203,7 +212,7 @@ for (
     ["bias", "lora_only"],
     ["init_lora_weights", "pissa"],
     ["use_dora", true],
-    ["use_rslora", true],
+    ["use_rslora", 1],
     ["use_qalora", true],
     ["lora_bias", true],
     ["fan_in_fan_out", true],

@@ -36,6 +36,7 @@ for (const [name, options] of Object.entries(CASES)) {
     model,
     dataset: { rows },
     eval_dataset: null,
+    init_adapter: null,
     settings: settingsOf({ num_train_epochs: 4, lora: { r: 6, alpha: 9 } }),
     directory,
   }, () => {});

@@ -31,6 +31,7 @@ async function run(options: Partial<GpuOptions>, max_length: number): Promise<Tr
       dataset: { rows: plainRows(8) },
       eval_dataset: null,
       settings: settingsOf(spec),
+      init_adapter: null,
       directory,
     });
   } finally {

@@ -1,0 +1,92 @@
+/** The adapter that a job goes on from: a folder, or what an earlier job has learned. */
+import { InputError } from "../errors.ts";
+import {
+  hasAdapter,
+  type LinearModule,
+  linearModules,
+  readAdapterConfig,
+  targetedModules,
+} from "../model/adapter.ts";
+import { type ModelConfig, readModelConfig } from "../model/config.ts";
+import { resolveInside } from "../paths.ts";
+import { resolveAdapter } from "./folder.ts";
+import type { JobRequest } from "./spec.ts";
+import type { JobStore } from "./store.ts";
+
+const FIELD = "lora.init_adapter";
+
+/** Where names are looked up. */
+interface Folders {
+  readonly root: string;
+  readonly state: string;
+  readonly store: JobStore;
+}
+
+/**
+ * The folder that `lora.init_adapter` means.
+ *
+ * @throws InputError where there is none, or it holds no adapter
+ */
+export async function resolveInitAdapter(folders: Folders, name: string): Promise<string> {
+  const folder = await resolveAdapter(folders, name, (id) => folders.store.get(id) !== undefined, FIELD);
+  if (await hasAdapter(folder)) return folder;
+  throw new InputError(`${FIELD} ${JSON.stringify(name)} holds no adapter.`, {
+    field: FIELD,
+    value: name,
+    accepted: "a folder with adapter_config.json, or a job that trained an adapter",
+  });
+}
+
+/**
+ * Fills in the form of the adapter that a job goes on from: r, alpha, use_rslora, dropout and target_modules.
+ *
+ * @returns the request itself where it names no adapter
+ * @throws InputError where the adapter cannot be used with the model, or has another form than the request asks for
+ */
+export async function withInitAdapter(request: JobRequest, folders: Folders): Promise<JobRequest> {
+  const { lora } = request;
+  if (lora?.init_adapter == null) return request;
+  const folder = await resolveInitAdapter(folders, lora.init_adapter);
+  const model = await readModelConfig(await resolveInside(folders.root, request.model, "model", "directory"));
+  const { config, modules } = await readAdapterConfig(folder, model);
+  const agree = (field: keyof typeof lora, same: boolean, value: unknown) => {
+    if (lora[field] === undefined || same) return;
+    const [asked, found] = [lora[field], value].map((value) => JSON.stringify(value));
+    throw new InputError(
+      `lora.${field} is ${asked}, but ${found} in the adapter that training goes on from.`,
+      {
+        field: `lora.${field}`,
+        value: lora[field],
+        accepted: `${found}, or nothing`,
+      },
+    );
+  };
+  const targets = namesOf(model, modules);
+  const asked = lora.target_modules === undefined ? modules : targetedModules(model, lora.target_modules);
+  agree("r", lora.r === config.r, config.r);
+  agree("use_rslora", lora.use_rslora === config.use_rslora, config.use_rslora);
+  agree("alpha", lora.alpha === config.lora_alpha, config.lora_alpha);
+  agree("target_modules", String(pathsOf(asked)) === String(pathsOf(modules)), targets);
+  return {
+    ...request,
+    lora: {
+      ...lora,
+      r: config.r,
+      alpha: config.lora_alpha,
+      use_rslora: config.use_rslora,
+      dropout: lora.dropout ?? config.lora_dropout,
+      target_modules: targets,
+    },
+  };
+}
+
+/** Modules by their names within a block where those say all, else by their paths. */
+function namesOf(model: ModelConfig, modules: readonly LinearModule[]): string[] {
+  const names = [...new Set(modules.map(({ name }) => name))];
+  const meant = linearModules(model).filter(({ name }) => names.includes(name));
+  return meant.length === modules.length ? names : pathsOf(modules);
+}
+
+function pathsOf(modules: readonly LinearModule[]): string[] {
+  return modules.map(({ path }) => path);
+}

@@ -13,7 +13,7 @@ import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const DatasetSummarySchema = z.union([
-  z.object({ path: z.string() }),
+  z.object({ path: z.string(), split: z.string().optional() }),
   z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
 ]);
 

@@ -3,7 +3,7 @@ import { isAbsolute, join, sep } from "node:path";
 import { InputError } from "./errors.ts";
 
 /** What a name must lead to. */
-export type PathKind = "directory" | "file";
+export type PathKind = "directory" | "file" | "file or directory";
 
 /**
  * Turns a name relative to `root` into an absolute path with every symbolic link followed.
@@ -42,8 +42,9 @@ export async function resolveInside(
   if (!inside(real)) refuse(`leads out of the root through a symbolic link: ${shown}`);
 
   const found = await Deno.stat(real);
-  if (kind === "file" ? !found.isFile : !found.isDirectory) refuse(`must name a ${kind}: ${shown}`);
-  if (kind === "directory") {
+  const fits = kind.includes("file") && found.isFile || kind.includes("directory") && found.isDirectory;
+  if (!fits) refuse(`must name a ${kind}: ${shown}`);
+  if (found.isDirectory) {
     for await (const entry of Deno.readDir(real)) {
       if (!entry.isSymlink) continue;
       const target = await realPath(join(real, entry.name));

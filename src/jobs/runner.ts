@@ -1,11 +1,12 @@
 /** Trains the queued jobs, one at a time. */
-import type { Dataset, Engine } from "../engine/protocol.ts";
+import type { Engine } from "../engine/protocol.ts";
 import { DeviceLostError, InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { resolveInside } from "../paths.ts";
+import { resolveDataset } from "./files.ts";
 import { jobFolder } from "./folder.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
-import type { DatasetSpec, JobSpec } from "./spec.ts";
+import type { JobSpec } from "./spec.ts";
 import { isFinished, type Job, type JobError, type JobStore } from "./store.ts";
 
 const log = logger("jobs");
@@ -168,11 +169,6 @@ export function unknownJob(id: string): InputError {
     accepted: "the id of a job, as GET /train lists them",
     status: 404,
   });
-}
-
-async function resolveDataset(root: string, dataset: DatasetSpec, field: string): Promise<Dataset> {
-  if ("rows" in dataset) return dataset;
-  return { path: await resolveInside(root, dataset.path, `${field}.path`, "file") };
 }
 
 function jobError(error: unknown): JobError {

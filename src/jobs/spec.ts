@@ -38,13 +38,19 @@ const wholeNumber = (min: number) => z.number().int().min(min);
 const positive = () => z.number().positive();
 const share = () => z.number().min(0).max(1);
 
-const datasetError = "an object with one of path (a JSONL file under the root) and rows (a list of rows)";
+const datasetError =
+  "an object with one of path (a JSONL or Parquet file, or a folder of them) and rows (a list of rows)";
 
 const DatasetSchema = z.union([
   strictObject({
     path: z.string().meta({
-      description: "JSONL file, named relative to the root.",
+      description: "JSONL or Parquet file, or a folder laid out as the hub's data sets are " +
+        "(data/train-00000-of-00002.parquet, train.jsonl), named relative to the root.",
       example: "data/train.jsonl",
+    }),
+    split: z.string().min(1).optional().meta({
+      description: "Which of a folder's splits; train where nothing is said.",
+      example: "train",
     }),
   }),
   strictObject({

@@ -16,7 +16,9 @@ export interface JobError {
 }
 
 /** A data set as a job shows it: by its name, or how many rows came with the request. */
-export type DatasetSummary = { readonly path: string } | { readonly rows: number };
+export type DatasetSummary =
+  | { readonly path: string; readonly split?: string | undefined }
+  | { readonly rows: number };
 
 export interface Job {
   readonly id: string;

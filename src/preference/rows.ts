@@ -116,9 +116,14 @@ export function parseText(value: unknown, field: string): Text {
 /**
  * Streams a JSONL file's rows; empty lines are skipped, and a row's number is its line's.
  *
+ * @param rowsBefore Rows of the data set in front of this file, added to its rows' numbers
  * @throws InputError naming the number of the line that is not UTF-8, not JSON or not a row, or the missing file.
  */
-export async function* readJsonl(path: string, kind: RowKind): AsyncGenerator<Comparison> {
+export async function* readJsonl(
+  path: string,
+  kind: RowKind,
+  rowsBefore = 0,
+): AsyncGenerator<Comparison> {
   const file = basename(path);
   const decoder = new TextDecoder("utf-8", { fatal: true });
   for await (const { bytes, line } of readLines(path)) {
@@ -134,7 +139,7 @@ export async function* readJsonl(path: string, kind: RowKind): AsyncGenerator<Co
         accepted: "one JSON object a line",
       });
     }
-    yield parseRow(value, line, kind);
+    yield parseRow(value, rowsBefore + line, kind);
   }
 }
 

@@ -4,7 +4,8 @@ import {
   type EncodedGroup,
   type EncodeSettings,
 } from "../preference/encode.ts";
-import { type Comparison, parseRow, readJsonl, type RowKind } from "../preference/rows.ts";
+import { readDataFiles } from "../preference/data_files.ts";
+import { type Comparison, parseRow, type RowKind } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import type { Dataset, LeftOutRow } from "./request.ts";
 
@@ -58,6 +59,7 @@ export async function readExamples(
 }
 
 async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {
-  if ("path" in dataset) yield* readJsonl(dataset.path, kind);
+  if ("path" in dataset) yield* readDataFiles([dataset.path], kind);
+  else if ("paths" in dataset) yield* readDataFiles(dataset.paths, kind);
   else for (const [index, row] of dataset.rows.entries()) yield parseRow(row, index + 1, kind);
 }

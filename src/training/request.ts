@@ -1,8 +1,11 @@
 /** What a training run is asked, and what it says. Plain data only: it crosses into the Worker and back. */
 import type { TrainingSettings } from "./settings.ts";
 
-/** Rows by path (absolute) or in the request itself. */
-export type Dataset = { readonly path: string } | { readonly rows: readonly unknown[] };
+/** Rows by path (absolute; Parquet or JSONL), in many files one after another, or in the request itself. */
+export type Dataset =
+  | { readonly path: string }
+  | { readonly paths: readonly string[] }
+  | { readonly rows: readonly unknown[] };
 
 /** A job for the engine: everything that a run depends on, and where it works. */
 export interface TrainRequest {

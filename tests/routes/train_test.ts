@@ -258,7 +258,7 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     /leads out of the root/,
   ],
   [
-    "a folder as a data set",
+    "a folder without rows as a data set",
     { ...minimal, dataset: { path: "model" } },
     422,
     "dataset.path",

@@ -1,0 +1,119 @@
+/** Which files of a folder are a split's rows, and their rows one after another. */
+import { basename, dirname, extname } from "node:path";
+import { InputError } from "../errors.ts";
+import { readParquet } from "./parquet.ts";
+import { type Comparison, readJsonl, type RowKind } from "./rows.ts";
+
+const EXTENSIONS = [".parquet", ".jsonl", ".json"];
+
+/** Names that say of a file that it is a split's, as the hub's `datasets` library knows them. */
+const KNOWN_SPLITS = ["train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval"];
+
+/** Whether a file's name is one of rows. */
+export function isDataFile(name: string): boolean {
+  return EXTENSIONS.includes(extname(name));
+}
+
+/**
+ * Chooses a split's files as the hub's data sets name them: `data/train-00000-of-00002.parquet`, or else files or folders
+ * with the split as a word of their name (`train.jsonl`, `pairs.train.jsonl`, `train/0000.parquet`), or else, where no name
+ * tells of a split, every Parquet and JSONL file for `train`.
+ *
+ * @param names Files, relative to the data set's folder, with `/` between their parts
+ * @param field The split's place in the request, for the error
+ * @returns The chosen names, sorted
+ * @throws InputError where there is none, or they do not go together
+ */
+export function selectDataFiles(names: readonly string[], split: string, field: string): string[] {
+  // As `datasets` does: names that begin with a dot or an underscore are hidden.
+  const files = names.filter((name) => isDataFile(name) && !/(^|\/)[._]/.test(name)).sort();
+  const shards = files.filter((name) => shardSplit(name) === split);
+  const named = shards.length > 0 ? shards : files.filter((name) => words(name).includes(split));
+  const untold = split === "train" && !files.some((name) => shardSplit(name) !== null || tellsSplit(name));
+  // Most files of the name *.json are no rows.
+  const rows = files.filter((name) => extname(name) !== ".json");
+  const chosen = named.length > 0 ? named : untold ? rows : [];
+
+  const refuse = (message: string, value: unknown, accepted: string): never => {
+    throw new InputError(message, { field, value, accepted });
+  };
+  if (chosen.length === 0) {
+    const found = files.length === 0 ? "no Parquet or JSONL file" : `only ${listed(files)}`;
+    return refuse(
+      `There is no split ${JSON.stringify(split)}: the folder has ${found}.`,
+      split,
+      "a split's name",
+    );
+  }
+  const folders = new Set(chosen.map((name) => dirname(name)));
+  const types = new Set(chosen.map((name) => extname(name)));
+  if (folders.size > 1 || types.size > 1) {
+    const files = listed(chosen);
+    return refuse(
+      `The split ${JSON.stringify(split)} could be different files (${files}).`,
+      chosen,
+      "a folder that holds one kind of file for a split, or the file itself",
+    );
+  }
+  checkShards(chosen, field);
+  return chosen;
+}
+
+/**
+ * Streams the rows of files; their numbers run on from file to file.
+ *
+ * @param paths Absolute paths of `.parquet` files; any other is read as JSONL
+ * @throws InputError naming the row, the line or the file
+ */
+export async function* readDataFiles(paths: readonly string[], kind: RowKind): AsyncGenerator<Comparison> {
+  let rows = 0;
+  for (const path of paths) {
+    const read = extname(path) === ".parquet" ? readParquet : readJsonl;
+    try {
+      for await (const comparison of read(path, kind, rows)) {
+        rows = comparison.row;
+        yield comparison;
+      }
+    } catch (error) {
+      // The row's number is the data set's: where there are many files, say which one holds it.
+      if (paths.length === 1 || !(error instanceof InputError)) throw error;
+      const file = basename(path);
+      if (error.message.includes(file)) throw error;
+      throw new InputError(`${file}: ${error.message}`, error.problem);
+    }
+  }
+}
+
+/** `data/train_prefs-00000-of-00002-0123456789abcdef.parquet` is of the split `train_prefs`. */
+function shardSplit(name: string): string | null {
+  return /(?:^|\/)([^/]+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.\w+$/.exec(name)?.[1] ?? null;
+}
+
+/** A split with a shard missing would be trained on as if it were whole. */
+function checkShards(names: readonly string[], field: string): void {
+  const numbers = names.map((name) => /-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.\w+$/.exec(name));
+  const count = Number(numbers[0]?.[2] ?? 0);
+  if (count === 0 || numbers.some((match) => match === null)) return;
+  const there = new Set(numbers.map((match) => Number(match?.[1])));
+  if (there.size === count && names.length === count) return;
+  throw new InputError(
+    `The folder has ${names.length} files of a split in ${count} parts: ${listed(names)}.`,
+    {
+      field,
+      value: names,
+      accepted: "every part, once",
+    },
+  );
+}
+
+function words(name: string): string[] {
+  return name.slice(0, -extname(name).length).split(/[/._\- ]/).concat(basename(name, extname(name)));
+}
+
+function tellsSplit(name: string): boolean {
+  return words(name).some((word) => KNOWN_SPLITS.includes(word));
+}
+
+function listed(names: readonly string[]): string {
+  return names.slice(0, 5).join(", ") + (names.length > 5 ? `, … (${names.length} files)` : "");
+}

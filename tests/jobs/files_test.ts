@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { resolveDataset } from "../../src/jobs/files.ts";
+
+async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
+  const root = await Deno.realPath(await Deno.makeTempDir());
+  try {
+    await Deno.mkdir(join(root, "set/data"), { recursive: true });
+    for (
+      const name of [
+        "rows.txt",
+        "set/README.md",
+        "set/data/train-00000-of-00001.parquet",
+        "set/data/test.jsonl",
+      ]
+    ) {
+      await Deno.writeTextFile(join(root, name), "");
+    }
+    await test(root);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+const refused = (field: string, message: RegExp) => (error: unknown) => {
+  const { problem, message: text } = error as Error & { problem: { field: string } };
+  assert.equal(problem?.field, field, String(error));
+  assert.match(text, message);
+  return true;
+};
+
+Deno.test("resolveDataset() takes a file whatever its name, and a folder's split", () =>
+  withRoot(async (root) => {
+    assert.deepEqual(await resolveDataset(root, { path: "rows.txt" }, "dataset"), {
+      path: join(root, "rows.txt"),
+    });
+    const train = join(root, "set/data/train-00000-of-00001.parquet");
+    assert.deepEqual(await resolveDataset(root, { path: "set" }, "dataset"), { paths: [train] });
+    assert.deepEqual(await resolveDataset(root, { path: "set/data", split: "test" }, "dataset"), {
+      paths: [join(root, "set/data/test.jsonl")],
+    });
+    const rows = [{}];
+    assert.deepEqual(await resolveDataset(root, { rows }, "dataset"), { rows });
+  }));
+
+Deno.test("resolveDataset() refuses a split that is not there or stands beside a file, and links that leave", () =>
+  withRoot(async (root) => {
+    await assert.rejects(
+      resolveDataset(root, { path: "set", split: "dev" }, "dataset"),
+      refused("dataset.split", /no split "dev"/),
+    );
+    await assert.rejects(
+      resolveDataset(root, { path: "rows.txt", split: "train" }, "eval_dataset"),
+      refused("eval_dataset.split", /is a file/),
+    );
+    await assert.rejects(
+      resolveDataset(root, { path: "gone" }, "dataset"),
+      refused("dataset.path", /no file or directory/),
+    );
+    await Deno.symlink("/etc/hostname", join(root, "set/data/dev.jsonl"));
+    await assert.rejects(
+      resolveDataset(root, { path: "set", split: "dev" }, "dataset"),
+      refused("dataset.path", /symbolic link/),
+    );
+  }));

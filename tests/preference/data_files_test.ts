@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { selectDataFiles } from "../../src/preference/data_files.ts";
+
+const select = (names: string[], split = "train") => selectDataFiles(names, split, "dataset.split");
+
+Deno.test("selectDataFiles() takes a split's shards in order and leaves the rest", () => {
+  const names = [
+    "README.md",
+    "data/train-00001-of-00002.parquet",
+    "data/train-00000-of-00002.parquet",
+    "data/train_prefs-00000-of-00001-0123456789abcdef.parquet",
+    "data/test-00000-of-00001.parquet",
+    ".cache/train-00000-of-00002.parquet",
+  ];
+  assert.deepEqual(select(names), ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]);
+  assert.deepEqual(select(names, "train_prefs"), [names[3]]);
+});
+
+Deno.test("selectDataFiles() finds a split by a word of a file's or folder's name", () => {
+  assert.deepEqual(select(["train.jsonl", "test.jsonl"], "test"), ["test.jsonl"]);
+  assert.deepEqual(select(["pairs.train.jsonl", "pairs.dev.jsonl"]), ["pairs.train.jsonl"]);
+  assert.deepEqual(select(["train/0000.parquet", "train/0001.parquet", "test/0000.parquet"]), [
+    "train/0000.parquet",
+    "train/0001.parquet",
+  ]);
+  assert.throws(() => select(["constraint.jsonl", "test.jsonl"]), { name: "InputError" });
+});
+
+Deno.test("selectDataFiles() takes every file for train, and for train only, where no name tells", () => {
+  assert.deepEqual(select(["b.jsonl", "a.jsonl", "config.json", "notes.txt"]), ["a.jsonl", "b.jsonl"]);
+  assert.throws(() => select(["a.jsonl"], "test"), {
+    name: "InputError",
+    message: /split "test".*only a\.jsonl/,
+  });
+  assert.throws(() => select(["notes.txt"]), { name: "InputError", message: /no Parquet or JSONL file/ });
+});
+
+Deno.test("selectDataFiles() refuses what does not go together or is not whole", () => {
+  assert.throws(() => select(["en/train.jsonl", "de/train.jsonl"]), { message: /could be different files/ });
+  assert.throws(() => select(["train.jsonl", "train.parquet"]), { message: /could be different files/ });
+  assert.throws(() => select(["train-00000-of-00002.parquet"]), { message: /1 files of a split in 2 parts/ });
+  assert.throws(() => select(["train-00000-of-00002-ab.parquet", "train-00000-of-00002-cd.parquet"]), {
+    message: /2 files of a split in 2 parts/,
+  });
+});

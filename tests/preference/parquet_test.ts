@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { InputError } from "../../src/errors.ts";
+import { readDataFiles } from "../../src/preference/data_files.ts";
+import { readParquet } from "../../src/preference/parquet.ts";
+import type { Comparison } from "../../src/preference/rows.ts";
+import { withFiles } from "./_tokenizers.ts";
+
+const fixtures = fileURLToPath(new URL("../fixtures/parquet/", import.meta.url));
+const prompts = ["one", "zwei ü", "三", "", "five 🙂"];
+
+function read(name: string): Promise<Comparison[]> {
+  return Array.fromAsync(readParquet(join(fixtures, name), "preference"));
+}
+
+for (const codec of ["none", "snappy", "zstd", "gzip", "brotli"]) {
+  Deno.test(`readParquet() reads every row group of a file compressed with ${codec}`, async () => {
+    assert.deepEqual(
+      await read(`${codec}.parquet`),
+      prompts.map((prompt, index) => ({
+        row: index + 1,
+        prompt,
+        responses: [`good ${index}`, `bad ${index}`],
+      })),
+    );
+  });
+}
+
+Deno.test("readParquet() refuses a compression it does not know by its name", async () => {
+  await assert.rejects(read("lz4.parquet"), {
+    name: "InputError",
+    message: /^lz4\.parquet is compressed with LZ4_RAW, .*SNAPPY/,
+  });
+});
+
+Deno.test("readDataFiles() reads lists of structs from shards as it reads messages from JSONL", async () => {
+  const shards = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"];
+  const rows = await Array.fromAsync(
+    readDataFiles(shards.map((name) => join(fixtures, "hub/data", name)), "preference"),
+  );
+  // A struct's null is a key that is not there: templates ask whether `name` is defined.
+  assert.deepEqual(
+    rows,
+    prompts.map((content, index) => ({
+      row: index + 1,
+      prompt: [
+        { role: "system", content: "Be brief." },
+        { role: "user", content, ...(index === 1 ? { name: "ann" } : {}) },
+      ],
+      responses: [
+        [{ role: "assistant", content: `good ${index}` }],
+        [{ role: "assistant", content: `bad ${index}` }],
+      ],
+    })),
+  );
+});
+
+Deno.test("readDataFiles() numbers rows over the files and says which file holds a broken one", async () => {
+  await withFiles({ "b.jsonl": '{"prompt":"p","chosen":1,"rejected":"r"}\n' }, async (dir) => {
+    const paths = [join(fixtures, "none.parquet"), join(dir, "b.jsonl")];
+    await assert.rejects(Array.fromAsync(readDataFiles(paths, "preference")), {
+      name: "InputError",
+      message: /^b\.jsonl: row 6: chosen must be a string/,
+    });
+  });
+});
+
+Deno.test("readParquet() hands on the rows of the groups before a broken one, and names it", async () => {
+  const seen: number[] = [];
+  await assert.rejects(async () => {
+    for await (const { row } of readParquet(join(fixtures, "broken_row.parquet"), "preference")) {
+      seen.push(row);
+    }
+  }, { name: "InputError", message: /^Row 3 must be .*its keys are prompt, rejected\.$/ });
+  assert.deepEqual(seen, [1, 2]);
+});
+
+Deno.test("readParquet() refuses columns that are no rows, and values that are no text", async () => {
+  await assert.rejects(read("other_columns.parquet"), {
+    name: "InputError",
+    message: "other_columns.parquet has only the columns question.",
+  });
+  await assert.rejects(Array.fromAsync(readParquet(join(fixtures, "numbers.parquet"), "sft")), {
+    name: "InputError",
+    message: "Row 1: text must be a string, not number 1.",
+  });
+});
+
+Deno.test("readParquet() refuses malformed and missing files by name", async () => {
+  const whole = await Deno.readFile(join(fixtures, "snappy.parquet"));
+  const cut = whole.slice(0, -40);
+  const long = whole.slice();
+  new DataView(long.buffer).setUint32(long.length - 8, 0x7fffffff, true);
+  const page = whole.slice();
+  page.fill(0xff, 4, 60);
+  const footer = whole.slice();
+  footer.fill(0xff, footer.length - 200, footer.length - 8);
+  await withFiles({}, async (dir) => {
+    const path = join(dir, "rows.parquet");
+    const cases = {
+      cut,
+      long,
+      page,
+      footer,
+      empty: new Uint8Array(),
+      text: new TextEncoder().encode("{}\n".repeat(9)),
+    };
+    for (const [what, bytes] of Object.entries(cases)) {
+      await Deno.writeFile(path, bytes);
+      await assert.rejects(Array.fromAsync(readParquet(path, "preference")), (error) => {
+        assert(error instanceof InputError, `${what}: ${error}`);
+        assert.match(error.message, /^rows\.parquet is not a readable Parquet file: /, what);
+        return true;
+      });
+    }
+    await assert.rejects(Array.fromAsync(readParquet(join(dir, "gone.parquet"), "sft")), {
+      name: "InputError",
+      message: /no file .*gone\.parquet/,
+    });
+  });
+});

@@ -8,6 +8,7 @@ import { timingSafeEqual } from "node:crypto";
 import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
 import { inputErrorOf } from "../src/validation.ts";
+import { completionRoutes } from "./completions.ts";
 import { answerProblem } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
 import { addDescription, probeRoutes } from "./service.ts";
@@ -73,6 +74,7 @@ export function createApp(service: Service): OpenAPIHono {
     },
   }));
   app.route("/", scoreRoutes(service));
+  app.route("/", completionRoutes(service));
   app.route("/", trainRoutes(service));
   return app;
 }

@@ -20,6 +20,12 @@ export const ProblemSchema = z.object({
   value: z.unknown().optional().meta({ description: "The refused value; cut short where it is long." }),
   accepted: z.string().optional(),
   request_id: z.string().optional(),
+  error: z.object({
+    message: z.string(),
+    type: z.enum(["invalid_request_error", "server_error"]),
+    param: z.string().nullable(),
+    code: z.null(),
+  }).optional().meta({ description: "Under /v1: the same in OpenAI's form." }),
 }).openapi("Problem");
 
 export type Problem = z.infer<typeof ProblemSchema>;
@@ -63,10 +69,16 @@ export function toProblem(error: unknown, requestId?: string): Problem {
 /** The answer to an error. */
 export function answerProblem(context: Context, error: unknown, headers?: Record<string, string>): Response {
   const problem = toProblem(error, context.get("requestId"));
-  return context.body(JSON.stringify(problem), problem.status as 500, {
+  const body = context.req.path.startsWith("/v1/") ? { ...problem, error: toOpenAiError(problem) } : problem;
+  return context.body(JSON.stringify(body), problem.status as 500, {
     "content-type": "application/problem+json",
     ...headers,
   });
+}
+
+function toOpenAiError({ detail, status, field }: Problem): Problem["error"] {
+  const type = status < 500 ? "invalid_request_error" : "server_error";
+  return { message: detail, type, param: field ?? null, code: null };
 }
 
 function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title" | "request_id"> {

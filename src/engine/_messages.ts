@@ -6,7 +6,9 @@ import type {
   DeviceReport,
   MemoryReport,
   ScoredItem,
+  ScoredSequence,
   ScoreRequest,
+  SequenceRequest,
   TrainEvent,
   TrainOutcome,
   TrainRequest,
@@ -15,6 +17,7 @@ import type {
 export type ToWorker =
   | { readonly type: "open"; readonly options: GpuOptions; readonly control: SharedArrayBuffer }
   | { readonly type: "score"; readonly id: number; readonly request: ScoreRequest }
+  | { readonly type: "sequences"; readonly id: number; readonly request: SequenceRequest }
   /** Nobody waits for the answer any more. */
   | { readonly type: "abandon"; readonly id: number }
   | { readonly type: "train"; readonly id: number; readonly request: TrainRequest }
@@ -25,7 +28,7 @@ export type ToWorker =
 export type FromWorker =
   | { readonly type: "closed" }
   | { readonly type: "opened"; readonly report: DeviceReport }
-  | { readonly type: "items"; readonly id: number; readonly items: readonly ScoredItem[] }
+  | { readonly type: "items"; readonly id: number; readonly items: readonly (ScoredItem | ScoredSequence)[] }
   | { readonly type: "event"; readonly id: number; readonly event: TrainEvent }
   /** The end of a request: of a score all items have come. */
   | { readonly type: "done"; readonly id: number; readonly value: TrainOutcome | MemoryReport | null }

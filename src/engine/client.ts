@@ -5,7 +5,9 @@ import type {
   Engine,
   MemoryReport,
   ScoredItem,
+  ScoredSequence,
   ScoreRequest,
+  SequenceRequest,
   TrainEvent,
   TrainOutcome,
   TrainRequest,
@@ -26,7 +28,7 @@ export interface EngineOptions {
 interface Pending {
   readonly resolve: (value: TrainOutcome | MemoryReport | null) => void;
   readonly reject: (error: Error) => void;
-  readonly onItems?: (items: readonly ScoredItem[]) => void;
+  readonly onItems?: (items: readonly (ScoredItem | ScoredSequence)[]) => void;
   readonly onEvent?: (event: TrainEvent) => void;
 }
 
@@ -81,13 +83,24 @@ class Client implements Engine {
     return this.#opened.promise;
   }
 
-  async *score(request: ScoreRequest): AsyncGenerator<ScoredItem> {
-    const arrived: ScoredItem[] = [];
+  score(request: ScoreRequest): AsyncGenerator<ScoredItem> {
+    return this.#items((id) => ({ type: "score", id, request }));
+  }
+
+  scoreSequences(request: SequenceRequest): AsyncGenerator<ScoredSequence> {
+    return this.#items((id) => ({ type: "sequences", id, request }));
+  }
+
+  /** What the Worker answers to a message, item by item. */
+  async *#items<T extends ScoredItem | ScoredSequence>(
+    message: (id: number) => ToWorker,
+  ): AsyncGenerator<T> {
+    const arrived: T[] = [];
     let wake = Promise.withResolvers<void>();
     let done = false;
-    const { id, answer } = this.#request((id) => ({ type: "score", id, request }), {
+    const { id, answer } = this.#request(message, {
       onItems: (items) => {
-        arrived.push(...items);
+        arrived.push(...items as readonly T[]);
         wake.resolve();
       },
     });

@@ -1,8 +1,16 @@
 /** What crosses the line between the main thread and the Worker that owns the GPU. Plain data only. */
-import type { ScoredItem, ScoreRequest } from "../scoring/request.ts";
+import type { ScoredItem, ScoredSequence, ScoreRequest, SequenceRequest } from "../scoring/request.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
-export type { ScoredCandidate, ScoredItem, ScoreRequest, Usage } from "../scoring/request.ts";
+export type {
+  LikeliestToken,
+  ScoredCandidate,
+  ScoredItem,
+  ScoredSequence,
+  ScoreRequest,
+  SequenceRequest,
+  Usage,
+} from "../scoring/request.ts";
 export type { Dataset, LeftOutRow, TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
 /** Which device answered, and what it can do. */
@@ -31,6 +39,8 @@ export interface Engine {
   device(): Promise<DeviceReport>;
   /** Yields the items in order, each as soon as it is scored. @throws InputError */
   score(request: ScoreRequest): AsyncIterable<ScoredItem>;
+  /** Yields the sequences in order, a batch of them at a time. @throws InputError */
+  scoreSequences(request: SequenceRequest): AsyncIterable<ScoredSequence>;
   /** Runs or resumes a job. @throws InputError where the job's input is at fault */
   train(request: TrainRequest, onEvent: (event: TrainEvent) => void): Promise<TrainOutcome>;
   /** Ends the job after the current micro-batch. */

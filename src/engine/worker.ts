@@ -6,7 +6,16 @@ import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messag
 import { readModelConfig } from "../model/config.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
 import { type BaseModel, type Lease, Models } from "./models.ts";
-import type { DeviceReport, ScoreRequest, TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
+import type { Scorer } from "../scoring/scorer.ts";
+import type {
+  DeviceReport,
+  ScoredItem,
+  ScoredSequence,
+  ScoreRequest,
+  TrainEvent,
+  TrainOutcome,
+  TrainRequest,
+} from "./protocol.ts";
 import { Scheduler } from "./scheduler.ts";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
@@ -27,7 +36,15 @@ async function handle(message: ToWorker): Promise<void> {
         (error) => post({ type: "failed", id: null, error: toPlainError(error) }),
       );
     case "score":
-      return scheduler.add(message.id, scored(message.id, message.request));
+      return scheduler.add(
+        message.id,
+        scored(message.id, message.request, (scorer) => scorer.score(message.request)),
+      );
+    case "sequences":
+      return scheduler.add(
+        message.id,
+        scored(message.id, message.request, (scorer) => scorer.scoreSequences(message.request)),
+      );
     case "abandon":
       return scheduler.remove(message.id);
     case "train":
@@ -46,12 +63,16 @@ async function handle(message: ToWorker): Promise<void> {
 }
 
 /** Scores in turns of one batch each; the answer goes out as items are finished. */
-async function* scored(id: number, request: ScoreRequest): AsyncGenerator<void> {
+async function* scored(
+  id: number,
+  request: Pick<ScoreRequest, "model" | "adapter">,
+  score: (scorer: Scorer) => AsyncGenerator<(ScoredItem | ScoredSequence)[]>,
+): AsyncGenerator<void> {
   try {
     const { models } = await device();
     const scorer = await models.scorer(request.model, request.adapter);
     try {
-      for await (const items of scorer.value.score(request)) {
+      for await (const items of score(scorer.value)) {
         post({ type: "items", id, items });
         yield;
       }

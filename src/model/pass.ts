@@ -149,6 +149,10 @@ export class DecoderPass {
   readonly logprobs: Tensor;
   /** [sequences, 2]: mean log-prob of a response, and its mean logit. */
   readonly averages: Tensor;
+  /** [rows, 4]: each row's largest logit, the sum of exp(logit - largest), the target's logit, the sum of logits. */
+  readonly head_state: Tensor;
+  /** [rows]: id of the likeliest token; null in training. */
+  readonly likeliest: Tensor | null;
   /** [sequences]: the loss's gradient with respect to each token's log-prob; an objective writes it. */
   readonly coefficients: Tensor;
   /** [sequences + 1] */
@@ -190,7 +194,6 @@ export class DecoderPass {
     readonly rstd: Tensor;
     readonly normed: Tensor;
     readonly logits: Tensor;
-    readonly state: Tensor;
     readonly chunks: readonly HeadChunk[];
   };
   readonly #gradients: {
@@ -316,9 +319,10 @@ export class DecoderPass {
         rstd: f32("head.rstd", rows),
         normed: f32("head.normed", rows, hidden),
         logits: f32("head.logits", rows, Math.max(...chunks.map((chunk) => chunk.columns))),
-        state: f32("head.state", rows, 4),
         chunks,
       };
+      this.head_state = f32("head.state", rows, 4);
+      this.likeliest = train ? null : u32("head.likeliest", rows);
       this.logprobs = f32("head.logprobs", rows);
       this.averages = f32("head.averages", sequences, 2);
       this.coefficients = f32("head.coefficients", sequences);
@@ -620,7 +624,8 @@ export class DecoderPass {
   }
 
   #recordHead<L extends BatchLive>(program: Program<L>): void {
-    const { input, rstd, normed, logits, state, chunks } = this.#head;
+    const { input, rstd, normed, logits, chunks } = this.#head;
+    const { head_state: state, likeliest: best } = this;
     const { config, norm } = this.#decoder;
     const { head_tokens: indices, targets } = this.#batch;
     recordGatherRows(program, { indices, x: this.#streams.at(-1)!, y: input });
@@ -636,14 +641,16 @@ export class DecoderPass {
     );
     for (const chunk of chunks) {
       this.#recordLogits(program, chunk);
-      recordLogsumexp(this.#gpu, program, { logits, targets, state }, chunkOf(chunk), { softcap });
+      const tensors = { logits, targets, state, ...(best && { best }) };
+      recordLogsumexp(this.#gpu, program, tensors, chunkOf(chunk), { softcap });
     }
     const { sequence_rows, logprobs, averages } = this;
     recordAverageLogprobs(program, { state, sequence_rows, logprobs, averages }, config.vocab_size);
   }
 
   #recordHeadGrad<L extends BatchLive>(program: Program<L>): void {
-    const { input, rstd, normed, logits, state, chunks } = this.#head;
+    const { input, rstd, normed, logits, chunks } = this.#head;
+    const { head_state: state } = this;
     const { norm, config } = this.#decoder;
     const { targets, row_sequences, token_rows, token_row_list } = this.#batch;
     const g = this.#gradients!;

@@ -29,6 +29,8 @@ export interface EncodedResponse {
   readonly scored_from: number;
   /** Whether tokens of the response itself were cut. */
   readonly truncated: boolean;
+  /** Whether what follows the last token is predicted too: one more row, whose target (0) means nothing. */
+  readonly predicts_next?: boolean;
 }
 
 /** A comparison as tokens: the prompt once, then what differs. */

@@ -13,7 +13,7 @@ export interface PackedSequence {
   readonly group: number;
   /** Index in the group's responses. */
   readonly response: number;
-  /** Scored tokens. */
+  /** Its rows: scored tokens, and one where the response predicts what follows it. */
   readonly num_tokens: number;
 }
 
@@ -85,7 +85,7 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
       positions[at] = at - start;
       spans.set([start, start, start, end], at * 4);
     }
-    for (const [response, { tokens: ids, scored_from }] of responses.entries()) {
+    for (const [response, { tokens: ids, scored_from, predicts_next }] of responses.entries()) {
       if (scored_from === 0 && prompt.length === 0 && ids.length > 0) {
         throw new RangeError(`row ${row}, response ${response}: nothing precedes the first scored token`);
       }
@@ -98,6 +98,10 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
         if (index < scored_from) continue;
         head_tokens.push(index === 0 ? promptEnd - 1 : at - 1);
         targets.push(ids[index]!);
+      }
+      if (predicts_next) {
+        head_tokens.push(at - 1);
+        targets.push(0);
       }
       sequence_info.push({ group, response, num_tokens: head_tokens.length - sequence_rows.at(-1)! });
       sequence_rows.push(head_tokens.length);

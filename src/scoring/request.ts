@@ -1,6 +1,41 @@
 /** What scoring is asked, and what it answers. Plain data only: it crosses into the Worker and back. */
 import type { Text } from "../preference/rows.ts";
 
+/** Whole sequences, each of whose tokens is scored against those before it. */
+export interface SequenceRequest {
+  /** Absolute directory of the model. */
+  readonly model: string;
+  /** Absolute directory of PEFT adapter files or of full weights; null: the model as it is. */
+  readonly adapter: string | null;
+  /** Texts or token ids; none is empty. */
+  readonly prompts: readonly (string | readonly number[])[];
+  /** Whether a text starts with BOS where the tokenizer adds it; token ids are taken as they are. */
+  readonly add_special_tokens: boolean;
+  /** Tokens that must fit the model's context after each prompt. */
+  readonly max_tokens: 0 | 1;
+}
+
+/** A token that the model finds likeliest somewhere. */
+export interface LikeliestToken {
+  readonly id: number;
+  /** As the vocabulary spells it. */
+  readonly token: string;
+  readonly logprob: number;
+}
+
+/** A sequence with the log-probs of its tokens. */
+export interface ScoredSequence {
+  /** The text as it was given, or that of the token ids. */
+  readonly text: string;
+  readonly token_ids: readonly number[];
+  /** Beside `token_ids`, as the vocabulary spells them. */
+  readonly tokens: readonly string[];
+  /** Of every token but the first: nothing predicts that. */
+  readonly token_logprobs: readonly number[];
+  /** What the model finds likeliest at the place of every token but the first, and after the last. */
+  readonly likeliest: readonly LikeliestToken[];
+}
+
 /** Prompts, each with candidates to compare. */
 export interface ScoreRequest {
   /** Absolute directory of the model. */

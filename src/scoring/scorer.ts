@@ -13,7 +13,14 @@ import {
 import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
 import type { Text } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
-import type { ScoredCandidate, ScoredItem, ScoreRequest } from "./request.ts";
+import type {
+  LikeliestToken,
+  ScoredCandidate,
+  ScoredItem,
+  ScoredSequence,
+  ScoreRequest,
+  SequenceRequest,
+} from "./request.ts";
 
 /** A decoder with what turns text into its tokens. */
 export interface ScoringModel {
@@ -71,17 +78,13 @@ export class Scorer {
       yield [];
       start = performance.now();
     }
-    const total = groups.reduce((sum, group) => sum + groupTokens(group), 0);
-    const largest = Math.min(LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"], this.#mostTokens);
-    const parts = groups.flatMap((group) => splitCandidates(group, largest));
+    const parts = groups.flatMap((group) => splitCandidates(group, this.#largestBudget));
     for (const { group, first } of parts) this.#refuseUnbindable(group, first);
-    const longest = parts.reduce((most, { group }) => Math.max(most, groupTokens(group)), 0);
-    const budget = Math.max(longest, Math.min(largest, total));
     const firstOf = new Map(parts.map(({ group, first }) => [group, first]));
 
     let item = 0;
     let candidates: Omit<ScoredCandidate, "rank">[] = [];
-    for (const batch of splitIntoBatches(parts.map(({ group }) => group), budget)) {
+    for (const batch of this.#batches(parts.map(({ group }) => group))) {
       const scored = await this.#run(batch, request);
       const finished: ScoredItem[] = [];
       for (const [i, group] of batch.entries()) {
@@ -93,6 +96,28 @@ export class Scorer {
         item++;
       }
       yield finished;
+    }
+  }
+
+  /**
+   * Scores every token of whole sequences, and finds the likeliest at each place and after the last.
+   *
+   * @returns sequences in order; steps of the generator as in {@link score}
+   * @throws {InputError} naming the prompt, before anything is scored
+   */
+  async *scoreSequences(
+    { prompts, ...settings }: Pick<SequenceRequest, "prompts" | "add_special_tokens" | "max_tokens">,
+  ): AsyncGenerator<ScoredSequence[]> {
+    const groups: EncodedGroup[] = [];
+    let start = performance.now();
+    for (const [index, prompt] of prompts.entries()) {
+      groups.push(this.#encodePrompt(prompt, index, settings));
+      if (performance.now() - start < TOKENISE_MS) continue;
+      yield [];
+      start = performance.now();
+    }
+    for (const batch of this.#batches(groups)) {
+      yield await this.#runSequences(batch, prompts);
     }
   }
 
@@ -135,6 +160,41 @@ export class Scorer {
     return scored;
   }
 
+  /** Scores the sequences of one batch, of which each is a group with one response and no prompt. */
+  async #runSequences(
+    batch: readonly EncodedGroup[],
+    prompts: SequenceRequest["prompts"],
+  ): Promise<ScoredSequence[]> {
+    const { tokenizer } = this.#model;
+    const packed = packGroups(batch);
+    const { pass, program } = await this.#prepare(packed.tokens);
+    program.run({ ...pass.upload(packed), dropout_seed: 0 });
+    const [logprobs, state, likeliest] = await this.#gpu.read(
+      pass.logprobs,
+      pass.head_state,
+      pass.likeliest!,
+    ) as [Float32Array, Float32Array, Uint32Array];
+    return batch.map(({ row, responses }, sequence) => {
+      const token_ids = [...responses[0]!.tokens];
+      const [from, to] = [packed.sequence_rows[sequence]!, packed.sequence_rows[sequence + 1]!];
+      const token_logprobs = [...logprobs.subarray(from, to - 1)];
+      const best = Array.from(likeliest.subarray(from, to), (id, i): LikeliestToken => {
+        const own = id === token_ids[i + 1] ? token_logprobs[i] : undefined;
+        return { id, token: tokenizer.token(id), logprob: own ?? -Math.log(state[4 * (from + i) + 1]!) };
+      });
+      const bad = [...token_logprobs, ...best.map(({ logprob }) => logprob)].find((x) => !Number.isFinite(x));
+      if (bad !== undefined) throw notFinite(`a token of prompt[${row - 1}]`, bad);
+      const prompt = prompts[row - 1]!;
+      return {
+        text: typeof prompt === "string" ? prompt : tokenizer.decode(prompt),
+        token_ids,
+        tokens: token_ids.map((id) => tokenizer.token(id)),
+        token_logprobs,
+        likeliest: best,
+      };
+    });
+  }
+
   async #prepare(tokens: number): Promise<{ pass: DecoderPass; program: Program<BatchLive> }> {
     if (!this.#pass || !this.#program || this.#pass.budget.tokens < tokens) {
       this.free();
@@ -152,19 +212,82 @@ export class Scorer {
     return mostTokens(this.#gpu, this.#model.config);
   }
 
+  /** Tokens of a batch where no group needs more. */
+  get #largestBudget(): number {
+    return Math.min(LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"], this.#mostTokens);
+  }
+
+  #batches(groups: readonly EncodedGroup[]): EncodedGroup[][] {
+    const longest = groups.reduce((most, group) => Math.max(most, groupTokens(group)), 0);
+    return splitIntoBatches(groups, Math.max(longest, this.#largestBudget));
+  }
+
   /** @throws {InputError} where the device has no room for a prompt with one of its candidates */
   #refuseUnbindable(group: EncodedGroup, candidate: number): void {
-    const tokens = groupTokens(group);
-    if (tokens <= this.#mostTokens) return;
     const field = `items[${group.row - 1}].candidates[${candidate}]`;
+    this.#refuseUnbindableTokens(groupTokens(group), field, `${field} takes`, " with its prompt");
+  }
+
+  #refuseUnbindableTokens(tokens: number, field: string, takes: string, beside: string): void {
+    if (tokens <= this.#mostTokens) return;
     throw new InputError(
-      `${field} takes ${tokens} tokens with its prompt, more than a batch of this model may have here.`,
+      `${takes} ${tokens} tokens${beside}, more than a batch of this model may have here.`,
       {
         field,
         value: `${tokens} tokens`,
         accepted: `at most ${this.#mostTokens} tokens on this device`,
       },
     );
+  }
+
+  /** A prompt as a group without a shared part: every token after the first is scored, and what follows the last. */
+  #encodePrompt(
+    prompt: string | readonly number[],
+    index: number,
+    { add_special_tokens, max_tokens }: Pick<SequenceRequest, "add_special_tokens" | "max_tokens">,
+  ): EncodedGroup {
+    const { config, tokenizer } = this.#model;
+    const field = `prompt[${index}]`;
+    const context = config.context_length;
+    let ids = prompt;
+    if (typeof ids === "string") {
+      refuseEndless(ids, context, field);
+      ids = tokenizer.encode(ids);
+      const { bos, addBos } = tokenizer;
+      if (add_special_tokens && addBos && bos !== null && ids[0] !== bos) ids = [bos, ...ids];
+    }
+    const group: EncodedGroup = {
+      row: index + 1,
+      prompt: new Uint32Array(),
+      responses: [{ tokens: Uint32Array.from(ids), scored_from: 1, truncated: false, predicts_next: true }],
+      prompt_truncated: 0,
+    };
+    if (ids.length === 0) {
+      throw new InputError(`${field} has no token.`, {
+        field,
+        value: prompt,
+        accepted: "at least one token",
+      });
+    }
+    // not those of the group: an id past 32 bits would wrap around in it
+    const beyond = ids.find((id) => id >= config.vocab_size);
+    if (beyond !== undefined) {
+      throw new InputError(
+        `${field} has the token id ${beyond}, but the model's vocabulary has ${config.vocab_size} entries.`,
+        { field, value: beyond, accepted: `token ids below ${config.vocab_size}` },
+      );
+    }
+    const most = context - max_tokens;
+    if (ids.length > most) {
+      throw new InputError(
+        `${field} has ${ids.length} tokens, but the model's context is ${context}${
+          max_tokens > 0 ? `, of which max_tokens takes ${max_tokens}` : ""
+        }.`,
+        { field, value: `${ids.length} tokens`, accepted: `at most ${most} tokens` },
+      );
+    }
+    this.#refuseUnbindableTokens(ids.length, field, `${field} takes`, "");
+    return group;
   }
 
   /** An item as tokens: its prompt is cut where the context demands it, a candidate never. */
@@ -258,6 +381,14 @@ function splitCandidates(group: EncodedGroup, budget: number): Part[] {
   return parts;
 }
 
+function notFinite(what: string, logprob: number): InputError {
+  return new InputError(`The model gives ${what} a log-prob of ${logprob}.`, {
+    field: "model",
+    value: logprob,
+    accepted: "a model whose activations are finite",
+  });
+}
+
 function rank(
   candidates: readonly Omit<ScoredCandidate, "rank">[],
   group: EncodedGroup,
@@ -266,11 +397,7 @@ function rank(
   const bad = candidates.find(({ average_logprob }) => !Number.isFinite(average_logprob));
   if (bad) {
     const field = `items[${item}].candidates[${bad.index}]`;
-    throw new InputError(`The model gives ${field} a log-prob of ${bad.average_logprob}.`, {
-      field: "model",
-      value: bad.average_logprob,
-      accepted: "a model whose activations are finite",
-    });
+    throw notFinite(field, bad.average_logprob);
   }
   const order = candidates.map(({ index }) => index)
     .sort((a, b) => candidates[b]!.average_logprob - candidates[a]!.average_logprob || a - b);

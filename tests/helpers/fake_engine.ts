@@ -5,7 +5,9 @@ import type {
   Engine,
   MemoryReport,
   ScoredItem,
+  ScoredSequence,
   ScoreRequest,
+  SequenceRequest,
   TrainEvent,
   TrainOutcome,
   TrainRequest,
@@ -28,6 +30,7 @@ export interface FakeOptions {
  */
 export class FakeEngine implements Engine {
   readonly scored: ScoreRequest[] = [];
+  readonly sequences: SequenceRequest[] = [];
   readonly trained: TrainRequest[] = [];
   /** Scoring calls that were given up before their end. */
   abandoned = 0;
@@ -78,6 +81,23 @@ export class FakeEngine implements Engine {
       }
     } finally {
       if (done < request.items.length) this.abandoned++;
+    }
+  }
+
+  /** A text has a token a character, whose id is its code; what stands before `b` is likeliest to be followed by `b`. */
+  async *scoreSequences(request: SequenceRequest): AsyncIterable<ScoredSequence> {
+    this.sequences.push(request);
+    for (const [index, prompt] of request.prompts.entries()) {
+      await this.options.beforeItem?.(index);
+      const token_ids = typeof prompt === "string" ? [...prompt].map((c) => c.codePointAt(0)!) : [...prompt];
+      const tokens = token_ids.map((id) => String.fromCodePoint(id));
+      yield {
+        text: tokens.join(""),
+        token_ids,
+        tokens,
+        token_logprobs: tokens.slice(1).map((token) => token === "b" ? -0.5 : -2),
+        likeliest: tokens.map(() => ({ id: 98, token: "b", logprob: -0.5 })),
+      };
     }
   }
 

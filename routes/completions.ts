@@ -1,0 +1,272 @@
+/** POST /v1/completions as evaluation tools call it for the log-probs of a prompt's tokens, and GET /v1/models. */
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { ScoredSequence, SequenceRequest } from "../src/engine/protocol.ts";
+import { InputError } from "../src/errors.ts";
+import { resolveAdapter } from "../src/jobs/folder.ts";
+import { resolveInside } from "../src/paths.ts";
+import { strictObject } from "../src/validation.ts";
+import { problems } from "./problem.ts";
+import { refuseWhenStopping, type Service } from "./service_context.ts";
+
+const TextSchema = z.string().min(1);
+const IdsSchema = z.array(z.int().min(0)).min(1);
+
+const PROMPT = "a text, a list of texts, token ids or a list of lists of token ids, none of them empty";
+
+/** Of what OpenAI's interface has, the value that says nothing is asked for. */
+const unused = {
+  n: z.literal(1).nullish(),
+  best_of: z.literal(1).nullish(),
+  stream: z.literal(false).nullish(),
+  top_p: z.literal(1).nullish(),
+  presence_penalty: z.literal(0).nullish(),
+  frequency_penalty: z.literal(0).nullish(),
+  suffix: z.null().optional(),
+  stop: z.null().optional(),
+  logit_bias: z.null().optional(),
+  seed: z.int().nullish().meta({ description: "Ignored: nothing is sampled." }),
+  user: z.string().nullish().meta({ description: "Ignored." }),
+};
+
+const CompletionBodySchema = strictObject({
+  model: z.string().meta({
+    description: "Folder of the model, relative to the root; or the id of a training job.",
+    example: "models/llama",
+  }),
+  prompt: z.union([TextSchema, IdsSchema, z.array(TextSchema).min(1), z.array(IdsSchema).min(1)], {
+    error: PROMPT,
+  }).meta({ description: `${PROMPT}.`, example: "2 + 2 =" }),
+  max_tokens: z.union([z.literal(0), z.literal(1)], { error: "0 | 1" }).meta({
+    description: "1: the likeliest next token is appended. 0: the prompt alone, which needs echo.",
+  }),
+  echo: z.boolean().nullish().meta({ description: "Whether the answer starts with the prompt." }),
+  logprobs: z.int().min(0).max(1).nullish().meta({
+    description: "1: beside each token's log-prob that of the likeliest token in its place.",
+  }),
+  temperature: z.number().min(0).nullish().meta({
+    description: "The next token is not sampled: with max_tokens 1 only 0 is accepted.",
+  }),
+  add_special_tokens: z.boolean().default(true).meta({
+    description:
+      "Whether BOS is put before a text that does not start with it, where the model's tokenizer " +
+      "does so. Token ids are taken as they are.",
+  }),
+  ...unused,
+}).superRefine((body, context) => {
+  const refuse = (field: string, message: string, accepted: string) =>
+    context.addIssue({ code: "custom", path: [field], message, params: { accepted } });
+  if (body.max_tokens === 0 && !body.echo) {
+    refuse("echo", "max_tokens is 0 and echo is not true: nothing would be answered.", "true");
+  }
+  if (body.max_tokens === 1 && body.temperature) {
+    refuse("temperature", "temperature must be 0: the next token is the likeliest, none is sampled.", "0");
+  }
+}).openapi("CompletionRequest");
+
+type CompletionBody = z.infer<typeof CompletionBodySchema>;
+
+const LogprobsSchema = z.object({
+  tokens: z.array(z.string()),
+  token_logprobs: z.array(z.number().nullable()).meta({ description: "null for a prompt's first token." }),
+  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).meta({
+    description: "The token itself and, with logprobs 1, the likeliest in its place. Where two tokens have " +
+      "the same text the likeliest is spelt token_id:ID.",
+  }),
+  text_offset: z.array(z.int()).meta({
+    description: "Where each token starts in the tokens joined, in characters.",
+  }),
+});
+
+const CompletionSchema = z.object({
+  id: z.string(),
+  object: z.literal("text_completion"),
+  created: z.int(),
+  model: z.string(),
+  choices: z.array(z.object({
+    index: z.int(),
+    text: z.string(),
+    logprobs: LogprobsSchema.nullable(),
+    finish_reason: z.literal("length"),
+  })).meta({ description: "One a prompt, in their order." }),
+  usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), total_tokens: z.int() }),
+}).openapi("Completion");
+
+const completions = createRoute({
+  method: "post",
+  path: "/v1/completions",
+  summary: "Log-probs of a prompt's tokens, as OpenAI's completions with echo give them.",
+  request: { body: { required: true, content: { "application/json": { schema: CompletionBodySchema } } } },
+  responses: {
+    200: { description: "The answer.", content: { "application/json": { schema: CompletionSchema } } },
+    ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503),
+  },
+});
+
+const ModelsSchema = z.object({
+  object: z.literal("list"),
+  data: z.array(z.object({
+    id: z.string().meta({ description: "What other requests name as model." }),
+    object: z.literal("model"),
+    created: z.int().meta({ description: "Unix time in seconds." }),
+    owned_by: z.literal("simpo-worker"),
+    parent: z.string().nullable().meta({ description: "What a training job started from." }),
+  })),
+}).openapi("ModelList");
+
+type Model = z.infer<typeof ModelsSchema>["data"][number];
+
+const models = createRoute({
+  method: "get",
+  path: "/v1/models",
+  summary: "Folders with a config.json, at most two levels under the root, and jobs that have succeeded.",
+  responses: {
+    200: { description: "The list.", content: { "application/json": { schema: ModelsSchema } } },
+    ...problems(401, 500),
+  },
+});
+
+/** POST /v1/completions and GET /v1/models. */
+export function completionRoutes(service: Service): OpenAPIHono {
+  const app = new OpenAPIHono();
+  app.openapi(completions, async (c) => {
+    refuseWhenStopping(service);
+    const body = c.req.valid("json");
+    const prompts = promptsOf(body);
+    const { max_tokens, add_special_tokens } = body;
+    const request = { ...await weightsOf(service, body.model), prompts, max_tokens, add_special_tokens };
+    const scored: ScoredSequence[] = [];
+    try {
+      for await (const sequence of (await service.engine).scoreSequences(request)) {
+        scored.push(sequence);
+        // Nobody waits for the rest.
+        if (c.req.raw.signal.aborted) break;
+      }
+    } catch (error) {
+      throw isMany(body.prompt) ? error : withoutIndex(error);
+    }
+    const prompt_tokens = scored.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    const completion_tokens = max_tokens * scored.length;
+    return c.json({
+      id: `cmpl-${c.get("requestId" as never)}`,
+      object: "text_completion" as const,
+      created: Math.floor(Date.now() / 1000),
+      model: body.model,
+      choices: scored.map((sequence, index) => ({ index, ...toChoice(sequence, body) })),
+      usage: { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens },
+    }, 200);
+  });
+
+  app.openapi(models, async (c) => {
+    const data = [...await modelFolders(service.config.root), ...jobModels(service)];
+    return c.json({ object: "list" as const, data }, 200);
+  });
+  return app;
+}
+
+function isMany(prompt: CompletionBody["prompt"]): prompt is string[] | number[][] {
+  return typeof prompt !== "string" && typeof prompt[0] !== "number";
+}
+
+function promptsOf({ prompt }: CompletionBody): SequenceRequest["prompts"] {
+  return isMany(prompt) ? prompt : [prompt as string | number[]];
+}
+
+/** A prompt's tokens and the next, as far as they are asked for. */
+function toChoice(
+  { text, tokens, token_ids, token_logprobs, likeliest }: ScoredSequence,
+  { echo, max_tokens, logprobs }: CompletionBody,
+) {
+  const next = likeliest.at(-1)!;
+  const all = [
+    ...tokens.map((token, i) => {
+      // Nothing predicts the first.
+      if (i === 0) return { token, logprob: null, top: null };
+      const logprob = token_logprobs[i - 1]!;
+      const best = likeliest[i - 1]!;
+      if (logprobs === 0 || best.id === token_ids[i]) return { token, logprob, top: { [token]: logprob } };
+      const spelt = best.token === token ? `token_id:${best.id}` : best.token;
+      return { token, logprob, top: { [spelt]: best.logprob, [token]: logprob } };
+    }),
+    { token: next.token, logprob: next.logprob, top: { [next.token]: next.logprob } },
+  ];
+  const shown = all.slice(echo ? 0 : tokens.length, tokens.length + max_tokens);
+  let offset = 0;
+  const offsets = shown.map(({ token }) => {
+    const start = offset;
+    offset += [...token].length;
+    return start;
+  });
+  return {
+    text: (echo ? text : "") + (max_tokens === 1 ? next.token : ""),
+    logprobs: logprobs == null ? null : {
+      tokens: shown.map(({ token }) => token),
+      token_logprobs: shown.map(({ logprob }) => logprob),
+      top_logprobs: shown.map(({ top }) => top),
+      text_offset: offsets,
+    },
+    finish_reason: "length" as const,
+  };
+}
+
+/** What a `model` means: a folder, or a job's weights over the model that it started from. */
+async function weightsOf(
+  { config, store }: Service,
+  model: string,
+): Promise<Pick<SequenceRequest, "model" | "adapter">> {
+  const job = store.get(model);
+  if (job === undefined) {
+    return { model: await resolveInside(config.root, model, "model", "directory"), adapter: null };
+  }
+  try {
+    return {
+      model: await resolveInside(config.root, job.model, "model", "directory"),
+      adapter: await resolveAdapter(config, model, () => true),
+    };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(error.message, { ...error.problem, field: "model" });
+  }
+}
+
+/** Names of folders that are read for {@link modelFolders}: hidden ones and packages hold no models. */
+const isSearched = (name: string) => !name.startsWith(".") && name !== "node_modules";
+
+async function modelFolders(root: string): Promise<Model[]> {
+  const found: Model[] = [];
+  const visit = async (folder: string, depth: number): Promise<void> => {
+    const entries = await Array.fromAsync(Deno.readDir(join(root, folder))).catch(() => []);
+    for (const { name, isDirectory } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
+      if (!isDirectory || !isSearched(name)) continue;
+      const id = folder === "" ? name : `${folder}/${name}`;
+      const config = await stat(join(root, id, "config.json")).catch(() => null);
+      if (config?.isFile()) found.push(toModel(id, config.mtimeMs, null));
+      else if (depth > 1) await visit(id, depth - 1);
+    }
+  };
+  await visit("", 2);
+  return found;
+}
+
+function jobModels({ store }: Service): Model[] {
+  const found: Model[] = [];
+  for (let page = store.list(100); page.length > 0; page = store.list(100, page.at(-1)!.id)) {
+    for (const { id, status, model, finished_at } of page) {
+      if (status === "succeeded") found.push(toModel(id, Date.parse(finished_at!), model));
+    }
+  }
+  return found;
+}
+
+function toModel(id: string, milliseconds: number, parent: string | null): Model {
+  const created = Math.floor(milliseconds / 1000);
+  return { id, object: "model", created, owned_by: "simpo-worker", parent };
+}
+
+/** The engine counts a single prompt as the first; its sender knows of no others. */
+function withoutIndex(error: unknown): unknown {
+  if (!(error instanceof InputError)) return error;
+  const strip = (text: string) => text.replace("prompt[0]", "prompt");
+  return new InputError(strip(error.message), { ...error.problem, field: strip(error.problem.field) });
+}

@@ -1,4 +1,4 @@
-"""Makes values/trajectory/: 20 optimiser steps of TRL's CPOTrainer (SimPO) on tiny models, full and with LoRA.
+"""Makes values/trajectory/: 20 optimiser steps of TRL's CPOTrainer (SimPO) on tiny models, full and with (rs)LoRA.
 
 See README.md. Run from the repository's root: python tests/reference/make_trajectory.py
 """
@@ -57,7 +57,8 @@ MODELS = {
         **COMMON, tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
     )),
 }
-LEARNING_RATES = {"full": 5e-4, "lora": 4e-3}
+LEARNING_RATES = {"full": 5e-4, "lora": 4e-3, "rslora": 2e-3}
+RUNS = [("llama", "full"), ("llama", "lora"), ("qwen3", "full"), ("qwen3", "lora"), ("qwen3", "rslora")]
 
 # (question, better, worse)
 ANSWERS = [
@@ -169,7 +170,10 @@ def load(name: str, kind: str):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if kind == "full":
         return model
-    return PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
+    config = LoraConfig.from_pretrained(folder / "adapter")
+    config.inference_mode = False
+    config.use_rslora = kind == "rslora"
+    return PeftModel.from_pretrained(model, folder / "adapter", config=config, is_trainable=True)
 
 
 def train(name: str, kind: str, rows: list[dict], order: list[int], dtype=torch.float32) -> dict:
@@ -233,30 +237,34 @@ def distance(one: dict, other: dict) -> dict[str, float]:
     return worst
 
 
+def make_run(name: str, kind: str) -> None:
+    order = make_order()
+    rows = TOKENIZERS[name][1]()
+    result = train(name, kind, rows, order)
+    replaced = compute_in_float64(MODELS[name][0])
+    exact = train(name, kind, rows, order, torch.float64)
+    for (owner, attribute), stock in replaced.items():
+        setattr(owner, attribute, stock)
+    worst = distance(result, exact)
+    # The run must not magnify rounding, or nobody could follow it within 1e-4.
+    assert max(value for key, value in worst.items() if key != "grad_norm") < 2e-5, worst
+    assert worst["grad_norm"] < 2e-4, worst
+    lora = {"full": None, "lora": LORA, "rslora": {**LORA, "use_rslora": True}}[kind]
+    settings = {**SETTINGS, "lora": lora, "learning_rate": LEARNING_RATES[kind], "max_steps": STEPS}
+    undecayed = result.pop("undecayed")
+    record = {"settings": settings, "undecayed": undecayed, "rows": rows, **result}
+    lines = json.dumps(record, indent=1, ensure_ascii=True)
+    (VALUES / f"{name}_{kind}.json").write_text(lines + "\n")
+    first, last = result["steps"][0], result["steps"][-1]
+    print(f"{name} {kind}: loss {first['loss']:.4f} to {last['loss']:.4f}, float64 differs by {worst}")
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    order = make_order()
     for seed, name in enumerate(MODELS, start=300):
         make_base(name, seed)
-        rows = TOKENIZERS[name][1]()
-        for kind in LEARNING_RATES:
-            result = train(name, kind, rows, order)
-            replaced = compute_in_float64(MODELS[name][0])
-            exact = train(name, kind, rows, order, torch.float64)
-            for (owner, attribute), stock in replaced.items():
-                setattr(owner, attribute, stock)
-            worst = distance(result, exact)
-            # The run must not magnify rounding, or nobody could follow it within 1e-4.
-            assert max(value for key, value in worst.items() if key != "grad_norm") < 2e-5, worst
-            assert worst["grad_norm"] < 2e-4, worst
-            lora = LORA if kind == "lora" else None
-            settings = {**SETTINGS, "lora": lora, "learning_rate": LEARNING_RATES[kind], "max_steps": STEPS}
-            undecayed = result.pop("undecayed")
-            record = {"settings": settings, "undecayed": undecayed, "rows": rows, **result}
-            lines = json.dumps(record, indent=1, ensure_ascii=True)
-            (VALUES / f"{name}_{kind}.json").write_text(lines + "\n")
-            first, last = result["steps"][0], result["steps"][-1]
-            print(f"{name} {kind}: loss {first['loss']:.4f} to {last['loss']:.4f}, float64 differs by {worst}")
+    for name, kind in RUNS:
+        make_run(name, kind)
 
 
 if __name__ == "__main__":

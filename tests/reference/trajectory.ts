@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
-import type { TrainingSettings } from "../../src/training/settings.ts";
+import type { LoraSettings, TrainingSettings } from "../../src/training/settings.ts";
 import { VALUES } from "./values.ts";
 
 /** Models that `make_trajectory.py` trained, and how. */
-export const TRAJECTORIES = ["llama_full", "llama_lora", "qwen3_full", "qwen3_lora"] as const;
+export const TRAJECTORIES = ["llama_full", "llama_lora", "qwen3_full", "qwen3_lora", "qwen3_rslora"] as const;
 
 /** One of {@link TRAJECTORIES}. */
 export type TrajectoryName = typeof TRAJECTORIES[number];
@@ -35,25 +35,26 @@ export interface TrajectoryStep {
 /** The contents of a trajectory's file. */
 export interface Trajectory {
   /** Settings that TRL ran with, by this worker's names. */
-  readonly settings: Pick<
-    TrainingSettings,
-    | "method"
-    | "lora"
-    | "learning_rate"
-    | "lr_scheduler_type"
-    | "warmup_ratio"
-    | "num_train_epochs"
-    | "max_steps"
-    | "batch_size"
-    | "weight_decay"
-    | "adam_beta1"
-    | "adam_beta2"
-    | "adam_epsilon"
-    | "max_grad_norm"
-    | "max_length"
-    | "max_prompt_length"
-    | "prompt_boundary"
-  >;
+  readonly settings:
+    & Pick<
+      TrainingSettings,
+      | "method"
+      | "learning_rate"
+      | "lr_scheduler_type"
+      | "warmup_ratio"
+      | "num_train_epochs"
+      | "max_steps"
+      | "batch_size"
+      | "weight_decay"
+      | "adam_beta1"
+      | "adam_beta2"
+      | "adam_epsilon"
+      | "max_grad_norm"
+      | "max_length"
+      | "max_prompt_length"
+      | "prompt_boundary"
+    >
+    & { readonly lora: Partial<LoraSettings> | null };
   /** Trained parameters without weight decay, by PyTorch's names. */
   readonly undecayed: readonly string[];
   /** Preference rows as users write them. */

@@ -23,14 +23,17 @@ type Metrics = Readonly<Record<string, number>>;
 /** Runs what TRL ran. @returns what was logged at each step, and the evaluation after the last */
 async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Metrics[]> {
   const model = trajectoryModel(name);
-  const settings: TrainingSettings = { ...settingsOf(), ...trajectory.settings };
+  const lora = trajectory.settings.lora && { ...settingsOf().lora!, ...trajectory.settings.lora };
+  const settings: TrainingSettings = { ...settingsOf(), ...trajectory.settings, lora };
   const directory = await Deno.makeTempDir({ prefix: "simpo-" });
+  const init_adapter = lora && join(directory, "initial");
+  if (init_adapter) await copyAdapter(join(model, "adapter"), init_adapter, lora.use_rslora);
   const gpu = await Gpu.open({ device: "auto" });
   const metrics: Metrics[] = [];
   try {
     const config = await readModelConfig(model);
     using checkpoint = await Checkpoint.open(model);
-    const base = settings.lora ? await loadDecoder(gpu, checkpoint, config, { trainable: false }) : null;
+    const base = lora ? await loadDecoder(gpu, checkpoint, config, { trainable: false }) : null;
     const { outcome } = await train({
       gpu,
       config,
@@ -44,7 +47,7 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
       dataset: { rows: inOrder(settings, trajectory) },
       eval_dataset: { rows: trajectory.rows },
       settings,
-      init_adapter: settings.lora ? join(model, "adapter") : null,
+      init_adapter,
       directory,
     });
     assert.equal(outcome, "succeeded");
@@ -54,6 +57,14 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
     await Deno.remove(directory, { recursive: true });
   }
   return metrics;
+}
+
+/** Files of an adapter in another folder; rsLoRA begins with the same factors. */
+async function copyAdapter(from: string, to: string, use_rslora: boolean): Promise<void> {
+  await Deno.mkdir(to);
+  await Deno.copyFile(join(from, "adapter_model.safetensors"), join(to, "adapter_model.safetensors"));
+  const config = JSON.parse(await Deno.readTextFile(join(from, "adapter_config.json")));
+  await Deno.writeTextFile(join(to, "adapter_config.json"), JSON.stringify({ ...config, use_rslora }));
 }
 
 /** The rows of all steps, such that the run's own order of them is that of the trajectory. */

@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { InputError } from "../../src/errors.ts";
+import { jobFolder } from "../../src/jobs/folder.ts";
+import { resolveInitAdapter, withInitAdapter } from "../../src/jobs/init_adapter.ts";
+import { JobSpecSchema, parseJobSpec, resolveJobSpec } from "../../src/jobs/spec.ts";
+import { JobStore } from "../../src/jobs/store.ts";
+import { parseWith } from "../../src/validation.ts";
+
+/** Saved by PEFT: r 2, alpha 4, dropout 0.05 on q_proj, v_proj and down_proj; its base's config.json beside it. */
+const root = new URL("../fixtures/peft_adapter", import.meta.url).pathname;
+
+async function withFolders(
+  test: (folders: { root: string; state: string; store: JobStore }) => Promise<void>,
+): Promise<void> {
+  const state = await Deno.makeTempDir();
+  const store = new JobStore(join(state, "jobs.sqlite"));
+  try {
+    await test({ root, state, store });
+  } finally {
+    store.close();
+    await Deno.remove(state, { recursive: true });
+  }
+}
+
+const requestOf = (lora: Record<string, unknown>) =>
+  parseWith(JobSpecSchema, { model: ".", dataset: { path: "rows.jsonl" }, lora });
+
+Deno.test("withInitAdapter() gives a job the form of the adapter that it goes on from", () =>
+  withFolders(async (folders) => {
+    const lora = async (fields: Record<string, unknown>) =>
+      resolveJobSpec(await withInitAdapter(requestOf({ init_adapter: ".", ...fields }), folders)).settings
+        .lora;
+    const expected = {
+      r: 2,
+      alpha: 4,
+      dropout: 0.05,
+      target_modules: ["q_proj", "v_proj", "down_proj"],
+      use_rslora: false,
+      init_adapter: ".",
+    };
+    assert.deepEqual(await lora({}), expected);
+    const agreeing = { r: 2, alpha: 4, use_rslora: false, target_modules: ["down_proj", "q_proj", "v_proj"] };
+    assert.deepEqual(await lora({ ...agreeing, dropout: 0 }), { ...expected, dropout: 0 });
+    const plain = requestOf({ r: 3, init_adapter: null });
+    assert.equal(await withInitAdapter(plain, folders), plain);
+  }));
+
+for (
+  const [fields, field, message] of [
+    [{ r: 4 }, "lora.r", /^lora\.r is 4, but 2 in the adapter that training goes on from\.$/],
+    [{ alpha: 8 }, "lora.alpha", /is 8, but 4 in/],
+    [{ use_rslora: true }, "lora.use_rslora", /is true, but false in/],
+    [{ target_modules: ["q_proj"] }, "lora.target_modules", /\["q_proj"\], but \["q_proj","v_proj",/],
+    [{ target_modules: "all-linear" }, "lora.target_modules", /"all-linear", but/],
+    [{ init_adapter: "../fixtures" }, "lora.init_adapter", /must not climb out/],
+    [{ init_adapter: "none" }, "lora.init_adapter", /names no directory under the root/],
+  ] as const
+) {
+  Deno.test(`withInitAdapter() refuses ${JSON.stringify(fields)}`, () =>
+    withFolders(async (folders) => {
+      await assert.rejects(
+        withInitAdapter(requestOf({ init_adapter: ".", ...fields }), folders),
+        (error) => {
+          assert.ok(error instanceof InputError, String(error));
+          assert.equal(error.problem.field, field);
+          assert.match(error.message, message);
+          return true;
+        },
+      );
+    }));
+}
+
+Deno.test("resolveInitAdapter() takes a job that has learned an adapter, and no other", () =>
+  withFolders(async (folders) => {
+    const { state, store } = folders;
+    const id = "job-0123456789abcdef0123";
+    store.create(id, parseJobSpec({ model: ".", dataset: { path: "rows.jsonl" } }));
+    await assert.rejects(resolveInitAdapter(folders, id), {
+      message: /has neither a result nor a checkpoint/,
+    });
+    const result = join(jobFolder(state, id), "result");
+    await Deno.mkdir(result, { recursive: true });
+    await Deno.writeTextFile(join(result, "model.safetensors"), "");
+    await assert.rejects(resolveInitAdapter(folders, id), {
+      message: /init_adapter "job-.*" holds no adapter\.$/,
+    });
+    await Deno.writeTextFile(join(result, "adapter_config.json"), "{}");
+    assert.equal(await resolveInitAdapter(folders, id), result);
+  }));

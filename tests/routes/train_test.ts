@@ -42,6 +42,41 @@ Deno.test("POST /train answers 202 with the job, its URL and its settings", asyn
   assert.deepEqual(body.progress, { step: 0, total_steps: null, fraction: 0, tokens_per_second: null });
 });
 
+Deno.test("POST /train goes on from an adapter's folder or a job's, and takes its form", async () => {
+  await using service = await testService();
+  const { root } = service;
+  const fixture = new URL("../fixtures/peft_adapter/", import.meta.url).pathname;
+  await Deno.copyFile(join(fixture, "config.json"), join(root, "model", "config.json"));
+  for (const name of ["adapter_config.json", "adapter_model.safetensors"]) {
+    await Deno.copyFile(join(fixture, name), join(root, "adapter", name));
+  }
+  const lora = { init_adapter: "adapter" };
+  const { status, body } = await service.post("/train", { ...minimal, lora });
+  assert.equal(status, 202);
+  assert.deepEqual(body.settings.lora, {
+    r: 2,
+    alpha: 4,
+    dropout: 0.05,
+    target_modules: ["q_proj", "v_proj", "down_proj"],
+    use_rslora: false,
+    init_adapter: "adapter",
+  });
+  await service.until(body.id, "succeeded");
+  assert.equal(service.engine.trained[0]!.init_adapter, join(root, "adapter"));
+
+  const result = join(root, "state", "jobs", body.id, "result");
+  await Deno.copyFile(join(fixture, "adapter_config.json"), join(result, "adapter_config.json"));
+  await finished(service, { ...minimal, lora: { init_adapter: body.id, r: 2 } });
+  assert.equal(service.engine.trained[1]!.init_adapter, result);
+  await finished(service);
+  assert.equal(service.engine.trained[2]!.init_adapter, null);
+
+  const refused = await service.post("/train", { ...minimal, lora: { ...lora, alpha: 5 } });
+  assert.deepEqual([refused.status, refused.body.field], [422, "lora.alpha"]);
+  const outside = await service.post("/train", { ...minimal, lora: { init_adapter: "../adapter" } });
+  assert.deepEqual([outside.status, outside.body.field], [422, "lora.init_adapter"]);
+});
+
 Deno.test("GET /train/{id} shows a job's end", async () => {
   await using service = await testService();
   const id = await finished(service, { ...minimal, dataset: { rows: [pair, pair] } });

@@ -297,7 +297,7 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     { ...minimal, dataset: { path: "model" } },
     422,
     "dataset.path",
-    /must name a file/,
+    /^There is no split "train"/,
   ],
   ["no data set", { model: "model" }, 422, "dataset", /^dataset is missing/],
   ["a body that is not JSON", "model", 400, "body", /^The body must be JSON\.$/],

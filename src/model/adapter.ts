@@ -330,7 +330,7 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
   only("init_lora_weights", [true, false, "gaussian", "orthogonal", "eva"]);
   for (const [key, value] of Object.entries(json)) {
     if (READ_OR_IGNORED.has(key) || isSwitchedOff(value)) continue;
-    refuse(key, value, "absent, null, false or empty: only plain LoRA is known here");
+    refuse(key, value, "absent, null, false or empty: only LoRA and rsLoRA are known here");
   }
   const { r, lora_alpha, lora_dropout = 0, base_model_name_or_path: base } = json;
   if (typeof r !== "number" || !Number.isInteger(r) || r < 1) refuse("r", r, "a whole number >= 1");

@@ -1,7 +1,7 @@
 /** Where a job's files lie under the state folder. */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { type FileSources, resolveAdapterFolder } from "./files.ts";
+import { resolveInside } from "../paths.ts";
 
 /** A job's own folder. */
 export function jobFolder(state: string, id: string): string {
@@ -15,7 +15,7 @@ export async function jobResult(state: string, id: string): Promise<string | nul
 }
 
 /** What /score may use of a job: its result, or its newest checkpoint; null where there is neither. */
-async function jobWeights(state: string, id: string): Promise<string | null> {
+export async function jobWeights(state: string, id: string): Promise<string | null> {
   const checkpoints = join(jobFolder(state, id), "checkpoints");
   const newest = (await entries(checkpoints))
     .flatMap((name) => {
@@ -30,20 +30,20 @@ async function jobWeights(state: string, id: string): Promise<string | null> {
 }
 
 /**
- * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root or of the hub.
+ * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root.
  *
  * @param isJob Whether there is a job with an id
  * @param field What the errors name
- * @throws InputError with status 409 for a job without weights, or as `resolveAdapterFolder`
+ * @throws InputError with status 409 for a job without weights, or as `resolveInside`
  */
 export async function resolveAdapter(
-  sources: FileSources & { readonly state: string },
+  { root, state }: { readonly root: string; readonly state: string },
   adapter: string,
   isJob: (id: string) => boolean,
   field = "adapter",
 ): Promise<string> {
-  if (!isJobId(adapter) || !isJob(adapter)) return await resolveAdapterFolder(sources, adapter, field);
-  const weights = await jobWeights(sources.state, adapter);
+  if (!isJobId(adapter) || !isJob(adapter)) return await resolveInside(root, adapter, field, "directory");
+  const weights = await jobWeights(state, adapter);
   if (weights !== null) return weights;
   throw new InputError(`Job ${adapter} has neither a result nor a checkpoint yet.`, {
     field,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DeviceLostError, InputError } from "../../src/errors.ts";
-import { newJobId } from "../../src/jobs/folder.ts";
+import { jobFolder, newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { refusal } from "../helpers/fake_engine.ts";
 import { gate, makeRoot, type TestService, testService } from "../helpers/service.ts";
@@ -65,6 +65,20 @@ Deno.test("JobRunner fails a job with the engine's words and goes on with the ne
   assert.deepEqual(service.service.store.get(broken)?.error, { message: "device lost" });
   service.engine.failing.clear();
   await service.until(put(service), "succeeded");
+});
+
+Deno.test("JobRunner asks for the adapter that a job begins with until the job has a checkpoint", async () => {
+  await using service = await testService();
+  const { store, runner, config: { state } } = service.service;
+  const settings = { ...spec.settings, lora: { ...spec.settings.lora!, init_adapter: "gone" } };
+  const [fresh, resumed] = [newJobId(), newJobId()];
+  await Deno.mkdir(join(jobFolder(state, resumed), "checkpoints", "step-000001"), { recursive: true });
+  for (const id of [fresh, resumed]) store.create(id, { ...spec, settings });
+  runner.wake();
+  await service.until(fresh, "failed");
+  assert.equal(store.get(fresh)?.error?.field, "lora.init_adapter");
+  await service.until(resumed, "succeeded");
+  assert.equal(service.engine.trained[0]?.init_adapter, null);
 });
 
 Deno.test("JobRunner fails a job whose data set has gone", async () => {

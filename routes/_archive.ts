@@ -1,10 +1,10 @@
 /** A job's result as one archive. */
 import { join } from "node:path";
 import { InputError } from "../src/errors.ts";
+import { resolveModel } from "../src/jobs/files.ts";
 import { jobFolder, jobResult } from "../src/jobs/folder.ts";
 import type { Job } from "../src/jobs/store.ts";
 import { openTar, type TarArchive } from "../src/model/tar.ts";
-import { resolveInside } from "../src/paths.ts";
 import type { Service } from "./service_context.ts";
 
 /** What an archive holds; see the route's description. */
@@ -12,14 +12,14 @@ export type ArchiveFormat = "adapter" | "merged" | "full" | undefined;
 
 /** Makes the archives of a service's jobs. A merged model is written once and kept. */
 export function archiveOf(
-  { config, exportMerged }: Service,
+  { config, hub, exportMerged }: Service,
 ): (job: Job, format: ArchiveFormat) => Promise<TarArchive> {
   const merging = new Map<string, Promise<string>>();
 
   async function merge(job: Job, adapter: string): Promise<string> {
     const folder = join(jobFolder(config.state, job.id), "merged");
     if (await exists(folder)) return folder;
-    const model = await resolveInside(config.root, job.model, "model", "directory");
+    const model = await resolveModel({ ...config, hub }, job.model, "model");
     const part = `${folder}.part`;
     await Deno.remove(part, { recursive: true }).catch(() => {});
     await exportMerged(model, adapter, part);

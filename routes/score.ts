@@ -2,8 +2,8 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
+import { resolveModel } from "../src/jobs/files.ts";
 import { resolveAdapter } from "../src/jobs/folder.ts";
-import { resolveInside } from "../src/paths.ts";
 import {
   fields,
   ItemSchema,
@@ -17,12 +17,13 @@ import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const ScoreBodySchema = strictObject({
   model: z.string().meta({
-    description: "Folder of the model, relative to the root.",
+    description:
+      "Folder of the model, relative to the root; or hf://org/name, downloaded by the first call that names it.",
     example: "models/llama",
   }),
   adapter: z.string().nullable().optional().meta({
     description:
-      "Folder of a PEFT adapter or of full weights, relative to the root; or the id of a training job: its " +
+      "Folder of a PEFT adapter or of full weights, relative to the root; hf://org/name; or the id of a training job: its " +
       "result, or while it runs its newest checkpoint.",
   }),
   prompt: fields.prompt.optional(),
@@ -182,13 +183,14 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
   return { model: body.model, ...only, usage };
 }
 
-async function toRequest({ config, store }: Service, body: ScoreBody): Promise<ScoreRequest> {
+async function toRequest({ config, store, hub }: Service, body: ScoreBody): Promise<ScoreRequest> {
   const { model, adapter, beta, token_logprobs } = body;
+  const sources = { ...config, hub };
   return {
-    model: await resolveInside(config.root, model, "model", "directory"),
+    model: await resolveModel(sources, model, "model"),
     adapter: adapter == null
       ? null
-      : await resolveAdapter(config, adapter, (id) => store.get(id) !== undefined),
+      : await resolveAdapter(sources, adapter, (id) => store.get(id) !== undefined),
     items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
     beta,
     token_logprobs,

@@ -2,6 +2,7 @@
 import type { Config } from "../src/config.ts";
 import type { Engine } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
+import type { Hub } from "../src/hub/hub.ts";
 import type { JobRunner } from "../src/jobs/runner.ts";
 import type { JobStore } from "../src/jobs/store.ts";
 
@@ -11,6 +12,8 @@ export type ExportMerged = (modelDir: string, adapterDir: string, outDir: string
 export interface Service {
   readonly config: Pick<Config, "root" | "state" | "token" | "maxBodyBytes">;
   readonly store: JobStore;
+  /** Where `hf://` names are looked up; without it they are refused. */
+  readonly hub?: Hub;
   readonly runner: JobRunner;
   /** Requests wait for it; the probes do not. */
   readonly engine: Promise<Engine>;

@@ -1,9 +1,10 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import { InputError } from "../src/errors.ts";
+import { checkFiles } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
 import { withInitAdapter } from "../src/jobs/init_adapter.ts";
-import { checkJobFiles, unknownJob } from "../src/jobs/runner.ts";
+import { unknownJob } from "../src/jobs/runner.ts";
 import { JobSpecSchema, resolveJobSpec } from "../src/jobs/spec.ts";
 import { isFinished, type Job } from "../src/jobs/store.ts";
 import { strictObject } from "../src/validation.ts";
@@ -163,6 +164,7 @@ const adapter = createRoute({
 /** Everything under /train. */
 export function trainRoutes(service: Service): OpenAPIHono {
   const { store, runner, config, stopping } = service;
+  const sources = { ...config, hub: service.hub };
   const find = (id: string): Job => {
     const job = store.get(id);
     if (job === undefined) throw unknownJob(id);
@@ -178,8 +180,8 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
     // A repeated request gets its job even where the files have gone since.
     if (key === undefined || !store.hasKey(key)) {
-      await checkJobFiles(config.root, spec);
-      spec = resolveJobSpec(await withInitAdapter(request, { ...config, store }));
+      await checkFiles(sources, spec);
+      spec = resolveJobSpec(await withInitAdapter(request, { ...sources, store }));
     }
     const { job, created } = store.create(newJobId(), spec, idempotency);
     if (created) runner.wake();

@@ -25,6 +25,12 @@ export interface Config {
   /** Bytes of a request body. */
   readonly maxBodyBytes: number;
   readonly logLevel: LogLevel;
+  /** Absolute folder of what is downloaded from the hub. */
+  readonly cache: string;
+  /** The hub, a URL without a slash at its end. */
+  readonly hubEndpoint: string;
+  /** What the hub is shown; null: nothing, which is enough for what is public. */
+  readonly hubToken: string | null;
 }
 
 /** What `doctor` looks at where a driver does not answer. */
@@ -60,15 +66,19 @@ const checkout = dirname(dirname(fileURLToPath(import.meta.url)));
  */
 export function readConfig(environment: Environment = Deno.env): Config {
   const root = folder(environment, "SIMPO_ROOT") ?? checkout;
+  const state = folder(environment, "SIMPO_STATE") ?? join(root, "state");
   return {
     port: wholeNumber(environment, "PORT", 8080, 0, 65535),
     host: environment.get("HOST") || "127.0.0.1",
     root,
-    state: folder(environment, "SIMPO_STATE") ?? join(root, "state"),
-    token: token(environment),
+    state,
+    token: token(environment, "SIMPO_TOKEN"),
     device: oneOf(environment, "SIMPO_DEVICE", ["auto", "gpu", "software"]),
     maxBodyBytes: wholeNumber(environment, "SIMPO_MAX_BODY", 32 * 1024 * 1024, 1, 1024 ** 3),
     logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
+    cache: folder(environment, "SIMPO_CACHE") ?? join(state, "hub"),
+    hubEndpoint: url(environment, "HF_ENDPOINT", "https://huggingface.co"),
+    hubToken: token(environment, "HF_TOKEN"),
   };
 }
 
@@ -123,13 +133,26 @@ function folder(environment: Environment, name: string): string | undefined {
   return isAbsolute(text) ? resolve(text) : resolve(Deno.cwd(), text);
 }
 
-function token(environment: Environment): string | null {
-  const text = environment.get("SIMPO_TOKEN");
+function url(environment: Environment, name: string, otherwise: string): string {
+  const text = environment.get(name) || otherwise;
+  const parsed = URL.parse(text);
+  const plain = parsed !== null && /^https?:$/.test(parsed.protocol) && parsed.search === "" &&
+    parsed.hash === "";
+  if (!plain || parsed.username !== "" || parsed.password !== "") {
+    // A password stays out of the message.
+    const shown = parsed === null ? text : parsed.origin;
+    refuse(name, shown, "an http or https URL without a query or a user's name");
+  }
+  return text.replace(/\/+$/, "");
+}
+
+function token(environment: Environment, name: string): string | null {
+  const text = environment.get(name);
   if (text === undefined || text === "") return null;
   // A token with spaces or control characters could never be sent in a header; its value stays out of the message.
   if (!/^[\x21-\x7e]+$/.test(text)) {
-    throw new InputError("SIMPO_TOKEN must be printable ASCII characters without spaces.", {
-      field: "SIMPO_TOKEN",
+    throw new InputError(`${name} must be printable ASCII characters without spaces.`, {
+      field: name,
       accepted: "printable ASCII characters without spaces",
     });
   }

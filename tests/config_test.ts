@@ -16,6 +16,9 @@ Deno.test("readConfig() listens on this machine only where nothing is said", () 
     device: "auto",
     maxBodyBytes: 33554432,
     logLevel: "info",
+    cache: `${checkout}/state/hub`,
+    hubEndpoint: "https://huggingface.co",
+    hubToken: null,
   });
   assert.deepEqual(read({ PORT: "", SIMPO_TOKEN: "", SIMPO_ROOT: "" }), read({}));
 });
@@ -29,6 +32,9 @@ Deno.test("readConfig() takes what is set", () => {
     SIMPO_DEVICE: "software",
     SIMPO_MAX_BODY: "1000",
     SIMPO_LOG: "debug",
+    SIMPO_CACHE: "/cache",
+    HF_ENDPOINT: "http://mirror:8000/",
+    HF_TOKEN: "hf_x",
   });
   assert.deepEqual(config, {
     port: 0,
@@ -39,6 +45,9 @@ Deno.test("readConfig() takes what is set", () => {
     device: "software",
     maxBodyBytes: 1000,
     logLevel: "debug",
+    cache: "/cache",
+    hubEndpoint: "http://mirror:8000",
+    hubToken: "hf_x",
   });
   assert.equal(read({ SIMPO_STATE: "jobs" }).state, `${Deno.cwd()}/jobs`);
 });
@@ -51,6 +60,9 @@ const refusals: [name: string, value: string, message: RegExp][] = [
   ["SIMPO_DEVICE", "cuda", /SIMPO_DEVICE must be auto \| gpu \| software, not "cuda"/],
   ["SIMPO_MAX_BODY", "0", /SIMPO_MAX_BODY must be a whole number from 1/],
   ["SIMPO_LOG", "loud", /SIMPO_LOG must be/],
+  ["HF_ENDPOINT", "huggingface.co", /HF_ENDPOINT must be an http or https URL/],
+  ["HF_ENDPOINT", "http://me:secret@mirror", /HF_ENDPOINT must be/],
+  ["HF_TOKEN", "a\nb", /HF_TOKEN must be printable ASCII/],
   ["SIMPO_TOKEN", "two words", /SIMPO_TOKEN must be printable ASCII/],
 ];
 

@@ -5,9 +5,9 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
+import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
-import { resolveInside } from "../paths.ts";
 import { ItemSchema, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import {
@@ -18,6 +18,7 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
+import { downloadBars, openHub } from "./_hub.ts";
 import type { ScoreRequest } from "../engine/protocol.ts";
 
 const usage =
@@ -64,11 +65,12 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
       accepted,
     });
   }
+  const sources = { ...config, hub: openHub(config, downloadBars()) };
   const request = {
-    model: await resolveInside(config.root, values.model, "--model", "directory"),
+    model: await resolveModel(sources, values.model, "--model"),
     adapter: values.adapter === undefined
       ? null
-      : await resolveAdapter(config, values.adapter, (id) => exists(jobFolder(config.state, id))),
+      : await resolveAdapter(sources, values.adapter, (id) => exists(jobFolder(config.state, id))),
     beta,
     token_logprobs: values["token-logprobs"],
   };

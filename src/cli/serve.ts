@@ -14,6 +14,7 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
+import { openHub } from "./_hub.ts";
 
 const log = logger("serve");
 
@@ -53,8 +54,9 @@ export async function serve(
       broken.resolve(error);
     },
   });
-  const runner = new JobRunner({ store, root: config.root, state: config.state, engine });
-  const app = createApp({ config, store, runner, engine, stopping: stopping.signal, exportMerged });
+  const hub = openHub(config);
+  const runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine });
+  const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
   let server: Deno.HttpServer | null = null;
   try {
     server = listen(config, app.fetch);

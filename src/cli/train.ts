@@ -4,9 +4,10 @@ import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import { readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
+import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
-import { checkJobFiles, JobRunner } from "../jobs/runner.ts";
+import { JobRunner } from "../jobs/runner.ts";
 import { JobSpecSchema, resolveJobSpec } from "../jobs/spec.ts";
 import { isFinished, type Job, type JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
@@ -21,6 +22,7 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
+import { downloadBars, openHub } from "./_hub.ts";
 
 const usage = "main.ts train [--quiet] job.json";
 const shutdownMs = 7_000;
@@ -56,9 +58,10 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     console.error(`Job ${id} has succeeded already: ${result}`);
     return 0;
   }
-  await checkJobFiles(config.root, spec);
+  const hub = openHub(config, values.quiet ? undefined : downloadBars());
+  await checkFiles({ ...config, hub }, spec);
   if (known === undefined) {
-    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, store })));
+    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store })));
   } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
 
@@ -66,6 +69,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const engine = await startEngine(deviceOptions(config));
   const runner = new JobRunner({
     store,
+    hub,
     root: config.root,
     state: config.state,
     engine: Promise.resolve(engine),

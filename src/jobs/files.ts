@@ -1,23 +1,89 @@
-/** Names of a request as files of this machine. */
+/** Names of a request as files of this machine: under the root, or of the hub and downloaded first. */
 import { join } from "node:path";
 import type { Dataset } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
+import type { Hub } from "../hub/hub.ts";
+import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
+import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
 import { resolveInside } from "../paths.ts";
 import { isDataFile, selectDataFiles } from "../preference/data_files.ts";
 import type { DatasetSpec } from "./spec.ts";
+
+/** Where names are looked up. */
+export interface FileSources {
+  /** Absolute folder that names are relative to. */
+  readonly root: string;
+  /** Where `hf://` names are looked up; without it they are refused. */
+  readonly hub?: Hub | undefined;
+}
 
 /** How deep a data set's folder is looked through: `default/train/0000.parquet`. */
 const maxDepth = 3;
 
 /**
- * Finds the files of a data set under the root.
+ * The folder of a model.
+ *
+ * @param field The model's place in the request, for the error
+ * @param signal Ends the waiting for a download
+ * @throws InputError where there is none, or as `resolveInside` and `Hub.fetch`
+ */
+export async function resolveModel(
+  { root, hub }: FileSources,
+  name: string,
+  field: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
+  const repository = parseHubName(name, "model", field);
+  const choose = (paths: string[]) => chooseModelFiles(paths, repository.repository, field);
+  return await hubOf(hub, field).fetch(repository, choose, field, signal);
+}
+
+/** The folder of a model's config.json, its weights left where they are. @throws InputError as `resolveModel` */
+export async function resolveModelConfig(
+  { root, hub }: FileSources,
+  name: string,
+  field: string,
+): Promise<string> {
+  if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
+  return await hubOf(hub, field).fetch(parseHubName(name, "model", field), () => ["config.json"], field);
+}
+
+/** The folder of an adapter that is no job's. @throws InputError as `resolveModel` */
+export async function resolveAdapterFolder(
+  { root, hub }: FileSources,
+  name: string,
+  field: string,
+): Promise<string> {
+  if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
+  const repository = parseHubName(name, "model", field);
+  const choose = (paths: string[]) => chooseAdapterFiles(paths, repository.repository, field);
+  return await hubOf(hub, field).fetch(repository, choose, field);
+}
+
+/**
+ * Finds the files of a data set.
  *
  * @param field The data set's place in the request, for the error
- * @throws InputError where there is no such file or split, or as `resolveInside`
+ * @param signal Ends the waiting for a download
+ * @throws InputError where there is no such file or split, or as `resolveInside` and `Hub.fetch`
  */
-export async function resolveDataset(root: string, dataset: DatasetSpec, field: string): Promise<Dataset> {
+export async function resolveDataset(
+  { root, hub }: FileSources,
+  dataset: DatasetSpec,
+  field: string,
+  signal?: AbortSignal,
+): Promise<Dataset> {
   if ("rows" in dataset) return dataset;
   const { path: name, split } = dataset;
+  const splitField = split === undefined ? `${field}.path` : `${field}.split`;
+  if (isHubName(name)) {
+    const repository = parseHubName(name, "dataset", `${field}.path`);
+    let chosen: string[] = [];
+    const choose = (paths: string[]) => chosen = chooseRows(paths, repository, split, splitField);
+    const folder = await hubOf(hub, `${field}.path`).fetch(repository, choose, `${field}.path`, signal);
+    return { paths: chosen.map((file) => join(folder, file)) };
+  }
   const path = await resolveInside(root, name, `${field}.path`, "file or directory");
   if ((await Deno.stat(path)).isFile) {
     if (split === undefined) return { path };
@@ -31,16 +97,57 @@ export async function resolveDataset(root: string, dataset: DatasetSpec, field: 
     );
   }
   const names = await Array.fromAsync(dataFiles(path, "", maxDepth));
-  const chosen = selectDataFiles(
-    names,
-    split ?? "train",
-    split === undefined ? `${field}.path` : `${field}.split`,
-  );
   return {
     paths: await Promise.all(
-      chosen.map((file) => resolveInside(root, join(name, file), `${field}.path`, "file")),
+      selectDataFiles(names, split ?? "train", splitField)
+        .map((file) => resolveInside(root, join(name, file), `${field}.path`, "file")),
     ),
   };
+}
+
+/**
+ * Looks a model and data sets up without downloading more than the hub's lists of files.
+ *
+ * @throws InputError naming the field
+ */
+export async function checkFiles(
+  sources: FileSources,
+  names: { readonly model: string; readonly dataset: DatasetSpec; readonly eval_dataset: DatasetSpec | null },
+): Promise<void> {
+  const { model, dataset, eval_dataset } = names;
+  if (isHubName(model)) {
+    const name = parseHubName(model, "model", "model");
+    chooseModelFiles(await hubOf(sources.hub, "model").list(name, "model"), name.repository, "model");
+  } else await resolveModel(sources, model, "model");
+  for (const [field, rows] of Object.entries({ dataset, eval_dataset })) {
+    if (rows === null) continue;
+    if ("path" in rows && isHubName(rows.path)) {
+      const name = parseHubName(rows.path, "dataset", `${field}.path`);
+      const paths = await hubOf(sources.hub, `${field}.path`).list(name, `${field}.path`);
+      chooseRows(paths, name, rows.split, rows.split === undefined ? `${field}.path` : `${field}.split`);
+    } else await resolveDataset(sources, rows, field);
+  }
+}
+
+/** A split's files among a repository's, or the one file that is named. */
+function chooseRows(
+  paths: readonly string[],
+  { path }: HubName,
+  split: string | undefined,
+  field: string,
+): string[] {
+  if (split === undefined && isDataFile(path) && paths.includes(path)) return [path];
+  const prefix = path === "" ? "" : `${path}/`;
+  const inside = paths.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+  return selectDataFiles(inside, split ?? "train", field).map((name) => prefix + name);
+}
+
+function hubOf(hub: Hub | undefined, field: string): Hub {
+  if (hub !== undefined) return hub;
+  throw new InputError(`${field} names a repository of the hub, and this worker downloads none.`, {
+    field,
+    accepted: "a name relative to the root",
+  });
 }
 
 /** Names of the files of rows in a folder and those in it. */

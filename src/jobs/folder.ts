@@ -1,7 +1,7 @@
 /** Where a job's files lie under the state folder. */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { resolveInside } from "../paths.ts";
+import { type FileSources, resolveAdapterFolder } from "./files.ts";
 
 /** A job's own folder. */
 export function jobFolder(state: string, id: string): string {
@@ -30,20 +30,20 @@ export async function jobWeights(state: string, id: string): Promise<string | nu
 }
 
 /**
- * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root.
+ * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root or of the hub.
  *
  * @param isJob Whether there is a job with an id
  * @param field What the errors name
- * @throws InputError with status 409 for a job without weights, or as `resolveInside`
+ * @throws InputError with status 409 for a job without weights, or as `resolveAdapterFolder`
  */
 export async function resolveAdapter(
-  { root, state }: { readonly root: string; readonly state: string },
+  sources: FileSources & { readonly state: string },
   adapter: string,
   isJob: (id: string) => boolean,
   field = "adapter",
 ): Promise<string> {
-  if (!isJobId(adapter) || !isJob(adapter)) return await resolveInside(root, adapter, field, "directory");
-  const weights = await jobWeights(state, adapter);
+  if (!isJobId(adapter) || !isJob(adapter)) return await resolveAdapterFolder(sources, adapter, field);
+  const weights = await jobWeights(sources.state, adapter);
   if (weights !== null) return weights;
   throw new InputError(`Job ${adapter} has neither a result nor a checkpoint yet.`, {
     field,

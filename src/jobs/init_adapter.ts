@@ -8,7 +8,7 @@ import {
   targetedModules,
 } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
-import { resolveInside } from "../paths.ts";
+import { type FileSources, resolveModelConfig } from "./files.ts";
 import { resolveAdapter } from "./folder.ts";
 import type { JobRequest } from "./spec.ts";
 import type { JobStore } from "./store.ts";
@@ -16,8 +16,7 @@ import type { JobStore } from "./store.ts";
 const FIELD = "lora.init_adapter";
 
 /** Where names are looked up. */
-interface Folders {
-  readonly root: string;
+interface Folders extends FileSources {
   readonly state: string;
   readonly store: JobStore;
 }
@@ -47,7 +46,7 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
   const { lora } = request;
   if (lora?.init_adapter == null) return request;
   const folder = await resolveInitAdapter(folders, lora.init_adapter);
-  const model = await readModelConfig(await resolveInside(folders.root, request.model, "model", "directory"));
+  const model = await readModelConfig(await resolveModelConfig(folders, request.model, "model"));
   const { config, modules } = await readAdapterConfig(folder, model);
   const agree = (field: keyof typeof lora, same: boolean, value: unknown) => {
     if (lora[field] === undefined || same) return;

@@ -2,11 +2,9 @@
 import type { Engine } from "../engine/protocol.ts";
 import { DeviceLostError, InputError } from "../errors.ts";
 import { logger } from "../log.ts";
-import { resolveInside } from "../paths.ts";
-import { resolveDataset } from "./files.ts";
+import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import { jobFolder, jobWeights } from "./folder.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
-import type { JobSpec } from "./spec.ts";
 import { isFinished, type Job, type JobError, type JobStore } from "./store.ts";
 
 const log = logger("jobs");
@@ -15,31 +13,20 @@ const log = logger("jobs");
 const maxLosses = 3;
 
 /** Where the runner finds what it needs. */
-export interface RunnerOptions {
+export interface RunnerOptions extends FileSources {
   readonly store: JobStore;
-  /** Absolute folder that models and data sets are named relative to. */
-  readonly root: string;
   /** Absolute folder of the jobs' folders. */
   readonly state: string;
   /** Jobs wait until it is there; where it cannot be had they stay queued. */
   readonly engine: Promise<Engine>;
 }
 
-/**
- * Looks a job's files up before it is taken on, so that a wrong name is refused at once.
- *
- * @throws InputError naming the field
- */
-export async function checkJobFiles(root: string, spec: JobSpec): Promise<void> {
-  await resolveInside(root, spec.model, "model", "directory");
-  await resolveDataset(root, spec.dataset, "dataset");
-  if (spec.eval_dataset !== null) await resolveDataset(root, spec.eval_dataset, "eval_dataset");
-}
-
 /** A life of the queue: from the start of the process to its stop. */
 export class JobRunner {
   readonly #options: RunnerOptions;
   #stopping = false;
+  /** Ends the downloads of the job that is being prepared. */
+  #preparing = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   #losses: { readonly id: string; readonly step: number; readonly times: number } | null = null;
 
@@ -86,6 +73,7 @@ export class JobRunner {
     if (job.status === "queued") store.finish(id, "cancelled");
     else {
       store.requestCancel(id);
+      this.#preparing.abort();
       void engine.then((engine) => engine.cancel(id));
     }
     return this.#job(id);
@@ -94,6 +82,7 @@ export class JobRunner {
   /** Starts no further job and waits until the engine has put the running one down; the engine is stopped by its owner. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#preparing.abort();
     await this.#loop;
   }
 
@@ -107,8 +96,10 @@ export class JobRunner {
   }
 
   async #run(job: Job, engine: Engine): Promise<void> {
-    const { store, root, state } = this.#options;
+    const { store, state } = this.#options;
     const { id } = job;
+    this.#preparing = new AbortController();
+    const { signal } = this.#preparing;
     log.info("Job {id} starts.", { id });
     store.start(id);
     try {
@@ -118,9 +109,11 @@ export class JobRunner {
       const init = await jobWeights(state, id) === null ? job.settings.lora?.init_adapter ?? null : null;
       const request = {
         id,
-        model: await resolveInside(root, job.model, "model", "directory"),
-        dataset: await resolveDataset(root, dataset, "dataset"),
-        eval_dataset: eval_dataset === null ? null : await resolveDataset(root, eval_dataset, "eval_dataset"),
+        model: await resolveModel(this.#options, job.model, "model", signal),
+        dataset: await resolveDataset(this.#options, dataset, "dataset", signal),
+        eval_dataset: eval_dataset === null
+          ? null
+          : await resolveDataset(this.#options, eval_dataset, "eval_dataset", signal),
         settings: job.settings,
         init_adapter: init === null ? null : await resolveInitAdapter(this.#options, init),
         directory,
@@ -136,6 +129,7 @@ export class JobRunner {
     } catch (error) {
       // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
       if (this.#stopping) return store.requeue(id);
+      if (signal.aborted && error === signal.reason) return store.finish(id, "cancelled");
       if (error instanceof DeviceLostError && this.#countLoss(id) < maxLosses) {
         log.error("Job {id} lost its device and goes on from its last checkpoint: {error}", { id, error });
         return store.requeue(id);

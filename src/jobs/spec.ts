@@ -45,7 +45,7 @@ const DatasetSchema = z.union([
   strictObject({
     path: z.string().meta({
       description: "JSONL or Parquet file, or a folder laid out as the hub's data sets are " +
-        "(data/train-00000-of-00002.parquet, train.jsonl), named relative to the root.",
+        "(data/train-00000-of-00002.parquet, train.jsonl), named relative to the root; or hf://datasets/org/name.",
       example: "data/train.jsonl",
     }),
     split: z.string().min(1).optional().meta({
@@ -109,7 +109,8 @@ const LoraSchema = strictObject({
 /** The body of `POST /train`, and a job file's content. */
 export const JobSpecSchema = strictObject({
   model: z.string().meta({
-    description: "Folder of the base model, relative to the root.",
+    description:
+      "Folder of the base model, relative to the root; or hf://org/name, with @revision where it is not main.",
     example: "models/llama",
   }),
   dataset: DatasetSchema,
@@ -211,12 +212,12 @@ export const JobSpecSchema = strictObject({
 /** A request as its sender wrote it. */
 export type JobRequest = z.infer<typeof JobSpecSchema>;
 
-/** Rows by a name under the root, or the rows themselves. */
+/** Rows by a name under the root or of the hub, or the rows themselves. */
 export type DatasetSpec = JobRequest["dataset"];
 
 /** A job with nothing left open. */
 export interface JobSpec {
-  /** Name relative to the root. */
+  /** Name relative to the root, or of the hub. */
   readonly model: string;
   readonly dataset: DatasetSpec;
   readonly eval_dataset: DatasetSpec | null;

@@ -3,6 +3,7 @@ import type { OpenAPIHono } from "@hono/zod-openapi";
 import { join } from "node:path";
 import { createApp } from "../../routes/app.ts";
 import type { Service } from "../../routes/service_context.ts";
+import type { Hub } from "../../src/hub/hub.ts";
 import { JobRunner } from "../../src/jobs/runner.ts";
 import { JobStore } from "../../src/jobs/store.ts";
 import { FakeEngine, type FakeOptions } from "./fake_engine.ts";
@@ -34,6 +35,7 @@ export async function testService(
     maxBodyBytes?: number;
     engine?: Promise<FakeEngine>;
     root?: string;
+    hub?: Hub;
   } = {},
 ): Promise<TestService> {
   const root = options.root ?? await makeRoot();
@@ -47,11 +49,13 @@ export async function testService(
   const engine = new FakeEngine(options);
   const promise = options.engine ?? Promise.resolve(engine);
   const store = new JobStore(join(config.state, "jobs.sqlite"));
-  const runner = new JobRunner({ store, root, state: config.state, engine: promise });
+  const hub = options.hub === undefined ? {} : { hub: options.hub };
+  const runner = new JobRunner({ store, ...hub, root, state: config.state, engine: promise });
   const stopping = new AbortController();
   const service: Service = {
     config,
     store,
+    ...hub,
     runner,
     engine: promise,
     stopping: stopping.signal,

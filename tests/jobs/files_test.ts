@@ -31,35 +31,35 @@ const refused = (field: string, message: RegExp) => (error: unknown) => {
 
 Deno.test("resolveDataset() takes a file whatever its name, and a folder's split", () =>
   withRoot(async (root) => {
-    assert.deepEqual(await resolveDataset(root, { path: "rows.txt" }, "dataset"), {
+    assert.deepEqual(await resolveDataset({ root }, { path: "rows.txt" }, "dataset"), {
       path: join(root, "rows.txt"),
     });
     const train = join(root, "set/data/train-00000-of-00001.parquet");
-    assert.deepEqual(await resolveDataset(root, { path: "set" }, "dataset"), { paths: [train] });
-    assert.deepEqual(await resolveDataset(root, { path: "set/data", split: "test" }, "dataset"), {
+    assert.deepEqual(await resolveDataset({ root }, { path: "set" }, "dataset"), { paths: [train] });
+    assert.deepEqual(await resolveDataset({ root }, { path: "set/data", split: "test" }, "dataset"), {
       paths: [join(root, "set/data/test.jsonl")],
     });
     const rows = [{}];
-    assert.deepEqual(await resolveDataset(root, { rows }, "dataset"), { rows });
+    assert.deepEqual(await resolveDataset({ root }, { rows }, "dataset"), { rows });
   }));
 
 Deno.test("resolveDataset() refuses a split that is not there or stands beside a file, and links that leave", () =>
   withRoot(async (root) => {
     await assert.rejects(
-      resolveDataset(root, { path: "set", split: "dev" }, "dataset"),
+      resolveDataset({ root }, { path: "set", split: "dev" }, "dataset"),
       refused("dataset.split", /no split "dev"/),
     );
     await assert.rejects(
-      resolveDataset(root, { path: "rows.txt", split: "train" }, "eval_dataset"),
+      resolveDataset({ root }, { path: "rows.txt", split: "train" }, "eval_dataset"),
       refused("eval_dataset.split", /is a file/),
     );
     await assert.rejects(
-      resolveDataset(root, { path: "gone" }, "dataset"),
+      resolveDataset({ root }, { path: "gone" }, "dataset"),
       refused("dataset.path", /no file or directory/),
     );
     await Deno.symlink("/etc/hostname", join(root, "set/data/dev.jsonl"));
     await assert.rejects(
-      resolveDataset(root, { path: "set", split: "dev" }, "dataset"),
+      resolveDataset({ root }, { path: "set", split: "dev" }, "dataset"),
       refused("dataset.path", /symbolic link/),
     );
   }));

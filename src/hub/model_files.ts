@@ -1,0 +1,50 @@
+/** Which files of a repository a model or an adapter is made of. */
+import { InputError } from "../errors.ts";
+
+/** Beside the weights: what is read of a model, and what its users expect beside an exported one. */
+const SMALL = new Set([
+  "config.json",
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+]);
+
+/**
+ * Chooses a model's files: configuration, tokenizer and safetensors weights, whole or in shards with their index.
+ *
+ * @param paths The repository's files
+ * @param repository `org/name`, for the error
+ * @param field The name's place in the request, for the error
+ * @throws InputError where there are no safetensors weights
+ */
+export function chooseModelFiles(paths: readonly string[], repository: string, field: string): string[] {
+  const whole = paths.includes("model.safetensors");
+  const weights = whole
+    ? ["model.safetensors"]
+    : paths.filter((path) => /^model-\d+-of-\d+\.safetensors$|^model\.safetensors\.index\.json$/.test(path));
+  if (!weights.some((path) => path.endsWith(".safetensors"))) throw noWeights(repository, field);
+  return [...paths.filter((path) => SMALL.has(path)), ...weights];
+}
+
+/**
+ * Chooses an adapter's files: PEFT's two, or else whole weights.
+ *
+ * @throws InputError as `chooseModelFiles`
+ */
+export function chooseAdapterFiles(paths: readonly string[], repository: string, field: string): string[] {
+  if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository, field);
+  if (!paths.includes("adapter_model.safetensors")) throw noWeights(repository, field);
+  return ["adapter_config.json", "adapter_model.safetensors"];
+}
+
+function noWeights(repository: string, field: string): InputError {
+  return new InputError(`${repository} has no weights as safetensors.`, {
+    field,
+    value: repository,
+    accepted: "a repository with safetensors weights; a pytorch_model.bin must be converted first",
+  });
+}

@@ -5,7 +5,7 @@ import { differences, parseCurl, readExamples } from "./helpers/readme.ts";
 
 Deno.test("README.md's curl examples, pasted as they stand, print what it says", async () => {
   const examples = readExamples(await Deno.readTextFile(new URL("../README.md", import.meta.url)));
-  assert.deepEqual(examples.map(({ path }) => path), ["/score", "/train"]);
+  assert.deepEqual(examples.map(({ path }) => path), ["/score", "/train", "/v1/completions"]);
   const state = await Deno.makeTempDir();
   const server = startServer(state, (await askDoctor()).kind);
   try {

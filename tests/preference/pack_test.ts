@@ -179,6 +179,21 @@ Deno.test("splitIntoBatches() fills batches in order and never over the budget",
   );
 });
 
+Deno.test("packGroups() gives a response that predicts what follows it one more row, at its last token", () => {
+  const response = { tokens: Uint32Array.of(4, 5, 6), scored_from: 1, truncated: false };
+  const groupOf = (predicts_next: boolean) => ({
+    row: 1,
+    prompt: new Uint32Array(),
+    responses: [{ ...response, predicts_next }],
+    prompt_truncated: 0,
+  });
+  const batch = packGroups([groupOf(true), groupOf(false)]);
+  assert.deepEqual([...batch.head_tokens], [0, 1, 2, 3, 4]);
+  assert.deepEqual([...batch.targets], [5, 6, 0, 5, 6]);
+  assert.deepEqual([...batch.sequence_rows], [0, 3, 5]);
+  assert.deepEqual([...batch.token_rows], [0, 1, 2, 3, 4, 5, 5]);
+});
+
 Deno.test("splitIntoBatches() refuses a group over the budget by its row", () => {
   assert.throws(() => splitIntoBatches([group([1, 2], { tokens: [3] })], 2), {
     name: "InputError",

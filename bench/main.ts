@@ -4,6 +4,7 @@
  */
 import { Gpu } from "../src/gpu/mod.ts";
 import { type BenchRow, holds } from "./_rows.ts";
+import { benchLoading } from "./loading.ts";
 import { benchMatmul } from "./matmul.ts";
 import { benchService } from "./service.ts";
 import { benchSteps } from "./steps.ts";
@@ -11,6 +12,7 @@ import { benchSteps } from "./steps.ts";
 const BENCHMARKS: Readonly<Record<string, (gpu: Gpu) => Promise<BenchRow[]>>> = {
   matmul: benchMatmul,
   steps: benchSteps,
+  loading: benchLoading,
   service: (gpu) => benchService(gpu.software ? "software" : "gpu"),
 };
 

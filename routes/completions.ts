@@ -4,8 +4,8 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { ScoredSequence, SequenceRequest } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
+import { resolveModel } from "../src/jobs/files.ts";
 import { resolveAdapter } from "../src/jobs/folder.ts";
-import { resolveInside } from "../src/paths.ts";
 import { strictObject } from "../src/validation.ts";
 import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -32,7 +32,9 @@ const unused = {
 
 const CompletionBodySchema = strictObject({
   model: z.string().meta({
-    description: "Folder of the model, relative to the root; or the id of a training job.",
+    description:
+      "Folder of the model, relative to the root; hf://org/name; or the id of a training job: its base " +
+      "with its result, or while it runs its newest checkpoint.",
     example: "models/llama",
   }),
   prompt: z.union([TextSchema, IdsSchema, z.array(TextSchema).min(1), z.array(IdsSchema).min(1)], {
@@ -212,17 +214,18 @@ function toChoice(
 
 /** What a `model` means: a folder, or a job's weights over the model that it started from. */
 async function weightsOf(
-  { config, store }: Service,
+  { config, store, hub }: Service,
   model: string,
 ): Promise<Pick<SequenceRequest, "model" | "adapter">> {
+  const sources = { ...config, hub };
   const job = store.get(model);
   if (job === undefined) {
-    return { model: await resolveInside(config.root, model, "model", "directory"), adapter: null };
+    return { model: await resolveModel(sources, model, "model"), adapter: null };
   }
   try {
     return {
-      model: await resolveInside(config.root, job.model, "model", "directory"),
-      adapter: await resolveAdapter(config, model, () => true),
+      model: await resolveModel(sources, job.model, "model"),
+      adapter: await resolveAdapter(sources, model, () => true),
     };
   } catch (error) {
     if (!(error instanceof InputError)) throw error;

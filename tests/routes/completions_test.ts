@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { Hub } from "../../src/hub/hub.ts";
+import { bytes, commit, startFakeHub } from "../helpers/fake_hub.ts";
 import { refusal } from "../helpers/fake_engine.ts";
 import { gate, testService } from "../helpers/service.ts";
 
@@ -186,6 +188,22 @@ Deno.test("a job's id is a model: its base with its result", async () => {
 
   const { body: { data } } = await service.get("/v1/models");
   assert.deepEqual(data.find((each: { id: string }) => each.id === id).parent, "model");
+});
+
+Deno.test("a model of the hub is downloaded", async () => {
+  await using fake = startFakeHub();
+  const config = new TextEncoder().encode("{}");
+  fake.repositories.set("org/name", new Map([["config.json", config], ["model.safetensors", bytes(9)]]));
+  const cache = await Deno.makeTempDir();
+  try {
+    const hub = new Hub({ cache, endpoint: fake.url, token: null, retryMs: 1 });
+    await using service = await testService({ hub });
+    const body = { ...asked, model: "hf://org/name", prompt: "a" };
+    assert.equal((await service.post("/v1/completions", body)).status, 200);
+    assert.equal(service.engine.sequences[0]!.model, join(cache, "models/org/name", commit));
+  } finally {
+    await Deno.remove(cache, { recursive: true });
+  }
 });
 
 Deno.test("a job without weights is refused as a model", async () => {

@@ -19,7 +19,7 @@ export const LINEAR_LAYERS = [
   "up_proj",
   "down_proj",
 ] as const;
-/** Name of a linear layer within its block; Phi-3 has the last two in place of q, k, v and of gate, up. */
+/** What a linear layer does in its block; some families have the last two in place of q, k, v and of gate, up. */
 export type LinearLayer = typeof LINEAR_LAYERS[number] | "qkv_proj" | "gate_up_proj";
 
 /** One linear layer of the decoder: y [tokens, outputs] = x [tokens, inputs] W^T. */
@@ -31,6 +31,8 @@ export interface LinearModule {
   readonly name: LinearLayer;
   readonly inputs: number;
   readonly outputs: number;
+  /** Whether files hold its weight as [inputs, outputs]. */
+  readonly transposed: boolean;
 }
 
 /**
@@ -84,29 +86,34 @@ export function linearModules(model: ModelConfig): LinearModule[] {
   const { hidden_size: hidden, intermediate_size: wide, head_dim } = model;
   const queries = model.num_attention_heads * head_dim;
   const keys = model.num_key_value_heads * head_dim;
-  const into: readonly [LinearLayer, string, number, number][] = model.traits.fused_projections
-    ? [["qkv_proj", "self_attn", hidden, queries + 2 * keys]]
-    : [
-      ["q_proj", "self_attn", hidden, queries],
-      ["k_proj", "self_attn", hidden, keys],
-      ["v_proj", "self_attn", hidden, keys],
-    ];
-  const gate: readonly [LinearLayer, string, number, number][] = model.traits.fused_projections
-    ? [["gate_up_proj", "mlp", hidden, 2 * wide]]
-    : [["gate_proj", "mlp", hidden, wide], ["up_proj", "mlp", hidden, wide]];
-  const layers: readonly [LinearLayer, part: string, inputs: number, outputs: number][] = [
+  const { names, fused_projections, gated_mlp, transposed_files: transposed } = model.traits;
+  const into: readonly [LinearLayer, number, number][] = fused_projections
+    ? [["qkv_proj", hidden, queries + 2 * keys]]
+    : [["q_proj", hidden, queries], ["k_proj", hidden, keys], ["v_proj", hidden, keys]];
+  const up: readonly [LinearLayer, number, number][] = !gated_mlp
+    ? [["up_proj", hidden, wide]]
+    : fused_projections
+    ? [["gate_up_proj", hidden, 2 * wide]]
+    : [["gate_proj", hidden, wide], ["up_proj", hidden, wide]];
+  const layers: readonly [LinearLayer, inputs: number, outputs: number][] = [
     ...into,
-    ["o_proj", "self_attn", queries, hidden],
-    ...gate,
-    ["down_proj", "mlp", wide, hidden],
+    ["o_proj", queries, hidden],
+    ...up,
+    ["down_proj", wide, hidden],
   ];
   const modules: LinearModule[] = [];
   for (let layer = 0; layer < model.num_hidden_layers; layer++) {
-    for (const [name, part, inputs, outputs] of layers) {
-      modules.push({ path: `model.layers.${layer}.${part}.${name}`, layer, name, inputs, outputs });
+    for (const [name, inputs, outputs] of layers) {
+      const path = `${names.blocks}.${layer}.${names.linears[name]}`;
+      modules.push({ path, layer, name, inputs, outputs, transposed });
     }
   }
   return modules;
+}
+
+/** What "all-linear" means, as PEFT writes it: the last part of each path, once. */
+export function linearNames(model: ModelConfig): string[] {
+  return [...new Set(linearModules(model).map(({ path }) => path.slice(path.lastIndexOf(".") + 1)))];
 }
 
 /**
@@ -126,9 +133,7 @@ export function targetedModules(model: ModelConfig, targets: TargetModules): Lin
     throw new InputError(`target_modules: ${show(value)} matches no linear layer of the model.`, {
       field: "target_modules",
       value,
-      accepted: `"all-linear" or names out of ${
-        [...new Set(linearModules(model).map(({ name }) => name))].join(", ")
-      }`,
+      accepted: `"all-linear" or names out of ${linearNames(model).join(", ")}`,
     });
   }
   return matchModules(model, targets);
@@ -227,15 +232,18 @@ export async function writeAdapter(dir: string, adapter: Adapter, dtype: FloatDt
     { name: tensorName(path, "B"), dtype, shape: [outputs, r], data: fromF32(b, dtype) },
   ]);
   await writeSafetensors(join(dir, WEIGHTS_FILE), sources);
-  await writeWhole(join(dir, CONFIG_FILE), [new TextEncoder().encode(formatAdapterConfig(adapter.config))]);
+  const text = formatAdapterConfig(adapter.config, tensors.some(({ module }) => module.transposed));
+  await writeWhole(join(dir, CONFIG_FILE), [new TextEncoder().encode(text)]);
 }
 
 /**
  * The text of `adapter_config.json`: every key that PEFT 0.21 writes, sorted as it sorts them.
  *
  * "all-linear" becomes the seven names that it means, as PEFT does for all but small models.
+ *
+ * @param transposed whether the base model's files hold the adapted weights as [inputs, outputs]
  */
-export function formatAdapterConfig(config: AdapterConfig): string {
+export function formatAdapterConfig(config: AdapterConfig, transposed = false): string {
   const { target_modules: targets } = config;
   const json = {
     alora_invocation_tokens: null,
@@ -248,7 +256,7 @@ export function formatAdapterConfig(config: AdapterConfig): string {
     ensure_weight_tying: false,
     eva_config: null,
     exclude_modules: null,
-    fan_in_fan_out: false,
+    fan_in_fan_out: transposed,
     inference_mode: true,
     init_lora_weights: true,
     kasa_config: null,
@@ -295,6 +303,7 @@ const READ_OR_IGNORED = new Set([
   "ensure_weight_tying",
   "eva_config",
   "exclude_modules",
+  "fan_in_fan_out", // PEFT itself puts it right by the kind of layer
   "inference_mode",
   "init_lora_weights",
   "layers_pattern",
@@ -375,16 +384,17 @@ function isLeftOut(json: Readonly<Record<string, unknown>>, { path, layer }: Lin
   } else if (!isSwitchedOff(excluded ?? null)) {
     refuse("exclude_modules", excluded, "a list of module names, a regular expression or null");
   }
+  const blocks = path.split(".").at(-4)!; // "layers" of model.layers.0.mlp.up_proj
   const numbers = Array.isArray(layers) ? layers : layers === null || layers === undefined ? [] : [layers];
   if (numbers.length === 0) return false;
   if (!numbers.every(Number.isInteger) || !Array.isArray(target_modules)) {
     refuse("layers_to_transform", layers, "block numbers, beside target_modules that are a list");
   }
   if (
-    !isSwitchedOff(pattern ?? null) && pattern !== "layers" &&
-    !(Array.isArray(pattern) && pattern.includes("layers"))
+    !isSwitchedOff(pattern ?? null) && pattern !== blocks &&
+    !(Array.isArray(pattern) && pattern.includes(blocks))
   ) {
-    refuse("layers_pattern", pattern, `null or "layers"`);
+    refuse("layers_pattern", pattern, `null or "${blocks}"`);
   }
   return !target_modules.includes(path) && !numbers.includes(layer);
 }
@@ -394,14 +404,15 @@ function matchModules(model: ModelConfig, targets: TargetModules): LinearModule[
   const modules = linearModules(model);
   if (targets === "all-linear") return modules;
   const matches = matcher(targets);
-  const outside = ["lm_head", "model.embed_tokens"].find(matches);
-  if (outside === undefined) return modules.filter(({ path }) => matches(path));
+  const { embedding, positions } = model.traits.names;
+  const outside = ["lm_head", embedding, positions].find((name) => name !== null && matches(name));
+  if (!outside) return modules.filter(({ path }) => matches(path));
   throw new InputError(
     `target_modules names ${outside}, but only the blocks' linear layers can have an adapter.`,
     {
       field: "target_modules",
       value: outside,
-      accepted: LINEAR_LAYERS.join(", "),
+      accepted: linearNames(model).join(", "),
     },
   );
 }

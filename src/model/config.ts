@@ -3,10 +3,12 @@ import { InputError } from "../errors.ts";
 import { type Fields, isAbsent, readCount, readFlag, readNumber, readTokenIds, refuse } from "./_fields.ts";
 import { isObject, readJsonObject, show } from "./_files.ts";
 import { gemma2, gemma3 } from "./families/gemma.ts";
+import { gpt2 } from "./families/gpt2.ts";
 import { llama } from "./families/llama.ts";
 import { mistral } from "./families/mistral.ts";
 import { phi3 } from "./families/phi3.ts";
 import { qwen2, qwen3 } from "./families/qwen.ts";
+import type { LinearLayer } from "./adapter.ts";
 import type { RopeSettings } from "./rope.ts";
 
 /** What one block sees. */
@@ -17,10 +19,31 @@ export interface LayerTraits {
   readonly rope: number;
 }
 
+/** What the files call weights, without `.weight` and `.bias`. */
+export interface Names {
+  readonly embedding: string;
+  /** Learned positions, which are added to the embedding; null where keys and queries are rotated instead. */
+  readonly positions: string | null;
+  /** What a block's number follows. */
+  readonly blocks: string;
+  /** The last norm. */
+  readonly norm: string;
+  /** Before attention, as the following within its block. */
+  readonly input_norm: string;
+  /** Before the mlp. */
+  readonly mlp_norm: string;
+  readonly linears: Readonly<Partial<Record<LinearLayer, string>>>;
+}
+
 /** What tells the families apart; the decoder is one. */
 export interface Traits {
-  /** Of the gate in the mlp. */
+  readonly names: Names;
+  /** Of the gate in the mlp; without a gate gelu_tanh. */
   readonly activation: "silu" | "gelu_tanh";
+  /** Whether the mlp has a gate: down(activation(gate) * up), otherwise down(activation(up)). */
+  readonly gated_mlp: boolean;
+  /** Whether norms are LayerNorms with bias, not RMSNorms. */
+  readonly layer_norm: boolean;
   /** Norms multiply by this + weight. */
   readonly norm_offset: 0 | 1;
   /** The embedding's rows are multiplied by it. */
@@ -31,14 +54,17 @@ export interface Traits {
   readonly attention_softcap: number | null;
   /** The same of logits. */
   readonly logit_softcap: number | null;
-  /** Whether the projections to queries, keys and values have a bias. */
-  readonly qkv_bias: boolean;
+  /** Which projections have a bias. */
+  readonly biases: "none" | "qkv" | "all";
   /** Whether each head's queries and keys are normed before they are rotated. */
   readonly qk_norm: boolean;
   /** Whether attention's and the mlp's outputs are normed too before they join the stream. */
   readonly sandwich_norms: boolean;
-  /** Whether q, k, v are one matrix `qkv_proj`, and gate and up one `gate_up_proj`. */
+  /** Whether q, k, v are one matrix `qkv_proj`, and gate and up one `gate_up_proj` where there is a gate. */
   readonly fused_projections: boolean;
+  /** Whether files hold the projections as [inputs, outputs]. */
+  readonly transposed_files: boolean;
+  /** None where positions are learned. */
   readonly ropes: readonly RopeSettings[];
   /** One a block. */
   readonly layers: readonly LayerTraits[];
@@ -56,17 +82,22 @@ export interface Family {
   readonly model_type: string;
   /** The class that its checkpoints name. */
   readonly architecture: string;
-  /** Where the file says nothing of it: size of a head, and whether the tables are tied. */
+  /** The file's names of fields that it calls otherwise than Llama's does. */
+  readonly fields?: Readonly<Record<string, string>>;
+  /** Where the file says nothing of it. */
   readonly defaults: {
     readonly head_dim?: number;
     readonly tie_word_embeddings?: boolean;
     readonly rms_norm_eps?: number;
+    readonly max_position_embeddings?: number;
+    /** intermediate_size / hidden_size */
+    readonly intermediate_per_hidden?: number;
   };
   /** @throws InputError for an option that the decoder would compute wrongly */
   traits(json: Fields, sizes: Sizes): Traits;
 }
 
-const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3];
+const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2];
 
 /** What `config.json` says of a decoder; names as transformers has them. */
 export interface ModelConfig {
@@ -80,6 +111,7 @@ export interface ModelConfig {
   readonly num_key_value_heads: number;
   /** Size of one head; even. */
   readonly head_dim: number;
+  /** Added to the variance in every norm. */
   readonly rms_norm_eps: number;
   /** The longest sequence that the model was trained with, in tokens. */
   readonly max_position_embeddings: number;
@@ -131,7 +163,8 @@ export function parseModelConfig(json: unknown): ModelConfig {
     });
   }
   const family = familyOf(json);
-  const count = (name: string, fallback?: number): number => readCount(json, name, fallback);
+  const fieldOf = (name: string): string => family.fields?.[name] ?? name;
+  const count = (name: string, fallback?: number): number => readCount(json, fieldOf(name), fallback);
   const hidden_size = count("hidden_size");
   const num_attention_heads = count("num_attention_heads");
   const num_key_value_heads = count("num_key_value_heads", num_attention_heads);
@@ -145,16 +178,17 @@ export function parseModelConfig(json: unknown): ModelConfig {
   const { defaults } = family;
   if (isAbsent(json.head_dim) && defaults.head_dim === undefined && hidden_size % num_attention_heads !== 0) {
     refuse(
-      "hidden_size",
+      fieldOf("hidden_size"),
       hidden_size,
-      `a multiple of num_attention_heads (${num_attention_heads}), or a head_dim`,
+      `a multiple of ${fieldOf("num_attention_heads")} (${num_attention_heads}), or a head_dim`,
     );
   }
   const head_dim = count("head_dim", defaults.head_dim ?? hidden_size / num_attention_heads);
   if (head_dim % 2 !== 0) refuse("head_dim", head_dim, "an even number, as rotary embedding turns pairs");
-  const max_position_embeddings = count("max_position_embeddings", 2048);
-  const rms_norm_eps = readNumber(json, "rms_norm_eps", "rms_norm_eps", defaults.rms_norm_eps ?? 1e-6);
-  if (rms_norm_eps < 0) refuse("rms_norm_eps", rms_norm_eps, "a number >= 0");
+  const max_position_embeddings = count("max_position_embeddings", defaults.max_position_embeddings ?? 2048);
+  const eps = fieldOf("rms_norm_eps");
+  const rms_norm_eps = readNumber(json, eps, eps, defaults.rms_norm_eps ?? 1e-6);
+  if (rms_norm_eps < 0) refuse(eps, rms_norm_eps, "a number >= 0");
   const initializer_range = readNumber(json, "initializer_range", "initializer_range", 0.02);
   if (initializer_range < 0) refuse("initializer_range", initializer_range, "a number >= 0");
   const num_hidden_layers = count("num_hidden_layers");
@@ -163,18 +197,20 @@ export function parseModelConfig(json: unknown): ModelConfig {
   const stretches = traits.ropes.map(({ rope_scaling }) =>
     rope_scaling.type === "dynamic" ? rope_scaling.factor : 1
   );
+  const stretch = stretches.length > 0 ? Math.max(1, Math.min(...stretches)) : 1;
+  const per_hidden = defaults.intermediate_per_hidden;
   return {
     model_type: family.model_type,
     vocab_size: count("vocab_size"),
     hidden_size,
-    intermediate_size: count("intermediate_size"),
+    intermediate_size: count("intermediate_size", per_hidden && per_hidden * hidden_size),
     num_hidden_layers,
     num_attention_heads,
     num_key_value_heads,
     head_dim,
     rms_norm_eps,
     max_position_embeddings,
-    context_length: Math.floor(max_position_embeddings * Math.max(1, Math.min(...stretches))),
+    context_length: Math.floor(max_position_embeddings * stretch),
     tie_word_embeddings: readFlag(json, "tie_word_embeddings", defaults.tie_word_embeddings ?? false),
     initializer_range,
     eos_token_ids: readTokenIds(json, "eos_token_id"),

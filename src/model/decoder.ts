@@ -11,6 +11,7 @@ import type { ModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
+import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
 
 /** LoRA of one linear layer: y += scale * B A dropout(x). */
 export interface Lora {
@@ -36,21 +37,27 @@ export interface Linear {
   readonly lora: Lora | null;
 }
 
+/** RMSNorm, or LayerNorm with its bias. */
+export interface Norm {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+}
+
 /** One decoder block; of the norms and projections those that the family has. */
 export interface Block {
   readonly linears: Readonly<Partial<Record<LinearLayer, Linear>>>;
   /** Before attention, [hidden] */
-  readonly input_norm: Parameter;
+  readonly input_norm: Norm;
   /** Before the mlp, [hidden] */
-  readonly mlp_norm: Parameter;
+  readonly mlp_norm: Norm;
   /** Of attention's output, [hidden] */
-  readonly attention_output_norm: Parameter | null;
+  readonly attention_output_norm: Norm | null;
   /** Of the mlp's output, [hidden] */
-  readonly mlp_output_norm: Parameter | null;
+  readonly mlp_output_norm: Norm | null;
   /** Of each head's query, [head_dim] */
-  readonly q_norm: Parameter | null;
+  readonly q_norm: Norm | null;
   /** Of each head's key, [head_dim] */
-  readonly k_norm: Parameter | null;
+  readonly k_norm: Norm | null;
 }
 
 /** Neighbouring rows of a vocabulary table; a table larger than one binding is split into several runs. */
@@ -61,23 +68,19 @@ export interface TableRun {
   readonly rows: Parameter;
 }
 
-/** A decoder on the GPU: x = E[ids]; per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
+/** A decoder on the GPU: x = E[ids] (+ P[positions]); per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
 export interface Decoder {
   readonly config: ModelConfig;
   /** The runs of E, by rising ids. */
   readonly embedding: readonly TableRun[];
+  /** Learned positions, [max_position_embeddings, hidden]. */
+  readonly positions: Parameter | null;
   /** From the embedding up. */
   readonly blocks: readonly Block[];
   /** The last norm, [hidden]. */
-  readonly norm: Parameter;
+  readonly norm: Norm;
   /** The embedding's own runs where the two are tied. */
   readonly head: readonly TableRun[];
-}
-
-/** A weight's name, shape and place in the model. */
-interface WeightSpec {
-  readonly name: string;
-  readonly shape: readonly [number] | readonly [number, number];
 }
 
 /** Bytes of one upload: the host never holds more of a weight than this. */
@@ -89,10 +92,10 @@ const RUN_ROWS = 64;
 function normNames(
   { traits }: ModelConfig,
 ): Readonly<Record<Exclude<keyof Block, "linears">, string | null>> {
-  const sandwich = traits.sandwich_norms;
+  const { sandwich_norms: sandwich, names } = traits;
   return {
-    input_norm: "input_layernorm",
-    mlp_norm: sandwich ? "pre_feedforward_layernorm" : "post_attention_layernorm",
+    input_norm: names.input_norm,
+    mlp_norm: sandwich ? "pre_feedforward_layernorm" : names.mlp_norm,
     attention_output_norm: sandwich ? "post_attention_layernorm" : null,
     mlp_output_norm: sandwich ? "post_feedforward_layernorm" : null,
     q_norm: traits.qk_norm ? "self_attn.q_norm" : null,
@@ -100,28 +103,39 @@ function normNames(
   };
 }
 
-/** Every weight of the decoder by its Hugging Face name. */
+/** Every weight of the decoder by its Hugging Face name, as files hold it. */
 export function weightSpecs(config: ModelConfig): WeightSpec[] {
   const { hidden_size: hidden, vocab_size, head_dim, traits } = config;
-  const specs: WeightSpec[] = [{ name: "model.embed_tokens.weight", shape: [vocab_size, hidden] }];
+  const { names } = traits;
+  const specs: WeightSpec[] = [];
+  const add = (name: string, shape: WeightSpec["shape"], transposed = false) =>
+    specs.push({ name, shape, transposed });
+  const addNorm = (path: string, size: number) => {
+    add(`${path}.weight`, [size]);
+    if (traits.layer_norm) add(`${path}.bias`, [size]);
+  };
+  add(`${names.embedding}.weight`, [vocab_size, hidden]);
+  if (names.positions !== null) add(`${names.positions}.weight`, [config.max_position_embeddings, hidden]);
   const modules = linearModules(config);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     for (const [norm, name] of Object.entries(normNames(config))) {
       if (name === null) continue;
-      const shape = [norm === "q_norm" || norm === "k_norm" ? head_dim : hidden] as const;
-      specs.push({ name: `model.layers.${layer}.${name}.weight`, shape });
+      addNorm(`${names.blocks}.${layer}.${name}`, norm === "q_norm" || norm === "k_norm" ? head_dim : hidden);
     }
-    for (const { name, path, outputs, inputs } of modules.filter((module) => module.layer === layer)) {
-      specs.push({ name: `${path}.weight`, shape: [outputs, inputs] });
-      if (traits.qkv_bias && BIASED.has(name)) specs.push({ name: `${path}.bias`, shape: [outputs] });
+    for (const module of modules.filter((module) => module.layer === layer)) {
+      const { name, path, outputs, inputs, transposed } = module;
+      add(`${path}.weight`, transposed ? [inputs, outputs] : [outputs, inputs], transposed);
+      if (traits.biases === "all" || (traits.biases === "qkv" && QKV.has(name))) {
+        add(`${path}.bias`, [outputs]);
+      }
     }
   }
-  specs.push({ name: "model.norm.weight", shape: [hidden] });
-  if (!config.tie_word_embeddings) specs.push({ name: "lm_head.weight", shape: [vocab_size, hidden] });
+  addNorm(names.norm, hidden);
+  if (!config.tie_word_embeddings) add("lm_head.weight", [vocab_size, hidden]);
   return specs;
 }
 
-const BIASED: ReadonlySet<LinearLayer> = new Set(["q_proj", "k_proj", "v_proj"]);
+const QKV: ReadonlySet<LinearLayer> = new Set(["q_proj", "k_proj", "v_proj"]);
 
 /** A decoder whose weights are all frozen, or all trained. */
 export interface LoadedDecoder {
@@ -148,8 +162,8 @@ export async function loadDecoder(
   { trainable }: { readonly trainable: boolean },
 ): Promise<LoadedDecoder> {
   const runs = weightSpecs(config).flatMap((spec) => {
-    const stored = checkpoint.expect(spec.name, spec.shape).dtype;
-    const dtype = trainable ? "f32" : frozenDtype(stored, spec.shape);
+    const stored = storedDtype(checkpoint, spec);
+    const dtype = trainable ? "f32" : frozenDtype(stored, decoderShape(spec));
     return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
   });
   const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
@@ -237,12 +251,13 @@ interface WeightRun {
 
 /** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
 function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, maxBytes: number): WeightRun[] {
-  const { name, shape } = spec;
-  const [rows, columns = 1] = shape;
+  const { name } = spec;
+  const shape = decoderShape(spec);
+  const [rows, columns = 1] = shape as [number, number?];
   const rowBytes = columns * dtypeBytes(dtype);
   if (rows * rowBytes <= maxBytes) return [{ spec, name, first_row: 0, shape, stored, dtype }];
   const height = Math.floor(maxBytes / rowBytes / RUN_ROWS) * RUN_ROWS;
-  if (height === 0 || !/embed_tokens|lm_head/.test(name)) {
+  if (height === 0 || !/embed_tokens|wte|lm_head/.test(name)) {
     throw new InputError(
       `The weight ${name} [${shape}] takes ${
         rows * rowBytes
@@ -279,11 +294,12 @@ async function uploadRun(
   const step = Math.max(4, Math.floor(UPLOAD_BYTES / (targetRowBytes * 4)) * 4);
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
-    const bytes = await checkpoint.readRows(run.spec.name, run.first_row + row, count);
+    const bytes = await readDecoderRows(checkpoint, run.spec, run.first_row + row, count);
     const bad = findNonFinite(bytes, stored);
     if (bad >= 0) {
       const [, columns = 1] = run.shape;
       const place = [run.first_row + row + Math.floor(bad / columns), bad % columns];
+      if (run.spec.transposed) place.reverse();
       const index = run.shape.length === 1 ? place[0] : place.join(", ");
       throw new InputError(`The weight ${run.spec.name} holds NaN or infinity at [${index}].`, {
         field: run.spec.name,
@@ -305,7 +321,10 @@ function assemble(
   runs: readonly WeightRun[],
   parameters: ReadonlyMap<string, Parameter>,
 ): Decoder {
+  const { names } = config.traits;
   const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
+  const biasOf = (name: string): Parameter | null => parameters.get(`${name}.bias`) ?? null;
+  const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
   const table = (name: string): TableRun[] =>
     runs.filter((run) => run.spec.name === name).map(({ name, first_row }) => ({
       first_row,
@@ -314,21 +333,22 @@ function assemble(
   const modules = linearModules(config);
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {
     const linears = modules.filter((module) => module.layer === layer).map(({ name, path }) => {
-      const linear: Linear = { weight: one(path), bias: parameters.get(`${path}.bias`) ?? null, lora: null };
+      const linear: Linear = { weight: one(path), bias: biasOf(path), lora: null };
       return [name, linear] as const;
     });
     const norms = Object.entries(normNames(config)).map(([norm, name]) => [
       norm,
-      name === null ? null : one(`model.layers.${layer}.${name}`),
+      name === null ? null : normOf(`${names.blocks}.${layer}.${name}`),
     ]);
     return { ...Object.fromEntries(norms), linears: Object.fromEntries(linears) } as Block;
   });
-  const embedding = table("model.embed_tokens.weight");
+  const embedding = table(`${names.embedding}.weight`);
   return {
     config,
     embedding,
+    positions: names.positions === null ? null : one(names.positions),
     blocks,
-    norm: one("model.norm"),
+    norm: normOf(names.norm),
     head: config.tie_word_embeddings ? embedding : table("lm_head.weight"),
   };
 }

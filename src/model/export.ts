@@ -5,6 +5,7 @@ import { readModelConfig } from "./config.ts";
 import { weightSpecs } from "./decoder.ts";
 import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
+import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 
 /** Files beside the weights that make a folder a usable model. */
 const COMPANIONS = [
@@ -57,29 +58,35 @@ export async function exportMerged(
   const factors = new Map(lora?.tensors.map((factor) => [`${factor.module.path}.weight`, factor]));
   await Deno.mkdir(out, { recursive: true });
   const specs = weightSpecs(config);
-  const tensors = specs.map(({ name, shape }): TensorSource => {
-    const stored = checkpoint.expect(name, shape).dtype;
+  const tensors = specs.map((spec): TensorSource => {
+    const { name, shape } = spec;
+    const stored = storedDtype(checkpoint, spec);
     const target = dtype ?? stored;
-    return { name, shape, dtype: target, data: rows(name, shape, stored, target) };
+    return { name, shape, dtype: target, data: rows(spec, stored, target) };
   });
 
   async function* rows(
-    name: string,
-    [height, width = 1]: readonly number[],
+    { name, shape: [height, width = 1], transposed }: WeightSpec,
     stored: FloatDtype,
     target: FloatDtype,
   ): AsyncGenerator<Uint8Array> {
     const factor = factors.get(name);
+    // the file's matrix is W^T where it is transposed: then A^T B^T is added
+    const [left, right] = !factor || !lora
+      ? []
+      : transposed
+      ? [transpose(factor.a, factor.module.inputs), transpose(factor.b, lora.config.r)]
+      : [factor.b, factor.a];
     const step = Math.max(1, Math.floor(2 ** 22 / width));
-    for (let first = 0; first < height!; first += step) {
-      const count = Math.min(step, height! - first);
-      const values = toF32(await checkpoint.readRows(name, first, count), stored);
-      if (factor && lora) {
+    for (let first = 0; first < height; first += step) {
+      const count = Math.min(step, height - first);
+      const values = toF32(await checkpoint.readRows(storedName(checkpoint, name), first, count), stored);
+      if (left && right && lora) {
         const { r } = lora.config;
         addProduct(
           values,
-          factor.b.subarray(first * r, (first + count) * r),
-          factor.a,
+          left.subarray(first * r, (first + count) * r),
+          right,
           r,
           adapterScale(lora.config),
         );

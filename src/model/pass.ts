@@ -6,24 +6,25 @@
 import { dtypeBytes, type Gpu, type Live, type Program, rowsOf, type Tensor } from "../gpu/mod.ts";
 import { type AttentionShape, recordAttention, recordAttentionGrad } from "../gpu/ops/attention.ts";
 import {
+  recordActivation,
+  recordActivationGrad,
   recordAdd,
   recordCopy,
   recordGatedActivation,
   recordGatedActivationGrad,
 } from "../gpu/ops/elementwise.ts";
 import { recordCopyColumns } from "../gpu/ops/columns.ts";
-import { recordEmbedding, recordEmbeddingGrad } from "../gpu/ops/embedding.ts";
+import { recordAddRows, recordEmbedding, recordEmbeddingGrad } from "../gpu/ops/embedding.ts";
 import { recordGatherRows, recordGatherRowsGrad } from "../gpu/ops/gather_rows.ts";
 import { recordAverageLogprobs, recordLogsumexp, recordLogsumexpGrad } from "../gpu/ops/logprobs.ts";
 import { recordMatmul } from "../gpu/ops/matmul.ts";
-import { recordRmsNorm, recordRmsNormGrad } from "../gpu/ops/rms_norm.ts";
 import { recordRope, ropeRotations } from "../gpu/ops/rope.ts";
 import type { PackedBatch } from "../preference/pack.ts";
 import type { LinearLayer } from "./adapter.ts";
 import type { ModelConfig } from "./config.ts";
-import type { Block, Decoder, Linear, TableRun } from "./decoder.ts";
+import type { Block, Decoder, Linear, Norm, TableRun } from "./decoder.ts";
 import { LinearRecorder } from "./linear.ts";
-import type { Parameter } from "./parameters.ts";
+import { NormRecorder } from "./norm.ts";
 import { dependsOnLength, ropeAttentionFactor, ropeFrequencies, type RopeSettings } from "./rope.ts";
 
 /** How much of the budget an uploaded batch fills. */
@@ -35,6 +36,8 @@ export interface BatchCounts {
   readonly sequences: number;
   /** Distinct token ids; 0 where the embedding is frozen. */
   readonly distinct: number;
+  /** Distinct positions; 0 where they are not learned, or frozen. */
+  readonly distinct_positions: number;
 }
 
 /** Live numbers of one batch. */
@@ -64,7 +67,7 @@ export interface PassOptions {
 
 /** What a block's backward needs of its forward. */
 interface BlockActivations {
-  /** [tokens] */
+  /** [tokens], as NormRecorder has it */
   readonly input_rstd: Tensor;
   /** [tokens, heads * head_dim], rotated */
   readonly q: Tensor;
@@ -77,8 +80,9 @@ interface BlockActivations {
   /** [tokens, hidden]: the stream between attention and mlp */
   readonly middle: Tensor;
   readonly middle_rstd: Tensor;
+  /** [tokens, intermediate]; null where the mlp has none. */
+  readonly gate: Tensor | null;
   /** [tokens, intermediate] */
-  readonly gate: Tensor;
   readonly up: Tensor;
   /** Queries and keys before their norms, a row a head; where the family norms them. */
   readonly raw_q?: NormInput;
@@ -101,7 +105,7 @@ interface RopeTable {
 interface NormInput {
   /** [rows, columns] */
   readonly value: Tensor;
-  /** [rows] */
+  /** [rows], as NormRecorder has it */
   readonly rstd: Tensor;
 }
 
@@ -121,13 +125,19 @@ export function mostTokens(gpu: Gpu, config: ModelConfig, rank = 0): number {
     hidden_size,
     intermediate_size,
     num_attention_heads * head_dim,
-    config.traits.fused_projections
-      ? Math.max(2 * intermediate_size, (num_attention_heads + 2 * config.num_key_value_heads) * head_dim)
-      : 0,
+    joinedWidth(config),
     rank,
     CHUNK_ALIGNMENT, // columns of logits at least
   );
   return Math.floor(gpu.maxTensorBytes / (widest * dtypeBytes("f32")));
+}
+
+/** Columns of the widest fused projection; 0 where there is none. */
+function joinedWidth(config: ModelConfig): number {
+  const { num_attention_heads, num_key_value_heads, head_dim, intermediate_size, traits } = config;
+  if (!traits.fused_projections) return 0;
+  const qkv = (num_attention_heads + 2 * num_key_value_heads) * head_dim;
+  return traits.gated_mlp ? Math.max(qkv, 2 * intermediate_size) : qkv;
 }
 
 /** One chunk of the vocabulary: neighbouring rows of one table run. */
@@ -176,7 +186,10 @@ export class DecoderPass {
       | "token_row_list"
       | "ids"
       | "id_offsets"
-      | "id_tokens",
+      | "id_tokens"
+      | "position_ids"
+      | "position_offsets"
+      | "position_tokens",
       Tensor
     >
   >;
@@ -187,6 +200,7 @@ export class DecoderPass {
   readonly #normed: Tensor;
   readonly #gated: Tensor;
   readonly #linear: LinearRecorder;
+  readonly #norm: NormRecorder;
   /** Outputs of fused projections, before they are taken apart. */
   readonly #joined: Tensor | null;
   readonly #head: {
@@ -254,6 +268,9 @@ export class DecoderPass {
         ids: u32("batch.ids", tokens),
         id_offsets: u32("batch.id_offsets", tokens + 1),
         id_tokens: u32("batch.id_tokens", tokens),
+        position_ids: u32("batch.position_ids", tokens),
+        position_offsets: u32("batch.position_offsets", tokens + 1),
+        position_tokens: u32("batch.position_tokens", tokens),
       };
       this.sequence_rows = u32("batch.sequence_rows", sequences + 1);
       const tokenIndices = () =>
@@ -278,20 +295,22 @@ export class DecoderPass {
       this.#streams = train
         ? [stream, ...decoder.blocks.map((_, layer) => f32(`stream.${layer}`, tokens, hidden))]
         : new Array(config.num_hidden_layers + 1).fill(stream);
+      this.#norm = new NormRecorder(gpu, config);
+      const rstd = (name: string, rows: number) => f32(name, ...this.#norm.rstdShape(rows));
       const normed = (name: string, rows: number, columns: number): NormInput => ({
         value: f32(name, rows, columns),
-        rstd: f32(`${name}_rstd`, rows),
+        rstd: rstd(`${name}_rstd`, rows),
       });
       const activations = Array.from({ length: sets }, (): BlockActivations => ({
-        input_rstd: f32("activations.rstd", tokens),
+        input_rstd: rstd("activations.rstd", tokens),
         q: f32("activations.q", tokens, queries),
         k: f32("activations.k", tokens, keys),
         v: f32("activations.v", tokens, keys),
         attended: f32("activations.attended", tokens, queries),
         lse: f32("activations.lse", tokens, config.num_attention_heads),
         middle: train ? f32("activations.middle", tokens, hidden) : stream,
-        middle_rstd: f32("activations.rstd", tokens),
-        gate: f32("activations.gate", tokens, wide),
+        middle_rstd: rstd("activations.rstd", tokens),
+        gate: traits.gated_mlp ? f32("activations.gate", tokens, wide) : null,
         up: f32("activations.up", tokens, wide),
         ...(traits.qk_norm && {
           raw_q: normed("activations.raw_q", tokens * config.num_attention_heads, head_dim),
@@ -306,9 +325,7 @@ export class DecoderPass {
       this.#normed = f32("scratch.normed", tokens, hidden);
       this.#gated = f32("scratch.gated", tokens, wide);
       this.#linear = new LinearRecorder(gpu, decoder.blocks.flatMap(linearsOf), tokens, train, f32);
-      this.#joined = traits.fused_projections
-        ? f32("scratch.joined", tokens, Math.max(queries + 2 * keys, 2 * wide))
-        : null;
+      this.#joined = traits.fused_projections ? f32("scratch.joined", tokens, joinedWidth(config)) : null;
 
       const logitsBytes = Math.min(options.logits_bytes ?? LOGITS_BYTES, gpu.maxTensorBytes);
       const columns = Math.min(MAX_CHUNK_COLUMNS, logitsBytes / 4 / rows);
@@ -316,7 +333,7 @@ export class DecoderPass {
       const chunks = decoder.head.flatMap((run) => headChunks(run, chunkColumns));
       this.#head = {
         input: f32("head.input", rows, hidden),
-        rstd: f32("head.rstd", rows),
+        rstd: rstd("head.rstd", rows),
         normed: f32("head.normed", rows, hidden),
         logits: f32("head.logits", rows, Math.max(...chunks.map((chunk) => chunk.columns))),
         chunks,
@@ -390,15 +407,27 @@ export class DecoderPass {
       gpu.write(this.#batch.id_tokens, byId.id_tokens);
       distinct = byId.ids.length;
     }
-    return { tokens, rows, sequences, distinct };
+    let distinct_positions = 0;
+    if (this.#options.mode === "train" && this.#decoder.positions?.gradient) {
+      const byPosition = tokensById(batch.positions);
+      gpu.write(this.#batch.position_ids, byPosition.ids);
+      gpu.write(this.#batch.position_offsets, byPosition.id_offsets);
+      gpu.write(this.#batch.position_tokens, byPosition.id_tokens);
+      distinct_positions = byPosition.ids.length;
+    }
+    return { tokens, rows, sequences, distinct, distinct_positions };
   }
 
   /** Records embedding, blocks and head, up to `logprobs` and `averages`. */
   recordForward<L extends BatchLive>(program: Program<L>): void {
-    const { embedding, blocks, config } = this.#decoder;
+    const { embedding, positions, blocks, config } = this.#decoder;
     for (const { first_row, rows } of embedding) {
       const tensors = { token_ids: this.#batch.token_ids, table: rows.value, x: this.#streams[0]! };
       recordEmbedding(program, tensors, first_row, { scale: config.traits.embedding_scale });
+    }
+    if (positions) {
+      const tensors = { indices: this.#batch.positions, table: positions.value, x: this.#streams[0]! };
+      recordAddRows(program, tensors);
     }
     blocks.forEach((block, layer) => {
       this.#recordBlock(program, block, layer);
@@ -412,7 +441,7 @@ export class DecoderPass {
     const gradients = this.#gradients;
     if (!gradients) throw new Error("A pass for scoring keeps nothing that a backward pass could use.");
     this.#recordHeadGrad(program);
-    const { blocks, embedding } = this.#decoder;
+    const { blocks, embedding, positions } = this.#decoder;
     const embeddingTrained = embedding[0]!.rows.gradient !== null;
     const lowest = embeddingTrained ? 0 : blocks.findIndex(isTrained);
     if (lowest < 0) return;
@@ -433,6 +462,11 @@ export class DecoderPass {
       recordEmbeddingGrad(program, tensors, first_row, {
         scale: this.#decoder.config.traits.embedding_scale,
       });
+    }
+    if (positions?.gradient) {
+      const { position_ids: ids, position_offsets: id_offsets, position_tokens: id_tokens } = this.#batch;
+      const tensors = { ids, id_offsets, id_tokens, d_x: gradients.stream, d_table: positions.gradient };
+      recordEmbeddingGrad(program, tensors, 0, {}, (live) => live.distinct_positions);
     }
   }
 
@@ -461,7 +495,7 @@ export class DecoderPass {
     const output = linearOf(block, "o_proj");
     this.#recordBranch(program, output, o, act.middle, block.attention_output_norm, act.attention_output);
     this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
-    this.#recordProjections(program, block, "gate_up_proj", { gate_proj: act.gate, up_proj: act.up });
+    this.#recordProjections(program, block, "gate_up_proj", gateAndUp(act));
   }
 
   /** The mlp's output added to the stream, or to nothing where only the activations are wanted. */
@@ -473,7 +507,7 @@ export class DecoderPass {
   ): void {
     const { gate, up, middle, mlp_output } = this.#activations[layer]!;
     const out = this.#streams[layer + 1]!;
-    this.#recordGated(program, gate, up);
+    this.#recordActivated(program, gate, up);
     if (!keepStream && out !== middle) this.#recordStreamCopy(program, middle, out);
     const down = linearOf(block, "down_proj");
     this.#recordBranch(
@@ -492,7 +526,7 @@ export class DecoderPass {
     linear: Linear,
     x: Tensor,
     into: Tensor | null,
-    norm: Parameter | null,
+    norm: Norm | null,
     output: NormInput | undefined,
   ): void {
     if (!norm || !output) {
@@ -514,22 +548,13 @@ export class DecoderPass {
   ): void {
     const act = this.#activations[layer]!;
     const g = this.#gradients!;
-    const { activation } = this.#decoder.config.traits;
-    const wide = this.#decoder.config.intermediate_size;
 
-    this.#recordGated(program, act.gate, act.up);
+    this.#recordActivated(program, act.gate, act.up);
     const d_mlp = this.#recordBranchGrad(program, block.mlp_output_norm, act.mlp_output);
     this.#linear.recordGrad(program, linearOf(block, "down_proj"), this.#gated, d_mlp, g.gated, false);
-    const gated = { d_y: g.gated, gate: act.gate, up: act.up };
-    recordGatedActivationGrad(program, activation, gated, ({ tokens }) => tokens * wide);
+    this.#recordActivatedGrad(program, g.gated, act.gate, act.up);
     this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
-    this.#recordProjectionsGrad(
-      program,
-      block,
-      "gate_up_proj",
-      { gate_proj: act.gate, up_proj: act.up },
-      g.normed,
-    );
+    this.#recordProjectionsGrad(program, block, "gate_up_proj", gateAndUp(act), g.normed);
     this.#recordNormGrad(program, act.middle, block.mlp_norm, act.middle_rstd, g.normed, g.stream);
 
     const d_attention = this.#recordBranchGrad(program, block.attention_output_norm, act.attention_output);
@@ -551,7 +576,7 @@ export class DecoderPass {
 
     const x = this.#streams[layer]!;
     this.#recordNorm(program, x, block.input_norm, act.input_rstd);
-    const d_normed = toInput || block.input_norm.gradient ? g.normed : null;
+    const d_normed = toInput || block.input_norm.weight.gradient ? g.normed : null;
     this.#recordProjectionsGrad(program, block, "qkv_proj", {
       q_proj: this.#recordHeadNormGrad(program, block.q_norm, act.raw_q, g.q, g.raw_q),
       k_proj: this.#recordHeadNormGrad(program, block.k_norm, act.raw_k, g.k, g.raw_k),
@@ -563,7 +588,7 @@ export class DecoderPass {
   /** @returns the gradient of a branch's linear output, where `gradients.stream` holds that of its sum */
   #recordBranchGrad<L extends BatchLive>(
     program: Program<L>,
-    norm: Parameter | null,
+    norm: Norm | null,
     output: NormInput | undefined,
   ): Tensor {
     const { stream, branch } = this.#gradients!;
@@ -631,14 +656,7 @@ export class DecoderPass {
     recordGatherRows(program, { indices, x: this.#streams.at(-1)!, y: input });
     const softcap = config.traits.logit_softcap;
     const rows = rowsLive<L>;
-    recordRmsNorm(
-      this.#gpu,
-      program,
-      { x: input, weight: norm.value, rstd, y: normed },
-      config.rms_norm_eps,
-      rows,
-      this.#normOptions,
-    );
+    this.#norm.record(program, norm, { x: input, rstd, y: normed }, rows);
     for (const chunk of chunks) {
       this.#recordLogits(program, chunk);
       const tensors = { logits, targets, state, ...(best && { best }) };
@@ -685,20 +703,8 @@ export class DecoderPass {
       });
     });
     program.clear(g.head_input);
-    recordRmsNormGrad(
-      this.#gpu,
-      program,
-      {
-        x: input,
-        weight: norm.value,
-        rstd,
-        d_y: g.head_normed,
-        d_x: g.head_input,
-        d_weight: norm.gradient,
-      },
-      rowsLive<L>,
-      this.#normOptions,
-    );
+    const d = { d_y: g.head_normed, d_x: g.head_input };
+    this.#norm.recordGrad(program, norm, { x: input, rstd, ...d }, rowsLive<L>);
     recordGatherRowsGrad(program, { token_rows, row_list: token_row_list, d_y: g.head_input, d_x: g.stream });
   }
 
@@ -713,48 +719,40 @@ export class DecoderPass {
     });
   }
 
-  get #normOptions(): { readonly offset: 0 | 1 } {
-    return { offset: this.#decoder.config.traits.norm_offset };
-  }
-
   /** scratch.normed = norm(x) */
-  #recordNorm<L extends BatchLive>(program: Program<L>, x: Tensor, norm: Parameter, rstd: Tensor): void {
-    const tensors = { x, weight: norm.value, rstd, y: this.#normed };
-    const eps = this.#decoder.config.rms_norm_eps;
-    recordRmsNorm(this.#gpu, program, tensors, eps, tokensOf<L>, this.#normOptions);
+  #recordNorm<L extends BatchLive>(program: Program<L>, x: Tensor, norm: Norm, rstd: Tensor): void {
+    this.#norm.record(program, norm, { x, rstd, y: this.#normed }, tokensOf<L>);
   }
 
   /** d_x += the gradient of norm(x) */
   #recordNormGrad<L extends BatchLive>(
     program: Program<L>,
     x: Tensor,
-    norm: Parameter,
+    norm: Norm,
     rstd: Tensor,
     d_y: Tensor,
     d_x: Tensor,
   ): void {
-    const tensors = { x, weight: norm.value, rstd, d_y, d_x, d_weight: norm.gradient };
-    recordRmsNormGrad(this.#gpu, program, tensors, tokensOf<L>, this.#normOptions);
+    this.#norm.recordGrad(program, norm, { x, rstd, d_y, d_x }, tokensOf<L>);
   }
 
   /** y = norm of each head of `raw`, where the family has one. */
   #recordHeadNorm<L extends BatchLive>(
     program: Program<L>,
-    norm: Parameter | null,
+    norm: Norm | null,
     raw: NormInput | undefined,
     y: Tensor,
   ): void {
     if (!norm || !raw) return;
-    const tensors = { x: raw.value, weight: norm.value, rstd: raw.rstd, y };
     const heads = y.shape[1]! / this.#decoder.config.head_dim;
-    const eps = this.#decoder.config.rms_norm_eps;
-    recordRmsNorm(this.#gpu, program, tensors, eps, ({ tokens }) => tokens * heads, this.#normOptions);
+    const tensors = { x: raw.value, rstd: raw.rstd, y };
+    this.#norm.record(program, norm, tensors, ({ tokens }) => tokens * heads);
   }
 
   /** @returns the gradient of the projection, where `d_y` is that of the normed heads */
   #recordHeadNormGrad<L extends BatchLive>(
     program: Program<L>,
-    norm: Parameter | null,
+    norm: Norm | null,
     raw: NormInput | undefined,
     d_y: Tensor,
     d_x: Tensor | undefined,
@@ -762,8 +760,8 @@ export class DecoderPass {
     if (!norm || !raw || !d_x) return d_y;
     const heads = d_y.shape[1]! / this.#decoder.config.head_dim;
     program.clear(d_x);
-    const tensors = { x: raw.value, weight: norm.value, rstd: raw.rstd, d_y, d_x, d_weight: norm.gradient };
-    recordRmsNormGrad(this.#gpu, program, tensors, ({ tokens }) => tokens * heads, this.#normOptions);
+    const tensors = { x: raw.value, rstd: raw.rstd, d_y, d_x };
+    this.#norm.recordGrad(program, norm, tensors, ({ tokens }) => tokens * heads);
     return d_x;
   }
 
@@ -775,20 +773,33 @@ export class DecoderPass {
     direction: 1 | -1,
   ): void {
     const { head_dim, traits } = this.#decoder.config;
-    const { rotations, rows: positions } = this.#ropes[traits.layers[layer]!.rope]!;
-    const shared = { positions, rotations };
+    const table = this.#ropes[traits.layers[layer]!.rope];
+    if (!table) return; // positions are learned
+    const shared = { positions: table.rows, rotations: table.rotations };
     recordRope(program, { x: q, ...shared }, head_dim, direction);
     recordRope(program, { x: k, ...shared }, head_dim, direction);
   }
 
-  #recordGated<L extends BatchLive>(program: Program<L>, gate: Tensor, up: Tensor): void {
+  /** scratch.gated = activation(gate) * up, or activation(up) */
+  #recordActivated<L extends BatchLive>(program: Program<L>, gate: Tensor | null, up: Tensor): void {
     const { intermediate_size: wide, traits } = this.#decoder.config;
-    recordGatedActivation(
-      program,
-      traits.activation,
-      { gate, up, y: this.#gated },
-      ({ tokens }) => tokens * wide,
-    );
+    const count = ({ tokens }: L) => tokens * wide;
+    const y = this.#gated;
+    if (gate) recordGatedActivation(program, traits.activation, { gate, up, y }, count);
+    else recordActivation(program, "gelu_tanh", { x: up, y }, count);
+  }
+
+  /** Replaces gate and up by their gradients. */
+  #recordActivatedGrad<L extends BatchLive>(
+    program: Program<L>,
+    d_y: Tensor,
+    gate: Tensor | null,
+    up: Tensor,
+  ): void {
+    const { intermediate_size: wide, traits } = this.#decoder.config;
+    const count = ({ tokens }: L) => tokens * wide;
+    if (gate) recordGatedActivationGrad(program, traits.activation, { d_y, gate, up }, count);
+    else recordActivationGrad(program, "gelu_tanh", { d_y, x: up }, count);
   }
 
   #recordStreamCopy<L extends BatchLive>(program: Program<L>, from: Tensor, to: Tensor): void {
@@ -800,6 +811,10 @@ export class DecoderPass {
     this.#tensors.push(tensor);
     return tensor;
   }
+}
+
+function gateAndUp({ gate, up }: BlockActivations): Partial<Record<LinearLayer, Tensor>> {
+  return gate ? { gate_proj: gate, up_proj: up } : { up_proj: up };
 }
 
 function linearsOf(block: Block): Linear[] {
@@ -814,7 +829,7 @@ function linearOf({ linears }: Block, name: LinearLayer): Linear {
 }
 
 function isTrained(block: Block): boolean {
-  return block.input_norm.gradient !== null ||
+  return block.input_norm.weight.gradient !== null ||
     linearsOf(block).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 

@@ -7,6 +7,7 @@ import {
   type AdapterTensors,
   type LinearModule,
   linearModules,
+  linearNames,
   readAdapter,
   targetedModules,
   writeAdapter,
@@ -17,6 +18,7 @@ import { copyModelFiles } from "../model/export.ts";
 import { readModelConfig } from "../model/config.ts";
 import { type Parameter, TrainedParameters } from "../model/parameters.ts";
 import { Checkpoint, writeSafetensors } from "../model/safetensors.ts";
+import { transpose } from "../model/weights.ts";
 import { Random } from "./random.ts";
 import type { LoraSettings } from "./settings.ts";
 
@@ -54,9 +56,7 @@ export async function trainableLora(
     lora_alpha: lora.alpha,
     lora_dropout: lora.dropout,
     // by name, as PEFT writes "all-linear": what that means differs from family to family
-    target_modules: lora.target_modules === "all-linear"
-      ? [...new Set(linearModules(decoder.config).map(({ name }) => name))]
-      : lora.target_modules,
+    target_modules: lora.target_modules === "all-linear" ? linearNames(decoder.config) : lora.target_modules,
     use_rslora: lora.use_rslora,
     base_model_name_or_path: base,
   };
@@ -134,11 +134,11 @@ export async function trainableWeights(gpu: Gpu, model: string, resume: string |
     decoder,
     trained: trained!,
     save: async (directory) => {
-      const tensors = weightSpecs(config).map(({ name, shape }) => ({
+      const tensors = weightSpecs(config).map(({ name, shape, transposed }) => ({
         name,
         shape,
         dtype: "F32" as const,
-        data: readRuns(
+        data: transposed ? readTransposed(gpu, trained!.get(name)) : readRuns(
           gpu,
           [...trained!.parameters.values()].filter((run) => run.name.split("#")[0] === name),
         ),
@@ -155,6 +155,11 @@ async function* readRuns(gpu: Gpu, runs: readonly Parameter[]): AsyncGenerator<U
   for (const { value } of runs) {
     for (const piece of pieces(value)) yield new Uint8Array((await gpu.readF32(piece)).buffer);
   }
+}
+
+/** Bytes of a matrix [outputs, inputs] as a file of [inputs, outputs] has it. */
+async function* readTransposed(gpu: Gpu, { value }: Parameter): AsyncGenerator<Uint8Array> {
+  yield new Uint8Array(transpose(await gpu.readF32(value), value.shape[1]!).buffer);
 }
 
 const PIECE_BYTES = 16 * 2 ** 20;

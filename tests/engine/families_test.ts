@@ -22,6 +22,15 @@ const FAMILIES = {
     sliding_window_pattern: 2,
     ...GEMMA,
   },
+  gpt2: {
+    model_type: "gpt2",
+    architectures: ["GPT2LMHeadModel"],
+    n_embd: 32,
+    n_inner: null,
+    n_layer: 2,
+    n_head: 4,
+    n_positions: 128,
+  },
   phi3: { model_type: "phi3", architectures: ["Phi3ForCausalLM"] },
   "phi3 of long and short sequences": {
     model_type: "phi3",

@@ -6,7 +6,9 @@ import {
   hasAdapter,
   LINEAR_LAYERS,
   linearModules,
+  linearNames,
   readAdapter,
+  readAdapterConfig,
   targetedModules,
   type TargetModules,
   writeAdapter,
@@ -44,6 +46,7 @@ Deno.test("linearModules() names every linear layer with its shape", () => {
     name: "k_proj",
     inputs: 12,
     outputs: 4,
+    transposed: false,
   });
   assert.deepEqual(modules.slice(3, 7).map(({ path, inputs, outputs }) => [path, inputs, outputs]), [
     ["model.layers.0.self_attn.o_proj", 12, 12],
@@ -171,6 +174,45 @@ Deno.test("formatAdapterConfig() sorts its keys as PEFT does", () => {
   assert.deepEqual(keys, keys.toSorted());
 });
 
+Deno.test("an adapter of GPT-2 has PEFT's names and says that its layers are Conv1D", async () => {
+  const gpt2 = parseModelConfig({ model_type: "gpt2", vocab_size: 7, n_embd: 4, n_head: 2, n_layer: 2 });
+  assert.deepEqual(linearNames(gpt2), ["c_attn", "c_proj", "c_fc"]);
+  const modules = targetedModules(gpt2, ["c_proj"]);
+  assert.deepEqual(modules.map(({ path, inputs, outputs }) => [path, inputs, outputs]), [
+    ["transformer.h.0.attn.c_proj", 4, 4],
+    ["transformer.h.0.mlp.c_proj", 16, 4],
+    ["transformer.h.1.attn.c_proj", 4, 4],
+    ["transformer.h.1.mlp.c_proj", 16, 4],
+  ]);
+  for (const outside of ["wte", "wpe", "lm_head"]) {
+    assert.throws(() => targetedModules(gpt2, [outside]), {
+      name: "InputError",
+      message: /c_attn|only the blocks/,
+    });
+  }
+  await inFolder(async (dir) => {
+    const { config } = await readAdapter(FIXTURE, model);
+    const adapter = {
+      config: { ...config, r: 1, target_modules: ["c_proj"] },
+      tensors: modules.map((module, n) => ({
+        module,
+        a: Float32Array.from({ length: module.inputs }, (_, i) => i + n),
+        b: Float32Array.from({ length: module.outputs }, (_, i) => i - n),
+      })),
+    };
+    await writeAdapter(dir, adapter);
+    const path = `${dir}/adapter_config.json`;
+    const json = JSON.parse(await Deno.readTextFile(path));
+    assert.equal(json.fan_in_fan_out, true);
+    using file = await Checkpoint.openFile(`${dir}/adapter_model.safetensors`);
+    const name = "base_model.model.transformer.h.1.mlp.c_proj.lora_A.weight";
+    assert.deepEqual(file.info(name).shape, [1, 16]);
+    assert.deepEqual(await readAdapter(dir, gpt2), adapter);
+    await Deno.writeTextFile(path, JSON.stringify({ ...json, layers_to_transform: 1, layers_pattern: "h" }));
+    assert.equal((await readAdapterConfig(dir, gpt2)).modules.length, 2);
+  });
+});
+
 Deno.test("readAdapter() leaves out the modules of exclude_modules and layers_to_transform", async () => {
   const layerOf = (name: string) => name.includes(".layers.1.");
   for (
@@ -215,7 +257,6 @@ for (
     ["use_rslora", 1],
     ["use_qalora", true],
     ["lora_bias", true],
-    ["fan_in_fan_out", true],
     ["rank_pattern", { "q_proj": 4 }],
     ["alpha_pattern", { "q_proj": 4 }],
     ["modules_to_save", ["lm_head"]],

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { InputError } from "../../src/errors.ts";
 import { Gpu, type MatmulDesign, Program } from "../../src/gpu/mod.ts";
 import { type ModelConfig, parseModelConfig } from "../../src/model/config.ts";
-import { loadDecoder, type LoadedDecoder } from "../../src/model/decoder.ts";
+import { loadDecoder, type LoadedDecoder, weightSpecs } from "../../src/model/decoder.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { type BatchLive, DecoderPass } from "../../src/model/pass.ts";
 import { alignSharing, ropeAttentionFactor, ropeFrequencies } from "../../src/model/rope.ts";
 import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
+import { transpose } from "../../src/model/weights.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../../src/objective/objective.ts";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
@@ -19,7 +21,6 @@ import {
   readRopeCases,
 } from "../reference/families.ts";
 
-/** Families that the decoder has; the others of the reference values are refused. */
 const SUPPORTED: readonly Family[] = [
   "mistral",
   "qwen2",
@@ -31,6 +32,7 @@ const SUPPORTED: readonly Family[] = [
   "phi3_window",
   "phi3_longrope",
   "phi3_partial",
+  "gpt2",
   "llama_linear",
   "llama_dynamic",
   "llama_llama3",
@@ -106,8 +108,11 @@ async function checkTraining(gpu: Gpu, family: Family, recompute: boolean): Prom
   assertClose([(await gpu.readF32(sums))[0]! / examples], [loss], { rtol: 1e-4, name: `${family} loss` });
   const gradients = await readFamilyGradients(family);
   assert.deepEqual([...trained!.parameters.keys()].sort(), [...gradients.keys()].sort());
-  for (const [name, expected] of gradients) {
+  const specs = new Map(weightSpecs(decoder.config).map((spec) => [spec.name, spec]));
+  for (const [name, inFile] of gradients) {
     const gradient = await gpu.readF32(trained!.get(name).gradient!);
+    const { shape, transposed } = specs.get(name)!;
+    const expected = transposed ? transpose(inFile, shape[1]!) : inFile;
     assertClose(gradient, expected, { rtol: 1e-4, relativeTo: "tensor", name: `${family} ${name}` });
   }
   program.free();
@@ -156,7 +161,9 @@ for (const design of ["direct", "tiled"] satisfies MatmulDesign[]) {
   Deno.test(`DecoderPass computes families with the ${design} matmul design`, async () => {
     const gpu = await Gpu.open({ device: "auto", matmul: design });
     try {
-      for (const family of ["qwen3", "gemma2", "phi3"] as const) await checkTraining(gpu, family, false);
+      for (const family of ["qwen3", "gemma2", "phi3", "gpt2"] as const) {
+        await checkTraining(gpu, family, false);
+      }
     } finally {
       gpu.close();
     }
@@ -167,7 +174,7 @@ Deno.test("loadDecoder() gives the same log-probs from f16 and bf16 files of the
   const gpu = await Gpu.open({ device: "auto" });
   const folder = await Deno.makeTempDir();
   try {
-    for (const family of ["qwen2", "gemma3_text", "phi3_window"] as const) {
+    for (const family of ["qwen2", "gemma3_text", "phi3_window", "gpt2"] as const) {
       using checkpoint = await Checkpoint.open(familyFolder(family));
       for (const dtype of ["F16", "BF16"] as const) {
         const tensors = await Promise.all(
@@ -187,6 +194,98 @@ Deno.test("loadDecoder() gives the same log-probs from f16 and bf16 files of the
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("loadDecoder() reads GPT-2 as the hub has it: bare names beside attention's masks", async () => {
+  const gpu = await Gpu.open({ device: "auto" });
+  const folder = await Deno.makeTempDir();
+  try {
+    using checkpoint = await Checkpoint.open(familyFolder("gpt2"));
+    const tensors = await Promise.all(
+      checkpoint.names().map(async (name) => ({
+        name: name.replace("transformer.", ""),
+        dtype: "F32" as const,
+        shape: checkpoint.info(name).shape,
+        data: await checkpoint.read(name),
+      })),
+    );
+    const masks = ["h.0.attn.bias", "h.0.attn.masked_bias"].map((name) => ({
+      name,
+      dtype: "F32" as const,
+      shape: [1],
+      data: new Uint8Array(4),
+    }));
+    await writeSafetensors(`${folder}/model.safetensors`, [...tensors, ...masks]);
+    await checkScoring(gpu, "gpt2", folder);
+  } finally {
+    gpu.close();
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("loadDecoder() says where a transposed weight is not finite, as its file has it", async () => {
+  const gpu = await Gpu.open({ device: "auto" });
+  const folder = await Deno.makeTempDir();
+  const broken = "transformer.h.1.mlp.c_fc.weight";
+  try {
+    using checkpoint = await Checkpoint.open(familyFolder("gpt2"));
+    const tensors = await Promise.all(
+      checkpoint.names().map(async (name) => {
+        const values = await checkpoint.readF32(name);
+        const { shape } = checkpoint.info(name);
+        if (name === broken) values[3 * shape[1]! + 40] = Infinity;
+        return { name, dtype: "F32" as const, shape, data: fromF32(values, "F32") };
+      }),
+    );
+    await writeSafetensors(`${folder}/model.safetensors`, tensors);
+    await assert.rejects(load(gpu, "gpt2", false, folder), {
+      name: "InputError",
+      message: `The weight ${broken} holds NaN or infinity at [3, 40].`,
+    });
+  } finally {
+    gpu.close();
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("parseModelConfig() fills in GPT-2's defaults", () => {
+  const config = parseModelConfig({
+    model_type: "gpt2",
+    vocab_size: 50257,
+    n_embd: 768,
+    n_head: 12,
+    n_layer: 12,
+    n_inner: null,
+  });
+  assert.equal(config.intermediate_size, 3072);
+  assert.equal(config.max_position_embeddings, 1024);
+  assert.equal(config.context_length, 1024);
+  assert.equal(config.rms_norm_eps, 1e-5);
+  assert.equal(config.tie_word_embeddings, true);
+});
+
+for (
+  const [field, value] of [
+    ["activation_function", "relu"],
+    ["activation_function", "gelu"],
+    ["scale_attn_weights", false],
+    ["scale_attn_by_inverse_layer_idx", true],
+    ["add_cross_attention", true],
+    ["n_embd", 31],
+    ["n_inner", 0],
+    ["n_head", undefined],
+    ["n_positions", 0],
+    ["layer_norm_epsilon", -1],
+  ] as const
+) {
+  Deno.test(`parseModelConfig() refuses GPT-2 with ${field} ${value}`, async () => {
+    const json = JSON.parse(await Deno.readTextFile(`${familyFolder("gpt2")}/config.json`));
+    assert.throws(() => parseModelConfig({ ...json, [field]: value }), (error) => {
+      assert.ok(error instanceof InputError, `${error}`);
+      assert.equal(error.problem.field, `config.json: ${field}`);
+      return true;
+    });
+  });
+}
 
 Deno.test("ropeFrequencies() gives transformers' angles at published sizes and for every option", async () => {
   let checked = 0;

@@ -1,6 +1,43 @@
 import { type Fields, isAbsent, only, readCount, refuse } from "../_fields.ts";
-import type { LayerTraits, Sizes, Traits } from "../config.ts";
+import type { LayerTraits, Names, Sizes, Traits } from "../config.ts";
 import { readRope } from "../rope.ts";
+
+const NAMES: Names = {
+  embedding: "model.embed_tokens",
+  positions: null,
+  blocks: "model.layers",
+  norm: "model.norm",
+  input_norm: "input_layernorm",
+  mlp_norm: "post_attention_layernorm",
+  linears: {
+    qkv_proj: "self_attn.qkv_proj",
+    q_proj: "self_attn.q_proj",
+    k_proj: "self_attn.k_proj",
+    v_proj: "self_attn.v_proj",
+    o_proj: "self_attn.o_proj",
+    gate_up_proj: "mlp.gate_up_proj",
+    gate_proj: "mlp.gate_proj",
+    up_proj: "mlp.up_proj",
+    down_proj: "mlp.down_proj",
+  },
+};
+
+/** Traits that take no number from the file, as a plain Llama has them. */
+export const PLAIN: Omit<Traits, "query_scale" | "ropes" | "layers"> = {
+  names: NAMES,
+  activation: "silu",
+  gated_mlp: true,
+  layer_norm: false,
+  norm_offset: 0,
+  embedding_scale: 1,
+  attention_softcap: null,
+  logit_softcap: null,
+  biases: "none",
+  qk_norm: false,
+  sandwich_norms: false,
+  fused_projections: false,
+  transposed_files: false,
+};
 
 /**
  * Traits of a plain Llama, which the other families change.
@@ -13,16 +50,8 @@ export function llamaTraits(json: Fields, sizes: Sizes, partialRotary = false): 
     refuse("partial_rotary_factor", rope.rotary_dim / sizes.head_dim, "1: the whole head is rotated");
   }
   return {
-    activation: "silu",
-    norm_offset: 0,
-    embedding_scale: 1,
+    ...PLAIN,
     query_scale: 1 / Math.sqrt(sizes.head_dim),
-    attention_softcap: null,
-    logit_softcap: null,
-    qkv_bias: false,
-    qk_norm: false,
-    sandwich_norms: false,
-    fused_projections: false,
     ropes: [rope],
     layers: everyLayer(sizes, { window: null, rope: 0 }),
   };

@@ -9,7 +9,7 @@ export const qwen2: Family = {
   defaults: {},
   traits: (json, sizes) => {
     only(json, "hidden_act", "silu", `"silu"`);
-    return { ...llamaTraits(json, sizes), qkv_bias: true, layers: layers(json, sizes) };
+    return { ...llamaTraits(json, sizes), biases: "qkv", layers: layers(json, sizes) };
   },
 };
 

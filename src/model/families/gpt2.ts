@@ -1,0 +1,63 @@
+import { only, refuse } from "../_fields.ts";
+import type { Family, Names } from "../config.ts";
+import { everyLayer, PLAIN } from "./_common.ts";
+
+const NAMES: Names = {
+  embedding: "transformer.wte",
+  positions: "transformer.wpe",
+  blocks: "transformer.h",
+  norm: "transformer.ln_f",
+  input_norm: "ln_1",
+  mlp_norm: "ln_2",
+  linears: {
+    qkv_proj: "attn.c_attn",
+    o_proj: "attn.c_proj",
+    up_proj: "mlp.c_fc",
+    down_proj: "mlp.c_proj",
+  },
+};
+
+/**
+ * GPT-2: LayerNorm, learned positions in place of rotation, a bias on every projection, an mlp without a gate, and
+ * matrices that the files hold as [inputs, outputs]. Its dropout rates are not applied, as in TRL.
+ */
+export const gpt2: Family = {
+  model_type: "gpt2",
+  architecture: "GPT2LMHeadModel",
+  fields: {
+    hidden_size: "n_embd",
+    intermediate_size: "n_inner",
+    num_hidden_layers: "n_layer",
+    num_attention_heads: "n_head",
+    max_position_embeddings: "n_positions",
+    rms_norm_eps: "layer_norm_epsilon",
+  },
+  defaults: {
+    tie_word_embeddings: true,
+    rms_norm_eps: 1e-5,
+    max_position_embeddings: 1024,
+    intermediate_per_hidden: 4,
+  },
+  traits: (json, sizes) => {
+    const { activation_function: activation = "gelu_new" } = json;
+    if (activation !== "gelu_new" && activation !== "gelu_pytorch_tanh") {
+      refuse("activation_function", activation, `"gelu_new" or "gelu_pytorch_tanh"`);
+    }
+    only(json, "scale_attn_weights", true, "true: scores are divided by the root of a head's size");
+    only(json, "scale_attn_by_inverse_layer_idx", false, "false: every layer has the same scale");
+    only(json, "add_cross_attention", false, "false: there is no encoder to attend to");
+    return {
+      ...PLAIN,
+      activation: "gelu_tanh",
+      gated_mlp: false,
+      layer_norm: true,
+      query_scale: 1 / Math.sqrt(sizes.head_dim),
+      biases: "all",
+      fused_projections: true,
+      transposed_files: true,
+      names: NAMES,
+      ropes: [],
+      layers: everyLayer(sizes, { window: null, rope: 0 }),
+    };
+  },
+};

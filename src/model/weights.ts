@@ -1,0 +1,66 @@
+/** A checkpoint's weights by the decoder's names and in its orientation, however the file has them. */
+import type { FloatDtype } from "./dtype.ts";
+import type { Checkpoint } from "./safetensors.ts";
+
+/** A weight as a file holds it. */
+export interface WeightSpec {
+  readonly name: string;
+  readonly shape: readonly [number] | readonly [number, number];
+  /** Whether a matrix stands in files as [inputs, outputs], as GPT-2's Conv1D does; the decoder's is [outputs, inputs]. */
+  readonly transposed: boolean;
+}
+
+/** Shape of a weight in the decoder. */
+export function decoderShape({ shape, transposed }: WeightSpec): readonly number[] {
+  return transposed ? shape.toReversed() : shape;
+}
+
+/** The name in this checkpoint: files of a model without its head lack the first part (`transformer.`, `model.`). */
+export function storedName(checkpoint: Checkpoint, name: string): string {
+  const bare = name.slice(name.indexOf(".") + 1);
+  return !checkpoint.has(name) && checkpoint.has(bare) ? bare : name;
+}
+
+/** @throws {InputError} where the weight is missing, or of another shape or type */
+export function storedDtype(checkpoint: Checkpoint, { name, shape }: WeightSpec): FloatDtype {
+  return checkpoint.expect(storedName(checkpoint, name), shape).dtype;
+}
+
+/** Most bytes of a file's rows that are held while they are turned. */
+const STRIP_BYTES = 4 * 2 ** 20;
+
+/** Some rows of a weight as the decoder has it. @returns their bytes, in the file's type */
+export async function readDecoderRows(
+  checkpoint: Checkpoint,
+  { name, shape, transposed }: WeightSpec,
+  first: number,
+  count: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const stored = storedName(checkpoint, name);
+  if (!transposed) return await checkpoint.readRows(stored, first, count);
+  const [inputs, outputs = 1] = shape;
+  const { begin, end } = checkpoint.info(stored);
+  const elements = (end - begin) / (inputs * outputs) === 2 ? Uint16Array : Uint32Array;
+  const rows = new elements(count * inputs);
+  const step = Math.max(1, Math.floor(STRIP_BYTES / (outputs * elements.BYTES_PER_ELEMENT)));
+  for (let top = 0; top < inputs; top += step) {
+    const height = Math.min(step, inputs - top);
+    const strip = new elements((await checkpoint.readRows(stored, top, height)).buffer);
+    for (let row = 0; row < count; row++) {
+      for (let i = 0; i < height; i++) rows[row * inputs + top + i] = strip[i * outputs + first + row]!;
+    }
+  }
+  return new Uint8Array(rows.buffer);
+}
+
+/** A matrix of `columns` turned: [rows, columns] becomes [columns, rows]. */
+export function transpose(values: Float32Array, columns: number): Float32Array<ArrayBuffer> {
+  const rows = values.length / columns;
+  const turned = new Float32Array(values.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      turned[column * rows + row] = values[row * columns + column]!;
+    }
+  }
+  return turned;
+}

@@ -1,5 +1,6 @@
 import { type Gpu, Program } from "../src/gpu/mod.ts";
-import { type BatchLive, DecoderPass, type PassOptions } from "../src/model/pass.ts";
+import type { BatchLive } from "../src/model/batch.ts";
+import { DecoderPass, type PassOptions } from "../src/model/pass.ts";
 import { METRIC_COLUMNS } from "../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../src/objective/objective.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";

@@ -3,24 +3,12 @@ import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { exists, readJsonObject, show, writeWhole } from "./_files.ts";
 import type { ModelConfig } from "./config.ts";
+import { LINEAR_LAYERS, type LinearLayer } from "./families/family.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";
 import { Checkpoint, writeSafetensors } from "./safetensors.ts";
 
 const CONFIG_FILE = "adapter_config.json";
 const WEIGHTS_FILE = "adapter_model.safetensors";
-
-/** The linear layers of a block, in the order of its equations. */
-export const LINEAR_LAYERS = [
-  "q_proj",
-  "k_proj",
-  "v_proj",
-  "o_proj",
-  "gate_proj",
-  "up_proj",
-  "down_proj",
-] as const;
-/** What a linear layer does in its block; some families have the last two in place of q, k, v and of gate, up. */
-export type LinearLayer = typeof LINEAR_LAYERS[number] | "qkv_proj" | "gate_up_proj";
 
 /** One linear layer of the decoder: y [tokens, outputs] = x [tokens, inputs] W^T. */
 export interface LinearModule {

@@ -1,12 +1,7 @@
 import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
-import {
-  type Adapter,
-  type AdapterConfig,
-  type LinearLayer,
-  linearModules,
-  targetedModules,
-} from "./adapter.ts";
+import { type Adapter, type AdapterConfig, linearModules, targetedModules } from "./adapter.ts";
+import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";

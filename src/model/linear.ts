@@ -3,7 +3,7 @@ import { recordAddBias, recordBiasGrad } from "../gpu/ops/bias.ts";
 import { recordDropout } from "../gpu/ops/elementwise.ts";
 import { recordMatmul } from "../gpu/ops/matmul.ts";
 import type { Linear } from "./decoder.ts";
-import type { BatchLive } from "./pass.ts";
+import type { BatchLive } from "./batch.ts";
 
 /** Makes a tensor that its caller owns. */
 type Make = (name: string, ...shape: number[]) => Tensor;

@@ -3,7 +3,7 @@ import { recordLayerNorm, recordLayerNormGrad } from "../gpu/ops/layer_norm.ts";
 import { recordRmsNorm, recordRmsNormGrad } from "../gpu/ops/rms_norm.ts";
 import type { ModelConfig } from "./config.ts";
 import type { Norm } from "./decoder.ts";
-import type { BatchLive } from "./pass.ts";
+import type { BatchLive } from "./batch.ts";
 
 /** How many rows are live. */
 type Rows<L extends BatchLive> = (live: L) => number;

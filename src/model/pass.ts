@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { dtypeBytes, type Gpu, type Live, type Program, rowsOf, type Tensor } from "../gpu/mod.ts";
+import { dtypeBytes, type Gpu, type Program, rowsOf, type Tensor } from "../gpu/mod.ts";
 import { type AttentionShape, recordAttention, recordAttentionGrad } from "../gpu/ops/attention.ts";
 import {
   recordActivation,
@@ -20,40 +20,14 @@ import { recordAverageLogprobs, recordLogsumexp, recordLogsumexpGrad } from "../
 import { recordMatmul } from "../gpu/ops/matmul.ts";
 import { recordRope, ropeRotations } from "../gpu/ops/rope.ts";
 import type { PackedBatch } from "../preference/pack.ts";
-import type { LinearLayer } from "./adapter.ts";
+
+import type { BatchCounts, BatchLive, Budget } from "./batch.ts";
+import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
 import type { Block, Decoder, Linear, Norm, TableRun } from "./decoder.ts";
 import { LinearRecorder } from "./linear.ts";
 import { NormRecorder } from "./norm.ts";
 import { dependsOnLength, ropeAttentionFactor, ropeFrequencies, type RopeSettings } from "./rope.ts";
-
-/** How much of the budget an uploaded batch fills. */
-export interface BatchCounts {
-  readonly tokens: number;
-  /** Scored tokens. */
-  readonly rows: number;
-  /** Responses. */
-  readonly sequences: number;
-  /** Distinct token ids; 0 where the embedding is frozen. */
-  readonly distinct: number;
-  /** Distinct positions; 0 where they are not learned, or frozen. */
-  readonly distinct_positions: number;
-}
-
-/** Live numbers of one batch. */
-export interface BatchLive extends Live, BatchCounts {
-  /** 0: nothing is dropped. */
-  readonly dropout_seed: number;
-}
-
-/** The most that one batch may hold. */
-export interface Budget {
-  readonly tokens: number;
-  /** Scored tokens. */
-  readonly rows: number;
-  /** Responses. */
-  readonly sequences: number;
-}
 
 /** What a pass is for, and what it keeps. */
 export interface PassOptions {

@@ -3,7 +3,8 @@ import { type Gpu, Program, withRoom } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { alignSharing } from "../model/rope.ts";
-import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
+import type { BatchLive } from "../model/batch.ts";
+import { DecoderPass, mostTokens } from "../model/pass.ts";
 import {
   checkTokenIds,
   encodeComparison,

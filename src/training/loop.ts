@@ -9,7 +9,8 @@ import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { Decoder } from "../model/decoder.ts";
-import { type BatchLive, DecoderPass, mostTokens } from "../model/pass.ts";
+import type { BatchLive } from "../model/batch.ts";
+import { DecoderPass, mostTokens } from "../model/pass.ts";
 import { METRIC_COLUMNS } from "../objective/metrics.ts";
 import {
   type ObjectiveLive,

@@ -1,10 +1,10 @@
+import { LINEAR_LAYERS } from "../../src/model/families/family.ts";
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
 import {
   type Adapter,
   formatAdapterConfig,
   hasAdapter,
-  LINEAR_LAYERS,
   linearModules,
   linearNames,
   readAdapter,

@@ -1,5 +1,5 @@
 import { type Fields, isAbsent, only, readCount, refuse } from "../_fields.ts";
-import type { LayerTraits, Names, Sizes, Traits } from "../config.ts";
+import type { LayerTraits, Names, Sizes, Traits } from "./family.ts";
 import { readRope } from "../rope.ts";
 
 const NAMES: Names = {

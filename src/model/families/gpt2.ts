@@ -1,5 +1,5 @@
 import { only, refuse } from "../_fields.ts";
-import type { Family, Names } from "../config.ts";
+import type { Family, Names } from "./family.ts";
 import { everyLayer, PLAIN } from "./_common.ts";
 
 const NAMES: Names = {

@@ -1,4 +1,4 @@
-import type { Family } from "../config.ts";
+import type { Family } from "./family.ts";
 import { llamaTraits, requireSiluWithoutBias } from "./_common.ts";
 
 /** Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama. */

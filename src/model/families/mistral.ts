@@ -1,4 +1,4 @@
-import type { Family } from "../config.ts";
+import type { Family } from "./family.ts";
 import { everyLayer, llamaTraits, readWindow, requireSiluWithoutBias } from "./_common.ts";
 
 /** Mistral: a Llama whose every block may have a sliding window. */

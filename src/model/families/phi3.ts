@@ -1,5 +1,5 @@
 import { only } from "../_fields.ts";
-import type { Family } from "../config.ts";
+import type { Family } from "./family.ts";
 import { everyLayer, llamaTraits, readWindow } from "./_common.ts";
 
 /** Phi-3 and Phi-4-mini: a Llama with q, k, v in one matrix and gate and up in another. */

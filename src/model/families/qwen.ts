@@ -1,5 +1,5 @@
 import { type Fields, isAbsent, only, readFlag, readNumber } from "../_fields.ts";
-import type { Family, LayerTraits, Sizes } from "../config.ts";
+import type { Family, LayerTraits, Sizes } from "./family.ts";
 import { llamaTraits, readWindow, slidingLayers } from "./_common.ts";
 
 /** Qwen2 and Qwen2.5: a Llama with biases on queries, keys and values. */

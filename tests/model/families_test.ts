@@ -15,6 +15,7 @@ import type { EncodedGroup } from "../../src/preference/encode.ts";
 import { packGroups } from "../../src/preference/pack.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import {
+  FAMILIES,
   type Family,
   familyFolder,
   readFamily,
@@ -22,23 +23,6 @@ import {
   readRopeCases,
 } from "../reference/families.ts";
 
-const SUPPORTED: readonly Family[] = [
-  "mistral",
-  "qwen2",
-  "qwen2_window",
-  "qwen3",
-  "gemma2",
-  "gemma3_text",
-  "phi3",
-  "phi3_window",
-  "phi3_longrope",
-  "phi3_partial",
-  "gpt2",
-  "llama_linear",
-  "llama_dynamic",
-  "llama_llama3",
-  "llama_yarn",
-];
 const SPELLINGS = ["config.json", "config_transformers4.json"] as const;
 
 /** A prompt with its responses; by itself where their lengths turn it differently. */
@@ -142,7 +126,7 @@ async function checkScoring(gpu: Gpu, family: Family, folder = familyFolder(fami
   free();
 }
 
-for (const family of SUPPORTED) {
+for (const family of FAMILIES) {
   Deno.test(`DecoderPass computes ${family} as transformers does: log-probs, loss, gradients, candidates`, async () => {
     const gpu = await Gpu.open({ device: "auto" });
     try {

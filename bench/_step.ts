@@ -4,7 +4,7 @@ import { DecoderPass, type PassOptions } from "../src/model/pass.ts";
 import { METRIC_COLUMNS } from "../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../src/objective/objective.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
-import { packGroups } from "../src/preference/pack.ts";
+import { type PackedBatch, packGroups } from "../src/preference/pack.ts";
 import { Optimizer } from "../src/training/optimizer.ts";
 import { matmulFlops, modelFlops } from "./_flops.ts";
 import type { BenchModel } from "./_model.ts";
@@ -19,8 +19,8 @@ export interface Step {
   readonly model_flops: number;
   /** FLOPs of the matrix products that one run dispatches. */
   readonly matmul_flops: number;
-  /** Submits one run. */
-  submit(): void;
+  /** Submits one run, of the same batch or of another of its size. */
+  submit(batch?: PackedBatch): void;
   /** Submits one run and waits for the device. */
   run(): Promise<void>;
   /** Runs once with a timestamp around every dispatch. */
@@ -65,13 +65,13 @@ export function prepareStep(
     optimizer = new Optimizer(gpu, model.trained!.segments, ADAMW);
   }
   const examples = batch.sequences / 2;
-  const upload = () => ({
-    ...pass.upload(batch),
+  const upload = (another = batch) => ({
+    ...pass.upload(another),
     ...{ dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 },
   });
-  const submit = () => {
+  const submit = (batch?: PackedBatch) => {
     optimizer?.zeroGradients();
-    program.run(upload());
+    program.run(upload(batch));
     optimizer?.update(UPDATE);
   };
   return {

@@ -4,7 +4,7 @@ import { DecoderPass, type PassOptions } from "../src/model/pass.ts";
 import { METRIC_COLUMNS } from "../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../src/objective/objective.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
-import { type PackedBatch, packGroups } from "../src/preference/pack.ts";
+import { packGroups } from "../src/preference/pack.ts";
 import { Optimizer } from "../src/training/optimizer.ts";
 import { matmulFlops, modelFlops } from "./_flops.ts";
 import type { BenchModel } from "./_model.ts";
@@ -19,8 +19,10 @@ export interface Step {
   readonly model_flops: number;
   /** FLOPs of the matrix products that one run dispatches. */
   readonly matmul_flops: number;
-  /** Submits one run, of the same batch or of another of its size. */
-  submit(batch?: PackedBatch): void;
+  /** Submits one run. */
+  submit(): void;
+  /** Does one run. @returns milliseconds that the host took for it, packing included, without waits for the device */
+  host(): Promise<number>;
   /** Submits one run and waits for the device. */
   run(): Promise<void>;
   /** Runs once with a timestamp around every dispatch. */
@@ -65,15 +67,16 @@ export function prepareStep(
     optimizer = new Optimizer(gpu, model.trained!.segments, ADAMW);
   }
   const examples = batch.sequences / 2;
-  const upload = (another = batch) => ({
-    ...pass.upload(another),
+  const upload = () => ({
+    ...pass.upload(batch),
     ...{ dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 },
   });
-  const submit = (batch?: PackedBatch) => {
-    optimizer?.zeroGradients();
-    program.run(upload(batch));
-    optimizer?.update(UPDATE);
-  };
+  const submissions = [
+    () => optimizer?.zeroGradients(),
+    () => program.run(upload()),
+    () => optimizer?.update(UPDATE),
+  ];
+  const submit = () => submissions.forEach((submission) => submission());
   return {
     tokens: batch.tokens,
     rows: batch.rows,
@@ -89,6 +92,18 @@ export function prepareStep(
     run: async () => {
       submit();
       await gpu.settle();
+    },
+    host: async () => {
+      let start = performance.now();
+      packGroups(groups);
+      let host = performance.now() - start;
+      for (const submission of submissions) {
+        await gpu.settle(); // the software driver holds up a submit until it has done the one before
+        start = performance.now();
+        submission();
+        host += performance.now() - start;
+      }
+      return host;
     },
     profile: async () => {
       optimizer?.zeroGradients();

@@ -3,7 +3,7 @@ import { InputError } from "../errors.ts";
 import { type Adapter, type AdapterConfig, linearModules, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
-import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
+import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
@@ -142,6 +142,18 @@ export interface LoadedDecoder {
   free(): void;
 }
 
+/** How far the reading of a model's weights has come, in bytes as the files have them. */
+export interface LoadProgress {
+  readonly bytes: number;
+  readonly total_bytes: number;
+}
+
+/** Called before the first piece of the weights is read and after each; what it throws ends the loading. */
+export type OnLoad = (progress: LoadProgress) => void;
+
+/** Milliseconds of reading between two looks at the thread's messages. */
+const READING_MS = 20;
+
 /**
  * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
  * trained weights become f32, since an update of 1e-6 would vanish in bf16.
@@ -149,12 +161,13 @@ export interface LoadedDecoder {
  * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
  * holds NaN or infinity
  * @throws {GpuMemoryError} where it does not fit
+ * @throws what `onLoad` throws; the memory is given back
  */
 export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  { trainable }: { readonly trainable: boolean },
+  { trainable, onLoad }: { readonly trainable: boolean; readonly onLoad?: OnLoad },
 ): Promise<LoadedDecoder> {
   const runs = weightSpecs(config).flatMap((spec) => {
     const stored = storedDtype(checkpoint, spec);
@@ -169,10 +182,23 @@ export async function loadDecoder(
     gpu.free(...frozen);
   };
   const parameters = new Map<string, Parameter>();
+  const total_bytes = runs.reduce(
+    (sum, { shape, stored }) => shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]) + sum,
+    0,
+  );
+  let [bytes, lastPause] = [0, performance.now()];
+  const onPiece = async (length: number) => {
+    if (performance.now() - lastPause > READING_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      lastPause = performance.now();
+    }
+    onLoad?.({ bytes: bytes += length, total_bytes });
+  };
   try {
+    onLoad?.({ bytes, total_bytes });
     for (const [i, run] of runs.entries()) {
       const parameter = trained?.get(run.name) ?? { name: run.name, value: frozen[i]!, gradient: null };
-      await uploadRun(gpu, checkpoint, run, parameter.value);
+      await uploadRun(gpu, checkpoint, run, parameter.value, onPiece);
       parameters.set(run.name, parameter);
     }
     await gpu.settle();
@@ -281,6 +307,7 @@ async function uploadRun(
   checkpoint: Checkpoint,
   run: WeightRun,
   target: Tensor,
+  onPiece: (bytes: number) => Promise<void>,
 ): Promise<void> {
   const { stored } = run;
   const rows = run.shape[0]!;
@@ -308,6 +335,7 @@ async function uploadRun(
     );
     // a write is staged until the next submit: submit, so that the host never holds more than one piece
     gpu.device.queue.submit([]);
+    await onPiece(bytes.length);
   }
 }
 

@@ -13,7 +13,14 @@ import {
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
-import { type Decoder, loadDecoder, loraSpecs, weightSpecs, withLora } from "../model/decoder.ts";
+import {
+  type Decoder,
+  loadDecoder,
+  loraSpecs,
+  type OnLoad,
+  weightSpecs,
+  withLora,
+} from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { readModelConfig } from "../model/config.ts";
 import { type Parameter, TrainedParameters } from "../model/parameters.ts";
@@ -124,12 +131,17 @@ function checkInit(
  *
  * @param model the base model's folder
  * @param resume folder of a checkpoint, which is a model folder too; null to begin with the base model
- * @throws {InputError} as {@link loadDecoder}
+ * @throws as {@link loadDecoder}
  */
-export async function trainableWeights(gpu: Gpu, model: string, resume: string | null): Promise<Trainable> {
+export async function trainableWeights(
+  gpu: Gpu,
+  model: string,
+  resume: string | null,
+  onLoad: OnLoad,
+): Promise<Trainable> {
   const config = await readModelConfig(model);
   using checkpoint = await Checkpoint.open(resume ?? model);
-  const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true });
+  const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true, onLoad });
   return {
     decoder,
     trained: trained!,

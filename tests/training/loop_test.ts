@@ -22,7 +22,8 @@ async function run(options: Partial<GpuOptions>, max_length: number): Promise<Tr
       gpu,
       config: await readModelConfig(model),
       tokenizer: await loadTokenizer(model),
-      frozen: null,
+      frozen: () => Promise.reject(new Error("All weights are trained.")),
+      onLoad: () => {},
       emit: (event) => events.push(event),
       between: () => Promise.resolve("continue"),
     }, {

@@ -9,7 +9,7 @@ export class LoadingDisplay {
   #start: number | null = null;
 
   update({ bytes, total_bytes }: LoadProgress): void {
-    const gb = (total_bytes / 1e9).toPrecision(3);
+    const gb = Number((total_bytes / 1e9).toPrecision(3));
     if (this.#start === null) {
       this.#start = performance.now();
       if (Deno.stderr.isTerminal()) {

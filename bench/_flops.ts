@@ -1,6 +1,6 @@
 /** What the model's equations cost, whatever the kernels do, and what the recorded matrix products cost. */
 import type { Dispatch } from "../src/gpu/mod.ts";
-import { linearModules } from "../src/model/adapter.ts";
+import { linearModules } from "../src/model/modules.ts";
 import type { ModelConfig } from "../src/model/config.ts";
 import type { PackedBatch } from "../src/preference/pack.ts";
 import type { Trained } from "./_model.ts";

@@ -115,10 +115,15 @@ Deno.test("score() serves callers in turns", async () => {
 });
 
 Deno.test("score() and scoreSequences() at one time answer each caller as they do alone", async () => {
-  const items = Array.from({ length: 12 }, (_, i) => ({ prompt: `the ${i}`, candidates: [" out", ` in ${i}`] }));
+  const items = Array.from(
+    { length: 12 },
+    (_, i) => ({ prompt: `the ${i}`, candidates: [" out", ` in ${i}`] }),
+  );
   const request = { model: lab.model, adapter: null, add_special_tokens: true, max_tokens: 1 as const };
   const sequence = async (i: number) => {
-    const [one] = await Array.fromAsync(lab.engine.scoreSequences({ ...request, prompts: [`the sand ${i}`] }));
+    const [one] = await Array.fromAsync(
+      lab.engine.scoreSequences({ ...request, prompts: [`the sand ${i}`] }),
+    );
     return [...one!.token_logprobs, ...one!.likeliest.map(({ logprob }) => logprob)];
   };
   const item = async (i: number) => averagesOf((await lab.score([items[i]!]))[0]!);

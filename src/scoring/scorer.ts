@@ -4,7 +4,8 @@ import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { BatchLive } from "../model/batch.ts";
-import { DecoderPass, mostTokens } from "../model/pass.ts";
+import { DecoderPass } from "../model/pass.ts";
+import { mostTokens } from "../model/pass_buffers.ts";
 import {
   checkTokenIds,
   encodeComparison,

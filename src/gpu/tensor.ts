@@ -13,6 +13,14 @@ export interface Tensor {
   readonly dtype: TensorDtype;
 }
 
+/** Where tensors come from: a device, or a count of what one would need. */
+export interface TensorSource {
+  /** Largest number of bytes one tensor may have. */
+  readonly maxTensorBytes: number;
+  /** Makes a zeroed tensor. */
+  tensor(name: string, shape: readonly number[], dtype?: TensorDtype): Tensor;
+}
+
 /** Bytes of one element. */
 export function dtypeBytes(dtype: TensorDtype): number {
   return dtype === "f32" || dtype === "u32" ? 4 : 2;

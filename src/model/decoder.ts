@@ -1,9 +1,10 @@
 import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
-import { type Adapter, type AdapterConfig, linearModules, targetedModules } from "./adapter.ts";
+import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
 import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
+import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
@@ -82,55 +83,6 @@ export interface Decoder {
 const UPLOAD_BYTES = 16 * 2 ** 20;
 /** Runs begin at multiples of this, so that parts of them can be bound. */
 const RUN_ROWS = 64;
-
-/** A block's norms by their names in the files; Gemma's after the mlp's own are named otherwise than Llama's. */
-function normNames(
-  { traits }: ModelConfig,
-): Readonly<Record<Exclude<keyof Block, "linears">, string | null>> {
-  const { sandwich_norms: sandwich, names } = traits;
-  return {
-    input_norm: names.input_norm,
-    mlp_norm: sandwich ? "pre_feedforward_layernorm" : names.mlp_norm,
-    attention_output_norm: sandwich ? "post_attention_layernorm" : null,
-    mlp_output_norm: sandwich ? "post_feedforward_layernorm" : null,
-    q_norm: traits.qk_norm ? "self_attn.q_norm" : null,
-    k_norm: traits.qk_norm ? "self_attn.k_norm" : null,
-  };
-}
-
-/** Every weight of the decoder by its Hugging Face name, as files hold it. */
-export function weightSpecs(config: ModelConfig): WeightSpec[] {
-  const { hidden_size: hidden, vocab_size, head_dim, traits } = config;
-  const { names } = traits;
-  const specs: WeightSpec[] = [];
-  const add = (name: string, shape: WeightSpec["shape"], transposed = false) =>
-    specs.push({ name, shape, transposed });
-  const addNorm = (path: string, size: number) => {
-    add(`${path}.weight`, [size]);
-    if (traits.layer_norm) add(`${path}.bias`, [size]);
-  };
-  add(`${names.embedding}.weight`, [vocab_size, hidden]);
-  if (names.positions !== null) add(`${names.positions}.weight`, [config.max_position_embeddings, hidden]);
-  const modules = linearModules(config);
-  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    for (const [norm, name] of Object.entries(normNames(config))) {
-      if (name === null) continue;
-      addNorm(`${names.blocks}.${layer}.${name}`, norm === "q_norm" || norm === "k_norm" ? head_dim : hidden);
-    }
-    for (const module of modules.filter((module) => module.layer === layer)) {
-      const { name, path, outputs, inputs, transposed } = module;
-      add(`${path}.weight`, transposed ? [inputs, outputs] : [outputs, inputs], transposed);
-      if (traits.biases === "all" || (traits.biases === "qkv" && QKV.has(name))) {
-        add(`${path}.bias`, [outputs]);
-      }
-    }
-  }
-  addNorm(names.norm, hidden);
-  if (!config.tie_word_embeddings) add("lm_head.weight", [vocab_size, hidden]);
-  return specs;
-}
-
-const QKV: ReadonlySet<LinearLayer> = new Set(["q_proj", "k_proj", "v_proj"]);
 
 /** A decoder whose weights are all frozen, or all trained. */
 export interface LoadedDecoder {

@@ -10,7 +10,8 @@ import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { Decoder, OnLoad } from "../model/decoder.ts";
 import type { BatchLive } from "../model/batch.ts";
-import { DecoderPass, mostTokens } from "../model/pass.ts";
+import { DecoderPass } from "../model/pass.ts";
+import { mostTokens } from "../model/pass_buffers.ts";
 import { METRIC_COLUMNS } from "../objective/metrics.ts";
 import {
   type ObjectiveLive,

@@ -1,7 +1,7 @@
 import adamwSource from "../../shaders/adamw.wgsl" with { type: "text" };
 import clipSource from "../../shaders/clip.wgsl" with { type: "text" };
 import sumBlocksSource from "../../shaders/sum_blocks.wgsl" with { type: "text" };
-import { defineKernel, type Gpu, type Live, Program, type Tensor } from "../gpu/mod.ts";
+import { defineKernel, type Gpu, type Live, Program, type Tensor, type TimedDispatch } from "../gpu/mod.ts";
 import { elementKernel, elementWorkgroups, rowKernel, rowWorkgroups } from "../gpu/ops/launch.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 
@@ -83,6 +83,11 @@ export class Optimizer {
   /** Clips the gathered gradients and updates every trained parameter, unless their norm is not finite. */
   update(live: UpdateLive): void {
     this.#update.run(live);
+  }
+
+  /** Updates, and says what each dispatch took. @throws where the device has no timestamp queries */
+  profile(live: UpdateLive): Promise<TimedDispatch[]> {
+    return this.#update.profile(live);
   }
 
   free(): void {

@@ -5,24 +5,15 @@ import {
   type AdapterConfig,
   adapterScale,
   type AdapterTensors,
-  type LinearModule,
-  linearModules,
-  linearNames,
   readAdapter,
   targetedModules,
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
-import {
-  type Decoder,
-  loadDecoder,
-  loraSpecs,
-  type OnLoad,
-  weightSpecs,
-  withLora,
-} from "../model/decoder.ts";
+import { type Decoder, loadDecoder, loraSpecs, type OnLoad, withLora } from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { readModelConfig } from "../model/config.ts";
+import { type LinearModule, linearModules, linearNames, weightSpecs } from "../model/modules.ts";
 import { type Parameter, TrainedParameters } from "../model/parameters.ts";
 import { Checkpoint, writeSafetensors } from "../model/safetensors.ts";
 import { transpose } from "../model/weights.ts";

@@ -1,7 +1,7 @@
 /** A large model that takes no room on the disk: shards whose weights are holes, read as zeros. */
 import { join } from "node:path";
 import { parseModelConfig } from "../../src/model/config.ts";
-import { weightSpecs } from "../../src/model/decoder.ts";
+import { weightSpecs } from "../../src/model/modules.ts";
 import { writeTinyModel } from "./tiny_model.ts";
 
 /** Bytes of a block's weights, in bf16. */

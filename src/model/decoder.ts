@@ -1,4 +1,11 @@
-import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
+import {
+  dtypeBytes,
+  type Gpu,
+  OwnedTensors,
+  type Tensor,
+  type TensorDtype,
+  type TensorMemory,
+} from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
@@ -106,6 +113,15 @@ export type OnLoad = (progress: LoadProgress) => void;
 /** Milliseconds of reading between two looks at the thread's messages. */
 const READING_MS = 20;
 
+/** How a decoder is held. */
+export interface LoadOptions {
+  /** Whether all weights are trained; they are frozen otherwise. */
+  readonly trainable: boolean;
+}
+
+/** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
+export type StoredDtype = (spec: WeightSpec) => FloatDtype;
+
 /**
  * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
  * trained weights become f32, since an update of 1e-6 would vanish in bf16.
@@ -119,25 +135,11 @@ export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  { trainable, onLoad }: { readonly trainable: boolean; readonly onLoad?: OnLoad },
+  { onLoad, ...options }: LoadOptions & { readonly onLoad?: OnLoad },
 ): Promise<LoadedDecoder> {
-  const runs = weightSpecs(config).flatMap((spec) => {
-    const stored = storedDtype(checkpoint, spec);
-    const dtype = trainable ? "f32" : frozenDtype(stored, decoderShape(spec));
-    return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
-  });
-  const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
-  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, specs)) : null;
-  const frozen = trained ? [] : await gpu.tensors(runs);
-  const free = () => {
-    trained?.free();
-    gpu.free(...frozen);
-  };
-  const parameters = new Map<string, Parameter>();
-  const total_bytes = runs.reduce(
-    (sum, { shape, stored }) => shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]) + sum,
-    0,
-  );
+  const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
+  const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  const total_bytes = [...declared.runs.keys()].reduce((sum, run) => sum + storedBytes(run), 0);
   let [bytes, lastPause] = [0, performance.now()];
   const onPiece = async (length: number) => {
     if (performance.now() - lastPause > READING_MS) {
@@ -148,17 +150,48 @@ export async function loadDecoder(
   };
   try {
     onLoad?.({ bytes, total_bytes });
-    for (const [i, run] of runs.entries()) {
-      const parameter = trained?.get(run.name) ?? { name: run.name, value: frozen[i]!, gradient: null };
-      await uploadRun(gpu, checkpoint, run, parameter.value, onPiece);
-      parameters.set(run.name, parameter);
-    }
+    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
     await gpu.settle();
+  } catch (error) {
+    declared.free();
+    throw error;
+  }
+  return declared;
+}
+
+/**
+ * Makes the tensors of a decoder, without its weights in them.
+ *
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareDecoder(
+  memory: TensorMemory,
+  config: ModelConfig,
+  stored: StoredDtype,
+  { trainable }: LoadOptions,
+): LoadedDecoder & { readonly runs: ReadonlyMap<WeightRun, Parameter> } {
+  const runs = weightSpecs(config).flatMap((spec) => {
+    const from = stored(spec);
+    const dtype = trainable ? "f32" : frozenDtype(from, decoderShape(spec));
+    return splitRows(spec, from, dtype, memory.maxTensorBytes);
+  });
+  const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
+  const trained = trainable ? new TrainedParameters(memory, specs) : null;
+  const frozen = new OwnedTensors(memory);
+  const free = () => {
+    trained?.free();
+    frozen.free();
+  };
+  try {
+    const parameters = new Map(runs.map((run) => {
+      const { name, shape, dtype } = run;
+      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+    }));
+    return { decoder: assemble(config, parameters), trained, runs: parameters, free };
   } catch (error) {
     free();
     throw error;
   }
-  return { decoder: assemble(config, runs, parameters), trained, free };
 }
 
 /**
@@ -220,6 +253,11 @@ interface WeightRun {
   readonly stored: FloatDtype;
   /** Type on the GPU. */
   readonly dtype: TensorDtype;
+}
+
+/** Bytes of a run in the file. */
+function storedBytes({ shape, stored }: WeightRun): number {
+  return shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]);
 }
 
 /** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
@@ -293,17 +331,17 @@ async function uploadRun(
 
 function assemble(
   config: ModelConfig,
-  runs: readonly WeightRun[],
-  parameters: ReadonlyMap<string, Parameter>,
+  runs: ReadonlyMap<WeightRun, Parameter>,
 ): Decoder {
+  const parameters = new Map([...runs.values()].map((parameter) => [parameter.name, parameter]));
   const { names } = config.traits;
   const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
   const biasOf = (name: string): Parameter | null => parameters.get(`${name}.bias`) ?? null;
   const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
   const table = (name: string): TableRun[] =>
-    runs.filter((run) => run.spec.name === name).map(({ name, first_row }) => ({
+    [...runs].filter(([{ spec }]) => spec.name === name).map(([{ first_row }, rows]) => ({
       first_row,
-      rows: parameters.get(name)!,
+      rows,
     }));
   const modules = linearModules(config);
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {

@@ -51,6 +51,21 @@ for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGKILL", 137
     }));
 }
 
+Deno.test("train() fails a job whose process is killed three times in a row, and tries anew when asked again", () =>
+  withJob(job, async (root, path) => {
+    for (let life = 0; life < 3; life++) {
+      await using killed = startFake(root, 100_000, ["train", path]);
+      await killed.line(/^Loaded/);
+      killed.child.kill("SIGKILL");
+      assert.equal(await killed.code, 137);
+    }
+    await using failed = startFake(root, 1, ["train", path]);
+    assert.equal(await failed.code, 1);
+    assert.match(failed.lines.join("\n"), /^Job job-\w+ failed: The worker ended 3 times in a row/m);
+    await using again = startFake(root, 1, ["train", path]);
+    assert.equal(await again.code, 0, again.lines.join("\n"));
+  }));
+
 async function checkpointIn(jobs: string): Promise<boolean> {
   try {
     for await (const { name } of Deno.readDir(jobs)) {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { examine } from "../../src/cli/doctor.ts";
 import { startFake } from "../helpers/process.ts";
 import { makeRoot } from "../helpers/service.ts";
+import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 async function withJob(job: unknown, test: (root: string, path: string) => Promise<void>): Promise<void> {
   const root = await makeRoot();
@@ -92,7 +93,7 @@ const mistakes: [name: string, job: unknown, code: number, message: RegExp][] = 
 for (const [name, content, code, message] of mistakes) {
   Deno.test(`train() ends with exit code ${code} for ${name}`, () =>
     withJob(content, async (root, path) => {
-      await Deno.mkdir(join(root, "bad"));
+      await writeTinyModel(join(root, "bad"));
       await using process = startFake(root, 1, ["train", path]);
       assert.equal(await process.code, code);
       assert.match(process.lines.join("\n"), message);

@@ -70,12 +70,13 @@ export class Scorer {
    * @throws {InputError} naming the item and candidate, before anything is scored
    */
   async *score(
-    request: Pick<ScoreRequest, "items" | "beta" | "token_logprobs">,
+    request: Pick<ScoreRequest, "items" | "chat_template" | "beta" | "token_logprobs">,
   ): AsyncGenerator<ScoredItem[]> {
+    const tokenizer = this.#model.tokenizer.withChatTemplate(request.chat_template);
     const groups: EncodedGroup[] = [];
     let start = performance.now();
     for (const [index, item] of request.items.entries()) {
-      groups.push(this.#encode(item, index));
+      groups.push(this.#encode(tokenizer, item, index));
       if (performance.now() - start < TOKENISE_MS) continue;
       yield [];
       start = performance.now();
@@ -293,7 +294,7 @@ export class Scorer {
   }
 
   /** An item as tokens: its prompt is cut where the context demands it, a candidate never. */
-  #encode(item: ScoreRequest["items"][number], index: number): EncodedGroup {
+  #encode(tokenizer: Tokenizer, item: ScoreRequest["items"][number], index: number): EncodedGroup {
     const { config } = this.#model;
     const context = config.context_length;
     refuseEndless(item.prompt, context, `items[${index}].prompt`);
@@ -301,7 +302,7 @@ export class Scorer {
       refuseEndless(text, context, `items[${index}].candidates[${i}]`);
     }
     const comparison = { row: index + 1, prompt: item.prompt, responses: item.candidates };
-    const whole = this.#encodeWithin(comparison, index, {
+    const whole = encodeWithin(tokenizer, comparison, index, {
       max_length: Infinity,
       max_prompt_length: Infinity,
     });
@@ -321,34 +322,35 @@ export class Scorer {
     const { ropes } = config.traits;
     if (total <= context) return alignSharing(ropes, whole);
     const limits = { max_length: context, max_prompt_length: context - longest };
-    return alignSharing(ropes, this.#encodeWithin(comparison, index, limits));
+    return alignSharing(ropes, encodeWithin(tokenizer, comparison, index, limits));
   }
+}
 
-  #encodeWithin(
-    comparison: Parameters<typeof encodeComparison>[1],
-    index: number,
-    limits: Pick<EncodeSettings, "max_length" | "max_prompt_length">,
-  ): EncodedGroup {
-    const settings: EncodeSettings = { ...limits, truncation_mode: "keep_end", prompt_boundary: "trl" };
-    let encoded;
-    try {
-      encoded = encodeComparison(this.#model.tokenizer, comparison, settings);
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      throw new InputError(error.message.replace(/^Row \d+: /, ""), {
-        ...error.problem,
-        field: `items[${index}]`,
-      });
-    }
-    if (encoded.group) return encoded.group;
-    const { reason, response } = encoded.left_out;
-    const field = `items[${index}].candidates[${response}]`;
-    throw new InputError(`${field} cannot be scored: ${reason}.`, {
-      field,
-      value: comparison.responses[response],
-      accepted: "a candidate of at least one token",
+function encodeWithin(
+  tokenizer: Tokenizer,
+  comparison: Parameters<typeof encodeComparison>[1],
+  index: number,
+  limits: Pick<EncodeSettings, "max_length" | "max_prompt_length">,
+): EncodedGroup {
+  const settings: EncodeSettings = { ...limits, truncation_mode: "keep_end", prompt_boundary: "trl" };
+  let encoded;
+  try {
+    encoded = encodeComparison(tokenizer, comparison, settings);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(error.message.replace(/^Row \d+: /, ""), {
+      ...error.problem,
+      field: `items[${index}]`,
     });
   }
+  if (encoded.group) return encoded.group;
+  const { reason, response } = encoded.left_out;
+  const field = `items[${index}].candidates[${response}]`;
+  throw new InputError(`${field} cannot be scored: ${reason}.`, {
+    field,
+    value: comparison.responses[response],
+    accepted: "a candidate of at least one token",
+  });
 }
 
 /** Tokenising takes a second a few million characters; a text that cannot be of use to the model is not worth it. */

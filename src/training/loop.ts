@@ -76,14 +76,17 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
   try {
     const settings = withinContext(request.settings, context);
     const data = await readData(context, request, settings);
-    const trainable = settings.lora && context.frozen
-      ? await trainableLora(context.gpu, context.frozen, settings.lora, {
-        base: basename(request.model),
-        seed: settings.seed,
-        init: request.init_adapter,
-        resume,
-      })
-      : await trainableWeights(context.gpu, request.model, resume);
+    const trainable = withChatTemplate(
+      settings.chat_template,
+      settings.lora && context.frozen
+        ? await trainableLora(context.gpu, context.frozen, settings.lora, {
+          base: basename(request.model),
+          seed: settings.seed,
+          init: request.init_adapter,
+          resume,
+        })
+        : await trainableWeights(context.gpu, request.model, resume),
+    );
     run = await context.gpu.allocate(() => new Run(context, settings, data, trainable, checkpoints, resumed));
     if (resume) await run.restore(resume);
     await run.steps();
@@ -359,7 +362,8 @@ async function readData(
   request: TrainRequest,
   settings: TrainingSettings,
 ): Promise<Data> {
-  const { tokenizer, config, emit, between } = context;
+  const { config, emit, between } = context;
+  const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const kind = settings.method.type === "sft" ? "sft" : "preference";
   const pause = async () => {
     const next = await between();
@@ -430,6 +434,18 @@ function report(
 function scoredTokens(group: EncodedGroup, response: number): number {
   const { tokens, scored_from } = group.responses[response]!;
   return tokens.length - scored_from;
+}
+
+/** With a template of the job's own beside what is saved: whoever uses the weights needs it. */
+function withChatTemplate(template: string | null | undefined, trainable: Trainable): Trainable {
+  if (template == null) return trainable;
+  return {
+    ...trainable,
+    save: async (directory) => {
+      await trainable.save(directory);
+      await Deno.writeTextFile(join(directory, "chat_template.jinja"), template);
+    },
+  };
 }
 
 /** Puts the result in its place whole. */

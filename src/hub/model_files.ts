@@ -38,7 +38,8 @@ export function chooseModelFiles(paths: readonly string[], repository: string, f
 export function chooseAdapterFiles(paths: readonly string[], repository: string, field: string): string[] {
   if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository, field);
   if (!paths.includes("adapter_model.safetensors")) throw noWeights(repository, field);
-  return ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"];
+  const wanted = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"];
+  return wanted.filter((name) => paths.includes(name));
 }
 
 function noWeights(repository: string, field: string): InputError {

@@ -20,6 +20,11 @@ export class Scheduler {
     if (!this.#held) void this.#drain();
   }
 
+  /** Whether a request is still waited for. */
+  has(id: number): boolean {
+    return this.#waiting.has(id);
+  }
+
   /** Drops a request at its next turn. */
   remove(id: number): void {
     const request = this.#waiting.get(id);

@@ -1,7 +1,7 @@
 import { DeviceLostError, InputError } from "../errors.ts";
 import type { Kernel } from "./kernel.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
-import { dtypeBytes, elements, type Tensor, type TensorDtype } from "./tensor.ts";
+import { type Tensor, tensorBytes, type TensorDtype } from "./tensor.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
 
 /** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
@@ -121,10 +121,10 @@ export class Gpu {
    * Makes a zeroed tensor, accounted under its name.
    *
    * @throws {GpuMemoryError} where the memory limit would be passed
-   * @throws {RangeError} where it is larger than {@link maxTensorBytes}
+   * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of int8
    */
   tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    const bytes = elements(shape) * dtypeBytes(dtype);
+    const bytes = tensorBytes(shape, dtype);
     if (bytes > this.maxTensorBytes) {
       throw new RangeError(
         `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${this.maxTensorBytes}.`,
@@ -254,7 +254,7 @@ export class Gpu {
   /**
    * Reads tensors back with one wait for all of them (a wait costs 10 ms or more however small the data).
    *
-   * @returns a typed array each: Float32Array for f32, Uint32Array for u32, packed halves as Uint16Array
+   * @returns a typed array each: Float32Array for f32, Uint32Array for u32 and int8's words, packed halves as Uint16Array
    * @throws the device's fault, if it had one
    */
   read(...tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
@@ -304,7 +304,9 @@ export class Gpu {
     return results.map((bytes, i) => {
       const dtype = tensors[i]!.dtype;
       if (dtype === "f32") return new Float32Array(bytes.buffer);
-      return dtype === "u32" ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+      return dtype === "u32" || dtype === "int8"
+        ? new Uint32Array(bytes.buffer)
+        : new Uint16Array(bytes.buffer);
     });
   }
 

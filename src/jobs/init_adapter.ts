@@ -1,13 +1,8 @@
 /** The adapter that a job goes on from: a folder, or what an earlier job has learned. */
 import { InputError } from "../errors.ts";
-import {
-  hasAdapter,
-  type LinearModule,
-  linearModules,
-  readAdapterConfig,
-  targetedModules,
-} from "../model/adapter.ts";
+import { hasAdapter, readAdapterConfig, targetedModules } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
+import { type LinearModule, linearModules } from "../model/modules.ts";
 import { type FileSources, resolveModelConfig } from "./files.ts";
 import { resolveAdapter } from "./folder.ts";
 import type { JobRequest } from "./spec.ts";

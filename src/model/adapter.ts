@@ -3,25 +3,13 @@ import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { exists, readJsonObject, show, writeWhole } from "./_files.ts";
 import type { ModelConfig } from "./config.ts";
-import { LINEAR_LAYERS, type LinearLayer } from "./families/family.ts";
+import { LINEAR_LAYERS } from "./families/family.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";
+import { type LinearModule, linearModules, linearNames } from "./modules.ts";
 import { Checkpoint, writeSafetensors } from "./safetensors.ts";
 
 const CONFIG_FILE = "adapter_config.json";
 const WEIGHTS_FILE = "adapter_model.safetensors";
-
-/** One linear layer of the decoder: y [tokens, outputs] = x [tokens, inputs] W^T. */
-export interface LinearModule {
-  /** `model.layers.0.self_attn.q_proj`: what PEFT matches target_modules against; its weight is this + `.weight`. */
-  readonly path: string;
-  /** Number of the block. */
-  readonly layer: number;
-  readonly name: LinearLayer;
-  readonly inputs: number;
-  readonly outputs: number;
-  /** Whether files hold its weight as [inputs, outputs]. */
-  readonly transposed: boolean;
-}
 
 /**
  * Which modules have an adapter: names that match by their whole path or its end, every linear layer of the blocks,
@@ -63,45 +51,6 @@ export interface Adapter {
   readonly config: AdapterConfig;
   /** In the order of linearModules(). */
   readonly tensors: readonly AdapterTensors[];
-}
-
-/**
- * Every linear layer of the decoder's blocks with its shape, block by block.
- *
- * @param model The decoder
- */
-export function linearModules(model: ModelConfig): LinearModule[] {
-  const { hidden_size: hidden, intermediate_size: wide, head_dim } = model;
-  const queries = model.num_attention_heads * head_dim;
-  const keys = model.num_key_value_heads * head_dim;
-  const { names, fused_projections, gated_mlp, transposed_files: transposed } = model.traits;
-  const into: readonly [LinearLayer, number, number][] = fused_projections
-    ? [["qkv_proj", hidden, queries + 2 * keys]]
-    : [["q_proj", hidden, queries], ["k_proj", hidden, keys], ["v_proj", hidden, keys]];
-  const up: readonly [LinearLayer, number, number][] = !gated_mlp
-    ? [["up_proj", hidden, wide]]
-    : fused_projections
-    ? [["gate_up_proj", hidden, 2 * wide]]
-    : [["gate_proj", hidden, wide], ["up_proj", hidden, wide]];
-  const layers: readonly [LinearLayer, inputs: number, outputs: number][] = [
-    ...into,
-    ["o_proj", queries, hidden],
-    ...up,
-    ["down_proj", wide, hidden],
-  ];
-  const modules: LinearModule[] = [];
-  for (let layer = 0; layer < model.num_hidden_layers; layer++) {
-    for (const [name, inputs, outputs] of layers) {
-      const path = `${names.blocks}.${layer}.${names.linears[name]}`;
-      modules.push({ path, layer, name, inputs, outputs, transposed });
-    }
-  }
-  return modules;
-}
-
-/** What "all-linear" means, as PEFT writes it: the last part of each path, once. */
-export function linearNames(model: ModelConfig): string[] {
-  return [...new Set(linearModules(model).map(({ path }) => path.slice(path.lastIndexOf(".") + 1)))];
 }
 
 /**

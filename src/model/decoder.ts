@@ -1,10 +1,19 @@
-import { type Gpu, INT8_BLOCK, type Tensor, tensorBytes, type TensorDtype } from "../gpu/mod.ts";
+import {
+  type Gpu,
+  INT8_BLOCK,
+  OwnedTensors,
+  type Tensor,
+  tensorBytes,
+  type TensorDtype,
+  type TensorMemory,
+} from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
-import { type Adapter, type AdapterConfig, linearModules, targetedModules } from "./adapter.ts";
+import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
 import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
 import { type Quantization, quantizeInt8 } from "./int8.ts";
+import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
@@ -84,56 +93,6 @@ const UPLOAD_BYTES = 16 * 2 ** 20;
 /** Runs begin at multiples of this, so that parts of them can be bound. */
 const RUN_ROWS = 64;
 
-/** A block's norms by their names in the files; Gemma's after the mlp's own are named otherwise than Llama's. */
-function normNames(
-  { traits }: ModelConfig,
-): Readonly<Record<Exclude<keyof Block, "linears">, string | null>> {
-  const { sandwich_norms: sandwich, names } = traits;
-  return {
-    input_norm: names.input_norm,
-    mlp_norm: sandwich ? "pre_feedforward_layernorm" : names.mlp_norm,
-    attention_output_norm: sandwich ? "post_attention_layernorm" : null,
-    mlp_output_norm: sandwich ? "post_feedforward_layernorm" : null,
-    q_norm: traits.qk_norm ? "self_attn.q_norm" : null,
-    k_norm: traits.qk_norm ? "self_attn.k_norm" : null,
-  };
-}
-
-/** Every weight of the decoder by its Hugging Face name, as files hold it. */
-export function weightSpecs(config: ModelConfig): WeightSpec[] {
-  const { hidden_size: hidden, vocab_size, head_dim, traits } = config;
-  const { names } = traits;
-  const specs: WeightSpec[] = [];
-  const add = (name: string, shape: WeightSpec["shape"]) =>
-    specs.push({ name, shape, transposed: false, linear: false });
-  const addNorm = (path: string, size: number) => {
-    add(`${path}.weight`, [size]);
-    if (traits.layer_norm) add(`${path}.bias`, [size]);
-  };
-  add(`${names.embedding}.weight`, [vocab_size, hidden]);
-  if (names.positions !== null) add(`${names.positions}.weight`, [config.max_position_embeddings, hidden]);
-  const modules = linearModules(config);
-  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    for (const [norm, name] of Object.entries(normNames(config))) {
-      if (name === null) continue;
-      addNorm(`${names.blocks}.${layer}.${name}`, norm === "q_norm" || norm === "k_norm" ? head_dim : hidden);
-    }
-    for (const module of modules.filter((module) => module.layer === layer)) {
-      const { name, path, outputs, inputs, transposed } = module;
-      const shape = transposed ? [inputs, outputs] as const : [outputs, inputs] as const;
-      specs.push({ name: `${path}.weight`, shape, transposed, linear: true });
-      if (traits.biases === "all" || (traits.biases === "qkv" && QKV.has(name))) {
-        add(`${path}.bias`, [outputs]);
-      }
-    }
-  }
-  addNorm(names.norm, hidden);
-  if (!config.tie_word_embeddings) add("lm_head.weight", [vocab_size, hidden]);
-  return specs;
-}
-
-const QKV: ReadonlySet<LinearLayer> = new Set(["q_proj", "k_proj", "v_proj"]);
-
 /** A decoder whose weights are all frozen, or all trained. */
 export interface LoadedDecoder {
   /** On the GPU until {@link free}. */
@@ -144,13 +103,16 @@ export interface LoadedDecoder {
   free(): void;
 }
 
-/** How {@link loadDecoder} holds the weights. */
+/** How a decoder is held. */
 export interface LoadOptions {
   /** Whether all weights are trained; they are frozen otherwise. */
   readonly trainable: boolean;
   /** How frozen linear layers are held; null, as where nothing is said: as the file has them. */
   readonly quantization?: Quantization | null;
 }
+
+/** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
+export type StoredDtype = (spec: WeightSpec) => FloatDtype;
 
 /**
  * Streams a checkpoint to the GPU. Frozen matrices have the type that {@link frozenDtype} says; trained weights become
@@ -164,33 +126,53 @@ export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  { trainable, quantization = null }: LoadOptions,
+  options: LoadOptions,
 ): Promise<LoadedDecoder> {
+  const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
+  const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  try {
+    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value);
+    await gpu.settle();
+  } catch (error) {
+    declared.free();
+    throw error;
+  }
+  return declared;
+}
+
+/**
+ * Makes the tensors of a decoder, without its weights in them.
+ *
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareDecoder(
+  memory: TensorMemory,
+  config: ModelConfig,
+  stored: StoredDtype,
+  { trainable, quantization = null }: LoadOptions,
+): LoadedDecoder & { readonly runs: ReadonlyMap<WeightRun, Parameter> } {
   const runs = weightSpecs(config).flatMap((spec) => {
-    const stored = storedDtype(checkpoint, spec);
-    const dtype = trainable ? "f32" : frozenDtype(spec, stored, quantization);
-    return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
+    const from = stored(spec);
+    const dtype = trainable ? "f32" : frozenDtype(spec, from, quantization);
+    return splitRows(spec, from, dtype, memory.maxTensorBytes);
   });
   const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
-  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, specs)) : null;
-  const frozen = trained ? [] : await gpu.tensors(runs);
+  const trained = trainable ? new TrainedParameters(memory, specs) : null;
+  const frozen = new OwnedTensors(memory);
   const free = () => {
     trained?.free();
-    gpu.free(...frozen);
+    frozen.free();
   };
-  const parameters = new Map<string, Parameter>();
   try {
-    for (const [i, run] of runs.entries()) {
-      const parameter = trained?.get(run.name) ?? { name: run.name, value: frozen[i]!, gradient: null };
-      await uploadRun(gpu, checkpoint, run, parameter.value);
-      parameters.set(run.name, parameter);
-    }
-    await gpu.settle();
+    const parameters = new Map(runs.map((run) => {
+      const { name, shape, dtype } = run;
+      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+    }));
+    return { decoder: assemble(config, parameters), trained, runs: parameters, free };
   } catch (error) {
     free();
     throw error;
   }
-  return { decoder: assemble(config, runs, parameters), trained, free };
 }
 
 /**
@@ -334,17 +316,17 @@ function encoded(bytes: Uint8Array, stored: FloatDtype, dtype: TensorDtype): Arr
 
 function assemble(
   config: ModelConfig,
-  runs: readonly WeightRun[],
-  parameters: ReadonlyMap<string, Parameter>,
+  runs: ReadonlyMap<WeightRun, Parameter>,
 ): Decoder {
+  const parameters = new Map([...runs.values()].map((parameter) => [parameter.name, parameter]));
   const { names } = config.traits;
   const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
   const biasOf = (name: string): Parameter | null => parameters.get(`${name}.bias`) ?? null;
   const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
   const table = (name: string): TableRun[] =>
-    runs.filter((run) => run.spec.name === name).map(({ name, first_row }) => ({
+    [...runs].filter(([{ spec }]) => spec.name === name).map(([{ first_row }, rows]) => ({
       first_row,
-      rows: parameters.get(name)!,
+      rows,
     }));
   const modules = linearModules(config);
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {

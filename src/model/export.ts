@@ -2,8 +2,8 @@ import { join } from "node:path";
 import { readJsonObject, writeWhole } from "./_files.ts";
 import { adapterScale, readAdapter } from "./adapter.ts";
 import { readModelConfig } from "./config.ts";
-import { weightSpecs } from "./decoder.ts";
 import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
+import { weightSpecs } from "./modules.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 

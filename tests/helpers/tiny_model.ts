@@ -1,7 +1,7 @@
 /** A real model in Hugging Face's files, small enough that a training step takes milliseconds. */
 import { join } from "node:path";
 import { parseModelConfig } from "../../src/model/config.ts";
-import { weightSpecs } from "../../src/model/decoder.ts";
+import { weightSpecs } from "../../src/model/modules.ts";
 import { type FloatDtype, fromF32 } from "../../src/model/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
 import { byteLevel } from "../preference/_tokenizers.ts";

@@ -5,8 +5,6 @@ import {
   type Adapter,
   formatAdapterConfig,
   hasAdapter,
-  linearModules,
-  linearNames,
   readAdapter,
   readAdapterConfig,
   targetedModules,
@@ -14,6 +12,7 @@ import {
   writeAdapter,
 } from "../../src/model/adapter.ts";
 import { parseModelConfig, readModelConfig } from "../../src/model/config.ts";
+import { linearModules, linearNames } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
 

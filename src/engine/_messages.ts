@@ -16,7 +16,12 @@ import type {
 } from "./protocol.ts";
 
 export type ToWorker =
-  | { readonly type: "open"; readonly options: GpuOptions; readonly control: SharedArrayBuffer }
+  | {
+    readonly type: "open";
+    readonly options: GpuOptions;
+    readonly tuningFolder: string | null;
+    readonly control: SharedArrayBuffer;
+  }
   | { readonly type: "score"; readonly id: number; readonly request: ScoreRequest }
   | { readonly type: "sequences"; readonly id: number; readonly request: SequenceRequest }
   /** Nobody waits for the answer any more. */

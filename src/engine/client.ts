@@ -25,6 +25,8 @@ export interface EngineOptions {
   readonly allowSoftware: boolean;
   /** Bytes of GPU buffers that may be held at one time. */
   readonly memoryLimitBytes?: number;
+  /** Folder in which the fastest kernels of an adapter are kept; without it they are neither sought nor kept. */
+  readonly tuningFolder?: string;
   /** Called where the Worker ends by itself: nothing can be asked of the engine any more. */
   readonly onBroken?: (error: Error) => void;
 }
@@ -44,12 +46,13 @@ interface Pending {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes, onBroken }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, tuningFolder, onBroken }: EngineOptions,
 ): Promise<Engine> {
   const kind = device === "auto" && !allowSoftware ? "gpu" : device;
   const client = new Client(onBroken ?? (() => {}));
   try {
-    await client.open({ device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) });
+    const options = { device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) };
+    await client.open(options, tuningFolder ?? null);
   } catch (error) {
     await client.stop();
     throw error;
@@ -80,8 +83,11 @@ class Client implements Engine {
     this.#opened.promise.catch(() => {});
   }
 
-  async open(options: Extract<ToWorker, { type: "open" }>["options"]): Promise<void> {
-    this.#post({ type: "open", options, control: this.#control });
+  async open(
+    options: Extract<ToWorker, { type: "open" }>["options"],
+    tuningFolder: string | null,
+  ): Promise<void> {
+    this.#post({ type: "open", options, tuningFolder, control: this.#control });
     await this.#opened.promise;
   }
 

@@ -19,11 +19,13 @@ import type {
   TrainRequest,
 } from "./protocol.ts";
 import { Scheduler } from "./scheduler.ts";
+import { useFastestTiles } from "./tuning.ts";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const scheduler = new Scheduler();
 let control: Int32Array<ArrayBufferLike> = new Int32Array(CONTROL.words);
 let options: GpuOptions = { device: "auto" };
+let tuningFolder: string | null = null;
 let opened: Promise<{ gpu: Gpu; models: Models }> | null = null;
 
 scope.onmessage = ({ data }: MessageEvent<ToWorker>) => void handle(data);
@@ -31,7 +33,7 @@ scope.onmessage = ({ data }: MessageEvent<ToWorker>) => void handle(data);
 async function handle(message: ToWorker): Promise<void> {
   switch (message.type) {
     case "open":
-      options = message.options;
+      ({ options, tuningFolder } = message);
       control = new Int32Array(message.control);
       return await device().then(
         ({ gpu }) => post({ type: "opened", report: reportOf(gpu) }),
@@ -176,7 +178,10 @@ async function answer(
 }
 
 function device(): Promise<{ gpu: Gpu; models: Models }> {
-  opened ??= Gpu.open(options).then((gpu) => ({ gpu, models: new Models(gpu, reportWeights) }));
+  opened ??= Gpu.open(options).then((gpu) => {
+    if (tuningFolder !== null) void useFastestTiles(gpu, tuningFolder, () => scheduler.busy);
+    return { gpu, models: new Models(gpu, reportWeights) };
+  });
   return opened;
 }
 

@@ -24,7 +24,7 @@ import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import {
-  newestCheckpoint,
+  findCheckpoint,
   readRunState,
   restoreMoments,
   type RunState,
@@ -36,7 +36,7 @@ import { mix32 } from "./random.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
 import type { TrainingSettings } from "./settings.ts";
-import { type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
+import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
 
 /** What a run is given beside its request. */
 export interface TrainContext {
@@ -72,8 +72,12 @@ export class Interrupted extends Error {
  */
 export async function train(context: TrainContext, request: TrainRequest): Promise<TrainOutcome> {
   const checkpoints = join(request.directory, "checkpoints");
-  const resume = await newestCheckpoint(checkpoints);
-  const resumed = resume === null ? null : await readRunState(resume);
+  const found = await findCheckpoint(
+    checkpoints,
+    savedFiles(request.settings),
+    (message) => context.emit({ type: "warning", message }),
+  );
+  const [resume, resumed] = [found?.path ?? null, found?.state ?? null];
   let run: Run | null = null;
   try {
     const settings = withinContext(request.settings, context);

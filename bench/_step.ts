@@ -1,6 +1,7 @@
 import { type Gpu, Program, type TimedDispatch } from "../src/gpu/mod.ts";
 import type { BatchLive } from "../src/model/batch.ts";
-import { DecoderPass, type PassOptions } from "../src/model/pass.ts";
+import { DecoderPass } from "../src/model/pass.ts";
+import type { PassOptions } from "../src/model/pass_buffers.ts";
 import { METRIC_COLUMNS } from "../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../src/objective/objective.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";

@@ -23,6 +23,7 @@ import {
   StopSignal,
 } from "./_command.ts";
 import { downloadBars, openHub } from "./_hub.ts";
+import { LoadingDisplay } from "./_loading.ts";
 
 const usage = "main.ts train [--quiet] job.json";
 const shutdownMs = 7_000;
@@ -64,6 +65,8 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store })));
   } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
+  const waiting = store.get(id);
+  if (waiting !== undefined && isFinished(waiting.status)) return report(waiting, result);
 
   using signal = new StopSignal();
   const engine = await startEngine(deviceOptions(config));
@@ -77,7 +80,10 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const display = new Display(store, id, values.quiet);
   try {
     const outcome = await Promise.race([runner.runToEnd(id), signal.received]);
-    if (typeof outcome !== "string") return report(outcome, result, display);
+    if (typeof outcome !== "string") {
+      display.end();
+      return report(outcome, result);
+    }
     const stopped = Promise.allSettled([runner.stop(), engine.stop()]);
     await endsWithin(stopped, shutdownMs);
     display.end();
@@ -89,8 +95,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   }
 }
 
-function report(job: Job, result: string, display: Display): number {
-  display.end();
+function report(job: Job, result: string): number {
   if (job.rows_left_out.length > 0) {
     const rows = job.rows_left_out.slice(0, 5).map(({ split, row, reason }) =>
       `${split} row ${row}: ${reason}`
@@ -111,8 +116,10 @@ class Display {
   readonly #id: string;
   readonly #quiet: boolean;
   readonly #bar: SingleBar | null;
+  readonly #loading: LoadingDisplay | null;
   readonly #unsubscribe: () => void;
   #last: number;
+  #running = false;
   #started = false;
 
   constructor(store: JobStore, id: string, quiet: boolean) {
@@ -124,11 +131,13 @@ class Display {
     this.#bar = quiet || !Deno.stderr.isTerminal()
       ? null
       : new SingleBar({ format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left" });
+    this.#loading = quiet ? null : new LoadingDisplay();
     this.#unsubscribe = store.subscribe(id, () => this.#update());
   }
 
   end(): void {
     this.#unsubscribe();
+    this.#loading?.end();
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }
@@ -137,10 +146,13 @@ class Display {
     for (const { id, type, data } of this.#store.events(this.#id, this.#last)) {
       this.#last = id;
       if (type === "metrics" && !this.#quiet) console.log(JSON.stringify(data));
+      // An earlier life's number of steps is known before this one has loaded its weights.
+      if (type === "status") this.#running = data["status"] === "running";
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
-    if (this.#bar === null || job?.total_steps == null) return;
+    if (job?.loading) return this.#loading?.update(job.loading);
+    if (this.#bar === null || !this.#running || job?.total_steps == null) return;
     const loss = job.metrics?.["loss"];
     const shown = {
       loss: loss === undefined ? "-" : loss.toFixed(4),

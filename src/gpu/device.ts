@@ -1,7 +1,8 @@
 import { DeviceLostError, InputError } from "../errors.ts";
 import type { Kernel } from "./kernel.ts";
+import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
-import { dtypeBytes, elements, type Tensor, type TensorDtype } from "./tensor.ts";
+import { type Tensor, tensorBytes, type TensorDtype, type TensorMemory } from "./tensor.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
 
 /** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
@@ -37,7 +38,7 @@ const ROUNDING = 16;
 const STAGING_BYTES = 16 * 2 ** 20;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
-export class Gpu {
+export class Gpu implements TensorMemory {
   /** WebGPU's own device. */
   readonly device: GPUDevice;
   /** What the adapter says of itself. */
@@ -52,6 +53,8 @@ export class Gpu {
   readonly subgroupSize: number;
   /** The matrix kernels that suit it. */
   readonly matmul: MatmulDesign;
+  /** Tiles of matrix products that were measured on this adapter; they change no digit of a result. */
+  measuredTiles: MeasuredTiles = {};
   /** Invocations that share a row in kernels of shaders/rows.wgsl. */
   readonly rowLanes: 1 | 64;
   /** Largest number of bytes one tensor may have, since it is bound whole. */
@@ -121,26 +124,12 @@ export class Gpu {
    * Makes a zeroed tensor, accounted under its name.
    *
    * @throws {GpuMemoryError} where the memory limit would be passed
-   * @throws {RangeError} where it is larger than {@link maxTensorBytes}
+   * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of int8
    */
   tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    const bytes = elements(shape) * dtypeBytes(dtype);
-    if (bytes > this.maxTensorBytes) {
-      throw new RangeError(
-        `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${this.maxTensorBytes}.`,
-      );
-    }
-    const size = allocated(bytes);
-    this.memory.take(name, size);
+    const size = takeTensor(this, name, shape, dtype);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    return {
-      name,
-      buffer: this.device.createBuffer({ label: name, size, usage }),
-      offset: 0,
-      bytes,
-      shape,
-      dtype,
-    };
+    return tensorOf(this.device.createBuffer({ label: name, size, usage }), name, shape, dtype);
   }
 
   /**
@@ -254,7 +243,7 @@ export class Gpu {
   /**
    * Reads tensors back with one wait for all of them (a wait costs 10 ms or more however small the data).
    *
-   * @returns a typed array each: Float32Array for f32, Uint32Array for u32, packed halves as Uint16Array
+   * @returns a typed array each: Float32Array for f32, Uint32Array for u32 and int8's words, packed halves as Uint16Array
    * @throws the device's fault, if it had one
    */
   read(...tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
@@ -304,7 +293,9 @@ export class Gpu {
     return results.map((bytes, i) => {
       const dtype = tensors[i]!.dtype;
       if (dtype === "f32") return new Float32Array(bytes.buffer);
-      return dtype === "u32" ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+      return dtype === "u32" || dtype === "int8"
+        ? new Uint32Array(bytes.buffer)
+        : new Uint16Array(bytes.buffer);
     });
   }
 
@@ -351,6 +342,46 @@ export function rowsOf(tensor: Tensor, first: number, count: number): Tensor {
     bytes: count * rowBytes,
     shape: [count, ...tensor.shape.slice(1)],
   };
+}
+
+/** Counts what tensors take on a device, without one: nothing can be written to them or run on them. */
+export class PaperDevice implements TensorMemory {
+  readonly maxTensorBytes: number;
+  readonly memory = new MemoryAccount(Infinity);
+
+  constructor(maxTensorBytes: number) {
+    this.maxTensorBytes = maxTensorBytes;
+  }
+
+  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
+    takeTensor(this, name, shape, dtype);
+    return tensorOf(null as unknown as GPUBuffer, name, shape, dtype);
+  }
+
+  free(...tensors: readonly Tensor[]): void {
+    for (const { name, bytes } of tensors) this.memory.give(name, allocated(bytes));
+  }
+}
+
+/** Enters a tensor into the account. @returns bytes of its buffer */
+function takeTensor(
+  { maxTensorBytes, memory }: Pick<PaperDevice, "maxTensorBytes" | "memory">,
+  name: string,
+  shape: readonly number[],
+  dtype: TensorDtype,
+): number {
+  const bytes = tensorBytes(shape, dtype);
+  if (bytes > maxTensorBytes) {
+    throw new RangeError(
+      `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${maxTensorBytes}.`,
+    );
+  }
+  memory.take(name, allocated(bytes));
+  return allocated(bytes);
+}
+
+function tensorOf(buffer: GPUBuffer, name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
+  return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype };
 }
 
 function allocated(bytes: number): number {

@@ -1,9 +1,18 @@
-import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
+import {
+  type Gpu,
+  INT8_BLOCK,
+  OwnedTensors,
+  type Tensor,
+  tensorBytes,
+  type TensorDtype,
+  type TensorMemory,
+} from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
-import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
+import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
+import { type Quantization, quantizeInt8 } from "./int8.ts";
 import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
@@ -94,45 +103,99 @@ export interface LoadedDecoder {
   free(): void;
 }
 
+/** How far the reading of a model's weights has come, in bytes as the files have them. */
+export interface LoadProgress {
+  readonly bytes: number;
+  readonly total_bytes: number;
+}
+
+/** Called before the first piece of the weights is read and after each; what it throws ends the loading. */
+export type OnLoad = (progress: LoadProgress) => void;
+
+/** Milliseconds of reading between two looks at the thread's messages. */
+const READING_MS = 20;
+
+/** How a decoder is held. */
+export interface LoadOptions {
+  /** Whether all weights are trained; they are frozen otherwise. */
+  readonly trainable: boolean;
+  /** How frozen linear layers are held; null, as where nothing is said: as the file has them. */
+  readonly quantization?: Quantization | null;
+}
+
+/** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
+export type StoredDtype = (spec: WeightSpec) => FloatDtype;
+
 /**
- * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
- * trained weights become f32, since an update of 1e-6 would vanish in bf16.
+ * Streams a checkpoint to the GPU. Frozen matrices have the type that {@link frozenDtype} says; trained weights become
+ * f32, since an update of 1e-6 would vanish in bf16.
  *
  * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
  * holds NaN or infinity
  * @throws {GpuMemoryError} where it does not fit
+ * @throws what `onLoad` throws; the memory is given back
  */
 export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  { trainable }: { readonly trainable: boolean },
+  { onLoad, ...options }: LoadOptions & { readonly onLoad?: OnLoad },
 ): Promise<LoadedDecoder> {
+  const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
+  const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  const total_bytes = [...declared.runs.keys()].reduce((sum, run) => sum + storedBytes(run), 0);
+  let [bytes, lastPause] = [0, performance.now()];
+  const onPiece = async (length: number) => {
+    if (performance.now() - lastPause > READING_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      lastPause = performance.now();
+    }
+    onLoad?.({ bytes: bytes += length, total_bytes });
+  };
+  try {
+    onLoad?.({ bytes, total_bytes });
+    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
+    await gpu.settle();
+  } catch (error) {
+    declared.free();
+    throw error;
+  }
+  return declared;
+}
+
+/**
+ * Makes the tensors of a decoder, without its weights in them.
+ *
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareDecoder(
+  memory: TensorMemory,
+  config: ModelConfig,
+  stored: StoredDtype,
+  { trainable, quantization = null }: LoadOptions,
+): LoadedDecoder & { readonly runs: ReadonlyMap<WeightRun, Parameter> } {
   const runs = weightSpecs(config).flatMap((spec) => {
-    const stored = storedDtype(checkpoint, spec);
-    const dtype = trainable ? "f32" : frozenDtype(stored, decoderShape(spec));
-    return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
+    const from = stored(spec);
+    const dtype = trainable ? "f32" : frozenDtype(spec, from, quantization);
+    return splitRows(spec, from, dtype, memory.maxTensorBytes);
   });
   const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
-  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, specs)) : null;
-  const frozen = trained ? [] : await gpu.tensors(runs);
+  const trained = trainable ? new TrainedParameters(memory, specs) : null;
+  const frozen = new OwnedTensors(memory);
   const free = () => {
     trained?.free();
-    gpu.free(...frozen);
+    frozen.free();
   };
-  const parameters = new Map<string, Parameter>();
   try {
-    for (const [i, run] of runs.entries()) {
-      const parameter = trained?.get(run.name) ?? { name: run.name, value: frozen[i]!, gradient: null };
-      await uploadRun(gpu, checkpoint, run, parameter.value);
-      parameters.set(run.name, parameter);
-    }
-    await gpu.settle();
+    const parameters = new Map(runs.map((run) => {
+      const { name, shape, dtype } = run;
+      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+    }));
+    return { decoder: assemble(config, parameters), trained, runs: parameters, free };
   } catch (error) {
     free();
     throw error;
   }
-  return { decoder: assemble(config, runs, parameters), trained, free };
 }
 
 /**
@@ -196,12 +259,17 @@ interface WeightRun {
   readonly dtype: TensorDtype;
 }
 
+/** Bytes of a run in the file. */
+function storedBytes({ shape, stored }: WeightRun): number {
+  return shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]);
+}
+
 /** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
 function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, maxBytes: number): WeightRun[] {
   const { name } = spec;
   const shape = decoderShape(spec);
   const [rows, columns = 1] = shape as [number, number?];
-  const rowBytes = columns * dtypeBytes(dtype);
+  const rowBytes = tensorBytes([columns], dtype);
   if (rows * rowBytes <= maxBytes) return [{ spec, name, first_row: 0, shape, stored, dtype }];
   const height = Math.floor(maxBytes / rowBytes / RUN_ROWS) * RUN_ROWS;
   if (height === 0 || !/embed_tokens|wte|lm_head/.test(name)) {
@@ -222,9 +290,18 @@ function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, max
   }));
 }
 
-/** 16-bit matrices stay packed where every row is a whole number of 16-byte loads. */
-function frozenDtype(stored: FloatDtype, shape: readonly number[]): TensorDtype {
-  if (stored === "F32" || shape.length !== 2 || shape[1]! % 8 !== 0) return "f32";
+/**
+ * The type of a frozen weight on the GPU. Linear layers of the blocks become int8 where that is asked for and their rows
+ * are whole blocks; other 16-bit matrices stay packed where every row is a whole number of 16-byte loads.
+ */
+export function frozenDtype(
+  spec: WeightSpec,
+  stored: FloatDtype,
+  quantization: Quantization | null,
+): TensorDtype {
+  const [, columns] = decoderShape(spec);
+  if (quantization === "int8" && spec.linear && columns! % INT8_BLOCK === 0) return "int8";
+  if (stored === "F32" || columns === undefined || columns % 8 !== 0) return "f32";
   return stored === "BF16" ? "bf16" : "f16";
 }
 
@@ -233,18 +310,19 @@ async function uploadRun(
   checkpoint: Checkpoint,
   run: WeightRun,
   target: Tensor,
+  onPiece: (bytes: number) => Promise<void>,
 ): Promise<void> {
   const { stored } = run;
-  const rows = run.shape[0]!;
+  const [rows, columns = 1] = run.shape as [number, number?];
   const targetRowBytes = target.bytes / rows;
+  const widest = Math.max(targetRowBytes, columns * FLOAT_BYTES[stored]);
   // whole loads of four bytes, whatever the row's length
-  const step = Math.max(4, Math.floor(UPLOAD_BYTES / (targetRowBytes * 4)) * 4);
+  const step = Math.max(4, Math.floor(UPLOAD_BYTES / (widest * 4)) * 4);
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
     const bytes = await readDecoderRows(checkpoint, run.spec, run.first_row + row, count);
     const bad = findNonFinite(bytes, stored);
     if (bad >= 0) {
-      const [, columns = 1] = run.shape;
       const place = [run.first_row + row + Math.floor(bad / columns), bad % columns];
       if (run.spec.transposed) place.reverse();
       const index = run.shape.length === 1 ? place[0] : place.join(", ");
@@ -253,29 +331,32 @@ async function uploadRun(
         accepted: "finite weights",
       });
     }
-    gpu.write(
-      target,
-      target.dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes,
-      row * targetRowBytes,
-    );
+    gpu.write(target, encoded(bytes, stored, target.dtype), row * targetRowBytes);
     // a write is staged until the next submit: submit, so that the host never holds more than one piece
     gpu.device.queue.submit([]);
+    await onPiece(bytes.length);
   }
+}
+
+/** Weights as the file has them in the type that they have on the GPU. */
+function encoded(bytes: Uint8Array, stored: FloatDtype, dtype: TensorDtype): ArrayBufferView {
+  if (dtype === "int8") return quantizeInt8(bytes, stored);
+  return dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes;
 }
 
 function assemble(
   config: ModelConfig,
-  runs: readonly WeightRun[],
-  parameters: ReadonlyMap<string, Parameter>,
+  runs: ReadonlyMap<WeightRun, Parameter>,
 ): Decoder {
+  const parameters = new Map([...runs.values()].map((parameter) => [parameter.name, parameter]));
   const { names } = config.traits;
   const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
   const biasOf = (name: string): Parameter | null => parameters.get(`${name}.bias`) ?? null;
   const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
   const table = (name: string): TableRun[] =>
-    runs.filter((run) => run.spec.name === name).map(({ name, first_row }) => ({
+    [...runs].filter(([{ spec }]) => spec.name === name).map(([{ first_row }, rows]) => ({
       first_row,
-      rows: parameters.get(name)!,
+      rows,
     }));
   const modules = linearModules(config);
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Gpu, Tensor } from "../gpu/mod.ts";
+import type { Gpu, Tensor, TensorMemory } from "../gpu/mod.ts";
 import {
   type Adapter,
   type AdapterConfig,
@@ -10,9 +10,9 @@ import {
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
-import { type Decoder, loadDecoder, loraSpecs, withLora } from "../model/decoder.ts";
+import { type Decoder, loadDecoder, loraSpecs, type OnLoad, withLora } from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
-import { readModelConfig } from "../model/config.ts";
+import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules, linearNames, weightSpecs } from "../model/modules.ts";
 import { type Parameter, TrainedParameters } from "../model/parameters.ts";
 import { Checkpoint, writeSafetensors } from "../model/safetensors.ts";
@@ -27,6 +27,11 @@ export interface Trainable {
   /** Writes what was learned as a user would load it: PEFT files, or a whole model folder in f32. */
   save(directory: string): Promise<void>;
   free(): void;
+}
+
+/** The files that {@link Trainable.save} writes and a resumed run reads. */
+export function savedFiles({ lora }: { readonly lora: LoraSettings | null }): string[] {
+  return lora ? ["adapter_config.json", "adapter_model.safetensors"] : ["model.safetensors"];
 }
 
 /**
@@ -49,17 +54,8 @@ export async function trainableLora(
     readonly resume: string | null;
   },
 ): Promise<Trainable> {
-  const config: AdapterConfig = {
-    r: lora.r,
-    lora_alpha: lora.alpha,
-    lora_dropout: lora.dropout,
-    // by name, as PEFT writes "all-linear": what that means differs from family to family
-    target_modules: lora.target_modules === "all-linear" ? linearNames(decoder.config) : lora.target_modules,
-    use_rslora: lora.use_rslora,
-    base_model_name_or_path: base,
-  };
-  const specs = loraSpecs(decoder.config, config);
-  const trained = await gpu.allocate(() => new TrainedParameters(gpu, specs));
+  const config = adapterConfig(lora, decoder.config, base);
+  const { trained, decoder: adapted } = await gpu.allocate(() => declareLora(gpu, decoder, config));
   try {
     const start = resume ?? init;
     if (start !== null) {
@@ -83,7 +79,7 @@ export async function trainableLora(
     throw error;
   }
   return {
-    decoder: withLora(decoder, (name) => trained.parameters.get(name), adapterScale(config), lora.dropout),
+    decoder: adapted,
     trained,
     save: async (directory) => {
       const modules = linearModules(decoder.config).filter(({ path }) =>
@@ -98,6 +94,35 @@ export async function trainableLora(
       }));
       await writeAdapter(directory, { config, tensors });
     },
+    free: () => trained.free(),
+  };
+}
+
+/** The adapter that a job asks for. @param base name of the base model; null where it does not matter */
+export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: string | null): AdapterConfig {
+  return {
+    r: lora.r,
+    lora_alpha: lora.alpha,
+    lora_dropout: lora.dropout,
+    // by name, as PEFT writes "all-linear": what that means differs from family to family
+    target_modules: lora.target_modules === "all-linear" ? linearNames(model) : lora.target_modules,
+    use_rslora: lora.use_rslora,
+    base_model_name_or_path: base,
+  };
+}
+
+/** A decoder with an adapter to be trained, without numbers in it. */
+export function declareLora(
+  memory: TensorMemory,
+  decoder: Decoder,
+  config: AdapterConfig,
+): Pick<Trainable, "decoder" | "trained" | "free"> {
+  const trained = new TrainedParameters(memory, loraSpecs(decoder.config, config));
+  const { lora_dropout } = config;
+  const scale = adapterScale(config);
+  return {
+    decoder: withLora(decoder, (name) => trained.parameters.get(name), scale, lora_dropout),
+    trained,
     free: () => trained.free(),
   };
 }
@@ -122,12 +147,17 @@ function checkInit(
  *
  * @param model the base model's folder
  * @param resume folder of a checkpoint, which is a model folder too; null to begin with the base model
- * @throws {InputError} as {@link loadDecoder}
+ * @throws as {@link loadDecoder}
  */
-export async function trainableWeights(gpu: Gpu, model: string, resume: string | null): Promise<Trainable> {
+export async function trainableWeights(
+  gpu: Gpu,
+  model: string,
+  resume: string | null,
+  onLoad: OnLoad,
+): Promise<Trainable> {
   const config = await readModelConfig(model);
   using checkpoint = await Checkpoint.open(resume ?? model);
-  const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true });
+  const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true, onLoad });
   return {
     decoder,
     trained: trained!,

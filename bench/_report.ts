@@ -39,6 +39,11 @@ export function figure(value: number): string {
   return Number(value.toPrecision(4)).toLocaleString("en-US", { maximumFractionDigits: 4 });
 }
 
+/** A row's bound and whether it holds. */
+export function verdictOf(row: BenchRow): string {
+  return row.target ? `${bound(row.target)}: ${verdict(row)}` : "";
+}
+
 function bound(target: Bound | undefined): string {
   if (!target) return "";
   return "at_least" in target ? `at least ${target.at_least}` : `at most ${target.at_most}`;
@@ -84,7 +89,8 @@ export function toMarkdown(report: Report, images: Readonly<Record<string, strin
       ...series.map(({ name, x, y }) => `![${y} by ${x}](${images[name]})`),
     ].filter((block) => block !== "").join("\n\n")
   );
-  return [`# ${report.device}`, report.machine, "## Targets", targetTable(report), ...parts].join("\n\n") + "\n";
+  return [`# ${report.device}`, report.machine, "## Targets", targetTable(report), ...parts].join("\n\n") +
+    "\n";
 }
 
 /** Puts new findings into the device's results, beside those of parts that were not run. */

@@ -13,6 +13,8 @@ export interface BenchRow {
   readonly target?: Bound;
   /** The target of `_targets.ts` that it is the figure of. */
   readonly reaches?: string;
+  /** Whether the README shows it though it has no bound. */
+  readonly shown?: true;
   /** Sizes, rounds, and what was compared with what. */
   readonly detail: string;
 }

@@ -1,9 +1,7 @@
 import { type Gpu, Program } from "../src/gpu/mod.ts";
 import { recordAttention, recordAttentionGrad } from "../src/gpu/ops/attention.ts";
-import { packGroups } from "../src/preference/pack.ts";
 import { fmaCeiling } from "./ceilings.ts";
 import { type Contender, contest, programContender } from "./_contest.ts";
-import { randomGroups } from "./_model.ts";
 import { Peers } from "./_peers.ts";
 import { type BenchRow, type Findings, median, medianRatio, reach, type Settings } from "./_rows.ts";
 
@@ -27,7 +25,7 @@ function prepareAttention(
   head_dim: number,
   gradients: boolean,
 ): AttentionCase {
-  const batch = packGroups(randomGroups(1, tokens - 1, [1], 8));
+  const each = Array.from({ length: tokens }, (_, token) => token);
   const width = heads * head_dim;
   const made = (name: string) => gpu.tensor(name, [tokens, width]);
   const noise = (name: string) =>
@@ -42,8 +40,8 @@ function prepareAttention(
     v: noise("v"),
     o: made("o"),
     lse: gpu.tensor("lse", [tokens, heads]),
-    spans: gpu.upload("spans", [tokens, 4], batch.spans),
-    positions: gpu.upload("positions", [tokens], batch.positions),
+    spans: gpu.upload("spans", [tokens, 4], Uint32Array.from(each.flatMap(() => [0, 0, 0, tokens]))),
+    positions: gpu.upload("positions", [tokens], Uint32Array.from(each)),
   };
   const grads = {
     d_o: noise("d_o"),

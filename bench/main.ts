@@ -16,9 +16,11 @@ import { benchGrowth } from "./growth.ts";
 import { benchLoading } from "./loading.ts";
 import { benchMatmul } from "./matmul.ts";
 import { profileSteps } from "./profile.ts";
+import { benchPython } from "./python.ts";
 import { updateReadme } from "./_readme.ts";
 import { describe, keep, type PartReport, type Report, rowLine, targetTable } from "./_report.ts";
-import { type Findings, type Settings, SETTINGS } from "./_rows.ts";
+import { type Findings, SETTINGS, type Settings } from "./_rows.ts";
+import { benchScoring } from "./scoring.ts";
 import { benchService } from "./service.ts";
 import { benchSteps } from "./steps.ts";
 
@@ -27,14 +29,16 @@ const PARTS: Readonly<Record<string, (gpu: Gpu, settings: Settings) => Promise<F
   matmul: benchMatmul,
   attention: benchAttention,
   steps: benchSteps,
+  scoring: benchScoring,
   ablations: benchAblations,
   growth: benchGrowth,
   service: benchService,
+  python: benchPython,
   loading: benchLoading,
   profile: profileSteps,
 };
 /** Parts that say nothing about a target and take long. */
-const NOT_QUICK = new Set(["loading", "profile"]);
+const NOT_QUICK = new Set(["scoring", "loading", "profile", "python"]);
 const RESULTS = new URL("./results/", import.meta.url);
 
 const options = parseOptions();

@@ -136,6 +136,7 @@ const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  [["--model", "model", "--quantization", "int4", "-", "-"], /--quantization must be int8, not int4/],
   [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
   [["--model", "model", "in.jsonl"], /Give 2 arguments, not 1/],
   [["--model", "model", "/nowhere/in.jsonl", "-"], /"\/nowhere\/in\.jsonl" cannot be read/],

@@ -2,6 +2,7 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
+import { ChatTemplateSchema } from "../src/preference/chat_template_schema.ts";
 import {
   fields,
   ItemSchema,
@@ -32,6 +33,7 @@ const ScoreBodySchema = strictObject({
   items: z.array(ItemSchema).min(1).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
+  chat_template: ChatTemplateSchema.nullable().optional(),
   beta: z.number().positive().default(2).meta({
     description: "A candidate's reward is beta times its average log-prob.",
   }),
@@ -179,10 +181,11 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
 }
 
 async function toRequest(service: Service, body: ScoreBody): Promise<ScoreRequest> {
-  const { model, adapter = null, quantization, beta, token_logprobs } = body;
+  const { model, adapter = null, quantization, chat_template = null, beta, token_logprobs } = body;
   return {
     ...await resolveWeights(service, { model, adapter, quantization }),
     items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
+    chat_template,
     beta,
     token_logprobs,
   };

@@ -7,7 +7,7 @@ import { type Decoder, loadDecoder, type OnLoad, uploadAdapter, withLora } from 
 import type { Parameter } from "../model/parameters.ts";
 import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
+import { loadTokenizer, readChatTemplate, type Tokenizer } from "../preference/tokenizer.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
 
@@ -89,7 +89,7 @@ export class Models {
   }
 
   /**
-   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds.
+   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds, and the chat template beside them.
    *
    * @param onLoad as {@link base}
    * @throws {InputError} where either cannot be used
@@ -102,7 +102,9 @@ export class Models {
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
-        const { config, tokenizer, decoder } = base.value;
+        const { config, decoder } = base.value;
+        const template = adapter === null ? null : await readChatTemplate(adapter);
+        const tokenizer = base.value.tokenizer.withChatTemplate(template);
         const lora = adapter === null ? null : await readAdapter(adapter, config);
         const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
         const scale = lora ? adapterScale(lora.config) : 1;

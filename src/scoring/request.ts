@@ -46,6 +46,8 @@ export interface ScoredSequence {
 /** Prompts, each with candidates to compare. */
 export interface ScoreRequest extends ScoringWeights {
   readonly items: readonly { readonly prompt: Text; readonly candidates: readonly Text[] }[];
+  /** Jinja source that goes before the adapter's and the model's own. */
+  readonly chat_template?: string | null;
   /** Reward = beta times the average log-prob. */
   readonly beta: number;
   /** Whether results carry `tokens` and `token_logprobs`. */

@@ -1,11 +1,19 @@
 import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
-import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
+import {
+  type Adapter,
+  type AdapterConfig,
+  adapterForm,
+  openAdapter,
+  readAdapter,
+  targetedModules,
+} from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
 import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
+import { HEAD_WEIGHT, type SavedModules } from "./saved_modules.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
 
@@ -64,6 +72,9 @@ export interface TableRun {
   readonly rows: Parameter;
 }
 
+/** Weights on the GPU by their names in the files. */
+export type WeightTables = ReadonlyMap<string, readonly TableRun[]>;
+
 /** A decoder on the GPU: x = E[ids] (+ P[positions]); per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
 export interface Decoder {
   readonly config: ModelConfig;
@@ -77,6 +88,8 @@ export interface Decoder {
   readonly norm: Norm;
   /** The embedding's own runs where the two are tied. */
   readonly head: readonly TableRun[];
+  /** All of the above by name, the head among them even where it is tied. */
+  readonly weights: WeightTables;
 }
 
 /** Bytes of one upload: the host never holds more of a weight than this. */
@@ -95,12 +108,9 @@ export interface LoadedDecoder {
 }
 
 /**
- * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
- * trained weights become f32, since an update of 1e-6 would vanish in bf16.
+ * Streams a checkpoint to the GPU.
  *
- * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
- * holds NaN or infinity
- * @throws {GpuMemoryError} where it does not fit
+ * @throws as {@link loadWeights}
  */
 export async function loadDecoder(
   gpu: Gpu,
@@ -108,43 +118,120 @@ export async function loadDecoder(
   config: ModelConfig,
   { trainable }: { readonly trainable: boolean },
 ): Promise<LoadedDecoder> {
-  const runs = weightSpecs(config).flatMap((spec) => {
+  const { weights, trained, free } = await loadWeights(gpu, checkpoint, weightSpecs(config), { trainable });
+  const embedding = weights.get(`${config.traits.names.embedding}.weight`)!;
+  return { decoder: assemble(config, new Map([[HEAD_WEIGHT, embedding], ...weights])), trained, free };
+}
+
+/** Weights that are all frozen, or all trained. */
+export interface LoadedWeights extends Omit<LoadedDecoder, "decoder"> {
+  readonly weights: WeightTables;
+}
+
+/**
+ * Streams weights of a checkpoint, or an adapter's, to the GPU. Frozen matrices keep the file's type where their rows
+ * can be read four at a time; trained weights become f32, since an update of 1e-6 would vanish in bf16.
+ *
+ * @param beside What is trained together with them, and left zero
+ * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
+ * holds NaN or infinity
+ * @throws {GpuMemoryError} where it does not fit
+ */
+export async function loadWeights(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  specs: readonly WeightSpec[],
+  { trainable, beside = [] }: { readonly trainable: boolean; readonly beside?: readonly ParameterSpec[] },
+): Promise<LoadedWeights> {
+  const runs = specs.flatMap((spec) => {
     const stored = storedDtype(checkpoint, spec);
     const dtype = trainable ? "f32" : frozenDtype(stored, decoderShape(spec));
     return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
   });
-  const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
-  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, specs)) : null;
+  const parameters = [
+    ...beside,
+    ...runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 })),
+  ];
+  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, parameters)) : null;
   const frozen = trained ? [] : await gpu.tensors(runs);
   const free = () => {
     trained?.free();
     gpu.free(...frozen);
   };
-  const parameters = new Map<string, Parameter>();
+  const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
   try {
     for (const [i, run] of runs.entries()) {
-      const parameter = trained?.get(run.name) ?? { name: run.name, value: frozen[i]!, gradient: null };
-      await uploadRun(gpu, checkpoint, run, parameter.value);
-      parameters.set(run.name, parameter);
+      const { name, first_row, spec } = run;
+      const rows = trained?.get(name) ?? { name, value: frozen[i]!, gradient: null };
+      await uploadRun(gpu, checkpoint, run, rows.value);
+      weights.get(spec.name)!.push({ first_row, rows });
     }
     await gpu.settle();
   } catch (error) {
     free();
     throw error;
   }
-  return { decoder: assemble(config, runs, parameters), trained, free };
+  return { weights, trained, free };
+}
+
+/** The decoder with weights of an adapter's saved modules in place of its own. */
+export function withSaved(
+  decoder: Decoder,
+  weights: WeightTables,
+  { tied }: Pick<SavedModules, "tied">,
+): Decoder {
+  const embedding = weights.get(`${decoder.config.traits.names.embedding}.weight`);
+  const head = tied && embedding ? [[HEAD_WEIGHT, embedding] as const] : [];
+  return assemble(decoder.config, new Map([...decoder.weights, ...weights, ...head]));
+}
+
+/**
+ * The decoder with the adapter of a folder on it, to score with; it shares the base weights.
+ *
+ * @throws {InputError} where the adapter cannot be read or does not fit
+ * @throws {GpuMemoryError} where it does not fit
+ */
+export async function loadAdapter(
+  gpu: Gpu,
+  decoder: Decoder,
+  folder: string,
+): Promise<Omit<LoadedDecoder, "trained">> {
+  const adapter = await readAdapter(folder, decoder.config);
+  using file = await openAdapter(folder);
+  const { saved } = adapter;
+  const { weights, free } = await loadWeights(gpu, file, saved.weights, { trainable: false });
+  try {
+    const factors = await uploadAdapter(gpu, adapter);
+    const base = withSaved(decoder, weights, saved);
+    return {
+      decoder: withLora(
+        base,
+        (name) => factors.get(name),
+        (path) => adapterForm(adapter.config, path).scale,
+        0,
+      ),
+      free: () => {
+        free();
+        gpu.free(...[...factors.values()].map(({ value }) => value));
+      },
+    };
+  } catch (error) {
+    free();
+    throw error;
+  }
 }
 
 /**
  * The decoder with an adapter on it, sharing the base weights.
  *
  * @param lora Parameters named `<module path>.lora_A` and `.lora_B`
+ * @param scale As adapterScale() has it; or each module's, by its path
  * @param dropout Rate in training; 0 when scoring
  */
 export function withLora(
   decoder: Decoder,
   lora: (name: string) => Parameter | undefined,
-  scale: number,
+  scale: number | ((path: string) => number),
   dropout: number,
 ): Decoder {
   const blocks = decoder.blocks.map((block) => ({ ...block, linears: { ...block.linears } }));
@@ -152,7 +239,8 @@ export function withLora(
     const a = lora(`${path}.lora_A`);
     const b = lora(`${path}.lora_B`);
     const { linears } = blocks[layer]!;
-    linears[name] = { ...linears[name]!, lora: a && b ? { a, b, scale, dropout, stream } : null };
+    const own = typeof scale === "number" ? scale : scale(path);
+    linears[name] = { ...linears[name]!, lora: a && b ? { a, b, scale: own, dropout, stream } : null };
   });
   return { ...decoder, blocks };
 }
@@ -160,9 +248,10 @@ export function withLora(
 /** The factors of a LoRA adapter that is to be trained: A [r, inputs], B [outputs, r] a module. */
 export function loraSpecs(
   config: ModelConfig,
-  adapter: Pick<AdapterConfig, "r" | "target_modules">,
+  adapter: Pick<AdapterConfig, "r" | "target_modules"> & { readonly modules_to_save?: readonly string[] },
 ): ParameterSpec[] {
-  return targetedModules(config, adapter.target_modules).flatMap(({ path, inputs, outputs }) => [
+  const modules = targetedModules(config, adapter.target_modules, adapter.modules_to_save);
+  return modules.flatMap(({ path, inputs, outputs }) => [
     { name: `${path}.lora_A`, shape: [adapter.r, inputs], decay: true },
     { name: `${path}.lora_B`, shape: [outputs, adapter.r], decay: true },
   ]);
@@ -170,10 +259,9 @@ export function loraSpecs(
 
 /** Uploads an adapter as frozen tensors, for scoring. @throws {GpuMemoryError} where it does not fit */
 export async function uploadAdapter(gpu: Gpu, adapter: Adapter): Promise<Map<string, Parameter>> {
-  const r = adapter.config.r;
-  const factors = adapter.tensors.flatMap(({ module, a, b }) => [
-    { name: `${module.path}.lora_A`, shape: [r, module.inputs], dtype: "f32" as const, data: a },
-    { name: `${module.path}.lora_B`, shape: [module.outputs, r], dtype: "f32" as const, data: b },
+  const factors = adapter.tensors.flatMap(({ module: { path, inputs, outputs }, a, b }) => [
+    { name: `${path}.lora_A`, shape: [a.length / inputs, inputs], dtype: "f32" as const, data: a },
+    { name: `${path}.lora_B`, shape: [outputs, b.length / outputs], dtype: "f32" as const, data: b },
   ]);
   const values = await gpu.tensors(factors);
   return new Map(factors.map(({ name, data }, i) => {
@@ -263,20 +351,11 @@ async function uploadRun(
   }
 }
 
-function assemble(
-  config: ModelConfig,
-  runs: readonly WeightRun[],
-  parameters: ReadonlyMap<string, Parameter>,
-): Decoder {
+function assemble(config: ModelConfig, weights: WeightTables): Decoder {
   const { names } = config.traits;
-  const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
-  const biasOf = (name: string): Parameter | null => parameters.get(`${name}.bias`) ?? null;
+  const one = (name: string): Parameter => weights.get(`${name}.weight`)![0]!.rows;
+  const biasOf = (name: string): Parameter | null => weights.get(`${name}.bias`)?.[0]?.rows ?? null;
   const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
-  const table = (name: string): TableRun[] =>
-    runs.filter((run) => run.spec.name === name).map(({ name, first_row }) => ({
-      first_row,
-      rows: parameters.get(name)!,
-    }));
   const modules = linearModules(config);
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {
     const linears = modules.filter((module) => module.layer === layer).map(({ name, path }) => {
@@ -289,13 +368,13 @@ function assemble(
     ]);
     return { ...Object.fromEntries(norms), linears: Object.fromEntries(linears) } as Block;
   });
-  const embedding = table(`${names.embedding}.weight`);
   return {
     config,
-    embedding,
+    embedding: weights.get(`${names.embedding}.weight`)!,
     positions: names.positions === null ? null : one(names.positions),
     blocks,
     norm: normOf(names.norm),
-    head: config.tie_word_embeddings ? embedding : table("lm_head.weight"),
+    head: weights.get(HEAD_WEIGHT)!,
+    weights,
   };
 }

@@ -416,7 +416,7 @@ export class DecoderPass {
     if (!gradients) throw new Error("A pass for scoring keeps nothing that a backward pass could use.");
     this.#recordHeadGrad(program);
     const { blocks, embedding, positions } = this.#decoder;
-    const embeddingTrained = embedding[0]!.rows.gradient !== null;
+    const embeddingTrained = [embedding[0]!.rows, positions].some((table) => table?.gradient);
     const lowest = embeddingTrained ? 0 : blocks.findIndex(isTrained);
     if (lowest < 0) return;
     const last = blocks.length - 1;
@@ -802,9 +802,9 @@ function linearOf({ linears }: Block, name: LinearLayer): Linear {
   return linear;
 }
 
-function isTrained(block: Block): boolean {
-  return block.input_norm.weight.gradient !== null ||
-    linearsOf(block).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
+function isTrained({ linears, ...norms }: Block): boolean {
+  return Object.values(norms).some((norm) => norm?.weight.gradient) ||
+    Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 
 function tokensOf<L extends BatchLive>(live: L): number {

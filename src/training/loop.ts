@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
@@ -77,7 +77,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     const data = await readData(context, request, settings);
     const trainable = settings.lora && context.frozen
       ? await trainableLora(context.gpu, context.frozen, settings.lora, {
-        base: basename(request.model),
+        model: request.model,
         seed: settings.seed,
         init: request.init_adapter,
         resume,

@@ -1,22 +1,25 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Gpu, Tensor } from "../gpu/mod.ts";
 import {
   type Adapter,
   type AdapterConfig,
+  adapterForm,
   adapterScale,
   type AdapterTensors,
+  openAdapter,
   readAdapter,
   targetedModules,
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
-import { type Decoder, loadDecoder, loraSpecs, withLora } from "../model/decoder.ts";
+import { type Decoder, loadDecoder, loadWeights, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { readModelConfig } from "../model/config.ts";
-import { type LinearModule, linearModules, linearNames, weightSpecs } from "../model/modules.ts";
-import { type Parameter, TrainedParameters } from "../model/parameters.ts";
-import { Checkpoint, writeSafetensors } from "../model/safetensors.ts";
-import { transpose } from "../model/weights.ts";
+import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
+import type { Parameter, TrainedParameters } from "../model/parameters.ts";
+import { Checkpoint, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
+import { checkSavedNames, savedModules } from "../model/saved_modules.ts";
+import { transpose, type WeightSpec } from "../model/weights.ts";
 import { Random } from "./random.ts";
 import type { LoraSettings } from "./settings.ts";
 
@@ -31,19 +34,19 @@ export interface Trainable {
 
 /**
  * A LoRA adapter on a frozen decoder: with PEFT's initialisation (A uniform within 1 / sqrt(inputs), B zero), as the
- * adapter has it that training begins with, or as a checkpoint has it.
+ * adapter has it that training begins with, or as a checkpoint has it. Saved modules begin with the base's weights.
  *
- * @param base name of the base model for `adapter_config.json`
+ * @param model the base model's folder; its name is written to `adapter_config.json`
  * @param init folder of the adapter to begin with; null for a fresh one
  * @param resume folder of a checkpoint, which goes before `init`; null at a run's beginning
- * @throws {InputError} where target_modules match nothing, or the adapter or checkpoint does not fit
+ * @throws {InputError} where target_modules or modules_to_save match nothing, or the adapter or checkpoint does not fit
  */
 export async function trainableLora(
   gpu: Gpu,
   decoder: Decoder,
   lora: LoraSettings,
-  { base, seed, init, resume }: {
-    readonly base: string;
+  { model, seed, init, resume }: {
+    readonly model: string;
     readonly seed: number;
     readonly init: string | null;
     readonly resume: string | null;
@@ -56,15 +59,22 @@ export async function trainableLora(
     // by name, as PEFT writes "all-linear": what that means differs from family to family
     target_modules: lora.target_modules === "all-linear" ? linearNames(decoder.config) : lora.target_modules,
     use_rslora: lora.use_rslora,
-    base_model_name_or_path: base,
+    ...checkSavedNames(decoder.config, lora),
+    base_model_name_or_path: basename(model),
   };
-  const specs = loraSpecs(decoder.config, config);
-  const trained = await gpu.allocate(() => new TrainedParameters(gpu, specs));
+  const modules = targetedModules(decoder.config, config.target_modules, config.modules_to_save);
+  const saved = savedModules(decoder.config, config);
+  const start = resume ?? init;
+  const adapter = start === null ? null : await readAdapter(start, decoder.config);
+  if (adapter && !resume) checkInit(adapter, { config, modules, saved });
+  using source = start === null ? await Checkpoint.open(model) : await openAdapter(start);
+  const loaded = await loadWeights(gpu, source, saved.weights, {
+    trainable: true,
+    beside: loraSpecs(decoder.config, config),
+  });
+  const trained = loaded.trained!;
   try {
-    const start = resume ?? init;
-    if (start !== null) {
-      const adapter = await readAdapter(start, decoder.config);
-      if (!resume) checkInit(adapter, config, targetedModules(decoder.config, config.target_modules));
+    if (adapter) {
       for (const { module, a, b } of adapter.tensors) {
         gpu.write(trained.get(`${module.path}.lora_A`).value, a);
         gpu.write(trained.get(`${module.path}.lora_B`).value, b);
@@ -83,12 +93,14 @@ export async function trainableLora(
     throw error;
   }
   return {
-    decoder: withLora(decoder, (name) => trained.parameters.get(name), adapterScale(config), lora.dropout),
+    decoder: withLora(
+      withSaved(decoder, loaded.weights, saved),
+      (name) => trained.parameters.get(name),
+      adapterScale(config),
+      lora.dropout,
+    ),
     trained,
     save: async (directory) => {
-      const modules = linearModules(decoder.config).filter(({ path }) =>
-        trained.parameters.has(`${path}.lora_A`)
-      );
       const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
       const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];
       const tensors = modules.map((module, i): AdapterTensors => ({
@@ -96,7 +108,12 @@ export async function trainableLora(
         a: values[2 * i]!,
         b: values[2 * i + 1]!,
       }));
-      await writeAdapter(directory, { config, tensors });
+      await writeAdapter(
+        directory,
+        { config, tensors, saved },
+        "F32",
+        (spec) => source32(gpu, spec, trained),
+      );
     },
     free: () => trained.free(),
   };
@@ -104,17 +121,23 @@ export async function trainableLora(
 
 /** @throws {InputError} where an adapter is not of the form that the settings ask for */
 function checkInit(
-  { config, tensors }: Adapter,
-  asked: AdapterConfig,
-  modules: readonly LinearModule[],
+  { config, tensors, saved }: Adapter,
+  asked: Omit<Adapter, "tensors"> & { readonly modules: readonly LinearModule[] },
 ): void {
-  const sameModules = tensors.length === modules.length &&
-    tensors.every(({ module }, i) => module.path === modules[i]!.path);
-  if (sameModules && config.r === asked.r && adapterScale(config) === adapterScale(asked)) return;
-  throw new InputError("init_adapter has another r, alpha or target_modules than the job's settings.", {
-    field: "lora.init_adapter",
-    accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
-  });
+  const form = ({ config, saved }: Omit<Adapter, "tensors">, modules: readonly LinearModule[]) =>
+    JSON.stringify([
+      modules.map(({ path }) => [path, adapterForm(config, path)]),
+      saved.weights.map(({ name }) => name),
+      saved.tied,
+    ]);
+  if (form({ config, saved }, tensors.map(({ module }) => module)) === form(asked, asked.modules)) return;
+  throw new InputError(
+    "init_adapter has another r, alpha, target_modules or modules_to_save than the job's settings.",
+    {
+      field: "lora.init_adapter",
+      accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
+    },
+  );
 }
 
 /**
@@ -132,20 +155,25 @@ export async function trainableWeights(gpu: Gpu, model: string, resume: string |
     decoder,
     trained: trained!,
     save: async (directory) => {
-      const tensors = weightSpecs(config).map(({ name, shape, transposed }) => ({
-        name,
-        shape,
-        dtype: "F32" as const,
-        data: transposed ? readTransposed(gpu, trained!.get(name)) : readRuns(
-          gpu,
-          [...trained!.parameters.values()].filter((run) => run.name.split("#")[0] === name),
-        ),
-      }));
+      const tensors = weightSpecs(config).map((spec) => source32(gpu, spec, trained!));
       await writeSafetensors(join(directory, "model.safetensors"), tensors);
-      await copyModelFiles(model, directory, "float32");
+      await copyModelFiles(model, directory, { dtype: "float32" });
     },
     free: () => trained!.free(),
   };
+}
+
+/** A trained weight as its file has it. */
+function source32(
+  gpu: Gpu,
+  { name, shape, transposed }: WeightSpec,
+  trained: TrainedParameters,
+): TensorSource {
+  const data = transposed ? readTransposed(gpu, trained.get(name)) : readRuns(
+    gpu,
+    [...trained.parameters.values()].filter((run) => run.name.split("#")[0] === name),
+  );
+  return { name, shape, dtype: "F32", data };
 }
 
 /** Bytes of a weight's runs in order, a piece at a time. */

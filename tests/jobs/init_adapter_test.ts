@@ -37,6 +37,8 @@ Deno.test("withInitAdapter() gives a job the form of the adapter that it goes on
       dropout: 0.05,
       target_modules: ["q_proj", "v_proj", "down_proj"],
       use_rslora: false,
+      modules_to_save: [],
+      ensure_weight_tying: false,
       init_adapter: ".",
     };
     assert.deepEqual(await lora({}), expected);

@@ -65,13 +65,11 @@ export async function exportMerged(
   using file = adapter === null ? null : await openAdapter(adapter);
   const saved = new Set(lora?.saved.weights.map(({ name }) => name));
   await Deno.mkdir(out, { recursive: true });
-  const embedding = `${config.traits.names.embedding}.weight`;
-  const untied = config.tie_word_embeddings && !lora?.saved.tied &&
-    (saved.has(embedding) || saved.has(HEAD_WEIGHT));
-  const tensors = weightSpecs(config).map((spec) => tensorOf(spec));
-  if (untied) {
-    const table = weightSpecs(config).find(({ name }) => name === embedding)!;
-    tensors.push(tensorOf({ ...table, name: HEAD_WEIGHT }, table));
+  const specs = weightSpecs(config);
+  const tensors = specs.map((spec) => tensorOf(spec));
+  if (lora?.saved.untied) {
+    const embedding = specs.find(({ name }) => name === `${config.traits.names.embedding}.weight`)!;
+    tensors.push(tensorOf({ ...embedding, name: HEAD_WEIGHT }, embedding));
   }
 
   /** @param own where the base model has it under another name */
@@ -110,12 +108,8 @@ export async function exportMerged(
 
   await writeSafetensors(join(out, "model.safetensors"), tensors);
   const type = tensors.find(({ shape }) => shape.length === 2)!.dtype as FloatDtype;
-  const dtypeName = NAMES[type];
-  await copyModelFiles(
-    model,
-    out,
-    untied ? { dtype: dtypeName, tie_word_embeddings: false } : { dtype: dtypeName },
-  );
+  const untied = lora?.saved.untied ? { tie_word_embeddings: false } : {};
+  await copyModelFiles(model, out, { dtype: NAMES[type], ...untied });
 }
 
 /** values [n, k] += scale * b [n, r] a [r, k], each element summed in float64. */

@@ -19,6 +19,8 @@ export interface SavedModules {
   readonly weights: readonly WeightSpec[];
   /** Whether the head is the saved embedding; files hold it under both names. */
   readonly tied: boolean;
+  /** Whether the head and the embedding, which are one in the base model, have come apart. */
+  readonly untied: boolean;
 }
 
 /** The head of every family. */
@@ -40,8 +42,9 @@ export function savedModules(
   const named = specs.filter(({ name }) => names.some((end) => isNamed(name, end)));
   const tied = ensure_weight_tying && model.tie_word_embeddings &&
     names.some((name) => TABLES.has(name.slice(name.lastIndexOf(".") + 1)));
-  if (!tied) return { weights: named, tied };
-  return { weights: [embedding, ...named.filter((spec) => spec !== embedding && spec !== head)], tied };
+  const others = named.filter((spec) => spec !== embedding && spec !== head);
+  if (tied) return { weights: [embedding, ...others], tied, untied: false };
+  return { weights: named, tied, untied: model.tie_word_embeddings && others.length < named.length };
 }
 
 /**

@@ -8,6 +8,7 @@ import { InputError } from "../errors.ts";
 import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
+import { savedModules } from "../model/saved_modules.ts";
 import type { Decoder } from "../model/decoder.ts";
 import type { BatchLive } from "../model/batch.ts";
 import { DecoderPass, mostTokens } from "../model/pass.ts";
@@ -54,6 +55,13 @@ type StepLive = BatchLive & ObjectiveLive;
 /** Work that may be queued on the device before the next wait for it; waiting calls for /score wait at most this long. */
 const QUEUED_MS = 50;
 
+const UNTIED = {
+  type: "warning",
+  message:
+    "modules_to_save names the embedding or the head, which this model ties: they come apart, as in PEFT. " +
+    "With ensure_weight_tying true they are trained as one.",
+} as const;
+
 /** Ends a run early; nothing has gone wrong. */
 class Interrupted extends Error {
   constructor(readonly how: "cancel" | "stop") {
@@ -83,6 +91,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
         resume,
       })
       : await trainableWeights(context.gpu, request.model, resume);
+    if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
     run = await context.gpu.allocate(() => new Run(context, settings, data, trainable, checkpoints, resumed));
     if (resume) await run.restore(resume);
     await run.steps();

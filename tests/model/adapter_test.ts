@@ -142,7 +142,7 @@ Deno.test("writeAdapter() and readAdapter() give back an adapter of every type a
           a: Float32Array.from({ length: 3 * module.inputs }, (_, k) => (k + n) / 8),
           b: Float32Array.from({ length: 3 * module.outputs }, (_, k) => -(k + n) / 4),
         })),
-        saved: { weights: [], tied: false },
+        saved: { weights: [], tied: false, untied: false },
       };
       await inFolder(async (dir) => {
         await writeAdapter(dir, adapter, dtype);
@@ -203,7 +203,7 @@ Deno.test("an adapter of GPT-2 has PEFT's names and says that its layers are Con
         a: Float32Array.from({ length: module.inputs }, (_, i) => i + n),
         b: Float32Array.from({ length: module.outputs }, (_, i) => i - n),
       })),
-      saved: { weights: [], tied: false },
+      saved: { weights: [], tied: false, untied: false },
     };
     await writeAdapter(dir, adapter);
     const path = `${dir}/adapter_config.json`;
@@ -262,8 +262,12 @@ for (
     ["use_rslora", 1],
     ["use_qalora", true],
     ["lora_bias", true],
-    ["rank_pattern", { "q_proj": 4 }],
-    ["alpha_pattern", { "q_proj": 4 }],
+    ["rank_pattern", { "q_proj": 0 }],
+    ["rank_pattern", { "q_proj": 1.5 }],
+    ["rank_pattern", [4]],
+    ["rank_pattern", { "(": 4 }],
+    ["alpha_pattern", { "q_proj": "4" }],
+    ["alpha_pattern", { "q_proj": 0 }],
     ["modules_to_save", "lm_head"],
     ["modules_to_save", ["lm_head|embed_tokens"]],
     ["trainable_token_indices", [1]],

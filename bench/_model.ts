@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import type { Gpu } from "../src/gpu/mod.ts";
-import { parseModelConfig } from "../src/model/config.ts";
+import { type ModelConfig, parseModelConfig } from "../src/model/config.ts";
 import { type Decoder, loadDecoder, loraSpecs, withLora } from "../src/model/decoder.ts";
+import { weightSpecs } from "../src/model/modules.ts";
 import { TrainedParameters } from "../src/model/parameters.ts";
 import { Checkpoint, writeSafetensors } from "../src/model/safetensors.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
 import { Random } from "../src/training/random.ts";
-import { initialTensors } from "../tasks/example/model.ts";
 
 /** Sizes of a random Llama. */
 export interface Sizes {
@@ -18,7 +18,7 @@ export interface Sizes {
   readonly vocab_size: number;
 }
 
-/** The training step's model: 6.3 M parameters. */
+/** A model that two CPU cores can train: 5.5 M parameters. */
 export const SIZES: Sizes = {
   hidden_size: 256,
   intermediate_size: 704,
@@ -28,51 +28,84 @@ export const SIZES: Sizes = {
   vocab_size: 4096,
 };
 
-/** A random decoder on the GPU, its base frozen, with or without a LoRA adapter to be trained. */
+/** What of a model is trained: nothing, a LoRA adapter on every linear layer, or all weights. */
+export type Trained = "nothing" | { readonly lora: number } | "weights";
+
+/** A random decoder on the GPU. */
 export interface BenchModel {
+  readonly config: ModelConfig;
   readonly decoder: Decoder;
+  readonly what: Trained;
   readonly trained: TrainedParameters | null;
   /** Parameters that a token passes through, the head's included. */
   readonly parameters: number;
   free(): void;
 }
 
-export async function randomModel(gpu: Gpu, sizes: Sizes, lora: number | null): Promise<BenchModel> {
-  const config = parseModelConfig({
+export function configOf(sizes: Sizes): ModelConfig {
+  return parseModelConfig({
     ...sizes,
     model_type: "llama",
     architectures: ["LlamaForCausalLM"],
     hidden_act: "silu",
     rms_norm_eps: 1e-5,
     rope_theta: 10000,
-    max_position_embeddings: 4096,
+    max_position_embeddings: 32_768,
     tie_word_embeddings: true,
   });
+}
+
+export async function randomModel(gpu: Gpu, sizes: Sizes, what: Trained): Promise<BenchModel> {
+  const config = configOf(sizes);
+  const specs = weightSpecs(config);
   const folder = await Deno.makeTempDir({ prefix: "simpo-bench-" });
   try {
     const path = join(folder, "model.safetensors");
-    await writeSafetensors(path, initialTensors(config, 1));
-    using checkpoint = await Checkpoint.openFile(path);
-    const base = await loadDecoder(gpu, checkpoint, config, { trainable: false });
-    const trained = lora === null
-      ? null
-      : new TrainedParameters(gpu, loraSpecs(config, { r: lora, target_modules: "all-linear" }));
-    const parameters = checkpoint.names().reduce(
-      (sum, name) => sum + checkpoint.info(name).shape.reduce((product, size) => product * size, 1),
-      0,
+    await writeSafetensors(
+      path,
+      specs.map(({ name, shape }) => ({ name, dtype: "F32", shape, data: values(shape) })),
     );
+    using checkpoint = await Checkpoint.openFile(path);
+    const base = await loadDecoder(gpu, checkpoint, config, { trainable: what === "weights" });
+    const adapter = typeof what === "string"
+      ? null
+      : new TrainedParameters(gpu, loraSpecs(config, { r: what.lora, target_modules: "all-linear" }));
     return {
-      decoder: trained ? withLora(base.decoder, (name) => trained.parameters.get(name), 2, 0) : base.decoder,
-      trained,
-      parameters,
+      config,
+      decoder: adapter ? withLora(base.decoder, (name) => adapter.parameters.get(name), 2, 0) : base.decoder,
+      what,
+      trained: base.trained ?? adapter,
+      parameters: specs.reduce((sum, { shape }) => sum + elements(shape), 0),
       free: () => {
-        trained?.free();
+        adapter?.free();
         base.free();
       },
     };
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+}
+
+const NOISE = normal(2 ** 18, 0.05);
+const ONES = new Uint8Array(new Float32Array(2 ** 18).fill(1).buffer);
+
+/** f32 noise for a matrix, ones for a norm's weight, a mebibyte at a time. */
+async function* values(shape: readonly number[]): AsyncGenerator<Uint8Array> {
+  const chunk = shape.length === 1 ? ONES : NOISE;
+  for (let left = 4 * elements(shape); left > 0; left -= chunk.length) {
+    yield chunk.subarray(0, Math.min(left, chunk.length));
+  }
+}
+
+function normal(count: number, deviation: number): Uint8Array {
+  const random = new Random(1);
+  // the sum of 12 uniform numbers is close to normal, with a deviation of 1
+  const one = () => Array.from({ length: 12 }, () => random.next()).reduce((sum, x) => sum + x, -6);
+  return new Uint8Array(Float32Array.from({ length: count }, () => deviation * one()).buffer);
+}
+
+function elements(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
 }
 
 /** Groups of random tokens: `count` prompts, each with its responses. */

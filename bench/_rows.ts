@@ -47,3 +47,11 @@ export async function alternate<Name extends string>(
 export function medianRatio(a: readonly number[], b: readonly number[]): number {
   return median(a.map((time, round) => time / b[round]!));
 }
+
+/** How much of a benchmark is run. */
+export interface Settings {
+  /** Timings of which the median counts. */
+  readonly rounds: number;
+  /** `quick` for a look, `full` for what takes long. */
+  readonly extent: "quick" | "usual" | "full";
+}

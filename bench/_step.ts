@@ -1,23 +1,36 @@
-import { type Gpu, Program } from "../src/gpu/mod.ts";
+import { type Gpu, Program, type TimedDispatch } from "../src/gpu/mod.ts";
 import type { BatchLive } from "../src/model/batch.ts";
-import { DecoderPass, type PassOptions } from "../src/model/pass.ts";
+import { DecoderPass } from "../src/model/pass.ts";
+import type { PassOptions } from "../src/model/pass_buffers.ts";
 import { METRIC_COLUMNS } from "../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../src/objective/objective.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
 import { packGroups } from "../src/preference/pack.ts";
 import { Optimizer } from "../src/training/optimizer.ts";
+import { matmulFlops, modelFlops } from "./_flops.ts";
 import type { BenchModel } from "./_model.ts";
 
 /** A scoring pass or a whole optimiser step over fixed groups, ready to be run again and again. */
 export interface Step {
   readonly tokens: number;
   readonly rows: number;
-  /** Submits once and waits for the device. */
+  /** Bytes of the pass's buffers: activations, gradients of activations, the batch; no weights, no optimiser. */
+  readonly bytes: number;
+  /** FLOPs of one run by the model's equations. */
+  readonly model_flops: number;
+  /** FLOPs of the matrix products that one run dispatches. */
+  readonly matmul_flops: number;
+  /** Submits one run. */
+  submit(): void;
+  /** Submits one run and waits for the device. */
   run(): Promise<void>;
+  /** Runs once with a timestamp around every dispatch. */
+  profile(): Promise<TimedDispatch[]>;
   free(): void;
 }
 
 const ADAMW = { adam_beta1: 0.9, adam_beta2: 0.999, adam_epsilon: 1e-8, weight_decay: 0, max_grad_norm: 1 };
+const UPDATE = { step: 1, learning_rate: 0 };
 const SIMPO = {
   type: "simpo",
   beta: 2,
@@ -36,29 +49,52 @@ export function prepareStep(
 ): Step {
   const batch = packGroups(groups);
   const budget = { tokens: batch.tokens, rows: batch.rows, sequences: batch.sequences };
+  const train = options.mode === "train";
+  const before = gpu.memory.bytes;
   const pass = new DecoderPass(gpu, model.decoder, budget, options);
+  const bytes = gpu.memory.bytes - before;
   const program = new Program<BatchLive & ObjectiveLive>(gpu, "bench");
   pass.recordForward(program);
   const columns = METRIC_COLUMNS.length;
   const metrics = gpu.tensor("bench.metrics", [batch.sequences, columns]);
   const sums = gpu.tensor("bench.sums", [1, columns]);
   let optimizer: Optimizer | null = null;
-  if (options.mode === "train") {
+  if (train) {
     const { averages, sequence_rows, coefficients } = pass;
     recordObjective(program, SIMPO, { averages, sequence_rows, coefficients, metrics, sums });
     pass.recordBackward(program);
     optimizer = new Optimizer(gpu, model.trained!.segments, ADAMW);
   }
   const examples = batch.sequences / 2;
+  const upload = () => ({
+    ...pass.upload(batch),
+    ...{ dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 },
+  });
+  const submit = () => {
+    optimizer?.zeroGradients();
+    program.run(upload());
+    optimizer?.update(UPDATE);
+  };
   return {
     tokens: batch.tokens,
     rows: batch.rows,
+    bytes,
+    model_flops: modelFlops(
+      model.config,
+      batch,
+      train ? "forward and backward" : "forward",
+      model.what,
+    ),
+    matmul_flops: program.dispatches(upload()).reduce((sum, dispatch) => sum + matmulFlops(dispatch), 0),
+    submit,
     run: async () => {
-      optimizer?.zeroGradients();
-      const counts = pass.upload(batch);
-      program.run({ ...counts, dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 });
-      optimizer?.update({ step: 1, learning_rate: 0 });
+      submit();
       await gpu.settle();
+    },
+    profile: async () => {
+      optimizer?.zeroGradients();
+      const dispatches = await program.profile(upload());
+      return optimizer ? [...dispatches, ...await optimizer.profile(UPDATE)] : dispatches;
     },
     free: () => {
       optimizer?.free();

@@ -1,11 +1,12 @@
 /**
  * `deno task bench`: every benchmark on the device that answers, as a table and as bench/results/<device>.{json,md}.
- * `deno task bench matmul steps` runs some of them.
+ * `deno task bench matmul steps` runs some of them; `deno task bench profile` shows where the time of a step goes.
  */
 import { Gpu } from "../src/gpu/mod.ts";
 import { type BenchRow, holds } from "./_rows.ts";
 import { benchLoading } from "./loading.ts";
 import { benchMatmul } from "./matmul.ts";
+import { profileSteps } from "./profile.ts";
 import { benchService } from "./service.ts";
 import { benchSteps } from "./steps.ts";
 
@@ -31,6 +32,10 @@ function line(row: BenchRow): string {
   } | ${detail} |`;
 }
 
+if (Deno.args.join() === "profile") {
+  console.log(await profileSteps(await Gpu.open({ device: "auto" }), { rounds: 3, extent: "usual" }));
+  Deno.exit(0);
+}
 const names = Deno.args.length > 0 ? Deno.args : Object.keys(BENCHMARKS);
 const unknown = names.find((name) => !(name in BENCHMARKS));
 if (unknown !== undefined) {

@@ -8,7 +8,7 @@ const ROUNDS = 5;
 
 /** Scoring and training speed, what shared prompts save, and what a training step takes of memory. */
 export async function benchSteps(gpu: Gpu): Promise<BenchRow[]> {
-  const model = await randomModel(gpu, SIZES, 16);
+  const model = await randomModel(gpu, SIZES, { lora: 16 });
   const vocabulary = SIZES.vocab_size;
   const rows: BenchRow[] = [];
   const millions = (model.parameters / 1e6).toFixed(1);
@@ -75,7 +75,9 @@ export async function benchSteps(gpu: Gpu): Promise<BenchRow[]> {
 async function headBytes(gpu: Gpu): Promise<BenchRow> {
   const bytes: number[] = [];
   for (const vocab_size of [8192, 65536]) {
-    const model = await randomModel(gpu, { ...SIZES, num_hidden_layers: 1, hidden_size: 64, vocab_size }, 16);
+    const model = await randomModel(gpu, { ...SIZES, num_hidden_layers: 1, hidden_size: 64, vocab_size }, {
+      lora: 16,
+    });
     const before = gpu.memory.bytes;
     const step = prepareStep(gpu, model, randomGroups(8, 64, [64, 64], 1000), { mode: "train" });
     bytes.push(

@@ -1,15 +1,17 @@
 /**
- * Who is next on the GPU. Scoring requests take turns of one batch each, in the order in which they came; while a
+ * Who is next on the GPU. Scoring requests take turns of at most one batch each, in the order in which they came; while a
  * training run holds the device they get a turn between its micro-batches, otherwise they run until none is left.
  */
 export class Scheduler {
   readonly #waiting = new Map<number, AsyncGenerator<void>>();
+  #newcomers: number[] = [];
   #held = false;
   #running = false;
 
-  /** Takes on a request; each step of the generator is one turn. */
+  /** Takes on a request; each step of the generator is one turn, and its first step prepares what the others need. */
   add(id: number, request: AsyncGenerator<void>): void {
     this.#waiting.set(id, request);
+    this.#newcomers.push(id);
     if (!this.#held) void this.#drain();
   }
 
@@ -30,15 +32,19 @@ export class Scheduler {
     void this.#drain();
   }
 
-  /** Lets messages in, then gives every waiting request one batch. */
+  /**
+   * Lets messages in, then gives every waiting request a step. Newcomers take their first before that: what they prepare
+   * is in the first batch of the turn.
+   */
   async turn(): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 0));
     if (this.#running) return;
     this.#running = true;
     try {
-      for (const [id, request] of [...this.#waiting]) {
-        const { done } = await request.next();
-        if (done) this.#waiting.delete(id);
+      const newcomers = this.#newcomers.splice(0);
+      for (const id of [...newcomers, ...this.#waiting.keys()]) {
+        const step = await this.#waiting.get(id)?.next();
+        if (step?.done) this.#waiting.delete(id);
       }
     } finally {
       this.#running = false;

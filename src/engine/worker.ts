@@ -62,7 +62,7 @@ async function handle(message: ToWorker): Promise<void> {
   }
 }
 
-/** Scores in turns of one batch each; the answer goes out as items are finished. */
+/** Scores in turns of at most one batch each; the answer goes out as items are finished. */
 async function* scored(
   id: number,
   request: Pick<ScoreRequest, "model" | "adapter">,
@@ -73,7 +73,7 @@ async function* scored(
     const scorer = await models.scorer(request.model, request.adapter);
     try {
       for await (const items of score(scorer.value)) {
-        post({ type: "items", id, items });
+        if (items.length > 0) post({ type: "items", id, items });
         yield;
       }
     } finally {

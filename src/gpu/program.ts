@@ -12,6 +12,17 @@ export interface Launch {
   readonly workgroups: readonly [number, number, number];
 }
 
+/** A dispatch of one run, by its kernel's name. */
+export interface Dispatch {
+  readonly kernel: string;
+  readonly params: Launch["params"];
+}
+
+/** A dispatch with the time that the device took for it. */
+export interface TimedDispatch extends Dispatch {
+  readonly milliseconds: number;
+}
+
 type Command<L extends Live> =
   | {
     readonly kind: "dispatch";
@@ -71,7 +82,7 @@ export class Program<L extends Live = Live> {
 
   #submit(
     live: L,
-    stamp?: (kernel: string) => GPUComputePassTimestampWrites,
+    stamp?: (dispatch: Dispatch) => GPUComputePassTimestampWrites,
     last?: (encoder: GPUCommandEncoder) => void,
   ): void {
     const gpu = this.#gpu;
@@ -103,7 +114,7 @@ export class Program<L extends Live = Live> {
       if (stamp || !pass) {
         pass = encoder.beginComputePass({
           label: this.label,
-          ...(stamp && { timestampWrites: stamp(command.kernel.name) }),
+          ...(stamp && { timestampWrites: stamp({ kernel: command.kernel.name, params }) }),
         });
       }
       pass.setPipeline(slot.pipeline);
@@ -119,40 +130,47 @@ export class Program<L extends Live = Live> {
     gpu.device.queue.submit([encoder.finish()]);
   }
 
+  /** What {@link run} would dispatch with these live numbers, in order. */
+  dispatches(live: L): Dispatch[] {
+    return this.#commands.flatMap((command) => {
+      if (command.kind === "clear") return [];
+      const { params, workgroups } = command.launch(live);
+      return workgroups.includes(0) ? [] : { kernel: command.kernel.name, params };
+    });
+  }
+
   /**
    * Runs as {@link run} does, each dispatch in a pass of its own between two timestamps.
    *
-   * @returns milliseconds by kernel name
    * @throws where the device has no timestamp queries
    */
-  async profile(live: L): Promise<Record<string, number>> {
+  async profile(live: L): Promise<TimedDispatch[]> {
     const { device } = this.#gpu;
-    const dispatches = this.#commands.filter((command) => command.kind === "dispatch").length;
-    const querySet = device.createQuerySet({ type: "timestamp", count: 2 * dispatches });
+    const count = 2 * this.dispatches(live).length;
+    if (count === 0) return [];
+    const querySet = device.createQuerySet({ type: "timestamp", count });
     const usage = GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC;
-    const times = device.createBuffer({ size: 16 * dispatches, usage });
-    const names: string[] = [];
-    this.#submit(live, (name) => {
-      const at = 2 * names.push(name) - 2;
-      return { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
-    }, (encoder) => encoder.resolveQuerySet(querySet, 0, 2 * names.length, times, 0));
-    const tensor: Tensor = {
+    const times: Tensor = {
       name: "times",
-      buffer: times,
+      buffer: device.createBuffer({ size: 8 * count, usage }),
       offset: 0,
-      bytes: 16 * names.length,
-      shape: [4 * names.length],
+      bytes: 8 * count,
+      shape: [2 * count],
       dtype: "u32",
     };
-    const words = (await this.#gpu.read(tensor))[0] as Uint32Array;
-    const stamps = new BigUint64Array(words.buffer);
-    const total: Record<string, number> = {};
-    names.forEach((name, i) => {
-      total[name] = (total[name] ?? 0) + Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6;
-    });
-    times.destroy();
+    const dispatches: Dispatch[] = [];
+    this.#submit(live, (dispatch) => {
+      const at = 2 * dispatches.push(dispatch) - 2;
+      return { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
+    }, (encoder) => encoder.resolveQuerySet(querySet, 0, count, times.buffer, 0));
+    const [words] = await this.#gpu.read(times);
+    const stamps = new BigUint64Array(words!.buffer);
+    times.buffer.destroy();
     querySet.destroy();
-    return total;
+    return dispatches.map((dispatch, i) => ({
+      ...dispatch,
+      milliseconds: Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6,
+    }));
   }
 
   /** Lets go of the parameter buffer; the tensors belong to their makers. */

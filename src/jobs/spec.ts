@@ -171,7 +171,8 @@ export const JobSpecSchema = strictObject({
   truncation_mode: z.enum(["keep_end", "keep_start"]).default("keep_end"),
   prompt_boundary: z.enum(["trl", "simpo"]).default("trl").meta({
     description:
-      "trl: the assistant header belongs to the prompt. simpo: it is scored, as in the authors' code.",
+      "trl: the assistant header belongs to the prompt. simpo: the authors' tokens. The header is scored, " +
+      "an empty system turn comes first where the template knows such turns, and EOS comes last whatever stands before it.",
   }),
   seed: wholeNumber(0).max(2 ** 32 - 1).default(42),
   save_steps: wholeNumber(0).default(50).meta({

@@ -28,3 +28,21 @@ export interface Budget {
   /** Responses. */
   readonly sequences: number;
 }
+
+/** Lists each distinct id once with the tokens that have it. */
+export function tokensById(token_ids: Uint32Array): Record<"ids" | "id_offsets" | "id_tokens", Uint32Array> {
+  const id_tokens = Uint32Array.from(token_ids.keys()).sort((a, b) => token_ids[a]! - token_ids[b]! || a - b);
+  const ids: number[] = [];
+  const offsets: number[] = [];
+  id_tokens.forEach((token, place) => {
+    const id = token_ids[token]!;
+    if (ids.at(-1) === id) return;
+    ids.push(id);
+    offsets.push(place);
+  });
+  return {
+    ids: Uint32Array.from(ids),
+    id_offsets: Uint32Array.from([...offsets, id_tokens.length]),
+    id_tokens,
+  };
+}

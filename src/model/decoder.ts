@@ -1,4 +1,11 @@
-import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
+import {
+  dtypeBytes,
+  type Gpu,
+  OwnedTensors,
+  type Tensor,
+  type TensorDtype,
+  type TensorMemory,
+} from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import {
   type Adapter,
@@ -107,74 +114,112 @@ export interface LoadedDecoder {
   free(): void;
 }
 
+/** How a decoder is held. */
+export interface LoadOptions {
+  /** Whether all weights are trained; they are frozen otherwise. */
+  readonly trainable: boolean;
+}
+
+/** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
+export type StoredDtype = (spec: WeightSpec) => FloatDtype;
+
 /**
- * Streams a checkpoint to the GPU.
+ * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
+ * trained weights become f32, since an update of 1e-6 would vanish in bf16.
  *
- * @throws as {@link loadWeights}
+ * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
+ * holds NaN or infinity
+ * @throws {GpuMemoryError} where it does not fit
  */
 export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  { trainable }: { readonly trainable: boolean },
+  options: LoadOptions,
 ): Promise<LoadedDecoder> {
-  const { weights, trained, free } = await loadWeights(gpu, checkpoint, weightSpecs(config), { trainable });
-  const embedding = weights.get(`${config.traits.names.embedding}.weight`)!;
-  return { decoder: assemble(config, new Map([[HEAD_WEIGHT, embedding], ...weights])), trained, free };
+  const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
+  const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  await uploadRuns(gpu, checkpoint, declared);
+  return declared;
 }
 
-/** Weights that are all frozen, or all trained. */
-export interface LoadedWeights extends Omit<LoadedDecoder, "decoder"> {
-  readonly weights: WeightTables;
-}
-
-/**
- * Streams weights of a checkpoint, or an adapter's, to the GPU. Frozen matrices keep the file's type where their rows
- * can be read four at a time; trained weights become f32, since an update of 1e-6 would vanish in bf16.
- *
- * @param beside What is trained together with them, and left zero
- * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
- * holds NaN or infinity
- * @throws {GpuMemoryError} where it does not fit
- */
-export async function loadWeights(
+/** Fills declared weights from a checkpoint, or from an adapter's file. @throws as {@link loadDecoder}, all let go of */
+export async function uploadRuns(
   gpu: Gpu,
   checkpoint: Checkpoint,
-  specs: readonly WeightSpec[],
-  { trainable, beside = [] }: { readonly trainable: boolean; readonly beside?: readonly ParameterSpec[] },
-): Promise<LoadedWeights> {
-  const runs = specs.flatMap((spec) => {
-    const stored = storedDtype(checkpoint, spec);
-    const dtype = trainable ? "f32" : frozenDtype(stored, decoderShape(spec));
-    return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
-  });
-  const parameters = [
-    ...beside,
-    ...runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 })),
-  ];
-  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, parameters)) : null;
-  const frozen = trained ? [] : await gpu.tensors(runs);
-  const free = () => {
-    trained?.free();
-    gpu.free(...frozen);
-  };
-  const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
+  { runs, free }: Pick<DeclaredWeights, "runs" | "free">,
+): Promise<void> {
   try {
-    for (const [i, run] of runs.entries()) {
-      const { name, first_row, spec } = run;
-      const rows = trained?.get(name) ?? { name, value: frozen[i]!, gradient: null };
-      await uploadRun(gpu, checkpoint, run, rows.value);
-      weights.get(spec.name)!.push({ first_row, rows });
-    }
+    for (const [run, { value }] of runs) await uploadRun(gpu, checkpoint, run, value);
     await gpu.settle();
   } catch (error) {
     free();
     throw error;
   }
-  return { weights, trained, free };
 }
 
-/** The decoder with weights of an adapter's saved modules in place of its own. */
+/**
+ * Makes the tensors of a decoder, without its weights in them.
+ *
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareDecoder(
+  memory: TensorMemory,
+  config: ModelConfig,
+  stored: StoredDtype,
+  options: LoadOptions,
+): LoadedDecoder & Pick<DeclaredWeights, "runs"> {
+  const { weights, ...declared } = declareWeights(memory, weightSpecs(config), stored, options);
+  const embedding = weights.get(`${config.traits.names.embedding}.weight`)!;
+  return { decoder: assemble(config, new Map([[HEAD_WEIGHT, embedding], ...weights])), ...declared };
+}
+
+/** Some weights without their numbers. */
+export interface DeclaredWeights extends Omit<LoadedDecoder, "decoder"> {
+  readonly weights: WeightTables;
+  readonly runs: ReadonlyMap<WeightRun, Parameter>;
+}
+
+/**
+ * Makes the tensors of weights, without their numbers in them.
+ *
+ * @param beside What is trained together with them
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareWeights(
+  memory: TensorMemory,
+  specs: readonly WeightSpec[],
+  stored: StoredDtype,
+  { trainable }: LoadOptions,
+  beside: readonly ParameterSpec[] = [],
+): DeclaredWeights {
+  const runs = specs.flatMap((spec) => {
+    const from = stored(spec);
+    const dtype = trainable ? "f32" : frozenDtype(from, decoderShape(spec));
+    return splitRows(spec, from, dtype, memory.maxTensorBytes);
+  });
+  const ofRuns = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
+  const trained = trainable ? new TrainedParameters(memory, [...beside, ...ofRuns]) : null;
+  const frozen = new OwnedTensors(memory);
+  const free = () => {
+    trained?.free();
+    frozen.free();
+  };
+  try {
+    const parameters = new Map(runs.map((run) => {
+      const { name, shape, dtype } = run;
+      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+    }));
+    const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
+    for (const [{ spec, first_row }, rows] of parameters) weights.get(spec.name)!.push({ first_row, rows });
+    return { weights, trained, runs: parameters, free };
+  } catch (error) {
+    free();
+    throw error;
+  }
+}
+
+/** The decoder with the weights of an adapter's saved modules in place of its own. */
 export function withSaved(
   decoder: Decoder,
   weights: WeightTables,
@@ -198,25 +243,24 @@ export async function loadAdapter(
 ): Promise<Omit<LoadedDecoder, "trained">> {
   const adapter = await readAdapter(folder, decoder.config);
   using file = await openAdapter(folder);
-  const { saved } = adapter;
-  const { weights, free } = await loadWeights(gpu, file, saved.weights, { trainable: false });
+  const stored: StoredDtype = (spec) => storedDtype(file, spec);
+  const { saved, config } = adapter;
+  const frozen = { trainable: false };
+  const declared = await gpu.allocate(() => declareWeights(gpu, saved.weights, stored, frozen));
+  await uploadRuns(gpu, file, declared);
   try {
     const factors = await uploadAdapter(gpu, adapter);
-    const base = withSaved(decoder, weights, saved);
+    const base = withSaved(decoder, declared.weights, saved);
+    const scale = (path: string) => adapterForm(config, path).scale;
     return {
-      decoder: withLora(
-        base,
-        (name) => factors.get(name),
-        (path) => adapterForm(adapter.config, path).scale,
-        0,
-      ),
+      decoder: withLora(base, (name) => factors.get(name), scale, 0),
       free: () => {
-        free();
+        declared.free();
         gpu.free(...[...factors.values()].map(({ value }) => value));
       },
     };
   } catch (error) {
-    free();
+    declared.free();
     throw error;
   }
 }
@@ -248,7 +292,7 @@ export function withLora(
 /** The factors of a LoRA adapter that is to be trained: A [r, inputs], B [outputs, r] a module. */
 export function loraSpecs(
   config: ModelConfig,
-  adapter: Pick<AdapterConfig, "r" | "target_modules"> & { readonly modules_to_save?: readonly string[] },
+  adapter: Pick<AdapterConfig, "r" | "target_modules"> & Partial<Pick<AdapterConfig, "modules_to_save">>,
 ): ParameterSpec[] {
   const modules = targetedModules(config, adapter.target_modules, adapter.modules_to_save);
   return modules.flatMap(({ path, inputs, outputs }) => [

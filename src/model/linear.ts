@@ -8,27 +8,44 @@ import type { BatchLive } from "./batch.ts";
 /** Makes a tensor that its caller owns. */
 type Make = (name: string, ...shape: number[]) => Tensor;
 
-/** The linear layers of a decoder, forward and backward, with the scratch that their adapters share. */
+/** What the adapters of a decoder's linear layers share. */
+export interface LinearScratch {
+  /** [tokens, largest r]; null without adapters. */
+  readonly low_rank: Tensor | null;
+  /** Its gradient; null where nothing is trained. */
+  readonly d_low_rank: Tensor | null;
+  /** [tokens, inputs of the widest layer]: dropout(x); null without dropout. */
+  readonly dropped: Tensor | null;
+}
+
+/** @param tokens the most of a batch */
+export function linearScratch(
+  linears: readonly Linear[],
+  tokens: number,
+  train: boolean,
+  make: Make,
+): LinearScratch {
+  const loras = linears.flatMap(({ lora }) => lora ?? []);
+  const rank = Math.max(0, ...loras.map(({ a }) => a.value.shape[0]!));
+  const widest = Math.max(
+    0,
+    ...loras.filter(({ dropout }) => dropout > 0).map(({ a }) => a.value.shape[1]!),
+  );
+  return {
+    low_rank: rank > 0 ? make("scratch.low_rank", tokens, rank) : null,
+    d_low_rank: train && rank > 0 ? make("gradients.low_rank", tokens, rank) : null,
+    dropped: train && widest > 0 ? make("scratch.dropped", tokens, widest) : null,
+  };
+}
+
+/** The linear layers of a decoder, forward and backward. */
 export class LinearRecorder {
   readonly #gpu: Gpu;
-  readonly #tokens: number;
-  readonly #dropped: Tensor | null;
-  readonly #low_rank: Tensor | null;
-  readonly #d_low_rank: Tensor | null;
+  readonly #scratch: LinearScratch;
 
-  /** @param tokens the most of a batch */
-  constructor(gpu: Gpu, linears: readonly Linear[], tokens: number, train: boolean, make: Make) {
+  constructor(gpu: Gpu, scratch: LinearScratch) {
     this.#gpu = gpu;
-    this.#tokens = tokens;
-    const loras = linears.flatMap(({ lora }) => lora ?? []);
-    const rank = Math.max(0, ...loras.map(({ a }) => a.value.shape[0]!));
-    const widest = Math.max(
-      0,
-      ...loras.filter(({ dropout }) => dropout > 0).map(({ a }) => a.value.shape[1]!),
-    );
-    this.#low_rank = rank > 0 ? make("scratch.low_rank", tokens, rank) : null;
-    this.#d_low_rank = train && rank > 0 ? make("gradients.low_rank", tokens, rank) : null;
-    this.#dropped = train && widest > 0 ? make("scratch.dropped", tokens, widest) : null;
+    this.#scratch = scratch;
   }
 
   /** y (+)= x W^T + bias + scale * (dropout(x) A^T) B^T */
@@ -69,8 +86,8 @@ export class LinearRecorder {
   #recordLowRank<L extends BatchLive>(program: Program<L>, { lora }: Linear, x: Tensor): Tensor {
     const [r, k] = lora!.a.value.shape as [number, number];
     let a = x;
-    if (lora!.dropout > 0 && this.#dropped) {
-      a = { ...this.#dropped, shape: [this.#tokens, k] };
+    if (lora!.dropout > 0 && this.#scratch.dropped) {
+      a = withColumns(this.#scratch.dropped, k);
       const { dropout: rate, stream } = lora!;
       recordDropout(program, { x, y: a }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
     }
@@ -111,7 +128,7 @@ export class LinearRecorder {
     const r = lora.a.value.shape[0]!;
     const dropped = this.#recordLowRank(program, linear, x);
     if (lora.b.gradient) weightGradient(d_y, this.#lowRank(r), lora.b.gradient, n, r, lora.scale);
-    const d_low: Tensor = { ...this.#d_low_rank!, shape: [this.#tokens, r] };
+    const d_low = withColumns(this.#scratch.d_low_rank!, r);
     const d_lowSize = ({ tokens: m }: L) => ({ m, n: r, k: n });
     recordMatmul(gpu, program, {
       layout: "NN",
@@ -133,6 +150,11 @@ export class LinearRecorder {
   }
 
   #lowRank(r: number): Tensor {
-    return { ...this.#low_rank!, shape: [this.#tokens, r] };
+    return withColumns(this.#scratch.low_rank!, r);
   }
+}
+
+/** The front of a scratch tensor as one of fewer columns. */
+function withColumns(scratch: Tensor, columns: number): Tensor {
+  return { ...scratch, shape: [scratch.shape[0]!, columns] };
 }

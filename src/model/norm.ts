@@ -8,6 +8,11 @@ import type { BatchLive } from "./batch.ts";
 /** How many rows are live. */
 type Rows<L extends BatchLive> = (live: L) => number;
 
+/** Shape of what a norm's backward needs beside its input: 1 / deviation of each row, of LayerNorm the mean before it. */
+export function rstdShape({ traits }: ModelConfig, rows: number): number[] {
+  return traits.layer_norm ? [rows, 2] : [rows];
+}
+
 /** The norms of a decoder, forward and backward: RMSNorm, or LayerNorm where they have a bias. */
 export class NormRecorder {
   readonly #gpu: Gpu;
@@ -16,11 +21,6 @@ export class NormRecorder {
   constructor(gpu: Gpu, config: ModelConfig) {
     this.#gpu = gpu;
     this.#config = config;
-  }
-
-  /** Shape of what the backward needs beside the input: 1 / deviation of each row, of LayerNorm the mean before it. */
-  rstdShape(rows: number): number[] {
-    return this.#config.traits.layer_norm ? [rows, 2] : [rows];
   }
 
   /** y [rows, columns] = norm(x) */

@@ -17,7 +17,11 @@ export interface EncodeSettings {
   readonly max_prompt_length: number;
   /** Which end of a prompt stays. */
   readonly truncation_mode: "keep_end" | "keep_start";
-  /** Where a templated prompt ends: after the generation prompt (TRL), or before it (the SimPO authors' code). */
+  /**
+   * `trl`: a templated prompt ends after the generation prompt. `simpo`: as the SimPO authors' code has it. A templated prompt
+   * ends before the generation prompt; one without a system turn gets an empty one where the template names such turns; and
+   * EOS is added unless it is a response's very last token, be it that white space follows the EOS of a template.
+   */
   readonly prompt_boundary: "trl" | "simpo";
 }
 
@@ -95,7 +99,7 @@ export function encodeComparison(
   let whole: Sequence[];
   try {
     whole = texts(tokenizer, comparison, settings.prompt_boundary)
-      .map(([prompt, response]) => tokenise(tokenizer, prompt, response));
+      .map(([prompt, response]) => tokenise(tokenizer, prompt, response, settings.prompt_boundary));
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     throw new InputError(`Row ${row}: ${error.message}`, { ...error.problem, field: `row ${row}` });
@@ -159,9 +163,10 @@ function texts(
   if (typeof prompt === "string" && responses.every((response) => typeof response === "string")) {
     return responses.map((response) => [prompt, response]);
   }
-  const turns = asMessages(prompt, "user");
   const render = (messages: readonly Message[], addGenerationPrompt = false): string =>
     messages.length === 0 ? "" : tokenizer.renderChat(messages, { addGenerationPrompt });
+  const given = asMessages(prompt, "user");
+  const turns = boundary === "simpo" ? withSystemTurn(tokenizer, given) : given;
   // A prompt that ends with an assistant turn is already at the response.
   const opened = render(turns, boundary === "trl" && turns.at(-1)?.role !== "assistant");
 
@@ -184,6 +189,20 @@ function asMessages(text: Text, role: string): readonly Message[] {
   return text === "" ? [] : [{ role, content: text }];
 }
 
+/** The authors' condition on the template's source; theirs fails where the template refuses system turns all the same. */
+function withSystemTurn(tokenizer: Tokenizer, turns: readonly Message[]): readonly Message[] {
+  const named = /system|<\|im_start\|>/.test(tokenizer.chatTemplate ?? "");
+  if (!named || turns.length === 0 || turns[0]?.role === "system") return turns;
+  const begun = [{ role: "system", content: "" }, ...turns];
+  try {
+    tokenizer.renderChat(begun, { addGenerationPrompt: false });
+    return begun;
+  } catch (error) {
+    if (error instanceof InputError) return turns;
+    throw error;
+  }
+}
+
 function withoutBos(tokenizer: Tokenizer, text: string): string {
   const bos = tokenizer.bos === null ? "" : tokenizer.token(tokenizer.bos);
   return text.startsWith(bos) ? text.slice(bos.length) : text;
@@ -193,7 +212,12 @@ function withoutBos(tokenizer: Tokenizer, text: string): string {
  * Tokenises prompt and response as one text, as the model would see it. Where a merge crosses the boundary, the token
  * that holds both, and every token that the prompt alone spells otherwise, is of the response.
  */
-function tokenise(tokenizer: Tokenizer, prompt: string, response: string): Sequence {
+function tokenise(
+  tokenizer: Tokenizer,
+  prompt: string,
+  response: string,
+  convention: EncodeSettings["prompt_boundary"],
+): Sequence {
   const { bos, addBos, eos, eosId } = tokenizer;
   const ids = tokenizer.encode(prompt + response);
   let boundary = commonPrefix(ids, tokenizer.encode(prompt));
@@ -210,6 +234,10 @@ function tokenise(tokenizer: Tokenizer, prompt: string, response: string): Seque
     boundary = Math.max(boundary, 1);
   }
 
+  if (convention === "simpo") {
+    if (eosId !== null && ids.length > boundary && ids.at(-1) !== eosId) ids.push(eosId);
+    return { ids, boundary };
+  }
   // Chat templates close a turn with EOS and often a line feed after it.
   let end = ids.length;
   while (end > boundary && tokenizer.token(ids[end - 1]!).trim() === "") end--;

@@ -1,19 +1,13 @@
 import { InputError } from "../errors.ts";
-import { type Gpu, Program, withRoom } from "../gpu/mod.ts";
-import type { ModelConfig } from "../model/config.ts";
-import type { Decoder } from "../model/decoder.ts";
-import { alignSharing } from "../model/rope.ts";
+import { type Gpu, GpuMemoryError, Program, withRoom } from "../gpu/mod.ts";
 import type { BatchLive } from "../model/batch.ts";
-import { DecoderPass, mostTokens } from "../model/pass.ts";
-import {
-  checkTokenIds,
-  encodeComparison,
-  type EncodedGroup,
-  type EncodeSettings,
-} from "../preference/encode.ts";
-import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
-import type { Text } from "../preference/rows.ts";
-import type { Tokenizer } from "../preference/tokenizer.ts";
+import type { Decoder } from "../model/decoder.ts";
+import { DecoderPass } from "../model/pass.ts";
+import { mostTokens } from "../model/pass_buffers.ts";
+import type { EncodedGroup } from "../preference/encode.ts";
+import { groupTokens, packGroups } from "../preference/pack.ts";
+import { encodeItem, encodeSequence, type EncodingModel, splitCandidates } from "./encode.ts";
+import { BatchQueue, type Ticket } from "./queue.ts";
 import type {
   LikeliestToken,
   ScoredCandidate,
@@ -24,18 +18,23 @@ import type {
 } from "./request.ts";
 
 /** A decoder with what turns text into its tokens. */
-export interface ScoringModel {
-  readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
+export interface ScoringModel extends EncodingModel {
   readonly decoder: Decoder;
 }
 
-/** Some candidates of one item: a prompt with more candidates than a batch holds is put before several runs of them. */
-interface Part {
-  /** Index in the item's candidates of the part's first. */
-  readonly first: number;
-  readonly group: EncodedGroup;
+/** What a batch finds of one response. */
+interface ScoredResponse {
+  readonly average_logprob: number;
+  /** [rows], a row a scored token and one where the response predicts what follows it */
+  readonly logprobs: Float32Array;
+  /** [rows] */
+  readonly targets: Uint32Array;
+  /** The likeliest token of each row; where the response predicts what follows it. */
+  readonly likeliest?: readonly { readonly id: number; readonly logprob: number }[];
 }
+
+/** A group's responses in their order. */
+type Answer = readonly ScoredResponse[];
 
 const SMALLEST_BUDGET = 256;
 /** Tokens of a batch: large enough to fill the device, small enough that a training step need not wait long. */
@@ -43,14 +42,19 @@ const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
 
 /** Milliseconds of tokenising in one go: a long request must hold up neither training nor a stop. */
 const TOKENISE_MS = 50;
-/** No text in use has this many characters to a token: what passes it is refused before it is tokenised at length. */
-const CHARACTERS_A_TOKEN = 100;
 
-/** Scores candidates with one decoder, in batches; buffers grow with the largest batch so far. */
+/**
+ * Scores with one decoder. Requests that wait at one time share batches: whose turn it is runs one for all of them.
+ * Buffers grow with the largest batch so far.
+ */
 export class Scorer {
   readonly #gpu: Gpu;
   readonly #model: ScoringModel;
   readonly #makeRoom: () => boolean;
+  readonly #queue = new BatchQueue<EncodedGroup, Answer>();
+  /** Tokens of a batch of several groups; less than the largest where the device had no room for that. */
+  #budget: number;
+  #batches = 0;
   #pass: DecoderPass | null = null;
   #program: Program<BatchLive> | null = null;
 
@@ -59,40 +63,52 @@ export class Scorer {
     this.#gpu = gpu;
     this.#model = model;
     this.#makeRoom = makeRoom;
+    this.#budget = this.#largestBudget;
+  }
+
+  /** How many batches the device has scored. */
+  get batches(): number {
+    return this.#batches;
   }
 
   /**
    * Ranks each item's candidates by their average log-prob under the model.
    *
-   * @returns items in order; each step of the generator is one batch on the GPU, and gives the items it finished, or
-   * some of the tokenising before, and gives none
+   * @returns items in order; each step of the generator is at most one batch on the GPU, and gives the items that are
+   * finished, or some of the tokenising before, and gives none. The step that ends the tokenising runs no batch: requests
+   * that have come so far before any of them goes on share one.
    * @throws {InputError} naming the item and candidate, before anything is scored
    */
   async *score(
-    request: Pick<ScoreRequest, "items" | "beta" | "token_logprobs">,
+    { items, beta, token_logprobs }: Pick<ScoreRequest, "items" | "beta" | "token_logprobs">,
   ): AsyncGenerator<ScoredItem[]> {
     const groups: EncodedGroup[] = [];
-    let start = performance.now();
-    for (const [index, item] of request.items.entries()) {
-      groups.push(this.#encode(item, index));
-      if (performance.now() - start < TOKENISE_MS) continue;
-      yield [];
-      start = performance.now();
-    }
-    const parts = groups.flatMap((group) => splitCandidates(group, this.#largestBudget));
-    for (const { group, first } of parts) this.#refuseUnbindable(group, first);
-    const firstOf = new Map(parts.map(({ group, first }) => [group, first]));
-
+    for (const _ of inSlices(items, (item, i) => groups.push(encodeItem(this.#model, item, i)))) yield [];
+    const parts = groups.flatMap((group) => splitCandidates(group, this.#largestBudget, this.#mostTokens));
+    let part = 0;
     let item = 0;
     let candidates: Omit<ScoredCandidate, "rank">[] = [];
-    for (const batch of this.#batches(parts.map(({ group }) => group))) {
-      const scored = await this.#run(batch, request);
+    for await (const answers of this.#answers(parts.map(({ group }) => group))) {
       const finished: ScoredItem[] = [];
-      for (const [i, group] of batch.entries()) {
-        const first = firstOf.get(group)!;
-        for (const candidate of scored[i]!) candidates.push({ ...candidate, index: first + candidate.index });
-        if (candidates.length < groups[item]!.responses.length) continue;
-        finished.push(rank(candidates, groups[item]!, item));
+      for (const answer of answers) {
+        const { first } = parts[part++]!;
+        const group = groups[item]!;
+        for (const [i, { average_logprob, logprobs, targets }] of answer.entries()) {
+          candidates.push({
+            index: first + i,
+            average_logprob,
+            sum_logprob: average_logprob * targets.length,
+            num_tokens: targets.length,
+            reward: beta * average_logprob,
+            truncated: group.prompt_truncated > 0,
+            ...(token_logprobs && {
+              tokens: Array.from(targets, (id) => this.#model.tokenizer.token(id)),
+              token_logprobs: [...logprobs],
+            }),
+          });
+        }
+        if (candidates.length < group.responses.length) continue;
+        finished.push(rank(candidates, group, item));
         candidates = [];
         item++;
       }
@@ -110,15 +126,12 @@ export class Scorer {
     { prompts, ...settings }: Pick<SequenceRequest, "prompts" | "add_special_tokens" | "max_tokens">,
   ): AsyncGenerator<ScoredSequence[]> {
     const groups: EncodedGroup[] = [];
-    let start = performance.now();
-    for (const [index, prompt] of prompts.entries()) {
-      groups.push(this.#encodePrompt(prompt, index, settings));
-      if (performance.now() - start < TOKENISE_MS) continue;
-      yield [];
-      start = performance.now();
-    }
-    for (const batch of this.#batches(groups)) {
-      yield await this.#runSequences(batch, prompts);
+    const encode = (prompt: string | readonly number[], i: number) =>
+      groups.push(encodeSequence(this.#model, prompt, i, settings, this.#mostTokens));
+    for (const _ of inSlices(prompts, encode)) yield [];
+    let next = 0;
+    for await (const answers of this.#answers(groups)) {
+      yield answers.map((answer) => this.#sequence(prompts[next]!, groups[next]!, answer, next++));
     }
   }
 
@@ -129,71 +142,96 @@ export class Scorer {
     this.#pass = null;
   }
 
-  /** Scores the groups of one batch; candidates are numbered within their group. */
-  async #run(
-    batch: readonly EncodedGroup[],
-    { beta, token_logprobs }: Pick<ScoreRequest, "beta" | "token_logprobs">,
-  ): Promise<Omit<ScoredCandidate, "rank">[][]> {
+  /** Answers to groups in their order; each step but the first, which has none, is at most one batch. */
+  async *#answers(groups: readonly EncodedGroup[]): AsyncGenerator<Answer[]> {
+    if (this.#queue.size === 0) this.#budget = this.#largestBudget; // there may be room again
+    const ticket = this.#queue.join(groups);
+    try {
+      yield [];
+      for (let given = 0; given < groups.length;) {
+        if (ticket.answers.length === 0) await this.#runBatch(ticket);
+        const answers = ticket.answers.splice(0);
+        given += answers.length;
+        yield answers;
+      }
+    } finally {
+      this.#queue.leave(ticket);
+    }
+  }
+
+  /** Scores what waits, the ticket's next group first; where the device has no room for several groups, fewer of them. */
+  async #runBatch(first: Ticket<EncodedGroup, Answer>): Promise<void> {
+    for (;;) {
+      let tokens = 0;
+      const batch = this.#queue.fill(first, (group) => {
+        const size = groupTokens(group);
+        if (tokens > 0 && tokens + size > this.#budget) return false;
+        tokens += size;
+        return true;
+      });
+      try {
+        const answers = await this.#run(batch.map(({ group }) => group));
+        return this.#queue.answer(batch, answers);
+      } catch (error) {
+        if (!(error instanceof GpuMemoryError) || batch.length === 1) throw error;
+        this.#budget = Math.floor(tokens / 2);
+        this.free(); // buffers of half the size take their place
+      }
+    }
+  }
+
+  async #run(batch: readonly EncodedGroup[]): Promise<Answer[]> {
     const packed = packGroups(batch);
     const { pass, program } = await this.#prepare(packed.tokens);
     program.run({ ...pass.upload(packed), dropout_seed: 0 });
-    const [averages, logprobs] = await this.#gpu.read(pass.averages, pass.logprobs) as [
-      Float32Array,
-      Float32Array,
-    ];
-    const scored: Omit<ScoredCandidate, "rank">[][] = batch.map(() => []);
-    for (const [sequence, { group, response, num_tokens }] of packed.sequence_info.entries()) {
-      const average_logprob = averages[2 * sequence]!;
+    this.#batches++;
+    const some = batch.some(predictsNext);
+    const [averages, logprobs, state, likeliest] = await this.#gpu.read(
+      pass.averages,
+      pass.logprobs,
+      ...some ? [pass.head_state, pass.likeliest!] : [],
+    ) as [Float32Array, Float32Array, Float32Array?, Uint32Array?];
+    const answers: ScoredResponse[][] = batch.map(() => []);
+    for (const [sequence, { group }] of packed.sequence_info.entries()) {
       const [from, to] = [packed.sequence_rows[sequence]!, packed.sequence_rows[sequence + 1]!];
-      scored[group]!.push({
-        index: response,
-        average_logprob,
-        sum_logprob: average_logprob * num_tokens,
-        num_tokens,
-        reward: beta * average_logprob,
-        truncated: batch[group]!.prompt_truncated > 0,
-        ...(token_logprobs && {
-          tokens: Array.from(packed.targets.subarray(from, to), (id) => this.#model.tokenizer.token(id)),
-          token_logprobs: [...logprobs.subarray(from, to)],
+      answers[group]!.push({
+        average_logprob: averages[2 * sequence]!,
+        logprobs: logprobs.subarray(from, to),
+        targets: packed.targets.subarray(from, to),
+        ...(state && likeliest && predictsNext(batch[group]!) && {
+          likeliest: Array.from(likeliest.subarray(from, to), (id, i) => ({
+            id,
+            logprob: -Math.log(state[4 * (from + i) + 1]!),
+          })),
         }),
       });
     }
-    return scored;
+    return answers;
   }
 
-  /** Scores the sequences of one batch, of which each is a group with one response and no prompt. */
-  async #runSequences(
-    batch: readonly EncodedGroup[],
-    prompts: SequenceRequest["prompts"],
-  ): Promise<ScoredSequence[]> {
+  #sequence(
+    prompt: string | readonly number[],
+    group: EncodedGroup,
+    [answer]: Answer,
+    index: number,
+  ): ScoredSequence {
     const { tokenizer } = this.#model;
-    const packed = packGroups(batch);
-    const { pass, program } = await this.#prepare(packed.tokens);
-    program.run({ ...pass.upload(packed), dropout_seed: 0 });
-    const [logprobs, state, likeliest] = await this.#gpu.read(
-      pass.logprobs,
-      pass.head_state,
-      pass.likeliest!,
-    ) as [Float32Array, Float32Array, Uint32Array];
-    return batch.map(({ row, responses }, sequence) => {
-      const token_ids = [...responses[0]!.tokens];
-      const [from, to] = [packed.sequence_rows[sequence]!, packed.sequence_rows[sequence + 1]!];
-      const token_logprobs = [...logprobs.subarray(from, to - 1)];
-      const best = Array.from(likeliest.subarray(from, to), (id, i): LikeliestToken => {
-        const own = id === token_ids[i + 1] ? token_logprobs[i] : undefined;
-        return { id, token: tokenizer.token(id), logprob: own ?? -Math.log(state[4 * (from + i) + 1]!) };
-      });
-      const bad = [...token_logprobs, ...best.map(({ logprob }) => logprob)].find((x) => !Number.isFinite(x));
-      if (bad !== undefined) throw notFinite(`a token of prompt[${row - 1}]`, bad);
-      const prompt = prompts[row - 1]!;
-      return {
-        text: typeof prompt === "string" ? prompt : tokenizer.decode(prompt),
-        token_ids,
-        tokens: token_ids.map((id) => tokenizer.token(id)),
-        token_logprobs,
-        likeliest: best,
-      };
+    const token_ids = [...group.responses[0]!.tokens];
+    const token_logprobs = [...answer!.logprobs.subarray(0, -1)];
+    const likeliest = answer!.likeliest!.map(({ id, logprob }, i): LikeliestToken => {
+      const own = id === token_ids[i + 1] ? token_logprobs[i] : undefined;
+      return { id, token: tokenizer.token(id), logprob: own ?? logprob };
     });
+    const bad = [...token_logprobs, ...likeliest.map(({ logprob }) => logprob)]
+      .find((x) => !Number.isFinite(x));
+    if (bad !== undefined) throw notFinite(`a token of prompt[${index}]`, bad);
+    return {
+      text: typeof prompt === "string" ? prompt : tokenizer.decode(prompt),
+      token_ids,
+      tokens: token_ids.map((id) => tokenizer.token(id)),
+      token_logprobs,
+      likeliest,
+    };
   }
 
   async #prepare(tokens: number): Promise<{ pass: DecoderPass; program: Program<BatchLive> }> {
@@ -217,169 +255,21 @@ export class Scorer {
   get #largestBudget(): number {
     return Math.min(LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"], this.#mostTokens);
   }
+}
 
-  #batches(groups: readonly EncodedGroup[]): EncodedGroup[][] {
-    const longest = groups.reduce((most, group) => Math.max(most, groupTokens(group)), 0);
-    return splitIntoBatches(groups, Math.max(longest, this.#largestBudget));
-  }
-
-  /** @throws {InputError} where the device has no room for a prompt with one of its candidates */
-  #refuseUnbindable(group: EncodedGroup, candidate: number): void {
-    const field = `items[${group.row - 1}].candidates[${candidate}]`;
-    this.#refuseUnbindableTokens(groupTokens(group), field, `${field} takes`, " with its prompt");
-  }
-
-  #refuseUnbindableTokens(tokens: number, field: string, takes: string, beside: string): void {
-    if (tokens <= this.#mostTokens) return;
-    throw new InputError(
-      `${takes} ${tokens} tokens${beside}, more than a batch of this model may have here.`,
-      {
-        field,
-        value: `${tokens} tokens`,
-        accepted: `at most ${this.#mostTokens} tokens on this device`,
-      },
-    );
-  }
-
-  /** A prompt as a group without a shared part: every token after the first is scored, and what follows the last. */
-  #encodePrompt(
-    prompt: string | readonly number[],
-    index: number,
-    { add_special_tokens, max_tokens }: Pick<SequenceRequest, "add_special_tokens" | "max_tokens">,
-  ): EncodedGroup {
-    const { config, tokenizer } = this.#model;
-    const field = `prompt[${index}]`;
-    const context = config.context_length;
-    let ids = prompt;
-    if (typeof ids === "string") {
-      refuseEndless(ids, context, field);
-      ids = tokenizer.encode(ids);
-      const { bos, addBos } = tokenizer;
-      if (add_special_tokens && addBos && bos !== null && ids[0] !== bos) ids = [bos, ...ids];
-    }
-    const group: EncodedGroup = {
-      row: index + 1,
-      prompt: new Uint32Array(),
-      responses: [{ tokens: Uint32Array.from(ids), scored_from: 1, truncated: false, predicts_next: true }],
-      prompt_truncated: 0,
-    };
-    if (ids.length === 0) {
-      throw new InputError(`${field} has no token.`, {
-        field,
-        value: prompt,
-        accepted: "at least one token",
-      });
-    }
-    // not those of the group: an id past 32 bits would wrap around in it
-    const beyond = ids.find((id) => id >= config.vocab_size);
-    if (beyond !== undefined) {
-      throw new InputError(
-        `${field} has the token id ${beyond}, but the model's vocabulary has ${config.vocab_size} entries.`,
-        { field, value: beyond, accepted: `token ids below ${config.vocab_size}` },
-      );
-    }
-    const most = context - max_tokens;
-    if (ids.length > most) {
-      throw new InputError(
-        `${field} has ${ids.length} tokens, but the model's context is ${context}${
-          max_tokens > 0 ? `, of which max_tokens takes ${max_tokens}` : ""
-        }.`,
-        { field, value: `${ids.length} tokens`, accepted: `at most ${most} tokens` },
-      );
-    }
-    this.#refuseUnbindableTokens(ids.length, field, `${field} takes`, "");
-    return group;
-  }
-
-  /** An item as tokens: its prompt is cut where the context demands it, a candidate never. */
-  #encode(item: ScoreRequest["items"][number], index: number): EncodedGroup {
-    const { config } = this.#model;
-    const context = config.context_length;
-    refuseEndless(item.prompt, context, `items[${index}].prompt`);
-    for (const [i, text] of item.candidates.entries()) {
-      refuseEndless(text, context, `items[${index}].candidates[${i}]`);
-    }
-    const comparison = { row: index + 1, prompt: item.prompt, responses: item.candidates };
-    const whole = this.#encodeWithin(comparison, index, {
-      max_length: Infinity,
-      max_prompt_length: Infinity,
-    });
-    checkTokenIds(whole, config.vocab_size, `items[${index}]`);
-    const scored = whole.responses.map(({ tokens, scored_from }) => tokens.length - scored_from);
-    const longest = Math.max(...scored);
-    if (longest >= context) {
-      const candidate = scored.indexOf(longest);
-      const field = `items[${index}].candidates[${candidate}]`;
-      throw new InputError(`${field} has ${longest} tokens, but the model's context is ${context}.`, {
-        field,
-        value: `${longest} tokens`,
-        accepted: `a candidate of at most ${context - 1} tokens`,
-      });
-    }
-    const total = Math.max(...whole.responses.map(({ tokens }) => whole.prompt.length + tokens.length));
-    const { ropes } = config.traits;
-    if (total <= context) return alignSharing(ropes, whole);
-    const limits = { max_length: context, max_prompt_length: context - longest };
-    return alignSharing(ropes, this.#encodeWithin(comparison, index, limits));
-  }
-
-  #encodeWithin(
-    comparison: Parameters<typeof encodeComparison>[1],
-    index: number,
-    limits: Pick<EncodeSettings, "max_length" | "max_prompt_length">,
-  ): EncodedGroup {
-    const settings: EncodeSettings = { ...limits, truncation_mode: "keep_end", prompt_boundary: "trl" };
-    let encoded;
-    try {
-      encoded = encodeComparison(this.#model.tokenizer, comparison, settings);
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      throw new InputError(error.message.replace(/^Row \d+: /, ""), {
-        ...error.problem,
-        field: `items[${index}]`,
-      });
-    }
-    if (encoded.group) return encoded.group;
-    const { reason, response } = encoded.left_out;
-    const field = `items[${index}].candidates[${response}]`;
-    throw new InputError(`${field} cannot be scored: ${reason}.`, {
-      field,
-      value: comparison.responses[response],
-      accepted: "a candidate of at least one token",
-    });
+/** Calls `work` with one after another; a step ends once it has taken {@link TOKENISE_MS}. */
+function* inSlices<T>(all: readonly T[], work: (one: T, index: number) => void): Generator<void> {
+  let start = performance.now();
+  for (const [index, one] of all.entries()) {
+    work(one, index);
+    if (performance.now() - start < TOKENISE_MS) continue;
+    yield;
+    start = performance.now();
   }
 }
 
-/** Tokenising takes a second a few million characters; a text that cannot be of use to the model is not worth it. */
-function refuseEndless(text: Text, context: number, field: string): void {
-  const characters = typeof text === "string"
-    ? text.length
-    : text.reduce((sum, { content }) => sum + content.length, 0);
-  const most = context * CHARACTERS_A_TOKEN;
-  if (characters <= most) return;
-  throw new InputError(`${field} has ${characters} characters; the model's context is ${context} tokens.`, {
-    field,
-    value: `${characters} characters`,
-    accepted: `at most ${most} characters`,
-  });
-}
-
-/** Runs of an item's candidates such that each, with its prompt, fits a batch where that can be. */
-function splitCandidates(group: EncodedGroup, budget: number): Part[] {
-  const parts: Part[] = [];
-  let first = 0;
-  while (first < group.responses.length) {
-    let count = 1;
-    let size = group.prompt.length + group.responses[first]!.tokens.length;
-    for (const { tokens } of group.responses.slice(first + 1)) {
-      size += tokens.length;
-      if (size > budget) break;
-      count++;
-    }
-    parts.push({ first, group: { ...group, responses: group.responses.slice(first, first + count) } });
-    first += count;
-  }
-  return parts;
+function predictsNext({ responses }: EncodedGroup): boolean {
+  return responses.some(({ predicts_next }) => predicts_next);
 }
 
 function notFinite(what: string, logprob: number): InputError {

@@ -1,5 +1,5 @@
 import { basename, join } from "node:path";
-import type { Gpu, Tensor } from "../gpu/mod.ts";
+import type { Gpu, Tensor, TensorMemory } from "../gpu/mod.ts";
 import {
   type Adapter,
   type AdapterConfig,
@@ -12,14 +12,24 @@ import {
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
-import { type Decoder, loadDecoder, loadWeights, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
+import {
+  type DeclaredWeights,
+  declareWeights,
+  type Decoder,
+  loadDecoder,
+  loraSpecs,
+  type StoredDtype,
+  uploadRuns,
+  withLora,
+  withSaved,
+} from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
-import { readModelConfig } from "../model/config.ts";
+import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
 import type { Parameter, TrainedParameters } from "../model/parameters.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
 import { checkSavedNames, savedModules } from "../model/saved_modules.ts";
-import { transpose, type WeightSpec } from "../model/weights.ts";
+import { storedDtype, transpose, type WeightSpec } from "../model/weights.ts";
 import { Random } from "./random.ts";
 import type { LoraSettings } from "./settings.ts";
 
@@ -52,27 +62,17 @@ export async function trainableLora(
     readonly resume: string | null;
   },
 ): Promise<Trainable> {
-  const config: AdapterConfig = {
-    r: lora.r,
-    lora_alpha: lora.alpha,
-    lora_dropout: lora.dropout,
-    // by name, as PEFT writes "all-linear": what that means differs from family to family
-    target_modules: lora.target_modules === "all-linear" ? linearNames(decoder.config) : lora.target_modules,
-    use_rslora: lora.use_rslora,
-    ...checkSavedNames(decoder.config, lora),
-    base_model_name_or_path: basename(model),
-  };
+  const config = adapterConfig(lora, decoder.config, basename(model));
   const modules = targetedModules(decoder.config, config.target_modules, config.modules_to_save);
   const saved = savedModules(decoder.config, config);
   const start = resume ?? init;
   const adapter = start === null ? null : await readAdapter(start, decoder.config);
   if (adapter && !resume) checkInit(adapter, { config, modules, saved });
   using source = start === null ? await Checkpoint.open(model) : await openAdapter(start);
-  const loaded = await loadWeights(gpu, source, saved.weights, {
-    trainable: true,
-    beside: loraSpecs(decoder.config, config),
-  });
-  const trained = loaded.trained!;
+  const stored: StoredDtype = (spec) => storedDtype(source, spec);
+  const declared = await gpu.allocate(() => declareLora(gpu, decoder, config, stored));
+  await uploadRuns(gpu, source, declared);
+  const { trained } = declared;
   try {
     if (adapter) {
       for (const { module, a, b } of adapter.tensors) {
@@ -93,12 +93,7 @@ export async function trainableLora(
     throw error;
   }
   return {
-    decoder: withLora(
-      withSaved(decoder, loaded.weights, saved),
-      (name) => trained.parameters.get(name),
-      adapterScale(config),
-      lora.dropout,
-    ),
+    decoder: declared.decoder,
     trained,
     save: async (directory) => {
       const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
@@ -117,6 +112,55 @@ export async function trainableLora(
     },
     free: () => trained.free(),
   };
+}
+
+/**
+ * The adapter that a job asks for.
+ *
+ * @param base name of the base model; null where it does not matter
+ * @throws {InputError} where modules_to_save match nothing
+ */
+export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: string | null): AdapterConfig {
+  return {
+    r: lora.r,
+    lora_alpha: lora.alpha,
+    lora_dropout: lora.dropout,
+    // by name, as PEFT writes "all-linear": what that means differs from family to family
+    target_modules: lora.target_modules === "all-linear" ? linearNames(model) : lora.target_modules,
+    use_rslora: lora.use_rslora,
+    ...checkSavedNames(model, lora),
+    base_model_name_or_path: base,
+  };
+}
+
+/**
+ * A decoder with an adapter to be trained, without numbers in it.
+ *
+ * @param stored types of the file that saved modules are to be read from; any where they are not
+ */
+export function declareLora(
+  memory: TensorMemory,
+  decoder: Decoder,
+  config: AdapterConfig,
+  stored: StoredDtype = () => "F32",
+): Pick<Trainable, "decoder" | "trained" | "free"> & Pick<DeclaredWeights, "runs"> {
+  const saved = savedModules(decoder.config, config);
+  const factors = loraSpecs(decoder.config, config);
+  const { weights, trained, runs, free } = declareWeights(
+    memory,
+    saved.weights,
+    stored,
+    { trainable: true },
+    factors,
+  );
+  const { parameters } = trained!;
+  const adapted = withLora(
+    withSaved(decoder, weights, saved),
+    (name) => parameters.get(name),
+    adapterScale(config),
+    config.lora_dropout,
+  );
+  return { decoder: adapted, trained: trained!, runs, free };
 }
 
 /** @throws {InputError} where an adapter is not of the form that the settings ask for */

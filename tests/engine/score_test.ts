@@ -114,6 +114,25 @@ Deno.test("score() serves callers in turns", async () => {
   assert.deepEqual(order, ["one", "many"]);
 });
 
+Deno.test("score() and scoreSequences() at one time answer each caller as they do alone", async () => {
+  const items = Array.from(
+    { length: 12 },
+    (_, i) => ({ prompt: `the ${i}`, candidates: [" out", ` in ${i}`] }),
+  );
+  const request = { model: lab.model, adapter: null, add_special_tokens: true, max_tokens: 1 as const };
+  const sequence = async (i: number) => {
+    const [one] = await Array.fromAsync(
+      lab.engine.scoreSequences({ ...request, prompts: [`the sand ${i}`] }),
+    );
+    return [...one!.token_logprobs, ...one!.likeliest.map(({ logprob }) => logprob)];
+  };
+  const item = async (i: number) => averagesOf((await lab.score([items[i]!]))[0]!);
+  const alone: number[][] = [];
+  for (const i of items.keys()) alone.push(await item(i), await sequence(i));
+  const together = await Promise.all([...items.keys()].flatMap((i) => [item(i), sequence(i)]));
+  assertClose(together.flat(), alone.flat(), { rtol: 1e-6, atol: 1e-6 });
+});
+
 Deno.test("score() cuts a prompt to the context and says so, never a candidate", async () => {
   const prompt = "the thin hand ".repeat(40);
   const [item] = await lab.score([{ prompt, candidates: [" out", " in the sand"] }], {

@@ -110,6 +110,25 @@ Deno.test("Program skips dispatches without workgroups", async () => {
   assert.deepEqual([...await gpu.readF32(y)], [0, 0]);
 });
 
+Deno.test("Program.dispatches() lists what a run would dispatch", () => {
+  const { program } = affine([1, 2]);
+  const params = { count: 2, scale: 3, shift: 1 };
+  assert.deepEqual(program.dispatches(params), [{ kernel: "affine", params }]);
+  assert.deepEqual(program.dispatches({ ...params, count: 0 }), []);
+});
+
+Deno.test("Program.profile() runs, with a time for every dispatch", async () => {
+  const { x, y, program } = affine([1, 2]);
+  program.clear(x);
+  program.dispatch(AFFINE, { x, y }, (live) => ({ params: live, workgroups: [1, 1, 1] }));
+  const params = { count: 2, scale: 3, shift: 1 };
+  const times = await program.profile(params);
+  assert.deepEqual(times.map(({ kernel }) => kernel), ["affine", "affine"]);
+  assert.deepEqual(times[0]!.params, params);
+  for (const { milliseconds } of times) assert.ok(milliseconds >= 0 && milliseconds < 60_000);
+  assert.deepEqual([...await gpu.readF32(y)], [1, 1]);
+});
+
 Deno.test("Program keeps commands in order, clears between dispatches included", async () => {
   const y = gpu.tensor("y", [5]);
   gpu.write(y, Float32Array.of(1, 2, 3, 4, 5));

@@ -16,8 +16,9 @@ import {
   withLora,
 } from "../../src/model/decoder.ts";
 import { TrainedParameters } from "../../src/model/parameters.ts";
-import type { BatchLive, Budget } from "../../src/model/batch.ts";
-import { DecoderPass, mostTokens, type PassOptions, tokensById } from "../../src/model/pass.ts";
+import { type BatchLive, type Budget, tokensById } from "../../src/model/batch.ts";
+import { DecoderPass } from "../../src/model/pass.ts";
+import { mostTokens, type PassOptions } from "../../src/model/pass_buffers.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
 import type { Method } from "../../src/objective/method.ts";

@@ -106,13 +106,38 @@ Deno.test("encodeComparison() with the simpo boundary scores the header, without
   const simpo = { prompt_boundary: "simpo" } as const;
   assert.deepEqual(spelled(llama3, encode(llama3, [user("Q")], ["yes", [assistant("no")]], simpo)), [
     "<bos><h>user</h>\nQ<eot>",
-    ["", "<h>assistant</h>\nyes<eot>"],
-    ["", "<h>assistant</h>\nno<eot>"],
+    ["", "<h>assistant</h>\nyes<eot><end>"],
+    ["", "<h>assistant</h>\nno<eot><end>"],
   ]);
   // A template that refuses a lone assistant turn.
   assert.deepEqual(spelled(llama2, encode(llama2, [user("ab")], ["b"], simpo)), [
     "<s> [INST] ab [/INST]",
     ["", " b </s>"],
+  ]);
+});
+
+Deno.test("encodeComparison() with the simpo boundary puts an empty system turn where the template knows such turns", async () => {
+  const simpo = { prompt_boundary: "simpo" } as const;
+  const response = ["", "<|im_start|>assistant\nyes<|im_end|>\n<|im_end|>"];
+  assert.deepEqual(spelled(chatml, encode(chatml, [user("Q")], ["yes"], simpo)), [
+    "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n",
+    response,
+  ]);
+  const turns = [{ role: "system", content: "S" }, user("Q")];
+  assert.deepEqual(spelled(chatml, encode(chatml, turns, ["yes"], simpo)), [
+    "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n",
+    response,
+  ]);
+  const refuses = await load({
+    "tokenizer.json": byteLevel([], ["<|im_start|>", "<|im_end|>"]),
+    "tokenizer_config.json": {
+      eos_token: "<|im_end|>",
+      chat_template: "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + CHATML,
+    },
+  });
+  assert.deepEqual(spelled(refuses, encode(refuses, [user("Q")], ["yes"], simpo)), [
+    "<|im_start|>user\nQ<|im_end|>\n",
+    response,
   ]);
 });
 
@@ -289,9 +314,9 @@ Deno.test("encodeComparison() leaves out a lone token that nothing precedes", as
 
 Deno.test("encodeComparison() keeps a response of tool calls", () => {
   const call = { role: "assistant", content: "", tool_calls: [] };
-  assert.deepEqual(spelled(chatml, encode(chatml, [user("Q")], [[call]], { prompt_boundary: "simpo" })), [
-    "<|im_start|>user\nQ<|im_end|>\n",
-    ["", "<|im_start|>assistant\n<|im_end|>\n"],
+  assert.deepEqual(spelled(llama2, encode(llama2, [user("Q")], [[call]], { prompt_boundary: "simpo" })), [
+    "<s> [INST] Q [/INST]",
+    ["", "  </s>"],
   ]);
 });
 
@@ -328,7 +353,10 @@ Deno.test("encodeComparison() gives every response the tokens it has alone, what
             assert.equal(whole[0], tokenizer.bos);
             assert.equal(whole.filter((id) => id === tokenizer.bos).length, 1);
           }
-          assert.equal(tokens.slice(scored_from).filter((id) => tokenizer.eos.includes(id)).length, 1);
+          const ends = tokens.slice(scored_from).filter((id) => tokenizer.eos.includes(id));
+          // The authors' code adds EOS behind a template's line feed too.
+          if (prompt_boundary === "trl") assert.equal(ends.length, 1);
+          else assert.equal(tokens.at(-1), tokenizer.eosId);
         });
         // Longest: two responses' prompt parts differ right after the shared prefix, or one ends there.
         const parts = encoded.map(({ tokens, scored_from }) => tokens.slice(0, scored_from));

@@ -1,30 +1,35 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { ScoredItem, ScoreRequest } from "../../src/engine/protocol.ts";
+import { Scheduler } from "../../src/engine/scheduler.ts";
 import { InputError } from "../../src/errors.ts";
-import { Gpu } from "../../src/gpu/mod.ts";
+import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/decoder.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { Scorer } from "../../src/scoring/scorer.ts";
 import { assertClose } from "../helpers/assert_close.ts";
+import { random } from "../helpers/random.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
-/** Scores with a tiny model on a device whose tensors may have so many bytes. */
-async function score(maxTensorBytes: number, items: ScoreRequest["items"]): Promise<ScoredItem[]> {
+type Items = ScoreRequest["items"];
+
+/** Gives `work` a scorer of a tiny model on a device of its own, and checks that nothing is left of it. */
+async function withScorer<T>(
+  options: Partial<GpuOptions>,
+  work: (scorer: Scorer, gpu: Gpu) => Promise<T>,
+): Promise<T> {
   const directory = await Deno.makeTempDir();
   const model = await writeTinyModel(join(directory, "model"));
-  const gpu = await Gpu.open({ device: "auto", maxTensorBytes });
+  const gpu = await Gpu.open({ device: "auto", ...options });
   const config = await readModelConfig(model);
   const tokenizer = await loadTokenizer(model);
   using checkpoint = await Checkpoint.open(model);
   const { decoder, free } = await loadDecoder(gpu, checkpoint, config, { trainable: false });
   const scorer = new Scorer(gpu, { config, tokenizer, decoder }, () => false);
   try {
-    const scored: ScoredItem[] = [];
-    for await (const some of scorer.score({ items, beta: 2, token_logprobs: false })) scored.push(...some);
-    return scored;
+    return await work(scorer, gpu);
   } finally {
     scorer.free();
     free();
@@ -34,26 +39,149 @@ async function score(maxTensorBytes: number, items: ScoreRequest["items"]): Prom
   }
 }
 
+async function scored(scorer: Scorer, items: Items): Promise<ScoredItem[]> {
+  const request = { items, beta: 2, token_logprobs: true };
+  return (await Array.fromAsync(scorer.score(request))).flat();
+}
+
+/** Scores requests that come at one time as the engine does. @returns a promise of each one's items */
+function together(scorer: Scorer, requests: readonly Items[]): Promise<ScoredItem[]>[] {
+  const scheduler = new Scheduler();
+  return requests.map((items, id) => {
+    const { promise, resolve, reject } = Promise.withResolvers<ScoredItem[]>();
+    const request = async function* (): AsyncGenerator<void> {
+      const answer: ScoredItem[] = [];
+      try {
+        for await (const some of scorer.score({ items, beta: 2, token_logprobs: true })) {
+          answer.push(...some);
+          yield;
+        }
+        resolve(answer);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    scheduler.add(id, request());
+    return promise;
+  });
+}
+
+/** Requests of random items. */
+function randomRequests(count: number, mostItems: number): Items[] {
+  const source = random(11);
+  const text = (words: number) =>
+    Array.from({ length: 1 + source.integer(words) }, () => ["the", "an", "out", "in"][source.integer(4)])
+      .join(" ");
+  const item = () => ({
+    prompt: text(12),
+    candidates: Array.from({ length: 1 + source.integer(4) }, () => ` ${text(8)}`),
+  });
+  return Array.from(
+    { length: count },
+    () => Array.from({ length: 1 + source.integer(mostItems) }, item),
+  );
+}
+
+function assertSameItems(actual: readonly ScoredItem[], expected: readonly ScoredItem[]): void {
+  assert.equal(actual.length, expected.length);
+  const numbers = (items: readonly ScoredItem[]) =>
+    items.flatMap(({ results }) => results.flatMap((one) => [one.average_logprob, ...one.token_logprobs!]));
+  assertClose(numbers(actual), numbers(expected), { rtol: 1e-6, atol: 1e-6 });
+  const rest = (items: readonly ScoredItem[]) =>
+    items.map(({ results, usage }) => ({
+      usage,
+      results: results.map(({ index, tokens, num_tokens }) => ({ index, tokens, num_tokens })),
+    }));
+  assert.deepEqual(rest(actual), rest(expected));
+}
+
 const ITEMS = [
   { prompt: "the thin hand", candidates: [" in the bath", " out", " an other sand", " the win", " a tin"] },
   { prompt: "sand", candidates: [" ten", " win the"] },
 ];
 
 Deno.test("Scorer takes batches that the device can bind, for the same scores", async () => {
-  const [expected, actual] = [await score(2 ** 24, ITEMS), await score(40 * 64 * 4, ITEMS)];
-  for (const [i, item] of expected.entries()) {
-    const averages = ({ results }: ScoredItem) => results.map(({ average_logprob }) => average_logprob);
-    assertClose(averages(actual[i]!), averages(item), { rtol: 1e-5 });
-    assert.equal(actual[i]!.best, item.best);
-  }
+  const expected = await withScorer({}, (scorer) => scored(scorer, ITEMS));
+  const actual = await withScorer({ maxTensorBytes: 40 * 64 * 4 }, (scorer) => scored(scorer, ITEMS));
+  assertSameItems(actual, expected);
 });
 
 Deno.test("Scorer refuses a candidate that the device cannot bind with its prompt, by name", async () => {
   const items = [ITEMS[1]!, { prompt: "the thin hand ".repeat(6), candidates: [" in", " out the bath"] }];
-  await assert.rejects(score(40 * 64 * 4, items), (error) => {
+  const refused = withScorer({ maxTensorBytes: 40 * 64 * 4 }, (scorer) => scored(scorer, items));
+  await assert.rejects(refused, (error) => {
     assert.ok(error instanceof InputError, String(error));
     assert.match(error.message, /^items\[1\]\.candidates\[0\] takes \d+ tokens with its prompt/);
     assert.equal(error.problem.accepted, "at most 40 tokens on this device");
     return true;
+  });
+});
+
+Deno.test("Scorer serves requests that come together with shared batches, each as it is served alone", async () => {
+  await withScorer({}, async (scorer) => {
+    const requests = randomRequests(32, 3);
+    const alone: ScoredItem[][] = [];
+    for (const items of requests) alone.push(await scored(scorer, items));
+    assert.equal(scorer.batches, 32);
+    const answers = await Promise.all(together(scorer, requests));
+    answers.forEach((items, r) => assertSameItems(items, alone[r]!));
+    const tokens = alone.flat().reduce((sum, { usage }) => sum + usage.total_tokens, 0);
+    const shared = scorer.batches - 32;
+    assert.ok(shared <= Math.ceil(tokens / 1024), `${shared} batches for ${tokens} tokens`);
+  });
+});
+
+Deno.test("Scorer fails the request that has a bad item, and no other of its batch", async () => {
+  await withScorer({}, async (scorer) => {
+    const good = randomRequests(6, 2);
+    const expected: ScoredItem[][] = [];
+    for (const items of good) expected.push(await scored(scorer, items));
+    const bad = [ITEMS[0]!, { prompt: "a", candidates: ["b", ""] }];
+    const answers = together(scorer, [...good.slice(0, 3), bad, ...good.slice(3)]);
+    const [refusal] = answers.splice(3, 1);
+    await assert.rejects(refusal!, /^InputError: items\[1\]\.candidates\[1\] cannot be scored/);
+    (await Promise.all(answers)).forEach((items, r) => assertSameItems(items, expected[r]!));
+  });
+});
+
+Deno.test("Scorer does not let a long request hold up a short one, before it or behind it", async () => {
+  await withScorer({}, async (scorer) => {
+    const [short] = randomRequests(1, 1);
+    const long = Array.from({ length: 800 }, () => ITEMS[0]!);
+    const ends: Promise<number>[] = [];
+    const [a, b, c] = together(scorer, [short!, long, short!]);
+    for (const request of [a, b, c]) ends.push(request!.then(() => scorer.batches));
+    const [before, whole, behind] = await Promise.all(ends);
+    assert.deepEqual([before, behind], [1, 1]);
+    assert.ok(whole! > 2, `${whole} batches`);
+  });
+});
+
+Deno.test("Scorer scores nothing more of a request that is given up", async () => {
+  await withScorer({}, async (scorer) => {
+    const [short] = randomRequests(1, 1);
+    const long = Array.from({ length: 800 }, () => ITEMS[0]!);
+    const given = scorer.score({ items: long, beta: 2, token_logprobs: false });
+    await given.next(); // tokenised
+    while ((await given.next()).value.length === 0);
+    await given.return(undefined);
+    const before = scorer.batches;
+    assert.equal((await scored(scorer, short!)).length, short!.length);
+    assert.equal(scorer.batches, before + 1);
+  });
+});
+
+Deno.test("Scorer takes smaller batches where the device has no room for one of all that wait", async () => {
+  const requests = randomRequests(30, 4);
+  const expected = await withScorer({}, async (scorer, gpu) => {
+    const weights = gpu.memory.bytes;
+    const alone = await scored(scorer, requests.flat());
+    return { alone, weights, whole: gpu.memory.bytes, batches: scorer.batches };
+  });
+  const memoryLimitBytes = Math.floor((expected.weights + expected.whole) / 2);
+  await withScorer({ memoryLimitBytes }, async (scorer) => {
+    const answers = (await Promise.all(together(scorer, requests))).flat();
+    assertSameItems(answers, expected.alone);
+    assert.ok(scorer.batches > expected.batches);
   });
 });

@@ -1,0 +1,66 @@
+/** One request's groups, answered in their order. */
+export interface Ticket<Group, Answer> {
+  readonly groups: readonly Group[];
+  /** How many of the groups were in a batch. */
+  done: number;
+  /** To groups that were in a batch, until the request takes them. */
+  readonly answers: Answer[];
+}
+
+/** A group in a batch, and whose it is. */
+export interface Place<Group, Answer> {
+  readonly ticket: Ticket<Group, Answer>;
+  readonly group: Group;
+}
+
+/** What several requests wait for, so that one batch can serve them all. */
+export class BatchQueue<Group, Answer> {
+  /** In the order in which they came. */
+  readonly #tickets = new Set<Ticket<Group, Answer>>();
+
+  /** Requests that wait. */
+  get size(): number {
+    return this.#tickets.size;
+  }
+
+  join(groups: readonly Group[]): Ticket<Group, Answer> {
+    const ticket = { groups, done: 0, answers: [] };
+    this.#tickets.add(ticket);
+    return ticket;
+  }
+
+  /** Nobody waits for the rest of a ticket's answers. */
+  leave(ticket: Ticket<Group, Answer>): void {
+    this.#tickets.delete(ticket);
+  }
+
+  /**
+   * The next batch: a group of each request in turn until none has one that fits, so that many groups of one request hold
+   * up no other's. The groups stay in the queue until they are answered: a batch may fail.
+   *
+   * @param first whose turn is the first
+   * @param fits whether there is room for the group beside those that it was true of
+   */
+  fill(first: Ticket<Group, Answer>, fits: (group: Group) => boolean): Place<Group, Answer>[] {
+    const batch: Place<Group, Answer>[] = [];
+    let open = [...new Set([first, ...this.#tickets])].map((ticket) => ({ ticket, next: ticket.done }));
+    while (open.length > 0) {
+      open = open.filter((turn) => {
+        const group = turn.ticket.groups[turn.next];
+        if (group === undefined || !fits(group)) return false;
+        batch.push({ ticket: turn.ticket, group });
+        turn.next++;
+        return true;
+      });
+    }
+    return batch;
+  }
+
+  /** Gives the groups of a batch their answers. */
+  answer(batch: readonly Place<Group, Answer>[], answers: readonly Answer[]): void {
+    for (const [i, { ticket }] of batch.entries()) {
+      ticket.answers.push(answers[i]!);
+      ticket.done++;
+    }
+  }
+}

@@ -1,7 +1,7 @@
 /** Adapters that PEFT saved, of every family: log-probs, loss and gradients, merged weights, and files given back. */
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../src/gpu/mod.ts";
-import { readAdapter } from "../../src/model/adapter.ts";
+import { openAdapter, readAdapter } from "../../src/model/adapter.ts";
 import type { BatchLive } from "../../src/model/batch.ts";
 import { type ModelConfig, readModelConfig } from "../../src/model/config.ts";
 import { type Decoder, loadAdapter, loadDecoder } from "../../src/model/decoder.ts";
@@ -9,7 +9,7 @@ import { exportMerged } from "../../src/model/export.ts";
 import { weightSpecs } from "../../src/model/modules.ts";
 import { DecoderPass } from "../../src/model/pass.ts";
 import { alignSharing } from "../../src/model/rope.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
 import { adapterName, transpose } from "../../src/model/weights.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective } from "../../src/objective/objective.ts";
@@ -19,6 +19,7 @@ import { trainableLora } from "../../src/training/trainable.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { readFamily } from "../reference/families.ts";
 import { PEFT_ADAPTERS, type PeftValues, readPeft, readPeftGradients } from "../reference/peft.ts";
+import { readReference, VALUES } from "../reference/values.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
 const scratch = await Deno.makeTempDir();
@@ -175,3 +176,91 @@ for (const adapter of PEFT_ADAPTERS) {
     assert.deepEqual(await file(out), await file(values.folder));
   });
 }
+
+Deno.test("trainableLora() splits a saved table for a small device where the frozen one fits", async () => {
+  const base = `${VALUES}/tied/model_f16`;
+  const gradientsOf = async (gpu: Gpu) => {
+    using checkpoint = await Checkpoint.open(base);
+    const config = await readModelConfig(base);
+    const loaded = await loadDecoder(gpu, checkpoint, config, { trainable: false });
+    assert.equal(loaded.decoder.embedding.length, 1);
+    const lora = {
+      r: 2,
+      alpha: 4,
+      dropout: 0,
+      use_rslora: false,
+      target_modules: ["q_proj"],
+      modules_to_save: ["lm_head"],
+      ensure_weight_tying: true,
+      init_adapter: null,
+    };
+    const options = { model: base, seed: 1, init: null, resume: null };
+    const { decoder, trained, save, free } = await trainableLora(gpu, loaded.decoder, lora, options);
+    const { pairs } = await readReference("tied");
+    const { prompt, chosen, rejected } = pairs[0]!;
+    const batch = packGroups([group(config, 0, prompt, [chosen, rejected])]);
+    const pass = new DecoderPass(gpu, decoder, batch, { mode: "train" });
+    const program = new Program<BatchLive>(gpu, "split");
+    pass.recordForward(program);
+    pass.recordBackward(program);
+    gpu.write(pass.coefficients, Float32Array.of(1, -1));
+    program.run({ ...pass.upload(batch), dropout_seed: 0 });
+    const out = await Deno.makeTempDir({ dir: scratch });
+    await save(out);
+    using file = await openAdapter(out);
+    const table = await file.readF32(adapterName("lm_head.weight"));
+    assert.deepEqual(table, await checkpoint.readF32("model.embed_tokens.weight"));
+    const runs = [...trained.parameters.values()].filter(({ name }) => name.includes("embed_tokens"));
+    const read = await gpu.read(...runs.map(({ gradient }) => gradient!)) as Float32Array[];
+    program.free();
+    pass.free();
+    free();
+    loaded.free();
+    return { runs: runs.length, gradients: read.flatMap((values) => [...values]) };
+  };
+  const small = await Gpu.open({ device: "auto", maxTensorBytes: 12_000 });
+  const whole = await gradientsOf(gpu);
+  const split = await gradientsOf(small);
+  small.close();
+  assert.deepEqual([whole.runs, split.runs], [1, 2]);
+  assertClose(split.gradients, whole.gradients, { rtol: 1e-5 });
+});
+
+Deno.test("loadAdapter() takes fan_in_fan_out for what the layers are, as PEFT does", async () => {
+  const values = await readPeft("gpt2");
+  const folder = await Deno.makeTempDir({ dir: scratch });
+  const file = "adapter_model.safetensors";
+  await Deno.copyFile(`${values.folder}/${file}`, `${folder}/${file}`);
+  const config = JSON.parse(await Deno.readTextFile(`${values.folder}/adapter_config.json`));
+  assert.equal(config.fan_in_fan_out, true);
+  const wrong = JSON.stringify({ ...config, fan_in_fan_out: false });
+  await Deno.writeTextFile(`${folder}/adapter_config.json`, wrong);
+  const base = await loadBase(values.base);
+  const { decoder, free } = await loadAdapter(gpu, base.decoder, folder);
+  await checkCandidates(decoder, values, "gpt2, fan_in_fan_out false");
+  free();
+  base.free();
+});
+
+Deno.test("readAdapter() refuses an adapter whose file lacks a saved module, or holds it in another shape", async () => {
+  const { folder, base } = await readPeft("gemma3_tied");
+  const model = await readModelConfig(base);
+  using checkpoint = await openAdapter(folder);
+  const tensors = await Promise.all(
+    checkpoint.names().map(async (name) => {
+      const { shape } = checkpoint.info(name);
+      return { name, dtype: "F32" as const, shape, data: await checkpoint.read(name) };
+    }),
+  );
+  const out = await Deno.makeTempDir({ dir: scratch });
+  await Deno.copyFile(`${folder}/adapter_config.json`, `${out}/adapter_config.json`);
+  for (const weight of ["lm_head.weight", "model.embed_tokens.weight"]) {
+    const name = adapterName(weight);
+    const rest = tensors.filter((tensor) => tensor.name !== name);
+    await writeSafetensors(`${out}/adapter_model.safetensors`, rest);
+    await assert.rejects(readAdapter(out, model), { name: "InputError", message: new RegExp(`"${name}"`) });
+    const narrow = { name, dtype: "F32" as const, shape: [1], data: new Uint8Array(4) };
+    await writeSafetensors(`${out}/adapter_model.safetensors`, [...rest, narrow]);
+    await assert.rejects(readAdapter(out, model), { name: "InputError", message: /has the shape \[1\]/ });
+  }
+});

@@ -11,13 +11,16 @@ export type StartEngine = (
   options: {
     readonly device: DeviceChoice;
     readonly allowSoftware: boolean;
+    readonly tuningFolder?: string;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
-export function deviceOptions({ device }: Config): { device: DeviceChoice; allowSoftware: boolean } {
-  return { device, allowSoftware: device === "software" };
+export function deviceOptions(
+  { device, cache }: Config,
+): { device: DeviceChoice; allowSoftware: boolean; tuningFolder: string } {
+  return { device, allowSoftware: device === "software", tuningFolder: join(cache, "tuning") };
 }
 
 /**

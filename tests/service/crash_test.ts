@@ -115,6 +115,7 @@ for (const [name, settings, moments] of trainings) {
       if (id === "") id = (await worker.post("/train", { ...JOB, ...settings })).body.id;
       const until: Life["until"] = async (test) => {
         for await (const event of worker.events(id, seen.at(-1)?.id ?? 0)) {
+          if (event.type === "loading") continue; // not numbered
           seen.push(event);
           if (test(event)) return true;
         }

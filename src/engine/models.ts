@@ -5,7 +5,7 @@ import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type Decoder, loadAdapter, loadDecoder, type OnLoad } from "../model/decoder.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
+import { loadTokenizer, readChatTemplate, type Tokenizer } from "../preference/tokenizer.ts";
 import { Scorer } from "../scoring/scorer.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
@@ -80,7 +80,7 @@ export class Models {
   }
 
   /**
-   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds.
+   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds, and the chat template beside them.
    *
    * @param onLoad as {@link base}
    * @throws {InputError} where either cannot be used
@@ -91,7 +91,9 @@ export class Models {
     return await this.#lease(key, onLoad, async (watch) => {
       const base = await this.base(model, watch);
       try {
-        const { config, tokenizer, decoder } = base.value;
+        const { config, decoder } = base.value;
+        const template = adapter === null ? null : await readChatTemplate(adapter);
+        const tokenizer = base.value.tokenizer.withChatTemplate(template);
         const adapted = adapter === null ? null : await loadAdapter(this.#gpu, decoder, adapter);
         const model = { config, tokenizer, decoder: adapted?.decoder ?? decoder };
         const scorer = new Scorer(this.#gpu, model, () => this.evict());

@@ -10,10 +10,12 @@ import type { Trainable } from "./trainable.ts";
 export interface RunState {
   /** Updates done. */
   readonly step: number;
-  /** Tokens of all batches so far. */
+  /** Tokens of all examples so far. */
   readonly num_tokens: number;
   /** Metrics summed since the last logged step. */
   readonly window: readonly number[];
+  /** Tokens of the steps since the last logged one, and what their micro-batches had room for. */
+  readonly filled: { readonly tokens: number; readonly room: number };
   /** Gradient norm of the last update. */
   readonly grad_norm: number;
   /** Whether the last step's logging and evaluation are done. */

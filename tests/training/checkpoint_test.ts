@@ -36,6 +36,7 @@ function stateOf(step: number): RunState {
     step,
     num_tokens: 1234,
     window: [0.1, Math.fround(1 / 3), -2.5e-38],
+    filled: { tokens: 100, room: 128 },
     grad_norm: Math.fround(0.7),
     logged: false,
     history: [{ step, metrics: { loss: Math.fround(0.69), "rewards/margins": -0.25 } }],

@@ -160,7 +160,7 @@ export class DecoderPass {
     if (!gradients) throw new Error("A pass for scoring keeps nothing that a backward pass could use.");
     this.#head.recordGrad(program);
     const { blocks, embedding, positions } = this.#decoder;
-    const embeddingTrained = embedding[0]!.rows.gradient !== null;
+    const embeddingTrained = [embedding[0]!.rows, positions].some((table) => table?.gradient);
     const lowest = embeddingTrained ? 0 : blocks.findIndex(isTrained);
     if (lowest < 0) return;
     const last = blocks.length - 1;
@@ -195,19 +195,18 @@ export class DecoderPass {
   }
 }
 
-function isTrained({ input_norm, linears }: Block): boolean {
-  return input_norm.weight.gradient !== null ||
+function isTrained({ linears, ...norms }: Block): boolean {
+  return Object.values(norms).some((norm) => norm?.weight.gradient) ||
     Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 
 /** (cos, sin) of each token of a batch by its position and its sequence's length: [tokens, rotary_dim / 2, 2] */
-function rotationsOfTokens(rope: RopeSettings, { tokens, positions, spans }: PackedBatch): Float32Array {
+function rotationsOfTokens(rope: RopeSettings, { tokens, positions, lengths }: PackedBatch): Float32Array {
   const tables = new Map<number, Float32Array>();
   const width = rope.rotary_dim;
   const rotations = new Float32Array(tokens * width);
   for (let token = 0; token < tokens; token++) {
-    // the last token that attends to this one ends its sequence
-    const length = positions[spans[4 * token + 3]! - 1]! + 1;
+    const length = lengths[token]!;
     let table = tables.get(length);
     if (!table) {
       table = ropeRotations(ropeFrequencies(rope, length), length, ropeAttentionFactor(rope));

@@ -1,7 +1,8 @@
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
 import { InputError } from "../errors.ts";
+import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
+import { ChatTemplate } from "./chat_template.ts";
 import type { Message } from "./rows.ts";
 
 /** A model's tokenizer and chat template. */
@@ -26,11 +27,13 @@ export interface Tokenizer {
   readonly chatTemplate: string | null;
   /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
   renderChat(messages: readonly Message[], options: { readonly addGenerationPrompt: boolean }): string;
+  /** This tokenizer with another chat template; this one where none is given. */
+  withChatTemplate(source: string | null | undefined): Tokenizer;
 }
 
 /**
  * Reads the tokenizer of a Hugging Face model directory: `tokenizer.json` and, where they are there,
- * `tokenizer_config.json`, `special_tokens_map.json`, `chat_template.jinja` and `generation_config.json`.
+ * `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `chat_template.jinja` and `generation_config.json`.
  *
  * @throws InputError naming the file at fault.
  */
@@ -44,16 +47,23 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     });
   }
   const config = await readJson(dir, "tokenizer_config.json") ?? {};
-  const specials = { ...await readJson(dir, "special_tokens_map.json"), ...withoutNulls(config) };
+  const files = {
+    tokenizer: json,
+    config,
+    special_tokens_map: await readJson(dir, "special_tokens_map.json") ?? {},
+    added_tokens: await readJson(dir, "added_tokens.json") ?? {},
+  };
+  const specials = namedTokens(files);
   const generation = await readJson(dir, "generation_config.json") ?? {};
 
   let model: TokenizerModel;
   let vocabSize = 0;
   try {
-    model = new TokenizerModel(json, config);
+    model = new TokenizerModel(withAddedTokens(files), config);
     for (const id of model.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
     model.encode("a");
   } catch (error) {
+    if (error instanceof InputError) throw error;
     throw new InputError(`tokenizer.json cannot be used: ${messageOf(error)}`, {
       field: "tokenizer.json",
       value: dir,
@@ -73,7 +83,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     return piece.startsWith("\u2581") && !text.startsWith(" ") ? ` ${text}` : text;
   };
   const idOf = (name: string): number | null => {
-    const content = tokenContent(specials[name]);
+    const content = contentOf(specials[name]);
     return content === null ? null : model.token_to_id(content) ?? null;
   };
 
@@ -83,56 +93,55 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const added = typeof config.add_bos_token === "boolean"
     ? config.add_bos_token
     : model.encode("a").ids[0] === bos;
-  const chatTemplate = await readText(dir, "chat_template.jinja") ?? defaultTemplate(config.chat_template);
+  const fromFiles = await readChatTemplate(dir) ?? defaultTemplate(config.chat_template);
+  const texts = Object.fromEntries(
+    ["bos_token", "eos_token", "unk_token", "pad_token"].map((
+      name,
+    ) => [name, contentOf(specials[name]) ?? ""]),
+  );
 
-  let template: Template | undefined;
-  const renderChat: Tokenizer["renderChat"] = (messages, { addGenerationPrompt }) => {
-    if (chatTemplate === null) {
-      throw new InputError("The model has no chat template; give prompts and responses as strings.", {
-        field: "chat_template",
-        accepted: "strings, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
-      });
-    }
-    try {
-      template ??= new Template(WITHOUT_CLOCK + chatTemplate);
-      return template.render({
-        messages,
-        add_generation_prompt: addGenerationPrompt,
-        ...Object.fromEntries(
-          ["bos_token", "eos_token", "unk_token", "pad_token"].map((
-            name,
-          ) => [name, tokenContent(specials[name]) ?? ""]),
-        ),
-      });
-    } catch (error) {
-      throw new InputError(`The model's chat template refuses the messages: ${messageOf(error)}`, {
-        field: "messages",
-        value: messages.map((message) => message.role),
-        accepted: "turns that the model's chat template allows",
-      });
-    }
+  const withTemplate = (chatTemplate: string | null): Tokenizer => {
+    let template: ChatTemplate | undefined;
+    const tokenizer: Tokenizer = {
+      encode,
+      decode,
+      token,
+      bos,
+      eos: [...new Set(ends)],
+      eosId,
+      addBos: bos !== null && added,
+      vocabSize,
+      chatTemplate,
+      renderChat: (messages, { addGenerationPrompt }) => {
+        if (chatTemplate === null) {
+          throw new InputError("The model has no chat template; give prompts and responses as strings.", {
+            field: "chat_template",
+            accepted:
+              "strings, a chat_template, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
+          });
+        }
+        try {
+          template ??= new ChatTemplate(chatTemplate);
+          return template.render({ messages, add_generation_prompt: addGenerationPrompt, ...texts });
+        } catch (error) {
+          throw new InputError(`The chat template refuses the messages: ${messageOf(error)}`, {
+            field: "messages",
+            value: messages.map((message) => message.role),
+            accepted: "turns that the chat template allows",
+          });
+        }
+      },
+      withChatTemplate: (source) => source == null ? tokenizer : withTemplate(source),
+    };
+    return tokenizer;
   };
-
-  return {
-    encode,
-    decode,
-    token,
-    bos,
-    eos: [...new Set(ends)],
-    eosId,
-    addBos: bos !== null && added,
-    vocabSize,
-    chatTemplate,
-    renderChat,
-  };
+  return withTemplate(fromFiles);
 }
 
-/**
- * Hides the clock from templates: Llama 3.2's writes today's date into the system turn where it can, so that a job
- * resumed after midnight, or a score of the next day, would see other tokens. Without a clock it takes its fixed date.
- * (The line feed after the tag belongs to the tag: jinja's trim_blocks.)
- */
-const WITHOUT_CLOCK = "{% set strftime_now = no_clock %}\n";
+/** The template in a folder's `chat_template.jinja`, be it a model's or an adapter's; null where there is none. */
+export async function readChatTemplate(dir: string): Promise<string | null> {
+  return await readText(dir, "chat_template.jinja");
+}
 
 /** A template, or the one named "default" of a list of named ones. */
 function defaultTemplate(value: unknown): string | null {
@@ -140,17 +149,6 @@ function defaultTemplate(value: unknown): string | null {
   if (!Array.isArray(value)) return null;
   const named = value.find((entry) => entry?.name === "default");
   return typeof named?.template === "string" ? named.template : null;
-}
-
-/** A special token is given as its text, or as an added token with its text in `content`. */
-function tokenContent(value: unknown): string | null {
-  if (typeof value === "string") return value;
-  const content = (value as { content?: unknown } | null | undefined)?.content;
-  return typeof content === "string" ? content : null;
-}
-
-function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
 }
 
 async function readJson(dir: string, file: string): Promise<Record<string, unknown> | null> {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { examine } from "../../src/cli/doctor.ts";
 import { startFake } from "../helpers/process.ts";
 import { makeRoot } from "../helpers/service.ts";
+import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 async function withJob(job: unknown, test: (root: string, path: string) => Promise<void>): Promise<void> {
   const root = await makeRoot();
@@ -51,6 +52,21 @@ for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGKILL", 137
     }));
 }
 
+Deno.test("train() fails a job whose process is killed three times in a row, and tries anew when asked again", () =>
+  withJob(job, async (root, path) => {
+    for (let life = 0; life < 3; life++) {
+      await using killed = startFake(root, 100_000, ["train", path]);
+      await killed.line(/^Loaded/);
+      killed.child.kill("SIGKILL");
+      assert.equal(await killed.code, 137);
+    }
+    await using failed = startFake(root, 1, ["train", path]);
+    assert.equal(await failed.code, 1);
+    assert.match(failed.lines.join("\n"), /^Job job-\w+ failed: The worker ended 3 times in a row/m);
+    await using again = startFake(root, 1, ["train", path]);
+    assert.equal(await again.code, 0, again.lines.join("\n"));
+  }));
+
 async function checkpointIn(jobs: string): Promise<boolean> {
   try {
     for await (const { name } of Deno.readDir(jobs)) {
@@ -77,7 +93,7 @@ const mistakes: [name: string, job: unknown, code: number, message: RegExp][] = 
 for (const [name, content, code, message] of mistakes) {
   Deno.test(`train() ends with exit code ${code} for ${name}`, () =>
     withJob(content, async (root, path) => {
-      await Deno.mkdir(join(root, "bad"));
+      await writeTinyModel(join(root, "bad"));
       await using process = startFake(root, 1, ["train", path]);
       assert.equal(await process.code, code);
       assert.match(process.lines.join("\n"), message);
@@ -132,11 +148,32 @@ Deno.test("score() reads stdin, writes stdout, and names the line it refuses", (
     assert.match(empty.lines.join("\n"), /^Line 1: candidates must be a list of at least 1 item/m);
   }));
 
+Deno.test("score() takes a chat template from a file, and names one that is broken", () =>
+  withJob(job, async (root) => {
+    const path = join(root, "template.jinja");
+    const args = ["score", "--model", "model", "--chat-template", path, "-", "-"];
+    await Deno.writeTextFile(path, "{% for message in messages %}{{ message.content }}{% endfor %}");
+    await using good = startFake(root, 1, args, {}, item(1));
+    assert.equal(await good.code, 0, good.lines.join("\n"));
+    await Deno.writeTextFile(path, "{% for message in messages %}");
+    await using broken = startFake(root, 1, args, {}, item(1));
+    assert.equal(await broken.code, 2);
+    assert.match(
+      broken.lines.join("\n"),
+      /^--chat-template ".*" is of no use: chat_template is not a Jinja template/m,
+    );
+  }));
+
 const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  [["--model", "model", "--quantization", "int4", "-", "-"], /--quantization must be int8, not int4/],
   [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
+  [
+    ["--model", "model", "--chat-template", "/nowhere/t.jinja", "-", "-"],
+    /--chat-template "\/nowhere\/t\.jinja" cannot be read/,
+  ],
   [["--model", "model", "in.jsonl"], /Give 2 arguments, not 1/],
   [["--model", "model", "/nowhere/in.jsonl", "-"], /"\/nowhere\/in\.jsonl" cannot be read/],
 ];

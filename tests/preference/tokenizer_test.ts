@@ -45,13 +45,13 @@ Deno.test("loadTokenizer() lets add_bos_token decide over the post-processor", a
   assert.equal((await load(bare)).addBos, false);
 });
 
-Deno.test("loadTokenizer() takes special tokens from special_tokens_map.json, the configuration first", async () => {
-  const tokenizer = await load({
-    "tokenizer.json": byteLevel([], ["<a>", "<b>"]),
-    "special_tokens_map.json": { bos_token: "<a>", eos_token: { content: "<a>" } },
-    "tokenizer_config.json": { bos_token: null, eos_token: "<b>" },
+Deno.test("loadTokenizer() refuses an added token that is found as a whole word alone", async () => {
+  const json = byteLevel([], ["<e>"]);
+  const tokens = [{ id: 257, content: "word", single_word: true, special: false }];
+  await assert.rejects(load({ "tokenizer.json": { ...json, added_tokens: tokens } }), {
+    name: "InputError",
+    message: /^The added token "word" has single_word/,
   });
-  assert.deepEqual([tokenizer.bos, tokenizer.eosId], [256, 257]);
 });
 
 Deno.test("loadTokenizer() prefers chat_template.jinja, then the template named default", async () => {
@@ -61,6 +61,16 @@ Deno.test("loadTokenizer() prefers chat_template.jinja, then the template named 
   assert.equal((await load({ ...json, ...config })).chatTemplate, "named");
   assert.equal((await load({ ...json, ...config, "chat_template.jinja": "file" })).chatTemplate, "file");
   assert.equal((await load(json)).chatTemplate, null);
+});
+
+Deno.test("withChatTemplate() puts another template in the model's place, and leaves the tokenizer as it was", () => {
+  const turns = [{ role: "user", content: "q" }];
+  const options = { addGenerationPrompt: false };
+  const other = llama3.withChatTemplate("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}");
+  assert.equal(other.renderChat(turns, options), "<bos>q<end>");
+  assert.deepEqual([other.eosId, other.encode("A<eot>")], [llama3.eosId, llama3.encode("A<eot>")]);
+  assert.equal(llama3.renderChat(turns, options), "<bos><h>user</h>\nq<eot>");
+  assert.equal(llama3.withChatTemplate(null), llama3);
 });
 
 Deno.test("renderChat() gives the template messages, special tokens and the generation prompt", () => {

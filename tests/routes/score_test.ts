@@ -47,7 +47,9 @@ Deno.test("POST /score answers one prompt", async () => {
   assert.deepEqual(service.engine.scored, [{
     model: join(await Deno.realPath(service.root), "model"),
     adapter: null,
+    quantization: null,
     items: [{ prompt: "2 + 2 =", candidates: [" four", " 4"] }],
+    chat_template: null,
     beta: 2,
     token_logprobs: false,
   }]);
@@ -78,6 +80,19 @@ Deno.test("POST /score takes messages and makes each candidate an assistant's tu
   );
   const item = { prompt: messages, candidates: [[{ role: "assistant", content: "4" }]] };
   assert.deepEqual(service.engine.scored.map(({ items }) => items), [[item], [item]]);
+});
+
+Deno.test("POST /score hands the request's chat template on", async () => {
+  await using service = await testService();
+  for (const chat_template of ["{{ messages }}", null]) {
+    assert.equal((await service.post("/score", { ...one, chat_template })).status, 200);
+  }
+  await service.post("/score", one);
+  assert.deepEqual(service.engine.scored.map(({ chat_template }) => chat_template), [
+    "{{ messages }}",
+    null,
+    null,
+  ]);
 });
 
 Deno.test("POST /score streams a line an item, each as it is done", async () => {
@@ -189,6 +204,26 @@ Deno.test("POST /score takes an adapter's folder or a job's newest weights", asy
   assert.match(service.engine.scored[2]!.adapter!, new RegExp(`jobs/${job.id}/result$`));
 });
 
+Deno.test("POST /score holds a job's base as the job did, unless the request says otherwise", async () => {
+  await using service = await testService();
+  const dataset = { path: "rows.jsonl" };
+  const { body: job } = await service.post("/train", { model: "model", dataset, quantization: "int8" });
+  assert.equal(job.settings.quantization, "int8");
+  await service.until(job.id, "succeeded");
+  for (
+    const [fields, quantization] of [
+      [{ adapter: job.id }, "int8"],
+      [{ adapter: job.id, quantization: null }, null],
+      [{ adapter: "adapter" }, null],
+      [{ quantization: "int8" }, "int8"],
+      [{ adapter: "adapter", quantization: "int8" }, "int8"],
+    ] as const
+  ) {
+    assert.equal((await service.post("/score", { ...one, ...fields })).status, 200);
+    assert.equal(service.engine.scored.at(-1)!.quantization, quantization, JSON.stringify(fields));
+  }
+});
+
 Deno.test("POST /score answers 409 where a job has neither a result nor a checkpoint", async () => {
   const step = gate();
   await using service = await testService({ beforeStep: () => step.opened });
@@ -274,13 +309,27 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     "messages[0].content",
     /messages\[0\]\.content is missing: give a string/,
   ],
+  [
+    "a broken chat template",
+    { ...one, chat_template: "{% for message in messages %}" },
+    422,
+    "chat_template",
+    /^chat_template is not a Jinja template: ./,
+  ],
+  [
+    "an endless chat template",
+    { ...one, chat_template: "a".repeat(65_537) },
+    422,
+    "chat_template",
+    /^chat_template must be a string of at most 65536 characters/,
+  ],
   ["a negative beta", { ...one, beta: -1 }, 422, "beta", /^beta must be a number of more than 0, not -1\.$/],
   [
     "an unknown field",
     { ...one, candidate: ["a"] },
     422,
     "candidate",
-    /^candidate is not a known field; known are model, adapter, prompt,/,
+    /^candidate is not a known field; known are model, adapter, quantization, /,
   ],
   [
     "an unknown model",
@@ -317,6 +366,13 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     404,
     "adapter",
     /adapter names no directory under the root/,
+  ],
+  [
+    "weights of 4 bits",
+    { ...one, quantization: "int4" },
+    422,
+    "quantization",
+    /quantization must be "int8", not "int4"/,
   ],
   ["a body that is not JSON", "{", 400, "body", /^The body must be JSON\.$/],
   ["a body that is no object", [], 422, "body", /^body must be an object, not \[\]\.$/],

@@ -4,6 +4,7 @@ import { createApp } from "../../routes/app.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { readServerSentEvents } from "../../src/cli/_sse.ts";
 import { gate, type TestService, testService } from "../helpers/service.ts";
+import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
 const pair = { prompt: "a", chosen: "b", rejected: "c" };
@@ -48,7 +49,8 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
   await using service = await testService();
   const { root } = service;
   const fixture = new URL("../fixtures/peft_adapter/", import.meta.url).pathname;
-  await Deno.copyFile(join(fixture, "config.json"), join(root, "model", "config.json"));
+  const config = JSON.parse(await Deno.readTextFile(join(fixture, "config.json")));
+  await writeTinyModel(join(root, "model"), { config });
   for (const name of ["adapter_config.json", "adapter_model.safetensors"]) {
     await Deno.copyFile(join(fixture, name), join(root, "adapter", name));
   }
@@ -61,6 +63,8 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
     dropout: 0.05,
     target_modules: ["q_proj", "v_proj", "down_proj"],
     use_rslora: false,
+    modules_to_save: [],
+    ensure_weight_tying: false,
     init_adapter: "adapter",
   });
   await service.until(body.id, "succeeded");
@@ -70,8 +74,15 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
   await Deno.copyFile(join(fixture, "adapter_config.json"), join(result, "adapter_config.json"));
   await finished(service, { ...minimal, lora: { init_adapter: body.id, r: 2 } });
   assert.equal(service.engine.trained[1]!.init_adapter, result);
+  assert.equal(service.engine.trained[1]!.settings.chat_template, null);
   await finished(service);
   assert.equal(service.engine.trained[2]!.init_adapter, null);
+  // The template that an adapter was trained with goes on with it, unless the request has one.
+  await Deno.writeTextFile(join(result, "chat_template.jinja"), "{{ messages }}");
+  await finished(service, { ...minimal, lora: { init_adapter: body.id } });
+  await finished(service, { ...minimal, lora: { init_adapter: body.id }, chat_template: "{{ own }}" });
+  const templates = service.engine.trained.slice(3).map(({ settings }) => settings.chat_template);
+  assert.deepEqual(templates, ["{{ messages }}", "{{ own }}"]);
 
   const refused = await service.post("/train", { ...minimal, lora: { ...lora, alpha: 5 } });
   assert.deepEqual([refused.status, refused.body.field], [422, "lora.alpha"]);
@@ -319,6 +330,13 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     422,
     "method.beta",
     /more than 0, not -1/,
+  ],
+  [
+    "a broken chat template",
+    { ...minimal, chat_template: "{{ messages" },
+    422,
+    "chat_template",
+    /^chat_template is not a Jinja template: ./,
   ],
   [
     "an unknown field",

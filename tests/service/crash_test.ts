@@ -88,6 +88,13 @@ const trainings: [name: string, settings: object, moments: Moment[]][] = [
     after(source.uniform() * 200, "SIGTERM"),
     writingCheckpoint,
   ]],
+  ["LoRA and whole modules", {
+    lora: { r: 4, modules_to_save: ["lm_head", "norm"], ensure_weight_tying: true },
+  }, [
+    writingCheckpoint,
+    after(source.uniform() * 200),
+    afterCheckpoint,
+  ]],
   ["full fine-tuning", { lora: null }, [
     writingCheckpoint,
     after(source.uniform() * 200),
@@ -108,6 +115,8 @@ for (const [name, settings, moments] of trainings) {
       if (id === "") id = (await worker.post("/train", { ...JOB, ...settings })).body.id;
       const until: Life["until"] = async (test) => {
         for await (const event of worker.events(id, seen.at(-1)?.id ?? 0)) {
+          // progress of the moment, which is not kept and has no id of its own
+          if (event.type === "loading") continue;
           seen.push(event);
           if (test(event)) return true;
         }

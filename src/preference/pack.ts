@@ -17,7 +17,10 @@ export interface PackedSequence {
   readonly num_tokens: number;
 }
 
-/** Groups as one flat stream without padding. Every index below is an index into the stream, unless it says rows. */
+/**
+ * Groups as one flat stream without padding. Every index below is an index into the stream, unless it says rows, or
+ * places: those of the keys that the stream's tokens see, where some come from elsewhere.
+ */
 export interface PackedBatch {
   /** Length of the stream. */
   readonly tokens: number;
@@ -31,9 +34,11 @@ export interface PackedBatch {
   readonly positions: Uint32Array;
   /**
    * [tokens, 4]: prefix_start, prefix_end, segment_start, queries_end. Token i attends to [prefix_start, prefix_end) and
-   * [segment_start, i]; only queries in [i, queries_end) can attend to it.
+   * [segment_start, i]; only queries in [i, queries_end) can attend to it. All four are places.
    */
   readonly spans: Uint32Array;
+  /** [tokens]: the place of each token's own key; its index where no prompt is shortened. */
+  readonly places: Uint32Array;
   /** [rows]: the token whose hidden state predicts the row's target. */
   readonly head_tokens: Uint32Array;
   /** [rows]: token id that is predicted. */
@@ -51,6 +56,8 @@ export interface PackedBatch {
 /**
  * Packs groups in their order.
  *
+ * @param known by group: how many tokens of the prompt the stream leaves out, less than all of them, since keys and
+ * values of these are known; their places come before those of the rest
  * @throws RangeError where a response's first token is to be scored though nothing precedes it.
  *
  * @example A prompt of two tokens with two responses
@@ -65,25 +72,31 @@ export interface PackedBatch {
  * console.log(batch.head_tokens); // 1 2 1 4 5
  * ```
  */
-export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
-  const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0);
+export function packGroups(groups: readonly EncodedGroup[], known: readonly number[] = []): PackedBatch {
+  const tokens = groups.reduce((sum, group, i) => sum + groupTokens(group) - (known[i] ?? 0), 0);
   const token_ids = new Uint32Array(tokens);
   const positions = new Uint32Array(tokens);
   const spans = new Uint32Array(tokens * 4);
+  const places = new Uint32Array(tokens);
   const head_tokens: number[] = [];
   const targets: number[] = [];
   const sequence_rows = [0];
   const sequence_info: PackedSequence[] = [];
 
   let at = 0;
+  let ahead = 0; // how far places are ahead of indices
   for (const [group, { row, prompt, responses }] of groups.entries()) {
+    const first = at + ahead;
+    const skipped = known[group] ?? 0;
+    ahead += skipped;
     const start = at;
-    const promptEnd = start + prompt.length;
-    const end = start + groupTokens(groups[group]!);
-    token_ids.set(prompt, start);
+    const promptEnd = start + prompt.length - skipped;
+    const end = start + groupTokens(groups[group]!) - skipped;
+    token_ids.set(prompt.subarray(skipped), start);
     for (; at < promptEnd; at++) {
-      positions[at] = at - start;
-      spans.set([start, start, start, end], at * 4);
+      positions[at] = skipped + at - start;
+      places[at] = at + ahead;
+      spans.set([first, first, first, end + ahead], at * 4);
     }
     for (const [response, { tokens: ids, scored_from, predicts_next }] of responses.entries()) {
       if (scored_from === 0 && prompt.length === 0 && ids.length > 0) {
@@ -94,7 +107,8 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
       token_ids.set(ids, segment);
       for (let index = 0; index < ids.length; index++, at++) {
         positions[at] = prompt.length + index;
-        spans.set([start, promptEnd, segment, segmentEnd], at * 4);
+        places[at] = at + ahead;
+        spans.set([first, promptEnd + ahead, segment + ahead, segmentEnd + ahead], at * 4);
         if (index < scored_from) continue;
         head_tokens.push(index === 0 ? promptEnd - 1 : at - 1);
         targets.push(ids[index]!);
@@ -115,6 +129,7 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
     token_ids,
     positions,
     spans,
+    places,
     head_tokens: Uint32Array.from(head_tokens),
     targets: Uint32Array.from(targets),
     sequence_rows: Uint32Array.from(sequence_rows),

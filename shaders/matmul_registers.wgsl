@@ -11,7 +11,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   let n0 = (group.y * 8u + lane) * $(COLUMNS * WIDTH)u;
   let last_m = params.m - 1u;
   let last_n = params.n - 1u;
+  // Out of the loop by hand: the software driver would load them again every turn, lane by lane.
   let k_end = params.k_end;
+  let a_stride = params.a_stride;
+  let b_stride = params.b_stride;
 
   // Where this invocation's rows of A start (for TN columns, by fours) and its rows of B (for NN and TN columns).
   @if (LAYOUT == 2) {
@@ -25,17 +28,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   } @else {
     @if (SHARED == 1) {
       @unroll(i, 0, ROWS / 8) {
-  let a$i = min(m0 + $(8 * i)u + lane, last_m) * params.a_stride;
+  let a$i = min(m0 + $(8 * i)u + lane, last_m) * a_stride;
       }
     } @else {
       @unroll(i, 0, ROWS) {
-  let a$i = min(m0 + $(i)u, last_m) * params.a_stride;
+  let a$i = min(m0 + $(i)u, last_m) * a_stride;
       }
     }
   }
   @if (LAYOUT == 0) {
     @unroll(j, 0, COLUMNS * WIDTH) {
-  let b$j = min(n0 + $(j)u, last_n) * params.b_stride;
+  let b$j = min(n0 + $(j)u, last_n) * b_stride;
     }
   } @else {
     @unroll(j, 0, COLUMNS) {
@@ -66,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
       }
     } @else {
       @unroll(q, 0, 4) {
-    let b_row$q = min(k + $(q)u, k_end - 1u) * params.b_stride;
+    let b_row$q = min(k + $(q)u, k_end - 1u) * b_stride;
         @unroll(j, 0, COLUMNS) {
     let y$q_$j = load_b$(WIDTH)(b_row$q + b$j);
         }
@@ -75,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     // x<q> = X[m0 ..., k + q], or X[m0 + i, k ...]
     @if (LAYOUT == 2) {
       @unroll(q, 0, 4) {
-    let a_row$q = min(k + $(q)u, k_end - 1u) * params.a_stride;
+    let a_row$q = min(k + $(q)u, k_end - 1u) * a_stride;
         @if (SHARED == 1) {
     let mine$q = masked(load_a4(a_row$q + a0), vec4(inside[$q]));
         }

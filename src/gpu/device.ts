@@ -1,7 +1,7 @@
 import { DeviceLostError, InputError } from "../errors.ts";
 import type { Kernel } from "./kernel.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
-import { dtypeBytes, elements, type Tensor, type TensorDtype } from "./tensor.ts";
+import { dtypeBytes, elements, type Tensor, type TensorDtype, type TensorMemory } from "./tensor.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
 
 /** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
@@ -37,7 +37,7 @@ const ROUNDING = 16;
 const STAGING_BYTES = 16 * 2 ** 20;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
-export class Gpu {
+export class Gpu implements TensorMemory {
   /** WebGPU's own device. */
   readonly device: GPUDevice;
   /** What the adapter says of itself. */
@@ -124,23 +124,9 @@ export class Gpu {
    * @throws {RangeError} where it is larger than {@link maxTensorBytes}
    */
   tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    const bytes = elements(shape) * dtypeBytes(dtype);
-    if (bytes > this.maxTensorBytes) {
-      throw new RangeError(
-        `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${this.maxTensorBytes}.`,
-      );
-    }
-    const size = allocated(bytes);
-    this.memory.take(name, size);
+    const size = takeTensor(this, name, shape, dtype);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    return {
-      name,
-      buffer: this.device.createBuffer({ label: name, size, usage }),
-      offset: 0,
-      bytes,
-      shape,
-      dtype,
-    };
+    return tensorOf(this.device.createBuffer({ label: name, size, usage }), name, shape, dtype);
   }
 
   /**
@@ -351,6 +337,46 @@ export function rowsOf(tensor: Tensor, first: number, count: number): Tensor {
     bytes: count * rowBytes,
     shape: [count, ...tensor.shape.slice(1)],
   };
+}
+
+/** Counts what tensors take on a device, without one: nothing can be written to them or run on them. */
+export class PaperDevice implements TensorMemory {
+  readonly maxTensorBytes: number;
+  readonly memory = new MemoryAccount(Infinity);
+
+  constructor(maxTensorBytes: number) {
+    this.maxTensorBytes = maxTensorBytes;
+  }
+
+  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
+    takeTensor(this, name, shape, dtype);
+    return tensorOf(null as unknown as GPUBuffer, name, shape, dtype);
+  }
+
+  free(...tensors: readonly Tensor[]): void {
+    for (const { name, bytes } of tensors) this.memory.give(name, allocated(bytes));
+  }
+}
+
+/** Enters a tensor into the account. @returns bytes of its buffer */
+function takeTensor(
+  { maxTensorBytes, memory }: Pick<PaperDevice, "maxTensorBytes" | "memory">,
+  name: string,
+  shape: readonly number[],
+  dtype: TensorDtype,
+): number {
+  const bytes = elements(shape) * dtypeBytes(dtype);
+  if (bytes > maxTensorBytes) {
+    throw new RangeError(
+      `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${maxTensorBytes}.`,
+    );
+  }
+  memory.take(name, allocated(bytes));
+  return allocated(bytes);
+}
+
+function tensorOf(buffer: GPUBuffer, name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
+  return { name, buffer, offset: 0, bytes: elements(shape) * dtypeBytes(dtype), shape, dtype };
 }
 
 function allocated(bytes: number): number {

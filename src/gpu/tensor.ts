@@ -21,6 +21,35 @@ export interface TensorSource {
   tensor(name: string, shape: readonly number[], dtype?: TensorDtype): Tensor;
 }
 
+/** What tensors are made in and given back to. */
+export interface TensorMemory extends TensorSource {
+  free(...tensors: readonly Tensor[]): void;
+}
+
+/** Tensors of one owner, let go of together. */
+export class OwnedTensors implements TensorSource {
+  readonly #memory: TensorMemory;
+  readonly #tensors: Tensor[] = [];
+
+  constructor(memory: TensorMemory) {
+    this.#memory = memory;
+  }
+
+  get maxTensorBytes(): number {
+    return this.#memory.maxTensorBytes;
+  }
+
+  tensor(name: string, shape: readonly number[], dtype?: TensorDtype): Tensor {
+    const tensor = this.#memory.tensor(name, shape, dtype);
+    this.#tensors.push(tensor);
+    return tensor;
+  }
+
+  free(): void {
+    this.#memory.free(...this.#tensors.splice(0));
+  }
+}
+
 /** Bytes of one element. */
 export function dtypeBytes(dtype: TensorDtype): number {
   return dtype === "f32" || dtype === "u32" ? 4 : 2;

@@ -1,4 +1,11 @@
-import { dtypeBytes, type Gpu, type Tensor, type TensorDtype } from "../gpu/mod.ts";
+import {
+  dtypeBytes,
+  type Gpu,
+  OwnedTensors,
+  type Tensor,
+  type TensorDtype,
+  type TensorMemory,
+} from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
@@ -94,6 +101,15 @@ export interface LoadedDecoder {
   free(): void;
 }
 
+/** How a decoder is held. */
+export interface LoadOptions {
+  /** Whether all weights are trained; they are frozen otherwise. */
+  readonly trainable: boolean;
+}
+
+/** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
+export type StoredDtype = (spec: WeightSpec) => FloatDtype;
+
 /**
  * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
  * trained weights become f32, since an update of 1e-6 would vanish in bf16.
@@ -106,33 +122,53 @@ export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  { trainable }: { readonly trainable: boolean },
+  options: LoadOptions,
 ): Promise<LoadedDecoder> {
+  const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
+  const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  try {
+    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value);
+    await gpu.settle();
+  } catch (error) {
+    declared.free();
+    throw error;
+  }
+  return declared;
+}
+
+/**
+ * Makes the tensors of a decoder, without its weights in them.
+ *
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareDecoder(
+  memory: TensorMemory,
+  config: ModelConfig,
+  stored: StoredDtype,
+  { trainable }: LoadOptions,
+): LoadedDecoder & { readonly runs: ReadonlyMap<WeightRun, Parameter> } {
   const runs = weightSpecs(config).flatMap((spec) => {
-    const stored = storedDtype(checkpoint, spec);
-    const dtype = trainable ? "f32" : frozenDtype(stored, decoderShape(spec));
-    return splitRows(spec, stored, dtype, gpu.maxTensorBytes);
+    const from = stored(spec);
+    const dtype = trainable ? "f32" : frozenDtype(from, decoderShape(spec));
+    return splitRows(spec, from, dtype, memory.maxTensorBytes);
   });
   const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
-  const trained = trainable ? await gpu.allocate(() => new TrainedParameters(gpu, specs)) : null;
-  const frozen = trained ? [] : await gpu.tensors(runs);
+  const trained = trainable ? new TrainedParameters(memory, specs) : null;
+  const frozen = new OwnedTensors(memory);
   const free = () => {
     trained?.free();
-    gpu.free(...frozen);
+    frozen.free();
   };
-  const parameters = new Map<string, Parameter>();
   try {
-    for (const [i, run] of runs.entries()) {
-      const parameter = trained?.get(run.name) ?? { name: run.name, value: frozen[i]!, gradient: null };
-      await uploadRun(gpu, checkpoint, run, parameter.value);
-      parameters.set(run.name, parameter);
-    }
-    await gpu.settle();
+    const parameters = new Map(runs.map((run) => {
+      const { name, shape, dtype } = run;
+      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+    }));
+    return { decoder: assemble(config, parameters), trained, runs: parameters, free };
   } catch (error) {
     free();
     throw error;
   }
-  return { decoder: assemble(config, runs, parameters), trained, free };
 }
 
 /**
@@ -265,17 +301,17 @@ async function uploadRun(
 
 function assemble(
   config: ModelConfig,
-  runs: readonly WeightRun[],
-  parameters: ReadonlyMap<string, Parameter>,
+  runs: ReadonlyMap<WeightRun, Parameter>,
 ): Decoder {
+  const parameters = new Map([...runs.values()].map((parameter) => [parameter.name, parameter]));
   const { names } = config.traits;
   const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
   const biasOf = (name: string): Parameter | null => parameters.get(`${name}.bias`) ?? null;
   const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
   const table = (name: string): TableRun[] =>
-    runs.filter((run) => run.spec.name === name).map(({ name, first_row }) => ({
+    [...runs].filter(([{ spec }]) => spec.name === name).map(([{ first_row }, rows]) => ({
       first_row,
-      rows: parameters.get(name)!,
+      rows,
     }));
   const modules = linearModules(config);
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {

@@ -1,4 +1,4 @@
-import { type Gpu, type Tensor } from "../gpu/mod.ts";
+import { OwnedTensors, type Tensor, type TensorMemory } from "../gpu/mod.ts";
 
 /** A weight, with the tensor that collects its gradient where it is trained. */
 export interface Parameter {
@@ -41,37 +41,21 @@ const ALIGNMENT = 64; // elements: binding offsets are multiples of 256 bytes
 export class TrainedParameters {
   /** Matrices first, then what does not decay. */
   readonly segments: readonly ParameterSegment[];
-  readonly #gpu: Gpu;
-  readonly #owned: DisposableStack;
+  readonly #tensors: OwnedTensors;
   readonly #parameters = new Map<string, Parameter>();
 
   /**
    * @throws {RangeError} where one parameter alone is larger than a binding
    * @throws {GpuMemoryError} where they do not fit
    */
-  constructor(gpu: Gpu, specs: readonly ParameterSpec[]) {
-    this.#gpu = gpu;
-    using made = new DisposableStack();
-    const limit = Math.floor(gpu.maxTensorBytes / 4 / ALIGNMENT) * ALIGNMENT;
-    const segments: ParameterSegment[] = [];
-    for (const decay of [true, false]) {
-      let members: { spec: ParameterSpec; start: number; count: number }[] = [];
-      let filled = 0;
-      const close = () => {
-        if (members.length > 0) segments.push(this.#segment(made, segments.length, decay, filled, members));
-        members = [];
-        filled = 0;
-      };
-      for (const spec of specs.filter((spec) => spec.decay === decay)) {
-        const count = spec.shape.reduce((product, size) => product * size, 1);
-        if (filled + count > limit) close();
-        members.push({ spec, start: filled, count });
-        filled += Math.ceil(count / ALIGNMENT) * ALIGNMENT;
-      }
-      close();
+  constructor(memory: TensorMemory, specs: readonly ParameterSpec[]) {
+    this.#tensors = new OwnedTensors(memory);
+    try {
+      this.segments = this.#segments(specs);
+    } catch (error) {
+      this.free();
+      throw error;
     }
-    this.segments = segments;
-    this.#owned = made.move();
   }
 
   /** Trained parameters by name, in the order of the segments. */
@@ -88,19 +72,38 @@ export class TrainedParameters {
 
   /** Lets go of values, gradients and moments. */
   free(): void {
-    this.#owned.dispose();
+    this.#tensors.free();
+  }
+
+  #segments(specs: readonly ParameterSpec[]): ParameterSegment[] {
+    const limit = Math.floor(this.#tensors.maxTensorBytes / 4 / ALIGNMENT) * ALIGNMENT;
+    const segments: ParameterSegment[] = [];
+    for (const decay of [true, false]) {
+      let members: { spec: ParameterSpec; start: number; count: number }[] = [];
+      let filled = 0;
+      const close = () => {
+        if (members.length > 0) segments.push(this.#segment(segments.length, decay, filled, members));
+        members = [];
+        filled = 0;
+      };
+      for (const spec of specs.filter((spec) => spec.decay === decay)) {
+        const count = spec.shape.reduce((product, size) => product * size, 1);
+        if (filled + count > limit) close();
+        members.push({ spec, start: filled, count });
+        filled += Math.ceil(count / ALIGNMENT) * ALIGNMENT;
+      }
+      close();
+    }
+    return segments;
   }
 
   #segment(
-    owner: DisposableStack,
     index: number,
     decay: boolean,
     count: number,
     members: readonly { spec: ParameterSpec; start: number; count: number }[],
   ): ParameterSegment {
-    const gpu = this.#gpu;
-    const make = (part: string) =>
-      owner.adopt(gpu.tensor(`trained.${index}.${part}`, [count]), (tensor) => gpu.free(tensor));
+    const make = (part: string) => this.#tensors.tensor(`trained.${index}.${part}`, [count]);
     const segment = {
       count,
       decay,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Gpu, Program, Tensor } from "../gpu/mod.ts";
+import { type Gpu, OwnedTensors, type Program, type Tensor } from "../gpu/mod.ts";
 import { recordAddRows, recordEmbedding, recordEmbeddingGrad } from "../gpu/ops/embedding.ts";
 import { ropeRotations } from "../gpu/ops/rope.ts";
 import type { PackedBatch } from "../preference/pack.ts";
@@ -36,7 +36,7 @@ export class DecoderPass {
   readonly #gpu: Gpu;
   readonly #decoder: Decoder;
   readonly #options: PassOptions;
-  readonly #tensors: Tensor[] = [];
+  readonly #tensors: OwnedTensors;
   readonly #buffers: PassBuffers;
   readonly #block: BlockRecorder;
   readonly #head: HeadRecorder;
@@ -50,14 +50,9 @@ export class DecoderPass {
     this.#decoder = decoder;
     this.#options = options;
     this.budget = budget;
-    const tensor: Gpu["tensor"] = (name, shape, dtype) => {
-      const tensor = gpu.tensor(name, shape, dtype);
-      this.#tensors.push(tensor);
-      return tensor;
-    };
+    this.#tensors = new OwnedTensors(gpu);
     try {
-      const { maxTensorBytes } = gpu;
-      const buffers = this.#buffers = passBuffers({ maxTensorBytes, tensor }, decoder, budget, options);
+      const buffers = this.#buffers = passBuffers(this.#tensors, decoder, budget, options);
       for (const { rope, rotations, rows } of buffers.ropes) {
         if (dependsOnLength(rope)) gpu.write(rows, Uint32Array.from({ length: budget.tokens }, (_, i) => i));
         else {
@@ -196,7 +191,7 @@ export class DecoderPass {
 
   /** Lets go of all buffers; the decoder's weights are not among them. */
   free(): void {
-    this.#gpu.free(...this.#tensors.splice(0));
+    this.#tensors.free();
   }
 }
 

@@ -1,3 +1,5 @@
+import type { Tensor, TensorSource } from "../gpu/mod.ts";
+
 /** Columns of one example's metrics, as simpo.wgsl and sft.wgsl write them. */
 export const METRIC_COLUMNS = [
   "loss",
@@ -13,3 +15,24 @@ export const METRIC_COLUMNS = [
   "chosen_tokens",
   "examples",
 ] as const;
+
+/** Where metrics are gathered; [rows, METRIC_COLUMNS] each. */
+export interface MetricBuffers {
+  /** A row an example of the micro-batch. */
+  readonly metrics: Tensor;
+  /** The step or evaluation under way. */
+  readonly step: Tensor;
+  /** The finished steps since the last logged one. */
+  readonly window: Tensor;
+}
+
+/** @param examples the most of a micro-batch */
+export function metricBuffers(source: TensorSource, examples: number): MetricBuffers {
+  const table = (name: string, rows: number) =>
+    source.tensor(`objective.${name}`, [rows, METRIC_COLUMNS.length]);
+  return {
+    metrics: table("metrics", examples),
+    step: table("step_sums", 1),
+    window: table("window_sums", 1),
+  };
+}

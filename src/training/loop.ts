@@ -5,14 +5,14 @@
  */
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
-import { type Gpu, Program, type Tensor } from "../gpu/mod.ts";
+import { type Gpu, OwnedTensors, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { Decoder } from "../model/decoder.ts";
 import type { BatchLive } from "../model/batch.ts";
 import { DecoderPass } from "../model/pass.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
-import { METRIC_COLUMNS } from "../objective/metrics.ts";
+import { METRIC_COLUMNS, metricBuffers } from "../objective/metrics.ts";
 import {
   type ObjectiveLive,
   recordMetricSums,
@@ -157,14 +157,13 @@ class Run {
     const budgets = { tokens: budget, rows: budget, sequences: budget };
     using made = new DisposableStack();
     const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
-    const tensor = (name: string, rows: number): Tensor =>
-      made.adopt(gpu.tensor(name, [rows, METRIC_COLUMNS.length]), (tensor) => gpu.free(tensor));
     own(trainable);
     const recompute = settings.activation_recomputation;
     this.#pass = own(new DecoderPass(gpu, trainable.decoder, budgets, { mode: "train", recompute }));
-    this.#metrics = tensor("objective.metrics", budget);
-    this.#stepSums = tensor("objective.step_sums", 1);
-    this.#windowSums = tensor("objective.window_sums", 1);
+    const sums = metricBuffers(own(new OwnedTensors(gpu)), budget);
+    this.#metrics = sums.metrics;
+    this.#stepSums = sums.step;
+    this.#windowSums = sums.window;
     this.#optimizer = own(new Optimizer(gpu, trainable.trained.segments, settings));
 
     const { averages, sequence_rows, coefficients } = this.#pass;

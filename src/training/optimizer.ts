@@ -1,7 +1,16 @@
 import adamwSource from "../../shaders/adamw.wgsl" with { type: "text" };
 import clipSource from "../../shaders/clip.wgsl" with { type: "text" };
 import sumBlocksSource from "../../shaders/sum_blocks.wgsl" with { type: "text" };
-import { defineKernel, type Gpu, type Live, Program, type Tensor, type TimedDispatch } from "../gpu/mod.ts";
+import {
+  defineKernel,
+  type Gpu,
+  type Live,
+  OwnedTensors,
+  Program,
+  type Tensor,
+  type TensorSource,
+  type TimedDispatch,
+} from "../gpu/mod.ts";
 import { elementKernel, elementWorkgroups, rowKernel, rowWorkgroups } from "../gpu/ops/launch.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 
@@ -22,10 +31,29 @@ export interface UpdateLive extends Live {
   readonly learning_rate: number;
 }
 
-/** Makes a tensor that lives as long as the optimizer. */
-type MakeTensor = (name: string, count: number) => Tensor;
-
 const BLOCK = 4096;
+
+/** Buffers of an {@link Optimizer}. */
+interface OptimizerBuffers {
+  /** [2]: the factor that clipped the last update's gradient (-1: left out), and the gradient's norm before it. */
+  readonly clip: Tensor;
+  /** Sums of squares by blocks, and sums of those until at most one block is left. */
+  readonly squares: readonly Tensor[];
+}
+
+/** Makes the buffers of an optimizer. @throws {GpuMemoryError} where they do not fit */
+export function optimizerBuffers(
+  source: TensorSource,
+  segments: readonly Pick<ParameterSegment, "count">[],
+): OptimizerBuffers {
+  const clip = source.tensor("optimizer.clip", [2]);
+  const squares: Tensor[] = [];
+  let count = segments.reduce((sum, { count }) => sum + Math.ceil(count / BLOCK), 0);
+  for (;; count = Math.ceil(count / BLOCK)) {
+    squares.push(source.tensor("optimizer.squares", [count]));
+    if (count <= BLOCK) return { clip, squares };
+  }
+}
 
 /** Global gradient norm, clipping and AdamW over all trained segments, in one submission. */
 export class Optimizer {
@@ -40,11 +68,11 @@ export class Optimizer {
   constructor(gpu: Gpu, segments: readonly ParameterSegment[], settings: AdamwSettings) {
     this.#gpu = gpu;
     using made = new DisposableStack();
-    const tensor: MakeTensor = (name, count) =>
-      made.adopt(gpu.tensor(name, [count]), (tensor) => gpu.free(tensor));
-    const clip = this.clip = tensor("optimizer.clip", 2);
+    const tensors = made.adopt(new OwnedTensors(gpu), (tensors) => tensors.free());
+    const { clip, squares: levels } = optimizerBuffers(tensors, segments);
+    this.clip = clip;
     this.#update = made.adopt(new Program(gpu, "optimizer"), (program) => program.free());
-    const squares = this.#recordSquares(segments, tensor);
+    const squares = this.#recordSquares(segments, levels);
     this.#update.dispatch(
       defineKernel({ name: "clip", source: clipSource }),
       { squares, clip },
@@ -94,10 +122,9 @@ export class Optimizer {
     this.#owned.dispose();
   }
 
-  /** Sums of squares by blocks, summed again until at most one block is left. */
-  #recordSquares(segments: readonly ParameterSegment[], tensor: MakeTensor): Tensor {
+  /** @returns the last level, at most one block */
+  #recordSquares(segments: readonly ParameterSegment[], levels: readonly Tensor[]): Tensor {
     const gpu = this.#gpu;
-    const blocks = segments.map(({ count }) => Math.ceil(count / BLOCK));
     const record = (x: Tensor, sums: Tensor, count: number, first: number, square: 0 | 1) =>
       this.#update.dispatch(
         rowKernel(gpu, "sum_blocks", sumBlocksSource, { SQUARE: square }),
@@ -107,18 +134,12 @@ export class Optimizer {
           workgroups: rowWorkgroups(gpu, Math.ceil(count / BLOCK)),
         }),
       );
-    const own = (count: number): Tensor => tensor("optimizer.squares", count);
-    let count = blocks.reduce((sum, n) => sum + n, 0);
-    let sums = own(count);
-    segments.forEach(({ gradient, count }, i) => {
-      record(gradient, sums, count, blocks.slice(0, i).reduce((sum, n) => sum + n, 0), 1);
-    });
-    while (count > BLOCK) {
-      const next = own(Math.ceil(count / BLOCK));
-      record(sums, next, count, 0, 0);
-      sums = next;
-      count = next.shape[0]!;
+    let first = 0;
+    for (const { gradient, count } of segments) {
+      record(gradient, levels[0]!, count, first, 1);
+      first += Math.ceil(count / BLOCK);
     }
-    return sums;
+    levels.slice(1).forEach((sums, i) => record(levels[i]!, sums, levels[i]!.shape[0]!, 0, 0));
+    return levels.at(-1)!;
   }
 }

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Gpu, Tensor } from "../gpu/mod.ts";
+import type { Gpu, Tensor, TensorMemory } from "../gpu/mod.ts";
 import {
   type Adapter,
   type AdapterConfig,
@@ -12,7 +12,7 @@ import {
 import { InputError } from "../errors.ts";
 import { type Decoder, loadDecoder, loraSpecs, withLora } from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
-import { readModelConfig } from "../model/config.ts";
+import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules, linearNames, weightSpecs } from "../model/modules.ts";
 import { type Parameter, TrainedParameters } from "../model/parameters.ts";
 import { Checkpoint, writeSafetensors } from "../model/safetensors.ts";
@@ -49,17 +49,8 @@ export async function trainableLora(
     readonly resume: string | null;
   },
 ): Promise<Trainable> {
-  const config: AdapterConfig = {
-    r: lora.r,
-    lora_alpha: lora.alpha,
-    lora_dropout: lora.dropout,
-    // by name, as PEFT writes "all-linear": what that means differs from family to family
-    target_modules: lora.target_modules === "all-linear" ? linearNames(decoder.config) : lora.target_modules,
-    use_rslora: lora.use_rslora,
-    base_model_name_or_path: base,
-  };
-  const specs = loraSpecs(decoder.config, config);
-  const trained = await gpu.allocate(() => new TrainedParameters(gpu, specs));
+  const config = adapterConfig(lora, decoder.config, base);
+  const { trained, decoder: adapted } = await gpu.allocate(() => declareLora(gpu, decoder, config));
   try {
     const start = resume ?? init;
     if (start !== null) {
@@ -83,7 +74,7 @@ export async function trainableLora(
     throw error;
   }
   return {
-    decoder: withLora(decoder, (name) => trained.parameters.get(name), adapterScale(config), lora.dropout),
+    decoder: adapted,
     trained,
     save: async (directory) => {
       const modules = linearModules(decoder.config).filter(({ path }) =>
@@ -98,6 +89,35 @@ export async function trainableLora(
       }));
       await writeAdapter(directory, { config, tensors });
     },
+    free: () => trained.free(),
+  };
+}
+
+/** The adapter that a job asks for. @param base name of the base model; null where it does not matter */
+export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: string | null): AdapterConfig {
+  return {
+    r: lora.r,
+    lora_alpha: lora.alpha,
+    lora_dropout: lora.dropout,
+    // by name, as PEFT writes "all-linear": what that means differs from family to family
+    target_modules: lora.target_modules === "all-linear" ? linearNames(model) : lora.target_modules,
+    use_rslora: lora.use_rslora,
+    base_model_name_or_path: base,
+  };
+}
+
+/** A decoder with an adapter to be trained, without numbers in it. */
+export function declareLora(
+  memory: TensorMemory,
+  decoder: Decoder,
+  config: AdapterConfig,
+): Pick<Trainable, "decoder" | "trained" | "free"> {
+  const trained = new TrainedParameters(memory, loraSpecs(decoder.config, config));
+  const { lora_dropout } = config;
+  const scale = adapterScale(config);
+  return {
+    decoder: withLora(decoder, (name) => trained.parameters.get(name), scale, lora_dropout),
+    trained,
     free: () => trained.free(),
   };
 }

@@ -16,8 +16,10 @@ export type StartEngine = (
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
-export function deviceOptions({ device }: Config): { device: DeviceChoice; allowSoftware: boolean } {
-  return { device, allowSoftware: device === "software" };
+export function deviceOptions(
+  { device, promptCacheBytes }: Config,
+): { device: DeviceChoice; allowSoftware: boolean; promptCacheBytes: number | null } {
+  return { device, allowSoftware: device === "software", promptCacheBytes };
 }
 
 /**

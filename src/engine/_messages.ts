@@ -14,8 +14,14 @@ import type {
   TrainRequest,
 } from "./protocol.ts";
 
+/** How the Worker sets up. */
+export interface WorkerOptions extends GpuOptions {
+  /** As EngineOptions has it. */
+  readonly promptCacheBytes?: number;
+}
+
 export type ToWorker =
-  | { readonly type: "open"; readonly options: GpuOptions; readonly control: SharedArrayBuffer }
+  | { readonly type: "open"; readonly options: WorkerOptions; readonly control: SharedArrayBuffer }
   | { readonly type: "score"; readonly id: number; readonly request: ScoreRequest }
   | { readonly type: "sequences"; readonly id: number; readonly request: SequenceRequest }
   /** Nobody waits for the answer any more. */

@@ -20,6 +20,8 @@ export interface EngineOptions {
   readonly allowSoftware: boolean;
   /** Bytes of GPU buffers that may be held at one time. */
   readonly memoryLimitBytes?: number;
+  /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none. Unless given the device decides. */
+  readonly promptCacheBytes?: number | null;
   /** Called where the Worker ends by itself: nothing can be asked of the engine any more. */
   readonly onBroken?: (error: Error) => void;
 }
@@ -38,12 +40,16 @@ interface Pending {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes, onBroken }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, onBroken }: EngineOptions,
 ): Promise<Engine> {
   const kind = device === "auto" && !allowSoftware ? "gpu" : device;
   const client = new Client(onBroken ?? (() => {}));
   try {
-    await client.open({ device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) });
+    await client.open({
+      device: kind,
+      ...(memoryLimitBytes !== undefined && { memoryLimitBytes }),
+      ...(promptCacheBytes != null && { promptCacheBytes }),
+    });
   } catch (error) {
     await client.stop();
     throw error;

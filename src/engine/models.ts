@@ -23,7 +23,12 @@ interface Held<T> {
   users: number;
   /** Set once it is loaded. */
   free: () => void;
+  /** Lets go of what it can do without while it is used. @returns whether there was anything */
+  shrink: () => boolean;
 }
+
+/** What {@link Held} is made of. */
+type Loaded<T> = { readonly value: T } & Pick<Held<T>, "free"> & Partial<Pick<Held<T>, "shrink">>;
 
 /** In use until {@link Lease.release}. */
 export interface Lease<T> {
@@ -31,17 +36,22 @@ export interface Lease<T> {
   release(): void;
 }
 
+/** What repeated prompts may take where the user does not say. */
+const PROMPT_CACHE_BYTES = { software: 64 * 2 ** 20, gpu: 256 * 2 ** 20 };
 /** Base models and scorers (of one with an adapter or without) that stay on the GPU while idle. */
 const KEPT = 4;
 
 /** Models and adapters on the GPU, the least recently used let go first. */
 export class Models {
   readonly #gpu: Gpu;
+  readonly #promptCacheBytes: number;
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
-  constructor(gpu: Gpu) {
+  /** @param promptCacheBytes of each scorer, as ScorerOptions has it; the device decides unless given */
+  constructor(gpu: Gpu, promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"]) {
     this.#gpu = gpu;
+    this.#promptCacheBytes = promptCacheBytes;
   }
 
   /**
@@ -75,13 +85,16 @@ export class Models {
         const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
         const scale = lora ? adapterScale(lora.config) : 1;
         const adapted = lora ? withLora(decoder, (name) => parameters.get(name), scale, 0) : decoder;
-        const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted }, () => this.evict());
+        const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted }, {
+          promptCacheBytes: this.#promptCacheBytes,
+          makeRoom: () => this.evict(),
+        });
         const free = () => {
           scorer.free();
           this.#gpu.free(...[...parameters.values()].map(({ value }) => value));
           base.release();
         };
-        return { value: scorer, free };
+        return { value: scorer, free, shrink: () => scorer.shrink() };
       } catch (error) {
         base.release();
         throw error;
@@ -89,12 +102,13 @@ export class Models {
     });
   }
 
-  /** Lets go of everything that nobody uses. @returns whether there was anything */
+  /** Lets go of everything that nobody uses, or else of what can be done without. @returns whether there was anything */
   evict(): boolean {
-    return this.#trim(0);
+    if (this.#trim(0)) return true;
+    return [...this.#held.values()].map(({ shrink }) => shrink()).includes(true);
   }
 
-  async #lease<T>(key: string, load: () => Promise<{ value: T; free: () => void }>): Promise<Lease<T>> {
+  async #lease<T>(key: string, load: () => Promise<Loaded<T>>): Promise<Lease<T>> {
     const held = this.#held.get(key) as Held<T> | undefined ?? this.#load(load);
     this.#held.delete(key);
     this.#held.set(key, held);
@@ -116,12 +130,14 @@ export class Models {
     }
   }
 
-  #load<T>(load: () => Promise<{ value: T; free: () => void }>): Held<T> {
+  #load<T>(load: () => Promise<Loaded<T>>): Held<T> {
     const held: Held<T> = {
       users: 0,
       free: () => {},
-      loaded: withRoom(() => this.evict(), load).then(({ value, free }) => {
+      shrink: () => false,
+      loaded: withRoom(() => this.evict(), load).then(({ value, free, shrink }) => {
         held.free = free;
+        if (shrink) held.shrink = shrink;
         return value;
       }),
     };

@@ -1,8 +1,8 @@
 /// <reference lib="deno.worker" />
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
-import { Gpu, type GpuOptions, withRoom } from "../gpu/mod.ts";
+import { Gpu, withRoom } from "../gpu/mod.ts";
 import { train } from "../training/loop.ts";
-import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messages.ts";
+import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
 import { type BaseModel, type Lease, Models } from "./models.ts";
@@ -21,7 +21,7 @@ import { Scheduler } from "./scheduler.ts";
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const scheduler = new Scheduler();
 let control: Int32Array<ArrayBufferLike> = new Int32Array(CONTROL.words);
-let options: GpuOptions = { device: "auto" };
+let options: WorkerOptions = { device: "auto" };
 let opened: Promise<{ gpu: Gpu; models: Models }> | null = null;
 
 scope.onmessage = ({ data }: MessageEvent<ToWorker>) => void handle(data);
@@ -126,7 +126,7 @@ async function answer(
 }
 
 function device(): Promise<{ gpu: Gpu; models: Models }> {
-  opened ??= Gpu.open(options).then((gpu) => ({ gpu, models: new Models(gpu) }));
+  opened ??= Gpu.open(options).then((gpu) => ({ gpu, models: new Models(gpu, options.promptCacheBytes) }));
   return opened;
 }
 

@@ -73,6 +73,8 @@ export interface ScoredCandidate {
 /** Tokens that an item took; a prompt counts once for all its candidates. */
 export interface Usage {
   readonly prompt_tokens: number;
+  /** Of those, tokens whose keys and values were known from an earlier prompt that began alike. */
+  readonly cached_prompt_tokens: number;
   readonly candidate_tokens: number;
   readonly total_tokens: number;
 }

@@ -75,7 +75,7 @@ export class FakeEngine implements Engine {
           })),
           best: ranked[0]!,
           margin: ranked.length < 2 ? null : lengths[ranked[1]!]! - lengths[ranked[0]!]!,
-          usage: { prompt_tokens: 1, candidate_tokens: 2, total_tokens: 3 },
+          usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
         };
         done++;
       }

@@ -137,7 +137,9 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
     const request = await toRequest(service, body);
-    const items = (await service.engine).score(request)[Symbol.asyncIterator]();
+    // A client that goes takes its request with it, while its model is loaded too.
+    const { signal } = c.req.raw;
+    const items = (await service.engine).score(request, { signal })[Symbol.asyncIterator]();
     const explain = (error: unknown) => body.items === undefined ? withoutItem(error) : error;
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.
@@ -155,14 +157,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
         }) as never;
       }
       const results: ScoredItem[] = [];
-      for (let next = first; !next.done; next = await items.next()) {
-        results.push(next.value);
-        // Nobody waits for the rest.
-        if (c.req.raw.signal.aborted) {
-          await items.return?.();
-          break;
-        }
-      }
+      for (let next = first; !next.done; next = await items.next()) results.push(next.value);
       return c.json(toAnswer(body, results), 200);
     } catch (error) {
       throw explain(error);

@@ -11,15 +11,17 @@ export type StartEngine = (
   options: {
     readonly device: DeviceChoice;
     readonly allowSoftware: boolean;
+    readonly tuningFolder?: string;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
 export function deviceOptions(
-  { device, promptCacheBytes }: Config,
-): { device: DeviceChoice; allowSoftware: boolean; promptCacheBytes: number | null } {
-  return { device, allowSoftware: device === "software", promptCacheBytes };
+  { device, cache, promptCacheBytes }: Config,
+): { device: DeviceChoice; allowSoftware: boolean; tuningFolder: string; promptCacheBytes: number | null } {
+  const tuningFolder = join(cache, "tuning");
+  return { device, allowSoftware: device === "software", tuningFolder, promptCacheBytes };
 }
 
 /**

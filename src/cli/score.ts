@@ -19,7 +19,8 @@ import {
   StopSignal,
 } from "./_command.ts";
 import { downloadBars, openHub } from "./_hub.ts";
-import type { ScoreRequest } from "../engine/protocol.ts";
+import { LoadingDisplay } from "./_loading.ts";
+import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
 
 const usage =
   "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--beta 2] [--token-logprobs] in.jsonl out.jsonl " +
@@ -77,12 +78,15 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
 
   using signal = new StopSignal();
   const engine = await startEngine(deviceOptions(config));
+  const loading = new LoadingDisplay();
+  const options = { onLoading: (progress: LoadProgress) => loading.update(progress) };
   const work = async () => {
     using out = openOutput(output);
     for await (const batch of inBatches(readItems(input))) {
       try {
         let index = 0;
-        for await (const scored of engine.score({ ...request, items: batch.map(({ item }) => item) })) {
+        const items = batch.map(({ item }) => item);
+        for await (const scored of engine.score({ ...request, items }, options)) {
           out.write(`${JSON.stringify({ ...batch[index++]?.rest, ...scored })}\n`);
         }
       } catch (error) {
@@ -99,6 +103,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     if (error instanceof Deno.errors.BrokenPipe) return brokenPipe;
     throw error;
   } finally {
+    loading.end();
     await engine.stop();
   }
 }

@@ -1,5 +1,6 @@
 import { DeviceLostError, InputError } from "../errors.ts";
 import type { Kernel } from "./kernel.ts";
+import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
 import { dtypeBytes, elements, type Tensor, type TensorDtype, type TensorMemory } from "./tensor.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
@@ -52,6 +53,8 @@ export class Gpu implements TensorMemory {
   readonly subgroupSize: number;
   /** The matrix kernels that suit it. */
   readonly matmul: MatmulDesign;
+  /** Tiles of matrix products that were measured on this adapter; they change no digit of a result. */
+  measuredTiles: MeasuredTiles = {};
   /** Invocations that share a row in kernels of shaders/rows.wgsl. */
   readonly rowLanes: 1 | 64;
   /** Largest number of bytes one tensor may have, since it is bound whole. */

@@ -10,7 +10,7 @@ import { InputError } from "../errors.ts";
 import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
-import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
+import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
 import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
@@ -101,6 +101,18 @@ export interface LoadedDecoder {
   free(): void;
 }
 
+/** How far the reading of a model's weights has come, in bytes as the files have them. */
+export interface LoadProgress {
+  readonly bytes: number;
+  readonly total_bytes: number;
+}
+
+/** Called before the first piece of the weights is read and after each; what it throws ends the loading. */
+export type OnLoad = (progress: LoadProgress) => void;
+
+/** Milliseconds of reading between two looks at the thread's messages. */
+const READING_MS = 20;
+
 /** How a decoder is held. */
 export interface LoadOptions {
   /** Whether all weights are trained; they are frozen otherwise. */
@@ -117,17 +129,28 @@ export type StoredDtype = (spec: WeightSpec) => FloatDtype;
  * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
  * holds NaN or infinity
  * @throws {GpuMemoryError} where it does not fit
+ * @throws what `onLoad` throws; the memory is given back
  */
 export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  options: LoadOptions,
+  { onLoad, ...options }: LoadOptions & { readonly onLoad?: OnLoad },
 ): Promise<LoadedDecoder> {
   const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
   const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  const total_bytes = [...declared.runs.keys()].reduce((sum, run) => sum + storedBytes(run), 0);
+  let [bytes, lastPause] = [0, performance.now()];
+  const onPiece = async (length: number) => {
+    if (performance.now() - lastPause > READING_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      lastPause = performance.now();
+    }
+    onLoad?.({ bytes: bytes += length, total_bytes });
+  };
   try {
-    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value);
+    onLoad?.({ bytes, total_bytes });
+    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
     await gpu.settle();
   } catch (error) {
     declared.free();
@@ -232,6 +255,11 @@ interface WeightRun {
   readonly dtype: TensorDtype;
 }
 
+/** Bytes of a run in the file. */
+function storedBytes({ shape, stored }: WeightRun): number {
+  return shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]);
+}
+
 /** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
 function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, maxBytes: number): WeightRun[] {
   const { name } = spec;
@@ -269,6 +297,7 @@ async function uploadRun(
   checkpoint: Checkpoint,
   run: WeightRun,
   target: Tensor,
+  onPiece: (bytes: number) => Promise<void>,
 ): Promise<void> {
   const { stored } = run;
   const rows = run.shape[0]!;
@@ -296,6 +325,7 @@ async function uploadRun(
     );
     // a write is staged until the next submit: submit, so that the host never holds more than one piece
     gpu.device.queue.submit([]);
+    await onPiece(bytes.length);
   }
 }
 

@@ -8,7 +8,7 @@ import { InputError } from "../errors.ts";
 import { type Gpu, OwnedTensors, Program, type Tensor } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
-import type { Decoder } from "../model/decoder.ts";
+import type { Decoder, OnLoad } from "../model/decoder.ts";
 import type { BatchLive } from "../model/batch.ts";
 import { DecoderPass } from "../model/pass.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
@@ -43,8 +43,10 @@ export interface TrainContext {
   readonly gpu: Gpu;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
-  /** The base model's weights, for a LoRA run; full fine-tuning loads its own. */
-  readonly frozen: Decoder | null;
+  /** Loads the base model's weights, for a LoRA run; full fine-tuning loads its own. */
+  readonly frozen: () => Promise<Decoder>;
+  /** Called between two pieces while full fine-tuning loads its weights; may throw {@link Interrupted}, as `frozen`. */
+  readonly onLoad: OnLoad;
   readonly emit: (event: TrainEvent) => void;
   /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
   readonly between: () => Promise<"continue" | "cancel" | "stop">;
@@ -56,7 +58,7 @@ type StepLive = BatchLive & ObjectiveLive;
 const QUEUED_MS = 50;
 
 /** Ends a run early; nothing has gone wrong. */
-class Interrupted extends Error {
+export class Interrupted extends Error {
   constructor(readonly how: "cancel" | "stop") {
     super(how);
   }
@@ -76,14 +78,14 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
   try {
     const settings = withinContext(request.settings, context);
     const data = await readData(context, request, settings);
-    const trainable = settings.lora && context.frozen
-      ? await trainableLora(context.gpu, context.frozen, settings.lora, {
+    const trainable = settings.lora
+      ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
         base: basename(request.model),
         seed: settings.seed,
         init: request.init_adapter,
         resume,
       })
-      : await trainableWeights(context.gpu, request.model, resume);
+      : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
     run = await context.gpu.allocate(() => new Run(context, settings, data, trainable, checkpoints, resumed));
     if (resume) await run.restore(resume);
     await run.steps();

@@ -30,6 +30,8 @@ export type TrainEvent =
     readonly total_steps: number;
     readonly resumed_from: number;
   }
+  /** While weights are read, a few times a second; `bytes` as the files have them. */
+  | { readonly type: "loading"; readonly bytes: number; readonly total_bytes: number }
   | { readonly type: "left_out"; readonly split: "train" | "eval"; readonly rows: readonly LeftOutRow[] }
   | {
     readonly type: "progress";

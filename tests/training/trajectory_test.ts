@@ -38,7 +38,8 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
       gpu,
       config,
       tokenizer: await loadTokenizer(model),
-      frozen: base?.decoder ?? null,
+      frozen: () => Promise.resolve(base!.decoder),
+      onLoad: () => {},
       emit: (event) => event.type === "metrics" && metrics.push(event.metrics),
       between: () => Promise.resolve("continue"),
     }, {

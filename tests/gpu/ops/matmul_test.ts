@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Gpu, type MatmulDesign, Program, type Tensor } from "../../../src/gpu/mod.ts";
 import { type Matmul, recordMatmul } from "../../../src/gpu/ops/matmul.ts";
+import { MATMUL_TILES, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
 import { matmul, type MatmulLayout } from "../../reference/linear.ts";
@@ -180,6 +181,29 @@ for (const design of DESIGNS) {
     }
   }
 }
+
+Deno.test("recordMatmul() gives the same digits with every tile", async () => {
+  const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+  const sizes = { m: 132, n: 68, k: 36 };
+  for (const layout of LAYOUTS) {
+    const digits = new Set<string>();
+    for (const tile of Object.keys(MATMUL_TILES) as TileName[]) {
+      gpu.measuredTiles = { [tileKey(layout, "small")]: tile };
+      await check(gpu, random(6), { layout, live: { m: 131, n: 67, k: 35 }, full: sizes, accumulate: true });
+      const { a, b } = shapes(layout, sizes);
+      const program = new Program<Sizes>(gpu, "matmul");
+      const c = gpu.tensor("c", [sizes.m, sizes.n]);
+      const operand = (shape: [number, number]) =>
+        gpu.upload("x", shape, random(7).normals(shape[0] * shape[1]));
+      recordMatmul(gpu, program, { layout, a: operand(a), b: operand(b), c, size: (live) => live });
+      assert.ok(program.dispatches(sizes)[0]!.kernel.includes(`_${tile}`));
+      program.run(sizes);
+      digits.add((await gpu.readF32(c)).join());
+    }
+    assert.equal(digits.size, 1);
+  }
+  gpu.close();
+});
 
 Deno.test("recordMatmul() tiled takes large tiles where they keep a GPU busy", async () => {
   const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });

@@ -7,7 +7,13 @@ import { mostTokens } from "../model/pass_buffers.ts";
 import type { KeyValues } from "../model/pass_buffers.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
-import { encodeItem, encodeSequence, type EncodingModel, splitCandidates } from "./encode.ts";
+import {
+  encodeItem,
+  encodeSequence,
+  type EncodingModel,
+  type SequenceSettings,
+  splitCandidates,
+} from "./encode.ts";
 import { type BatchPlan, PromptCache } from "./prompt_cache.ts";
 import { BatchQueue, type Ticket } from "./queue.ts";
 import type {
@@ -141,13 +147,14 @@ export class Scorer {
   }
 
   /**
-   * Scores every token of whole sequences, and finds the likeliest at each place and after the last.
+   * Scores every token of whole sequences where that is asked for, and finds the likeliest at each place and after the
+   * last.
    *
    * @returns sequences in order; steps of the generator as in {@link score}
    * @throws {InputError} naming the prompt, before anything is scored
    */
   async *scoreSequences(
-    { prompts, ...settings }: Pick<SequenceRequest, "prompts" | "add_special_tokens" | "max_tokens">,
+    { prompts, ...settings }: Pick<SequenceRequest, "prompts"> & SequenceSettings,
   ): AsyncGenerator<ScoredSequence[]> {
     const groups: EncodedGroup[] = [];
     const encode = (prompt: string | readonly number[], i: number) =>
@@ -257,14 +264,15 @@ export class Scorer {
   #sequence(
     prompt: string | readonly number[],
     group: EncodedGroup,
-    { responses: [answer] }: Answer,
+    { responses: [answer], known }: Answer,
     index: number,
   ): ScoredSequence {
     const { tokenizer } = this.#model;
-    const token_ids = [...group.responses[0]!.tokens];
+    const scored = group.responses[0]!.tokens;
+    const token_ids = [...group.prompt, ...scored];
     const token_logprobs = [...answer!.logprobs.subarray(0, -1)];
     const likeliest = answer!.likeliest!.map(({ id, logprob }, i): LikeliestToken => {
-      const own = id === token_ids[i + 1] ? token_logprobs[i] : undefined;
+      const own = id === scored[i + 1] ? token_logprobs[i] : undefined;
       return { id, token: tokenizer.token(id), logprob: own ?? logprob };
     });
     const bad = [...token_logprobs, ...likeliest.map(({ logprob }) => logprob)]
@@ -276,6 +284,7 @@ export class Scorer {
       tokens: token_ids.map((id) => tokenizer.token(id)),
       token_logprobs,
       likeliest,
+      cached_prompt_tokens: known,
     };
   }
 

@@ -97,6 +97,7 @@ export class FakeEngine implements Engine {
         tokens,
         token_logprobs: tokens.slice(1).map((token) => token === "b" ? -0.5 : -2),
         likeliest: tokens.map(() => ({ id: 98, token: "b", logprob: -0.5 })),
+        cached_prompt_tokens: 0,
       };
     }
   }

@@ -96,4 +96,5 @@ const NUMBERS: Tokenizer = {
   vocabSize: SIZES.vocab_size,
   chatTemplate: null,
   renderChat: () => "",
+  withChatTemplate: () => NUMBERS,
 };

@@ -4,6 +4,7 @@ import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts"
 import { InputError } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { resolveAdapter } from "../src/jobs/folder.ts";
+import { ChatTemplateSchema } from "../src/preference/chat_template_schema.ts";
 import {
   fields,
   ItemSchema,
@@ -32,6 +33,7 @@ const ScoreBodySchema = strictObject({
   items: z.array(ItemSchema).min(1).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
+  chat_template: ChatTemplateSchema.nullable().optional(),
   beta: z.number().positive().default(2).meta({
     description: "A candidate's reward is beta times its average log-prob.",
   }),
@@ -184,7 +186,7 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
 }
 
 async function toRequest({ config, store, hub }: Service, body: ScoreBody): Promise<ScoreRequest> {
-  const { model, adapter, beta, token_logprobs } = body;
+  const { model, adapter, chat_template = null, beta, token_logprobs } = body;
   const sources = { ...config, hub };
   return {
     model: await resolveModel(sources, model, "model"),
@@ -192,6 +194,7 @@ async function toRequest({ config, store, hub }: Service, body: ScoreBody): Prom
       ? null
       : await resolveAdapter(sources, adapter, (id) => store.get(id) !== undefined),
     items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
+    chat_template,
     beta,
     token_logprobs,
   };

@@ -6,7 +6,7 @@ import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type Decoder, loadDecoder, type OnLoad, uploadAdapter, withLora } from "../model/decoder.ts";
 import type { Parameter } from "../model/parameters.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
+import { loadTokenizer, readChatTemplate, type Tokenizer } from "../preference/tokenizer.ts";
 import { Scorer } from "../scoring/scorer.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
@@ -97,7 +97,7 @@ export class Models {
   }
 
   /**
-   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds.
+   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds, and the chat template beside them.
    *
    * @param onLoad as {@link base}
    * @throws {InputError} where either cannot be used
@@ -108,7 +108,9 @@ export class Models {
     return await this.#lease(key, onLoad, async (watch) => {
       const base = await this.base(model, watch);
       try {
-        const { config, tokenizer, decoder } = base.value;
+        const { config, decoder } = base.value;
+        const template = adapter === null ? null : await readChatTemplate(adapter);
+        const tokenizer = base.value.tokenizer.withChatTemplate(template);
         const lora = adapter === null ? null : await readAdapter(adapter, config);
         const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
         const scale = lora ? adapterScale(lora.config) : 1;

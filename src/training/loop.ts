@@ -78,7 +78,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
   try {
     const settings = withinContext(request.settings, context);
     const data = await readData(context, request, settings);
-    const trainable = settings.lora
+    const plain = settings.lora
       ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
         base: basename(request.model),
         seed: settings.seed,
@@ -86,6 +86,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
         resume,
       })
       : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
+    const trainable = withChatTemplate(settings.chat_template, plain);
     run = await context.gpu.allocate(() => new Run(context, settings, data, trainable, checkpoints, resumed));
     if (resume) await run.restore(resume);
     await run.steps();
@@ -360,7 +361,8 @@ async function readData(
   request: TrainRequest,
   settings: TrainingSettings,
 ): Promise<Data> {
-  const { tokenizer, config, emit, between } = context;
+  const { config, emit, between } = context;
+  const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const kind = settings.method.type === "sft" ? "sft" : "preference";
   const pause = async () => {
     const next = await between();
@@ -431,6 +433,18 @@ function report(
 function scoredTokens(group: EncodedGroup, response: number): number {
   const { tokens, scored_from } = group.responses[response]!;
   return tokens.length - scored_from;
+}
+
+/** With a template of the job's own beside what is saved: whoever uses the weights needs it. */
+function withChatTemplate(template: string | null | undefined, trainable: Trainable): Trainable {
+  if (template == null) return trainable;
+  return {
+    ...trainable,
+    save: async (directory) => {
+      await trainable.save(directory);
+      await Deno.writeTextFile(join(directory, "chat_template.jinja"), template);
+    },
+  };
 }
 
 /** Puts the result in its place whole. */

@@ -70,8 +70,15 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
   await Deno.copyFile(join(fixture, "adapter_config.json"), join(result, "adapter_config.json"));
   await finished(service, { ...minimal, lora: { init_adapter: body.id, r: 2 } });
   assert.equal(service.engine.trained[1]!.init_adapter, result);
+  assert.equal(service.engine.trained[1]!.settings.chat_template, null);
   await finished(service);
   assert.equal(service.engine.trained[2]!.init_adapter, null);
+  // The template that an adapter was trained with goes on with it, unless the request has one.
+  await Deno.writeTextFile(join(result, "chat_template.jinja"), "{{ messages }}");
+  await finished(service, { ...minimal, lora: { init_adapter: body.id } });
+  await finished(service, { ...minimal, lora: { init_adapter: body.id }, chat_template: "{{ own }}" });
+  const templates = service.engine.trained.slice(3).map(({ settings }) => settings.chat_template);
+  assert.deepEqual(templates, ["{{ messages }}", "{{ own }}"]);
 
   const refused = await service.post("/train", { ...minimal, lora: { ...lora, alpha: 5 } });
   assert.deepEqual([refused.status, refused.body.field], [422, "lora.alpha"]);
@@ -319,6 +326,13 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     422,
     "method.beta",
     /more than 0, not -1/,
+  ],
+  [
+    "a broken chat template",
+    { ...minimal, chat_template: "{{ messages" },
+    422,
+    "chat_template",
+    /^chat_template is not a Jinja template: ./,
   ],
   [
     "an unknown field",

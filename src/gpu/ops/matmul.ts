@@ -1,7 +1,7 @@
 import type { Gpu } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import { INT8_BLOCK, type Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
 import { CANDIDATES, MATMUL_TILES, type MatmulLayout, shapeClass, tileKey } from "./matmul_tiles.ts";
 import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
@@ -10,6 +10,7 @@ import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text"
 import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
 import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
 import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
+import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" };
 
 /** A matrix product C = alpha · X · Y, or C += alpha · X · Y. */
 export interface Matmul<L extends Live> {
@@ -23,7 +24,7 @@ export interface Matmul<L extends Live> {
   readonly layout: MatmulLayout;
   /** f32 */
   readonly a: Tensor;
-  /** f32; for NN and NT also f16 or bf16, whose rows must be a multiple of 8 long. */
+  /** f32; for NN and NT also f16 or bf16, whose rows must be a multiple of 8 long, or int8, of 32. */
   readonly b: Tensor;
   /** f32 */
   readonly c: Tensor;
@@ -43,7 +44,7 @@ interface Tile {
 }
 
 const LAYOUTS = { NT: 0, NN: 1, TN: 2 } as const;
-const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source } as const;
+const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source, int8: int8Source } as const;
 
 /**
  * Longest sum of one dispatch, a multiple of every kernel's step: Mesa 22 ends all loops of an invocation early after
@@ -102,8 +103,11 @@ function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
       `${name}: shapes must be [rows, columns], not [${a.shape}], [${b.shape}], [${c.shape}].`,
     );
   }
-  if (b.dtype !== "f32" && b.shape[1]! % 8 !== 0) {
-    throw new TypeError(`${name}: rows of ${b.dtype} must be a multiple of 8 long, not ${b.shape[1]}.`);
+  const multiple = b.dtype === "f32" ? 1 : b.dtype === "int8" ? INT8_BLOCK : 8;
+  if (b.shape[1]! % multiple !== 0) {
+    throw new TypeError(
+      `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
+    );
   }
 }
 

@@ -5,7 +5,7 @@ import type { KnownKeys } from "../model/pass.ts";
 import type { KeyValues } from "../model/pass_buffers.ts";
 import { dependsOnLength } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
-import { groupTokens, type PackedBatch, packGroups } from "../preference/pack.ts";
+import { groupTokens, type PackedBatch, packGroups, streamTokens } from "../preference/pack.ts";
 import { BLOCK_TOKENS, PromptIndex } from "./prompt_index.ts";
 
 /**
@@ -77,8 +77,9 @@ export class PromptCache {
 /** A batch in the making: its groups, and what their prompts need not compute. */
 export class BatchPlan {
   readonly index: PromptIndex | null;
-  /** Tokens that are computed. */
-  tokens = 0;
+  #size = 0;
+  /** Of the stream. */
+  #tokens = 0;
   readonly #groups: EncodedGroup[] = [];
   readonly #known: number[] = [];
   readonly #sources: number[] = [];
@@ -86,6 +87,11 @@ export class BatchPlan {
 
   constructor(index: PromptIndex | null) {
     this.index = index;
+  }
+
+  /** What is computed: no more tokens, and no more rows. */
+  get size(): number {
+    return this.#size;
   }
 
   /** Keys that the tokens attend to. */
@@ -100,29 +106,31 @@ export class BatchPlan {
 
   /** What the program takes and gives beside the batch; null where that is nothing. */
   get knownKeys(): KnownKeys | null {
-    if (this.tokens === this.keys && this.#moves.length === 0) return null;
+    if (this.#tokens === this.keys && this.#moves.length === 0) return null;
     return { sources: Uint32Array.from(this.#sources), moves: Uint32Array.from(this.#moves) };
   }
 
-  /** Tokens that a group would add. */
-  tokensOf(group: EncodedGroup): number {
+  /** What a group would add to the {@link size}. */
+  sizeOf(group: EncodedGroup): number {
     return groupTokens(group) - (this.index?.known(group.prompt) ?? 0);
   }
 
   add(group: EncodedGroup): void {
-    const tokens = this.tokensOf(group);
-    const plan = this.index?.add(group.prompt, this.tokens);
+    const known = this.index?.known(group.prompt) ?? 0;
+    const tokens = streamTokens(group) - known;
+    const plan = this.index?.add(group.prompt, this.#tokens);
     for (const block of plan?.known ?? []) {
       const first = "slot" in block ? KNOWN + block.slot * BLOCK_TOKENS : block.token;
       for (let i = 0; i < BLOCK_TOKENS; i++) this.#sources.push(first + i);
     }
-    for (let i = 0; i < tokens; i++) this.#sources.push(this.tokens + i);
+    for (let i = 0; i < tokens; i++) this.#sources.push(this.#tokens + i);
     for (const { token, slot } of plan?.kept ?? []) {
       for (let i = 0; i < BLOCK_TOKENS; i++) this.#moves.push(token + i, slot * BLOCK_TOKENS + i);
     }
     this.#groups.push(group);
-    this.#known.push(groupTokens(group) - tokens);
-    this.tokens += tokens;
+    this.#known.push(known);
+    this.#size += groupTokens(group) - known;
+    this.#tokens += tokens;
   }
 
   pack(): PackedBatch {

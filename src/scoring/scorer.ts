@@ -214,9 +214,9 @@ export class Scorer {
       const plan = this.#prompts.plan();
       const mostKeys = Math.min(KEYS_A_TOKEN * this.#budget, this.#mostTokens);
       const batch = this.#queue.fill(first, (group) => {
-        const tokens = plan.tokens + plan.tokensOf(group);
+        const size = plan.size + plan.sizeOf(group);
         const keys = plan.keys + groupTokens(group);
-        if (plan.tokens > 0 && (tokens > this.#budget || keys > mostKeys)) return false;
+        if (plan.size > 0 && (size > this.#budget || keys > mostKeys)) return false;
         plan.add(group);
         return true;
       });
@@ -226,7 +226,7 @@ export class Scorer {
       } catch (error) {
         this.#prompts.clear(); // what the plan would have kept is not there
         if (!(error instanceof GpuMemoryError) || batch.length === 1) throw error;
-        this.#budget = Math.floor(plan.tokens / 2);
+        this.#budget = Math.floor(plan.size / 2);
         this.#freePass(); // buffers of half the size take their place
       }
     }
@@ -236,7 +236,7 @@ export class Scorer {
   async #run(batch: readonly EncodedGroup[], plan: BatchPlan): Promise<Answer[] | null> {
     const packed = plan.pack();
     const { knownKeys } = plan;
-    const pass = await this.#passFor(plan.tokens, knownKeys ? plan.keys : 0);
+    const pass = await this.#passFor(plan.size, knownKeys ? plan.keys : 0);
     const stored = knownKeys && await this.#prompts.stored();
     if (!this.#prompts.holds(plan)) return null;
     const program = this.#programFor(pass, stored);

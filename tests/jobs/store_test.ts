@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../../src/errors.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
@@ -137,6 +138,60 @@ Deno.test("JobStore.recover() queues what was running at its old place and cance
     assert.deepEqual(store.list(9).map(({ status }) => status), ["queued", "cancelled", "queued"]);
     assert.equal(store.nextQueued()?.id, "job-1");
     assert.deepEqual(types(store, "job-2"), ["status", "done"]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("JobStore.recover() fails a job under which the process ends three times in a row without a new checkpoint", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  const life = (...checkpoints: number[]) => {
+    store.start("job-1");
+    for (const step of checkpoints) store.record("job-1", { type: "checkpoint", step });
+  };
+  const status = () => store.get("job-1")!.status;
+  const crash = (...checkpoints: number[]) => {
+    life(...checkpoints);
+    store.recover();
+    return status();
+  };
+  assert.deepEqual([crash(), crash(), crash(5), crash()], ["queued", "queued", "queued", "queued"]);
+  // the same checkpoint again is none that is new, and a stop in between is no crash
+  life(5);
+  store.requeue("job-1");
+  assert.deepEqual([crash(), crash(5), crash()], ["queued", "queued", "failed"]);
+  assert.match(
+    store.get("job-1")!.error!.message,
+    /^The worker ended 3 times in a row while it ran this job/,
+  );
+  assert.equal(store.events("job-1", 0).at(-1)?.data["status"], "failed");
+  store.retry("job-1");
+  assert.deepEqual([crash(), crash(), crash()], ["queued", "queued", "failed"]);
+});
+
+Deno.test("JobStore() takes the jobs of an earlier version over, and refuses those of a newer", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "jobs.sqlite");
+  const change = (sql: string) => {
+    const db = new DatabaseSync(path);
+    db.exec(sql);
+    db.close();
+  };
+  try {
+    {
+      using store = new JobStore(path);
+      store.create("job-1", spec);
+      store.start("job-1");
+    }
+    change("ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;");
+    {
+      using store = new JobStore(path);
+      store.recover();
+      assert.equal(store.nextQueued()?.id, "job-1");
+    }
+    change("PRAGMA user_version = 99;");
+    assert.throws(() => new JobStore(path), /jobs of a newer version \(99\)/);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -1,6 +1,7 @@
 /** What a training job may ask for: the schema of `POST /train` and of a job file, with its defaults and presets. */
 import { z } from "@hono/zod-openapi";
 import { InputError } from "../errors.ts";
+import { QUANTIZATIONS } from "../model/quantization.ts";
 import type { Method } from "../objective/method.ts";
 import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { parseRow, type RowKind } from "../preference/rows.ts";
@@ -127,6 +128,11 @@ export const JobSpecSchema = strictObject({
   lora: LoraSchema.nullable().optional().meta({
     description: "null: full fine-tuning. Left out: rank 16, alpha 32, every linear layer.",
   }),
+  quantization: z.enum(QUANTIZATIONS).nullable().default(null).meta({
+    description:
+      "int8: the base's linear layers are held in 8 bits, a scale for every 32 weights, which takes half the memory of " +
+      "bf16; only with LoRA. null: as their file has them.",
+  }),
   learning_rate: positive().optional().meta({
     description: `The preset's rate or 1e-6; ${loraRateFactor} times that with LoRA.`,
     example: 2e-5,
@@ -185,6 +191,13 @@ export const JobSpecSchema = strictObject({
       ["method", "gamma_beta_ratio"],
       `method has both gamma ${method.gamma} and gamma_beta_ratio ${method.gamma_beta_ratio}: give one of them.`,
       "one of gamma (absolute) and gamma_beta_ratio (over beta)",
+    );
+  }
+  if (spec.lora === null && spec.quantization !== null) {
+    refuse(
+      ["quantization"],
+      `quantization ${spec.quantization} is for a frozen base, but with lora null all weights are trained.`,
+      "null, or a job with LoRA",
     );
   }
   if (method?.type === "sft" && spec.preset !== undefined) {
@@ -264,6 +277,7 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
     settings: {
       method: resolveMethod(request),
       lora,
+      quantization: request.quantization,
       learning_rate: request.learning_rate ??
         (lora === null ? recipeOfRequest.learning_rate : loraRate(recipeOfRequest.learning_rate)),
       lr_scheduler_type: request.lr_scheduler_type,

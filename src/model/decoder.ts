@@ -12,9 +12,10 @@ import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts"
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
 import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
-import { type Quantization, quantizeInt8 } from "./int8.ts";
+import { quantizeInt8 } from "./int8.ts";
 import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
+import type { Quantization } from "./quantization.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
 

@@ -1,3 +1,4 @@
+import type { Quantization } from "../model/quantization.ts";
 import type { Method } from "../objective/method.ts";
 import type { EncodeSettings } from "../preference/encode.ts";
 
@@ -20,6 +21,8 @@ export interface TrainingSettings extends EncodeSettings {
   readonly chat_template?: string | null;
   /** null: full fine-tuning. */
   readonly lora: LoraSettings | null;
+  /** How the frozen base's linear layers are held; null: as their file has them, or trained themselves. */
+  readonly quantization: Quantization | null;
   readonly learning_rate: number;
   readonly lr_scheduler_type: "cosine" | "linear" | "constant" | "constant_with_warmup";
   readonly warmup_ratio: number;

@@ -20,7 +20,7 @@ function sequences(
   options: Partial<SequenceRequest> = {},
 ): Promise<ScoredSequence[]> {
   const settings = { add_special_tokens: true, max_tokens: 1, prompt_logprobs: true } as const;
-  const request = { model: lab.model, adapter: null, ...settings };
+  const request = { model: lab.model, adapter: null, quantization: null, ...settings };
   return Array.fromAsync(lab.engine.scoreSequences({ ...request, ...options, prompts }));
 }
 

@@ -1,10 +1,9 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
-import { adapterScale, hasAdapter, readAdapter } from "../model/adapter.ts";
+import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
-import { type Decoder, loadDecoder, type OnLoad, uploadAdapter, withLora } from "../model/decoder.ts";
-import type { Parameter } from "../model/parameters.ts";
+import { type Decoder, loadAdapter, loadDecoder, type OnLoad } from "../model/decoder.ts";
 import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
 import { loadTokenizer, readChatTemplate, type Tokenizer } from "../preference/tokenizer.ts";
@@ -121,17 +120,15 @@ export class Models {
         const { config, decoder } = base.value;
         const template = adapter === null ? null : await readChatTemplate(adapter);
         const tokenizer = base.value.tokenizer.withChatTemplate(template);
-        const lora = adapter === null ? null : await readAdapter(adapter, config);
-        const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
-        const scale = lora ? adapterScale(lora.config) : 1;
-        const adapted = lora ? withLora(decoder, (name) => parameters.get(name), scale, 0) : decoder;
-        const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted }, {
+        const adapted = adapter === null ? null : await loadAdapter(this.#gpu, decoder, adapter);
+        const model = { config, tokenizer, decoder: adapted?.decoder ?? decoder };
+        const scorer = new Scorer(this.#gpu, model, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),
         });
         const free = () => {
           scorer.free();
-          this.#gpu.free(...[...parameters.values()].map(({ value }) => value));
+          adapted?.free();
           base.release();
         };
         return { value: scorer, free, shrink: () => scorer.shrink() };

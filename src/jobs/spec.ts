@@ -101,10 +101,21 @@ const LoraSchema = strictObject({
   target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)], {
     error: '"all-linear" or a list of module names such as "q_proj"',
   }).optional().meta({ description: "Every linear layer where it is left out." }),
+  modules_to_save: z.array(z.string().min(1)).optional().meta({
+    description:
+      "Modules trained in full beside the factors and saved with them, by the ends of their paths as in PEFT: " +
+      'such as "embed_tokens", "lm_head", "norm". None where it is left out.',
+    example: ["embed_tokens", "lm_head"],
+  }),
+  ensure_weight_tying: z.boolean().optional().meta({
+    description:
+      "Where the model ties its head to the embedding and modules_to_save names one of them: true trains them " +
+      "as one, false (as in PEFT) only what is named, which unties them.",
+  }),
   init_adapter: z.string().nullable().optional().meta({
     description:
       "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
-      "r, alpha, use_rslora, dropout and target_modules is the adapter's; what is given must agree, but for dropout.",
+      "these settings is the adapter's; what is given must agree, but for dropout.",
   }),
 });
 
@@ -336,6 +347,8 @@ function resolveLora(lora: JobRequest["lora"]): NonNullable<TrainingSettings["lo
     dropout: lora?.dropout ?? 0,
     target_modules: lora?.target_modules ?? "all-linear",
     use_rslora: lora?.use_rslora ?? false,
+    modules_to_save: lora?.modules_to_save ?? [],
+    ensure_weight_tying: lora?.ensure_weight_tying ?? false,
     init_adapter: lora?.init_adapter ?? null,
   };
 }

@@ -10,6 +10,10 @@ export interface LoraSettings {
   /** Module names by suffix (`q_proj`), or every linear layer of the blocks. */
   readonly target_modules: readonly string[] | "all-linear";
   readonly use_rslora: boolean;
+  /** Modules by the ends of their paths that are trained in full beside the factors. */
+  readonly modules_to_save: readonly string[];
+  /** Whether a head tied to the embedding stays so where modules_to_save names one of them. */
+  readonly ensure_weight_tying: boolean;
   /** The adapter that training goes on from, as the user named it; null: a fresh one. */
   readonly init_adapter: string | null;
 }

@@ -28,6 +28,8 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
         dropout: 0,
         target_modules: "all-linear",
         use_rslora: false,
+        modules_to_save: [],
+        ensure_weight_tying: false,
         init_adapter: null,
       },
       quantization: null,
@@ -116,6 +118,8 @@ Deno.test("parseJobSpec() takes sft, max_steps and a partial lora", () => {
     dropout: 0,
     target_modules: ["q_proj"],
     use_rslora: false,
+    modules_to_save: [],
+    ensure_weight_tying: false,
     init_adapter: null,
   });
   assert.equal(settings.max_steps, 5);
@@ -151,7 +155,7 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [
     { lora: { rank: 3 } },
     "lora.rank",
-    /known are r, alpha, use_rslora, dropout, target_modules, init_adapter/,
+    /known are r, alpha, use_rslora, dropout, target_modules, modules_to_save, ensure_weight_tying, init_adapter/,
   ],
   [{ dataset: {} }, "dataset", /dataset must be an object with one of path .* and rows/],
   [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],

@@ -1,27 +1,32 @@
-import { startEngine } from "../src/engine/client.ts";
 import type { Gpu } from "../src/gpu/mod.ts";
+import { startEngine } from "../src/engine/client.ts";
+import type { Engine } from "../src/engine/protocol.ts";
 import type { Tokenizer } from "../src/preference/tokenizer.ts";
 import { Scorer } from "../src/scoring/scorer.ts";
 import { Random } from "../src/training/random.ts";
+import { contest, workContender } from "./_contest.ts";
 import { randomModel, SIZES } from "./_model.ts";
-import { alternate, type BenchRow, median, medianRatio } from "./_rows.ts";
+import { type BenchRow, type Findings, median, medianRatio, type Settings } from "./_rows.ts";
 
 const MODEL = decodeURIComponent(new URL("../examples/tiny-llama", import.meta.url).pathname);
 const REQUESTS = 32;
-const ROUNDS = 15;
 const PROMPT = 512;
 const CANDIDATES = 4;
 const CANDIDATE = 32;
 
 /** Requests that come at one time, and prompts that come again. */
-export async function benchScoring(gpu: Gpu): Promise<BenchRow[]> {
-  return [await concurrentRequests(gpu), await repeatedPrompt(gpu)];
+export async function benchScoring(gpu: Gpu, settings: Settings): Promise<Findings> {
+  const device = gpu.software ? "software" : "gpu";
+  const engine = await startEngine({ device, allowSoftware: device === "software", promptCacheBytes: 0 });
+  try {
+    return { rows: [await concurrentRequests(engine, settings), await repeatedPrompt(gpu, settings)] };
+  } finally {
+    await engine.stop();
+  }
 }
 
 /** Many small requests at one time beside one after another. */
-async function concurrentRequests(gpu: Gpu): Promise<BenchRow> {
-  const device = gpu.software ? "software" : "gpu";
-  const engine = await startEngine({ device, allowSoftware: gpu.software, promptCacheBytes: 0 });
+async function concurrentRequests(engine: Engine, settings: Settings): Promise<BenchRow> {
   const requests = Array.from({ length: REQUESTS }, (_, i) => i);
   const one = (i: number) =>
     Array.fromAsync(engine.score({
@@ -32,25 +37,25 @@ async function concurrentRequests(gpu: Gpu): Promise<BenchRow> {
       token_logprobs: false,
       items: [{ prompt: `Which is larger, ${i} or 74?`, candidates: [" It is 74.", ` It is ${i}.`] }],
     }));
-  const { serial, together } = await alternate(ROUNDS, {
-    serial: async () => {
+  const { serial, together } = await contest(settings, {
+    serial: workContender(async () => {
       for (const i of requests) await one(i);
-    },
-    together: () => Promise.all(requests.map(one)),
+    }),
+    together: workContender(() => Promise.all(requests.map(one))),
   });
-  await engine.stop();
   return {
     name: `${REQUESTS} requests of one item at one time beside one after another`,
     value: medianRatio(together, serial),
     unit: "of the time",
+    shown: true,
     detail: `examples/tiny-llama, two candidates each; ${median(together).toFixed(0)} and ${
       median(serial).toFixed(0)
-    } ms, medians of ${ROUNDS} alternating rounds`,
+    } ms, medians of ${settings.rounds} alternating rounds`,
   };
 }
 
 /** New candidates under a prompt that has come before, beside the same without the prompt cache. */
-async function repeatedPrompt(gpu: Gpu): Promise<BenchRow> {
+async function repeatedPrompt(gpu: Gpu, settings: Settings): Promise<BenchRow> {
   const model = await randomModel(gpu, SIZES, "nothing");
   const random = new Random(7);
   const text = (tokens: number) =>
@@ -67,21 +72,22 @@ async function repeatedPrompt(gpu: Gpu): Promise<BenchRow> {
   await score(scorers.cached);
   await score(scorers.cached);
   const { cached_prompt_tokens } = await score(scorers.cached);
-  const { cached, plain } = await alternate(ROUNDS, {
-    cached: () => score(scorers.cached),
-    plain: () => score(scorers.plain),
+  const { cached, plain } = await contest(settings, {
+    cached: workContender(() => score(scorers.cached)),
+    plain: workContender(() => score(scorers.plain)),
   });
   for (const one of Object.values(scorers)) one.free();
   model.free();
+  const millions = (model.parameters / 1e6).toFixed(1);
   return {
-    name: `${CANDIDATES} new candidates of ${CANDIDATE} tokens under a repeated prompt of ${PROMPT}`,
+    name:
+      `${CANDIDATES} new candidates of ${CANDIDATE} tokens under a repeated prompt of ${PROMPT}, beside no prompt cache`,
     value: medianRatio(cached, plain),
-    unit: "of the time without the prompt cache",
-    detail: `random Llama of ${
-      (model.parameters / 1e6).toFixed(1)
-    } M parameters, ${cached_prompt_tokens} prompt tokens known; ${median(cached).toFixed(0)} and ${
-      median(plain).toFixed(0)
-    } ms, medians of ${ROUNDS} alternating rounds`,
+    unit: "of the time",
+    shown: true,
+    detail: `random Llama of ${millions} M parameters, ${cached_prompt_tokens} tokens of the prompt known; ${
+      median(cached).toFixed(0)
+    } and ${median(plain).toFixed(0)} ms, medians of ${settings.rounds} alternating rounds`,
   };
 }
 

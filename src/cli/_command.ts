@@ -18,9 +18,10 @@ export type StartEngine = (
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
 export function deviceOptions(
-  { device, cache }: Config,
-): { device: DeviceChoice; allowSoftware: boolean; tuningFolder: string } {
-  return { device, allowSoftware: device === "software", tuningFolder: join(cache, "tuning") };
+  { device, cache, promptCacheBytes }: Config,
+): { device: DeviceChoice; allowSoftware: boolean; tuningFolder: string; promptCacheBytes: number | null } {
+  const tuningFolder = join(cache, "tuning");
+  return { device, allowSoftware: device === "software", tuningFolder, promptCacheBytes };
 }
 
 /**

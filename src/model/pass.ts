@@ -9,11 +9,25 @@ import { ropeRotations } from "../gpu/ops/rope.ts";
 import type { PackedBatch } from "../preference/pack.ts";
 import { type BatchCounts, type BatchLive, type Budget, tokensById } from "./batch.ts";
 import { BlockRecorder } from "./block.ts";
-import type { Block, Decoder } from "./decoder.ts";
+import type { Decoder } from "./decoder.ts";
 import { HeadRecorder } from "./head.ts";
 import { NormRecorder } from "./norm.ts";
-import { type PassBuffers, passBuffers, type PassOptions } from "./pass_buffers.ts";
+import {
+  type KeyValues,
+  lowestTrained,
+  type PassBuffers,
+  passBuffers,
+  type PassOptions,
+} from "./pass_buffers.ts";
 import { dependsOnLength, ropeAttentionFactor, ropeFrequencies, type RopeSettings } from "./rope.ts";
+
+/** Rows that a batch takes and gives beside its own tokens'; see KnownBuffers. */
+export interface KnownKeys {
+  /** [keys] */
+  readonly sources: Uint32Array;
+  /** [kept, 2] */
+  readonly moves: Uint32Array;
+}
 
 /**
  * The passes of one decoder at one budget. `upload` a batch, then run a program into which {@link recordForward} and
@@ -57,7 +71,7 @@ export class DecoderPass {
         if (dependsOnLength(rope)) gpu.write(rows, Uint32Array.from({ length: budget.tokens }, (_, i) => i));
         else {
           const factor = ropeAttentionFactor(rope);
-          gpu.write(rotations, ropeRotations(ropeFrequencies(rope), budget.tokens, factor));
+          gpu.write(rotations, ropeRotations(ropeFrequencies(rope), rotations.shape[0]!, factor));
         }
       }
     } catch (error) {
@@ -79,9 +93,10 @@ export class DecoderPass {
   /**
    * Queues a batch for the next run.
    *
+   * @param known where some of the keys that it attends to come from, and which of its own are kept
    * @throws {RangeError} where it passes the budget
    */
-  upload(batch: PackedBatch): BatchCounts {
+  upload(batch: PackedBatch, known: KnownKeys | null = null): BatchCounts {
     const { tokens, rows, sequences } = batch;
     const { budget } = this;
     if (tokens > budget.tokens || rows > budget.rows || sequences > budget.sequences) {
@@ -109,6 +124,14 @@ export class DecoderPass {
     for (const { rope, rotations } of this.#buffers.ropes) {
       if (dependsOnLength(rope)) gpu.write(rotations, rotationsOfTokens(rope, batch));
     }
+    if (known) {
+      const { places, sources, moves } = this.#buffers.known!;
+      gpu.write(places, batch.places);
+      gpu.write(sources, known.sources);
+      gpu.write(moves, known.moves);
+    }
+    const keys = known ? known.sources.length : tokens;
+    const kept = known ? known.moves.length / 2 : 0;
     let distinct = 0;
     if (this.#options.mode === "train" && this.#decoder.embedding[0]!.rows.gradient) {
       const byId = tokensById(batch.token_ids);
@@ -125,11 +148,15 @@ export class DecoderPass {
       gpu.write(buffers.position_tokens, byPosition.id_tokens);
       distinct_positions = byPosition.ids.length;
     }
-    return { tokens, rows, sequences, distinct, distinct_positions };
+    return { tokens, rows, sequences, keys, kept, distinct, distinct_positions };
   }
 
-  /** Records embedding, blocks and head, up to `logprobs` and `averages`. */
-  recordForward<L extends BatchLive>(program: Program<L>): void {
+  /**
+   * Records embedding, blocks and head, up to `logprobs` and `averages`.
+   *
+   * @param stored by block, rows of earlier batches; then every batch is uploaded with its known keys
+   */
+  recordForward<L extends BatchLive>(program: Program<L>, stored: readonly KeyValues[] = []): void {
     const { embedding, positions, blocks, config } = this.#decoder;
     for (const { first_row, rows } of embedding) {
       const tensors = {
@@ -148,7 +175,7 @@ export class DecoderPass {
       recordAddRows(program, tensors);
     }
     for (const layer of blocks.keys()) {
-      this.#block.record(program, layer);
+      this.#block.record(program, layer, stored[layer]);
       this.#block.recordMlpOutput(program, layer);
     }
     this.#head.record(program);
@@ -160,9 +187,8 @@ export class DecoderPass {
     if (!gradients) throw new Error("A pass for scoring keeps nothing that a backward pass could use.");
     this.#head.recordGrad(program);
     const { blocks, embedding, positions } = this.#decoder;
-    const embeddingTrained = [embedding[0]!.rows, positions].some((table) => table?.gradient);
-    const lowest = embeddingTrained ? 0 : blocks.findIndex(isTrained);
-    if (lowest < 0) return;
+    const lowest = lowestTrained(this.#decoder);
+    const toEmbedding = [embedding[0]!.rows, positions].some((table) => table?.gradient);
     const last = blocks.length - 1;
     for (let layer = last; layer >= lowest; layer--) {
       // the last block's activations are still there from the forward
@@ -171,7 +197,7 @@ export class DecoderPass {
         // a norm over the mlp's output needs that too
         if (blocks[layer]!.mlp_output_norm) this.#block.recordMlpOutput(program, layer, true);
       }
-      this.#block.recordGrad(program, layer, layer > lowest || embeddingTrained);
+      this.#block.recordGrad(program, layer, layer > lowest || toEmbedding);
     }
     for (const { first_row, rows } of embedding) {
       if (!rows.gradient) continue;
@@ -193,11 +219,6 @@ export class DecoderPass {
   free(): void {
     this.#tensors.free();
   }
-}
-
-function isTrained({ linears, ...norms }: Block): boolean {
-  return Object.values(norms).some((norm) => norm?.weight.gradient) ||
-    Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 
 /** (cos, sin) of each token of a batch by its position and its sequence's length: [tokens, rotary_dim / 2, 2] */

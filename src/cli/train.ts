@@ -4,6 +4,7 @@ import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import { readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
+import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
@@ -22,7 +23,7 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
-import { downloadBars, openHub } from "./_hub.ts";
+import { DownloadDisplay, openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 
 const usage = "main.ts train [--quiet] job.json";
@@ -59,10 +60,12 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     console.error(`Job ${id} has succeeded already: ${result}`);
     return 0;
   }
-  const hub = openHub(config, values.quiet ? undefined : downloadBars());
+  const hub = openHub(config);
   await checkFiles({ ...config, hub }, spec);
   if (known === undefined) {
-    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store })));
+    const downloads = values.quiet ? null : new DownloadDisplay();
+    const onDownload = (progress: DownloadProgress) => downloads?.update(progress);
+    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store, onDownload })));
   } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
   const waiting = store.get(id);
@@ -117,6 +120,7 @@ class Display {
   readonly #quiet: boolean;
   readonly #bar: SingleBar | null;
   readonly #loading: LoadingDisplay | null;
+  readonly #downloads: DownloadDisplay | null;
   readonly #unsubscribe: () => void;
   #last: number;
   #running = false;
@@ -132,12 +136,14 @@ class Display {
       ? null
       : new SingleBar({ format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left" });
     this.#loading = quiet ? null : new LoadingDisplay();
+    this.#downloads = quiet ? null : new DownloadDisplay();
     this.#unsubscribe = store.subscribe(id, () => this.#update());
   }
 
   end(): void {
     this.#unsubscribe();
     this.#loading?.end();
+    this.#downloads?.end();
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }
@@ -151,6 +157,7 @@ class Display {
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
+    if (job?.downloading) return this.#downloads?.update(job.downloading);
     if (job?.loading) return this.#loading?.update(job.loading);
     if (this.#bar === null || !this.#running || job?.total_steps == null) return;
     const loss = job.metrics?.["loss"];

@@ -3,7 +3,6 @@
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import { readConfig } from "../config.ts";
-import { InputError } from "../errors.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
@@ -19,10 +18,12 @@ import {
   exitCodeOf,
   openStore,
   parseCommand,
+  readJson,
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
 import { downloadBars, openHub } from "./_hub.ts";
+import { planSummary } from "./_plan.ts";
 
 const usage = "main.ts train [--quiet] job.json";
 const shutdownMs = 7_000;
@@ -113,6 +114,7 @@ class Display {
   readonly #bar: SingleBar | null;
   readonly #unsubscribe: () => void;
   #last: number;
+  #plan: string | null = null;
   #started = false;
 
   constructor(store: JobStore, id: string, quiet: boolean) {
@@ -140,6 +142,9 @@ class Display {
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
+    const plan = job?.plan ? planSummary(job.plan) : null;
+    if (plan !== null && plan !== this.#plan && !this.#quiet) console.error(`Memory ${plan}.`);
+    this.#plan = plan;
     if (this.#bar === null || job?.total_steps == null) return;
     const loss = job.metrics?.["loss"];
     const shown = {
@@ -150,26 +155,5 @@ class Display {
     if (this.#started) this.#bar.update(job.step, shown);
     else this.#bar.start(job.total_steps, job.step, shown);
     this.#started = true;
-  }
-}
-
-async function readJson(path: string): Promise<unknown> {
-  const refuse = (why: string): never => {
-    throw new InputError(`${JSON.stringify(path)} ${why}.`, {
-      field: "job.json",
-      value: path,
-      accepted: "a JSON file",
-    });
-  };
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    return refuse(`cannot be read: ${(error as Error).message}`);
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    return refuse(`is not JSON: ${(error as Error).message}`);
   }
 }

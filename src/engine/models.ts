@@ -14,6 +14,8 @@ export interface BaseModel {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
   readonly decoder: Decoder;
+  /** What the weights take. */
+  readonly bytes: number;
 }
 
 /** Something on the GPU that stays there until nobody uses it and its room is needed. */
@@ -54,9 +56,16 @@ export class Models {
       const config = await readModelConfig(directory);
       const tokenizer = await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
-      const { decoder, free } = await loadDecoder(this.#gpu, checkpoint, config, { trainable: false });
-      return { value: { config, tokenizer, decoder }, free };
+      const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, { trainable: false });
+      return { value: { config, tokenizer, decoder, bytes }, free };
     });
+  }
+
+  /** What a folder's weights take on the GPU already; 0 where they are not there. */
+  async baseBytes(directory: string): Promise<number> {
+    const held = this.#held.get(`base ${await version(directory)}`) as Held<BaseModel> | undefined;
+    const base = await Promise.race([held?.loaded, null]).catch(() => null);
+    return base?.bytes ?? 0;
   }
 
   /**

@@ -56,8 +56,10 @@ async function handle(message: ToWorker): Promise<void> {
       return scope.close();
     case "memory":
       return await answer(message.id, async () => {
-        const { memory } = (await device()).gpu;
-        return { bytes: memory.bytes, peak_bytes: memory.peak, by_name: memory.byName() };
+        const { gpu } = await device();
+        const { memory } = gpu;
+        const free_bytes = await gpu.freeBytes();
+        return { bytes: memory.bytes, peak_bytes: memory.peak, free_bytes, by_name: memory.byName() };
       });
   }
 }
@@ -94,21 +96,33 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
     return Atomics.load(control, CONTROL.cancel) ? "cancel" as const : "continue" as const;
   };
   const emit = (event: TrainEvent) => post({ type: "event", id, event });
-  const directory = request.model;
+  const { model, settings } = request;
+  const makeRoom = () => models.evict();
   let base: Lease<BaseModel> | null = null;
+  const room = async (wanted: number) => {
+    const free = async () => {
+      const bytes = await gpu.freeBytes();
+      // full fine-tuning has its own copy of the weights
+      return bytes === null || !settings.lora ? bytes : bytes + await models.baseBytes(model);
+    };
+    const before = await free();
+    return before === null || before >= wanted || !makeRoom() ? before : await free();
+  };
   scheduler.hold();
   try {
-    // full fine-tuning has its own copy of the weights
-    if (request.settings.lora) base = await models.base(directory);
-    const { config, tokenizer, decoder } = base?.value ?? {
-      config: await readModelConfig(directory),
-      tokenizer: await loadTokenizer(directory),
-      decoder: null,
+    const context = {
+      gpu,
+      config: await readModelConfig(model),
+      tokenizer: await loadTokenizer(model),
+      frozen: async () => (base ??= await models.base(model)).value.decoder,
+      emit,
+      between,
+      room,
+      makeRoom,
     };
-    const context = { gpu, config, tokenizer, frozen: decoder, emit, between };
-    return await withRoom(() => models.evict(), () => train(context, request));
+    return await withRoom(makeRoom, () => train(context, request));
   } finally {
-    base?.release();
+    (base as Lease<BaseModel> | null)?.release();
     scheduler.release();
   }
 }

@@ -1,6 +1,6 @@
 /** Training jobs and their events in SQLite: what must survive the process. */
 import { DatabaseSync } from "node:sqlite";
-import type { LeftOutRow, TrainEvent } from "../engine/protocol.ts";
+import type { LeftOutRow, MemoryPlan, TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { TrainingSettings } from "../training/settings.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
@@ -33,6 +33,8 @@ export interface Job {
   readonly total_steps: number | null;
   readonly tokens_per_second: number | null;
   readonly seconds_remaining: number | null;
+  /** What it needs of the device's memory; null until the rows are tokenised. */
+  readonly plan: MemoryPlan | null;
   /** The newest value of each metric, with the step of the newest. */
   readonly metrics: Readonly<Record<string, number>> | null;
   readonly rows_left_out: readonly (LeftOutRow & { readonly split: "train" | "eval" })[];
@@ -76,6 +78,7 @@ const schema = `
     total_steps INTEGER,
     tokens_per_second REAL,
     seconds_remaining REAL,
+    plan TEXT,
     metrics TEXT,
     left_out TEXT NOT NULL DEFAULT '[]',
     cancel_requested INTEGER NOT NULL DEFAULT 0,
@@ -97,11 +100,13 @@ const schema = `
     PRIMARY KEY (job, id),
     UNIQUE (job, repeat_key)
   ) STRICT, WITHOUT ROWID;
-  PRAGMA user_version = 1;
+  PRAGMA user_version = 2;
 `;
 
+const fromVersion1 = "ALTER TABLE jobs ADD COLUMN plan TEXT; PRAGMA user_version = 2;";
+
 const jobColumns =
-  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, metrics, left_out,
+  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, left_out,
   cancel_requested, error, created_at, started_at, finished_at`;
 
 interface JobRow {
@@ -113,6 +118,7 @@ interface JobRow {
   total_steps: number | null;
   tokens_per_second: number | null;
   seconds_remaining: number | null;
+  plan: string | null;
   metrics: string | null;
   left_out: string;
   cancel_requested: number;
@@ -148,7 +154,8 @@ export class JobStore implements Disposable {
       );
       const version = this.#db.prepare("PRAGMA user_version").get()?.["user_version"];
       if (version === 0) this.#transaction(() => this.#db.exec(schema));
-      else if (version !== 1) {
+      else if (version === 1) this.#transaction(() => this.#db.exec(fromVersion1));
+      else if (version !== 2) {
         throw new InputError(
           `SIMPO_STATE holds jobs of another version (${version}) of this worker: give another folder.`,
           {
@@ -290,6 +297,9 @@ export class JobStore implements Disposable {
           this.#db.prepare("UPDATE jobs SET left_out = ? WHERE id = ?").run(JSON.stringify(rows), id);
           return;
         }
+        case "plan":
+          this.#db.prepare("UPDATE jobs SET plan = ? WHERE id = ?").run(JSON.stringify(event.plan), id);
+          return;
         case "progress":
           this.#db.prepare(
             `UPDATE jobs SET step = ?, total_steps = ?, tokens_per_second = ?, seconds_remaining = ? WHERE id = ?`,
@@ -415,10 +425,11 @@ function finite(value: number): number | null {
   return Number.isFinite(value) ? value : null;
 }
 
-function toJob({ number: _, spec, metrics, left_out, cancel_requested, error, ...row }: JobRow): Job {
+function toJob({ number: _, spec, plan, metrics, left_out, cancel_requested, error, ...row }: JobRow): Job {
   return {
     ...JSON.parse(spec),
     ...row,
+    plan: plan === null ? null : JSON.parse(plan),
     metrics: metrics === null ? null : JSON.parse(metrics),
     rows_left_out: JSON.parse(left_out),
     cancel_requested: cancel_requested === 1,

@@ -97,6 +97,8 @@ export interface LoadedDecoder {
   readonly decoder: Decoder;
   /** null where the weights are frozen. */
   readonly trained: TrainedParameters | null;
+  /** Bytes of the frozen weights. */
+  readonly bytes: number;
   /** Lets go of all weights. */
   free(): void;
 }
@@ -164,7 +166,7 @@ export function declareDecoder(
       const { name, shape, dtype } = run;
       return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
     }));
-    return { decoder: assemble(config, parameters), trained, runs: parameters, free };
+    return { decoder: assemble(config, parameters), trained, bytes: frozen.bytes, runs: parameters, free };
   } catch (error) {
     free();
     throw error;

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../../src/errors.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
+import { fakePlan } from "../helpers/fake_engine.ts";
 
 const spec = parseJobSpec({ model: "model", dataset: { path: "rows.jsonl" } });
 const types = (store: JobStore, id: string) => store.events(id, 0).map(({ type }) => type);
@@ -178,4 +180,24 @@ Deno.test("JobStore() refuses a state folder that another process uses, until th
     await other.status;
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("JobStore shows a job's plan, and takes on the jobs of an earlier version, which have none", async () => {
+  const path = join(await Deno.makeTempDir(), "jobs.sqlite");
+  {
+    using store = new JobStore(path);
+    store.create("job-1", spec);
+    assert.equal(store.get("job-1")!.plan, null);
+    store.record("job-1", { type: "plan", plan: fakePlan });
+    assert.deepEqual(store.get("job-1")!.plan, fakePlan);
+  }
+  {
+    using database = new DatabaseSync(path);
+    database.exec("ALTER TABLE jobs DROP COLUMN plan; PRAGMA user_version = 1;");
+  }
+  using store = new JobStore(path);
+  assert.equal(store.get("job-1")!.plan, null);
+  store.record("job-1", { type: "plan", plan: fakePlan });
+  assert.deepEqual(store.get("job-1")!.plan, fakePlan);
+  await Deno.remove(dirname(path), { recursive: true });
 });

@@ -38,9 +38,11 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
       gpu,
       config,
       tokenizer: await loadTokenizer(model),
-      frozen: base?.decoder ?? null,
+      frozen: () => Promise.resolve(base!.decoder),
       emit: (event) => event.type === "metrics" && metrics.push(event.metrics),
       between: () => Promise.resolve("continue"),
+      room: () => Promise.resolve(null),
+      makeRoom: () => false,
     }, {
       id: "job",
       model,

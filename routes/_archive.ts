@@ -5,29 +5,37 @@ import { resolveModel } from "../src/jobs/files.ts";
 import { jobFolder, jobResult } from "../src/jobs/folder.ts";
 import type { Job } from "../src/jobs/store.ts";
 import { openTar, type TarArchive } from "../src/model/tar.ts";
-import type { Service } from "./service_context.ts";
+import { SharedWork } from "../src/shared_work.ts";
+import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 /** What an archive holds; see the route's description. */
 export type ArchiveFormat = "adapter" | "merged" | "full" | undefined;
 
-/** Makes the archives of a service's jobs. A merged model is written once and kept. */
+/** Makes the archives of a service's jobs, while `signal` lets them. A merged model is written once and kept. */
 export function archiveOf(
-  { config, hub, exportMerged }: Service,
-): (job: Job, format: ArchiveFormat) => Promise<TarArchive> {
-  const merging = new Map<string, Promise<string>>();
+  service: Service,
+): (job: Job, format: ArchiveFormat, signal: AbortSignal) => Promise<TarArchive> {
+  const { config, hub, stopping, exportMerged } = service;
+  const merging = new SharedWork<string>();
 
-  async function merge(job: Job, adapter: string): Promise<string> {
+  async function merge(job: Job, adapter: string, signal: AbortSignal): Promise<string> {
     const folder = join(jobFolder(config.state, job.id), "merged");
     if (await exists(folder)) return folder;
     const model = await resolveModel({ ...config, hub }, job.model, "model");
     const part = `${folder}.part`;
     await Deno.remove(part, { recursive: true }).catch(() => {});
-    await exportMerged(model, adapter, part);
-    await Deno.rename(part, folder);
+    try {
+      await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]));
+      await Deno.rename(part, folder);
+    } catch (error) {
+      await Deno.remove(part, { recursive: true }).catch(() => {});
+      refuseWhenStopping(service);
+      throw error;
+    }
     return folder;
   }
 
-  return async (job, format) => {
+  return async (job, format, signal) => {
     const refuse = (message: string, accepted: string): never => {
       throw new InputError(message, { field: "id", value: job.id, accepted, status: 409 });
     };
@@ -40,12 +48,7 @@ export function archiveOf(
       refuse(`Job ${job.id} trained the full weights and has no adapter.`, "format=full, or no format");
     }
     if (full || format === undefined || format === "adapter") return await pack(result);
-    let merged = merging.get(job.id);
-    if (merged === undefined) {
-      merged = merge(job, result).finally(() => merging.delete(job.id));
-      merging.set(job.id, merged);
-    }
-    return await pack(await merged);
+    return await pack(await merging.run(job.id, (stop) => merge(job, result, stop), signal));
   };
 }
 

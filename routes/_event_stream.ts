@@ -1,5 +1,5 @@
 /** A job's events as server-sent events (HTML standard, 9.2). */
-import { isFinished, type JobStore } from "../src/jobs/store.ts";
+import { isFinished, type Job, type JobStore } from "../src/jobs/store.ts";
 
 /** A comment this often keeps proxies from taking a quiet job for a dead connection. */
 const keepAliveMs = 15_000;
@@ -19,6 +19,7 @@ export function eventStream(
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let last = after;
+  let loading: Job["loading"] = null;
   let changed = Promise.withResolvers<boolean>();
   const wake = () => changed.resolve(true);
   const unsubscribe = store.subscribe(id, wake);
@@ -46,6 +47,11 @@ export function eventStream(
         }
         const job = store.get(id);
         if (job === undefined || isFinished(job.status)) break;
+        if (job.loading !== null && job.loading !== loading) {
+          loading = job.loading;
+          // Without an id: it is of the moment, and does not come again after a reconnect.
+          return controller.enqueue(encoder.encode(`event: loading\ndata: ${JSON.stringify(loading)}\n\n`));
+        }
         const timer = setTimeout(() => changed.resolve(false), keepAliveMs);
         const woken = await changed.promise;
         clearTimeout(timer);

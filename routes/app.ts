@@ -17,6 +17,9 @@ import { trainRoutes } from "./train.ts";
 
 const log = logger("http");
 
+/** The status that proxies log for a client that went before its answer. */
+const CLIENT_GONE = 499;
+
 /**
  * Makes the app; `app.fetch` is a handler for `Deno.serve`, `app.request` calls it without a socket.
  *
@@ -29,13 +32,16 @@ export function createApp(service: Service): OpenAPIHono {
       if (!result.success) throw inputErrorOf(result.error, (result as { data?: unknown }).data);
     },
   });
-  app.onError((error, c) =>
-    answerProblem(
+  app.onError((error, c) => {
+    const { signal } = c.req.raw;
+    // Only the log sees it.
+    if (signal.aborted && error === signal.reason) return c.body(null, CLIENT_GONE as 500);
+    return answerProblem(
       c,
       error,
       error instanceof InputError && error.status === 401 ? { "www-authenticate": "Bearer" } : {},
-    )
-  );
+    );
+  });
   app.notFound((c) => {
     const route = `${c.req.method} ${c.req.path}`;
     const accepted = "a route that GET /openapi.json lists";

@@ -140,10 +140,10 @@ export function completionRoutes(service: Service): OpenAPIHono {
     const request = { ...await weightsOf(service, body.model), prompts, max_tokens, add_special_tokens };
     const scored: ScoredSequence[] = [];
     try {
-      for await (const sequence of (await service.engine).scoreSequences(request)) {
+      // A client that goes takes its request with it.
+      const { signal } = c.req.raw;
+      for await (const sequence of (await service.engine).scoreSequences(request, { signal })) {
         scored.push(sequence);
-        // Nobody waits for the rest.
-        if (c.req.raw.signal.aborted) break;
       }
     } catch (error) {
       throw isMany(body.prompt) ? error : withoutIndex(error);

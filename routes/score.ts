@@ -4,6 +4,7 @@ import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts"
 import { InputError } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { resolveAdapter } from "../src/jobs/folder.ts";
+import { ChatTemplateSchema } from "../src/preference/chat_template_schema.ts";
 import {
   fields,
   ItemSchema,
@@ -32,6 +33,7 @@ const ScoreBodySchema = strictObject({
   items: z.array(ItemSchema).min(1).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
+  chat_template: ChatTemplateSchema.nullable().optional(),
   beta: z.number().positive().default(2).meta({
     description: "A candidate's reward is beta times its average log-prob.",
   }),
@@ -133,7 +135,9 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
     const request = await toRequest(service, body);
-    const items = (await service.engine).score(request)[Symbol.asyncIterator]();
+    // A client that goes takes its request with it, while its model is loaded too.
+    const { signal } = c.req.raw;
+    const items = (await service.engine).score(request, { signal })[Symbol.asyncIterator]();
     const explain = (error: unknown) => body.items === undefined ? withoutItem(error) : error;
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.
@@ -151,14 +155,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
         }) as never;
       }
       const results: ScoredItem[] = [];
-      for (let next = first; !next.done; next = await items.next()) {
-        results.push(next.value);
-        // Nobody waits for the rest.
-        if (c.req.raw.signal.aborted) {
-          await items.return?.();
-          break;
-        }
-      }
+      for (let next = first; !next.done; next = await items.next()) results.push(next.value);
       return c.json(toAnswer(body, results), 200);
     } catch (error) {
       throw explain(error);
@@ -184,7 +181,7 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
 }
 
 async function toRequest({ config, store, hub }: Service, body: ScoreBody): Promise<ScoreRequest> {
-  const { model, adapter, beta, token_logprobs } = body;
+  const { model, adapter, chat_template = null, beta, token_logprobs } = body;
   const sources = { ...config, hub };
   return {
     model: await resolveModel(sources, model, "model"),
@@ -192,6 +189,7 @@ async function toRequest({ config, store, hub }: Service, body: ScoreBody): Prom
       ? null
       : await resolveAdapter(sources, adapter, (id) => store.get(id) !== undefined),
     items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
+    chat_template,
     beta,
     token_logprobs,
   };

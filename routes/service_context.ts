@@ -6,8 +6,13 @@ import type { Hub } from "../src/hub/hub.ts";
 import type { JobRunner } from "../src/jobs/runner.ts";
 import type { JobStore } from "../src/jobs/store.ts";
 
-/** Writes a model with an adapter merged into its weights. */
-export type ExportMerged = (modelDir: string, adapterDir: string, outDir: string) => Promise<unknown>;
+/** Writes a model with an adapter merged into its weights, until `signal` aborts. */
+export type ExportMerged = (
+  modelDir: string,
+  adapterDir: string,
+  outDir: string,
+  signal: AbortSignal,
+) => Promise<unknown>;
 
 export interface Service {
   readonly config: Pick<Config, "root" | "state" | "token" | "maxBodyBytes">;

@@ -28,6 +28,9 @@ const JobSchema = z.object({
   settings: z.record(z.string(), z.unknown()).meta({
     description: "Everything the run depends on, defaults filled in.",
   }),
+  loading: z.object({ bytes: z.number().int(), total_bytes: z.number().int() }).nullable().meta({
+    description: "While the model's weights are read: how far.",
+  }),
   plan: z.object({
     bytes: z.record(z.string(), z.number().int()).meta({
       description:
@@ -137,7 +140,8 @@ const events = createRoute({
   responses: {
     200: {
       description:
-        "Events status, metrics (one flat object: step and the metrics by name), checkpoint, warning, done.",
+        "Events status, metrics (one flat object: step and the metrics by name), checkpoint, warning, done; and loading " +
+        "(bytes, total_bytes) a few times a second while weights are read, without an id.",
       content: { "text/event-stream": { schema: z.string() } },
     },
     204: { description: "The job has ended and has no further event." },
@@ -148,7 +152,8 @@ const events = createRoute({
 const cancel = createRoute({
   method: "post",
   path: "/train/{id}/cancel",
-  summary: "End a job: at once where it waits, after the current micro-batch where it trains.",
+  summary:
+    "End a job: at once where it waits, after the current micro-batch where it trains, or the current piece of its weights.",
   request: { params },
   responses: { 202: jobAnswer, ...problems(401, 404, 409, 500) },
 });
@@ -238,7 +243,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
   const archive = archiveOf(service);
   app.openapi(adapter, async (c) => {
     const job = find(c.req.valid("param").id);
-    const { stream, byteLength } = await archive(job, c.req.valid("query").format);
+    const { stream, byteLength } = await archive(job, c.req.valid("query").format, c.req.raw.signal);
     return c.body(stream, 200, {
       "content-type": "application/x-tar",
       "content-length": `${byteLength}`,

@@ -12,17 +12,19 @@ export type StartEngine = (
     readonly device: DeviceChoice;
     readonly allowSoftware: boolean;
     readonly memoryLimitBytes?: number;
+    readonly tuningFolder?: string;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
 export function deviceOptions(
-  { device, memoryBytes }: Config,
-): { device: DeviceChoice; allowSoftware: boolean; memoryLimitBytes?: number } {
+  { device, memoryBytes, cache }: Config,
+): { device: DeviceChoice; allowSoftware: boolean; tuningFolder: string; memoryLimitBytes?: number } {
   return {
     device,
     allowSoftware: device === "software",
+    tuningFolder: join(cache, "tuning"),
     ...(memoryBytes !== null && { memoryLimitBytes: memoryBytes }),
   };
 }

@@ -8,6 +8,7 @@ import { InputError } from "../errors.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
+import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { ItemSchema, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import {
@@ -19,10 +20,12 @@ import {
   StopSignal,
 } from "./_command.ts";
 import { downloadBars, openHub } from "./_hub.ts";
-import type { ScoreRequest } from "../engine/protocol.ts";
+import { LoadingDisplay } from "./_loading.ts";
+import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
 
 const usage =
-  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--beta 2] [--token-logprobs] in.jsonl out.jsonl " +
+  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--chat-template FILE] [--beta 2] [--token-logprobs] " +
+  "in.jsonl out.jsonl " +
   "(- is stdin or stdout)";
 
 /** A shell's exit code for SIGPIPE, which Deno ignores. */
@@ -42,6 +45,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
   const { values, positionals } = parseCommand(args, usage, {
     model: { type: "string" },
     adapter: { type: "string" },
+    "chat-template": { type: "string" },
     beta: { type: "string", default: "2" },
     "token-logprobs": { type: "boolean", default: false },
   }, 2);
@@ -71,18 +75,22 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     adapter: values.adapter === undefined
       ? null
       : await resolveAdapter(sources, values.adapter, (id) => exists(jobFolder(config.state, id))),
+    chat_template: await readTemplate(values["chat-template"]),
     beta,
     token_logprobs: values["token-logprobs"],
   };
 
   using signal = new StopSignal();
   const engine = await startEngine(deviceOptions(config));
+  const loading = new LoadingDisplay();
+  const options = { onLoading: (progress: LoadProgress) => loading.update(progress) };
   const work = async () => {
     using out = openOutput(output);
     for await (const batch of inBatches(readItems(input))) {
       try {
         let index = 0;
-        for await (const scored of engine.score({ ...request, items: batch.map(({ item }) => item) })) {
+        const items = batch.map(({ item }) => item);
+        for await (const scored of engine.score({ ...request, items }, options)) {
           out.write(`${JSON.stringify({ ...batch[index++]?.rest, ...scored })}\n`);
         }
       } catch (error) {
@@ -99,7 +107,23 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     if (error instanceof Deno.errors.BrokenPipe) return brokenPipe;
     throw error;
   } finally {
+    loading.end();
     await engine.stop();
+  }
+}
+
+async function readTemplate(path: string | undefined): Promise<string | null> {
+  if (path === undefined) return null;
+  const field = "--chat-template";
+  try {
+    return parseWith(ChatTemplateSchema, await Deno.readTextFile(path));
+  } catch (error) {
+    const why = error instanceof InputError ? "is of no use" : "cannot be read";
+    throw new InputError(`${field} ${JSON.stringify(path)} ${why}: ${(error as Error).message}`, {
+      field,
+      value: path,
+      accepted: "a file with a Jinja template",
+    });
   }
 }
 

@@ -23,6 +23,7 @@ import {
   StopSignal,
 } from "./_command.ts";
 import { downloadBars, openHub } from "./_hub.ts";
+import { LoadingDisplay } from "./_loading.ts";
 import { planSummary } from "./_plan.ts";
 
 const usage = "main.ts train [--quiet] job.json";
@@ -112,9 +113,11 @@ class Display {
   readonly #id: string;
   readonly #quiet: boolean;
   readonly #bar: SingleBar | null;
+  readonly #loading: LoadingDisplay | null;
   readonly #unsubscribe: () => void;
   #last: number;
   #plan: string | null = null;
+  #running = false;
   #started = false;
 
   constructor(store: JobStore, id: string, quiet: boolean) {
@@ -126,11 +129,13 @@ class Display {
     this.#bar = quiet || !Deno.stderr.isTerminal()
       ? null
       : new SingleBar({ format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left" });
+    this.#loading = quiet ? null : new LoadingDisplay();
     this.#unsubscribe = store.subscribe(id, () => this.#update());
   }
 
   end(): void {
     this.#unsubscribe();
+    this.#loading?.end();
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }
@@ -139,13 +144,16 @@ class Display {
     for (const { id, type, data } of this.#store.events(this.#id, this.#last)) {
       this.#last = id;
       if (type === "metrics" && !this.#quiet) console.log(JSON.stringify(data));
+      // An earlier life's number of steps is known before this one has loaded its weights.
+      if (type === "status") this.#running = data["status"] === "running";
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
     const plan = job?.plan ? planSummary(job.plan) : null;
     if (plan !== null && plan !== this.#plan && !this.#quiet) console.error(`Memory ${plan}.`);
     this.#plan = plan;
-    if (this.#bar === null || job?.total_steps == null) return;
+    if (job?.loading) return this.#loading?.update(job.loading);
+    if (this.#bar === null || !this.#running || job?.total_steps == null) return;
     const loss = job.metrics?.["loss"];
     const shown = {
       loss: loss === undefined ? "-" : loss.toFixed(4),

@@ -4,6 +4,7 @@ import type { GpuOptions } from "../gpu/device.ts";
 import { GpuMemoryError } from "../gpu/memory.ts";
 import type {
   DeviceReport,
+  LoadProgress,
   MemoryReport,
   ScoredItem,
   ScoredSequence,
@@ -15,7 +16,12 @@ import type {
 } from "./protocol.ts";
 
 export type ToWorker =
-  | { readonly type: "open"; readonly options: GpuOptions; readonly control: SharedArrayBuffer }
+  | {
+    readonly type: "open";
+    readonly options: GpuOptions;
+    readonly tuningFolder: string | null;
+    readonly control: SharedArrayBuffer;
+  }
   | { readonly type: "score"; readonly id: number; readonly request: ScoreRequest }
   | { readonly type: "sequences"; readonly id: number; readonly request: SequenceRequest }
   /** Nobody waits for the answer any more. */
@@ -30,6 +36,15 @@ export type FromWorker =
   | { readonly type: "opened"; readonly report: DeviceReport }
   | { readonly type: "items"; readonly id: number; readonly items: readonly (ScoredItem | ScoredSequence)[] }
   | { readonly type: "event"; readonly id: number; readonly event: TrainEvent }
+  /** Of a request to score that waits for its model. */
+  | { readonly type: "loading"; readonly id: number; readonly progress: LoadProgress }
+  /** A folder's weights begin to be read, or have been. */
+  | {
+    readonly type: "weights";
+    readonly model: string;
+    readonly bytes: number;
+    readonly seconds: number | null;
+  }
   /** The end of a request: of a score all items have come. */
   | { readonly type: "done"; readonly id: number; readonly value: TrainOutcome | MemoryReport | null }
   /** The end of a request; of `open` where there is no id. */

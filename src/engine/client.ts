@@ -1,17 +1,22 @@
 import { DeviceLostError, InputError } from "../errors.ts";
+import { logger } from "../log.ts";
 import { CONTROL, fromPlainError, type FromWorker, type ToWorker } from "./_messages.ts";
 import type {
   DeviceReport,
   Engine,
+  LoadProgress,
   MemoryReport,
   ScoredItem,
   ScoredSequence,
+  ScoreOptions,
   ScoreRequest,
   SequenceRequest,
   TrainEvent,
   TrainOutcome,
   TrainRequest,
 } from "./protocol.ts";
+
+const log = logger("engine");
 
 export interface EngineOptions {
   /** `auto` takes a GPU where one answers. */
@@ -20,6 +25,8 @@ export interface EngineOptions {
   readonly allowSoftware: boolean;
   /** Bytes of GPU buffers that may be held at one time. */
   readonly memoryLimitBytes?: number;
+  /** Folder in which the fastest kernels of an adapter are kept; without it they are neither sought nor kept. */
+  readonly tuningFolder?: string;
   /** Called where the Worker ends by itself: nothing can be asked of the engine any more. */
   readonly onBroken?: (error: Error) => void;
 }
@@ -30,6 +37,7 @@ interface Pending {
   readonly reject: (error: Error) => void;
   readonly onItems?: (items: readonly (ScoredItem | ScoredSequence)[]) => void;
   readonly onEvent?: (event: TrainEvent) => void;
+  readonly onLoading?: ((progress: LoadProgress) => void) | undefined;
 }
 
 /**
@@ -38,12 +46,13 @@ interface Pending {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes, onBroken }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, tuningFolder, onBroken }: EngineOptions,
 ): Promise<Engine> {
   const kind = device === "auto" && !allowSoftware ? "gpu" : device;
   const client = new Client(onBroken ?? (() => {}));
   try {
-    await client.open({ device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) });
+    const options = { device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) };
+    await client.open(options, tuningFolder ?? null);
   } catch (error) {
     await client.stop();
     throw error;
@@ -74,8 +83,11 @@ class Client implements Engine {
     this.#opened.promise.catch(() => {});
   }
 
-  async open(options: Extract<ToWorker, { type: "open" }>["options"]): Promise<void> {
-    this.#post({ type: "open", options, control: this.#control });
+  async open(
+    options: Extract<ToWorker, { type: "open" }>["options"],
+    tuningFolder: string | null,
+  ): Promise<void> {
+    this.#post({ type: "open", options, tuningFolder, control: this.#control });
     await this.#opened.promise;
   }
 
@@ -83,18 +95,20 @@ class Client implements Engine {
     return this.#opened.promise;
   }
 
-  score(request: ScoreRequest): AsyncGenerator<ScoredItem> {
-    return this.#items((id) => ({ type: "score", id, request }));
+  score(request: ScoreRequest, options?: ScoreOptions): AsyncGenerator<ScoredItem> {
+    return this.#items((id) => ({ type: "score", id, request }), options);
   }
 
-  scoreSequences(request: SequenceRequest): AsyncGenerator<ScoredSequence> {
-    return this.#items((id) => ({ type: "sequences", id, request }));
+  scoreSequences(request: SequenceRequest, options?: ScoreOptions): AsyncGenerator<ScoredSequence> {
+    return this.#items((id) => ({ type: "sequences", id, request }), options);
   }
 
   /** What the Worker answers to a message, item by item. */
   async *#items<T extends ScoredItem | ScoredSequence>(
     message: (id: number) => ToWorker,
+    { signal, onLoading }: ScoreOptions = {},
   ): AsyncGenerator<T> {
+    signal?.throwIfAborted();
     const arrived: T[] = [];
     let wake = Promise.withResolvers<void>();
     let done = false;
@@ -103,7 +117,10 @@ class Client implements Engine {
         arrived.push(...items as readonly T[]);
         wake.resolve();
       },
+      onLoading,
     });
+    const abort = () => wake.resolve();
+    signal?.addEventListener("abort", abort);
     let failure: { error: unknown } | null = null;
     answer.then(() => {}, (error) => failure = { error }).finally(() => {
       done = true;
@@ -114,10 +131,12 @@ class Client implements Engine {
         while (arrived.length > 0) yield arrived.shift()!;
         if (failure) throw (failure as { error: unknown }).error;
         if (done) return;
+        signal?.throwIfAborted();
         await wake.promise;
         wake = Promise.withResolvers();
       }
     } finally {
+      signal?.removeEventListener("abort", abort);
       if (!done && !this.#closed) {
         this.#pending.delete(id);
         this.#post({ type: "abandon", id });
@@ -154,7 +173,7 @@ class Client implements Engine {
 
   #request(
     message: (id: number) => ToWorker,
-    handlers: Pick<Pending, "onItems" | "onEvent">,
+    handlers: Omit<Pending, "resolve" | "reject">,
   ): { id: number; answer: Promise<TrainOutcome | MemoryReport | null> } {
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<TrainOutcome | MemoryReport | null>();
@@ -173,8 +192,10 @@ class Client implements Engine {
     if (message.type === "failed" && message.id === null) {
       return this.#opened.reject(fromPlainError(message.error));
     }
+    if (message.type === "weights") return logWeights(message);
     const pending = this.#pending.get(message.id!);
     if (!pending) return;
+    if (message.type === "loading") return pending.onLoading?.(message.progress);
     if (message.type === "items") return pending.onItems?.(message.items);
     if (message.type === "event") return pending.onEvent?.(message.event);
     this.#pending.delete(message.id!);
@@ -194,6 +215,16 @@ class Client implements Engine {
   #post(message: ToWorker): void {
     this.#worker.postMessage(message);
   }
+}
+
+function logWeights({ model, bytes, seconds }: Extract<FromWorker, { type: "weights" }>): void {
+  const gb = Number((bytes / 1e9).toPrecision(3));
+  if (seconds === null) log.info("Loading {gb} GB of {model}.", { gb, model });
+  else {log.info("Loaded {gb} GB of {model} in {seconds} s.", {
+      gb,
+      model,
+      seconds: Number(seconds.toFixed(1)),
+    });}
 }
 
 function stopped(): InputError {

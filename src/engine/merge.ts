@@ -14,9 +14,17 @@ export interface MergeRequest {
  * @param model the base model's folder
  * @param adapter folder of the PEFT files
  * @param out an empty or missing folder
+ * @param signal ends it; what it has written stays in `out`
  * @throws {InputError} where either cannot be read or they do not fit
+ * @throws the signal's reason
  */
-export async function mergeAside(model: string, adapter: string, out: string): Promise<void> {
+export async function mergeAside(
+  model: string,
+  adapter: string,
+  out: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  signal?.throwIfAborted();
   const worker = new Worker(new URL("./merge_worker.ts", import.meta.url), { type: "module", name: "merge" });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   worker.onmessage = ({ data }: MessageEvent<PlainError | null>) => {
@@ -27,10 +35,13 @@ export async function mergeAside(model: string, adapter: string, out: string): P
     event.preventDefault();
     reject(new Error(`The merging thread broke: ${event.message}`));
   };
+  const abort = () => reject(signal!.reason);
+  signal?.addEventListener("abort", abort);
   worker.postMessage({ model, adapter, out } satisfies MergeRequest);
   try {
     await promise;
   } finally {
+    signal?.removeEventListener("abort", abort);
     worker.terminate();
   }
 }

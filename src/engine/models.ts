@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { adapterScale, hasAdapter, readAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
-import { type Decoder, loadDecoder, uploadAdapter, withLora } from "../model/decoder.ts";
+import { type Decoder, loadDecoder, type OnLoad, uploadAdapter, withLora } from "../model/decoder.ts";
 import type { Parameter } from "../model/parameters.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
+import { loadTokenizer, readChatTemplate, type Tokenizer } from "../preference/tokenizer.ts";
 import { Scorer } from "../scoring/scorer.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
@@ -21,11 +21,16 @@ export interface BaseModel {
 /** Something on the GPU that stays there until nobody uses it and its room is needed. */
 interface Held<T> {
   readonly loaded: Promise<T>;
+  /** Of those that wait for it to be loaded; one that throws waits no longer. */
+  readonly watchers: Set<OnLoad>;
   /** Whoever has a lease on it or waits for it to be loaded. */
   users: number;
   /** Set once it is loaded. */
   free: () => void;
 }
+
+/** Loads something, and tells `watch` between two pieces, which may throw to end it. */
+type Load<T> = (watch: OnLoad) => Promise<{ value: T; free: () => void }>;
 
 /** In use until {@link Lease.release}. */
 export interface Lease<T> {
@@ -36,27 +41,43 @@ export interface Lease<T> {
 /** Base models and scorers (of one with an adapter or without) that stay on the GPU while idle. */
 const KEPT = 4;
 
+/** Nobody waits any longer for what is being loaded. */
+class Unwanted extends Error {}
+
 /** Models and adapters on the GPU, the least recently used let go first. */
 export class Models {
   readonly #gpu: Gpu;
+  readonly #report: (directory: string) => OnLoad;
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
-  constructor(gpu: Gpu) {
+  /** @param report is told of every loading of a folder's weights, whoever waits for it */
+  constructor(gpu: Gpu, report: (directory: string) => OnLoad) {
     this.#gpu = gpu;
+    this.#report = report;
   }
 
   /**
-   * The model of a folder, loaded if it is not there or its files have changed.
+   * The model of a folder, loaded if it is not there or its files have changed. Whoever asks while it is being loaded
+   * waits for the same loading, which ends early once nobody waits for it.
    *
+   * @param onLoad called between two pieces of the weights; may throw to wait no longer
    * @throws {InputError} where the folder holds no model that can be used
+   * @throws what `onLoad` throws
    */
-  async base(directory: string): Promise<Lease<BaseModel>> {
-    return await this.#lease(`base ${await version(directory)}`, async () => {
+  async base(directory: string, onLoad: OnLoad): Promise<Lease<BaseModel>> {
+    return await this.#lease(`base ${await version(directory)}`, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
       const tokenizer = await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
-      const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, { trainable: false });
+      const report = this.#report(directory);
+      const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {
+        trainable: false,
+        onLoad: (progress) => {
+          report(progress);
+          watch(progress);
+        },
+      });
       return { value: { config, tokenizer, decoder, bytes }, free };
     });
   }
@@ -69,17 +90,20 @@ export class Models {
   }
 
   /**
-   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds.
+   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds, and the chat template beside them.
    *
+   * @param onLoad as {@link base}
    * @throws {InputError} where either cannot be used
    */
-  async scorer(model: string, adapter: string | null): Promise<Lease<Scorer>> {
-    if (adapter !== null && !await hasAdapter(adapter)) return await this.scorer(adapter, null);
+  async scorer(model: string, adapter: string | null, onLoad: OnLoad): Promise<Lease<Scorer>> {
+    if (adapter !== null && !await hasAdapter(adapter)) return await this.scorer(adapter, null, onLoad);
     const key = `scorer ${await version(model)} ${adapter === null ? "" : await version(adapter)}`;
-    return await this.#lease(key, async () => {
-      const base = await this.base(model);
+    return await this.#lease(key, onLoad, async (watch) => {
+      const base = await this.base(model, watch);
       try {
-        const { config, tokenizer, decoder } = base.value;
+        const { config, decoder } = base.value;
+        const template = adapter === null ? null : await readChatTemplate(adapter);
+        const tokenizer = base.value.tokenizer.withChatTemplate(template);
         const lora = adapter === null ? null : await readAdapter(adapter, config);
         const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
         const scale = lora ? adapterScale(lora.config) : 1;
@@ -103,13 +127,23 @@ export class Models {
     return this.#trim(0);
   }
 
-  async #lease<T>(key: string, load: () => Promise<{ value: T; free: () => void }>): Promise<Lease<T>> {
-    const held = this.#held.get(key) as Held<T> | undefined ?? this.#load(load);
+  async #lease<T>(key: string, onLoad: OnLoad, load: Load<T>): Promise<Lease<T>> {
+    const held = this.#held.get(key) as Held<T> | undefined ?? this.#load(key, load);
     this.#held.delete(key);
     this.#held.set(key, held);
     held.users++;
+    const gone = Promise.withResolvers<never>();
+    const watcher: OnLoad = (progress) => {
+      try {
+        onLoad(progress);
+      } catch (error) {
+        held.watchers.delete(watcher);
+        gone.reject(error);
+      }
+    };
+    held.watchers.add(watcher);
     try {
-      const value = await held.loaded;
+      const value = await Promise.race([held.loaded, gone.promise]);
       this.#trim(KEPT);
       let released = false;
       return {
@@ -120,20 +154,34 @@ export class Models {
         },
       };
     } catch (error) {
-      if (this.#held.get(key) === held) this.#held.delete(key);
+      held.users--;
       throw error;
+    } finally {
+      held.watchers.delete(watcher);
     }
   }
 
-  #load<T>(load: () => Promise<{ value: T; free: () => void }>): Held<T> {
+  #load<T>(key: string, load: Load<T>): Held<T> {
+    const watchers = new Set<OnLoad>();
+    const forget = () => {
+      if (this.#held.get(key) === held) this.#held.delete(key);
+    };
+    const watch: OnLoad = (progress) => {
+      for (const watcher of watchers) watcher(progress);
+      if (watchers.size > 0) return;
+      forget(); // before anybody else can come to wait for it
+      throw new Unwanted("Nobody waits for this model.");
+    };
     const held: Held<T> = {
+      watchers,
       users: 0,
       free: () => {},
-      loaded: withRoom(() => this.evict(), load).then(({ value, free }) => {
+      loaded: withRoom(() => this.evict(), () => load(watch)).then(({ value, free }) => {
         held.free = free;
         return value;
       }),
     };
+    held.loaded.catch(forget);
     return held;
   }
 

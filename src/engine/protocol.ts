@@ -1,7 +1,9 @@
 /** What crosses the line between the main thread and the Worker that owns the GPU. Plain data only. */
+import type { LoadProgress } from "../model/decoder.ts";
 import type { ScoredItem, ScoredSequence, ScoreRequest, SequenceRequest } from "../scoring/request.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
+export type { LoadProgress } from "../model/decoder.ts";
 export type {
   LikeliestToken,
   ScoredCandidate,
@@ -37,16 +39,24 @@ export interface MemoryReport {
   readonly by_name: Readonly<Record<string, number>>;
 }
 
+/** What a call to score may have beside its request. */
+export interface ScoreOptions {
+  /** Ends the call: nobody waits for its answer any more. */
+  readonly signal?: AbortSignal;
+  /** Called a few times a second while the call waits for its model's weights to be read. */
+  readonly onLoading?: (progress: LoadProgress) => void;
+}
+
 /** The GPU's one owner, seen from the main thread. */
 export interface Engine {
   device(): Promise<DeviceReport>;
-  /** Yields the items in order, each as soon as it is scored. @throws InputError */
-  score(request: ScoreRequest): AsyncIterable<ScoredItem>;
-  /** Yields the sequences in order, a batch of them at a time. @throws InputError */
-  scoreSequences(request: SequenceRequest): AsyncIterable<ScoredSequence>;
+  /** Yields the items in order, each as soon as it is scored. @throws InputError, or the signal's reason */
+  score(request: ScoreRequest, options?: ScoreOptions): AsyncIterable<ScoredItem>;
+  /** Yields the sequences in order, a batch of them at a time. @throws as {@link score} */
+  scoreSequences(request: SequenceRequest, options?: ScoreOptions): AsyncIterable<ScoredSequence>;
   /** Runs or resumes a job. @throws InputError where the job's input is at fault */
   train(request: TrainRequest, onEvent: (event: TrainEvent) => void): Promise<TrainOutcome>;
-  /** Ends the job after the current micro-batch. */
+  /** Ends the job after the current micro-batch, or the current piece of the weights. */
   cancel(id: string): void;
   memory(): Promise<MemoryReport>;
   /** Takes no more work, checkpoints a running job, closes the Worker. */

@@ -8,11 +8,21 @@ export class Scheduler {
   #held = false;
   #running = false;
 
+  /** Whether anybody has work for the device. */
+  get busy(): boolean {
+    return this.#held || this.#waiting.size > 0;
+  }
+
   /** Takes on a request; each step of the generator is one turn, and its first step prepares what the others need. */
   add(id: number, request: AsyncGenerator<void>): void {
     this.#waiting.set(id, request);
     this.#newcomers.push(id);
     if (!this.#held) void this.#drain();
+  }
+
+  /** Whether a request is still waited for. */
+  has(id: number): boolean {
+    return this.#waiting.has(id);
   }
 
   /** Drops a request at its next turn. */

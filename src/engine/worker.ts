@@ -1,14 +1,16 @@
 /// <reference lib="deno.worker" />
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
 import { Gpu, type GpuOptions, withRoom } from "../gpu/mod.ts";
-import { train } from "../training/loop.ts";
+import { Interrupted, train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
+import type { OnLoad } from "../model/decoder.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
 import { type BaseModel, type Lease, Models } from "./models.ts";
 import type { Scorer } from "../scoring/scorer.ts";
 import type {
   DeviceReport,
+  LoadProgress,
   ScoredItem,
   ScoredSequence,
   ScoreRequest,
@@ -17,11 +19,13 @@ import type {
   TrainRequest,
 } from "./protocol.ts";
 import { Scheduler } from "./scheduler.ts";
+import { useFastestTiles } from "./tuning.ts";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const scheduler = new Scheduler();
 let control: Int32Array<ArrayBufferLike> = new Int32Array(CONTROL.words);
 let options: GpuOptions = { device: "auto" };
+let tuningFolder: string | null = null;
 let opened: Promise<{ gpu: Gpu; models: Models }> | null = null;
 
 scope.onmessage = ({ data }: MessageEvent<ToWorker>) => void handle(data);
@@ -29,7 +33,7 @@ scope.onmessage = ({ data }: MessageEvent<ToWorker>) => void handle(data);
 async function handle(message: ToWorker): Promise<void> {
   switch (message.type) {
     case "open":
-      options = message.options;
+      ({ options, tuningFolder } = message);
       control = new Int32Array(message.control);
       return await device().then(
         ({ gpu }) => post({ type: "opened", report: reportOf(gpu) }),
@@ -72,7 +76,11 @@ async function* scored(
 ): AsyncGenerator<void> {
   try {
     const { models } = await device();
-    const scorer = await models.scorer(request.model, request.adapter);
+    const tell = limited((progress) => post({ type: "loading", id, progress }));
+    const scorer = await models.scorer(request.model, request.adapter, (progress) => {
+      if (!scheduler.has(id) || Atomics.load(control, CONTROL.stop)) throw new Interrupted("stop");
+      tell(progress);
+    });
     try {
       for await (const items of score(scorer.value)) {
         if (items.length > 0) post({ type: "items", id, items });
@@ -90,14 +98,24 @@ async function* scored(
 
 async function trained(id: number, request: TrainRequest): Promise<TrainOutcome> {
   const { gpu, models } = await device();
+  const asked = () => {
+    if (Atomics.load(control, CONTROL.stop)) return "stop";
+    return Atomics.load(control, CONTROL.cancel) ? "cancel" : "continue";
+  };
   const between = async () => {
     await scheduler.turn();
-    if (Atomics.load(control, CONTROL.stop)) return "stop" as const;
-    return Atomics.load(control, CONTROL.cancel) ? "cancel" as const : "continue" as const;
+    return asked();
   };
   const emit = (event: TrainEvent) => post({ type: "event", id, event });
   const { model, settings } = request;
   const makeRoom = () => models.evict();
+  const tell = limited((progress) => emit({ type: "loading", ...progress }));
+  const onLoad: OnLoad = (progress) => {
+    const how = asked();
+    if (how !== "continue") throw new Interrupted(how);
+    tell(progress);
+  };
+  const report = reportWeights(model);
   let base: Lease<BaseModel> | null = null;
   const room = async (wanted: number) => {
     const free = async () => {
@@ -114,7 +132,12 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       gpu,
       config: await readModelConfig(model),
       tokenizer: await loadTokenizer(model),
-      frozen: async () => (base ??= await models.base(model)).value.decoder,
+      frozen: async () => (base ??= await models.base(model, onLoad)).value.decoder,
+      // full fine-tuning has its own copy of the weights
+      onLoad: (progress: LoadProgress) => {
+        report(progress);
+        onLoad(progress);
+      },
       emit,
       between,
       room,
@@ -125,6 +148,35 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
     (base as Lease<BaseModel> | null)?.release();
     scheduler.release();
   }
+}
+
+/** Tells the main thread when a folder's weights begin to be read and when they have been. */
+function reportWeights(model: string): OnLoad {
+  let start = 0;
+  return ({ bytes, total_bytes }) => {
+    const now = performance.now();
+    if (bytes === 0) {
+      start = now;
+      post({ type: "weights", model, bytes: total_bytes, seconds: null });
+    }
+    if (bytes === total_bytes) {
+      post({ type: "weights", model, bytes: total_bytes, seconds: (now - start) / 1000 });
+    }
+  };
+}
+
+/** Milliseconds between two reports of progress. */
+const REPORT_MS = 200;
+
+/** Passes the first report on, the last, and of those between a few a second. */
+function limited(report: OnLoad): OnLoad {
+  let next = 0;
+  return (progress) => {
+    const now = performance.now();
+    if (now < next && progress.bytes < progress.total_bytes) return;
+    next = now + REPORT_MS;
+    report(progress);
+  };
 }
 
 async function answer(
@@ -140,7 +192,10 @@ async function answer(
 }
 
 function device(): Promise<{ gpu: Gpu; models: Models }> {
-  opened ??= Gpu.open(options).then((gpu) => ({ gpu, models: new Models(gpu) }));
+  opened ??= Gpu.open(options).then((gpu) => {
+    if (tuningFolder !== null) void useFastestTiles(gpu, tuningFolder, () => scheduler.busy);
+    return { gpu, models: new Models(gpu, reportWeights) };
+  });
   return opened;
 }
 

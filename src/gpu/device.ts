@@ -1,13 +1,13 @@
 import { DeviceLostError, InputError } from "../errors.ts";
 import { freeDeviceBytes } from "./device_memory.ts";
 import type { Kernel } from "./kernel.ts";
+import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
 import {
   allocated,
-  dtypeBytes,
-  elements,
   ROUNDING,
   type Tensor,
+  tensorBytes,
   type TensorDtype,
   type TensorMemory,
 } from "./tensor.ts";
@@ -59,6 +59,8 @@ export class Gpu implements TensorMemory {
   readonly subgroupSize: number;
   /** The matrix kernels that suit it. */
   readonly matmul: MatmulDesign;
+  /** Tiles of matrix products that were measured on this adapter; they change no digit of a result. */
+  measuredTiles: MeasuredTiles = {};
   /** Invocations that share a row in kernels of shaders/rows.wgsl. */
   readonly rowLanes: 1 | 64;
   /** Largest number of bytes one tensor may have, since it is bound whole. */
@@ -126,7 +128,7 @@ export class Gpu implements TensorMemory {
    * Makes a zeroed tensor, accounted under its name.
    *
    * @throws {GpuMemoryError} where the memory limit would be passed
-   * @throws {RangeError} where it is larger than {@link maxTensorBytes}
+   * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of int8
    */
   tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
     const size = takeTensor(this, name, shape, dtype);
@@ -251,7 +253,7 @@ export class Gpu implements TensorMemory {
   /**
    * Reads tensors back with one wait for all of them (a wait costs 10 ms or more however small the data).
    *
-   * @returns a typed array each: Float32Array for f32, Uint32Array for u32, packed halves as Uint16Array
+   * @returns a typed array each: Float32Array for f32, Uint32Array for u32 and int8's words, packed halves as Uint16Array
    * @throws the device's fault, if it had one
    */
   read(...tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
@@ -301,7 +303,9 @@ export class Gpu implements TensorMemory {
     return results.map((bytes, i) => {
       const dtype = tensors[i]!.dtype;
       if (dtype === "f32") return new Float32Array(bytes.buffer);
-      return dtype === "u32" ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+      return dtype === "u32" || dtype === "int8"
+        ? new Uint32Array(bytes.buffer)
+        : new Uint16Array(bytes.buffer);
     });
   }
 
@@ -385,7 +389,7 @@ function takeTensor(
   shape: readonly number[],
   dtype: TensorDtype,
 ): number {
-  const bytes = elements(shape) * dtypeBytes(dtype);
+  const bytes = tensorBytes(shape, dtype);
   if (bytes > maxTensorBytes) {
     throw new RangeError(
       `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${maxTensorBytes}.`,
@@ -396,7 +400,7 @@ function takeTensor(
 }
 
 function tensorOf(buffer: GPUBuffer, name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
-  return { name, buffer, offset: 0, bytes: elements(shape) * dtypeBytes(dtype), shape, dtype };
+  return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype };
 }
 
 function alignedToFour(bytes: number): number {

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { logger } from "../log.ts";
+import { SharedWork } from "../shared_work.ts";
 import { type HubName, isPlainPath } from "./name.ts";
 
 const log = logger("hub");
@@ -43,13 +44,6 @@ interface Snapshot {
   readonly files: readonly ListedFile[];
 }
 
-/** A file on its way, and how many wait for it. */
-interface Download {
-  readonly done: Promise<void>;
-  readonly stop: AbortController;
-  waiting: number;
-}
-
 /** Tries in a row that bring nothing before a download is given up. */
 const maxTries = 4;
 /** A connection that is silent for so long is given up. */
@@ -62,7 +56,7 @@ const silenceMs = 60_000;
  */
 export class Hub {
   readonly #options: HubOptions;
-  readonly #downloads = new Map<string, Download>();
+  readonly #downloads = new SharedWork<void>();
 
   /** Nothing is read or asked for yet. */
   constructor(options: HubOptions) {
@@ -166,34 +160,10 @@ export class Hub {
   async #bring(snapshot: Snapshot, file: ListedFile, field: string, signal?: AbortSignal): Promise<void> {
     const path = join(snapshot.folder, file.path);
     if (await sizeOf(path) === file.size) return;
-    signal?.throwIfAborted();
-    let download = this.#downloads.get(path);
-    if (download === undefined) {
-      const stop = new AbortController();
-      const done = this.#download(snapshot, file, path, stop.signal)
-        .catch((error) => Promise.reject(this.#explain(error, snapshot.name, field, stop.signal, file.path)))
-        .finally(() => {
-          if (this.#downloads.get(path)?.stop === stop) this.#downloads.delete(path);
-        });
-      // Those who wait hear of a failure; where nobody does any more it is no news.
-      done.catch(() => {});
-      download = { done, stop, waiting: 0 };
-      this.#downloads.set(path, download);
-    }
-    download.waiting++;
-    const { promise: left, reject: leave } = Promise.withResolvers<never>();
-    const onAbort = () => leave(signal?.reason);
-    signal?.addEventListener("abort", onAbort);
-    try {
-      await Promise.race([download.done, left]);
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
-      if (--download.waiting === 0) {
-        // Who comes now begins anew, behind the lock of the part, rather than waiting for what is being stopped.
-        if (this.#downloads.get(path) === download) this.#downloads.delete(path);
-        download.stop.abort();
-      }
-    }
+    const download = (stop: AbortSignal) =>
+      this.#download(snapshot, file, path, stop)
+        .catch((error) => Promise.reject(this.#explain(error, snapshot.name, field, stop, file.path)));
+    await this.#downloads.run(path, download, signal);
   }
 
   /** Writes `<path>.part` to its end, from where it stands, checks it and gives it its name. */

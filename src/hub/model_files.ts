@@ -31,14 +31,15 @@ export function chooseModelFiles(paths: readonly string[], repository: string, f
 }
 
 /**
- * Chooses an adapter's files: PEFT's two, or else whole weights.
+ * Chooses an adapter's files: PEFT's two and a chat template, or else whole weights.
  *
  * @throws InputError as `chooseModelFiles`
  */
 export function chooseAdapterFiles(paths: readonly string[], repository: string, field: string): string[] {
   if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository, field);
   if (!paths.includes("adapter_model.safetensors")) throw noWeights(repository, field);
-  return ["adapter_config.json", "adapter_model.safetensors"];
+  const wanted = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"];
+  return wanted.filter((name) => paths.includes(name));
 }
 
 function noWeights(repository: string, field: string): InputError {

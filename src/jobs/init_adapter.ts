@@ -1,6 +1,7 @@
 /** The adapter that a job goes on from: a folder, or what an earlier job has learned. */
 import { InputError } from "../errors.ts";
 import { hasAdapter, readAdapterConfig, targetedModules } from "../model/adapter.ts";
+import { readChatTemplate } from "../preference/tokenizer.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules } from "../model/modules.ts";
 import { type FileSources, resolveModelConfig } from "./files.ts";
@@ -32,7 +33,8 @@ export async function resolveInitAdapter(folders: Folders, name: string): Promis
 }
 
 /**
- * Fills in the form of the adapter that a job goes on from: r, alpha, use_rslora, dropout and target_modules.
+ * Fills in the form of the adapter that a job goes on from: r, alpha, use_rslora, dropout and target_modules, and the chat
+ * template beside it.
  *
  * @returns the request itself where it names no adapter
  * @throws InputError where the adapter cannot be used with the model, or has another form than the request asks for
@@ -63,6 +65,7 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
   agree("target_modules", String(pathsOf(asked)) === String(pathsOf(modules)), targets);
   return {
     ...request,
+    chat_template: request.chat_template ?? await readChatTemplate(folder),
     lora: {
       ...lora,
       r: config.r,

@@ -2,6 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { InputError } from "../errors.ts";
 import type { Method } from "../objective/method.ts";
+import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { parseRow, type RowKind } from "../preference/rows.ts";
 import type { TrainingSettings } from "../training/settings.ts";
 import { parseWith, strictObject } from "../validation.ts";
@@ -164,6 +165,7 @@ export const JobSpecSchema = strictObject({
       "trl: the assistant header belongs to the prompt. simpo: the authors' tokens. The header is scored, " +
       "an empty system turn comes first where the template knows such turns, and EOS comes last whatever stands before it.",
   }),
+  chat_template: ChatTemplateSchema.nullable().optional(),
   seed: wholeNumber(0).max(2 ** 32 - 1).default(42),
   save_steps: wholeNumber(0).default(50).meta({
     description: "Steps between checkpoints; 0: only at the end.",
@@ -283,6 +285,7 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
         Math.min(recipeOfRequest.max_prompt_length, max_length - 1),
       truncation_mode: request.truncation_mode,
       prompt_boundary: request.prompt_boundary,
+      chat_template: request.chat_template ?? null,
       seed: request.seed,
       save_steps: request.save_steps,
       eval_steps: request.eval_steps,

@@ -1,6 +1,6 @@
 /** Training jobs and their events in SQLite: what must survive the process. */
 import { DatabaseSync } from "node:sqlite";
-import type { LeftOutRow, MemoryPlan, TrainEvent } from "../engine/protocol.ts";
+import type { LeftOutRow, LoadProgress, MemoryPlan, TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { TrainingSettings } from "../training/settings.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
@@ -28,6 +28,8 @@ export interface Job {
   readonly eval_dataset: DatasetSummary | null;
   readonly preset: string | null;
   readonly settings: TrainingSettings;
+  /** How far its weights are read; null before and after. */
+  readonly loading: LoadProgress | null;
   readonly step: number;
   /** null until the rows are tokenised. */
   readonly total_steps: number | null;
@@ -143,6 +145,8 @@ interface JobRow {
 export class JobStore implements Disposable {
   readonly #db: DatabaseSync;
   readonly #listeners = new Map<string, Set<() => void>>();
+  /** Of the running job. Of no use after the process, so not in the data base. */
+  #loading: { readonly id: string; readonly progress: LoadProgress } | null = null;
 
   /** @throws InputError where another process has the store open */
   constructor(path: string) {
@@ -228,7 +232,7 @@ export class JobStore implements Disposable {
 
   get(id: string): Job | undefined {
     const row = this.#db.prepare(`SELECT ${jobColumns} FROM jobs WHERE id = ?`).get(id);
-    return row === undefined ? undefined : toJob(row as unknown as JobRow);
+    return row === undefined ? undefined : this.#toJob(row);
   }
 
   /** Newest first; `before` is the id of the last job of the page before. */
@@ -237,7 +241,7 @@ export class JobStore implements Disposable {
       `SELECT ${jobColumns} FROM jobs
        WHERE ?1 IS NULL OR number < (SELECT number FROM jobs WHERE id = ?1) ORDER BY number DESC LIMIT ?2`,
     ).all(before ?? null, limit);
-    return (rows as unknown as JobRow[]).map(toJob);
+    return rows.map((row) => this.#toJob(row));
   }
 
   /** The data sets of a job, with the rows that came in its request. */
@@ -252,7 +256,7 @@ export class JobStore implements Disposable {
     const row = this.#db.prepare(
       `SELECT ${jobColumns} FROM jobs WHERE status = 'queued' ORDER BY number LIMIT 1`,
     ).get();
-    return row === undefined ? undefined : toJob(row as unknown as JobRow);
+    return row === undefined ? undefined : this.#toJob(row);
   }
 
   /** After a crash: what was running waits again at its old place. */
@@ -280,6 +284,11 @@ export class JobStore implements Disposable {
 
   /** Takes note of what the engine says. Metrics, checkpoints and warnings that a resumed job sends again are dropped. */
   record(id: string, event: TrainEvent): void {
+    if (event.type === "loading") {
+      const { bytes, total_bytes } = event;
+      this.#loading = { id, progress: { bytes, total_bytes } };
+      return this.#tell(id);
+    }
     this.#change(id, () => {
       switch (event.type) {
         case "status":
@@ -399,8 +408,18 @@ export class JobStore implements Disposable {
     ).run(id, type, JSON.stringify(data), repeated === undefined ? null : `${type} ${repeated}`);
   }
 
+  #toJob(row: object): Job {
+    const job = toJob(row as JobRow);
+    return { ...job, loading: this.#loading?.id === job.id ? this.#loading.progress : null };
+  }
+
   #change(id: string, change: () => void): void {
     this.#transaction(change);
+    if (this.#loading?.id === id) this.#loading = null;
+    this.#tell(id);
+  }
+
+  #tell(id: string): void {
     for (const listener of this.#listeners.get(id) ?? []) listener();
   }
 
@@ -425,7 +444,9 @@ function finite(value: number): number | null {
   return Number.isFinite(value) ? value : null;
 }
 
-function toJob({ number: _, spec, plan, metrics, left_out, cancel_requested, error, ...row }: JobRow): Job {
+function toJob(
+  { number: _, spec, plan, metrics, left_out, cancel_requested, error, ...row }: JobRow,
+): Omit<Job, "loading"> {
   return {
     ...JSON.parse(spec),
     ...row,

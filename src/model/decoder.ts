@@ -1,8 +1,9 @@
 import {
-  dtypeBytes,
   type Gpu,
+  INT8_BLOCK,
   OwnedTensors,
   type Tensor,
+  tensorBytes,
   type TensorDtype,
   type TensorMemory,
 } from "../gpu/mod.ts";
@@ -10,7 +11,8 @@ import { InputError } from "../errors.ts";
 import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
-import { findNonFinite, type FloatDtype, toF32 } from "./dtype.ts";
+import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
+import { type Quantization, quantizeInt8 } from "./int8.ts";
 import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
@@ -103,33 +105,58 @@ export interface LoadedDecoder {
   free(): void;
 }
 
+/** How far the reading of a model's weights has come, in bytes as the files have them. */
+export interface LoadProgress {
+  readonly bytes: number;
+  readonly total_bytes: number;
+}
+
+/** Called before the first piece of the weights is read and after each; what it throws ends the loading. */
+export type OnLoad = (progress: LoadProgress) => void;
+
+/** Milliseconds of reading between two looks at the thread's messages. */
+const READING_MS = 20;
+
 /** How a decoder is held. */
 export interface LoadOptions {
   /** Whether all weights are trained; they are frozen otherwise. */
   readonly trainable: boolean;
+  /** How frozen linear layers are held; null, as where nothing is said: as the file has them. */
+  readonly quantization?: Quantization | null;
 }
 
 /** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
 export type StoredDtype = (spec: WeightSpec) => FloatDtype;
 
 /**
- * Streams a checkpoint to the GPU. Frozen matrices keep the file's type where their rows can be read four at a time;
- * trained weights become f32, since an update of 1e-6 would vanish in bf16.
+ * Streams a checkpoint to the GPU. Frozen matrices have the type that {@link frozenDtype} says; trained weights become
+ * f32, since an update of 1e-6 would vanish in bf16.
  *
  * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
  * holds NaN or infinity
  * @throws {GpuMemoryError} where it does not fit
+ * @throws what `onLoad` throws; the memory is given back
  */
 export async function loadDecoder(
   gpu: Gpu,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  options: LoadOptions,
+  { onLoad, ...options }: LoadOptions & { readonly onLoad?: OnLoad },
 ): Promise<LoadedDecoder> {
   const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
   const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  const total_bytes = [...declared.runs.keys()].reduce((sum, run) => sum + storedBytes(run), 0);
+  let [bytes, lastPause] = [0, performance.now()];
+  const onPiece = async (length: number) => {
+    if (performance.now() - lastPause > READING_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      lastPause = performance.now();
+    }
+    onLoad?.({ bytes: bytes += length, total_bytes });
+  };
   try {
-    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value);
+    onLoad?.({ bytes, total_bytes });
+    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
     await gpu.settle();
   } catch (error) {
     declared.free();
@@ -147,11 +174,11 @@ export function declareDecoder(
   memory: TensorMemory,
   config: ModelConfig,
   stored: StoredDtype,
-  { trainable }: LoadOptions,
+  { trainable, quantization = null }: LoadOptions,
 ): LoadedDecoder & { readonly runs: ReadonlyMap<WeightRun, Parameter> } {
   const runs = weightSpecs(config).flatMap((spec) => {
     const from = stored(spec);
-    const dtype = trainable ? "f32" : frozenDtype(from, decoderShape(spec));
+    const dtype = trainable ? "f32" : frozenDtype(spec, from, quantization);
     return splitRows(spec, from, dtype, memory.maxTensorBytes);
   });
   const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
@@ -234,12 +261,17 @@ interface WeightRun {
   readonly dtype: TensorDtype;
 }
 
+/** Bytes of a run in the file. */
+function storedBytes({ shape, stored }: WeightRun): number {
+  return shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]);
+}
+
 /** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
 function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, maxBytes: number): WeightRun[] {
   const { name } = spec;
   const shape = decoderShape(spec);
   const [rows, columns = 1] = shape as [number, number?];
-  const rowBytes = columns * dtypeBytes(dtype);
+  const rowBytes = tensorBytes([columns], dtype);
   if (rows * rowBytes <= maxBytes) return [{ spec, name, first_row: 0, shape, stored, dtype }];
   const height = Math.floor(maxBytes / rowBytes / RUN_ROWS) * RUN_ROWS;
   if (height === 0 || !/embed_tokens|wte|lm_head/.test(name)) {
@@ -260,9 +292,18 @@ function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, max
   }));
 }
 
-/** 16-bit matrices stay packed where every row is a whole number of 16-byte loads. */
-function frozenDtype(stored: FloatDtype, shape: readonly number[]): TensorDtype {
-  if (stored === "F32" || shape.length !== 2 || shape[1]! % 8 !== 0) return "f32";
+/**
+ * The type of a frozen weight on the GPU. Linear layers of the blocks become int8 where that is asked for and their rows
+ * are whole blocks; other 16-bit matrices stay packed where every row is a whole number of 16-byte loads.
+ */
+export function frozenDtype(
+  spec: WeightSpec,
+  stored: FloatDtype,
+  quantization: Quantization | null,
+): TensorDtype {
+  const [, columns] = decoderShape(spec);
+  if (quantization === "int8" && spec.linear && columns! % INT8_BLOCK === 0) return "int8";
+  if (stored === "F32" || columns === undefined || columns % 8 !== 0) return "f32";
   return stored === "BF16" ? "bf16" : "f16";
 }
 
@@ -271,18 +312,19 @@ async function uploadRun(
   checkpoint: Checkpoint,
   run: WeightRun,
   target: Tensor,
+  onPiece: (bytes: number) => Promise<void>,
 ): Promise<void> {
   const { stored } = run;
-  const rows = run.shape[0]!;
+  const [rows, columns = 1] = run.shape as [number, number?];
   const targetRowBytes = target.bytes / rows;
+  const widest = Math.max(targetRowBytes, columns * FLOAT_BYTES[stored]);
   // whole loads of four bytes, whatever the row's length
-  const step = Math.max(4, Math.floor(UPLOAD_BYTES / (targetRowBytes * 4)) * 4);
+  const step = Math.max(4, Math.floor(UPLOAD_BYTES / (widest * 4)) * 4);
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
     const bytes = await readDecoderRows(checkpoint, run.spec, run.first_row + row, count);
     const bad = findNonFinite(bytes, stored);
     if (bad >= 0) {
-      const [, columns = 1] = run.shape;
       const place = [run.first_row + row + Math.floor(bad / columns), bad % columns];
       if (run.spec.transposed) place.reverse();
       const index = run.shape.length === 1 ? place[0] : place.join(", ");
@@ -291,14 +333,17 @@ async function uploadRun(
         accepted: "finite weights",
       });
     }
-    gpu.write(
-      target,
-      target.dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes,
-      row * targetRowBytes,
-    );
+    gpu.write(target, encoded(bytes, stored, target.dtype), row * targetRowBytes);
     // a write is staged until the next submit: submit, so that the host never holds more than one piece
     gpu.device.queue.submit([]);
+    await onPiece(bytes.length);
   }
+}
+
+/** Weights as the file has them in the type that they have on the GPU. */
+function encoded(bytes: Uint8Array, stored: FloatDtype, dtype: TensorDtype): ArrayBufferView {
+  if (dtype === "int8") return quantizeInt8(bytes, stored);
+  return dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes;
 }
 
 function assemble(

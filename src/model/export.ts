@@ -7,6 +7,8 @@ import { weightSpecs } from "./modules.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 
+const CHAT_TEMPLATE = "chat_template.jinja";
+
 /** Files beside the weights that make a folder a usable model. */
 const COMPANIONS = [
   "generation_config.json",
@@ -14,7 +16,7 @@ const COMPANIONS = [
   "tokenizer_config.json",
   "special_tokens_map.json",
   "added_tokens.json",
-  "chat_template.jinja",
+  CHAT_TEMPLATE,
   "tokenizer.model",
 ];
 
@@ -26,13 +28,18 @@ const COMPANIONS = [
 export async function copyModelFiles(from: string, to: string, dtype: string): Promise<void> {
   const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"));
   await writeText(join(to, "config.json"), JSON.stringify({ ...config, dtype }, null, 2) + "\n");
-  for (const name of COMPANIONS) {
-    try {
-      await writeWhole(join(to, name), [await Deno.readFile(join(from, name))]);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+  for (const name of COMPANIONS) await copyIfThere(from, to, name);
+}
+
+async function copyIfThere(from: string, to: string, name: string): Promise<void> {
+  let bytes;
+  try {
+    bytes = await Deno.readFile(join(from, name));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw error;
   }
+  await writeWhole(join(to, name), [bytes]);
 }
 
 const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
@@ -98,6 +105,7 @@ export async function exportMerged(
   await writeSafetensors(join(out, "model.safetensors"), tensors);
   const type = tensors.find(({ shape }) => shape.length === 2)!.dtype as FloatDtype;
   await copyModelFiles(model, out, NAMES[type]);
+  if (adapter !== null) await copyIfThere(adapter, out, CHAT_TEMPLATE);
 }
 
 /** values [n, k] += scale * b [n, r] a [r, k], each element summed in float64. */

@@ -84,8 +84,8 @@ export function weightSpecs(config: ModelConfig): WeightSpec[] {
   const { hidden_size: hidden, vocab_size, head_dim, traits } = config;
   const { names } = traits;
   const specs: WeightSpec[] = [];
-  const add = (name: string, shape: WeightSpec["shape"], transposed = false) =>
-    specs.push({ name, shape, transposed });
+  const add = (name: string, shape: WeightSpec["shape"]) =>
+    specs.push({ name, shape, transposed: false, linear: false });
   const addNorm = (path: string, size: number) => {
     add(`${path}.weight`, [size]);
     if (traits.layer_norm) add(`${path}.bias`, [size]);
@@ -100,7 +100,8 @@ export function weightSpecs(config: ModelConfig): WeightSpec[] {
     }
     for (const module of modules.filter((module) => module.layer === layer)) {
       const { name, path, outputs, inputs, transposed } = module;
-      add(`${path}.weight`, transposed ? [inputs, outputs] : [outputs, inputs], transposed);
+      const shape = transposed ? [inputs, outputs] as const : [outputs, inputs] as const;
+      specs.push({ name: `${path}.weight`, shape, transposed, linear: true });
       if (traits.biases === "all" || (traits.biases === "qkv" && QKV.has(name))) {
         add(`${path}.bias`, [outputs]);
       }

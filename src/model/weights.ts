@@ -8,6 +8,8 @@ export interface WeightSpec {
   readonly shape: readonly [number] | readonly [number, number];
   /** Whether a matrix stands in files as [inputs, outputs], as GPT-2's Conv1D does; the decoder's is [outputs, inputs]. */
   readonly transposed: boolean;
+  /** Whether it is the matrix of a block's linear layer. */
+  readonly linear: boolean;
 }
 
 /** Shape of a weight in the decoder. */

@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
 import { InputError } from "../errors.ts";
+import { ChatTemplate } from "./chat_template.ts";
 import type { Message } from "./rows.ts";
 
 /** A model's tokenizer and chat template. */
@@ -26,6 +26,8 @@ export interface Tokenizer {
   readonly chatTemplate: string | null;
   /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
   renderChat(messages: readonly Message[], options: { readonly addGenerationPrompt: boolean }): string;
+  /** This tokenizer with another chat template; this one where none is given. */
+  withChatTemplate(source: string | null | undefined): Tokenizer;
 }
 
 /**
@@ -83,56 +85,55 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const added = typeof config.add_bos_token === "boolean"
     ? config.add_bos_token
     : model.encode("a").ids[0] === bos;
-  const chatTemplate = await readText(dir, "chat_template.jinja") ?? defaultTemplate(config.chat_template);
+  const fromFiles = await readChatTemplate(dir) ?? defaultTemplate(config.chat_template);
+  const texts = Object.fromEntries(
+    ["bos_token", "eos_token", "unk_token", "pad_token"].map((
+      name,
+    ) => [name, tokenContent(specials[name]) ?? ""]),
+  );
 
-  let template: Template | undefined;
-  const renderChat: Tokenizer["renderChat"] = (messages, { addGenerationPrompt }) => {
-    if (chatTemplate === null) {
-      throw new InputError("The model has no chat template; give prompts and responses as strings.", {
-        field: "chat_template",
-        accepted: "strings, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
-      });
-    }
-    try {
-      template ??= new Template(WITHOUT_CLOCK + chatTemplate);
-      return template.render({
-        messages,
-        add_generation_prompt: addGenerationPrompt,
-        ...Object.fromEntries(
-          ["bos_token", "eos_token", "unk_token", "pad_token"].map((
-            name,
-          ) => [name, tokenContent(specials[name]) ?? ""]),
-        ),
-      });
-    } catch (error) {
-      throw new InputError(`The model's chat template refuses the messages: ${messageOf(error)}`, {
-        field: "messages",
-        value: messages.map((message) => message.role),
-        accepted: "turns that the model's chat template allows",
-      });
-    }
+  const withTemplate = (chatTemplate: string | null): Tokenizer => {
+    let template: ChatTemplate | undefined;
+    const tokenizer: Tokenizer = {
+      encode,
+      decode,
+      token,
+      bos,
+      eos: [...new Set(ends)],
+      eosId,
+      addBos: bos !== null && added,
+      vocabSize,
+      chatTemplate,
+      renderChat: (messages, { addGenerationPrompt }) => {
+        if (chatTemplate === null) {
+          throw new InputError("The model has no chat template; give prompts and responses as strings.", {
+            field: "chat_template",
+            accepted:
+              "strings, a chat_template, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
+          });
+        }
+        try {
+          template ??= new ChatTemplate(chatTemplate);
+          return template.render({ messages, add_generation_prompt: addGenerationPrompt, ...texts });
+        } catch (error) {
+          throw new InputError(`The chat template refuses the messages: ${messageOf(error)}`, {
+            field: "messages",
+            value: messages.map((message) => message.role),
+            accepted: "turns that the chat template allows",
+          });
+        }
+      },
+      withChatTemplate: (source) => source == null ? tokenizer : withTemplate(source),
+    };
+    return tokenizer;
   };
-
-  return {
-    encode,
-    decode,
-    token,
-    bos,
-    eos: [...new Set(ends)],
-    eosId,
-    addBos: bos !== null && added,
-    vocabSize,
-    chatTemplate,
-    renderChat,
-  };
+  return withTemplate(fromFiles);
 }
 
-/**
- * Hides the clock from templates: Llama 3.2's writes today's date into the system turn where it can, so that a job
- * resumed after midnight, or a score of the next day, would see other tokens. Without a clock it takes its fixed date.
- * (The line feed after the tag belongs to the tag: jinja's trim_blocks.)
- */
-const WITHOUT_CLOCK = "{% set strftime_now = no_clock %}\n";
+/** The template in a folder's `chat_template.jinja`, be it a model's or an adapter's; null where there is none. */
+export async function readChatTemplate(dir: string): Promise<string | null> {
+  return await readText(dir, "chat_template.jinja");
+}
 
 /** A template, or the one named "default" of a list of named ones. */
 function defaultTemplate(value: unknown): string | null {

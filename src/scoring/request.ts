@@ -43,6 +43,8 @@ export interface ScoreRequest {
   /** Absolute directory of PEFT adapter files or of full weights; null: the model as it is. */
   readonly adapter: string | null;
   readonly items: readonly { readonly prompt: Text; readonly candidates: readonly Text[] }[];
+  /** Jinja source that goes before the adapter's and the model's own. */
+  readonly chat_template?: string | null;
   /** Reward = beta times the average log-prob. */
   readonly beta: number;
   /** Whether results carry `tokens` and `token_logprobs`. */

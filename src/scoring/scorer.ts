@@ -80,10 +80,15 @@ export class Scorer {
    * @throws {InputError} naming the item and candidate, before anything is scored
    */
   async *score(
-    { items, beta, token_logprobs }: Pick<ScoreRequest, "items" | "beta" | "token_logprobs">,
+    { items, chat_template, beta, token_logprobs }: Pick<
+      ScoreRequest,
+      "items" | "chat_template" | "beta" | "token_logprobs"
+    >,
   ): AsyncGenerator<ScoredItem[]> {
     const groups: EncodedGroup[] = [];
-    for (const _ of inSlices(items, (item, i) => groups.push(encodeItem(this.#model, item, i)))) yield [];
+    const { config, tokenizer } = this.#model;
+    const model = { config, tokenizer: tokenizer.withChatTemplate(chat_template) };
+    for (const _ of inSlices(items, (item, i) => groups.push(encodeItem(model, item, i)))) yield [];
     const parts = groups.flatMap((group) => splitCandidates(group, this.#largestBudget, this.#mostTokens));
     let part = 0;
     let item = 0;
@@ -102,7 +107,7 @@ export class Scorer {
             reward: beta * average_logprob,
             truncated: group.prompt_truncated > 0,
             ...(token_logprobs && {
-              tokens: Array.from(targets, (id) => this.#model.tokenizer.token(id)),
+              tokens: Array.from(targets, (id) => tokenizer.token(id)),
               token_logprobs: [...logprobs],
             }),
           });

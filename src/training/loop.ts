@@ -8,7 +8,7 @@ import { InputError } from "../errors.ts";
 import { type Gpu, GpuMemoryError, OwnedTensors, Program, type Tensor, withRoom } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
-import type { Decoder } from "../model/decoder.ts";
+import type { Decoder, OnLoad } from "../model/decoder.ts";
 import type { BatchLive } from "../model/batch.ts";
 import { DecoderPass } from "../model/pass.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
@@ -47,6 +47,8 @@ export interface TrainContext {
   readonly tokenizer: Tokenizer;
   /** Loads the base model's weights, for a LoRA run; full fine-tuning loads its own. */
   readonly frozen: () => Promise<Decoder>;
+  /** Called between two pieces while full fine-tuning loads its weights; may throw {@link Interrupted}, as `frozen`. */
+  readonly onLoad: OnLoad;
   readonly emit: (event: TrainEvent) => void;
   /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
   readonly between: () => Promise<"continue" | "cancel" | "stop">;
@@ -65,7 +67,7 @@ type StepLive = BatchLive & ObjectiveLive;
 const QUEUED_MS = 50;
 
 /** Ends a run early; nothing has gone wrong. */
-class Interrupted extends Error {
+export class Interrupted extends Error {
   constructor(readonly how: "cancel" | "stop") {
     super(how);
   }
@@ -87,14 +89,15 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     const settings = withinContext(request.settings, context);
     const data = await readData(context, request, settings);
     const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
-    trainable = settings.lora
+    const plain = settings.lora
       ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
         base: basename(request.model),
         seed: settings.seed,
         init: request.init_adapter,
         resume,
       })
-      : await trainableWeights(context.gpu, request.model, resume);
+      : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
+    trainable = withChatTemplate(settings.chat_template, plain);
     run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);
     await run.steps();
@@ -376,7 +379,8 @@ async function readData(
   request: TrainRequest,
   settings: TrainingSettings,
 ): Promise<Data> {
-  const { tokenizer, config, emit, between } = context;
+  const { config, emit, between } = context;
+  const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const kind = settings.method.type === "sft" ? "sft" : "preference";
   const pause = async () => {
     const next = await between();
@@ -499,6 +503,18 @@ function report(
 function scoredTokens(group: EncodedGroup, response: number): number {
   const { tokens, scored_from } = group.responses[response]!;
   return tokens.length - scored_from;
+}
+
+/** With a template of the job's own beside what is saved: whoever uses the weights needs it. */
+function withChatTemplate(template: string | null | undefined, trainable: Trainable): Trainable {
+  if (template == null) return trainable;
+  return {
+    ...trainable,
+    save: async (directory) => {
+      await trainable.save(directory);
+      await Deno.writeTextFile(join(directory, "chat_template.jinja"), template);
+    },
+  };
 }
 
 /** Puts the result in its place whole. */

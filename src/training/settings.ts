@@ -16,6 +16,8 @@ export interface LoraSettings {
 /** Everything a training run depends on, beside the model and the rows; every default is filled in. */
 export interface TrainingSettings extends EncodeSettings {
   readonly method: Method;
+  /** Jinja source in place of the model's own. Jobs of earlier versions have no such setting. */
+  readonly chat_template?: string | null;
   /** null: full fine-tuning. */
   readonly lora: LoraSettings | null;
   readonly learning_rate: number;

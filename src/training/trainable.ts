@@ -10,7 +10,7 @@ import {
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
-import { type Decoder, loadDecoder, loraSpecs, withLora } from "../model/decoder.ts";
+import { type Decoder, loadDecoder, loraSpecs, type OnLoad, withLora } from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules, linearNames, weightSpecs } from "../model/modules.ts";
@@ -142,12 +142,17 @@ function checkInit(
  *
  * @param model the base model's folder
  * @param resume folder of a checkpoint, which is a model folder too; null to begin with the base model
- * @throws {InputError} as {@link loadDecoder}
+ * @throws as {@link loadDecoder}
  */
-export async function trainableWeights(gpu: Gpu, model: string, resume: string | null): Promise<Trainable> {
+export async function trainableWeights(
+  gpu: Gpu,
+  model: string,
+  resume: string | null,
+  onLoad: OnLoad,
+): Promise<Trainable> {
   const config = await readModelConfig(model);
   using checkpoint = await Checkpoint.open(resume ?? model);
-  const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true });
+  const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true, onLoad });
   return {
     decoder,
     trained: trained!,

@@ -132,11 +132,31 @@ Deno.test("score() reads stdin, writes stdout, and names the line it refuses", (
     assert.match(empty.lines.join("\n"), /^Line 1: candidates must be a list of at least 1 item/m);
   }));
 
+Deno.test("score() takes a chat template from a file, and names one that is broken", () =>
+  withJob(job, async (root) => {
+    const path = join(root, "template.jinja");
+    const args = ["score", "--model", "model", "--chat-template", path, "-", "-"];
+    await Deno.writeTextFile(path, "{% for message in messages %}{{ message.content }}{% endfor %}");
+    await using good = startFake(root, 1, args, {}, item(1));
+    assert.equal(await good.code, 0, good.lines.join("\n"));
+    await Deno.writeTextFile(path, "{% for message in messages %}");
+    await using broken = startFake(root, 1, args, {}, item(1));
+    assert.equal(await broken.code, 2);
+    assert.match(
+      broken.lines.join("\n"),
+      /^--chat-template ".*" is of no use: chat_template is not a Jinja template/m,
+    );
+  }));
+
 const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
   [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
+  [
+    ["--model", "model", "--chat-template", "/nowhere/t.jinja", "-", "-"],
+    /--chat-template "\/nowhere\/t\.jinja" cannot be read/,
+  ],
   [["--model", "model", "in.jsonl"], /Give 2 arguments, not 1/],
   [["--model", "model", "/nowhere/in.jsonl", "-"], /"\/nowhere\/in\.jsonl" cannot be read/],
 ];

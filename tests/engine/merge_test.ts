@@ -40,3 +40,17 @@ Deno.test("mergeAside() refuses what cannot be merged as exportMerged() does", a
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("mergeAside() ends when its signal aborts", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const [model, adapter] = [join(values, "model"), join(values, "adapter")];
+    const stop = new AbortController();
+    const merging = mergeAside(model, adapter, join(folder, "out"), stop.signal);
+    stop.abort(new Error("gone"));
+    await assert.rejects(merging, /gone/);
+    await assert.rejects(mergeAside(model, adapter, join(folder, "out"), stop.signal), /gone/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

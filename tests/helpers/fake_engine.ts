@@ -111,6 +111,7 @@ export class FakeEngine implements Engine {
     onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
     onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
+    for (const bytes of [0, 2]) onEvent({ type: "loading", bytes, total_bytes: 2 });
     onEvent({ type: "status", status: "running", total_steps, resumed_from });
     onEvent({ type: "warning", message: "this is a fake" });
     for (let step = 1; step <= total_steps; step++) {

@@ -69,6 +69,8 @@ Deno.test("chooseAdapterFiles() takes PEFT's files, or whole weights", () => {
   const choose = (paths: string[]) => chooseAdapterFiles(paths, "org/name", "adapter");
   const peft = ["adapter_config.json", "adapter_model.safetensors"];
   assert.deepEqual(choose([...others, ...peft, "tokenizer.json"]), peft);
+  const template = "chat_template.jinja";
+  assert.deepEqual(choose([template, ...others, ...peft]), [...peft, template]);
   assert.deepEqual(choose([...others, "model.safetensors"]), ["config.json", "model.safetensors"]);
   assert.throws(() => choose(["adapter_config.json", "adapter_model.bin"]), { name: "InputError" });
 });

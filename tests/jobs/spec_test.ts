@@ -46,6 +46,7 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
       max_prompt_length: 128,
       truncation_mode: "keep_end",
       prompt_boundary: "trl",
+      chat_template: null,
       seed: 42,
       save_steps: 50,
       eval_steps: 0,

@@ -31,7 +31,7 @@ async function withMatrix(
 for (const dtype of ["F32", "F16"] as const) {
   for (const [inputs, outputs] of [[5, 3], [2311, 1009]] as const) {
     Deno.test(`readDecoderRows() turns parts of a file's [${inputs}, ${outputs}] in ${dtype}`, async () => {
-      const spec: WeightSpec = { name: "h.w", shape: [inputs, outputs], transposed: true };
+      const spec: WeightSpec = { name: "h.w", shape: [inputs, outputs], transposed: true, linear: true };
       assert.deepEqual(decoderShape(spec), [outputs, inputs]);
       await withMatrix(spec.name, spec.shape as [number, number], dtype, async (checkpoint, values) => {
         const turned = transpose(values, outputs);
@@ -49,7 +49,7 @@ Deno.test("storedName() finds a weight without its name's first part, where it i
     assert.equal(storedName(checkpoint, "transformer.h.w"), "h.w");
     assert.equal(storedName(checkpoint, "h.w"), "h.w");
     assert.equal(storedName(checkpoint, "transformer.h.v"), "transformer.h.v");
-    const missing = { name: "transformer.h.v", shape: [2, 2], transposed: false } as const;
+    const missing = { name: "transformer.h.v", shape: [2, 2], transposed: false, linear: true } as const;
     assert.throws(() => storedDtype(checkpoint, missing), {
       name: "InputError",
       message: /transformer\.h\.v/,

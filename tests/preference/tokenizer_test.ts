@@ -63,6 +63,16 @@ Deno.test("loadTokenizer() prefers chat_template.jinja, then the template named 
   assert.equal((await load(json)).chatTemplate, null);
 });
 
+Deno.test("withChatTemplate() puts another template in the model's place, and leaves the tokenizer as it was", () => {
+  const turns = [{ role: "user", content: "q" }];
+  const options = { addGenerationPrompt: false };
+  const other = llama3.withChatTemplate("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}");
+  assert.equal(other.renderChat(turns, options), "<bos>q<end>");
+  assert.deepEqual([other.eosId, other.encode("A<eot>")], [llama3.eosId, llama3.encode("A<eot>")]);
+  assert.equal(llama3.renderChat(turns, options), "<bos><h>user</h>\nq<eot>");
+  assert.equal(llama3.withChatTemplate(null), llama3);
+});
+
 Deno.test("renderChat() gives the template messages, special tokens and the generation prompt", () => {
   const messages = [{ role: "user", content: " q " }];
   assert.equal(

@@ -48,6 +48,7 @@ Deno.test("POST /score answers one prompt", async () => {
     model: join(await Deno.realPath(service.root), "model"),
     adapter: null,
     items: [{ prompt: "2 + 2 =", candidates: [" four", " 4"] }],
+    chat_template: null,
     beta: 2,
     token_logprobs: false,
   }]);
@@ -78,6 +79,19 @@ Deno.test("POST /score takes messages and makes each candidate an assistant's tu
   );
   const item = { prompt: messages, candidates: [[{ role: "assistant", content: "4" }]] };
   assert.deepEqual(service.engine.scored.map(({ items }) => items), [[item], [item]]);
+});
+
+Deno.test("POST /score hands the request's chat template on", async () => {
+  await using service = await testService();
+  for (const chat_template of ["{{ messages }}", null]) {
+    assert.equal((await service.post("/score", { ...one, chat_template })).status, 200);
+  }
+  await service.post("/score", one);
+  assert.deepEqual(service.engine.scored.map(({ chat_template }) => chat_template), [
+    "{{ messages }}",
+    null,
+    null,
+  ]);
 });
 
 Deno.test("POST /score streams a line an item, each as it is done", async () => {
@@ -273,6 +287,20 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     422,
     "messages[0].content",
     /messages\[0\]\.content is missing: give a string/,
+  ],
+  [
+    "a broken chat template",
+    { ...one, chat_template: "{% for message in messages %}" },
+    422,
+    "chat_template",
+    /^chat_template is not a Jinja template: ./,
+  ],
+  [
+    "an endless chat template",
+    { ...one, chat_template: "a".repeat(65_537) },
+    422,
+    "chat_template",
+    /^chat_template must be a string of at most 65536 characters/,
   ],
   ["a negative beta", { ...one, beta: -1 }, 422, "beta", /^beta must be a number of more than 0, not -1\.$/],
   [

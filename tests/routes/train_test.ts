@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { createApp } from "../../routes/app.ts";
+import type { ExportMerged } from "../../routes/service_context.ts";
 import { readServerSentEvents } from "../../src/cli/_sse.ts";
 import { gate, type TestService, testService } from "../helpers/service.ts";
 
@@ -68,8 +70,15 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
   await Deno.copyFile(join(fixture, "adapter_config.json"), join(result, "adapter_config.json"));
   await finished(service, { ...minimal, lora: { init_adapter: body.id, r: 2 } });
   assert.equal(service.engine.trained[1]!.init_adapter, result);
+  assert.equal(service.engine.trained[1]!.settings.chat_template, null);
   await finished(service);
   assert.equal(service.engine.trained[2]!.init_adapter, null);
+  // The template that an adapter was trained with goes on with it, unless the request has one.
+  await Deno.writeTextFile(join(result, "chat_template.jinja"), "{{ messages }}");
+  await finished(service, { ...minimal, lora: { init_adapter: body.id } });
+  await finished(service, { ...minimal, lora: { init_adapter: body.id }, chat_template: "{{ own }}" });
+  const templates = service.engine.trained.slice(3).map(({ settings }) => settings.chat_template);
+  assert.deepEqual(templates, ["{{ messages }}", "{{ own }}"]);
 
   const refused = await service.post("/train", { ...minimal, lora: { ...lora, alpha: 5 } });
   assert.deepEqual([refused.status, refused.body.field], [422, "lora.alpha"]);
@@ -226,6 +235,68 @@ Deno.test("GET /train/{id}/adapter gives the PEFT files, or the merged weights, 
   ]);
 });
 
+Deno.test("GET /train/{id}/events and GET /train/{id} tell how far the weights are read", async () => {
+  const step = gate();
+  await using service = await testService({ beforeStep: () => step.opened });
+  const { store } = service.service;
+  const { id } = (await service.post("/train", minimal)).body;
+  await service.until(id, "running");
+  const shown = async () => (await service.get(`/train/${id}`)).body.loading;
+  const events = await eventsOf(service, id);
+  assert.equal((await events.next()).value!.event, "status");
+  while ((await events.next()).value!.event !== "warning");
+  store.record(id, { type: "loading", bytes: 3, total_bytes: 4 });
+  assert.deepEqual(await shown(), { bytes: 3, total_bytes: 4 });
+  const { value } = await events.next();
+  assert.deepEqual([value!.event, value!.data], ["loading", '{"bytes":3,"total_bytes":4}']);
+  assert.equal(value!.id, `${store.events(id, 0).at(-1)!.id}`, "the id of the last event that is kept");
+  step.open();
+  await service.until(id, "succeeded");
+  assert.equal(await shown(), null);
+  assert.ok(!store.events(id, 0).some(({ type }) => type as string === "loading"));
+  while (!(await events.next()).done);
+});
+
+Deno.test("GET /train/{id}/adapter ends a merge that nobody waits for, or when the worker stops", async () => {
+  await using service = await testService();
+  const id = await finished(service);
+  const merges: AbortSignal[] = [];
+  let began = Promise.withResolvers<void>();
+  const exportMerged: ExportMerged = async (_model, _adapter, out, signal) => {
+    await Deno.mkdir(out);
+    await Deno.writeTextFile(join(out, "part"), "half a fi");
+    merges.push(signal);
+    began.resolve();
+    await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  };
+  const stopping = new AbortController();
+  const app = createApp({ ...service.service, exportMerged, stopping: stopping.signal });
+  const ask = (signal?: AbortSignal) =>
+    app.request(
+      new Request(`http://localhost/train/${id}/adapter?format=merged`, { ...(signal && { signal }) }),
+    );
+  const [one, two] = [new AbortController(), new AbortController()];
+  const asked = [ask(one.signal), ask(two.signal)];
+  await began.promise;
+  one.abort();
+  assert.equal((await asked[0]!).status, 499);
+  assert.equal(merges[0]!.aborted, false, "the other still waits");
+  two.abort();
+  assert.equal((await asked[1]!).status, 499);
+  assert.ok(merges[0]!.aborted);
+  began = Promise.withResolvers();
+  const last = ask();
+  await began.promise;
+  stopping.abort();
+  assert.equal((await last).status, 503);
+  assert.equal(merges.length, 2);
+  const left = await Array.fromAsync(
+    Deno.readDir(join(service.root, "state", "jobs", id)),
+    ({ name }) => name,
+  );
+  assert.deepEqual(left.sort(), ["checkpoints", "result"]);
+});
+
 Deno.test("GET /train/{id}/adapter refuses a job without a result, and an adapter of a full fine-tuning", async () => {
   const step = gate();
   await using service = await testService({ beforeStep: (id) => id === firstId ? step.opened : undefined });
@@ -255,6 +326,13 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     422,
     "method.beta",
     /more than 0, not -1/,
+  ],
+  [
+    "a broken chat template",
+    { ...minimal, chat_template: "{{ messages" },
+    422,
+    "chat_template",
+    /^chat_template is not a Jinja template: ./,
   ],
   [
     "an unknown field",

@@ -42,6 +42,7 @@ export async function runTiny(
         base = await loadDecoder(gpu, checkpoint, config, { trainable: false });
         return base.decoder;
       },
+      onLoad: () => {},
       emit: (event) => {
         events.push(event);
         onEvent?.(event, gpu);

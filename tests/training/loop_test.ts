@@ -1,9 +1,15 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
-import type { GpuOptions } from "../../src/gpu/mod.ts";
+import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
+import { readModelConfig } from "../../src/model/config.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { Interrupted, train, type TrainContext } from "../../src/training/loop.ts";
 import type { MemoryPlan } from "../../src/training/memory_plan.ts";
 import type { TrainEvent } from "../../src/training/request.ts";
 import { assertClose } from "../helpers/assert_close.ts";
+import { settingsOf } from "../helpers/settings.ts";
+import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
 import { runTiny } from "./_run.ts";
 
 /** Full fine-tuning for a step. */
@@ -71,4 +77,48 @@ Deno.test("train() takes a smaller shape where the driver refuses the one that i
   assert.equal(outcome.outcome, "succeeded");
   assert.deepEqual(plans[0], largest);
   assert.ok(plans.length > 1 && plans.at(-1)!.total_bytes <= largest!.total_bytes * 0.6);
+});
+
+Deno.test("train() ends within the reading of its weights by a stop or a cancel, and goes on afterwards", async () => {
+  const directory = await Deno.makeTempDir();
+  const model = await writeTinyModel(join(directory, "model"));
+  const gpu = await Gpu.open({ device: "auto" });
+  const life = async (how: "stop" | "cancel" | null) => {
+    const context: TrainContext = {
+      gpu,
+      config: await readModelConfig(model),
+      tokenizer: await loadTokenizer(model),
+      frozen: () => Promise.reject(new Error("All weights are trained.")),
+      onLoad: ({ bytes, total_bytes }) => {
+        if (how !== null && bytes > total_bytes / 2) throw new Interrupted(how);
+      },
+      emit: () => {},
+      between: () => Promise.resolve("continue"),
+      room: () => gpu.freeBytes(),
+      makeRoom: () => false,
+    };
+    const settings = settingsOf({ lora: null, max_steps: 1, max_length: 24, max_prompt_length: 16 });
+    const dataset = { rows: plainRows(8) };
+    const request = {
+      id: "job",
+      model,
+      dataset,
+      eval_dataset: null,
+      settings,
+      init_adapter: null,
+      directory,
+    };
+    const outcome = await train(context, request);
+    assert.equal(gpu.memory.bytes, 0);
+    return outcome;
+  };
+  try {
+    assert.deepEqual(await life("stop"), { outcome: "stopped", step: 0 });
+    assert.deepEqual(await life("cancel"), { outcome: "cancelled", step: 0 });
+    assert.deepEqual(await Array.fromAsync(Deno.readDir(directory), ({ name }) => name), ["model"]);
+    assert.deepEqual(await life(null), { outcome: "succeeded", step: 1 });
+  } finally {
+    gpu.close();
+    await Deno.remove(directory, { recursive: true });
+  }
 });

@@ -39,6 +39,7 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
       config,
       tokenizer: await loadTokenizer(model),
       frozen: () => Promise.resolve(base!.decoder),
+      onLoad: () => {},
       emit: (event) => event.type === "metrics" && metrics.push(event.metrics),
       between: () => Promise.resolve("continue"),
       room: () => Promise.resolve(null),

@@ -1,14 +1,16 @@
-import type { Gpu, MatmulDesign } from "../device.ts";
+import type { Gpu } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import { INT8_BLOCK, type Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
+import { CANDIDATES, MATMUL_TILES, type MatmulLayout, shapeClass, tileKey } from "./matmul_tiles.ts";
 import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
 import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
 import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
 import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
+import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" };
 
 /** A matrix product C = alpha · X · Y, or C += alpha · X · Y. */
 export interface Matmul<L extends Live> {
@@ -19,10 +21,10 @@ export interface Matmul<L extends Live> {
    * - `NN`: A [m, k], B [k, n] (the gradient of its input)
    * - `TN`: A [k, m], B [k, n] (the gradient of its weight)
    */
-  readonly layout: "NN" | "NT" | "TN";
+  readonly layout: MatmulLayout;
   /** f32 */
   readonly a: Tensor;
-  /** f32; for NN and NT also f16 or bf16, whose rows must be a multiple of 8 long. */
+  /** f32; for NN and NT also f16 or bf16, whose rows must be a multiple of 8 long, or int8, of 32. */
   readonly b: Tensor;
   /** f32 */
   readonly c: Tensor;
@@ -42,21 +44,7 @@ interface Tile {
 }
 
 const LAYOUTS = { NT: 0, NN: 1, TN: 2 } as const;
-const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source } as const;
-
-/**
- * Blocks of C for GPUs, by the largest m and n: all within WebGPU's least limits, 16 KiB of workgroup memory and 256
- * invocations. TILE_K makes the 4 x 4 blocks of both tiles a multiple of the invocations.
- */
-const GPU_TILES = {
-  low: { TILE_M: 16, TILE_N: 32, TILE_K: 32, ROWS: 4, COLUMNS: 4 },
-  narrow: { TILE_M: 32, TILE_N: 16, TILE_K: 32, ROWS: 4, COLUMNS: 4 },
-  medium: { TILE_M: 64, TILE_N: 64, TILE_K: 32, ROWS: 4, COLUMNS: 4 },
-  large: { TILE_M: 128, TILE_N: 128, TILE_K: 16, ROWS: 8, COLUMNS: 8 },
-} as const;
-
-/** Outputs from which on large tiles still give every multiprocessor of a large GPU one or two workgroups. */
-const LARGE = 192 * 128 * 128;
+const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source, int8: int8Source } as const;
 
 /**
  * Longest sum of one dispatch, a multiple of every kernel's step: Mesa 22 ends all loops of an invocation early after
@@ -78,7 +66,7 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     n: Math.min(c.shape[1]!, b.shape[layout === "NT" ? 0 : 1]!),
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
-  const { kernel, rows, columns } = chooseTile(gpu.matmul, spec, most.m, most.n);
+  const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, most.n);
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
     program.dispatch(kernel, { a, b, c }, (live) => {
       const { m, n, k } = spec.size(live);
@@ -115,8 +103,11 @@ function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
       `${name}: shapes must be [rows, columns], not [${a.shape}], [${b.shape}], [${c.shape}].`,
     );
   }
-  if (b.dtype !== "f32" && b.shape[1]! % 8 !== 0) {
-    throw new TypeError(`${name}: rows of ${b.dtype} must be a multiple of 8 long, not ${b.shape[1]}.`);
+  const multiple = b.dtype === "f32" ? 1 : b.dtype === "int8" ? INT8_BLOCK : 8;
+  if (b.shape[1]! % multiple !== 0) {
+    throw new TypeError(
+      `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
+    );
   }
 }
 
@@ -125,7 +116,7 @@ function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
  * multiple of 4 elements are loaded one by one, for which one block serves all.
  */
 function chooseTile<L extends Live>(
-  design: MatmulDesign,
+  gpu: Gpu,
   { layout, a, b, c }: Matmul<L>,
   m: number,
   n: number,
@@ -133,22 +124,23 @@ function chooseTile<L extends Live>(
   const aligned = [a, b, c].every((tensor) => tensor.shape[1]! % 4 === 0);
   const kernelOf = (source: string, block: string, constants: Constants) =>
     defineKernel({
-      name: `matmul_${design}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}`,
+      name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}`,
       source,
       preludes: [operandsSource, STORAGE[b.dtype as keyof typeof STORAGE]],
       constants: { LAYOUT: LAYOUTS[layout], ALIGNED: Number(aligned), ...constants },
     });
-  if (design === "tiled") {
-    const fit = m <= 16 ? "low" : n <= 16 ? "narrow" : m * n >= LARGE ? "large" : "medium";
-    const tile = GPU_TILES[aligned ? fit : "medium"];
-    const { TILE_M: rows, TILE_N: columns } = tile;
-    return { kernel: kernelOf(tiledSource, `${rows}x${columns}`, { ...tile, WIDTH: 4 }), rows, columns };
+  if (gpu.matmul === "tiled") {
+    const shape = shapeClass(m, n);
+    const name = !aligned ? "64x64" : gpu.measuredTiles[tileKey(layout, shape)] ?? CANDIDATES[shape][0]!;
+    const tile = MATMUL_TILES[name];
+    const kernel = kernelOf(tiledSource, name, { ...tile, WIDTH: 4 });
+    return { kernel, rows: tile.TILE_M, columns: tile.TILE_N };
   }
-  const rows = !aligned ? 16 : fitting(design === "subgroup" ? [8, 16, 32] : [8, 16], m);
+  const rows = !aligned ? 16 : fitting(gpu.matmul === "subgroup" ? [8, 16, 32] : [8, 16], m);
   const columns = !aligned ? 4 : fitting([1, 2, 4, 8], n / 8);
   const width = columns < 4 ? 1 : 4;
   const kernel = kernelOf(registersSource, `${rows}x${columns}`, {
-    SHARED: Number(design === "subgroup"),
+    SHARED: Number(gpu.matmul === "subgroup"),
     ROWS: rows,
     COLUMNS: columns / width,
     WIDTH: width,

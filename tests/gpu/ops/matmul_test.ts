@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
-import { Gpu, type MatmulDesign, Program, type Tensor } from "../../../src/gpu/mod.ts";
+import { Gpu, type MatmulDesign, Program, rowsOf, type Tensor } from "../../../src/gpu/mod.ts";
 import { type Matmul, recordMatmul } from "../../../src/gpu/ops/matmul.ts";
+import { quantizeInt8 } from "../../../src/model/int8.ts";
+import { MATMUL_TILES, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
+import { dequantizeInt8 } from "../../reference/int8.ts";
 import { matmul, type MatmulLayout } from "../../reference/linear.ts";
 
 const device = await Gpu.open({ device: "auto" });
@@ -11,8 +14,9 @@ const DESIGNS: readonly MatmulDesign[] = device.subgroupSize === 8
   : ["direct", "tiled"];
 device.close();
 const LAYOUTS = ["NT", "NN", "TN"] as const;
-type Storage = "f32" | "f16" | "bf16";
+type Storage = "f32" | "f16" | "bf16" | "int8";
 type Sizes = { m: number; n: number; k: number };
+type Shape = [rows: number, columns: number];
 
 interface Case {
   readonly layout: Matmul<Sizes>["layout"];
@@ -30,11 +34,10 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
   const fullShapes = shapes(layout, full);
   const liveShapes = shapes(layout, live);
   const aLive = source.normals(live.m * live.k);
-  const bLive = source.normals(live.n * live.k).map((value) => toF32(fromF32(value, storage), storage));
+  const { b, bLive } = operandB(gpu, source, liveShapes.b, fullShapes.b, storage);
   const before = source.normals(full.m * full.n);
 
   const a = gpu.upload("a", fullShapes.a, embed(aLive, liveShapes.a, fullShapes.a));
-  const b = packedTensor(gpu, fullShapes.b, embed(bLive, liveShapes.b, fullShapes.b), storage);
   const c = gpu.upload("c", [full.m, full.n], before);
   const program = new Program<Sizes>(gpu, "matmul");
   recordMatmul(gpu, program, { layout, a, b, c, size: (sizes) => sizes, alpha, accumulate });
@@ -62,12 +65,12 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
   assertClose(got, expected, { rtol: 1e-5, name, shape: [live.m, live.n] });
 }
 
-function shapes(layout: Case["layout"], { m, n, k }: Sizes): { a: [number, number]; b: [number, number] } {
+function shapes(layout: Case["layout"], { m, n, k }: Sizes): { a: Shape; b: Shape } {
   return { a: layout === "TN" ? [k, m] : [m, k], b: layout === "NT" ? [n, k] : [k, n] };
 }
 
 /** The live values in the upper left corner of a larger array that is NaN elsewhere. */
-function embed(values: Float32Array, live: [number, number], full: [number, number]): Float32Array {
+function embed(values: Float32Array, live: Shape, full: Shape): Float32Array {
   const out = new Float32Array(full[0] * full[1]).fill(NaN);
   for (let row = 0; row < live[0]; row++) {
     out.set(values.subarray(row * live[1], (row + 1) * live[1]), row * full[1]);
@@ -77,8 +80,10 @@ function embed(values: Float32Array, live: [number, number], full: [number, numb
 
 const bits = new DataView(new ArrayBuffer(4));
 
+type FloatStorage = Exclude<Storage, "int8">;
+
 /** Rounds to the storage's bits, toward zero for bf16; the product is compared with what is stored. */
-function fromF32(value: number, storage: Storage): number {
+function fromF32(value: number, storage: FloatStorage): number {
   if (storage === "f16") {
     bits.setFloat16(0, value);
     return bits.getUint16(0);
@@ -87,7 +92,7 @@ function fromF32(value: number, storage: Storage): number {
   return storage === "bf16" ? bits.getUint16(0) : bits.getUint32(0);
 }
 
-function toF32(stored: number, storage: Storage): number {
+function toF32(stored: number, storage: FloatStorage): number {
   if (storage === "f16") {
     bits.setUint16(0, stored);
     return bits.getFloat16(0);
@@ -96,11 +101,41 @@ function toF32(stored: number, storage: Storage): number {
   return bits.getFloat32(0);
 }
 
-function packedTensor(gpu: Gpu, shape: readonly number[], values: Float32Array, storage: Storage): Tensor {
-  if (storage === "f32") return gpu.upload("b", shape, values);
-  const tensor = gpu.tensor("b", shape, storage);
-  gpu.write(tensor, Uint16Array.from(values, (value) => fromF32(value, storage)));
-  return tensor;
+/** The operand as it is stored, and its live values as the storage rounds them. */
+function operandB(
+  gpu: Gpu,
+  source: Random,
+  live: Shape,
+  full: Shape,
+  storage: Storage,
+): { b: Tensor; bLive: Float32Array } {
+  if (storage === "int8") return int8OperandB(gpu, source, live, full);
+  const bLive = source.normals(live[0] * live[1]).map((value) => toF32(fromF32(value, storage), storage));
+  const values = embed(bLive, live, full);
+  if (storage === "f32") return { b: gpu.upload("b", full, values), bLive };
+  const b = gpu.tensor("b", full, storage);
+  gpu.write(b, Uint16Array.from(values, (value) => fromF32(value, storage)));
+  return { b, bLive };
+}
+
+/** Blocks that hold nothing live have the scale NaN; what is not live in the others is the largest number. */
+function int8OperandB(gpu: Gpu, source: Random, live: Shape, full: Shape) {
+  const bytes = quantizeInt8(new Uint8Array(source.normals(full[0] * full[1]).buffer), "F32");
+  const values = dequantizeInt8(bytes);
+  const bLive = new Float32Array(live[0] * live[1]);
+  const view = new DataView(bytes.buffer);
+  for (let row = 0; row < full[0]; row++) {
+    for (let column = 0; column < full[1]; column++) {
+      const i = row * full[1] + column;
+      const block = Math.floor(i / 32) * 36;
+      if (row < live[0] && column < live[1]) bLive[row * live[1] + column] = values[i]!;
+      else if (row >= live[0] || column - column % 32 >= live[1]) view.setFloat32(block, NaN, true);
+      else view.setInt8(block + 4 + i % 32, 127);
+    }
+  }
+  const b = gpu.tensor("b", full, "int8");
+  gpu.write(b, bytes);
+  return { b, bLive };
 }
 
 for (const design of DESIGNS) {
@@ -181,6 +216,77 @@ for (const design of DESIGNS) {
   }
 }
 
+for (const design of DESIGNS) {
+  for (const layout of ["NT", "NN"] as const) {
+    Deno.test(`recordMatmul() ${design} ${layout} reads int8`, async () => {
+      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const source = random(6);
+      for (
+        const [live, full] of [
+          [{ m: 1, n: 32, k: 32 }, { m: 1, n: 32, k: 32 }],
+          [{ m: 33, n: 96, k: 160 }, { m: 33, n: 96, k: 160 }],
+          [{ m: 67, n: 75, k: 43 }, { m: 68, n: 128, k: 64 }],
+          [{ m: 5, n: 6, k: 30 }, { m: 8, n: 32, k: 96 }],
+          [{ m: 3, n: 20, k: 128 }, { m: 3, n: 32, k: 128 }],
+        ] as const
+      ) {
+        await check(gpu, source, { layout, storage: "int8", live, full });
+        await check(gpu, source, { layout, storage: "int8", live, full, accumulate: true, alpha: -0.75 });
+      }
+      // Only the rows of B need to be whole blocks.
+      const [n, k] = layout === "NT" ? [67, 32] : [32, 67];
+      await check(gpu, source, { layout, storage: "int8", live: { m: 9, n, k } });
+      gpu.close();
+    });
+  }
+
+  Deno.test(`recordMatmul() ${design} reads rows of a larger int8 tensor`, async () => {
+    const gpu = await Gpu.open({ device: "auto", matmul: design });
+    const source = random(7);
+    const [m, n, k] = [5, 32, 64];
+    const bytes = quantizeInt8(new Uint8Array(source.normals(3 * n * k).buffer), "F32");
+    const whole = gpu.tensor("b", [3 * n, k], "int8");
+    gpu.write(whole, bytes);
+    const a = source.normals(m * k);
+    const c = gpu.tensor("c", [m, n]);
+    const program = new Program<Sizes>(gpu, "rows");
+    recordMatmul(gpu, program, {
+      layout: "NT",
+      a: gpu.upload("a", [m, k], a),
+      b: rowsOf(whole, n, n),
+      c,
+      size: (sizes) => sizes,
+    });
+    program.run({ m, n, k });
+    const middle = dequantizeInt8(bytes).subarray(n * k, 2 * n * k);
+    assertClose(await gpu.readF32(c), matmul("nt", a, middle, { m, n, k }), { rtol: 1e-5, name: "C" });
+    gpu.close();
+  });
+}
+
+Deno.test("recordMatmul() gives the same digits with every tile", async () => {
+  const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+  const sizes = { m: 132, n: 68, k: 36 };
+  for (const layout of LAYOUTS) {
+    const digits = new Set<string>();
+    for (const tile of Object.keys(MATMUL_TILES) as TileName[]) {
+      gpu.measuredTiles = { [tileKey(layout, "small")]: tile };
+      await check(gpu, random(6), { layout, live: { m: 131, n: 67, k: 35 }, full: sizes, accumulate: true });
+      const { a, b } = shapes(layout, sizes);
+      const program = new Program<Sizes>(gpu, "matmul");
+      const c = gpu.tensor("c", [sizes.m, sizes.n]);
+      const operand = (shape: [number, number]) =>
+        gpu.upload("x", shape, random(7).normals(shape[0] * shape[1]));
+      recordMatmul(gpu, program, { layout, a: operand(a), b: operand(b), c, size: (live) => live });
+      assert.ok(program.dispatches(sizes)[0]!.kernel.includes(`_${tile}`));
+      program.run(sizes);
+      digits.add((await gpu.readF32(c)).join());
+    }
+    assert.equal(digits.size, 1);
+  }
+  gpu.close();
+});
+
 Deno.test("recordMatmul() tiled takes large tiles where they keep a GPU busy", async () => {
   const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
   for (const layout of LAYOUTS) await check(gpu, random(5), { layout, live: { m: 1796, n: 1764, k: 20 } });
@@ -197,6 +303,8 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
     recordMatmul(gpu, program, { layout, a, b, c, size: (live) => live });
   assert.throws(() => record(b), /multiple of 8/);
   assert.throws(() => record(gpu.tensor("b", [16, 16], "bf16"), "TN"), /B cannot be bf16/);
+  assert.throws(() => record(gpu.tensor("b", [16, 32], "int8"), "TN"), /B cannot be int8/);
+  assert.throws(() => gpu.tensor("b", [64, 12], "int8"), /multiple of 32/);
   assert.throws(() => record(gpu.tensor("b", [48])), /\[rows, columns\]/);
   record(gpu.tensor("b", [4, 12]));
   assert.throws(() => program.run({ m: 5, n: 4, k: 12 }), /5 x 4 x 12 passes 4 x 4 x 12/);

@@ -1,0 +1,20 @@
+/** A chat template as a request gives it. */
+import { z } from "@hono/zod-openapi";
+import { ChatTemplate, mostTemplateCharacters } from "./chat_template.ts";
+
+const accepted = "a Jinja template";
+
+/** The source of a template, which parses. */
+export const ChatTemplateSchema = z.string().min(1).max(mostTemplateCharacters).superRefine(
+  (source, context) => {
+    try {
+      new ChatTemplate(source);
+    } catch (error) {
+      const message = `chat_template is not ${accepted}: ${(error as Error).message}`;
+      context.addIssue({ code: "custom", message, params: { accepted } });
+    }
+  },
+).meta({
+  description: "Jinja source that conversations are written with, in place of the model's own.",
+  example: "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}",
+});

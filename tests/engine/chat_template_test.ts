@@ -1,0 +1,80 @@
+/** Templates of a request, a job and an adapter through training, scoring and merging. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { exportMerged } from "../../src/model/export.ts";
+import { chatRows } from "../helpers/tiny_model.ts";
+import { filesOf, itemOf, Lab } from "./_lab.ts";
+
+const lab = await Lab.open();
+Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
+
+const ROWS = chatRows(2);
+const OTHER =
+  "{% for message in messages %}[{{ message.role }}] {{ message.content }}{{ eos_token }}\n{% endfor %}" +
+  "{% if add_generation_prompt %}[assistant] {% endif %}";
+const THIRD = OTHER.replaceAll("[", "<").replaceAll("]", ">");
+
+async function scores(
+  options: { adapter?: string; model?: string; chat_template?: string } = {},
+): Promise<number[]> {
+  const items = await lab.score(ROWS.map(itemOf), options);
+  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
+}
+
+Deno.test("score() writes a conversation with the request's template, whatever other requests have", async () => {
+  const own = await scores();
+  const other = await scores({ chat_template: OTHER });
+  assert.notDeepEqual(other, own);
+  assert.deepEqual(await scores(), own);
+  // As if it were in the model's files.
+  const model = await lab.writeModel("templated");
+  await Deno.writeTextFile(join(model, "chat_template.jinja"), OTHER);
+  assert.deepEqual(await scores({ model }), other);
+  assert.deepEqual(await scores({ model, chat_template: THIRD }), await scores({ chat_template: THIRD }));
+  const mixed = [{}, { chat_template: OTHER }, {}, { chat_template: OTHER }].map(scores);
+  assert.deepEqual(await Promise.all(mixed), [own, other, own, other]);
+});
+
+Deno.test("score() names the item that the request's template refuses", async () => {
+  const chat_template = "{% if messages[0].content == 'no' %}{{ raise_exception('not no') }}{% endif %}a" +
+    OTHER;
+  const item = (content: string) => ({ prompt: [{ role: "user", content }], candidates: ["a"] });
+  await assert.rejects(lab.score([item("yes"), item("no")], { chat_template }), {
+    name: "InputError",
+    message: "The chat template refuses the messages: not no",
+    problem: { field: "items[1]", value: ["user"], accepted: "turns that the chat template allows" },
+  });
+});
+
+for (const lora of [{ r: 2 }, null]) {
+  Deno.test(`a job's template goes with its ${lora === null ? "weights" : "adapter"}`, async () => {
+    const options = { rows: ROWS, eval_rows: ROWS, lora, max_steps: 1, chat_template: OTHER };
+    const { result, metrics } = await lab.train(options);
+    assert.equal(await Deno.readTextFile(join(result, "chat_template.jinja")), OTHER);
+    const scored = await scores({ adapter: result });
+    assert.deepEqual(scored, await scores({ adapter: result, chat_template: OTHER }));
+    assert.notDeepEqual(scored, await scores({ adapter: result, chat_template: THIRD }));
+    const chosen = metrics.at(-1)!.metrics["eval_logps/chosen"]!;
+    assert.ok(Math.abs((scored[0]! + scored[2]!) / 2 - chosen) < 1e-5);
+    if (lora === null) return;
+    const merged = lab.path("merged");
+    await exportMerged(lab.model, result, merged);
+    assert.equal(await Deno.readTextFile(join(merged, "chat_template.jinja")), OTHER);
+  });
+}
+
+Deno.test("a job without a template leaves none beside its adapter", async () => {
+  const { result } = await lab.train({ rows: ROWS, lora: { r: 2 }, max_steps: 1 });
+  assert.deepEqual(Object.keys(await filesOf(result)).sort(), [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+  ]);
+});
+
+Deno.test("train() names the row that its template refuses", async () => {
+  const chat_template = "{{ raise_exception('never') }}";
+  await assert.rejects(lab.train({ rows: ROWS, max_steps: 1, chat_template }), {
+    name: "InputError",
+    message: "Row 1: The chat template refuses the messages: never",
+  });
+});

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Gpu } from "../../../src/gpu/mod.ts";
+import { CANDIDATES, type MeasuredTiles } from "../../../src/gpu/ops/matmul_tiles.ts";
+import { measureMatmulTiles, readTiles, writeTiles } from "../../../src/gpu/ops/matmul_tuning.ts";
+
+const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+
+Deno.test("measureMatmulTiles() takes the fastest candidate, and another than the first only where it is clearly faster", async () => {
+  const tried: string[] = [];
+  const measure = async (faster: number): Promise<MeasuredTiles> => {
+    const turns = measureMatmulTiles(gpu, [[32, 16, 8], [460, 460, 4]], (program, tile) => {
+      const [dispatch] = program.dispatches({});
+      assert.ok(dispatch!.kernel.includes(`_${tile}`));
+      tried.push(tile);
+      return Promise.resolve(tile === "64x64 by 8x4" ? faster : 10);
+    });
+    for (;;) {
+      const turn = await turns.next();
+      if (turn.done) return turn.value;
+    }
+  };
+  const bytes = gpu.memory.bytes;
+  const chosen = await measure(8);
+  assert.deepEqual(chosen["NT medium"], "64x64 by 8x4");
+  assert.deepEqual(new Set(tried), new Set([...CANDIDATES.narrow, ...CANDIDATES.medium]));
+  assert.equal((await measure(9.9))["TN medium"], CANDIDATES.medium[0]);
+  assert.equal(gpu.memory.bytes, bytes, "the operands are let go of");
+  assert.deepEqual(gpu.measuredTiles, {}, "nothing is taken before the end");
+});
+
+Deno.test("measureMatmulTiles() times real products", async () => {
+  for await (const _ of measureMatmulTiles(gpu, [[64, 32, 8]])) { /* every turn runs one candidate */ }
+});
+
+Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file that is not whole", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    assert.equal(await readTiles(gpu, folder), null);
+    const tiles: MeasuredTiles = { "NT large": "64x64" };
+    await writeTiles(gpu, folder, tiles);
+    assert.deepEqual(await readTiles(gpu, folder), tiles);
+    const [{ name }] = await Array.fromAsync(Deno.readDir(folder)) as [Deno.DirEntry];
+    for (const text of ["{", `{"tiles": {"NT large": "1x1"}}`, `{}`]) {
+      await Deno.writeTextFile(join(folder, name), text);
+      assert.equal(await readTiles(gpu, folder), null);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -221,7 +221,7 @@ function remedies(
   const found: string[] = [];
   const { lora } = settings;
   const free = { activation_recomputation: "auto", micro_batch_tokens: null } as const;
-  if (fits(free)) found.push("activation_recomputation and micro_batch_tokens left out");
+  if (fits(free)) return ["activation_recomputation and micro_batch_tokens left out"];
   const rank = lora && RANKS.find((r) => r < lora.r && fits({ ...free, lora: { ...lora, r } }));
   if (rank) found.push(`lora.r ${rank}`);
   let tokens = largest;

@@ -53,7 +53,7 @@ Deno.test("a job takes what SIMPO_MEMORY lets it, or is refused with figures", a
   assert.equal(refused.status, "failed");
   assert.match(
     refused.error.message,
-    /^The job needs [\d.]+ MiB of the device's memory with 700 tokens a micro-batch and activations kept \(.*activations [\d.]+ MiB.*\); [\d.]+ MiB are to be had, enough for activation_recomputation and micro_batch_tokens left out.*\.$/,
+    /^The job needs [\d.]+ MiB of the device's memory with 700 tokens a micro-batch and activations kept \(.*activations [\d.]+ MiB.*\); [\d.]+ MiB are to be had, enough for activation_recomputation and micro_batch_tokens left out\.$/,
   );
   assert.match(refused.error.accepted, /^activation_recomputation and micro_batch_tokens left out/);
 });

@@ -66,6 +66,8 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store })));
   } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
+  const waiting = store.get(id);
+  if (waiting !== undefined && isFinished(waiting.status)) return report(waiting, result);
 
   using signal = new StopSignal();
   const engine = await startEngine(deviceOptions(config));
@@ -79,7 +81,10 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const display = new Display(store, id, values.quiet);
   try {
     const outcome = await Promise.race([runner.runToEnd(id), signal.received]);
-    if (typeof outcome !== "string") return report(outcome, result, display);
+    if (typeof outcome !== "string") {
+      display.end();
+      return report(outcome, result);
+    }
     const stopped = Promise.allSettled([runner.stop(), engine.stop()]);
     await endsWithin(stopped, shutdownMs);
     display.end();
@@ -91,8 +96,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   }
 }
 
-function report(job: Job, result: string, display: Display): number {
-  display.end();
+function report(job: Job, result: string): number {
   if (job.rows_left_out.length > 0) {
     const rows = job.rows_left_out.slice(0, 5).map(({ split, row, reason }) =>
       `${split} row ${row}: ${reason}`

@@ -5,6 +5,10 @@ import { InputError } from "../errors.ts";
 import type { Hub } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
+import { readModelConfig } from "../model/config.ts";
+import { weightSpecs } from "../model/modules.ts";
+import { Checkpoint } from "../model/safetensors.ts";
+import { storedDtype } from "../model/weights.ts";
 import { resolveInside } from "../paths.ts";
 import { isDataFile, selectDataFiles } from "../preference/data_files.ts";
 import type { DatasetSpec } from "./spec.ts";
@@ -105,8 +109,16 @@ export async function resolveDataset(
   };
 }
 
+/** Reads a model's configuration and its weights' headers. @throws InputError where they cannot be used */
+async function checkModel(folder: string): Promise<void> {
+  const config = await readModelConfig(folder);
+  using checkpoint = await Checkpoint.open(folder);
+  for (const spec of weightSpecs(config)) storedDtype(checkpoint, spec);
+}
+
 /**
- * Looks a model and data sets up without downloading more than the hub's lists of files.
+ * Looks a model and data sets up without downloading more than the hub's lists of files, or reading more of local weights
+ * than their headers.
  *
  * @throws InputError naming the field
  */
@@ -118,7 +130,7 @@ export async function checkFiles(
   if (isHubName(model)) {
     const name = parseHubName(model, "model", "model");
     chooseModelFiles(await hubOf(sources.hub, "model").list(name, "model"), name.repository, "model");
-  } else await resolveModel(sources, model, "model");
+  } else await checkModel(await resolveModel(sources, model, "model"));
   for (const [field, rows] of Object.entries({ dataset, eval_dataset })) {
     if (rows === null) continue;
     if ("path" in rows && isHubName(rows.path)) {

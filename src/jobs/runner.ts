@@ -9,9 +9,6 @@ import { isFinished, type Job, type JobError, type JobStore } from "./store.ts";
 
 const log = logger("jobs");
 
-/** How often in a row the device may be lost at one step of a job before the job itself is taken to be the cause. */
-const maxLosses = 3;
-
 /** Where the runner finds what it needs. */
 export interface RunnerOptions extends FileSources {
   readonly store: JobStore;
@@ -28,7 +25,6 @@ export class JobRunner {
   /** Ends the downloads of the job that is being prepared. */
   #preparing = new AbortController();
   #loop: Promise<void> = Promise.resolve();
-  #losses: { readonly id: string; readonly step: number; readonly times: number } | null = null;
 
   /** Nothing runs until `start` or `runToEnd`. */
   constructor(options: RunnerOptions) {
@@ -130,26 +126,18 @@ export class JobRunner {
       if (outcome === "stopped") store.requeue(id);
       else store.finish(id, outcome);
     } catch (error) {
+      if (error instanceof DeviceLostError) {
+        log.error("Job {id} lost its device: {error}", { id, error });
+        return store.crashed(id, jobError(error));
+      }
       // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
       if (this.#stopping) return store.requeue(id);
       if (signal.aborted && error === signal.reason) return store.finish(id, "cancelled");
-      if (error instanceof DeviceLostError && this.#countLoss(id) < maxLosses) {
-        log.error("Job {id} lost its device and goes on from its last checkpoint: {error}", { id, error });
-        return store.requeue(id);
-      }
       // The sender's mistake needs a sentence, ours a stack.
       if (error instanceof InputError) log.info("Job {id} failed: {error}", { id, error: error.message });
       else log.error("Job {id} failed: {error}", { id, error });
       store.finish(id, "failed", jobError(error));
     }
-  }
-
-  /** How often the device was lost under a job that has got no further since. */
-  #countLoss(id: string): number {
-    const { step } = this.#job(id);
-    const again = this.#losses?.id === id && step <= this.#losses.step ? this.#losses : null;
-    this.#losses = { id, step: again?.step ?? step, times: (again?.times ?? 0) + 1 };
-    return this.#losses.times;
   }
 
   #job(id: string): Job {

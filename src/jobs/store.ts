@@ -67,8 +67,9 @@ export function isFinished(status: JobStatus): boolean {
   return status === "succeeded" || status === "failed" || status === "cancelled";
 }
 
-const schema = `
-  CREATE TABLE jobs (
+/** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
+const migrations = [
+  `CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     status TEXT NOT NULL,
@@ -80,7 +81,6 @@ const schema = `
     total_steps INTEGER,
     tokens_per_second REAL,
     seconds_remaining REAL,
-    plan TEXT,
     metrics TEXT,
     left_out TEXT NOT NULL DEFAULT '[]',
     cancel_requested INTEGER NOT NULL DEFAULT 0,
@@ -101,11 +101,14 @@ const schema = `
     repeat_key TEXT,
     PRIMARY KEY (job, id),
     UNIQUE (job, repeat_key)
-  ) STRICT, WITHOUT ROWID;
-  PRAGMA user_version = 2;
-`;
+  ) STRICT, WITHOUT ROWID;`,
+  // how often in a row the process or the device was lost under the job, without a new checkpoint in between
+  "ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;",
+  "ALTER TABLE jobs ADD COLUMN plan TEXT;",
+];
 
-const fromVersion1 = "ALTER TABLE jobs ADD COLUMN plan TEXT; PRAGMA user_version = 2;";
+/** Crashes in a row, without a new checkpoint, after which a job itself is taken to be the cause. */
+const maxCrashes = 3;
 
 const jobColumns =
   `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, left_out,
@@ -156,18 +159,15 @@ export class JobStore implements Disposable {
       this.#db.exec(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
       );
-      const version = this.#db.prepare("PRAGMA user_version").get()?.["user_version"];
-      if (version === 0) this.#transaction(() => this.#db.exec(schema));
-      else if (version === 1) this.#transaction(() => this.#db.exec(fromVersion1));
-      else if (version !== 2) {
+      const version = Number(this.#db.prepare("PRAGMA user_version").get()?.["user_version"]);
+      if (version > migrations.length) {
         throw new InputError(
-          `SIMPO_STATE holds jobs of another version (${version}) of this worker: give another folder.`,
-          {
-            field: "SIMPO_STATE",
-            value: path,
-          },
+          `SIMPO_STATE holds jobs of a newer version (${version}) of this worker: give another folder.`,
+          { field: "SIMPO_STATE", value: path },
         );
       }
+      const missing = migrations.slice(version).join("");
+      this.#transaction(() => this.#db.exec(`${missing} PRAGMA user_version = ${migrations.length};`));
       // Takes the lock now rather than at the first job.
       this.#transaction(() => this.#db.exec("UPDATE jobs SET status = status WHERE 0"));
     } catch (error) {
@@ -259,10 +259,30 @@ export class JobStore implements Disposable {
     return row === undefined ? undefined : this.#toJob(row);
   }
 
-  /** After a crash: what was running waits again at its old place. */
+  /** After a crash of the process: what was running waits again at its old place, or as {@link crashed}. */
   recover(): void {
     const running = this.#db.prepare("SELECT id FROM jobs WHERE status = 'running' ORDER BY number").all();
-    for (const row of running) this.requeue(String(row["id"]));
+    for (const { id } of running) {
+      this.crashed(String(id), {
+        message:
+          `The worker ended ${maxCrashes} times in a row while it ran this job, without a new checkpoint ` +
+          "in between; its log may say why, and too little memory is a common cause.",
+      });
+    }
+  }
+
+  /**
+   * Puts a job back to where it waits whose process or device was lost; fails it where that comes again and again
+   * without a new checkpoint in between.
+   *
+   * @param error what the job then fails with
+   */
+  crashed(id: string, error: JobError): void {
+    const row = this.#db.prepare("SELECT crashes FROM jobs WHERE id = ?").get(id);
+    const crashes = Number(row?.["crashes"]) + 1;
+    if (this.#expect(id).cancel_requested) this.finish(id, "cancelled");
+    else if (crashes < maxCrashes) this.#queue(id, crashes);
+    else this.finish(id, "failed", error);
   }
 
   /** Puts a running job back to where it waits, its checkpoints kept; one that was to be cancelled is. */
@@ -273,11 +293,15 @@ export class JobStore implements Disposable {
 
   /** Queues a job again whatever became of it; it goes on from its last checkpoint. */
   retry(id: string): void {
+    this.#queue(id, 0);
+  }
+
+  #queue(id: string, crashes: number): void {
     this.#change(id, () => {
       this.#db.prepare(
         `UPDATE jobs SET status = 'queued', seconds_remaining = NULL, tokens_per_second = NULL, error = NULL,
-         finished_at = NULL, cancel_requested = 0 WHERE id = ?`,
-      ).run(id);
+         finished_at = NULL, cancel_requested = 0, crashes = ? WHERE id = ?`,
+      ).run(crashes, id);
       this.#append(id, "status", { status: "queued" });
     });
   }
@@ -334,7 +358,11 @@ export class JobStore implements Disposable {
           );
         }
         case "checkpoint":
-          return this.#append(id, "checkpoint", { step: event.step }, `${event.step}`);
+          // The crashes before it have cost nothing that would have to be done over.
+          if (this.#append(id, "checkpoint", { step: event.step }, `${event.step}`)) {
+            this.#db.prepare("UPDATE jobs SET crashes = 0 WHERE id = ?").run(id);
+          }
+          return;
         case "warning":
           return this.#append(id, "warning", { message: event.message }, event.message);
       }
@@ -400,12 +428,14 @@ export class JobStore implements Disposable {
     return job;
   }
 
-  #append(id: string, type: JobEvent["type"], data: Record<string, unknown>, repeated?: string): void {
-    this.#db.prepare(
+  /** @returns whether the event is new */
+  #append(id: string, type: JobEvent["type"], data: Record<string, unknown>, repeated?: string): boolean {
+    const { changes } = this.#db.prepare(
       `INSERT INTO events (job, id, type, data, repeat_key)
        VALUES (?1, (SELECT ifnull(max(id), 0) + 1 FROM events WHERE job = ?1), ?2, ?3, ?4)
        ON CONFLICT (job, repeat_key) DO NOTHING`,
     ).run(id, type, JSON.stringify(data), repeated === undefined ? null : `${type} ${repeated}`);
+    return changes > 0;
   }
 
   #toJob(row: object): Job {

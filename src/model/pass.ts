@@ -201,13 +201,12 @@ function isTrained({ input_norm, linears }: Block): boolean {
 }
 
 /** (cos, sin) of each token of a batch by its position and its sequence's length: [tokens, rotary_dim / 2, 2] */
-function rotationsOfTokens(rope: RopeSettings, { tokens, positions, spans }: PackedBatch): Float32Array {
+function rotationsOfTokens(rope: RopeSettings, { tokens, positions, lengths }: PackedBatch): Float32Array {
   const tables = new Map<number, Float32Array>();
   const width = rope.rotary_dim;
   const rotations = new Float32Array(tokens * width);
   for (let token = 0; token < tokens; token++) {
-    // the last token that attends to this one ends its sequence
-    const length = positions[spans[4 * token + 3]! - 1]! + 1;
+    const length = lengths[token]!;
     let table = tables.get(length);
     if (!table) {
       table = ropeRotations(ropeFrequencies(rope, length), length, ropeAttentionFactor(rope));

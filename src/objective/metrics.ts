@@ -16,7 +16,7 @@ export const METRIC_COLUMNS = [
   "examples",
 ] as const;
 
-/** Where metrics are gathered; [rows, METRIC_COLUMNS] each. */
+/** Where metrics are gathered; [rows, METRIC_COLUMNS] unless it says otherwise. */
 export interface MetricBuffers {
   /** A row an example of the micro-batch. */
   readonly metrics: Tensor;
@@ -24,6 +24,10 @@ export interface MetricBuffers {
   readonly step: Tensor;
   /** The finished steps since the last logged one. */
   readonly window: Tensor;
+  /** The window that is being read, while the next one begins. */
+  readonly logged: Tensor;
+  /** [2]: the optimiser's clip of the window's last step. */
+  readonly logged_clip: Tensor;
 }
 
 /** @param examples the most of a micro-batch */
@@ -34,5 +38,7 @@ export function metricBuffers(source: TensorSource, examples: number): MetricBuf
     metrics: table("metrics", examples),
     step: table("step_sums", 1),
     window: table("window_sums", 1),
+    logged: table("logged_sums", 1),
+    logged_clip: source.tensor("objective.logged_clip", [2]),
   };
 }

@@ -1,11 +1,12 @@
 /**
  * Groups of a prompt and its responses, laid out as one stream of tokens without padding: prompt, first response,
- * second response, … then the next group. The prompt is computed once for all its responses.
+ * second response, … then the next group. The prompt is computed once for all its responses. A response's last token is
+ * only predicted: it is a target, and not in the stream unless what follows it is predicted too.
  *
  * @module
  */
 import { InputError } from "../errors.ts";
-import type { EncodedGroup } from "./encode.ts";
+import type { EncodedGroup, EncodedResponse } from "./encode.ts";
 
 /** One response's place in a packed batch. */
 export interface PackedSequence {
@@ -29,6 +30,11 @@ export interface PackedBatch {
   readonly token_ids: Uint32Array;
   /** [tokens], from 0 in every group; each response goes on from the prompt's end. */
   readonly positions: Uint32Array;
+  /**
+   * [tokens]: tokens of the sequence that it belongs to, the last included; of a prompt's token, those with the last
+   * response.
+   */
+  readonly lengths: Uint32Array;
   /**
    * [tokens, 4]: prefix_start, prefix_end, segment_start, queries_end. Token i attends to [prefix_start, prefix_end) and
    * [segment_start, i]; only queries in [i, queries_end) can attend to it.
@@ -60,15 +66,17 @@ export interface PackedBatch {
  * const batch = packGroups([
  *   { row: 1, prompt: Uint32Array.of(1, 5), responses: [response([7, 2]), response([8, 9, 2])], prompt_truncated: 0 },
  * ]);
- * console.log(batch.token_ids); // 1 5 7 2 8 9 2
- * console.log(batch.positions); // 0 1 2 3 2 3 4
- * console.log(batch.head_tokens); // 1 2 1 4 5
+ * console.log(batch.token_ids); // 1 5 7 8 9
+ * console.log(batch.positions); // 0 1 2 2 3
+ * console.log(batch.head_tokens); // 1 2 1 3 4
+ * console.log(batch.targets); // 7 2 8 9 2
  * ```
  */
 export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
-  const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0);
+  const tokens = groups.reduce((sum, group) => sum + streamTokens(group), 0);
   const token_ids = new Uint32Array(tokens);
   const positions = new Uint32Array(tokens);
+  const lengths = new Uint32Array(tokens);
   const spans = new Uint32Array(tokens * 4);
   const head_tokens: number[] = [];
   const targets: number[] = [];
@@ -79,24 +87,28 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
   for (const [group, { row, prompt, responses }] of groups.entries()) {
     const start = at;
     const promptEnd = start + prompt.length;
-    const end = start + groupTokens(groups[group]!);
+    const end = start + streamTokens(groups[group]!);
     token_ids.set(prompt, start);
+    lengths.fill(prompt.length + (responses.at(-1)?.tokens.length ?? 0), start, promptEnd);
     for (; at < promptEnd; at++) {
       positions[at] = at - start;
       spans.set([start, start, start, end], at * 4);
     }
-    for (const [response, { tokens: ids, scored_from, predicts_next }] of responses.entries()) {
+    for (const [response, encoded] of responses.entries()) {
+      const { tokens: ids, scored_from, predicts_next } = encoded;
       if (scored_from === 0 && prompt.length === 0 && ids.length > 0) {
         throw new RangeError(`row ${row}, response ${response}: nothing precedes the first scored token`);
       }
       const segment = at;
-      const segmentEnd = segment + ids.length;
-      token_ids.set(ids, segment);
-      for (let index = 0; index < ids.length; index++, at++) {
-        positions[at] = prompt.length + index;
+      const segmentEnd = segment + inStream(encoded);
+      token_ids.set(ids.subarray(0, segmentEnd - segment), segment);
+      lengths.fill(prompt.length + ids.length, segment, segmentEnd);
+      for (; at < segmentEnd; at++) {
+        positions[at] = prompt.length + at - segment;
         spans.set([start, promptEnd, segment, segmentEnd], at * 4);
-        if (index < scored_from) continue;
-        head_tokens.push(index === 0 ? promptEnd - 1 : at - 1);
+      }
+      for (let index = scored_from; index < ids.length; index++) {
+        head_tokens.push(index === 0 ? promptEnd - 1 : segment + index - 1);
         targets.push(ids[index]!);
       }
       if (predicts_next) {
@@ -114,6 +126,7 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
     sequences: sequence_info.length,
     token_ids,
     positions,
+    lengths,
     spans,
     head_tokens: Uint32Array.from(head_tokens),
     targets: Uint32Array.from(targets),
@@ -123,35 +136,52 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
   };
 }
 
-/** Tokens that a group takes in a packed batch. */
+/** Tokens of a group, its prompt once; in a packed batch it takes no more tokens and no more rows. */
 export function groupTokens(group: EncodedGroup): number {
   return group.responses.reduce((sum, response) => sum + response.tokens.length, group.prompt.length);
 }
 
 /**
- * Splits groups, in their order, into batches of at most `budget` tokens.
+ * Spreads groups over few batches of at most `budget` tokens: the largest first, each into the fullest batch that has
+ * room for it (best fit decreasing), or simply in their order where that takes fewer.
  *
+ * @returns the same batches for the same groups in the same order; groups in a batch, and batches by their first group,
+ * in the order of `groups`
  * @throws InputError for a group that is larger than the budget by itself.
  */
-export function splitIntoBatches(groups: readonly EncodedGroup[], budget: number): EncodedGroup[][] {
-  const batches: EncodedGroup[][] = [];
-  let left = 0;
-  for (const group of groups) {
-    const size = groupTokens(group);
-    if (size > budget) {
-      throw new InputError(
-        `Row ${group.row} takes ${size} tokens (its prompt and all its responses), more than the ${budget} of a micro-batch.`,
-        { field: "micro_batch_tokens", value: budget, accepted: `at least ${size}` },
-      );
+export function fillBatches<G extends EncodedGroup>(groups: readonly G[], budget: number): G[][] {
+  const sizes = groups.map((group) => sizeWithin(group, budget));
+  const largestFirst = [...groups.keys()].sort((a, b) => sizes[b]! - sizes[a]! || a - b);
+  const fitted: number[][] = [];
+  /** Batches by the tokens that they have room for. */
+  const withRoom: number[][][] = Array.from({ length: budget + 1 }, () => []);
+  for (const index of largestFirst) {
+    const size = sizes[index]!;
+    let room = size;
+    while (room <= budget && withRoom[room]!.length === 0) room++;
+    let batch = withRoom[room]?.pop();
+    if (!batch) {
+      fitted.push(batch = []);
+      room = budget;
     }
-    if (batches.length === 0 || size > left) {
-      batches.push([]);
-      left = budget;
-    }
-    batches.at(-1)!.push(group);
-    left -= size;
+    batch.push(index);
+    withRoom[room - size]!.push(batch);
   }
-  return batches;
+
+  const inOrder: number[][] = [];
+  let room = 0;
+  for (const [index, size] of sizes.entries()) {
+    if (inOrder.length === 0 || size > room) {
+      inOrder.push([]);
+      room = budget;
+    }
+    inOrder.at(-1)!.push(index);
+    room -= size;
+  }
+
+  if (inOrder.length <= fitted.length) return inOrder.map((batch) => batch.map((index) => groups[index]!));
+  for (const batch of fitted) batch.sort((a, b) => a - b);
+  return fitted.sort(([a], [b]) => a! - b!).map((batch) => batch.map((index) => groups[index]!));
 }
 
 /** Each response alone with its own copy of the prompt: the same numbers at a higher price. */
@@ -168,6 +198,24 @@ export function withoutSharedPrompt(group: EncodedGroup): EncodedGroup {
     scored_from: prompt.length + response.scored_from,
   }));
   return { ...group, prompt: new Uint32Array(), responses };
+}
+
+function streamTokens({ prompt, responses }: EncodedGroup): number {
+  return responses.reduce((sum, response) => sum + inStream(response), prompt.length);
+}
+
+/** Tokens of a response that others see or that predict: all but the last, which is predicted only. */
+function inStream({ tokens, predicts_next }: EncodedResponse): number {
+  return predicts_next ? tokens.length : Math.max(0, tokens.length - 1);
+}
+
+function sizeWithin(group: EncodedGroup, budget: number): number {
+  const size = groupTokens(group);
+  if (size <= budget) return size;
+  throw new InputError(
+    `Row ${group.row} takes ${size} tokens (its prompt and all its responses), more than the ${budget} of a micro-batch.`,
+    { field: "micro_batch_tokens", value: budget, accepted: `at least ${size}` },
+  );
 }
 
 /** The inverse of `head_tokens` as offsets and a list (compressed sparse rows), by a counting sort. */

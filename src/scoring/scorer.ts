@@ -187,7 +187,7 @@ export class Scorer {
 
   async #run(batch: readonly EncodedGroup[]): Promise<Answer[]> {
     const packed = packGroups(batch);
-    const { pass, program } = await this.#prepare(packed.tokens);
+    const { pass, program } = await this.#prepare(Math.max(packed.tokens, packed.rows));
     program.run({ ...pass.upload(packed), dropout_seed: 0 });
     this.#batches++;
     const some = batch.some(predictsNext);

@@ -1,6 +1,7 @@
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
+import { readJsonObject } from "../model/_files.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, writeSafetensors } from "../model/safetensors.ts";
 import type { RunShape } from "./memory_plan.ts";
@@ -10,12 +11,14 @@ import type { Trainable } from "./trainable.ts";
 export interface RunState {
   /** Updates done. */
   readonly step: number;
-  /** Tokens of all batches so far. */
+  /** Tokens of all examples so far. */
   readonly num_tokens: number;
   /** How the run was laid out in memory: sums in another order would not come out the same, bit for bit. */
   readonly shape?: RunShape;
   /** Metrics summed since the last logged step. */
   readonly window: readonly number[];
+  /** Tokens of the steps since the last logged one, and what their micro-batches had room for. */
+  readonly filled: { readonly tokens: number; readonly room: number };
   /** Gradient norm of the last update. */
   readonly grad_norm: number;
   /** Whether the last step's logging and evaluation are done. */
@@ -61,22 +64,60 @@ export async function writeCheckpoint(
   for (const path of [...old, ...begun]) await Deno.remove(path, { recursive: true });
 }
 
-/** The newest complete checkpoint's folder; null where there is none. */
-export async function newestCheckpoint(folder: string): Promise<string | null> {
-  return (await checkpoints(folder)).at(-1) ?? null;
+/** A checkpoint to go on from. */
+export interface FoundCheckpoint {
+  readonly path: string;
+  readonly state: RunState;
+}
+
+/**
+ * The newest checkpoint whose files are whole; null where there is none at all. A damaged one with an older behind it is
+ * put aside as `step-NNNNNN.damaged`, so that nobody takes it for the newest.
+ *
+ * @param files what `Trainable.save` writes, by name
+ * @param warn is told of each that is put aside, and why
+ * @throws {InputError} where the oldest is damaged too
+ */
+export async function findCheckpoint(
+  folder: string,
+  files: readonly string[],
+  warn: (message: string) => void,
+): Promise<FoundCheckpoint | null> {
+  const found = await checkpoints(folder);
+  for (let path = found.pop(); path !== undefined; path = found.pop()) {
+    try {
+      for (const name of [OPTIMIZER, ...files]) await checkFile(join(path, name));
+      return { path, state: await readRunState(path) };
+    } catch (error) {
+      const older = found.at(-1);
+      if (!(error instanceof InputError) || older === undefined) throw error;
+      await Deno.remove(`${path}.damaged`, { recursive: true }).catch(ignoreMissing);
+      await Deno.rename(path, `${path}.damaged`);
+      const names = [path, older].map((path) => basename(path));
+      warn(`The checkpoint ${names[0]} is damaged, so the run goes on from ${names[1]}: ${error.message}`);
+    }
+  }
+  return null;
+}
+
+/** Looks at a file as far as its header says whether it is whole. @throws {InputError} where it is not */
+async function checkFile(path: string): Promise<void> {
+  if (path.endsWith(".json")) await readJsonObject(path);
+  else (await Safetensors.openFile(path)).close();
 }
 
 /** Reads a checkpoint's state. @throws {InputError} where it was damaged */
 export async function readRunState(checkpoint: string): Promise<RunState> {
-  const text = await Deno.readTextFile(join(checkpoint, STATE));
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new InputError(`${STATE} of the checkpoint ${basename(checkpoint)} is not JSON.`, {
-      field: STATE,
-      accepted: "the file as the worker wrote it",
-    });
+  const state = await readJsonObject(join(checkpoint, STATE));
+  if (
+    Number.isSafeInteger(state["step"]) && Array.isArray(state["window"]) && Array.isArray(state["history"])
+  ) {
+    return state as unknown as RunState;
   }
+  throw new InputError(`${STATE} of the checkpoint ${basename(checkpoint)} is not as the worker wrote it.`, {
+    field: STATE,
+    accepted: "the file as the worker wrote it",
+  });
 }
 
 /** Uploads a checkpoint's AdamW moments. */

@@ -6,6 +6,7 @@
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { type Gpu, GpuMemoryError, OwnedTensors, Program, type Tensor, withRoom } from "../gpu/mod.ts";
+import { recordCopy } from "../gpu/ops/elementwise.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { Decoder, OnLoad } from "../model/decoder.ts";
@@ -22,10 +23,10 @@ import {
   summarizeMetrics,
 } from "../objective/objective.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
-import { groupTokens, packGroups, splitIntoBatches } from "../preference/pack.ts";
+import { fillBatches, groupTokens, packGroups } from "../preference/pack.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import {
-  newestCheckpoint,
+  findCheckpoint,
   readRunState,
   restoreMoments,
   type RunState,
@@ -38,7 +39,7 @@ import { mix32 } from "./random.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
 import type { TrainingSettings } from "./settings.ts";
-import { type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
+import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
 
 /** What a run is given beside its request. */
 export interface TrainContext {
@@ -61,6 +62,7 @@ export interface TrainContext {
   readonly makeRoom: () => boolean;
 }
 
+type Metrics = Record<string, number>;
 type StepLive = BatchLive & ObjectiveLive;
 
 /** Work that may be queued on the device before the next wait for it; waiting calls for /score wait at most this long. */
@@ -81,8 +83,12 @@ export class Interrupted extends Error {
  */
 export async function train(context: TrainContext, request: TrainRequest): Promise<TrainOutcome> {
   const checkpoints = join(request.directory, "checkpoints");
-  const resume = await newestCheckpoint(checkpoints);
-  const resumed = resume === null ? null : await readRunState(resume);
+  const found = await findCheckpoint(
+    checkpoints,
+    savedFiles(request.settings),
+    (message) => context.emit({ type: "warning", message }),
+  );
+  const [resume, resumed] = [found?.path ?? null, found?.state ?? null];
   let trainable: Trainable | null = null;
   let run: Run | null = null;
   try {
@@ -106,6 +112,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;
     if (error.how === "stop") await run?.save();
+    else await run?.logged();
     return { outcome: error.how === "stop" ? "stopped" : "cancelled", step: run?.step ?? resumed?.step ?? 0 };
   } finally {
     run?.free();
@@ -139,7 +146,7 @@ class Run {
   readonly #shape: RunShape;
   readonly #trainable: Trainable;
   readonly #checkpoints: string;
-  readonly #history: { step: number; metrics: Record<string, number> }[];
+  readonly #history: { step: number; metrics: Metrics }[];
   readonly #pass: DecoderPass;
   readonly #optimizer: Optimizer;
   readonly #metrics: Tensor;
@@ -147,17 +154,26 @@ class Run {
   readonly #stepSums: Tensor;
   /** Metrics of the finished steps since the last logged one. */
   readonly #windowSums: Tensor;
+  /** What is being logged: the window's sums and AdamW's clip, apart from the step that follows meanwhile. */
+  readonly #logSums: Tensor;
+  readonly #logClip: Tensor;
   readonly #commit: Program;
+  readonly #closeWindow: Program;
   readonly #trainProgram: Program<StepLive>;
   readonly #evalProgram: Program<StepLive>;
   readonly #owned: DisposableStack;
   #numTokens: number;
+  /** Tokens of the steps since the last logged one, and what their micro-batches had room for. */
+  #filled: { tokens: number; room: number };
+  /** Whether the last step's logging and evaluation are done, or under way in `#logging`. */
   #logged: boolean;
+  #logging: Promise<void> = Promise.resolve();
   #savedStep = -1;
   /** Measured time of a micro-batch on the device, and the batches queued since the last wait. */
   #batchMs = Infinity;
   #queued = 0;
   #lastWait = 0;
+  #settled: Promise<void> = Promise.resolve();
 
   /** @throws {GpuMemoryError} where its buffers do not fit */
   constructor(
@@ -174,6 +190,7 @@ class Run {
     this.#checkpoints = checkpoints;
     this.#history = [...resumed?.history ?? []];
     this.#numTokens = resumed?.num_tokens ?? 0;
+    this.#filled = { tokens: 0, room: 0, ...resumed?.filled };
     this.step = resumed?.step ?? 0;
     this.#logged = resumed?.logged ?? true;
     const budgets = { tokens: budget, rows: budget, sequences: budget };
@@ -184,6 +201,8 @@ class Run {
     this.#metrics = sums.metrics;
     this.#stepSums = sums.step;
     this.#windowSums = sums.window;
+    this.#logSums = sums.logged;
+    this.#logClip = sums.logged_clip;
     this.#optimizer = own(new Optimizer(gpu, trainable.trained.segments, settings));
 
     const { averages, sequence_rows, coefficients } = this.#pass;
@@ -197,6 +216,10 @@ class Run {
     this.#pass.recordBackward(this.#trainProgram);
     this.#commit = own(new Program(gpu, "commit_metrics"));
     recordMetricSums(this.#commit, { x: this.#stepSums, sums: this.#windowSums }, () => 1);
+    this.#closeWindow = own(new Program(gpu, "close_window"));
+    recordCopy(this.#closeWindow, this.#windowSums, this.#logSums, () => METRIC_COLUMNS.length);
+    recordCopy(this.#closeWindow, this.#optimizer.clip, this.#logClip, () => 2);
+    this.#closeWindow.clear(this.#windowSums);
     this.#owned = made.move();
   }
 
@@ -226,24 +249,28 @@ class Run {
       await this.#trainStep(groups, learningRate(settings, schedule, this.step));
       await this.#finishStep(schedule);
       const seconds = (performance.now() - clock.start) / 1000;
-      emit({
-        type: "progress",
+      const progress = {
         step: this.step,
         total_steps,
         tokens_per_second: (this.#numTokens - clock.tokens) / seconds,
         seconds_remaining: seconds / (this.step - clock.step) * (total_steps - this.step),
-      });
+      };
+      this.#log(() => emit({ type: "progress", ...progress }));
     }
+    await this.logged();
   }
 
   /** Gathers the gradient of one step's examples over as many micro-batches as it takes, then updates. */
   async #trainStep(groups: readonly EncodedGroup[], rate: number): Promise<void> {
     this.#optimizer.zeroGradients();
-    const tokens = await this.#batches(groups, this.#trainProgram, true);
+    const batches = await this.#batches(groups, this.#trainProgram, true);
     this.#optimizer.update({ step: this.step + 1, learning_rate: rate });
     this.#commit.run({});
     this.step++;
+    const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0);
     this.#numTokens += tokens;
+    this.#filled.tokens += tokens;
+    this.#filled.room += batches * this.#shape.micro_batch_tokens;
     this.#logged = false;
   }
 
@@ -252,20 +279,34 @@ class Run {
     const { step } = this;
     const settings = this.#settings;
     const due = (every: number) => step === schedule.total_steps || (every > 0 && step % every === 0);
+    await this.logged();
     // the evaluation first: it can be interrupted, and what is logged must not be read before it is done
     const evaluation = this.#data.eval.length > 0 && due(settings.eval_steps) ? await this.#evaluate() : {};
-    const training = due(settings.logging_steps) ? await this.#windowMetrics(schedule) : {};
-    const metrics = { ...training, ...evaluation };
-    if (Object.keys(metrics).length > 0) {
+    const training = due(settings.logging_steps) ? this.#windowMetrics(schedule) : {};
+    this.#log(async () => {
+      const metrics = { ...await training, ...evaluation };
+      if (Object.keys(metrics).length === 0) return;
       this.#history.push({ step, metrics });
       this.#context.emit({ type: "metrics", step, metrics });
-    }
+    });
     this.#logged = true;
     if (due(settings.save_steps)) await this.save();
   }
 
+  /** Logs after what is being logged, while the next step is under way. */
+  #log(work: () => void | Promise<void>): void {
+    this.#logging = this.#logging.then(work);
+    this.#logging.catch(() => {}); // whoever awaits it next hears of it
+  }
+
+  /** Waits until all finished steps are logged. @throws where training has diverged */
+  async logged(): Promise<void> {
+    await this.#logging;
+  }
+
   /** Writes a checkpoint of the last finished step, unless there is one. */
   async save(): Promise<void> {
+    await this.logged();
     if (this.#savedStep === this.step) return;
     const { gpu, emit } = this.#context;
     const [window, clip] = await gpu.read(this.#windowSums, this.#optimizer.clip) as [
@@ -277,6 +318,7 @@ class Run {
       num_tokens: this.#numTokens,
       shape: this.#shape,
       window: [...window],
+      filled: this.#filled,
       grad_norm: clip[1]!,
       logged: this.#logged,
       history: this.#history,
@@ -289,7 +331,7 @@ class Run {
     this.#owned.dispose();
   }
 
-  /** Runs a program over groups as micro-batches. @returns tokens of all of them */
+  /** Runs a program over groups as micro-batches. @returns how many it took */
   async #batches(
     groups: readonly EncodedGroup[],
     program: Program<StepLive>,
@@ -299,9 +341,10 @@ class Run {
     this.#context.gpu.write(this.#stepSums, new Float32Array(METRIC_COLUMNS.length));
     const responses = responsesPerExample(method);
     const chosenTokens = groups.reduce((sum, group) => sum + scoredTokens(group, 0), 0);
-    let tokens = 0;
-    for (const [micro, batch] of splitIntoBatches(groups, this.#shape.micro_batch_tokens).entries()) {
-      const packed = packGroups(batch);
+    const batches = fillBatches(groups, this.#shape.micro_batch_tokens);
+    let next = packGroups(batches[0]!);
+    for (const micro of batches.keys()) {
+      const packed = next;
       const live = this.#pass.upload(packed);
       program.run({
         ...live,
@@ -310,44 +353,55 @@ class Run {
         step_examples: groups.length,
         step_chosen_tokens: chosenTokens,
       });
-      tokens += packed.tokens;
-      await this.#pace();
-      const next = await this.#context.between();
-      if (next !== "continue") throw new Interrupted(next);
+      next = packGroups(batches[micro + 1] ?? []); // while the device computes
+      // to let others in takes 2 ms: while the device computes, where it has done with a micro-batch soon after
+      const soon = this.#batchMs < QUEUED_MS;
+      if (!soon) await this.#pace();
+      const how = await this.#context.between();
+      if (how !== "continue") throw new Interrupted(how);
+      if (soon) await this.#pace();
     }
-    return tokens;
+    return batches.length;
   }
 
-  /** Keeps the device's queue short, so that what is served between micro-batches need not wait for many of them. */
+  /**
+   * Keeps the device's queue short, so that what is served between micro-batches need not wait for many of them.
+   *
+   * Deno's call to wait holds the thread until the queue is empty, and its promise comes 10 ms after that: too long for
+   * the device to stand still, so it is awaited the next time.
+   */
   async #pace(): Promise<void> {
     this.#queued++;
     if (this.#queued * this.#batchMs < QUEUED_MS) return;
-    await this.#context.gpu.settle();
+    await this.#settled;
+    this.#settled = this.#context.gpu.settle();
+    this.#settled.catch(() => {}); // whoever waits next hears of it
     const now = performance.now();
     if (this.#lastWait > 0) this.#batchMs = (now - this.#lastWait) / this.#queued;
     this.#lastWait = now;
     this.#queued = 0;
   }
 
-  /** Reads and clears the sums since the last logged step. @throws where training has diverged */
-  async #windowMetrics(schedule: Schedule): Promise<Record<string, number>> {
-    const { gpu } = this.#context;
+  /** Closes the window of steps since the last logged one. @throws where training has diverged */
+  async #windowMetrics(schedule: Schedule): Promise<Metrics> {
     const settings = this.#settings;
-    const [sums, clip] = await gpu.read(this.#windowSums, this.#optimizer.clip) as [
+    const { step } = this;
+    const counts = {
+      learning_rate: learningRate(settings, schedule, step - 1),
+      epoch: step / schedule.steps_per_epoch,
+      num_tokens: this.#numTokens,
+      fill_rate: this.#filled.tokens / Math.max(this.#filled.room, 1),
+    };
+    this.#filled = { tokens: 0, room: 0 };
+    this.#closeWindow.run({});
+    const [sums, clip] = await this.#context.gpu.read(this.#logSums, this.#logClip) as [
       Float32Array,
       Float32Array,
     ];
-    gpu.write(this.#windowSums, new Float32Array(METRIC_COLUMNS.length));
-    const metrics = {
-      ...summarizeMetrics(settings.method, sums),
-      grad_norm: clip[1]!,
-      learning_rate: learningRate(settings, schedule, this.step - 1),
-      epoch: this.step / schedule.steps_per_epoch,
-      num_tokens: this.#numTokens,
-    };
+    const metrics = { ...summarizeMetrics(settings.method, sums), grad_norm: clip[1]!, ...counts };
     const bad = Object.entries(metrics).find(([, value]) => !Number.isFinite(value));
     if (bad) {
-      throw new InputError(`Training diverged: ${bad[0]} at step ${this.step} is ${bad[1]}.`, {
+      throw new InputError(`Training diverged: ${bad[0]} at step ${step} is ${bad[1]}.`, {
         field: "learning_rate",
         value: settings.learning_rate,
         accepted: "a lower learning rate, or max_grad_norm above 0",
@@ -356,7 +410,7 @@ class Run {
     return metrics;
   }
 
-  async #evaluate(): Promise<Record<string, number>> {
+  async #evaluate(): Promise<Metrics> {
     await this.#batches(this.#data.eval, this.#evalProgram, false);
     const metrics = summarizeMetrics(this.#settings.method, await this.#context.gpu.readF32(this.#stepSums));
     return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));

@@ -29,6 +29,11 @@ export interface Trainable {
   free(): void;
 }
 
+/** The files that {@link Trainable.save} writes and a resumed run reads. */
+export function savedFiles({ lora }: { readonly lora: LoraSettings | null }): string[] {
+  return lora ? ["adapter_config.json", "adapter_model.safetensors"] : ["model.safetensors"];
+}
+
 /**
  * A LoRA adapter on a frozen decoder: with PEFT's initialisation (A uniform within 1 / sqrt(inputs), B zero), as the
  * adapter has it that training begins with, or as a checkpoint has it.

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { examine } from "../../src/cli/doctor.ts";
 import { startFake } from "../helpers/process.ts";
 import { makeRoot } from "../helpers/service.ts";
+import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 async function withJob(job: unknown, test: (root: string, path: string) => Promise<void>): Promise<void> {
   const root = await makeRoot();
@@ -51,6 +52,21 @@ for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGKILL", 137
     }));
 }
 
+Deno.test("train() fails a job whose process is killed three times in a row, and tries anew when asked again", () =>
+  withJob(job, async (root, path) => {
+    for (let life = 0; life < 3; life++) {
+      await using killed = startFake(root, 100_000, ["train", path]);
+      await killed.line(/^Loaded/);
+      killed.child.kill("SIGKILL");
+      assert.equal(await killed.code, 137);
+    }
+    await using failed = startFake(root, 1, ["train", path]);
+    assert.equal(await failed.code, 1);
+    assert.match(failed.lines.join("\n"), /^Job job-\w+ failed: The worker ended 3 times in a row/m);
+    await using again = startFake(root, 1, ["train", path]);
+    assert.equal(await again.code, 0, again.lines.join("\n"));
+  }));
+
 async function checkpointIn(jobs: string): Promise<boolean> {
   try {
     for await (const { name } of Deno.readDir(jobs)) {
@@ -77,7 +93,7 @@ const mistakes: [name: string, job: unknown, code: number, message: RegExp][] = 
 for (const [name, content, code, message] of mistakes) {
   Deno.test(`train() ends with exit code ${code} for ${name}`, () =>
     withJob(content, async (root, path) => {
-      await Deno.mkdir(join(root, "bad"));
+      await writeTinyModel(join(root, "bad"));
       await using process = startFake(root, 1, ["train", path]);
       assert.equal(await process.code, code);
       assert.match(process.lines.join("\n"), message);

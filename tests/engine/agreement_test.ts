@@ -119,7 +119,15 @@ for (
       await lab.train({ ...job, micro_batch_tokens: 2048 }),
       await lab.train({ ...job, micro_batch_tokens: 64 }),
     ];
-    assertMetricsClose(small, large, 1e-5);
+    // how full they are is all that differs
+    const unfilled = (trained: Trained): Trained => ({
+      ...trained,
+      metrics: trained.metrics.map(({ metrics: { fill_rate: _, ...metrics }, ...event }) => ({
+        ...event,
+        metrics,
+      })),
+    });
+    assertMetricsClose(unfilled(small), unfilled(large), 1e-5);
     const file = "lora" in settings ? "model.safetensors" : "adapter_model.safetensors";
     const [expected, actual] = [await weightsOf(large.result, file), await weightsOf(small.result, file)];
     for (const [name, values] of expected) assertClose(actual.get(name)!, values, { rtol: 1e-5, name });

@@ -181,3 +181,28 @@ Deno.test("a run goes on from the newest whole checkpoint and takes no notice of
   const left = await Array.fromAsync(Deno.readDir(join(directory, "checkpoints")), ({ name }) => name);
   assert.deepEqual(left.sort(), ["step-000009", "step-000012"]);
 });
+
+Deno.test("a run whose newest checkpoint is damaged goes on from the one before to the same end, and says so", async () => {
+  for (const [name, job] of Object.entries(trainings)) {
+    const directory = lab.path(`damaged ${name}`);
+    const whole = await lab.train({ ...job, directory: lab.path(`undamaged ${name}`) });
+    const first = await lab.train({
+      ...job,
+      directory,
+      onEvent: (event) => nameOf(event) === "checkpoint 6" && lab.engine.stop(),
+    });
+    await lab.restart();
+    const newest = join(directory, "checkpoints", `step-${String(first.step).padStart(6, "0")}`);
+    await Deno.truncate(join(newest, job.lora ? "adapter_model.safetensors" : "model.safetensors"), 3000);
+    const second = await lab.train({ ...job, directory });
+    const [warning] = second.events.flatMap((event) => event.type === "warning" ? [event.message] : []);
+    assert.match(
+      warning!,
+      /^The checkpoint step-00000\d is damaged, so the run goes on from step-00000\d: .*model\.safetensors/,
+    );
+    const resumed = second.events.flatMap((event) => event.type === "status" ? [event.resumed_from] : []);
+    assert.ok(resumed[0]! > 0 && resumed[0]! < first.step, `${resumed}`);
+    assert.deepEqual(metricsOf([first, second]), metricsOf([whole]));
+    assert.deepEqual(await filesOf(second.result), await filesOf(whole.result));
+  }
+});

@@ -52,13 +52,15 @@ Deno.test("train() counts epochs and tokens", async () => {
   assert.deepEqual(metricOf(run, "epoch"), [0.5, 1, 1.5, 2]);
   const tokens = metricOf(run, "num_tokens") as number[];
   assert.equal(tokens[3], 2 * tokens[1]!);
+  const filled = metricOf(run, "fill_rate") as number[];
+  assert.deepEqual(filled.slice(0, 2), [tokens[0]! / 2048, (tokens[1]! - tokens[0]!) / 2048]);
 });
 
 Deno.test("train() logs the mean over the steps since the last logged one", async () => {
   const each = await lab.train({ num_train_epochs: 2.5 });
   const rare = await lab.train({ num_train_epochs: 2.5, logging_steps: 3 });
   assert.deepEqual(rare.metrics.map(({ step }) => step), [3, 5]);
-  for (const name of ["loss", "rewards/margins", "logps/chosen", "rewards/accuracies"]) {
+  for (const name of ["loss", "rewards/margins", "logps/chosen", "rewards/accuracies", "fill_rate"]) {
     const [a, b, c, d, e] = metricOf(each, name) as number[];
     const [first, second] = metricOf(rare, name) as number[];
     assert.ok(Math.abs(first! - (a! + b! + c!) / 3) < 1e-5, name);
@@ -108,6 +110,7 @@ Deno.test("train() learns: SimPO parts chosen from rejected, likelihood training
     "learning_rate",
     "epoch",
     "num_tokens",
+    "fill_rate",
   ]);
 });
 

@@ -7,6 +7,7 @@ import type { Hub } from "../../src/hub/hub.ts";
 import { JobRunner } from "../../src/jobs/runner.ts";
 import { JobStore } from "../../src/jobs/store.ts";
 import { FakeEngine, type FakeOptions } from "./fake_engine.ts";
+import { writeTinyModel } from "./tiny_model.ts";
 
 export interface TestService extends AsyncDisposable {
   readonly app: OpenAPIHono;
@@ -109,10 +110,9 @@ export async function testService(
 
 export async function makeRoot(): Promise<string> {
   const root = await Deno.makeTempDir();
-  for (const folder of ["model", "adapter"]) {
-    await Deno.mkdir(join(root, folder));
-    await Deno.writeTextFile(join(root, folder, "config.json"), "{}");
-  }
+  await writeTinyModel(join(root, "model"));
+  await Deno.mkdir(join(root, "adapter"));
+  await Deno.writeTextFile(join(root, "adapter", "config.json"), "{}");
   await Deno.writeTextFile(join(root, "rows.jsonl"), "");
   return root;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { resolveDataset } from "../../src/jobs/files.ts";
+import { checkFiles, resolveDataset } from "../../src/jobs/files.ts";
+import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
   const root = await Deno.realPath(await Deno.makeTempDir());
@@ -63,3 +64,37 @@ Deno.test("resolveDataset() refuses a split that is not there or stands beside a
       refused("dataset.path", /symbolic link/),
     );
   }));
+
+Deno.test("checkFiles() refuses a model at once that its configuration or its weights' headers rule out", async () => {
+  const root = await Deno.realPath(await Deno.makeTempDir());
+  const shard = "model-00002-of-00002.safetensors";
+  const index = "model.safetensors.index.json";
+  const mistakes: [change: (model: string) => Promise<unknown>, field: string, message: RegExp][] = [
+    [(model) => Deno.remove(join(model, "config.json")), "config.json", /is not in/],
+    [(model) => Deno.remove(join(model, shard)), `${index}: weight_map`, /the shard .* is missing/],
+    [(model) => Deno.truncate(join(model, shard), 3000), shard, /is truncated|announces a header/],
+    [(model) => Deno.remove(join(model, index)), "model.safetensors", /neither model\.safetensors nor/],
+    [
+      async (model) => {
+        const path = join(model, "config.json");
+        const config = JSON.parse(await Deno.readTextFile(path));
+        await Deno.writeTextFile(path, JSON.stringify({ ...config, intermediate_size: 47 }));
+      },
+      "model.layers.0.mlp.gate_proj.weight",
+      /the configuration asks for \[47,32\]/,
+    ],
+  ];
+  const rows = { rows: [{}] };
+  const check = (model: string) => checkFiles({ root }, { model, dataset: rows, eval_dataset: null });
+  try {
+    for (const [i, [change, field, message]] of mistakes.entries()) {
+      const name = `model-${i}`;
+      await writeTinyModel(join(root, name), { sharded: true });
+      await check(name);
+      await change(join(root, name));
+      await assert.rejects(check(name), refused(field, message));
+    }
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../../src/errors.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
@@ -144,6 +144,62 @@ Deno.test("JobStore.recover() queues what was running at its old place and cance
   }
 });
 
+Deno.test("JobStore.recover() fails a job under which the process ends three times in a row without a new checkpoint", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  const life = (...checkpoints: number[]) => {
+    store.start("job-1");
+    for (const step of checkpoints) store.record("job-1", { type: "checkpoint", step });
+  };
+  const status = () => store.get("job-1")!.status;
+  const crash = (...checkpoints: number[]) => {
+    life(...checkpoints);
+    store.recover();
+    return status();
+  };
+  assert.deepEqual([crash(), crash(), crash(5), crash()], ["queued", "queued", "queued", "queued"]);
+  // the same checkpoint again is none that is new, and a stop in between is no crash
+  life(5);
+  store.requeue("job-1");
+  assert.deepEqual([crash(), crash(5), crash()], ["queued", "queued", "failed"]);
+  assert.match(
+    store.get("job-1")!.error!.message,
+    /^The worker ended 3 times in a row while it ran this job/,
+  );
+  assert.equal(store.events("job-1", 0).at(-1)?.data["status"], "failed");
+  store.retry("job-1");
+  assert.deepEqual([crash(), crash(), crash()], ["queued", "queued", "failed"]);
+});
+
+Deno.test("JobStore() takes the jobs of an earlier version over, and refuses those of a newer", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "jobs.sqlite");
+  const change = (sql: string) => {
+    const db = new DatabaseSync(path);
+    db.exec(sql);
+    db.close();
+  };
+  try {
+    {
+      using store = new JobStore(path);
+      store.create("job-1", spec);
+      store.start("job-1");
+    }
+    change(
+      "ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;",
+    );
+    {
+      using store = new JobStore(path);
+      store.recover();
+      assert.equal(store.nextQueued()?.id, "job-1");
+    }
+    change("PRAGMA user_version = 99;");
+    assert.throws(() => new JobStore(path), /jobs of a newer version \(99\)/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("JobStore() refuses a state folder that another process uses, until that process is killed", async () => {
   const folder = await Deno.makeTempDir();
   const path = join(folder, "jobs.sqlite");
@@ -182,22 +238,9 @@ Deno.test("JobStore() refuses a state folder that another process uses, until th
   }
 });
 
-Deno.test("JobStore shows a job's plan, and takes on the jobs of an earlier version, which have none", async () => {
-  const path = join(await Deno.makeTempDir(), "jobs.sqlite");
-  {
-    using store = new JobStore(path);
-    store.create("job-1", spec);
-    assert.equal(store.get("job-1")!.plan, null);
-    store.record("job-1", { type: "plan", plan: fakePlan });
-    assert.deepEqual(store.get("job-1")!.plan, fakePlan);
-  }
-  {
-    using database = new DatabaseSync(path);
-    database.exec("ALTER TABLE jobs DROP COLUMN plan; PRAGMA user_version = 1;");
-  }
-  using store = new JobStore(path);
-  assert.equal(store.get("job-1")!.plan, null);
+Deno.test("JobStore shows the plan of a job that has one", () => {
+  using store = new JobStore(":memory:");
+  assert.equal(store.create("job-1", spec).job.plan, null);
   store.record("job-1", { type: "plan", plan: fakePlan });
   assert.deepEqual(store.get("job-1")!.plan, fakePlan);
-  await Deno.remove(dirname(path), { recursive: true });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
-import { groupTokens, packGroups, splitIntoBatches, unsharedGroups } from "../../src/preference/pack.ts";
+import { fillBatches, groupTokens, packGroups, unsharedGroups } from "../../src/preference/pack.ts";
 
 function group(prompt: number[], ...responses: { tokens: number[]; scored_from?: number }[]): EncodedGroup {
   return {
@@ -18,7 +18,7 @@ function group(prompt: number[], ...responses: { tokens: number[]; scored_from?:
 
 const arbitraryGroup: fc.Arbitrary<EncodedGroup> = fc.array(fc.nat(99), { maxLength: 6 }).chain((prompt) =>
   fc.array(
-    fc.array(fc.nat(99), { minLength: 2, maxLength: 6 }).chain((tokens) =>
+    fc.array(fc.nat(99), { minLength: prompt.length === 0 ? 2 : 1, maxLength: 6 }).chain((tokens) =>
       fc.record({
         tokens: fc.constant(tokens),
         scored_from: fc.integer({ min: prompt.length === 0 ? 1 : 0, max: tokens.length - 1 }),
@@ -29,11 +29,16 @@ const arbitraryGroup: fc.Arbitrary<EncodedGroup> = fc.array(fc.nat(99), { maxLen
 );
 const arbitraryGroups = fc.array(arbitraryGroup, { maxLength: 5 });
 
-/** Which tokens every token attends to, from first principles: same group, not later, of the prompt or the same response. */
+/**
+ * Which tokens every token attends to, from first principles: same group, not later, of the prompt or the same response.
+ * The last tokens of responses are left out.
+ */
 function visible(groups: readonly EncodedGroup[]): boolean[][] {
   const owners = groups.flatMap(({ prompt, responses }, index) => [
     ...Array.from(prompt, () => ({ group: index, response: -1 })),
-    ...responses.flatMap(({ tokens }, response) => Array.from(tokens, () => ({ group: index, response }))),
+    ...responses.flatMap(({ tokens }, response) =>
+      Array.from(tokens.slice(0, -1), () => ({ group: index, response }))
+    ),
   ]);
   return owners.map((query, i) =>
     owners.map((key, j) =>
@@ -47,24 +52,22 @@ Deno.test("packGroups() puts the prompt once before its responses", () => {
     group([1, 5], { tokens: [7, 2] }, { tokens: [6, 9, 2], scored_from: 1 }),
     group([], { tokens: [4, 2], scored_from: 1 }),
   ]);
-  assert.deepEqual([batch.tokens, batch.rows, batch.sequences], [9, 5, 3]);
-  assert.deepEqual([...batch.token_ids], [1, 5, 7, 2, 6, 9, 2, 4, 2]);
-  assert.deepEqual([...batch.positions], [0, 1, 2, 3, 2, 3, 4, 0, 1]);
+  assert.deepEqual([batch.tokens, batch.rows, batch.sequences], [6, 5, 3]);
+  assert.deepEqual([...batch.token_ids], [1, 5, 7, 6, 9, 4]);
+  assert.deepEqual([...batch.positions], [0, 1, 2, 2, 3, 0]);
+  assert.deepEqual([...batch.lengths], [5, 5, 4, 5, 5, 2]);
   assert.deepEqual([...batch.spans], [
-    ...[0, 0, 0, 7],
-    ...[0, 0, 0, 7],
-    ...[0, 2, 2, 4],
-    ...[0, 2, 2, 4],
-    ...[0, 2, 4, 7],
-    ...[0, 2, 4, 7],
-    ...[0, 2, 4, 7],
-    ...[7, 7, 7, 9],
-    ...[7, 7, 7, 9],
+    ...[0, 0, 0, 5],
+    ...[0, 0, 0, 5],
+    ...[0, 2, 2, 3],
+    ...[0, 2, 3, 5],
+    ...[0, 2, 3, 5],
+    ...[5, 5, 5, 6],
   ]);
-  assert.deepEqual([...batch.head_tokens], [1, 2, 4, 5, 7]);
+  assert.deepEqual([...batch.head_tokens], [1, 2, 3, 4, 5]);
   assert.deepEqual([...batch.targets], [7, 2, 9, 2, 2]);
   assert.deepEqual([...batch.sequence_rows], [0, 2, 4, 5]);
-  assert.deepEqual([...batch.token_rows], [0, 0, 1, 2, 2, 3, 4, 4, 5, 5]);
+  assert.deepEqual([...batch.token_rows], [0, 0, 1, 2, 3, 4, 5]);
   assert.deepEqual([...batch.token_row_list], [0, 1, 2, 3, 4]);
   assert.deepEqual(batch.sequence_info, [
     { group: 0, response: 0, num_tokens: 2 },
@@ -77,7 +80,8 @@ Deno.test("packGroups() lets the prompt's last token predict the first token of 
   const batch = packGroups([group([1], { tokens: [7] }, { tokens: [8] }, { tokens: [9] })]);
   assert.deepEqual([...batch.head_tokens], [0, 0, 0]);
   assert.deepEqual([...batch.targets], [7, 8, 9]);
-  assert.deepEqual([...batch.token_rows], [0, 3, 3, 3, 3]);
+  assert.deepEqual([...batch.token_ids], [1]);
+  assert.deepEqual([...batch.token_rows], [0, 3]);
   assert.deepEqual([...batch.token_row_list], [0, 1, 2]);
 });
 
@@ -162,23 +166,6 @@ Deno.test("packGroups() lists under every token the rows it predicts: the invers
   );
 });
 
-Deno.test("splitIntoBatches() fills batches in order and never over the budget", () => {
-  fc.assert(
-    fc.property(arbitraryGroups, fc.integer({ min: 30, max: 60 }), (groups, budget) => {
-      const batches = splitIntoBatches(groups, budget);
-      assert.deepEqual(batches.flat(), groups);
-      const sizes = batches.map((batch) => batch.reduce((sum, one) => sum + groupTokens(one), 0));
-      batches.forEach((batch, index) => {
-        assert(batch.length > 0 && sizes[index]! <= budget);
-        assert.equal(packGroups(batch).tokens, sizes[index]);
-        const next = batches[index + 1]?.[0];
-        if (next !== undefined) assert(sizes[index]! + groupTokens(next) > budget);
-      });
-    }),
-    { seed: 6, numRuns: 100 },
-  );
-});
-
 Deno.test("packGroups() gives a response that predicts what follows it one more row, at its last token", () => {
   const response = { tokens: Uint32Array.of(4, 5, 6), scored_from: 1, truncated: false };
   const groupOf = (predicts_next: boolean) => ({
@@ -191,14 +178,63 @@ Deno.test("packGroups() gives a response that predicts what follows it one more 
   assert.deepEqual([...batch.head_tokens], [0, 1, 2, 3, 4]);
   assert.deepEqual([...batch.targets], [5, 6, 0, 5, 6]);
   assert.deepEqual([...batch.sequence_rows], [0, 3, 5]);
-  assert.deepEqual([...batch.token_rows], [0, 1, 2, 3, 4, 5, 5]);
+  assert.deepEqual([...batch.token_ids], [4, 5, 6, 4, 5]);
+  assert.deepEqual([...batch.token_rows], [0, 1, 2, 3, 4, 5]);
 });
 
-Deno.test("splitIntoBatches() refuses a group over the budget by its row", () => {
-  assert.throws(() => splitIntoBatches([group([1, 2], { tokens: [3] })], 2), {
+Deno.test("fillBatches() refuses a group over the budget by its row", () => {
+  assert.throws(() => fillBatches([group([1, 2], { tokens: [3] })], 2), {
     name: "InputError",
     message: /^Row 1 takes 3 tokens .* than the 2 of/,
   });
+});
+
+/** Groups of these many tokens. */
+function groupsOf(...sizes: number[]): EncodedGroup[] {
+  return sizes.map((size) => group(new Array(size - 1).fill(1), { tokens: [2] }));
+}
+
+const sizesOf = (batches: EncodedGroup[][]) => batches.map((batch) => batch.map(groupTokens));
+
+Deno.test("fillBatches() puts the largest groups first, each where the least room is left", () => {
+  assert.deepEqual(sizesOf(fillBatches(groupsOf(6, 7, 3, 4), 10)), [[6, 4], [7, 3]]);
+  // the 3 goes beside 7, where it leaves nothing, though there is room beside 6 too
+  assert.deepEqual(sizesOf(fillBatches(groupsOf(6, 7, 2, 3, 2), 10)), [[6, 2, 2], [7, 3]]);
+});
+
+Deno.test("fillBatches() keeps the order of the groups where that takes fewer batches", () => {
+  const groups = groupsOf(4, 3, 3, 4, 3, 3);
+  assert.deepEqual(fillBatches(groups, 10), [groups.slice(0, 3), groups.slice(3)]);
+});
+
+Deno.test("fillBatches() takes every group once, no batch over the budget, and no more batches than in order", () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 2, max: 40 }), { maxLength: 40 }), (sizes) => {
+      const groups = groupsOf(...sizes);
+      const budget = 40;
+      const batches = fillBatches(groups, budget);
+      assert.deepEqual(new Set(batches.flat()), new Set(groups));
+      assert.equal(batches.flat().length, groups.length);
+      assert.deepEqual(fillBatches(groups, budget), batches);
+      for (const batch of batches) {
+        const size = batch.reduce((sum, one) => sum + groupTokens(one), 0);
+        const packed = packGroups(batch);
+        assert(size <= budget && packed.tokens <= size && packed.rows <= size);
+      }
+      const places = batches.map((batch) => batch.map((one) => groups.indexOf(one)));
+      for (const [i, batch] of places.entries()) {
+        assert.deepEqual(batch, batch.toSorted((a, b) => a - b));
+        if (i > 0) assert(places[i - 1]![0]! < batch[0]!);
+      }
+      let [inOrder, room] = [0, 0];
+      for (const size of sizes) {
+        if (size > room) [inOrder, room] = [inOrder + 1, budget];
+        room -= size;
+      }
+      assert(batches.length <= inOrder);
+    }),
+    { seed: 8, numRuns: 200 },
+  );
 });
 
 Deno.test("unsharedGroups() gives each response its own prompt and the same rows to score", () => {

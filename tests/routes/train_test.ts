@@ -4,6 +4,7 @@ import { createApp } from "../../routes/app.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { readServerSentEvents } from "../../src/cli/_sse.ts";
 import { gate, type TestService, testService } from "../helpers/service.ts";
+import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
 const pair = { prompt: "a", chosen: "b", rejected: "c" };
@@ -48,7 +49,8 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
   await using service = await testService();
   const { root } = service;
   const fixture = new URL("../fixtures/peft_adapter/", import.meta.url).pathname;
-  await Deno.copyFile(join(fixture, "config.json"), join(root, "model", "config.json"));
+  const config = JSON.parse(await Deno.readTextFile(join(fixture, "config.json")));
+  await writeTinyModel(join(root, "model"), { config });
   for (const name of ["adapter_config.json", "adapter_model.safetensors"]) {
     await Deno.copyFile(join(fixture, name), join(root, "adapter", name));
   }

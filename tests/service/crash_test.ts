@@ -108,6 +108,8 @@ for (const [name, settings, moments] of trainings) {
       if (id === "") id = (await worker.post("/train", { ...JOB, ...settings })).body.id;
       const until: Life["until"] = async (test) => {
         for await (const event of worker.events(id, seen.at(-1)?.id ?? 0)) {
+          // progress of the moment, which is not kept and has no id of its own
+          if (event.type === "loading") continue;
           seen.push(event);
           if (test(event)) return true;
         }

@@ -4,7 +4,7 @@ import { InputError } from "../../src/errors.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { TrainedParameters } from "../../src/model/parameters.ts";
 import {
-  newestCheckpoint,
+  findCheckpoint,
   readRunState,
   restoreMoments,
   type RunState,
@@ -36,6 +36,7 @@ function stateOf(step: number): RunState {
     step,
     num_tokens: 1234,
     window: [0.1, Math.fround(1 / 3), -2.5e-38],
+    filled: { tokens: 100, room: 128 },
     grad_norm: Math.fround(0.7),
     logged: false,
     history: [{ step, metrics: { loss: Math.fround(0.69), "rewards/margins": -0.25 } }],
@@ -51,6 +52,9 @@ async function inFolder(test: (folder: string) => Promise<void>): Promise<void> 
   }
 }
 
+/** The newest whole checkpoint's folder, without a warning. */
+const newest = async (folder: string) => (await findCheckpoint(folder, [], assert.fail))?.path ?? null;
+
 const names = async (folder: string) =>
   (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
 
@@ -63,7 +67,7 @@ Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
       gpu.write(variance, source.normals(count, 1e-6));
     }
     await writeCheckpoint(gpu, folder, trainable(before), stateOf(3));
-    const checkpoint = (await newestCheckpoint(folder))!;
+    const checkpoint = (await newest(folder))!;
     assert.deepEqual(await readRunState(checkpoint), stateOf(3));
     const after = parameters();
     await restoreMoments(gpu, checkpoint, after.segments);
@@ -78,11 +82,11 @@ Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
 
 Deno.test("writeCheckpoint() keeps the two newest by number", () =>
   inFolder(async (folder) => {
-    assert.equal(await newestCheckpoint(folder), null);
+    assert.equal(await newest(folder), null);
     const target = trainable(parameters());
     for (const step of [9, 10, 100, 1_000_000]) await writeCheckpoint(gpu, folder, target, stateOf(step));
     assert.deepEqual(await names(folder), ["step-000100", "step-1000000"]);
-    assert.equal(await newestCheckpoint(folder), join(folder, "step-1000000"));
+    assert.equal(await newest(folder), join(folder, "step-1000000"));
     target.free();
   }));
 
@@ -96,10 +100,10 @@ Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is 
       throw full;
     });
     await assert.rejects(writeCheckpoint(gpu, folder, broken, stateOf(2)), (error) => error === full);
-    assert.equal(await newestCheckpoint(folder), join(folder, "step-000001"));
+    assert.equal(await newest(folder), join(folder, "step-000001"));
     await Deno.mkdir(join(folder, ".step-000007.partial"));
     await writeCheckpoint(gpu, folder, trainable(trained), stateOf(2));
-    assert.equal(await newestCheckpoint(folder), join(folder, "step-000002"));
+    assert.equal(await newest(folder), join(folder, "step-000002"));
     assert.deepEqual(await names(folder), ["step-000001", "step-000002"]);
     assert.deepEqual(await names(join(folder, "step-000002")), [
       "adapter_config.json",
@@ -113,7 +117,7 @@ Deno.test("a checkpoint whose files were damaged is refused by name", () =>
   inFolder(async (folder) => {
     const target = trainable(parameters());
     await writeCheckpoint(gpu, folder, target, stateOf(1));
-    const checkpoint = (await newestCheckpoint(folder))!;
+    const checkpoint = (await newest(folder))!;
     for (const name of ["trainer_state.json", "optimizer.safetensors"]) {
       const path = join(checkpoint, name);
       const bytes = await Deno.readFile(path);
@@ -125,3 +129,35 @@ Deno.test("a checkpoint whose files were damaged is refused by name", () =>
     }
     target.free();
   }));
+
+const damages: [name: string, file: string, damage: (path: string) => Promise<void>][] = [
+  ["a state cut off", "trainer_state.json", (path) => Deno.truncate(path, 9)],
+  ["a state of another form", "trainer_state.json", (path) => Deno.writeTextFile(path, "{}")],
+  ["no state", "trainer_state.json", (path) => Deno.remove(path)],
+  ["moments cut off", "optimizer.safetensors", (path) => Deno.truncate(path, 1000)],
+  ["an empty file of moments", "optimizer.safetensors", (path) => Deno.truncate(path)],
+  ["a configuration cut off", "adapter_config.json", (path) => Deno.truncate(path, 1)],
+  ["no configuration", "adapter_config.json", (path) => Deno.remove(path)],
+];
+for (const [name, file, damage] of damages) {
+  Deno.test(`findCheckpoint() passes over a checkpoint with ${name}, says so, and puts it aside`, () =>
+    inFolder(async (folder) => {
+      const target = trainable(parameters());
+      for (const step of [1, 2]) await writeCheckpoint(gpu, folder, target, stateOf(step));
+      await damage(join(folder, "step-000002", file));
+      const warnings: string[] = [];
+      const find = () => findCheckpoint(folder, ["adapter_config.json"], (message) => warnings.push(message));
+      assert.deepEqual(await find(), { path: join(folder, "step-000001"), state: stateOf(1) });
+      assert.equal(warnings.length, 1);
+      assert.match(
+        warnings[0]!,
+        /^The checkpoint step-000002 is damaged, so the run goes on from step-000001: /,
+      );
+      assert.ok(warnings[0]!.includes(file));
+      assert.deepEqual(await names(folder), ["step-000001", "step-000002.damaged"]);
+      await damage(join(folder, "step-000001", file));
+      await assert.rejects(find(), (error) => error instanceof InputError && error.message.includes(file));
+      assert.deepEqual(await names(folder), ["step-000001", "step-000002.damaged"]);
+      target.free();
+    }));
+}

@@ -22,6 +22,7 @@ async function concurrentRequests(engine: Engine): Promise<BenchRow> {
     Array.fromAsync(engine.score({
       model: MODEL,
       adapter: null,
+      quantization: null,
       beta: 2,
       token_logprobs: false,
       items: [{ prompt: `Which is larger, ${i} or 74?`, candidates: [" It is 74.", ` It is ${i}.`] }],

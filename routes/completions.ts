@@ -2,11 +2,10 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { ScoredSequence, SequenceRequest } from "../src/engine/protocol.ts";
+import type { ScoredSequence, ScoringWeights, SequenceRequest } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
-import { resolveModel } from "../src/jobs/files.ts";
-import { resolveAdapter } from "../src/jobs/folder.ts";
 import { strictObject } from "../src/validation.ts";
+import { quantizationField, resolveWeights } from "./_weights.ts";
 import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
@@ -37,6 +36,7 @@ const CompletionBodySchema = strictObject({
       "with its result, or while it runs its newest checkpoint.",
     example: "models/llama",
   }),
+  quantization: quantizationField,
   prompt: z.union([TextSchema, IdsSchema, z.array(TextSchema).min(1), z.array(IdsSchema).min(1)], {
     error: PROMPT,
   }).meta({ description: `${PROMPT}.`, example: "2 + 2 =" }),
@@ -137,7 +137,7 @@ export function completionRoutes(service: Service): OpenAPIHono {
     const body = c.req.valid("json");
     const prompts = promptsOf(body);
     const { max_tokens, add_special_tokens } = body;
-    const request = { ...await weightsOf(service, body.model), prompts, max_tokens, add_special_tokens };
+    const request = { ...await weightsOf(service, body), prompts, max_tokens, add_special_tokens };
     const scored: ScoredSequence[] = [];
     try {
       // A client that goes takes its request with it.
@@ -214,19 +214,13 @@ function toChoice(
 
 /** What a `model` means: a folder, or a job's weights over the model that it started from. */
 async function weightsOf(
-  { config, store, hub }: Service,
-  model: string,
-): Promise<Pick<SequenceRequest, "model" | "adapter">> {
-  const sources = { ...config, hub };
-  const job = store.get(model);
-  if (job === undefined) {
-    return { model: await resolveModel(sources, model, "model"), adapter: null };
-  }
+  service: Service,
+  { model, quantization }: CompletionBody,
+): Promise<ScoringWeights> {
+  const job = service.store.get(model);
+  if (job === undefined) return await resolveWeights(service, { model, adapter: null, quantization });
   try {
-    return {
-      model: await resolveModel(sources, job.model, "model"),
-      adapter: await resolveAdapter(sources, model, () => true),
-    };
+    return await resolveWeights(service, { model: job.model, adapter: model, quantization });
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     throw new InputError(error.message, { ...error.problem, field: "model" });

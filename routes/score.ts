@@ -2,8 +2,6 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
-import { resolveModel } from "../src/jobs/files.ts";
-import { resolveAdapter } from "../src/jobs/folder.ts";
 import { ChatTemplateSchema } from "../src/preference/chat_template_schema.ts";
 import {
   fields,
@@ -13,6 +11,7 @@ import {
   toEngineItem,
 } from "../src/scoring/items.ts";
 import { strictObject } from "../src/validation.ts";
+import { quantizationField, resolveWeights } from "./_weights.ts";
 import { problems, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
@@ -27,6 +26,7 @@ const ScoreBodySchema = strictObject({
       "Folder of a PEFT adapter or of full weights, relative to the root; hf://org/name; or the id of a training job: its " +
       "result, or while it runs its newest checkpoint.",
   }),
+  quantization: quantizationField,
   prompt: fields.prompt.optional(),
   messages: fields.messages.optional(),
   candidates: fields.candidates.optional(),
@@ -180,14 +180,10 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
   return { model: body.model, ...only, usage };
 }
 
-async function toRequest({ config, store, hub }: Service, body: ScoreBody): Promise<ScoreRequest> {
-  const { model, adapter, chat_template = null, beta, token_logprobs } = body;
-  const sources = { ...config, hub };
+async function toRequest(service: Service, body: ScoreBody): Promise<ScoreRequest> {
+  const { model, adapter = null, quantization, chat_template = null, beta, token_logprobs } = body;
   return {
-    model: await resolveModel(sources, model, "model"),
-    adapter: adapter == null
-      ? null
-      : await resolveAdapter(sources, adapter, (id) => store.get(id) !== undefined),
+    ...await resolveWeights(service, { model, adapter, quantization }),
     items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
     chat_template,
     beta,

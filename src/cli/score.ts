@@ -8,6 +8,7 @@ import { InputError } from "../errors.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
+import { QUANTIZATIONS } from "../model/quantization.ts";
 import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { ItemSchema, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
@@ -24,8 +25,8 @@ import { LoadingDisplay } from "./_loading.ts";
 import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
 
 const usage =
-  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--chat-template FILE] [--beta 2] [--token-logprobs] " +
-  "in.jsonl out.jsonl " +
+  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] [--beta 2] " +
+  "[--token-logprobs] in.jsonl out.jsonl " +
   "(- is stdin or stdout)";
 
 /** A shell's exit code for SIGPIPE, which Deno ignores. */
@@ -45,6 +46,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
   const { values, positionals } = parseCommand(args, usage, {
     model: { type: "string" },
     adapter: { type: "string" },
+    quantization: { type: "string" },
     "chat-template": { type: "string" },
     beta: { type: "string", default: "2" },
     "token-logprobs": { type: "boolean", default: false },
@@ -62,6 +64,15 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
       accepted,
     });
   }
+  const quantization = QUANTIZATIONS.find((name) => name === values.quantization) ?? null;
+  if (values.quantization !== undefined && quantization === null) {
+    const accepted = QUANTIZATIONS.join(", ");
+    throw new InputError(`--quantization must be ${accepted}, not ${values.quantization}.`, {
+      field: "--quantization",
+      value: values.quantization,
+      accepted,
+    });
+  }
   if (values.model === undefined) {
     const accepted = "a model's folder under SIMPO_ROOT";
     throw new InputError(`--model is missing: give ${accepted}.\nUsage: ${usage}`, {
@@ -75,6 +86,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     adapter: values.adapter === undefined
       ? null
       : await resolveAdapter(sources, values.adapter, (id) => exists(jobFolder(config.state, id))),
+    quantization,
     chat_template: await readTemplate(values["chat-template"]),
     beta,
     token_logprobs: values["token-logprobs"],

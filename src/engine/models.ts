@@ -1,12 +1,13 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
-import { adapterScale, hasAdapter, readAdapter } from "../model/adapter.ts";
+import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
-import { type Decoder, loadDecoder, type OnLoad, uploadAdapter, withLora } from "../model/decoder.ts";
-import type { Parameter } from "../model/parameters.ts";
+import { type Decoder, loadAdapter, loadDecoder, type OnLoad } from "../model/decoder.ts";
+import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
 import { loadTokenizer, readChatTemplate, type Tokenizer } from "../preference/tokenizer.ts";
+import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
@@ -65,14 +66,20 @@ export class Models {
    * @throws {InputError} where the folder holds no model that can be used
    * @throws what `onLoad` throws
    */
-  async base(directory: string, onLoad: OnLoad): Promise<Lease<BaseModel>> {
-    return await this.#lease(`base ${await version(directory)}`, onLoad, async (watch) => {
+  async base(
+    directory: string,
+    quantization: Quantization | null,
+    onLoad: OnLoad,
+  ): Promise<Lease<BaseModel>> {
+    const key = `base ${quantization} ${await version(directory)}`;
+    return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
       const tokenizer = await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
       const report = this.#report(directory);
       const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {
         trainable: false,
+        quantization,
         onLoad: (progress) => {
           report(progress);
           watch(progress);
@@ -83,8 +90,10 @@ export class Models {
   }
 
   /** What a folder's weights take on the GPU already; 0 where they are not there. */
-  async baseBytes(directory: string): Promise<number> {
-    const held = this.#held.get(`base ${await version(directory)}`) as Held<BaseModel> | undefined;
+  async baseBytes(directory: string, quantization: Quantization | null): Promise<number> {
+    const held = this.#held.get(`base ${quantization} ${await version(directory)}`) as
+      | Held<BaseModel>
+      | undefined;
     const base = await Promise.race([held?.loaded, null]).catch(() => null);
     return base?.bytes ?? 0;
   }
@@ -95,23 +104,23 @@ export class Models {
    * @param onLoad as {@link base}
    * @throws {InputError} where either cannot be used
    */
-  async scorer(model: string, adapter: string | null, onLoad: OnLoad): Promise<Lease<Scorer>> {
-    if (adapter !== null && !await hasAdapter(adapter)) return await this.scorer(adapter, null, onLoad);
-    const key = `scorer ${await version(model)} ${adapter === null ? "" : await version(adapter)}`;
-    return await this.#lease(key, onLoad, async (watch) => {
-      const base = await this.base(model, watch);
+  async scorer({ model, adapter, quantization }: ScoringWeights, onLoad: OnLoad): Promise<Lease<Scorer>> {
+    if (adapter !== null && !await hasAdapter(adapter)) {
+      return await this.scorer({ model: adapter, adapter: null, quantization }, onLoad);
+    }
+    const files = `${await version(model)} ${adapter === null ? "" : await version(adapter)}`;
+    return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
+      const base = await this.base(model, quantization, watch);
       try {
         const { config, decoder } = base.value;
         const template = adapter === null ? null : await readChatTemplate(adapter);
         const tokenizer = base.value.tokenizer.withChatTemplate(template);
-        const lora = adapter === null ? null : await readAdapter(adapter, config);
-        const parameters = lora ? await uploadAdapter(this.#gpu, lora) : new Map<string, Parameter>();
-        const scale = lora ? adapterScale(lora.config) : 1;
-        const adapted = lora ? withLora(decoder, (name) => parameters.get(name), scale, 0) : decoder;
-        const scorer = new Scorer(this.#gpu, { config, tokenizer, decoder: adapted }, () => this.evict());
+        const adapted = adapter === null ? null : await loadAdapter(this.#gpu, decoder, adapter);
+        const model = { config, tokenizer, decoder: adapted?.decoder ?? decoder };
+        const scorer = new Scorer(this.#gpu, model, () => this.evict());
         const free = () => {
           scorer.free();
-          this.#gpu.free(...[...parameters.values()].map(({ value }) => value));
+          adapted?.free();
           base.release();
         };
         return { value: scorer, free };

@@ -10,6 +10,7 @@ export type {
   ScoredItem,
   ScoredSequence,
   ScoreRequest,
+  ScoringWeights,
   SequenceRequest,
   Usage,
 } from "../scoring/request.ts";

@@ -13,7 +13,7 @@ import type {
   LoadProgress,
   ScoredItem,
   ScoredSequence,
-  ScoreRequest,
+  ScoringWeights,
   TrainEvent,
   TrainOutcome,
   TrainRequest,
@@ -71,13 +71,13 @@ async function handle(message: ToWorker): Promise<void> {
 /** Scores in turns of at most one batch each; the answer goes out as items are finished. */
 async function* scored(
   id: number,
-  request: Pick<ScoreRequest, "model" | "adapter">,
+  weights: ScoringWeights,
   score: (scorer: Scorer) => AsyncGenerator<(ScoredItem | ScoredSequence)[]>,
 ): AsyncGenerator<void> {
   try {
     const { models } = await device();
     const tell = limited((progress) => post({ type: "loading", id, progress }));
-    const scorer = await models.scorer(request.model, request.adapter, (progress) => {
+    const scorer = await models.scorer(weights, (progress) => {
       if (!scheduler.has(id) || Atomics.load(control, CONTROL.stop)) throw new Interrupted("stop");
       tell(progress);
     });
@@ -121,7 +121,9 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
     const free = async () => {
       const bytes = await gpu.freeBytes();
       // full fine-tuning has its own copy of the weights
-      return bytes === null || !settings.lora ? bytes : bytes + await models.baseBytes(model);
+      return bytes === null || !settings.lora
+        ? bytes
+        : bytes + await models.baseBytes(model, settings.quantization);
     };
     const before = await free();
     return before === null || before >= wanted || !makeRoom() ? before : await free();
@@ -132,7 +134,7 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       gpu,
       config: await readModelConfig(model),
       tokenizer: await loadTokenizer(model),
-      frozen: async () => (base ??= await models.base(model, onLoad)).value.decoder,
+      frozen: async () => (base ??= await models.base(model, settings.quantization, onLoad)).value.decoder,
       // full fine-tuning has its own copy of the weights
       onLoad: (progress: LoadProgress) => {
         report(progress);

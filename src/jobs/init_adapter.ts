@@ -4,6 +4,7 @@ import { hasAdapter, readAdapterConfig, targetedModules } from "../model/adapter
 import { readChatTemplate } from "../preference/tokenizer.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules } from "../model/modules.ts";
+import { heededNames, type SavedModules, savedModules } from "../model/saved_modules.ts";
 import { type FileSources, resolveModelConfig } from "./files.ts";
 import { resolveAdapter } from "./folder.ts";
 import type { JobRequest } from "./spec.ts";
@@ -33,8 +34,8 @@ export async function resolveInitAdapter(folders: Folders, name: string): Promis
 }
 
 /**
- * Fills in the form of the adapter that a job goes on from: r, alpha, use_rslora, dropout and target_modules, and the chat
- * template beside it.
+ * Fills in the form of the adapter that a job goes on from (its rank, scale, dropout and modules) and the chat template
+ * beside it.
  *
  * @returns the request itself where it names no adapter
  * @throws InputError where the adapter cannot be used with the model, or has another form than the request asks for
@@ -44,7 +45,16 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
   if (lora?.init_adapter == null) return request;
   const folder = await resolveInitAdapter(folders, lora.init_adapter);
   const model = await readModelConfig(await resolveModelConfig(folders, request.model, "model"));
-  const { config, modules } = await readAdapterConfig(folder, model);
+  const { config, modules, saved } = await readAdapterConfig(folder, model);
+  const patterns = (["rank_pattern", "alpha_pattern"] as const).find((field) => config[field]);
+  if (patterns) {
+    throw new InputError(`${FIELD} has a ${patterns}, but training gives all modules one r and alpha.`, {
+      field: FIELD,
+      value: lora.init_adapter,
+      accepted: "an adapter without rank_pattern and alpha_pattern",
+    });
+  }
+  const heeded = heededNames(model, config);
   const agree = (field: keyof typeof lora, same: boolean, value: unknown) => {
     if (lora[field] === undefined || same) return;
     const [asked, found] = [lora[field], value].map((value) => JSON.stringify(value));
@@ -58,10 +68,23 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
     );
   };
   const targets = namesOf(model, modules);
-  const asked = lora.target_modules === undefined ? modules : targetedModules(model, lora.target_modules);
+  const asked = lora.target_modules === undefined
+    ? modules
+    : targetedModules(model, lora.target_modules, heeded.modules_to_save);
+  const toSave = savedModules(model, { ...heeded, modules_to_save: lora.modules_to_save ?? [] });
   agree("r", lora.r === config.r, config.r);
   agree("use_rslora", lora.use_rslora === config.use_rslora, config.use_rslora);
   agree("alpha", lora.alpha === config.lora_alpha, config.lora_alpha);
+  agree(
+    "modules_to_save",
+    String(namesOfWeights(toSave)) === String(namesOfWeights(saved)),
+    heeded.modules_to_save,
+  );
+  agree(
+    "ensure_weight_tying",
+    lora.ensure_weight_tying === heeded.ensure_weight_tying,
+    heeded.ensure_weight_tying,
+  );
   agree("target_modules", String(pathsOf(asked)) === String(pathsOf(modules)), targets);
   return {
     ...request,
@@ -73,15 +96,22 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
       use_rslora: config.use_rslora,
       dropout: lora.dropout ?? config.lora_dropout,
       target_modules: targets,
+      modules_to_save: [...heeded.modules_to_save],
+      ensure_weight_tying: heeded.ensure_weight_tying,
     },
   };
 }
 
-/** Modules by their names within a block where those say all, else by their paths. */
+/** Modules by the last parts of their paths where those say all, else by their paths. */
 function namesOf(model: ModelConfig, modules: readonly LinearModule[]): string[] {
-  const names = [...new Set(modules.map(({ name }) => name))];
-  const meant = linearModules(model).filter(({ name }) => names.includes(name));
+  const lastPart = ({ path }: LinearModule) => path.slice(path.lastIndexOf(".") + 1);
+  const names = [...new Set(modules.map(lastPart))];
+  const meant = linearModules(model).filter((module) => names.includes(lastPart(module)));
   return meant.length === modules.length ? names : pathsOf(modules);
+}
+
+function namesOfWeights({ weights }: SavedModules): string[] {
+  return weights.map(({ name }) => name);
 }
 
 function pathsOf(modules: readonly LinearModule[]): string[] {

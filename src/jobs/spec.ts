@@ -1,6 +1,7 @@
 /** What a training job may ask for: the schema of `POST /train` and of a job file, with its defaults and presets. */
 import { z } from "@hono/zod-openapi";
 import { InputError } from "../errors.ts";
+import { QUANTIZATIONS } from "../model/quantization.ts";
 import type { Method } from "../objective/method.ts";
 import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { parseRow, type RowKind } from "../preference/rows.ts";
@@ -100,10 +101,21 @@ const LoraSchema = strictObject({
   target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)], {
     error: '"all-linear" or a list of module names such as "q_proj"',
   }).optional().meta({ description: "Every linear layer where it is left out." }),
+  modules_to_save: z.array(z.string().min(1)).optional().meta({
+    description:
+      "Modules trained in full beside the factors and saved with them, by the ends of their paths as in PEFT: " +
+      'such as "embed_tokens", "lm_head", "norm". None where it is left out.',
+    example: ["embed_tokens", "lm_head"],
+  }),
+  ensure_weight_tying: z.boolean().optional().meta({
+    description:
+      "Where the model ties its head to the embedding and modules_to_save names one of them: true trains them " +
+      "as one, false (as in PEFT) only what is named, which unties them.",
+  }),
   init_adapter: z.string().nullable().optional().meta({
     description:
       "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
-      "r, alpha, use_rslora, dropout and target_modules is the adapter's; what is given must agree, but for dropout.",
+      "these settings is the adapter's; what is given must agree, but for dropout.",
   }),
 });
 
@@ -126,6 +138,11 @@ export const JobSpecSchema = strictObject({
   }),
   lora: LoraSchema.nullable().optional().meta({
     description: "null: full fine-tuning. Left out: rank 16, alpha 32, every linear layer.",
+  }),
+  quantization: z.enum(QUANTIZATIONS).nullable().default(null).meta({
+    description:
+      "int8: the base's linear layers are held in 8 bits, a scale for every 32 weights, which takes half the memory of " +
+      "bf16; only with LoRA. null: as their file has them.",
   }),
   learning_rate: positive().optional().meta({
     description: `The preset's rate or 1e-6; ${loraRateFactor} times that with LoRA.`,
@@ -188,6 +205,13 @@ export const JobSpecSchema = strictObject({
       ["method", "gamma_beta_ratio"],
       `method has both gamma ${method.gamma} and gamma_beta_ratio ${method.gamma_beta_ratio}: give one of them.`,
       "one of gamma (absolute) and gamma_beta_ratio (over beta)",
+    );
+  }
+  if (spec.lora === null && spec.quantization !== null) {
+    refuse(
+      ["quantization"],
+      `quantization ${spec.quantization} is for a frozen base, but with lora null all weights are trained.`,
+      "null, or a job with LoRA",
     );
   }
   if (method?.type === "sft" && spec.preset !== undefined) {
@@ -267,6 +291,7 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
     settings: {
       method: resolveMethod(request),
       lora,
+      quantization: request.quantization,
       learning_rate: request.learning_rate ??
         (lora === null ? recipeOfRequest.learning_rate : loraRate(recipeOfRequest.learning_rate)),
       lr_scheduler_type: request.lr_scheduler_type,
@@ -325,6 +350,8 @@ function resolveLora(lora: JobRequest["lora"]): NonNullable<TrainingSettings["lo
     dropout: lora?.dropout ?? 0,
     target_modules: lora?.target_modules ?? "all-linear",
     use_rslora: lora?.use_rslora ?? false,
+    modules_to_save: lora?.modules_to_save ?? [],
+    ensure_weight_tying: lora?.ensure_weight_tying ?? false,
     init_adapter: lora?.init_adapter ?? null,
   };
 }

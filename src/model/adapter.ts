@@ -6,7 +6,16 @@ import type { ModelConfig } from "./config.ts";
 import { LINEAR_LAYERS } from "./families/family.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";
 import { type LinearModule, linearModules, linearNames } from "./modules.ts";
-import { Checkpoint, writeSafetensors } from "./safetensors.ts";
+import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
+import {
+  HEAD_WEIGHT,
+  isModuleName,
+  isSaved,
+  type SavedModules,
+  savedModules,
+  type SavedNames,
+} from "./saved_modules.ts";
+import { adapterName, type WeightSpec } from "./weights.ts";
 
 const CONFIG_FILE = "adapter_config.json";
 const WEIGHTS_FILE = "adapter_model.safetensors";
@@ -18,7 +27,7 @@ const WEIGHTS_FILE = "adapter_model.safetensors";
 export type TargetModules = readonly string[] | "all-linear" | { readonly pattern: string };
 
 /** The part of `adapter_config.json` that enters the mathematics: W x + scale B A dropout(x), see {@link adapterScale}. */
-export interface AdapterConfig {
+export interface AdapterConfig extends SavedNames {
   readonly r: number;
   readonly lora_alpha: number;
   /** Only in training. */
@@ -26,6 +35,10 @@ export interface AdapterConfig {
   readonly target_modules: TargetModules;
   /** Whether the scale is lora_alpha / sqrt(r) (rsLoRA, arXiv 2312.03732). */
   readonly use_rslora: boolean;
+  /** Ranks of modules that have another than r, by regular expressions of their paths' ends; the first counts. */
+  readonly rank_pattern?: Readonly<Record<string, number>>;
+  /** The same of lora_alpha. */
+  readonly alpha_pattern?: Readonly<Record<string, number>>;
   /** Where the base model came from; for people, never opened. */
   readonly base_model_name_or_path: string | null;
 }
@@ -37,7 +50,19 @@ export function adapterScale(
   return lora_alpha / (use_rslora ? Math.sqrt(r) : r);
 }
 
-/** The factors of one module's adapter. */
+/** A module's rank, and what its product is multiplied by, where an adapter gives some modules their own. */
+export function adapterForm(
+  { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern }: Omit<AdapterConfig, keyof SavedNames>,
+  path: string,
+): { readonly r: number; readonly scale: number } {
+  const own = (field: string, patterns: Readonly<Record<string, number>> = {}) =>
+    Object.entries(patterns).find(([end]) => pythonPattern(field, `(.*\\.)?(${end})`).test(path))?.[1];
+  const rank = own("rank_pattern", rank_pattern) ?? r;
+  const alpha = own("alpha_pattern", alpha_pattern) ?? lora_alpha;
+  return { r: rank, scale: adapterScale({ r: rank, lora_alpha: alpha, use_rslora }) };
+}
+
+/** The factors of one module's adapter; r and scale are as {@link adapterForm} has them. */
 export interface AdapterTensors {
   readonly module: LinearModule;
   /** [r, inputs] */
@@ -51,6 +76,8 @@ export interface Adapter {
   readonly config: AdapterConfig;
   /** In the order of linearModules(). */
   readonly tensors: readonly AdapterTensors[];
+  /** Modules that it replaces; their weights stay in its file, which {@link openAdapter} opens. */
+  readonly saved: SavedModules;
 }
 
 /**
@@ -58,11 +85,16 @@ export interface Adapter {
  *
  * @param model The decoder
  * @param targets As the user gave them
+ * @param saved modules_to_save, which get none
  * @returns In the order of linearModules(), at least one
  * @throws InputError where a name or pattern matches no linear layer of the blocks, or reaches past them (lm_head,
- * embed_tokens)
+ * embed_tokens), or where modules_to_save leave none or hold one
  */
-export function targetedModules(model: ModelConfig, targets: TargetModules): LinearModule[] {
+export function targetedModules(
+  model: ModelConfig,
+  targets: TargetModules,
+  saved: readonly string[] = [],
+): LinearModule[] {
   const each = Array.isArray(targets) && targets.length > 0 ? targets.map((name) => [name]) : [targets];
   for (const one of each) {
     if (matchModules(model, one).length > 0) continue;
@@ -73,7 +105,13 @@ export function targetedModules(model: ModelConfig, targets: TargetModules): Lin
       accepted: `"all-linear" or names out of ${linearNames(model).join(", ")}`,
     });
   }
-  return matchModules(model, targets);
+  const modules = matchModules(model, targets, saved);
+  if (modules.length > 0) return modules;
+  throw new InputError("modules_to_save leaves no module of target_modules to adapt.", {
+    field: "modules_to_save",
+    value: saved,
+    accepted: "names of modules that target_modules does not name alone",
+  });
 }
 
 /** Whether a folder holds an adapter (and not, say, full weights). */
@@ -92,11 +130,27 @@ export async function hasAdapter(dir: string): Promise<boolean> {
 export async function readAdapterConfig(
   dir: string,
   model: ModelConfig,
-): Promise<{ readonly config: AdapterConfig; readonly modules: readonly LinearModule[] }> {
+): Promise<Omit<Adapter, "tensors"> & { readonly modules: readonly LinearModule[] }> {
   const json = await readJsonObject(join(dir, CONFIG_FILE));
   const config = parseAdapterConfig(json);
-  const modules = matchModules(model, config.target_modules).filter((module) => !isLeftOut(json, module));
-  return { config, modules };
+  const modules = matchModules(model, config.target_modules, config.modules_to_save)
+    .filter((module) => !isLeftOut(json, module));
+  return { config, modules, saved: savedModules(model, config) };
+}
+
+/** Opens the file of an adapter's weights. @throws InputError where there is none that can be read */
+export async function openAdapter(dir: string): Promise<Checkpoint> {
+  if (!await exists(join(dir, WEIGHTS_FILE)) && await exists(join(dir, "adapter_model.bin"))) {
+    throw new InputError(
+      `${basename(dir)} holds its adapter as adapter_model.bin, which must be converted first.`,
+      {
+        field: WEIGHTS_FILE,
+        value: "adapter_model.bin",
+        accepted: WEIGHTS_FILE,
+      },
+    );
+  }
+  return await Checkpoint.openFile(join(dir, WEIGHTS_FILE));
 }
 
 /**
@@ -109,28 +163,23 @@ export async function readAdapterConfig(
  * @throws InputError where a file is missing or malformed, the adapter is no plain LoRA, or it does not fit the model
  */
 export async function readAdapter(dir: string, model: ModelConfig): Promise<Adapter> {
-  const { config, modules } = await readAdapterConfig(dir, model);
-  if (!await exists(join(dir, WEIGHTS_FILE)) && await exists(join(dir, "adapter_model.bin"))) {
-    throw new InputError(
-      `${basename(dir)} holds its adapter as adapter_model.bin, which must be converted first.`,
-      {
-        field: WEIGHTS_FILE,
-        value: "adapter_model.bin",
-        accepted: WEIGHTS_FILE,
-      },
-    );
-  }
-  using weights = await Checkpoint.openFile(join(dir, WEIGHTS_FILE));
-  const expected = new Set(modules.flatMap(({ path }) => [tensorName(path, "A"), tensorName(path, "B")]));
+  const { config, modules, saved } = await readAdapterConfig(dir, model);
+  using weights = await openAdapter(dir);
+  const inFull = saved.tied ? [...saved.weights, headOf(saved)] : saved.weights;
+  const expected = new Set([
+    ...modules.flatMap(({ path }) => [tensorName(path, "A"), tensorName(path, "B")]),
+    ...inFull.map(({ name }) => adapterName(name)),
+  ]);
   const stranger = weights.names().find((name) => !expected.has(name));
   if (stranger !== undefined || expected.size === 0) {
     const name = stranger ?? "no tensor";
     throw new InputError(
-      `${WEIGHTS_FILE} holds ${name}, which its target_modules do not name in this model.`,
+      `${WEIGHTS_FILE} holds ${name}, which its target_modules and modules_to_save do not name in this model.`,
       {
         field: WEIGHTS_FILE,
         value: name,
-        accepted: "lora_A.weight and lora_B.weight of every targeted linear layer",
+        accepted:
+          "lora_A.weight and lora_B.weight of every targeted linear layer, and the saved modules' weights",
       },
     );
   }
@@ -145,13 +194,20 @@ export async function readAdapter(dir: string, model: ModelConfig): Promise<Adap
       accepted: "finite numbers",
     });
   };
+  for (const { name, shape } of inFull) weights.expect(adapterName(name), shape);
   const tensors: AdapterTensors[] = [];
   for (const module of modules) {
-    const a = await read(tensorName(module.path, "A"), [config.r, module.inputs]);
-    const b = await read(tensorName(module.path, "B"), [module.outputs, config.r]);
+    const { r } = adapterForm(config, module.path);
+    const a = await read(tensorName(module.path, "A"), [r, module.inputs]);
+    const b = await read(tensorName(module.path, "B"), [module.outputs, r]);
     tensors.push({ module, a, b });
   }
-  return { config, tensors };
+  return { config, tensors, saved };
+}
+
+/** The head's weight where it is the saved embedding. */
+function headOf({ weights }: SavedModules): WeightSpec {
+  return { ...weights[0]!, name: HEAD_WEIGHT };
 }
 
 /**
@@ -160,14 +216,25 @@ export async function readAdapter(dir: string, model: ModelConfig): Promise<Adap
  * @param dir An existing folder
  * @param adapter What readAdapter() would give back
  * @param dtype How the factors are stored
+ * @param weightOf A saved weight by its own name, as the file shall hold it; asked twice where the head is tied
  * @throws RangeError where a factor is not of its module's size
  */
-export async function writeAdapter(dir: string, adapter: Adapter, dtype: FloatDtype = "F32"): Promise<void> {
-  const { config: { r }, tensors } = adapter;
-  const sources = tensors.flatMap(({ module: { path, inputs, outputs }, a, b }) => [
-    { name: tensorName(path, "A"), dtype, shape: [r, inputs], data: fromF32(a, dtype) },
-    { name: tensorName(path, "B"), dtype, shape: [outputs, r], data: fromF32(b, dtype) },
-  ]);
+export async function writeAdapter(
+  dir: string,
+  adapter: Adapter,
+  dtype: FloatDtype = "F32",
+  weightOf?: (spec: WeightSpec) => TensorSource,
+): Promise<void> {
+  const { config, tensors, saved } = adapter;
+  const sources = tensors.flatMap(({ module: { path, inputs, outputs }, a, b }): TensorSource[] => {
+    const { r } = adapterForm(config, path);
+    return [
+      { name: tensorName(path, "A"), dtype, shape: [r, inputs], data: fromF32(a, dtype) },
+      { name: tensorName(path, "B"), dtype, shape: [outputs, r], data: fromF32(b, dtype) },
+    ];
+  });
+  for (const spec of saved.weights) sources.push({ ...weightOf!(spec), name: adapterName(spec.name) });
+  if (saved.tied) sources.push({ ...weightOf!(saved.weights[0]!), name: adapterName(HEAD_WEIGHT) });
   await writeSafetensors(join(dir, WEIGHTS_FILE), sources);
   const text = formatAdapterConfig(adapter.config, tensors.some(({ module }) => module.transposed));
   await writeWhole(join(dir, CONFIG_FILE), [new TextEncoder().encode(text)]);
@@ -184,13 +251,13 @@ export function formatAdapterConfig(config: AdapterConfig, transposed = false): 
   const { target_modules: targets } = config;
   const json = {
     alora_invocation_tokens: null,
-    alpha_pattern: {},
+    alpha_pattern: config.alpha_pattern ?? {},
     arrow_config: null,
     auto_mapping: null,
     base_model_name_or_path: config.base_model_name_or_path,
     bias: "none",
     corda_config: null,
-    ensure_weight_tying: false,
+    ensure_weight_tying: config.ensure_weight_tying,
     eva_config: null,
     exclude_modules: null,
     fan_in_fan_out: transposed,
@@ -207,13 +274,13 @@ export function formatAdapterConfig(config: AdapterConfig, transposed = false): 
     lora_ga_config: null,
     megatron_config: null,
     megatron_core: "megatron.core",
-    modules_to_save: null,
+    modules_to_save: config.modules_to_save.length > 0 ? config.modules_to_save : null,
     monteclora_config: null,
     peft_type: "LORA",
     peft_version: "0.21.2",
     qalora_group_size: 16,
     r: config.r,
-    rank_pattern: {},
+    rank_pattern: config.rank_pattern ?? {},
     revision: null,
     target_modules: targets === "all-linear"
       ? LINEAR_LAYERS
@@ -234,6 +301,7 @@ export function formatAdapterConfig(config: AdapterConfig, transposed = false): 
 
 /** Options that say nothing about what a finished adapter computes, or that are read by themselves. */
 const READ_OR_IGNORED = new Set([
+  "alpha_pattern",
   "auto_mapping",
   "base_model_name_or_path",
   "bias",
@@ -248,10 +316,12 @@ const READ_OR_IGNORED = new Set([
   "lora_alpha",
   "lora_dropout",
   "megatron_core",
+  "modules_to_save",
   "peft_type",
   "peft_version",
   "qalora_group_size",
   "r",
+  "rank_pattern",
   "revision",
   "runtime_config",
   "target_modules",
@@ -290,6 +360,10 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
     lora_dropout,
     target_modules: parseTargets(json.target_modules),
     use_rslora: json.use_rslora === true,
+    modules_to_save: parseSaved(json.modules_to_save),
+    ensure_weight_tying: json.ensure_weight_tying === true,
+    ...parsePatterns("rank_pattern", json.rank_pattern, Number.isInteger, "whole numbers >= 1"),
+    ...parsePatterns("alpha_pattern", json.alpha_pattern, Number.isFinite, "numbers > 0"),
     base_model_name_or_path: typeof base === "string" ? base : null,
   };
 }
@@ -302,6 +376,30 @@ function parseTargets(value: unknown): TargetModules {
     return value;
   }
   refuse("target_modules", value, `a list of module names, "all-linear" or a regular expression`);
+}
+
+/** @returns the field where it says anything */
+function parsePatterns(
+  field: "rank_pattern" | "alpha_pattern",
+  value: unknown,
+  known: (value: unknown) => boolean,
+  accepted: string,
+): Partial<AdapterConfig> {
+  if (isSwitchedOff(value ?? null)) return {};
+  if (typeof value !== "object" || Array.isArray(value)) {
+    refuse(field, value, `null or ${accepted} by patterns`);
+  }
+  for (const [end, number] of Object.entries(value!)) {
+    pythonPattern(field, end);
+    if (!known(number) || !(number > 0)) refuse(field, value, `${accepted} by patterns`);
+  }
+  return { [field]: value };
+}
+
+function parseSaved(value: unknown): readonly string[] {
+  if (isSwitchedOff(value ?? null)) return [];
+  if (Array.isArray(value) && value.every(isModuleName)) return value;
+  refuse("modules_to_save", value, "a list of module names or null");
 }
 
 /** Whether an option's value is one that switches it off. */
@@ -337,13 +435,30 @@ function isLeftOut(json: Readonly<Record<string, unknown>>, { path, layer }: Lin
 }
 
 /** The linear layers that match; those outside of the blocks, which PEFT could adapt too, are refused. */
-function matchModules(model: ModelConfig, targets: TargetModules): LinearModule[] {
-  const modules = linearModules(model);
-  if (targets === "all-linear") return modules;
-  const matches = matcher(targets);
+function matchModules(
+  model: ModelConfig,
+  targets: TargetModules,
+  saved: readonly string[] = [],
+): LinearModule[] {
+  const matches = targets === "all-linear" ? () => true : matcher(targets);
+  const modules = linearModules(model).filter(({ path }) => matches(path) && !isSaved(path, saved));
+  const whole = new Set(
+    savedModules(model, { modules_to_save: saved, ensure_weight_tying: false }).weights.map(({ name }) =>
+      name
+    ),
+  );
+  const both = modules.find(({ path }) => whole.has(`${path}.weight`));
+  if (both) {
+    throw new InputError(`${both.path} is a module to save by a part of its name and to adapt by another.`, {
+      field: "modules_to_save",
+      value: saved,
+      accepted: "whole names of modules, such as q_proj",
+    });
+  }
   const { embedding, positions } = model.traits.names;
-  const outside = ["lm_head", embedding, positions].find((name) => name !== null && matches(name));
-  if (!outside) return modules.filter(({ path }) => matches(path));
+  const outside = targets !== "all-linear" &&
+    ["lm_head", embedding, positions].find((name) => name !== null && matches(name) && !isSaved(name, saved));
+  if (!outside) return modules;
   throw new InputError(
     `target_modules names ${outside}, but only the blocks' linear layers can have an adapter.`,
     {
@@ -375,7 +490,7 @@ function pythonPattern(key: string, source: string): RegExp {
 }
 
 function tensorName(path: string, factor: "A" | "B"): string {
-  return `base_model.model.${path}.lora_${factor}.weight`;
+  return adapterName(`${path}.lora_${factor}.weight`);
 }
 
 function refuse(key: string, value: unknown, accepted: string): never {

@@ -8,13 +8,22 @@ import {
   type TensorMemory,
 } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
-import { type Adapter, type AdapterConfig, targetedModules } from "./adapter.ts";
+import {
+  type Adapter,
+  type AdapterConfig,
+  adapterForm,
+  openAdapter,
+  readAdapter,
+  targetedModules,
+} from "./adapter.ts";
 import type { LinearLayer } from "./families/family.ts";
 import type { ModelConfig } from "./config.ts";
 import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
-import { type Quantization, quantizeInt8 } from "./int8.ts";
+import { quantizeInt8 } from "./int8.ts";
 import { linearModules, normNames, weightSpecs } from "./modules.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
+import type { Quantization } from "./quantization.ts";
+import { HEAD_WEIGHT, type SavedModules } from "./saved_modules.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
 
@@ -73,6 +82,9 @@ export interface TableRun {
   readonly rows: Parameter;
 }
 
+/** Weights on the GPU by their names in the files. */
+export type WeightTables = ReadonlyMap<string, readonly TableRun[]>;
+
 /** A decoder on the GPU: x = E[ids] (+ P[positions]); per block x += attention(norm(x)), x += mlp(norm(x)); head(norm(x)). */
 export interface Decoder {
   readonly config: ModelConfig;
@@ -86,6 +98,8 @@ export interface Decoder {
   readonly norm: Norm;
   /** The embedding's own runs where the two are tied. */
   readonly head: readonly TableRun[];
+  /** All of the above by name, the head among them even where it is tied. */
+  readonly weights: WeightTables;
 }
 
 /** Bytes of one upload: the host never holds more of a weight than this. */
@@ -145,7 +159,22 @@ export async function loadDecoder(
 ): Promise<LoadedDecoder> {
   const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
   const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
-  const total_bytes = [...declared.runs.keys()].reduce((sum, run) => sum + storedBytes(run), 0);
+  await uploadRuns(gpu, checkpoint, declared, onLoad);
+  return declared;
+}
+
+/**
+ * Fills declared weights from a checkpoint, or from an adapter's file.
+ *
+ * @throws as {@link loadDecoder}; the memory is given back
+ */
+export async function uploadRuns(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  { runs, free }: Pick<DeclaredWeights, "runs" | "free">,
+  onLoad?: OnLoad,
+): Promise<void> {
+  const total_bytes = [...runs.keys()].reduce((sum, run) => sum + storedBytes(run), 0);
   let [bytes, lastPause] = [0, performance.now()];
   const onPiece = async (length: number) => {
     if (performance.now() - lastPause > READING_MS) {
@@ -156,13 +185,12 @@ export async function loadDecoder(
   };
   try {
     onLoad?.({ bytes, total_bytes });
-    for (const [run, { value }] of declared.runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
+    for (const [run, { value }] of runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
     await gpu.settle();
   } catch (error) {
-    declared.free();
+    free();
     throw error;
   }
-  return declared;
 }
 
 /**
@@ -174,15 +202,39 @@ export function declareDecoder(
   memory: TensorMemory,
   config: ModelConfig,
   stored: StoredDtype,
+  options: LoadOptions,
+): LoadedDecoder & Pick<DeclaredWeights, "runs"> {
+  const { weights, ...declared } = declareWeights(memory, weightSpecs(config), stored, options);
+  const embedding = weights.get(`${config.traits.names.embedding}.weight`)!;
+  return { decoder: assemble(config, new Map([[HEAD_WEIGHT, embedding], ...weights])), ...declared };
+}
+
+/** Some weights without their numbers. */
+export interface DeclaredWeights extends Omit<LoadedDecoder, "decoder"> {
+  readonly weights: WeightTables;
+  readonly runs: ReadonlyMap<WeightRun, Parameter>;
+}
+
+/**
+ * Makes the tensors of weights, without their numbers in them.
+ *
+ * @param beside What is trained together with them
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareWeights(
+  memory: TensorMemory,
+  specs: readonly WeightSpec[],
+  stored: StoredDtype,
   { trainable, quantization = null }: LoadOptions,
-): LoadedDecoder & { readonly runs: ReadonlyMap<WeightRun, Parameter> } {
-  const runs = weightSpecs(config).flatMap((spec) => {
+  beside: readonly ParameterSpec[] = [],
+): DeclaredWeights {
+  const runs = specs.flatMap((spec) => {
     const from = stored(spec);
     const dtype = trainable ? "f32" : frozenDtype(spec, from, quantization);
     return splitRows(spec, from, dtype, memory.maxTensorBytes);
   });
-  const specs = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
-  const trained = trainable ? new TrainedParameters(memory, specs) : null;
+  const ofRuns = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
+  const trained = trainable ? new TrainedParameters(memory, [...beside, ...ofRuns]) : null;
   const frozen = new OwnedTensors(memory);
   const free = () => {
     trained?.free();
@@ -193,9 +245,57 @@ export function declareDecoder(
       const { name, shape, dtype } = run;
       return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
     }));
-    return { decoder: assemble(config, parameters), trained, bytes: frozen.bytes, runs: parameters, free };
+    const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
+    for (const [{ spec, first_row }, rows] of parameters) weights.get(spec.name)!.push({ first_row, rows });
+    return { weights, trained, bytes: frozen.bytes, runs: parameters, free };
   } catch (error) {
     free();
+    throw error;
+  }
+}
+
+/** The decoder with the weights of an adapter's saved modules in place of its own. */
+export function withSaved(
+  decoder: Decoder,
+  weights: WeightTables,
+  { tied }: Pick<SavedModules, "tied">,
+): Decoder {
+  const embedding = weights.get(`${decoder.config.traits.names.embedding}.weight`);
+  const head = tied && embedding ? [[HEAD_WEIGHT, embedding] as const] : [];
+  return assemble(decoder.config, new Map([...decoder.weights, ...weights, ...head]));
+}
+
+/**
+ * The decoder with the adapter of a folder on it, to score with; it shares the base weights.
+ *
+ * @throws {InputError} where the adapter cannot be read or does not fit
+ * @throws {GpuMemoryError} where it does not fit
+ */
+export async function loadAdapter(
+  gpu: Gpu,
+  decoder: Decoder,
+  folder: string,
+): Promise<Pick<LoadedDecoder, "decoder" | "free">> {
+  const adapter = await readAdapter(folder, decoder.config);
+  using file = await openAdapter(folder);
+  const stored: StoredDtype = (spec) => storedDtype(file, spec);
+  const { saved, config } = adapter;
+  const frozen = { trainable: false };
+  const declared = await gpu.allocate(() => declareWeights(gpu, saved.weights, stored, frozen));
+  await uploadRuns(gpu, file, declared);
+  try {
+    const factors = await uploadAdapter(gpu, adapter);
+    const base = withSaved(decoder, declared.weights, saved);
+    const scale = (path: string) => adapterForm(config, path).scale;
+    return {
+      decoder: withLora(base, (name) => factors.get(name), scale, 0),
+      free: () => {
+        declared.free();
+        gpu.free(...[...factors.values()].map(({ value }) => value));
+      },
+    };
+  } catch (error) {
+    declared.free();
     throw error;
   }
 }
@@ -204,12 +304,13 @@ export function declareDecoder(
  * The decoder with an adapter on it, sharing the base weights.
  *
  * @param lora Parameters named `<module path>.lora_A` and `.lora_B`
+ * @param scale As adapterScale() has it; or each module's, by its path
  * @param dropout Rate in training; 0 when scoring
  */
 export function withLora(
   decoder: Decoder,
   lora: (name: string) => Parameter | undefined,
-  scale: number,
+  scale: number | ((path: string) => number),
   dropout: number,
 ): Decoder {
   const blocks = decoder.blocks.map((block) => ({ ...block, linears: { ...block.linears } }));
@@ -217,7 +318,8 @@ export function withLora(
     const a = lora(`${path}.lora_A`);
     const b = lora(`${path}.lora_B`);
     const { linears } = blocks[layer]!;
-    linears[name] = { ...linears[name]!, lora: a && b ? { a, b, scale, dropout, stream } : null };
+    const own = typeof scale === "number" ? scale : scale(path);
+    linears[name] = { ...linears[name]!, lora: a && b ? { a, b, scale: own, dropout, stream } : null };
   });
   return { ...decoder, blocks };
 }
@@ -225,9 +327,10 @@ export function withLora(
 /** The factors of a LoRA adapter that is to be trained: A [r, inputs], B [outputs, r] a module. */
 export function loraSpecs(
   config: ModelConfig,
-  adapter: Pick<AdapterConfig, "r" | "target_modules">,
+  adapter: Pick<AdapterConfig, "r" | "target_modules"> & Partial<Pick<AdapterConfig, "modules_to_save">>,
 ): ParameterSpec[] {
-  return targetedModules(config, adapter.target_modules).flatMap(({ path, inputs, outputs }) => [
+  const modules = targetedModules(config, adapter.target_modules, adapter.modules_to_save);
+  return modules.flatMap(({ path, inputs, outputs }) => [
     { name: `${path}.lora_A`, shape: [adapter.r, inputs], decay: true },
     { name: `${path}.lora_B`, shape: [outputs, adapter.r], decay: true },
   ]);
@@ -235,10 +338,9 @@ export function loraSpecs(
 
 /** Uploads an adapter as frozen tensors, for scoring. @throws {GpuMemoryError} where it does not fit */
 export async function uploadAdapter(gpu: Gpu, adapter: Adapter): Promise<Map<string, Parameter>> {
-  const r = adapter.config.r;
-  const factors = adapter.tensors.flatMap(({ module, a, b }) => [
-    { name: `${module.path}.lora_A`, shape: [r, module.inputs], dtype: "f32" as const, data: a },
-    { name: `${module.path}.lora_B`, shape: [module.outputs, r], dtype: "f32" as const, data: b },
+  const factors = adapter.tensors.flatMap(({ module: { path, inputs, outputs }, a, b }) => [
+    { name: `${path}.lora_A`, shape: [a.length / inputs, inputs], dtype: "f32" as const, data: a },
+    { name: `${path}.lora_B`, shape: [outputs, b.length / outputs], dtype: "f32" as const, data: b },
   ]);
   const values = await gpu.tensors(factors);
   return new Map(factors.map(({ name, data }, i) => {
@@ -346,20 +448,11 @@ function encoded(bytes: Uint8Array, stored: FloatDtype, dtype: TensorDtype): Arr
   return dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes;
 }
 
-function assemble(
-  config: ModelConfig,
-  runs: ReadonlyMap<WeightRun, Parameter>,
-): Decoder {
-  const parameters = new Map([...runs.values()].map((parameter) => [parameter.name, parameter]));
+function assemble(config: ModelConfig, weights: WeightTables): Decoder {
   const { names } = config.traits;
-  const one = (name: string): Parameter => parameters.get(`${name}.weight`)!;
-  const biasOf = (name: string): Parameter | null => parameters.get(`${name}.bias`) ?? null;
+  const one = (name: string): Parameter => weights.get(`${name}.weight`)![0]!.rows;
+  const biasOf = (name: string): Parameter | null => weights.get(`${name}.bias`)?.[0]?.rows ?? null;
   const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
-  const table = (name: string): TableRun[] =>
-    [...runs].filter(([{ spec }]) => spec.name === name).map(([{ first_row }, rows]) => ({
-      first_row,
-      rows,
-    }));
   const modules = linearModules(config);
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {
     const linears = modules.filter((module) => module.layer === layer).map(({ name, path }) => {
@@ -372,13 +465,13 @@ function assemble(
     ]);
     return { ...Object.fromEntries(norms), linears: Object.fromEntries(linears) } as Block;
   });
-  const embedding = table(`${names.embedding}.weight`);
   return {
     config,
-    embedding,
+    embedding: weights.get(`${names.embedding}.weight`)!,
     positions: names.positions === null ? null : one(names.positions),
     blocks,
     norm: normOf(names.norm),
-    head: config.tie_word_embeddings ? embedding : table("lm_head.weight"),
+    head: weights.get(HEAD_WEIGHT)!,
+    weights,
   };
 }

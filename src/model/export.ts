@@ -1,10 +1,11 @@
 import { join } from "node:path";
 import { readJsonObject, writeWhole } from "./_files.ts";
-import { adapterScale, readAdapter } from "./adapter.ts";
+import { adapterForm, openAdapter, readAdapter } from "./adapter.ts";
 import { readModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
 import { weightSpecs } from "./modules.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
+import { HEAD_WEIGHT } from "./saved_modules.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 
 const CHAT_TEMPLATE = "chat_template.jinja";
@@ -23,11 +24,15 @@ const COMPANIONS = [
 /**
  * Copies configuration and tokenizer of a model to another folder.
  *
- * @param dtype what `config.json` shall say of the weights there
+ * @param changed what `config.json` shall say of the weights there
  */
-export async function copyModelFiles(from: string, to: string, dtype: string): Promise<void> {
+export async function copyModelFiles(
+  from: string,
+  to: string,
+  changed: { readonly dtype: string; readonly tie_word_embeddings?: boolean },
+): Promise<void> {
   const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"));
-  await writeText(join(to, "config.json"), JSON.stringify({ ...config, dtype }, null, 2) + "\n");
+  await writeText(join(to, "config.json"), JSON.stringify({ ...config, ...changed }, null, 2) + "\n");
   for (const name of COMPANIONS) await copyIfThere(from, to, name);
 }
 
@@ -45,8 +50,9 @@ async function copyIfThere(from: string, to: string, name: string): Promise<void
 const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
- * Writes the model with the adapter merged in: W + scale B A, computed in float64 and stored in the weights' own
- * type or the one asked for.
+ * Writes the model with the adapter merged in: W + scale B A, computed in float64, and saved modules as they are,
+ * stored in the weights' own type or the one asked for. A head that an adapter has untied from the embedding is
+ * written beside it.
  *
  * @param model the base model's folder
  * @param adapter folder of the PEFT files, or null to convert the model's type alone
@@ -63,40 +69,45 @@ export async function exportMerged(
   using checkpoint = await Checkpoint.open(model);
   const lora = adapter === null ? null : await readAdapter(adapter, config);
   const factors = new Map(lora?.tensors.map((factor) => [`${factor.module.path}.weight`, factor]));
+  using file = adapter === null ? null : await openAdapter(adapter);
+  const saved = new Set(lora?.saved.weights.map(({ name }) => name));
   await Deno.mkdir(out, { recursive: true });
   const specs = weightSpecs(config);
-  const tensors = specs.map((spec): TensorSource => {
+  const tensors = specs.map((spec) => tensorOf(spec));
+  if (lora?.saved.untied) {
+    const embedding = specs.find(({ name }) => name === `${config.traits.names.embedding}.weight`)!;
+    tensors.push(tensorOf({ ...embedding, name: HEAD_WEIGHT }, embedding));
+  }
+
+  /** @param own where the base model has it under another name */
+  function tensorOf(spec: WeightSpec, own = spec): TensorSource {
     const { name, shape } = spec;
-    const stored = storedDtype(checkpoint, spec);
-    const target = dtype ?? stored;
-    return { name, shape, dtype: target, data: rows(spec, stored, target) };
-  });
+    const target = dtype ?? storedDtype(checkpoint, own);
+    const data = file && saved.has(name) ? rows(file, spec, target) : rows(checkpoint, own, target);
+    return { name, shape, dtype: target, data };
+  }
 
   async function* rows(
-    { name, shape: [height, width = 1], transposed }: WeightSpec,
-    stored: FloatDtype,
+    from: Checkpoint,
+    spec: WeightSpec,
     target: FloatDtype,
   ): AsyncGenerator<Uint8Array> {
+    const { name, shape: [height, width = 1], transposed } = spec;
+    const stored = storedDtype(from, spec);
     const factor = factors.get(name);
     // the file's matrix is W^T where it is transposed: then A^T B^T is added
-    const [left, right] = !factor || !lora
+    const { r, scale } = factor && lora ? adapterForm(lora.config, factor.module.path) : { r: 0, scale: 0 };
+    const [left, right] = !factor
       ? []
       : transposed
-      ? [transpose(factor.a, factor.module.inputs), transpose(factor.b, lora.config.r)]
+      ? [transpose(factor.a, factor.module.inputs), transpose(factor.b, r)]
       : [factor.b, factor.a];
     const step = Math.max(1, Math.floor(2 ** 22 / width));
     for (let first = 0; first < height; first += step) {
       const count = Math.min(step, height - first);
-      const values = toF32(await checkpoint.readRows(storedName(checkpoint, name), first, count), stored);
-      if (left && right && lora) {
-        const { r } = lora.config;
-        addProduct(
-          values,
-          left.subarray(first * r, (first + count) * r),
-          right,
-          r,
-          adapterScale(lora.config),
-        );
+      const values = toF32(await from.readRows(storedName(from, name), first, count), stored);
+      if (left && right) {
+        addProduct(values, left.subarray(first * r, (first + count) * r), right, r, scale);
       }
       yield fromF32(values, target);
     }
@@ -104,7 +115,8 @@ export async function exportMerged(
 
   await writeSafetensors(join(out, "model.safetensors"), tensors);
   const type = tensors.find(({ shape }) => shape.length === 2)!.dtype as FloatDtype;
-  await copyModelFiles(model, out, NAMES[type]);
+  const untied = lora?.saved.untied ? { tie_word_embeddings: false } : {};
+  await copyModelFiles(model, out, { dtype: NAMES[type], ...untied });
   if (adapter !== null) await copyIfThere(adapter, out, CHAT_TEMPLATE);
 }
 

@@ -2,10 +2,6 @@
 import { INT8_BLOCK, INT8_BLOCK_BYTES } from "../gpu/mod.ts";
 import { FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
 
-/** How the linear layers of a frozen base may be held instead of as their file has them. */
-export const QUANTIZATIONS = ["int8"] as const;
-export type Quantization = typeof QUANTIZATIONS[number];
-
 const LARGEST = 127;
 /** The least normal f32: a device may take smaller ones for 0. */
 const LEAST_SCALE = 2 ** -126;

@@ -160,7 +160,7 @@ export class DecoderPass {
     if (!gradients) throw new Error("A pass for scoring keeps nothing that a backward pass could use.");
     this.#head.recordGrad(program);
     const { blocks, embedding, positions } = this.#decoder;
-    const embeddingTrained = embedding[0]!.rows.gradient !== null;
+    const embeddingTrained = [embedding[0]!.rows, positions].some((table) => table?.gradient);
     const lowest = embeddingTrained ? 0 : blocks.findIndex(isTrained);
     if (lowest < 0) return;
     const last = blocks.length - 1;
@@ -195,8 +195,8 @@ export class DecoderPass {
   }
 }
 
-function isTrained({ input_norm, linears }: Block): boolean {
-  return input_norm.weight.gradient !== null ||
+function isTrained({ linears, ...norms }: Block): boolean {
+  return Object.values(norms).some((norm) => norm?.weight.gradient) ||
     Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 

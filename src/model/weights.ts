@@ -17,10 +17,18 @@ export function decoderShape({ shape, transposed }: WeightSpec): readonly number
   return transposed ? shape.toReversed() : shape;
 }
 
-/** The name in this checkpoint: files of a model without its head lack the first part (`transformer.`, `model.`). */
+/**
+ * The name in this checkpoint, which may be an adapter's: files of a model without its head lack the first part
+ * (`transformer.`, `model.`).
+ */
 export function storedName(checkpoint: Checkpoint, name: string): string {
   const bare = name.slice(name.indexOf(".") + 1);
-  return !checkpoint.has(name) && checkpoint.has(bare) ? bare : name;
+  return [name, bare, adapterName(name)].find((each) => checkpoint.has(each)) ?? name;
+}
+
+/** What PEFT's adapters call a weight. */
+export function adapterName(name: string): string {
+  return `base_model.model.${name}`;
 }
 
 /** @throws {InputError} where the weight is missing, or of another shape or type */

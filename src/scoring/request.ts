@@ -1,12 +1,19 @@
 /** What scoring is asked, and what it answers. Plain data only: it crosses into the Worker and back. */
+import type { Quantization } from "../model/quantization.ts";
 import type { Text } from "../preference/rows.ts";
 
-/** Whole sequences, each of whose tokens is scored against those before it. */
-export interface SequenceRequest {
+/** The weights to score with. */
+export interface ScoringWeights {
   /** Absolute directory of the model. */
   readonly model: string;
   /** Absolute directory of PEFT adapter files or of full weights; null: the model as it is. */
   readonly adapter: string | null;
+  /** How the model's linear layers are held; null: as their file has them. */
+  readonly quantization: Quantization | null;
+}
+
+/** Whole sequences, each of whose tokens is scored against those before it. */
+export interface SequenceRequest extends ScoringWeights {
   /** Texts or token ids; none is empty. */
   readonly prompts: readonly (string | readonly number[])[];
   /** Whether a text starts with BOS where the tokenizer adds it; token ids are taken as they are. */
@@ -37,11 +44,7 @@ export interface ScoredSequence {
 }
 
 /** Prompts, each with candidates to compare. */
-export interface ScoreRequest {
-  /** Absolute directory of the model. */
-  readonly model: string;
-  /** Absolute directory of PEFT adapter files or of full weights; null: the model as it is. */
-  readonly adapter: string | null;
+export interface ScoreRequest extends ScoringWeights {
   readonly items: readonly { readonly prompt: Text; readonly candidates: readonly Text[] }[];
   /** Jinja source that goes before the adapter's and the model's own. */
   readonly chat_template?: string | null;

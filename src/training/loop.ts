@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { type Gpu, GpuMemoryError, OwnedTensors, Program, type Tensor, withRoom } from "../gpu/mod.ts";
 import { recordCopy } from "../gpu/ops/elementwise.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
+import { savedModules } from "../model/saved_modules.ts";
 import type { Decoder, OnLoad } from "../model/decoder.ts";
 import type { BatchLive } from "../model/batch.ts";
 import { DecoderPass } from "../model/pass.ts";
@@ -68,6 +69,13 @@ type StepLive = BatchLive & ObjectiveLive;
 /** Work that may be queued on the device before the next wait for it; waiting calls for /score wait at most this long. */
 const QUEUED_MS = 50;
 
+const UNTIED = {
+  type: "warning",
+  message:
+    "modules_to_save names the embedding or the head, which this model ties: they come apart, as in PEFT. " +
+    "With ensure_weight_tying true they are trained as one.",
+} as const;
+
 /** Ends a run early; nothing has gone wrong. */
 export class Interrupted extends Error {
   constructor(readonly how: "cancel" | "stop") {
@@ -97,12 +105,13 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
     const plain = settings.lora
       ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
-        base: basename(request.model),
+        model: request.model,
         seed: settings.seed,
         init: request.init_adapter,
         resume,
       })
       : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
+    if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
     trainable = withChatTemplate(settings.chat_template, plain);
     run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);

@@ -56,7 +56,7 @@ export interface PlannedModel {
 /** Settings that a plan depends on. */
 export type PlannedSettings = Pick<
   TrainingSettings,
-  "lora" | "max_length" | "micro_batch_tokens" | "activation_recomputation"
+  "lora" | "quantization" | "max_length" | "micro_batch_tokens" | "activation_recomputation"
 >;
 
 /** Tokens of a micro-batch that is worth its launches, where nothing is said. */
@@ -95,11 +95,11 @@ function partOf(name: string): MemoryPart {
  */
 export function countMemory(
   { config, stored, maxTensorBytes }: PlannedModel,
-  { lora }: Pick<PlannedSettings, "lora">,
+  { lora, quantization }: Pick<PlannedSettings, "lora" | "quantization">,
   { micro_batch_tokens: tokens, activation_recomputation: recompute }: RunShape,
 ): Record<MemoryPart, number> {
   const paper = new PaperDevice(maxTensorBytes);
-  const base = declareDecoder(paper, config, stored, { trainable: lora === null });
+  const base = declareDecoder(paper, config, stored, { trainable: lora === null, quantization });
   const { decoder, trained } = lora
     ? declareLora(paper, base.decoder, adapterConfig(lora, config, null))
     : base;
@@ -164,7 +164,7 @@ export function planMemory(
 
 function planOf(
   model: PlannedModel,
-  settings: Pick<PlannedSettings, "lora">,
+  settings: Pick<PlannedSettings, "lora" | "quantization">,
   shape: RunShape,
   available_bytes: number | null,
 ): MemoryPlan {
@@ -205,6 +205,8 @@ const PLAIN_LORA: LoraSettings = {
   dropout: 0,
   target_modules: "all-linear",
   use_rslora: false,
+  modules_to_save: [],
+  ensure_weight_tying: false,
   init_adapter: null,
 };
 
@@ -219,9 +221,10 @@ function remedies(
     runShapes(model, { ...settings, ...changed }, tokens)
       .some((shape) => planOf(model, { ...settings, ...changed }, shape, available).total_bytes <= available);
   const found: string[] = [];
-  const { lora } = settings;
+  const { lora, quantization } = settings;
   const free = { activation_recomputation: "auto", micro_batch_tokens: null } as const;
   if (fits(free)) return ["activation_recomputation and micro_batch_tokens left out"];
+  if (lora && !quantization && fits({ ...free, quantization: "int8" })) found.push("quantization int8");
   const rank = lora && RANKS.find((r) => r < lora.r && fits({ ...free, lora: { ...lora, r } }));
   if (rank) found.push(`lora.r ${rank}`);
   let tokens = largest;

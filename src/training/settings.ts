@@ -1,3 +1,4 @@
+import type { Quantization } from "../model/quantization.ts";
 import type { Method } from "../objective/method.ts";
 import type { EncodeSettings } from "../preference/encode.ts";
 
@@ -9,6 +10,10 @@ export interface LoraSettings {
   /** Module names by suffix (`q_proj`), or every linear layer of the blocks. */
   readonly target_modules: readonly string[] | "all-linear";
   readonly use_rslora: boolean;
+  /** Modules by the ends of their paths that are trained in full beside the factors. */
+  readonly modules_to_save: readonly string[];
+  /** Whether a head tied to the embedding stays so where modules_to_save names one of them. */
+  readonly ensure_weight_tying: boolean;
   /** The adapter that training goes on from, as the user named it; null: a fresh one. */
   readonly init_adapter: string | null;
 }
@@ -20,6 +25,8 @@ export interface TrainingSettings extends EncodeSettings {
   readonly chat_template?: string | null;
   /** null: full fine-tuning. */
   readonly lora: LoraSettings | null;
+  /** How the frozen base's linear layers are held; null: as their file has them, or trained themselves. */
+  readonly quantization: Quantization | null;
   readonly learning_rate: number;
   readonly lr_scheduler_type: "cosine" | "linear" | "constant" | "constant_with_warmup";
   readonly warmup_ratio: number;

@@ -1,22 +1,36 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Gpu, Tensor, TensorMemory } from "../gpu/mod.ts";
 import {
   type Adapter,
   type AdapterConfig,
+  adapterForm,
   adapterScale,
   type AdapterTensors,
+  openAdapter,
   readAdapter,
   targetedModules,
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
-import { type Decoder, loadDecoder, loraSpecs, type OnLoad, withLora } from "../model/decoder.ts";
+import {
+  type DeclaredWeights,
+  declareWeights,
+  type Decoder,
+  loadDecoder,
+  loraSpecs,
+  type OnLoad,
+  type StoredDtype,
+  uploadRuns,
+  withLora,
+  withSaved,
+} from "../model/decoder.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
-import { type LinearModule, linearModules, linearNames, weightSpecs } from "../model/modules.ts";
-import { type Parameter, TrainedParameters } from "../model/parameters.ts";
-import { Checkpoint, writeSafetensors } from "../model/safetensors.ts";
-import { transpose } from "../model/weights.ts";
+import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
+import type { Parameter, TrainedParameters } from "../model/parameters.ts";
+import { Checkpoint, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
+import { checkSavedNames, savedModules } from "../model/saved_modules.ts";
+import { storedDtype, transpose, type WeightSpec } from "../model/weights.ts";
 import { Random } from "./random.ts";
 import type { LoraSettings } from "./settings.ts";
 
@@ -36,31 +50,37 @@ export function savedFiles({ lora }: { readonly lora: LoraSettings | null }): st
 
 /**
  * A LoRA adapter on a frozen decoder: with PEFT's initialisation (A uniform within 1 / sqrt(inputs), B zero), as the
- * adapter has it that training begins with, or as a checkpoint has it.
+ * adapter has it that training begins with, or as a checkpoint has it. Saved modules begin with the base's weights.
  *
- * @param base name of the base model for `adapter_config.json`
+ * @param model the base model's folder; its name is written to `adapter_config.json`
  * @param init folder of the adapter to begin with; null for a fresh one
  * @param resume folder of a checkpoint, which goes before `init`; null at a run's beginning
- * @throws {InputError} where target_modules match nothing, or the adapter or checkpoint does not fit
+ * @throws {InputError} where target_modules or modules_to_save match nothing, or the adapter or checkpoint does not fit
  */
 export async function trainableLora(
   gpu: Gpu,
   decoder: Decoder,
   lora: LoraSettings,
-  { base, seed, init, resume }: {
-    readonly base: string;
+  { model, seed, init, resume }: {
+    readonly model: string;
     readonly seed: number;
     readonly init: string | null;
     readonly resume: string | null;
   },
 ): Promise<Trainable> {
-  const config = adapterConfig(lora, decoder.config, base);
-  const { trained, decoder: adapted } = await gpu.allocate(() => declareLora(gpu, decoder, config));
+  const config = adapterConfig(lora, decoder.config, basename(model));
+  const modules = targetedModules(decoder.config, config.target_modules, config.modules_to_save);
+  const saved = savedModules(decoder.config, config);
+  const start = resume ?? init;
+  const adapter = start === null ? null : await readAdapter(start, decoder.config);
+  if (adapter && !resume) checkInit(adapter, { config, modules, saved });
+  using source = start === null ? await Checkpoint.open(model) : await openAdapter(start);
+  const stored: StoredDtype = (spec) => storedDtype(source, spec);
+  const declared = await gpu.allocate(() => declareLora(gpu, decoder, config, stored));
+  await uploadRuns(gpu, source, declared);
+  const { trained } = declared;
   try {
-    const start = resume ?? init;
-    if (start !== null) {
-      const adapter = await readAdapter(start, decoder.config);
-      if (!resume) checkInit(adapter, config, targetedModules(decoder.config, config.target_modules));
+    if (adapter) {
       for (const { module, a, b } of adapter.tensors) {
         gpu.write(trained.get(`${module.path}.lora_A`).value, a);
         gpu.write(trained.get(`${module.path}.lora_B`).value, b);
@@ -79,12 +99,9 @@ export async function trainableLora(
     throw error;
   }
   return {
-    decoder: adapted,
+    decoder: declared.decoder,
     trained,
     save: async (directory) => {
-      const modules = linearModules(decoder.config).filter(({ path }) =>
-        trained.parameters.has(`${path}.lora_A`)
-      );
       const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
       const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];
       const tensors = modules.map((module, i): AdapterTensors => ({
@@ -92,13 +109,23 @@ export async function trainableLora(
         a: values[2 * i]!,
         b: values[2 * i + 1]!,
       }));
-      await writeAdapter(directory, { config, tensors });
+      await writeAdapter(
+        directory,
+        { config, tensors, saved },
+        "F32",
+        (spec) => source32(gpu, spec, trained),
+      );
     },
     free: () => trained.free(),
   };
 }
 
-/** The adapter that a job asks for. @param base name of the base model; null where it does not matter */
+/**
+ * The adapter that a job asks for.
+ *
+ * @param base name of the base model; null where it does not matter
+ * @throws {InputError} where modules_to_save match nothing
+ */
 export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: string | null): AdapterConfig {
   return {
     r: lora.r,
@@ -107,39 +134,60 @@ export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: stri
     // by name, as PEFT writes "all-linear": what that means differs from family to family
     target_modules: lora.target_modules === "all-linear" ? linearNames(model) : lora.target_modules,
     use_rslora: lora.use_rslora,
+    ...checkSavedNames(model, lora),
     base_model_name_or_path: base,
   };
 }
 
-/** A decoder with an adapter to be trained, without numbers in it. */
+/**
+ * A decoder with an adapter to be trained, without numbers in it.
+ *
+ * @param stored types of the file that saved modules are to be read from; any where they are not
+ */
 export function declareLora(
   memory: TensorMemory,
   decoder: Decoder,
   config: AdapterConfig,
-): Pick<Trainable, "decoder" | "trained" | "free"> {
-  const trained = new TrainedParameters(memory, loraSpecs(decoder.config, config));
-  const { lora_dropout } = config;
-  const scale = adapterScale(config);
-  return {
-    decoder: withLora(decoder, (name) => trained.parameters.get(name), scale, lora_dropout),
-    trained,
-    free: () => trained.free(),
-  };
+  stored: StoredDtype = () => "F32",
+): Pick<Trainable, "decoder" | "trained" | "free"> & Pick<DeclaredWeights, "runs"> {
+  const saved = savedModules(decoder.config, config);
+  const factors = loraSpecs(decoder.config, config);
+  const { weights, trained, runs, free } = declareWeights(
+    memory,
+    saved.weights,
+    stored,
+    { trainable: true },
+    factors,
+  );
+  const { parameters } = trained!;
+  const adapted = withLora(
+    withSaved(decoder, weights, saved),
+    (name) => parameters.get(name),
+    adapterScale(config),
+    config.lora_dropout,
+  );
+  return { decoder: adapted, trained: trained!, runs, free };
 }
 
 /** @throws {InputError} where an adapter is not of the form that the settings ask for */
 function checkInit(
-  { config, tensors }: Adapter,
-  asked: AdapterConfig,
-  modules: readonly LinearModule[],
+  { config, tensors, saved }: Adapter,
+  asked: Omit<Adapter, "tensors"> & { readonly modules: readonly LinearModule[] },
 ): void {
-  const sameModules = tensors.length === modules.length &&
-    tensors.every(({ module }, i) => module.path === modules[i]!.path);
-  if (sameModules && config.r === asked.r && adapterScale(config) === adapterScale(asked)) return;
-  throw new InputError("init_adapter has another r, alpha or target_modules than the job's settings.", {
-    field: "lora.init_adapter",
-    accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
-  });
+  const form = ({ config, saved }: Omit<Adapter, "tensors">, modules: readonly LinearModule[]) =>
+    JSON.stringify([
+      modules.map(({ path }) => [path, adapterForm(config, path)]),
+      saved.weights.map(({ name }) => name),
+      saved.tied,
+    ]);
+  if (form({ config, saved }, tensors.map(({ module }) => module)) === form(asked, asked.modules)) return;
+  throw new InputError(
+    "init_adapter has another r, alpha, target_modules or modules_to_save than the job's settings.",
+    {
+      field: "lora.init_adapter",
+      accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
+    },
+  );
 }
 
 /**
@@ -162,20 +210,25 @@ export async function trainableWeights(
     decoder,
     trained: trained!,
     save: async (directory) => {
-      const tensors = weightSpecs(config).map(({ name, shape, transposed }) => ({
-        name,
-        shape,
-        dtype: "F32" as const,
-        data: transposed ? readTransposed(gpu, trained!.get(name)) : readRuns(
-          gpu,
-          [...trained!.parameters.values()].filter((run) => run.name.split("#")[0] === name),
-        ),
-      }));
+      const tensors = weightSpecs(config).map((spec) => source32(gpu, spec, trained!));
       await writeSafetensors(join(directory, "model.safetensors"), tensors);
-      await copyModelFiles(model, directory, "float32");
+      await copyModelFiles(model, directory, { dtype: "float32" });
     },
     free: () => trained!.free(),
   };
+}
+
+/** A trained weight as its file has it. */
+function source32(
+  gpu: Gpu,
+  { name, shape, transposed }: WeightSpec,
+  trained: TrainedParameters,
+): TensorSource {
+  const data = transposed ? readTransposed(gpu, trained.get(name)) : readRuns(
+    gpu,
+    [...trained.parameters.values()].filter((run) => run.name.split("#")[0] === name),
+  );
+  return { name, shape, dtype: "F32", data };
 }
 
 /** Bytes of a weight's runs in order, a piece at a time. */

@@ -168,6 +168,7 @@ const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  [["--model", "model", "--quantization", "int4", "-", "-"], /--quantization must be int8, not int4/],
   [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
   [
     ["--model", "model", "--chat-template", "/nowhere/t.jinja", "-", "-"],

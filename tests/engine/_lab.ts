@@ -110,7 +110,15 @@ export class Lab implements AsyncDisposable {
     items: ScoreRequest["items"],
     options: Partial<Omit<ScoreRequest, "items">> = {},
   ): Promise<ScoredItem[]> {
-    const request = { model: this.model, adapter: null, beta: 2, token_logprobs: false, ...options, items };
+    const request = {
+      model: this.model,
+      adapter: null,
+      quantization: null,
+      beta: 2,
+      token_logprobs: false,
+      ...options,
+      items,
+    };
     return await Array.fromAsync(this.#engine.score(request));
   }
 

@@ -10,6 +10,7 @@ import { writeTinyModel } from "../helpers/tiny_model.ts";
 const gpu = await Gpu.open({ device: "auto" });
 const folder = await Deno.makeTempDir({ prefix: "simpo-" });
 const model = await writeTinyModel(join(folder, "model"), { sharded: true, dtype: "BF16" });
+const weights = { model, adapter: null, quantization: null };
 Deno.test.afterAll(async () => {
   gpu.close();
   await Deno.remove(folder, { recursive: true });
@@ -35,7 +36,7 @@ function make(): { models: Models; count: { begun: number; ended: number } } {
 Deno.test("base() tells how far it is, from 0 to the bytes that the files hold", async () => {
   const { models } = make();
   const seen: LoadProgress[] = [];
-  const { release } = await models.base(model, (progress) => void seen.push(progress));
+  const { release } = await models.base(model, null, (progress) => void seen.push(progress));
   using checkpoint = await Checkpoint.open(model);
   const total = checkpoint.names().reduce((sum, name) => {
     const { begin, end } = checkpoint.info(name);
@@ -51,10 +52,10 @@ Deno.test("base() tells how far it is, from 0 to the bytes that the files hold",
 Deno.test("base() and scorer() load once for all who wait, whoever of them goes", async () => {
   const { models, count } = make();
   const settled = await Promise.allSettled([
-    models.base(model, leaveAt(1)),
-    models.scorer(model, null, leaveAt(5000)),
-    models.base(model, stay),
-    models.scorer(model, null, leaveAt(0)),
+    models.base(model, null, leaveAt(1)),
+    models.scorer(weights, leaveAt(5000)),
+    models.base(model, null, stay),
+    models.scorer(weights, leaveAt(0)),
   ]);
   assert.deepEqual(settled.map(({ status }) => status), ["rejected", "rejected", "fulfilled", "rejected"]);
   assert.deepEqual(settled.flatMap((each) => each.status === "rejected" ? [each.reason] : []), [
@@ -70,7 +71,7 @@ Deno.test("base() and scorer() load once for all who wait, whoever of them goes"
 
 Deno.test("base() and scorer() end early once nobody waits, give the memory back, and load anew when asked", async () => {
   const { models, count } = make();
-  const asked = [() => models.base(model, leaveAt(9000)), () => models.scorer(model, null, leaveAt(4000))];
+  const asked = [() => models.base(model, null, leaveAt(9000)), () => models.scorer(weights, leaveAt(4000))];
   for (const waiting of [[asked[0]!], [asked[1]!], asked]) {
     const settled = await Promise.allSettled(waiting.map((ask) => ask()));
     assert.ok(settled.every((each) => each.status === "rejected" && each.reason === gone));
@@ -79,7 +80,7 @@ Deno.test("base() and scorer() end early once nobody waits, give the memory back
     assert.equal(gpu.memory.bytes, 0);
   }
   assert.deepEqual(count, { begun: 3, ended: 0 });
-  const { release } = await models.scorer(model, null, stay);
+  const { release } = await models.scorer(weights, stay);
   assert.deepEqual(count, { begun: 4, ended: 1 });
   release();
   models.evict();

@@ -25,6 +25,17 @@ const JOB: JobOptions = {
 
 const trainings: Record<string, JobOptions> = {
   LoRA: { ...JOB, lora: { r: 4, dropout: 0.1 } },
+  "LoRA and whole modules": {
+    ...JOB,
+    model: packed,
+    lora: {
+      r: 3,
+      dropout: 0.1,
+      target_modules: ["v_proj"],
+      modules_to_save: ["embed_tokens", "norm", "q_proj"],
+    },
+    weight_decay: 0.1,
+  },
   "full fine-tuning": { ...JOB, model: packed, lora: null, learning_rate: 3e-3, weight_decay: 0.1 },
 };
 

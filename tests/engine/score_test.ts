@@ -92,7 +92,14 @@ Deno.test("score() yields an item as soon as it is scored, and stops where nobod
     prompt: "the",
     candidates: Array.from({ length: 700 }, (_, i) => ` other ${i}`),
   }));
-  const request: ScoreRequest = { model: lab.model, adapter: null, beta: 1, token_logprobs: false, items };
+  const request: ScoreRequest = {
+    model: lab.model,
+    adapter: null,
+    quantization: null,
+    beta: 1,
+    token_logprobs: false,
+    items,
+  };
   let seen = 0;
   for await (const item of lab.engine.score(request)) {
     assert.equal(item.results.length, 700);
@@ -119,7 +126,13 @@ Deno.test("score() and scoreSequences() at one time answer each caller as they d
     { length: 12 },
     (_, i) => ({ prompt: `the ${i}`, candidates: [" out", ` in ${i}`] }),
   );
-  const request = { model: lab.model, adapter: null, add_special_tokens: true, max_tokens: 1 as const };
+  const request = {
+    model: lab.model,
+    adapter: null,
+    quantization: null,
+    add_special_tokens: true,
+    max_tokens: 1 as const,
+  };
   const sequence = async (i: number) => {
     const [one] = await Array.fromAsync(
       lab.engine.scoreSequences({ ...request, prompts: [`the sand ${i}`] }),

@@ -19,7 +19,13 @@ function sequences(
   prompts: SequenceRequest["prompts"],
   options: Partial<SequenceRequest> = {},
 ): Promise<ScoredSequence[]> {
-  const request = { model: lab.model, adapter: null, add_special_tokens: true, max_tokens: 1 as const };
+  const request = {
+    model: lab.model,
+    adapter: null,
+    quantization: null,
+    add_special_tokens: true,
+    max_tokens: 1 as const,
+  };
   return Array.fromAsync(lab.engine.scoreSequences({ ...request, ...options, prompts }));
 }
 

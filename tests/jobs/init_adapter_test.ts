@@ -37,6 +37,8 @@ Deno.test("withInitAdapter() gives a job the form of the adapter that it goes on
       dropout: 0.05,
       target_modules: ["q_proj", "v_proj", "down_proj"],
       use_rslora: false,
+      modules_to_save: [],
+      ensure_weight_tying: false,
       init_adapter: ".",
     };
     assert.deepEqual(await lora({}), expected);
@@ -70,6 +72,52 @@ for (
       );
     }));
 }
+
+/** Adapters by PEFT beside their base models. */
+const values = new URL("../reference/values", import.meta.url).pathname;
+
+Deno.test("withInitAdapter() takes an adapter's saved modules, and refuses others", () =>
+  withFolders(async (folders) => {
+    const lora = async (adapter: string, family: string, fields: Record<string, unknown> = {}) => {
+      const request = parseWith(JobSpecSchema, {
+        model: `families/${family}`,
+        dataset: { path: "rows.jsonl" },
+        lora: { init_adapter: `peft/${adapter}`, ...fields },
+      });
+      return resolveJobSpec(await withInitAdapter(request, { ...folders, root: values })).settings.lora!;
+    };
+    const tied = await lora("gemma3_tied", "gemma3_text");
+    assert.deepEqual(tied.modules_to_save, ["model.embed_tokens"]);
+    assert.equal(tied.ensure_weight_tying, true);
+    const same = await lora("gemma3_tied", "gemma3_text", {
+      modules_to_save: ["lm_head"],
+      ensure_weight_tying: true,
+    });
+    assert.deepEqual(same, tied);
+    const gpt2 = await lora("gpt2_saved", "gpt2", { modules_to_save: ["c_fc", "wpe", "lm_head", "ln_f"] });
+    assert.deepEqual(gpt2.target_modules, ["c_attn"]);
+    assert.deepEqual((await lora("gpt2", "gpt2")).target_modules, ["c_attn", "c_proj", "c_fc"]);
+    const refused = (field: string, message: RegExp, ...request: Parameters<typeof lora>) =>
+      assert.rejects(lora(...request), (error) => {
+        assert.ok(error instanceof InputError, `${error}`);
+        assert.equal(error.problem.field, field);
+        assert.match(error.message, message);
+        return true;
+      });
+    await refused("lora.modules_to_save", /is \["norm"\], but \["v_proj"\] in/, "qwen2_values", "qwen2", {
+      modules_to_save: ["norm"],
+    });
+    await refused("lora.modules_to_save", /is \[\], but/, "qwen2_values", "qwen2", { modules_to_save: [] });
+    await refused("lora.ensure_weight_tying", /is false, but true in/, "gemma3_tied", "gemma3_text", {
+      ensure_weight_tying: false,
+    });
+    await refused(
+      "lora.init_adapter",
+      /has a rank_pattern, but training gives all modules one r and alpha/,
+      "llama_patterns",
+      "llama_llama3",
+    );
+  }));
 
 Deno.test("resolveInitAdapter() takes a job that has learned an adapter, and no other", () =>
   withFolders(async (folders) => {

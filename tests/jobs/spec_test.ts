@@ -28,8 +28,11 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
         dropout: 0,
         target_modules: "all-linear",
         use_rslora: false,
+        modules_to_save: [],
+        ensure_weight_tying: false,
         init_adapter: null,
       },
+      quantization: null,
       learning_rate: 2e-5,
       lr_scheduler_type: "cosine",
       warmup_ratio: 0.1,
@@ -114,6 +117,8 @@ Deno.test("parseJobSpec() takes sft, max_steps and a partial lora", () => {
     dropout: 0,
     target_modules: ["q_proj"],
     use_rslora: false,
+    modules_to_save: [],
+    ensure_weight_tying: false,
     init_adapter: null,
   });
   assert.equal(settings.max_steps, 5);
@@ -149,7 +154,7 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [
     { lora: { rank: 3 } },
     "lora.rank",
-    /known are r, alpha, use_rslora, dropout, target_modules, init_adapter/,
+    /known are r, alpha, use_rslora, dropout, target_modules, modules_to_save, ensure_weight_tying, init_adapter/,
   ],
   [{ dataset: {} }, "dataset", /dataset must be an object with one of path .* and rows/],
   [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],
@@ -175,6 +180,8 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [{ max_prompt_length: 512 }, "max_prompt_length", /less than max_length 512, not 512/],
   [{ preset: "llama9" }, "preset", /preset must be "mistral-base" \| .*"gemma2-it", not "llama9"/],
   [{ preset: "gemma2-it", method: { type: "sft" } }, "preset", /recipe for method simpo, not for sft/],
+  [{ quantization: "int4" }, "quantization", /quantization must be "int8", not "int4"/],
+  [{ quantization: "int8", lora: null }, "quantization", /int8 is for a frozen base, but with lora null/],
   [{ batch_size: 1.5 }, "batch_size", /batch_size must be a whole number, not 1.5/],
   [{ warmup_ratio: 2 }, "warmup_ratio", /warmup_ratio must be a number of at most 1, not 2/],
   [{ seed: "42" }, "seed", /seed must be a whole number|seed must be a number/],

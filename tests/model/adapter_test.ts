@@ -19,6 +19,7 @@ import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model
 /** Saved by PEFT itself, see tests/reference/peft_adapter.py. */
 const FIXTURE = `${import.meta.dirname}/../fixtures/peft_adapter`;
 const model = await readModelConfig(FIXTURE);
+const NOTHING_SAVED = { modules_to_save: [], ensure_weight_tying: false };
 
 async function inFolder(body: (dir: string) => Promise<void>): Promise<void> {
   const dir = await Deno.makeTempDir();
@@ -97,6 +98,7 @@ Deno.test("readAdapter() reads what PEFT saved", async () => {
     lora_dropout: 0.05,
     target_modules: ["v_proj", "down_proj", "q_proj"],
     use_rslora: false,
+    ...NOTHING_SAVED,
     base_model_name_or_path: "tiny-llama",
   });
   assert.deepEqual(
@@ -132,6 +134,7 @@ Deno.test("writeAdapter() and readAdapter() give back an adapter of every type a
           lora_dropout: 0,
           target_modules,
           use_rslora: dtype === "F16",
+          ...NOTHING_SAVED,
           base_model_name_or_path: null,
         },
         tensors: targetedModules(model, target_modules).map((module, n) => ({
@@ -139,6 +142,7 @@ Deno.test("writeAdapter() and readAdapter() give back an adapter of every type a
           a: Float32Array.from({ length: 3 * module.inputs }, (_, k) => (k + n) / 8),
           b: Float32Array.from({ length: 3 * module.outputs }, (_, k) => -(k + n) / 4),
         })),
+        saved: { weights: [], tied: false, untied: false },
       };
       await inFolder(async (dir) => {
         await writeAdapter(dir, adapter, dtype);
@@ -167,6 +171,7 @@ Deno.test("formatAdapterConfig() sorts its keys as PEFT does", () => {
     lora_dropout: 0,
     target_modules: "all-linear",
     use_rslora: false,
+    ...NOTHING_SAVED,
     base_model_name_or_path: null,
   };
   const keys = Object.keys(JSON.parse(formatAdapterConfig({ ...config, target_modules: "all-linear" })));
@@ -198,6 +203,7 @@ Deno.test("an adapter of GPT-2 has PEFT's names and says that its layers are Con
         a: Float32Array.from({ length: module.inputs }, (_, i) => i + n),
         b: Float32Array.from({ length: module.outputs }, (_, i) => i - n),
       })),
+      saved: { weights: [], tied: false, untied: false },
     };
     await writeAdapter(dir, adapter);
     const path = `${dir}/adapter_config.json`;
@@ -230,7 +236,7 @@ Deno.test("readAdapter() leaves out the modules of exclude_modules and layers_to
       // PEFT would have saved only the modules that are left.
       await assert.rejects(readAdapter(dir, model), {
         name: "InputError",
-        message: /which its target_modules do not name/,
+        message: /which its target_modules and modules_to_save do not name/,
       });
       using whole = await Checkpoint.openFile(`${FIXTURE}/adapter_model.safetensors`);
       const kept: TensorSource[] = [];
@@ -256,9 +262,14 @@ for (
     ["use_rslora", 1],
     ["use_qalora", true],
     ["lora_bias", true],
-    ["rank_pattern", { "q_proj": 4 }],
-    ["alpha_pattern", { "q_proj": 4 }],
-    ["modules_to_save", ["lm_head"]],
+    ["rank_pattern", { "q_proj": 0 }],
+    ["rank_pattern", { "q_proj": 1.5 }],
+    ["rank_pattern", [4]],
+    ["rank_pattern", { "(": 4 }],
+    ["alpha_pattern", { "q_proj": "4" }],
+    ["alpha_pattern", { "q_proj": 0 }],
+    ["modules_to_save", "lm_head"],
+    ["modules_to_save", ["lm_head|embed_tokens"]],
     ["trainable_token_indices", [1]],
     ["layer_replication", [[0, 1]]],
     ["target_parameters", ["w"]],
@@ -342,10 +353,14 @@ Deno.test("readAdapter() refuses a rank that the tensors do not have, NaN, and m
     await refused(/adapter_model\.safetensors is not in/);
     await Deno.writeFile(`${dir}/adapter_model.bin`, new Uint8Array(9));
     await refused(/adapter_model\.bin, which must be converted/);
-    const { config, tensors: [first] } = await readAdapter(FIXTURE, model);
+    const { config, tensors: [first], saved } = await readAdapter(FIXTURE, model);
     const b = Float32Array.from(first!.b, (value, i) => i === 3 ? NaN : value);
     const target_modules = [first!.module.path];
-    await writeAdapter(dir, { config: { ...config, target_modules }, tensors: [{ ...first!, b }] }, "BF16");
+    await writeAdapter(
+      dir,
+      { config: { ...config, target_modules }, tensors: [{ ...first!, b }], saved },
+      "BF16",
+    );
     await refused(/layers\.0\.self_attn\.q_proj\.lora_B\.weight holds NaN at element 3/);
     await writeSafetensors(`${dir}/adapter_model.safetensors`, []);
     await refused(/holds no tensor|no tensor "base_model/);

@@ -63,7 +63,7 @@ for (const [name, options] of Object.entries(CASES)) {
   };
   for (const [what, request] of Object.entries(scored)) {
     const answer = await Array.fromAsync(
-      engine.score({ adapter: null, items, beta: 2, token_logprobs: false, ...request }),
+      engine.score({ adapter: null, quantization: null, items, beta: 2, token_logprobs: false, ...request }),
     );
     const average_logprobs = answer.flatMap(({ results }) =>
       results.map(({ average_logprob }) => average_logprob)

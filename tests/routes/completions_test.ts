@@ -34,6 +34,7 @@ Deno.test("POST /v1/completions answers a text in OpenAI's form, the likeliest n
   assert.deepEqual(service.engine.sequences, [{
     model: join(await Deno.realPath(service.root), "model"),
     adapter: null,
+    quantization: null,
     prompts: ["abc"],
     add_special_tokens: true,
     max_tokens: 1,
@@ -177,14 +178,17 @@ Deno.test("only errors under /v1 have OpenAI's form", async () => {
 Deno.test("a job's id is a model: its base with its result", async () => {
   await using service = await testService();
   const dataset = { rows: [{ prompt: "a", chosen: "b", rejected: "c" }] };
-  const { body: { id } } = await service.post("/train", { model: "model", dataset });
+  const { body: { id } } = await service.post("/train", { model: "model", dataset, quantization: "int8" });
   await service.until(id, "succeeded");
   const { status, body } = await service.post("/v1/completions", { ...asked, model: id, prompt: "a" });
   assert.equal(status, 200, JSON.stringify(body));
   assert.equal(body.model, id);
-  const { model, adapter } = service.engine.sequences[0]!;
+  const { model, adapter, quantization } = service.engine.sequences[0]!;
   assert.equal(model, join(await Deno.realPath(service.root), "model"));
   assert.equal(adapter, join(service.service.config.state, "jobs", id, "result"));
+  assert.equal(quantization, "int8");
+  await service.post("/v1/completions", { ...asked, model: id, prompt: "a", quantization: null });
+  assert.equal(service.engine.sequences[1]!.quantization, null);
 
   const { body: { data } } = await service.get("/v1/models");
   assert.deepEqual(data.find((each: { id: string }) => each.id === id).parent, "model");

@@ -47,6 +47,7 @@ Deno.test("POST /score answers one prompt", async () => {
   assert.deepEqual(service.engine.scored, [{
     model: join(await Deno.realPath(service.root), "model"),
     adapter: null,
+    quantization: null,
     items: [{ prompt: "2 + 2 =", candidates: [" four", " 4"] }],
     chat_template: null,
     beta: 2,
@@ -203,6 +204,26 @@ Deno.test("POST /score takes an adapter's folder or a job's newest weights", asy
   assert.match(service.engine.scored[2]!.adapter!, new RegExp(`jobs/${job.id}/result$`));
 });
 
+Deno.test("POST /score holds a job's base as the job did, unless the request says otherwise", async () => {
+  await using service = await testService();
+  const dataset = { path: "rows.jsonl" };
+  const { body: job } = await service.post("/train", { model: "model", dataset, quantization: "int8" });
+  assert.equal(job.settings.quantization, "int8");
+  await service.until(job.id, "succeeded");
+  for (
+    const [fields, quantization] of [
+      [{ adapter: job.id }, "int8"],
+      [{ adapter: job.id, quantization: null }, null],
+      [{ adapter: "adapter" }, null],
+      [{ quantization: "int8" }, "int8"],
+      [{ adapter: "adapter", quantization: "int8" }, "int8"],
+    ] as const
+  ) {
+    assert.equal((await service.post("/score", { ...one, ...fields })).status, 200);
+    assert.equal(service.engine.scored.at(-1)!.quantization, quantization, JSON.stringify(fields));
+  }
+});
+
 Deno.test("POST /score answers 409 where a job has neither a result nor a checkpoint", async () => {
   const step = gate();
   await using service = await testService({ beforeStep: () => step.opened });
@@ -308,7 +329,7 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     { ...one, candidate: ["a"] },
     422,
     "candidate",
-    /^candidate is not a known field; known are model, adapter, prompt,/,
+    /^candidate is not a known field; known are model, adapter, quantization, /,
   ],
   [
     "an unknown model",
@@ -345,6 +366,13 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     404,
     "adapter",
     /adapter names no directory under the root/,
+  ],
+  [
+    "weights of 4 bits",
+    { ...one, quantization: "int4" },
+    422,
+    "quantization",
+    /quantization must be "int8", not "int4"/,
   ],
   ["a body that is not JSON", "{", 400, "body", /^The body must be JSON\.$/],
   ["a body that is no object", [], 422, "body", /^body must be an object, not \[\]\.$/],

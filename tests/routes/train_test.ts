@@ -63,6 +63,8 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
     dropout: 0.05,
     target_modules: ["q_proj", "v_proj", "down_proj"],
     use_rslora: false,
+    modules_to_save: [],
+    ensure_weight_tying: false,
     init_adapter: "adapter",
   });
   await service.until(body.id, "succeeded");

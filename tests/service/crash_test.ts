@@ -88,6 +88,13 @@ const trainings: [name: string, settings: object, moments: Moment[]][] = [
     after(source.uniform() * 200, "SIGTERM"),
     writingCheckpoint,
   ]],
+  ["LoRA and whole modules", {
+    lora: { r: 4, modules_to_save: ["lm_head", "norm"], ensure_weight_tying: true },
+  }, [
+    writingCheckpoint,
+    after(source.uniform() * 200),
+    afterCheckpoint,
+  ]],
   ["full fine-tuning", { lora: null }, [
     writingCheckpoint,
     after(source.uniform() * 200),

@@ -58,6 +58,20 @@ Deno.test("a job over HTTP: its events, its state, and its id as an adapter", as
   assert.ok(data["eval_rewards/accuracies"] >= 0.9);
 });
 
+Deno.test("a job on an int8 base: its id as an adapter scores as the job evaluated", async () => {
+  const { body: { id } } = await worker.post("/train", { ...JOB, quantization: "int8" });
+  const events = await Array.fromAsync(worker.events(id, 0));
+  assert.deepEqual(events.at(-1)!.data, { status: "succeeded", step: 9 });
+  const { data } = events.findLast(({ type }) => type === "metrics")!;
+  const evaluated = [data["eval_logps/chosen"], data["eval_logps/rejected"]] as number[];
+  const means = (scored: readonly number[]) =>
+    [0, 1].map((part) => scored.reduce((sum, x, i) => i % 2 === part ? sum + x : sum, 0) / items.length);
+  assertClose(means(await score(id)), evaluated, { rtol: 1e-5 });
+  const { body } = await worker.post("/score", { model: JOB.model, items, adapter: id, quantization: null });
+  const unquantized = body.items.flatMap(({ results }: Scored) => results.map((r) => r.average_logprob));
+  assert.throws(() => assertClose(means(unquantized), evaluated, { rtol: 1e-5 }));
+});
+
 Deno.test("a job's archives score as the job does: the adapter, and merged into the weights", async () => {
   const expected = await score(id);
   for (const format of ["adapter", "merged"]) {

@@ -39,7 +39,8 @@ export async function runTiny(
       tokenizer: await loadTokenizer(model),
       frozen: async () => {
         using checkpoint = await Checkpoint.open(model);
-        base = await loadDecoder(gpu, checkpoint, config, { trainable: false });
+        const { quantization } = settings;
+        base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
         return base.decoder;
       },
       onLoad: () => {},

@@ -17,7 +17,7 @@ const LORA = { r: 4, dropout: 0.1, target_modules: ["q_proj", "o_proj", "qkv_pro
 class Seen extends Error {}
 
 for (const [family, config] of Object.entries({ llama: {}, ...TINY_FAMILIES })) {
-  for (const lora of [null, "all-linear", "some"]) {
+  for (const lora of [null, "all-linear", "some", "int8 and saved"]) {
     for (const activation_recomputation of [false, true]) {
       const what = `${family}, ${lora ?? "full"}${activation_recomputation ? ", recomputing" : ""}`;
       Deno.test(`the plan is what a run holds, to the byte: ${what}`, async () => {
@@ -29,7 +29,12 @@ for (const [family, config] of Object.entries({ llama: {}, ...TINY_FAMILIES })) 
             model: { config, dtype: "BF16" },
             spec: {
               activation_recomputation,
-              lora: lora === null ? null : lora === "some" ? { ...LORA, target_modules } : {},
+              lora: lora === null ? null : lora === "some" ? { ...LORA, target_modules } : {
+                modules_to_save: lora === "int8 and saved"
+                  ? [family === "gpt2" ? "wte" : "embed_tokens"]
+                  : [],
+              },
+              quantization: lora === "int8 and saved" ? "int8" : null,
             },
             onEvent: (event, gpu) => {
               if (event.type === "plan") plan = event.plan;
@@ -141,7 +146,14 @@ Deno.test("planMemory() chooses by what the device has, and a resumed run's shap
 });
 
 const refusals: [string, Readonly<Record<string, unknown>>, number, number, RegExp][] = [
-  ["shorter rows", {}, 4096, 18.5e9, /^rows of at most \d+ tokens by a smaller max_length/],
+  ["int8", {}, 4096, 18.5e9, /^quantization int8, or rows of at most \d+ tokens by a smaller max_length/],
+  [
+    "shorter rows",
+    { quantization: "int8" },
+    4096,
+    11e9,
+    /^rows of at most \d+ tokens by a smaller max_length/,
+  ],
   ["LoRA", { lora: null }, 4096, 40e9, /^LoRA$/],
   ["a choice", { activation_recomputation: false }, 4096, 24e9, /^activation_recomputation and micro_batch/],
   ["a smaller r", { lora: { r: 256 } }, 1000, 20e9, /^lora\.r 64$/],

@@ -1,0 +1,37 @@
+/** The weights that a request names. */
+import { z } from "@hono/zod-openapi";
+import type { ScoringWeights } from "../src/engine/protocol.ts";
+import { resolveModel } from "../src/jobs/files.ts";
+import { resolveAdapter } from "../src/jobs/folder.ts";
+import { type Quantization, QUANTIZATIONS } from "../src/model/quantization.ts";
+import type { Service } from "./service_context.ts";
+
+/** A request's field. */
+export const quantizationField = z.enum(QUANTIZATIONS).nullable().optional().meta({
+  description:
+    "int8: the model's linear layers are held in 8 bits; null: as their file has them. Left out, what a job was trained " +
+    "with where the job's id is given, else null.",
+});
+
+/**
+ * Finds what a request names under the root, of the hub or among the jobs.
+ *
+ * @param names the fields of a request
+ * @throws InputError naming `model` or `adapter`
+ */
+export async function resolveWeights(
+  { config, store, hub }: Service,
+  { model, adapter, quantization }: {
+    readonly model: string;
+    readonly adapter: string | null;
+    readonly quantization: Quantization | null | undefined;
+  },
+): Promise<ScoringWeights> {
+  const sources = { ...config, hub };
+  const job = adapter === null ? undefined : store.get(adapter);
+  return {
+    model: await resolveModel(sources, model, "model"),
+    adapter: adapter === null ? null : await resolveAdapter(sources, adapter, () => job !== undefined),
+    quantization: quantization === undefined ? job?.settings.quantization ?? null : quantization,
+  };
+}

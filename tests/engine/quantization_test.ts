@@ -1,0 +1,61 @@
+/** A base held in 8 bits: training and scoring see the same numbers and share it, merging takes the file's weights. */
+import assert from "node:assert/strict";
+import { exportMerged } from "../../src/model/export.ts";
+import type { ScoredItem } from "../../src/engine/protocol.ts";
+import { assertClose } from "../helpers/assert_close.ts";
+import { plainRows } from "../helpers/tiny_model.ts";
+import { itemOf, Lab, type MetricsEvent } from "./_lab.ts";
+
+const lab = await Lab.open();
+Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
+
+const ROWS = plainRows(6);
+const ITEMS = ROWS.map(itemOf);
+const quantization = "int8";
+
+/** Mean average log-prob of the chosen and of the rejected. */
+function meansOf(items: readonly ScoredItem[]): number[] {
+  return [0, 1].map((response) =>
+    items.reduce((sum, { results }) => sum + results[response]!.average_logprob, 0) / items.length
+  );
+}
+
+const loggedMeans = ({ metrics }: MetricsEvent, prefix: string): number[] =>
+  [metrics[`${prefix}logps/chosen`], metrics[`${prefix}logps/rejected`]] as number[];
+
+Deno.test("score() agrees with train() on an int8 base, before and after", async () => {
+  const job = { rows: ROWS, eval_rows: ROWS, batch_size: ROWS.length, max_steps: 4, quantization };
+  const { metrics, result } = await lab.train(job);
+  const before = meansOf(await lab.score(ITEMS, { quantization }));
+  assertClose(loggedMeans(metrics[0]!, ""), before, { rtol: 1e-5 });
+  const after = meansOf(await lab.score(ITEMS, { quantization, adapter: result }));
+  assertClose(loggedMeans(metrics.at(-1)!, "eval_"), after, { rtol: 1e-5 });
+  assert.ok(Math.abs(after[0]! - before[0]!) > 0.01, "training changed nothing");
+  // the rounding shows
+  const plain = meansOf(await lab.score(ITEMS));
+  assert.throws(() => assertClose(before, plain, { rtol: 1e-5 }));
+  assertClose(before, plain, { rtol: 0.01 });
+});
+
+Deno.test("score() and train() on an int8 base share it", async () => {
+  await using lab = await Lab.open();
+  await Promise.all([
+    lab.train({ max_steps: 2, quantization }),
+    lab.score(ITEMS, { quantization }),
+  ]);
+  const { by_name } = await lab.engine.memory();
+  await using other = await Lab.open();
+  await other.score(ITEMS, { quantization });
+  assert.deepEqual(by_name, (await other.engine.memory()).by_name);
+  await other.score(ITEMS);
+  // and not with what is held as the file has it
+  const name = "model.layers.0.mlp.up_proj.weight";
+  assert.equal((await other.engine.memory()).by_name[name], 48 * 32 * 4 + by_name[name]!);
+});
+
+Deno.test("an adapter trained on an int8 base is merged into the file's own weights", async () => {
+  const { result } = await lab.train({ max_steps: 4, quantization });
+  await exportMerged(lab.model, result, lab.path("merged"));
+  const merged = meansOf(await lab.score(ITEMS, { model: lab.path("merged") }));
+  assertClose(merged, meansOf(await lab.score(ITEMS, { adapter: result })), { rtol: 1e-5 });
+});

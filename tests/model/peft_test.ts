@@ -1,0 +1,266 @@
+/** Adapters that PEFT saved, of every family: log-probs, loss and gradients, merged weights, and files given back. */
+import assert from "node:assert/strict";
+import { Gpu, Program } from "../../src/gpu/mod.ts";
+import { openAdapter, readAdapter } from "../../src/model/adapter.ts";
+import type { BatchLive } from "../../src/model/batch.ts";
+import { type ModelConfig, readModelConfig } from "../../src/model/config.ts";
+import { type Decoder, loadAdapter, loadDecoder } from "../../src/model/decoder.ts";
+import { exportMerged } from "../../src/model/export.ts";
+import { weightSpecs } from "../../src/model/modules.ts";
+import { DecoderPass } from "../../src/model/pass.ts";
+import { alignSharing } from "../../src/model/rope.ts";
+import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
+import { adapterName, transpose } from "../../src/model/weights.ts";
+import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
+import { type ObjectiveLive, recordObjective } from "../../src/objective/objective.ts";
+import type { EncodedGroup } from "../../src/preference/encode.ts";
+import { packGroups } from "../../src/preference/pack.ts";
+import { trainableLora } from "../../src/training/trainable.ts";
+import { assertClose } from "../helpers/assert_close.ts";
+import { readFamily } from "../reference/families.ts";
+import { PEFT_ADAPTERS, type PeftValues, readPeft, readPeftGradients } from "../reference/peft.ts";
+import { readReference, VALUES } from "../reference/values.ts";
+
+const gpu = await Gpu.open({ device: "auto" });
+const scratch = await Deno.makeTempDir();
+Deno.test.afterAll(async () => {
+  gpu.close();
+  await Deno.remove(scratch, { recursive: true });
+});
+
+function group(
+  { traits }: ModelConfig,
+  row: number,
+  prompt: readonly number[],
+  responses: readonly (readonly number[])[],
+): EncodedGroup {
+  return alignSharing(traits.ropes, {
+    row,
+    prompt: Uint32Array.from(prompt),
+    responses: responses.map((tokens) => ({
+      tokens: Uint32Array.from(tokens),
+      scored_from: 0,
+      truncated: false,
+    })),
+    prompt_truncated: 0,
+  });
+}
+
+async function loadBase(folder: string) {
+  using checkpoint = await Checkpoint.open(folder);
+  return await loadDecoder(gpu, checkpoint, await readModelConfig(folder), { trainable: false });
+}
+
+/** The candidates' log-probs by a decoder against PEFT's. */
+async function checkCandidates(decoder: Decoder, { family, candidates }: PeftValues, name: string) {
+  const { prompt, responses } = (await readFamily(family)).candidates;
+  const batch = packGroups([group(decoder.config, 0, prompt, responses)]);
+  const pass = new DecoderPass(gpu, decoder, batch, { mode: "score" });
+  const program = new Program<BatchLive>(gpu, name);
+  pass.recordForward(program);
+  program.run({ ...pass.upload(batch), dropout_seed: 0 });
+  assertClose(await gpu.readF32(pass.logprobs), candidates.flat(), { rtol: 0, atol: 1e-4, name });
+  program.free();
+  pass.free();
+}
+
+/** Training settings of the form that an adapter has. */
+async function settingsOf({ folder, base }: PeftValues) {
+  const { config, tensors } = await readAdapter(folder, await readModelConfig(base));
+  return {
+    r: config.r,
+    alpha: config.lora_alpha,
+    dropout: 0,
+    use_rslora: config.use_rslora,
+    target_modules: tensors.map(({ module }) => module.path),
+    modules_to_save: config.modules_to_save,
+    ensure_weight_tying: config.ensure_weight_tying,
+    init_adapter: folder,
+  };
+}
+
+async function checkGradients(values: PeftValues, recompute: boolean): Promise<void> {
+  const { base, folder, family, loss, token_logprobs } = values;
+  const reference = await readFamily(family);
+  const loaded = await loadBase(base);
+  const { config } = loaded.decoder;
+  const settings = await settingsOf(values);
+  const { decoder, trained, free } = await trainableLora(gpu, loaded.decoder, settings, {
+    model: base,
+    seed: 1,
+    init: folder,
+    resume: null,
+  });
+  const groups = reference.pairs.map(({ prompt, chosen, rejected }, i) =>
+    group(config, i, prompt, [chosen, rejected])
+  );
+  const batch = packGroups(groups);
+  const pass = new DecoderPass(gpu, decoder, batch, { mode: "train", recompute });
+  const metrics = gpu.tensor("metrics", [batch.sequences, METRIC_COLUMNS.length]);
+  const sums = gpu.tensor("sums", [1, METRIC_COLUMNS.length]);
+  const program = new Program<BatchLive & ObjectiveLive>(gpu, family);
+  const { beta, gamma } = reference.full.losses.sigmoid;
+  pass.recordForward(program);
+  recordObjective(
+    program,
+    { type: "simpo", beta, gamma, loss_type: "sigmoid", label_smoothing: 0, sft_weight: 0 },
+    { ...pass, metrics, sums },
+  );
+  pass.recordBackward(program);
+  const examples = groups.length;
+  program.run({
+    ...pass.upload(batch),
+    dropout_seed: 0,
+    examples,
+    step_examples: examples,
+    step_chosen_tokens: 1,
+  });
+
+  const logprobs = await gpu.readF32(pass.logprobs);
+  assertClose(logprobs, token_logprobs.flat(), { rtol: 0, atol: 1e-4, name: "log-probs" });
+  assertClose([(await gpu.readF32(sums))[0]! / examples], [loss], { rtol: 1e-4, name: "loss" });
+  const expected = await readPeftGradients(values);
+  const names = [...trained.parameters.keys()];
+  const inFile = (name: string) => adapterName(/lora_[AB]$/.test(name) ? `${name}.weight` : name);
+  assert.deepEqual(names.map(inFile).sort(), [...expected.keys()].sort());
+  const transposed = new Map(weightSpecs(config).map((spec) => [spec.name, spec.transposed]));
+  for (const name of names) {
+    const { gradient } = trained.get(name);
+    const values = expected.get(inFile(name))!;
+    const turned = transposed.get(name) ? transpose(values, gradient!.shape[0]!) : values;
+    const actual = await gpu.readF32(gradient!);
+    assertClose(actual, turned, { rtol: 1e-4, relativeTo: "tensor", name });
+  }
+  program.free();
+  pass.free();
+  gpu.free(metrics, sums);
+  free();
+  loaded.free();
+}
+
+for (const adapter of PEFT_ADAPTERS) {
+  Deno.test(`loadAdapter() scores with PEFT's ${adapter} as PEFT does`, async () => {
+    const values = await readPeft(adapter);
+    const base = await loadBase(values.base);
+    const before = gpu.memory.bytes;
+    const { decoder, free } = await loadAdapter(gpu, base.decoder, values.folder);
+    await checkCandidates(decoder, values, adapter);
+    free();
+    assert.equal(gpu.memory.bytes, before);
+    base.free();
+  });
+
+  Deno.test(`exportMerged() merges PEFT's ${adapter} as PEFT does`, async () => {
+    const values = await readPeft(adapter);
+    const merged = `${scratch}/${adapter}`;
+    await exportMerged(values.base, values.folder, merged);
+    const { decoder, free } = await loadBase(merged);
+    await checkCandidates(decoder, values, adapter);
+    free();
+  });
+
+  if (adapter === "llama_patterns") continue; // training has one rank
+  Deno.test(`trainableLora() goes on from PEFT's ${adapter} with PEFT's gradients, and saves it as it was`, async () => {
+    const values = await readPeft(adapter);
+    for (const recompute of [false, true]) await checkGradients(values, recompute);
+    const base = await loadBase(values.base);
+    const settings = await settingsOf(values);
+    const options = { model: values.base, seed: 1, init: values.folder, resume: null };
+    const trainable = await trainableLora(gpu, base.decoder, settings, options);
+    const out = `${scratch}/${adapter}_again`;
+    await Deno.mkdir(out);
+    await trainable.save(out);
+    trainable.free();
+    base.free();
+    const file = (folder: string) => Deno.readFile(`${folder}/adapter_model.safetensors`);
+    assert.deepEqual(await file(out), await file(values.folder));
+  });
+}
+
+Deno.test("trainableLora() splits a saved table for a small device where the frozen one fits", async () => {
+  const base = `${VALUES}/tied/model_f16`;
+  const gradientsOf = async (gpu: Gpu) => {
+    using checkpoint = await Checkpoint.open(base);
+    const config = await readModelConfig(base);
+    const loaded = await loadDecoder(gpu, checkpoint, config, { trainable: false });
+    assert.equal(loaded.decoder.embedding.length, 1);
+    const lora = {
+      r: 2,
+      alpha: 4,
+      dropout: 0,
+      use_rslora: false,
+      target_modules: ["q_proj"],
+      modules_to_save: ["lm_head"],
+      ensure_weight_tying: true,
+      init_adapter: null,
+    };
+    const options = { model: base, seed: 1, init: null, resume: null };
+    const { decoder, trained, save, free } = await trainableLora(gpu, loaded.decoder, lora, options);
+    const { pairs } = await readReference("tied");
+    const { prompt, chosen, rejected } = pairs[0]!;
+    const batch = packGroups([group(config, 0, prompt, [chosen, rejected])]);
+    const pass = new DecoderPass(gpu, decoder, batch, { mode: "train" });
+    const program = new Program<BatchLive>(gpu, "split");
+    pass.recordForward(program);
+    pass.recordBackward(program);
+    gpu.write(pass.coefficients, Float32Array.of(1, -1));
+    program.run({ ...pass.upload(batch), dropout_seed: 0 });
+    const out = await Deno.makeTempDir({ dir: scratch });
+    await save(out);
+    using file = await openAdapter(out);
+    const table = await file.readF32(adapterName("lm_head.weight"));
+    assert.deepEqual(table, await checkpoint.readF32("model.embed_tokens.weight"));
+    const runs = [...trained.parameters.values()].filter(({ name }) => name.includes("embed_tokens"));
+    const read = await gpu.read(...runs.map(({ gradient }) => gradient!)) as Float32Array[];
+    program.free();
+    pass.free();
+    free();
+    loaded.free();
+    return { runs: runs.length, gradients: read.flatMap((values) => [...values]) };
+  };
+  const small = await Gpu.open({ device: "auto", maxTensorBytes: 12_000 });
+  const whole = await gradientsOf(gpu);
+  const split = await gradientsOf(small);
+  small.close();
+  assert.deepEqual([whole.runs, split.runs], [1, 2]);
+  assertClose(split.gradients, whole.gradients, { rtol: 1e-5 });
+});
+
+Deno.test("loadAdapter() takes fan_in_fan_out for what the layers are, as PEFT does", async () => {
+  const values = await readPeft("gpt2");
+  const folder = await Deno.makeTempDir({ dir: scratch });
+  const file = "adapter_model.safetensors";
+  await Deno.copyFile(`${values.folder}/${file}`, `${folder}/${file}`);
+  const config = JSON.parse(await Deno.readTextFile(`${values.folder}/adapter_config.json`));
+  assert.equal(config.fan_in_fan_out, true);
+  const wrong = JSON.stringify({ ...config, fan_in_fan_out: false });
+  await Deno.writeTextFile(`${folder}/adapter_config.json`, wrong);
+  const base = await loadBase(values.base);
+  const { decoder, free } = await loadAdapter(gpu, base.decoder, folder);
+  await checkCandidates(decoder, values, "gpt2, fan_in_fan_out false");
+  free();
+  base.free();
+});
+
+Deno.test("readAdapter() refuses an adapter whose file lacks a saved module, or holds it in another shape", async () => {
+  const { folder, base } = await readPeft("gemma3_tied");
+  const model = await readModelConfig(base);
+  using checkpoint = await openAdapter(folder);
+  const tensors = await Promise.all(
+    checkpoint.names().map(async (name) => {
+      const { shape } = checkpoint.info(name);
+      return { name, dtype: "F32" as const, shape, data: await checkpoint.read(name) };
+    }),
+  );
+  const out = await Deno.makeTempDir({ dir: scratch });
+  await Deno.copyFile(`${folder}/adapter_config.json`, `${out}/adapter_config.json`);
+  for (const weight of ["lm_head.weight", "model.embed_tokens.weight"]) {
+    const name = adapterName(weight);
+    const rest = tensors.filter((tensor) => tensor.name !== name);
+    await writeSafetensors(`${out}/adapter_model.safetensors`, rest);
+    await assert.rejects(readAdapter(out, model), { name: "InputError", message: new RegExp(`"${name}"`) });
+    const narrow = { name, dtype: "F32" as const, shape: [1], data: new Uint8Array(4) };
+    await writeSafetensors(`${out}/adapter_model.safetensors`, [...rest, narrow]);
+    await assert.rejects(readAdapter(out, model), { name: "InputError", message: /has the shape \[1\]/ });
+  }
+});

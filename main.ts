@@ -12,7 +12,7 @@ const usage = `Usage: deno run main.ts COMMAND
   doctor                which device answers, and what is missing
 
 Settings are environment variables: PORT, HOST, SIMPO_ROOT, SIMPO_STATE, SIMPO_TOKEN, SIMPO_DEVICE, SIMPO_MEMORY,
-SIMPO_MAX_BODY, SIMPO_LOG, SIMPO_CACHE, HF_TOKEN, HF_ENDPOINT.`;
+SIMPO_MAX_BODY, SIMPO_PROMPT_CACHE, SIMPO_LOG, SIMPO_CACHE, HF_TOKEN, HF_ENDPOINT.`;
 
 /** Runs a command. @returns the exit code */
 async function main([command, ...args]: readonly string[]): Promise<number> {

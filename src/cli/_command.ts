@@ -13,18 +13,20 @@ export type StartEngine = (
     readonly allowSoftware: boolean;
     readonly memoryLimitBytes?: number;
     readonly tuningFolder?: string;
+    readonly promptCacheBytes?: number | null;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
 export function deviceOptions(
-  { device, memoryBytes, cache }: Config,
-): { device: DeviceChoice; allowSoftware: boolean; tuningFolder: string; memoryLimitBytes?: number } {
+  { device, memoryBytes, cache, promptCacheBytes }: Config,
+): Omit<Parameters<StartEngine>[0], "onBroken"> {
   return {
     device,
     allowSoftware: device === "software",
     tuningFolder: join(cache, "tuning"),
+    promptCacheBytes,
     ...(memoryBytes !== null && { memoryLimitBytes: memoryBytes }),
   };
 }

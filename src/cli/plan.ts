@@ -9,7 +9,7 @@ import { storedDtypes } from "../model/weights.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { planMemory } from "../training/memory_plan.ts";
 import { checkRoot, deviceOptions, parseCommand, readJson, type StartEngine } from "./_command.ts";
-import { downloadBars, openHub } from "./_hub.ts";
+import { openHub } from "./_hub.ts";
 import { planTable } from "./_plan.ts";
 
 const usage = "main.ts plan [--json] job.json";
@@ -35,7 +35,7 @@ export async function plan(args: readonly string[], startEngine: StartEngine): P
   const config = readConfig();
   await checkRoot(config);
   const { model, settings } = parseJobSpec(await readJson(positionals[0] ?? ""));
-  const hub = openHub(config, downloadBars());
+  const hub = openHub(config);
   const folder = await resolveModelConfig({ ...config, hub }, model, "model");
   const modelConfig = await readModelConfig(folder);
   const max_length = Math.min(settings.max_length, modelConfig.context_length);

@@ -3,6 +3,7 @@
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import { readConfig } from "../config.ts";
+import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
@@ -22,7 +23,7 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
-import { downloadBars, openHub } from "./_hub.ts";
+import { DownloadDisplay, openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { planSummary } from "./_plan.ts";
 
@@ -60,10 +61,12 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     console.error(`Job ${id} has succeeded already: ${result}`);
     return 0;
   }
-  const hub = openHub(config, values.quiet ? undefined : downloadBars());
+  const hub = openHub(config);
   await checkFiles({ ...config, hub }, spec);
   if (known === undefined) {
-    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store })));
+    const downloads = values.quiet ? null : new DownloadDisplay();
+    const onDownload = (progress: DownloadProgress) => downloads?.update(progress);
+    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store, onDownload })));
   } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
   const waiting = store.get(id);
@@ -118,6 +121,7 @@ class Display {
   readonly #quiet: boolean;
   readonly #bar: SingleBar | null;
   readonly #loading: LoadingDisplay | null;
+  readonly #downloads: DownloadDisplay | null;
   readonly #unsubscribe: () => void;
   #last: number;
   #plan: string | null = null;
@@ -134,12 +138,14 @@ class Display {
       ? null
       : new SingleBar({ format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left" });
     this.#loading = quiet ? null : new LoadingDisplay();
+    this.#downloads = quiet ? null : new DownloadDisplay();
     this.#unsubscribe = store.subscribe(id, () => this.#update());
   }
 
   end(): void {
     this.#unsubscribe();
     this.#loading?.end();
+    this.#downloads?.end();
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }
@@ -156,6 +162,7 @@ class Display {
     const plan = job?.plan ? planSummary(job.plan) : null;
     if (plan !== null && plan !== this.#plan && !this.#quiet) console.error(`Memory ${plan}.`);
     this.#plan = plan;
+    if (job?.downloading) return this.#downloads?.update(job.downloading);
     if (job?.loading) return this.#loading?.update(job.loading);
     if (this.#bar === null || !this.#running || job?.total_steps == null) return;
     const loss = job.metrics?.["loss"];

@@ -28,10 +28,15 @@ interface Held<T> {
   users: number;
   /** Set once it is loaded. */
   free: () => void;
+  /** Lets go of what it can do without while it is used. @returns whether there was anything */
+  shrink: () => boolean;
 }
 
+/** What {@link Held} is made of. */
+type Loaded<T> = { readonly value: T } & Pick<Held<T>, "free"> & Partial<Pick<Held<T>, "shrink">>;
+
 /** Loads something, and tells `watch` between two pieces, which may throw to end it. */
-type Load<T> = (watch: OnLoad) => Promise<{ value: T; free: () => void }>;
+type Load<T> = (watch: OnLoad) => Promise<Loaded<T>>;
 
 /** In use until {@link Lease.release}. */
 export interface Lease<T> {
@@ -39,6 +44,8 @@ export interface Lease<T> {
   release(): void;
 }
 
+/** What repeated prompts may take where the user does not say. */
+const PROMPT_CACHE_BYTES = { software: 64 * 2 ** 20, gpu: 256 * 2 ** 20 };
 /** Base models and scorers (of one with an adapter or without) that stay on the GPU while idle. */
 const KEPT = 4;
 
@@ -49,13 +56,22 @@ class Unwanted extends Error {}
 export class Models {
   readonly #gpu: Gpu;
   readonly #report: (directory: string) => OnLoad;
+  readonly #promptCacheBytes: number;
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
-  /** @param report is told of every loading of a folder's weights, whoever waits for it */
-  constructor(gpu: Gpu, report: (directory: string) => OnLoad) {
+  /**
+   * @param report is told of every loading of a folder's weights, whoever waits for it
+   * @param promptCacheBytes of each scorer, as ScorerOptions has it; the device decides unless given
+   */
+  constructor(
+    gpu: Gpu,
+    report: (directory: string) => OnLoad,
+    promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
+  ) {
     this.#gpu = gpu;
     this.#report = report;
+    this.#promptCacheBytes = promptCacheBytes;
   }
 
   /**
@@ -117,13 +133,16 @@ export class Models {
         const tokenizer = base.value.tokenizer.withChatTemplate(template);
         const adapted = adapter === null ? null : await loadAdapter(this.#gpu, decoder, adapter);
         const model = { config, tokenizer, decoder: adapted?.decoder ?? decoder };
-        const scorer = new Scorer(this.#gpu, model, () => this.evict());
+        const scorer = new Scorer(this.#gpu, model, {
+          promptCacheBytes: this.#promptCacheBytes,
+          makeRoom: () => this.evict(),
+        });
         const free = () => {
           scorer.free();
           adapted?.free();
           base.release();
         };
-        return { value: scorer, free };
+        return { value: scorer, free, shrink: () => scorer.shrink() };
       } catch (error) {
         base.release();
         throw error;
@@ -131,9 +150,10 @@ export class Models {
     });
   }
 
-  /** Lets go of everything that nobody uses. @returns whether there was anything */
+  /** Lets go of everything that nobody uses, or else of what can be done without. @returns whether there was anything */
   evict(): boolean {
-    return this.#trim(0);
+    if (this.#trim(0)) return true;
+    return [...this.#held.values()].map(({ shrink }) => shrink()).includes(true);
   }
 
   async #lease<T>(key: string, onLoad: OnLoad, load: Load<T>): Promise<Lease<T>> {
@@ -185,8 +205,10 @@ export class Models {
       watchers,
       users: 0,
       free: () => {},
-      loaded: withRoom(() => this.evict(), () => load(watch)).then(({ value, free }) => {
+      shrink: () => false,
+      loaded: withRoom(() => this.evict(), () => load(watch)).then(({ value, free, shrink }) => {
         held.free = free;
+        if (shrink) held.shrink = shrink;
         return value;
       }),
     };

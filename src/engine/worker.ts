@@ -1,8 +1,8 @@
 /// <reference lib="deno.worker" />
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
-import { Gpu, type GpuOptions, withRoom } from "../gpu/mod.ts";
+import { Gpu, withRoom } from "../gpu/mod.ts";
 import { Interrupted, train } from "../training/loop.ts";
-import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messages.ts";
+import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import type { OnLoad } from "../model/decoder.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
@@ -24,7 +24,7 @@ import { useFastestTiles } from "./tuning.ts";
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const scheduler = new Scheduler();
 let control: Int32Array<ArrayBufferLike> = new Int32Array(CONTROL.words);
-let options: GpuOptions = { device: "auto" };
+let options: WorkerOptions = { device: "auto" };
 let tuningFolder: string | null = null;
 let opened: Promise<{ gpu: Gpu; models: Models }> | null = null;
 
@@ -196,7 +196,7 @@ async function answer(
 function device(): Promise<{ gpu: Gpu; models: Models }> {
   opened ??= Gpu.open(options).then((gpu) => {
     if (tuningFolder !== null) void useFastestTiles(gpu, tuningFolder, () => scheduler.busy);
-    return { gpu, models: new Models(gpu, reportWeights) };
+    return { gpu, models: new Models(gpu, reportWeights, options.promptCacheBytes) };
   });
   return opened;
 }

@@ -2,6 +2,7 @@
 import { DatabaseSync } from "node:sqlite";
 import type { LeftOutRow, LoadProgress, MemoryPlan, TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
+import type { DownloadProgress } from "../hub/hub.ts";
 import type { TrainingSettings } from "../training/settings.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
 
@@ -30,6 +31,8 @@ export interface Job {
   readonly settings: TrainingSettings;
   /** How far its weights are read; null before and after. */
   readonly loading: LoadProgress | null;
+  /** How far the file is that is brought from the hub for it; null before and after. */
+  readonly downloading: DownloadProgress | null;
   readonly step: number;
   /** null until the rows are tokenised. */
   readonly total_steps: number | null;
@@ -149,7 +152,7 @@ export class JobStore implements Disposable {
   readonly #db: DatabaseSync;
   readonly #listeners = new Map<string, Set<() => void>>();
   /** Of the running job. Of no use after the process, so not in the data base. */
-  #loading: { readonly id: string; readonly progress: LoadProgress } | null = null;
+  #preparing: { readonly id: string } & Partial<Pick<Job, "loading" | "downloading">> | null = null;
 
   /** @throws InputError where another process has the store open */
   constructor(path: string) {
@@ -306,11 +309,17 @@ export class JobStore implements Disposable {
     });
   }
 
+  /** Takes note of a download. */
+  recordDownload(id: string, downloading: DownloadProgress): void {
+    this.#preparing = { id, downloading };
+    this.#tell(id);
+  }
+
   /** Takes note of what the engine says. Metrics, checkpoints and warnings that a resumed job sends again are dropped. */
   record(id: string, event: TrainEvent): void {
     if (event.type === "loading") {
       const { bytes, total_bytes } = event;
-      this.#loading = { id, progress: { bytes, total_bytes } };
+      this.#preparing = { id, loading: { bytes, total_bytes } };
       return this.#tell(id);
     }
     this.#change(id, () => {
@@ -440,12 +449,13 @@ export class JobStore implements Disposable {
 
   #toJob(row: object): Job {
     const job = toJob(row as JobRow);
-    return { ...job, loading: this.#loading?.id === job.id ? this.#loading.progress : null };
+    const { loading = null, downloading = null } = this.#preparing?.id === job.id ? this.#preparing : {};
+    return { ...job, loading, downloading };
   }
 
   #change(id: string, change: () => void): void {
     this.#transaction(change);
-    if (this.#loading?.id === id) this.#loading = null;
+    if (this.#preparing?.id === id) this.#preparing = null;
     this.#tell(id);
   }
 
@@ -476,7 +486,7 @@ function finite(value: number): number | null {
 
 function toJob(
   { number: _, spec, plan, metrics, left_out, cancel_requested, error, ...row }: JobRow,
-): Omit<Job, "loading"> {
+): Omit<Job, "loading" | "downloading"> {
   return {
     ...JSON.parse(spec),
     ...row,

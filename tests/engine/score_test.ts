@@ -126,13 +126,8 @@ Deno.test("score() and scoreSequences() at one time answer each caller as they d
     { length: 12 },
     (_, i) => ({ prompt: `the ${i}`, candidates: [" out", ` in ${i}`] }),
   );
-  const request = {
-    model: lab.model,
-    adapter: null,
-    quantization: null,
-    add_special_tokens: true,
-    max_tokens: 1 as const,
-  };
+  const settings = { add_special_tokens: true, max_tokens: 1, prompt_logprobs: true } as const;
+  const request = { model: lab.model, adapter: null, quantization: null, ...settings };
   const sequence = async (i: number) => {
     const [one] = await Array.fromAsync(
       lab.engine.scoreSequences({ ...request, prompts: [`the sand ${i}`] }),

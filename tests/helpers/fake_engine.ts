@@ -76,7 +76,7 @@ export class FakeEngine implements Engine {
           })),
           best: ranked[0]!,
           margin: ranked.length < 2 ? null : lengths[ranked[1]!]! - lengths[ranked[0]!]!,
-          usage: { prompt_tokens: 1, candidate_tokens: 2, total_tokens: 3 },
+          usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
         };
         done++;
       }
@@ -98,6 +98,7 @@ export class FakeEngine implements Engine {
         tokens,
         token_logprobs: tokens.slice(1).map((token) => token === "b" ? -0.5 : -2),
         likeliest: tokens.map(() => ({ id: 98, token: "b", logprob: -0.5 })),
+        cached_prompt_tokens: 0,
       };
     }
   }

@@ -150,10 +150,11 @@ export class Models {
     });
   }
 
-  /** Lets go of everything that nobody uses, or else of what can be done without. @returns whether there was anything */
+  /** Lets go of everything that nobody uses or that can be done without. @returns whether there was anything */
   evict(): boolean {
-    if (this.#trim(0)) return true;
-    return [...this.#held.values()].map(({ shrink }) => shrink()).includes(true);
+    const trimmed = this.#trim(0);
+    const shrunk = [...this.#held.values()].map(({ shrink }) => shrink());
+    return trimmed || shrunk.includes(true);
   }
 
   async #lease<T>(key: string, onLoad: OnLoad, load: Load<T>): Promise<Lease<T>> {

@@ -257,3 +257,22 @@ Deno.test("score() loads an adapter anew whose files have changed", async () => 
   );
   assert.notDeepEqual(averagesOf((await lab.score([item], { adapter }))[0]!), before);
 });
+
+Deno.test("score() knows a prompt that came before under the same weights only", async () => {
+  const adapter = lab.path("rewritten");
+  const repeated = { prompt: "the thin other hand in the other sand", candidates: [" out", " in the bath"] };
+  const rewrite = async (seed: number) => {
+    const { result } = await lab.train({ max_steps: 2, seed });
+    await Deno.remove(adapter, { recursive: true }).catch(() => {});
+    await Deno.rename(result, adapter);
+  };
+  const use = async (adapter: string | null) => (await lab.score([repeated], { adapter }))[0]!;
+  const known = async (adapter: string | null) => (await use(adapter)).usage.cached_prompt_tokens;
+  await rewrite(1);
+  assert.deepEqual([await known(adapter), await known(adapter), await known(adapter)], [0, 0, 16]);
+  assert.deepEqual([await known(null), await known(null), await known(null)], [0, 0, 16]);
+  const old = averagesOf(await use(adapter));
+  await rewrite(2);
+  assert.equal(await known(adapter), 0);
+  assert.notDeepEqual(averagesOf(await use(adapter)), old);
+});

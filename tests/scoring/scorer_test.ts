@@ -225,11 +225,15 @@ const PROMPT_CACHE = 2 ** 20;
 const LONG = "the thin other hand in the bath, an other win in the sand, ten out in the other bath and ";
 const candidates = [" the sand", " an out", " in"];
 
-for (const [family, config] of Object.entries(FAMILIES)) {
-  Deno.test(`Scorer gives a repeated prompt the scores that it has alone: ${family}`, async () => {
+const devices: [name: string, settings: ScorerSettings][] = [
+  ...Object.entries(FAMILIES).map(([family, config]): [string, ScorerSettings] => [family, { config }]),
+  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama!, rowLanes: 64, matmul: "tiled" }],
+];
+for (const [name, settings] of devices) {
+  Deno.test(`Scorer gives a repeated prompt the scores that it has alone: ${name}`, async () => {
     const items = ["the", "an", "the", "thin"].map((end) => ({ prompt: LONG + end, candidates }));
-    const expected = await withScorer({ config }, (scorer) => scored(scorer, items));
-    await withScorer({ config, promptCacheBytes: PROMPT_CACHE }, async (scorer, gpu) => {
+    const expected = await withScorer(settings, (scorer) => scored(scorer, items));
+    await withScorer({ ...settings, promptCacheBytes: PROMPT_CACHE }, async (scorer, gpu) => {
       const cached = ({ usage }: ScoredItem) => usage.cached_prompt_tokens;
       const turns: ScoredItem[][] = [];
       // alone, so that nothing is known; then so that they know each other's beginning; then from before

@@ -37,6 +37,8 @@ export async function benchHostWait(gpu: Gpu, { extent }: Settings): Promise<Fin
       tokenizer: await loadTokenizer(TOKENIZER),
       frozen: () => Promise.resolve(model.decoder),
       onLoad: () => {},
+      room: () => Promise.resolve(null),
+      makeRoom: () => false,
       emit: (event) => {
         if (event.type === "metrics" && begin > 0) filled.push(event.metrics["fill_rate"]!);
         if (event.type !== "progress") return;

@@ -52,6 +52,7 @@ export async function readJson(path: string): Promise<unknown> {
     return refuse(`is not JSON: ${(error as Error).message}`);
   }
 }
+
 /**
  * `parseArgs` of node:util, strict, with `usage` in the error.
  *

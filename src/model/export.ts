@@ -3,9 +3,8 @@ import { readJsonObject, writeWhole } from "./_files.ts";
 import { adapterForm, openAdapter, readAdapter } from "./adapter.ts";
 import { readModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
-import { weightSpecs } from "./modules.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
-import { HEAD_WEIGHT } from "./saved_modules.ts";
+import { mergedWeights } from "./saved_modules.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 
 const CHAT_TEMPLATE = "chat_template.jinja";
@@ -72,20 +71,12 @@ export async function exportMerged(
   using file = adapter === null ? null : await openAdapter(adapter);
   const saved = new Set(lora?.saved.weights.map(({ name }) => name));
   await Deno.mkdir(out, { recursive: true });
-  const specs = weightSpecs(config);
-  const tensors = specs.map((spec) => tensorOf(spec));
-  if (lora?.saved.untied) {
-    const embedding = specs.find(({ name }) => name === `${config.traits.names.embedding}.weight`)!;
-    tensors.push(tensorOf({ ...embedding, name: HEAD_WEIGHT }, embedding));
-  }
-
-  /** @param own where the base model has it under another name */
-  function tensorOf(spec: WeightSpec, own = spec): TensorSource {
+  const tensors = mergedWeights(config, lora?.saved).map((spec): TensorSource => {
     const { name, shape } = spec;
-    const target = dtype ?? storedDtype(checkpoint, own);
-    const data = file && saved.has(name) ? rows(file, spec, target) : rows(checkpoint, own, target);
-    return { name, shape, dtype: target, data };
-  }
+    const target = dtype ?? storedDtype(checkpoint, spec);
+    const from = file && saved.has(name) ? file : checkpoint;
+    return { name, shape, dtype: target, data: rows(from, spec, target) };
+  });
 
   async function* rows(
     from: Checkpoint,
@@ -105,7 +96,7 @@ export async function exportMerged(
     const step = Math.max(1, Math.floor(2 ** 22 / width));
     for (let first = 0; first < height; first += step) {
       const count = Math.min(step, height - first);
-      const values = toF32(await from.readRows(storedName(from, name), first, count), stored);
+      const values = toF32(await from.readRows(storedName(from, spec), first, count), stored);
       if (left && right) {
         addProduct(values, left.subarray(first * r, (first + count) * r), right, r, scale);
       }

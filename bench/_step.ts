@@ -22,6 +22,8 @@ export interface Step {
   readonly matmul_flops: number;
   /** Submits one run. */
   submit(): void;
+  /** Does one run. @returns milliseconds that the host took for it, packing included, without waits for the device */
+  host(): Promise<number>;
   /** Submits one run and waits for the device. */
   run(): Promise<void>;
   /** Runs once with a timestamp around every dispatch. */
@@ -70,11 +72,12 @@ export function prepareStep(
     ...pass.upload(batch),
     ...{ dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 },
   });
-  const submit = () => {
-    optimizer?.zeroGradients();
-    program.run(upload());
-    optimizer?.update(UPDATE);
-  };
+  const submissions = [
+    () => optimizer?.zeroGradients(),
+    () => program.run(upload()),
+    () => optimizer?.update(UPDATE),
+  ];
+  const submit = () => submissions.forEach((submission) => submission());
   return {
     tokens: batch.tokens,
     rows: batch.rows,
@@ -90,6 +93,18 @@ export function prepareStep(
     run: async () => {
       submit();
       await gpu.settle();
+    },
+    host: async () => {
+      let start = performance.now();
+      packGroups(groups);
+      let host = performance.now() - start;
+      for (const submission of submissions) {
+        await gpu.settle(); // the software driver holds up a submit until it has done the one before
+        start = performance.now();
+        submission();
+        host += performance.now() - start;
+      }
+      return host;
     },
     profile: async () => {
       optimizer?.zeroGradients();

@@ -1,5 +1,7 @@
-/** The steps that benchmarks and profiles share. */
+/** The models and steps that benchmarks and profiles share. */
 import type { Gpu } from "../src/gpu/mod.ts";
+import type { PassOptions } from "../src/model/pass_buffers.ts";
+import type { EncodedGroup } from "../src/preference/encode.ts";
 import { type BenchModel, randomGroups, randomModel, SIZES, type Sizes, type Trained } from "./_model.ts";
 import { prepareStep, type Step } from "./_step.ts";
 
@@ -13,66 +15,59 @@ const GPU_SIZES: Sizes = {
   vocab_size: 32_000,
 };
 
+export const LORA = { lora: 16 } as const;
+
 /** The model whose steps are measured on this device. */
 export function sizesFor(gpu: Gpu): Sizes {
   return gpu.software ? SIZES : GPU_SIZES;
 }
 
+/** Pairs of a 512-token prompt and two 128-token responses. */
+export function pairs(count: number): EncodedGroup[] {
+  return randomGroups(count, 512, [128, 128], 4096);
+}
+
+/** One 512-token prompt with candidates of 64 tokens. */
+export function candidates(count: number): EncodedGroup[] {
+  return randomGroups(1, 512, new Array(count).fill(64), 4096);
+}
+
 /** A step with the model under it. */
 export interface MeasuredStep {
-  readonly name: string;
-  make(): Promise<{ readonly step: Step; readonly model: BenchModel; free(): void }>;
+  readonly step: Step;
+  readonly model: BenchModel;
+  free(): void;
 }
 
-/** Keys and values for every head, all weights trained, 1,024 scored tokens: 38.5 GFLOP on the small model. */
-export function skeletonStep(gpu: Gpu): MeasuredStep {
-  const sizes = sizesFor(gpu);
-  const skeleton = { ...sizes, num_key_value_heads: sizes.num_attention_heads };
-  return measured(gpu, "training step, all weights, 4 pairs of 128-token responses", skeleton, "weights", [
-    4,
-    1,
-    [128, 128],
-  ]);
-}
+/** The steps that are measured and profiled, by what they are. */
+export const STEPS: Readonly<Record<string, (gpu: Gpu) => Promise<MeasuredStep>>> = {
+  // keys and values for every head: on the small model 38.5 GFLOP
+  "training step, all weights, 4 pairs of 128-token responses": (gpu) => {
+    const sizes = sizesFor(gpu);
+    const skeleton = { ...sizes, num_key_value_heads: sizes.num_attention_heads };
+    return measuredStep(gpu, skeleton, "weights", randomGroups(4, 1, [128, 128], 4096), { mode: "train" });
+  },
+  "training step, LoRA r 16, 2 pairs of a 512-token prompt and 128-token responses": (gpu) =>
+    measuredStep(gpu, sizesFor(gpu), LORA, pairs(2), { mode: "train" }),
+  "scoring batch, 16 candidates of 64 tokens under one 512-token prompt": (gpu) =>
+    measuredStep(gpu, sizesFor(gpu), "nothing", candidates(16), { mode: "score" }),
+};
 
-/** Pairs as preference data has them, LoRA. */
-export function pairStep(gpu: Gpu): MeasuredStep {
-  const name = "training step, LoRA r 16, 2 pairs of a 512-token prompt and 128-token responses";
-  return measured(gpu, name, sizesFor(gpu), { lora: 16 }, [2, 512, [128, 128]]);
-}
-
-/** A whole batch of /score. */
-export function scoreStep(gpu: Gpu): MeasuredStep {
-  const name = "scoring batch, 16 candidates of 64 tokens under one 512-token prompt";
-  return measured(gpu, name, sizesFor(gpu), "nothing", [1, 512, new Array(16).fill(64)]);
-}
-
-export function measuredSteps(gpu: Gpu): MeasuredStep[] {
-  return [skeletonStep(gpu), pairStep(gpu), scoreStep(gpu)];
-}
-
-function measured(
+export async function measuredStep(
   gpu: Gpu,
-  name: string,
   sizes: Sizes,
   trained: Trained,
-  [groups, prompt, responses]: [number, number, number[]],
-): MeasuredStep {
+  groups: readonly EncodedGroup[],
+  options: PassOptions,
+): Promise<MeasuredStep> {
+  const model = await randomModel(gpu, sizes, trained);
+  const step = prepareStep(gpu, model, groups, options);
   return {
-    name,
-    make: async () => {
-      const model = await randomModel(gpu, sizes, trained);
-      const step = prepareStep(gpu, model, randomGroups(groups, prompt, responses, sizes.vocab_size), {
-        mode: trained === "nothing" ? "score" : "train",
-      });
-      return {
-        step,
-        model,
-        free: () => {
-          step.free();
-          model.free();
-        },
-      };
+    step,
+    model,
+    free: () => {
+      step.free();
+      model.free();
     },
   };
 }

@@ -3,7 +3,7 @@ import type { Gpu } from "../src/gpu/mod.ts";
 import { parseModelConfig } from "../src/model/config.ts";
 import { loadDecoder } from "../src/model/decoder.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../src/model/safetensors.ts";
-import type { BenchRow } from "./_rows.ts";
+import type { Findings } from "./_rows.ts";
 
 const LAYERS = 10;
 const HIDDEN = 2048;
@@ -14,7 +14,7 @@ const VOCABULARY = 32_000;
 const CHUNK = new Uint8Array(1 << 20);
 
 /** Host memory while a sharded bf16 checkpoint of more than 1 GB is loaded: its weights pass through in chunks. */
-export async function benchLoading(gpu: Gpu): Promise<BenchRow[]> {
+export async function benchLoading(gpu: Gpu): Promise<Findings> {
   const config = parseModelConfig({
     model_type: "llama",
     hidden_size: HIDDEN,
@@ -43,7 +43,7 @@ export async function benchLoading(gpu: Gpu): Promise<BenchRow[]> {
     const peak = await memory.peak() - before - buffers;
     free();
     const size = `${LAYERS + 1} shards of bf16, ${(bytes / 1e9).toFixed(2)} GB`;
-    return [
+    const rows = [
       {
         name: "host memory while a checkpoint is loaded, peak above the start",
         value: peak / 2 ** 20,
@@ -58,6 +58,7 @@ export async function benchLoading(gpu: Gpu): Promise<BenchRow[]> {
         detail: "from the disk's cache",
       },
     ];
+    return { rows };
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

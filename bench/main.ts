@@ -1,72 +1,96 @@
 /**
- * `deno task bench`: every benchmark on the device that answers, as a table and as bench/results/<device>.{json,md}.
- * `deno task bench matmul steps` runs some of them; `deno task bench profile` shows where the time of a step goes.
+ * `deno task bench`: the benchmarks on the device that answers. Prints every figure, then each target beside its figure, and
+ * keeps both under bench/results/.
+ *
+ * - `deno task bench matmul growth` runs some parts; `deno task bench profile` shows where the time of a step goes.
+ * - `--quick` takes a few minutes, with fewer and smaller cases, and keeps nothing; `--full` grows further.
+ * - `--python <path>` compares with torch, transformers and trl of that Python.
+ * - `--readme` writes the README's figures anew from the kept results and runs nothing.
  */
+import { parseArgs } from "node:util";
 import { Gpu } from "../src/gpu/mod.ts";
-import { type BenchRow, holds } from "./_rows.ts";
+import { benchAblations } from "./ablations.ts";
+import { benchAttention } from "./attention.ts";
+import { benchCeilings } from "./ceilings.ts";
+import { benchGrowth } from "./growth.ts";
 import { benchLoading } from "./loading.ts";
 import { benchMatmul } from "./matmul.ts";
 import { profileSteps } from "./profile.ts";
+import { benchPython } from "./python.ts";
+import { updateReadme } from "./_readme.ts";
+import { describe, keep, type PartReport, type Report, rowLine, targetTable } from "./_report.ts";
+import { type Findings, SETTINGS, type Settings } from "./_rows.ts";
+import { benchScoring } from "./scoring.ts";
 import { benchService } from "./service.ts";
 import { benchSteps } from "./steps.ts";
 
-const BENCHMARKS: Readonly<Record<string, (gpu: Gpu) => Promise<BenchRow[]>>> = {
+const PARTS: Readonly<Record<string, (gpu: Gpu, settings: Settings) => Promise<Findings>>> = {
+  ceilings: benchCeilings,
   matmul: benchMatmul,
+  attention: benchAttention,
   steps: benchSteps,
+  scoring: benchScoring,
+  ablations: benchAblations,
+  growth: benchGrowth,
+  service: benchService,
+  python: benchPython,
   loading: benchLoading,
-  service: (gpu) => benchService(gpu.software ? "software" : "gpu"),
+  profile: profileSteps,
 };
+/** Parts that say nothing about a target and take long. */
+const NOT_QUICK = new Set(["scoring", "loading", "profile", "python"]);
+const RESULTS = new URL("./results/", import.meta.url);
 
-const HEADER = "| what | value | unit | target | | how |\n|---|---:|---|---|---|---|";
-
-function line(row: BenchRow): string {
-  const { name, value, unit, target, detail } = row;
-  const wanted = !target
-    ? ""
-    : "at_least" in target
-    ? `at least ${target.at_least}`
-    : `at most ${target.at_most}`;
-  const held = holds(row);
-  return `| ${name} | ${value.toPrecision(4)} | ${unit} | ${wanted} | ${
-    held === null ? "" : held ? "holds" : "misses"
-  } | ${detail} |`;
-}
-
-if (Deno.args.join() === "profile") {
-  console.log(await profileSteps(await Gpu.open({ device: "auto" }), { rounds: 3, extent: "usual" }));
+const options = parseOptions();
+if (options.readme) {
+  await updateReadme(new URL("../README.md", import.meta.url), RESULTS);
   Deno.exit(0);
 }
-const names = Deno.args.length > 0 ? Deno.args : Object.keys(BENCHMARKS);
-const unknown = names.find((name) => !(name in BENCHMARKS));
-if (unknown !== undefined) {
-  console.error(`There is no benchmark ${unknown}; there are ${Object.keys(BENCHMARKS).join(", ")}.`);
-  Deno.exit(2);
-}
 const gpu = await Gpu.open({ device: "auto" });
-const device = gpu.adapterInfo.description || gpu.adapterInfo.device;
+const device = describe(gpu);
+console.log(`${device.device}\n${device.machine}`);
 const command = ["deno task bench", ...Deno.args].join(" ");
-console.log(`${device}, Deno ${Deno.version.deno}, matmul design ${gpu.matmul}\n\n${HEADER}`);
-const rows: BenchRow[] = [];
-for (const name of names) {
-  for (const row of await BENCHMARKS[name]!(gpu)) {
-    rows.push(row);
-    console.log(line(row));
-  }
+const parts: Record<string, PartReport> = {};
+for (const name of options.parts) {
+  console.log(`\n## ${name}\n`);
+  const start = performance.now();
+  const findings = await PARTS[name]!(gpu, options.settings);
+  for (const row of findings.rows) console.log(rowLine(row));
+  if (findings.text) console.log(findings.text);
+  console.log(`(${((performance.now() - start) / 1000).toFixed(0)} s)`);
+  parts[name] = { command, date: new Date().toISOString().slice(0, 10), ...findings };
 }
-if (Deno.args.length === 0) {
-  const folder = new URL("./results/", import.meta.url);
-  await Deno.mkdir(folder, { recursive: true });
-  const file = device.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
-  const machine =
-    `${navigator.hardwareConcurrency} CPU cores, ${Deno.build.os} ${Deno.build.arch}, Deno ${Deno.version.deno}`;
-  const date = new Date().toISOString().slice(0, 10);
-  const report = { device, machine, matmul: gpu.matmul, command, date, rows };
-  await Deno.writeTextFile(new URL(`${file}.json`, folder), JSON.stringify(report, null, 2) + "\n");
-  const text =
-    `# ${device}\n\n${machine}; matmul design ${gpu.matmul}; ${date}; \`${command}\`\n\n${HEADER}\n${
-      rows.map(line).join("\n")
-    }\n`;
-  await Deno.writeTextFile(new URL(`${file}.md`, folder), text);
-}
+const found: Report = { ...device, parts };
+const report = options.settings.extent === "quick" ? found : await keep(RESULTS, found);
+console.log(`\n## Targets\n\n${targetTable(report)}`);
 gpu.close();
 Deno.exit(0);
+
+function parseOptions() {
+  try {
+    const { values, positionals } = parseArgs({
+      args: Deno.args,
+      options: {
+        quick: { type: "boolean", default: false },
+        full: { type: "boolean", default: false },
+        readme: { type: "boolean", default: false },
+        python: { type: "string" },
+      },
+      allowPositionals: true,
+    });
+    const unknown = positionals.find((name) => !(name in PARTS));
+    if (unknown !== undefined) {
+      throw new Error(`There is no benchmark ${unknown}; there are ${Object.keys(PARTS).join(", ")}.`);
+    }
+    const extent = values.quick ? "quick" : values.full ? "full" : "usual";
+    const all = Object.keys(PARTS).filter((name) => extent !== "quick" || !NOT_QUICK.has(name));
+    return {
+      readme: values.readme,
+      parts: positionals.length > 0 ? positionals : all,
+      settings: { ...SETTINGS[extent], python: values.python ?? null },
+    };
+  } catch (error) {
+    console.error((error as Error).message);
+    Deno.exit(2);
+  }
+}

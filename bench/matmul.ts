@@ -1,16 +1,11 @@
-import { fileURLToPath } from "node:url";
 import { Gpu, Program } from "../src/gpu/mod.ts";
 import { type Matmul, recordMatmul } from "../src/gpu/ops/matmul.ts";
-import { type BenchRow, median, medianRatio } from "./_rows.ts";
-import peers from "./peers/deno.json" with { type: "json" };
+import { fmaCeiling } from "./ceilings.ts";
+import { type Contender, contest, fastest, programContender } from "./_contest.ts";
+import { onWebAssembly, onWebGpu, Peers } from "./_peers.ts";
+import { type BenchRow, type Findings, median, medianRatio, reach, type Settings } from "./_rows.ts";
 
 type Layout = Matmul<Record<string, never>>["layout"];
-
-const ROUNDS = 7;
-/** Work of one timing, long enough that the 10 ms of waiting for the device do not count. */
-const TIMED_MS = 250;
-const PEER = `WebGPU provider of ${peers.imports["onnxruntime-web/webgpu"]}`;
-const FLOPS_1024 = 2 * 1024 ** 3;
 
 /** Shapes of a training step: [name, m, n, k, layouts]. */
 const SHAPES: readonly [string, number, number, number, readonly Layout[]][] = [
@@ -21,176 +16,126 @@ const SHAPES: readonly [string, number, number, number, readonly Layout[]][] = [
   ["weight gradient 704x256x1024", 704, 256, 1024, ["TN"]],
   ["head chunk 512x2048x256", 512, 2048, 256, ["NT"]],
   ["head chunk 512x256x2048", 512, 256, 2048, ["NN"]],
-  ["LoRA down 1024x8x256", 1024, 8, 256, ["NT", "NN"]],
-  ["LoRA up 1024x256x8", 1024, 256, 8, ["NT", "NN"]],
-  ["LoRA gradient 8x256x1024", 8, 256, 1024, ["TN"]],
-  ["LoRA gradient 256x8x1024", 256, 8, 1024, ["TN"]],
+  ["LoRA down 1024x16x256", 1024, 16, 256, ["NT", "NN"]],
+  ["LoRA up 1024x256x16", 1024, 256, 16, ["NT", "NN"]],
+  ["LoRA gradient 16x256x1024", 16, 256, 1024, ["TN"]],
+  ["LoRA gradient 256x16x1024", 256, 16, 1024, ["TN"]],
 ];
 
-/** GFLOP/s of the matrix products, and at 1024^3 the ratio to onnxruntime-web's WebGPU provider in alternating rounds. */
-export async function benchMatmul(): Promise<BenchRow[]> {
-  const gpu = await Gpu.open({ device: "auto" });
-  const peer = OnnxPeer.start();
+/** Linear layers of models in use, [name, tokens, outputs, inputs]. */
+const MODEL_SHAPES: readonly [string, number, number, number][] = [
+  ["Qwen2.5-0.5B gate_proj, 256 tokens", 256, 4864, 896],
+  ["Llama-3.2-1B q_proj, 256 tokens", 256, 2048, 2048],
+];
+
+/** A product with its operands. */
+export interface Product extends Contender {
+  readonly flops: number;
+  free(): void;
+}
+
+export function prepareProduct(gpu: Gpu, layout: Layout, m: number, n: number, k: number): Product {
+  const noise = (shape: [number, number]) =>
+    gpu.upload(
+      "operand",
+      shape,
+      Float32Array.from({ length: shape[0] * shape[1] }, () => Math.random() - 0.5),
+    );
+  const a = noise(layout === "TN" ? [k, m] : [m, k]);
+  const b = noise(layout === "NT" ? [n, k] : [k, n]);
+  const c = gpu.tensor("result", [m, n]);
+  const program = new Program<Record<string, never>>(gpu, "matmul");
+  recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, n, k }) });
+  return {
+    ...programContender(gpu, program, {}),
+    flops: 2 * m * n * k,
+    free: () => {
+      program.free();
+      gpu.free(a, b, c);
+    },
+  };
+}
+
+/** Products of one size in the three layouts, by which whole steps are judged. */
+export function referenceProducts(gpu: Gpu): Record<Layout, Product> {
+  const size = referenceSize(gpu);
+  const product = (layout: Layout) => prepareProduct(gpu, layout, size, size, size);
+  return { NT: product("NT"), NN: product("NN"), TN: product("TN") };
+}
+
+/** Large enough to keep the device busy. */
+export function referenceSize(gpu: Gpu): number {
+  return gpu.software ? 1024 : 4096;
+}
+
+/** GFLOP/s of the matrix products: beside the device's ceiling, beside the peers, and at the shapes of a step. */
+export async function benchMatmul(gpu: Gpu, settings: Settings): Promise<Findings> {
   const rows: BenchRow[] = [];
-  const device = `${gpu.adapterInfo.description || gpu.adapterInfo.vendor}, ${gpu.matmul} design`;
-  const add = (name: string, value: number, unit: string, detail: string, target?: BenchRow["target"]) =>
-    rows.push({
-      name: `matmul ${name}`,
-      value: Math.round(value * 100) / 100,
-      unit,
-      detail,
-      ...(target && { target }),
-    });
+  const size = referenceSize(gpu);
+  const flops = 2 * size ** 3;
+  const how = `median of ${settings.rounds} alternating rounds`;
+  const add = (name: string, flops: number, times: readonly number[], detail: string) =>
+    rows.push({ name: `matmul ${name}`, value: flops / median(times) / 1e6, unit: "GFLOP/s", detail });
+  const peers = new Peers();
+  const plain = gpu.software ? await Gpu.open({ device: "auto", matmul: "direct" }) : null;
   try {
-    const large: Product[] = [];
+    const ours = referenceProducts(gpu);
+    const ceiling = fmaCeiling(gpu);
+    const without = plain && prepareProduct(plain, "NN", size, size, size);
+    const theirs = await peers.contenders({ kind: "matmul", m: size, n: size, k: size });
+    const times = await contest<string>(settings, {
+      ...ours,
+      ceiling,
+      ...(without && { without }),
+      ...theirs,
+    });
     for (const layout of ["NT", "NN", "TN"] as const) {
-      large.push(await Product.make(gpu, layout, 1024, 1024, 1024));
+      add(`${size}^3 ${layout}`, flops, times[layout]!, `${gpu.matmul} design; ${how}`);
     }
-    const theirs = await peer.make(1024, 1024, 1024);
-    const peerTimes: number[] = [];
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const product of large) await product.time();
-      if (theirs) peerTimes.push(await theirs());
+    if (without) add(`${size}^3 NN without subgroups`, flops, times.without!, `direct design; ${how}`);
+    for (const name of Object.keys(theirs)) {
+      add(`${size}^3 by ${name}`, flops, times[name]!, `operands and result on the device; ${how}`);
     }
-    const ours = `${device}; median of ${ROUNDS}`;
-    for (const { layout, gigaflops } of large) add(`1024^3 ${layout}`, gigaflops, "GFLOP/s", ours);
-    if (theirs) {
-      const detail = `${PEER}, operands and result on the GPU, in alternating rounds; ${ours}`;
-      add("1024^3 NN by onnxruntime-web", FLOPS_1024 / median(peerTimes) / 1e6, "GFLOP/s", detail);
-      const ratio = medianRatio(peerTimes, large[1]!.times);
-      add("1024^3 NN over onnxruntime-web", ratio, "times", detail, { at_least: 4 });
+    const over = (id: string, ours: string, among: readonly string[]) => {
+      const best = fastest(times, among);
+      if (best) {
+        rows.push(reach(id, medianRatio(times[best]!, times[ours]!), `NN; the best is ${best}; ${how}`));
+      }
+    };
+    const webgpu = Object.keys(theirs).filter(onWebGpu);
+    if (gpu.software) {
+      over("matmul over WebGPU peers", "NN", webgpu);
+      over("matmul over WebAssembly peers", "NN", Object.keys(theirs).filter(onWebAssembly));
+      if (without) over("matmul without subgroups", "without", webgpu);
+    } else {
+      const best = fastest(times, Object.keys(ours))!;
+      const share = medianRatio(times.ceiling!, times[best]!) * flops / ceiling.work;
+      rows.push(reach("matmul of the ceiling", share, `${best}; ${how}`));
+      over("matmul over peers on a GPU", "NN", webgpu);
     }
-    for (const product of large) product.free();
-    for (const [name, m, n, k, layouts] of SHAPES) {
-      for (const layout of layouts) {
-        const product = await Product.make(gpu, layout, m, n, k);
-        for (let round = 0; round < ROUNDS; round++) await product.time();
-        add(`${name} ${layout}`, product.gigaflops, "GFLOP/s", ours);
+    for (const product of [...Object.values(ours), ceiling, without]) product?.free();
+
+    if (settings.extent !== "quick") {
+      for (const [name, m, n, k] of MODEL_SHAPES) {
+        const product = prepareProduct(gpu, "NN", m, n, k);
+        const theirs = await peers.contenders({ kind: "matmul", m, n, k });
+        const times = await contest<string>(settings, { worker: product, ...theirs });
+        for (const [by, list] of Object.entries(times)) add(`${name}, by ${by}`, product.flops, list, how);
         product.free();
       }
     }
   } finally {
-    await peer.stop();
-    gpu.close();
+    await peers.stop();
+    plain?.close();
   }
-  return rows;
-}
-
-/** One of our products with its operands; warmed up and calibrated when made. */
-class Product {
-  readonly times: number[] = [];
-  #repeats = 1;
-
-  private constructor(
-    readonly gpu: Gpu,
-    readonly layout: Layout,
-    readonly flops: number,
-    readonly program: Program<Record<string, never>>,
-    readonly free: () => void,
-  ) {}
-
-  static async make(gpu: Gpu, layout: Layout, m: number, n: number, k: number): Promise<Product> {
-    const noise = (shape: [number, number]) =>
-      gpu.upload(
-        "operand",
-        shape,
-        Float32Array.from({ length: shape[0] * shape[1] }, () => Math.random() - 0.5),
-      );
-    const a = noise(layout === "TN" ? [k, m] : [m, k]);
-    const b = noise(layout === "NT" ? [n, k] : [k, n]);
-    const c = gpu.tensor("result", [m, n]);
-    const program = new Program<Record<string, never>>(gpu, "matmul");
-    recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, n, k }) });
-    const product = new Product(gpu, layout, 2 * m * n * k, program, () => {
-      program.free();
-      gpu.free(a, b, c);
-    });
-    await product.time(); // compiles
-    await product.time();
-    product.#repeats = Math.max(1, Math.round(TIMED_MS / product.times[1]!));
-    product.times.length = 0;
-    return product;
-  }
-
-  /** Adds a time, in milliseconds a product. */
-  async time(): Promise<void> {
-    const start = performance.now();
-    for (let i = 0; i < this.#repeats; i++) this.program.run({});
-    await this.gpu.settle();
-    this.times.push((performance.now() - start) / this.#repeats);
-  }
-
-  get gigaflops(): number {
-    return this.flops / median(this.times) / 1e6;
-  }
-}
-
-/** The process of `peers/onnx_matmul.ts`, which has packages of its own. */
-class OnnxPeer {
-  readonly #child: Deno.ChildProcess;
-  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #output: ReadableStreamDefaultReader<string>;
-  #rest = "";
-
-  static start(): OnnxPeer {
-    return new OnnxPeer();
-  }
-
-  private constructor() {
-    const folder = fileURLToPath(new URL("./peers/", import.meta.url));
-    this.#child = new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "--no-prompt",
-        "--allow-read",
-        "--allow-env",
-        "--allow-sys",
-        `--config=${folder}deno.json`,
-        `${folder}onnx_matmul.ts`,
-      ],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-    this.#input = this.#child.stdin.getWriter();
-    this.#output = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  }
-
-  /** @returns a function that times one product in milliseconds, or null where the peer does not run here */
-  async make(m: number, n: number, k: number): Promise<(() => Promise<number>) | null> {
-    const first = await this.#ask(m, n, k, 1);
-    if (first === null) return null;
-    if (first.error === undefined || !(first.error < 1e-4 * k)) {
-      throw new Error(`The peer's product is off by ${first.error}.`);
+  if (settings.extent === "quick") return { rows };
+  for (const [name, m, n, k, layouts] of SHAPES) {
+    for (const layout of layouts) {
+      const product = prepareProduct(gpu, layout, m, n, k);
+      const times = await contest(settings, { product });
+      add(`${name} ${layout}`, product.flops, times.product, `median of ${settings.rounds}`);
+      product.free();
     }
-    const repeats = Math.max(1, Math.round(TIMED_MS / first.ms));
-    return async () => (await this.#ask(m, n, k, repeats))!.ms;
   }
-
-  async #ask(...numbers: number[]): Promise<{ ms: number; error?: number } | null> {
-    try {
-      await this.#input.write(new TextEncoder().encode(numbers.join(" ") + "\n"));
-    } catch {
-      return null; // it ended at once: its packages are not installed, or it found no device
-    }
-    while (!this.#rest.includes("\n")) {
-      const { value, done } = await this.#output.read();
-      if (done) return null;
-      this.#rest += value;
-    }
-    const end = this.#rest.indexOf("\n");
-    const line = this.#rest.slice(0, end);
-    this.#rest = this.#rest.slice(end + 1);
-    return JSON.parse(line);
-  }
-
-  async stop(): Promise<void> {
-    await this.#input.close().catch(() => {});
-    await this.#output.cancel();
-    await this.#child.status;
-  }
-}
-
-if (import.meta.main) {
-  for (const row of await benchMatmul()) console.log(JSON.stringify(row));
+  return { rows };
 }

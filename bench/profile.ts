@@ -1,16 +1,16 @@
 import type { Gpu, TimedDispatch } from "../src/gpu/mod.ts";
 import { matmulFlops } from "./_flops.ts";
-import { median, type Settings } from "./_rows.ts";
-import { measuredSteps } from "./_workloads.ts";
+import { type Findings, median, type Settings } from "./_rows.ts";
+import { STEPS } from "./_workloads.ts";
 
 /**
  * Where the time of a training step and of a scoring batch goes: a Markdown table each, a line a kernel, by timestamps
  * around every dispatch.
  */
-export async function profileSteps(gpu: Gpu, { rounds }: Settings): Promise<string> {
+export async function profileSteps(gpu: Gpu, { rounds }: Settings): Promise<Findings> {
   const tables: string[] = [];
-  for (const { name, make } of measuredSteps(gpu)) {
-    const { step, free } = await make();
+  for (const [name, make] of Object.entries(STEPS)) {
+    const { step, free } = await make(gpu);
     await step.run(); // compiles
     const walls: number[] = [];
     const runs: TimedDispatch[][] = [];
@@ -35,7 +35,7 @@ export async function profileSteps(gpu: Gpu, { rounds }: Settings): Promise<stri
     ].join("\n"));
     free();
   }
-  return tables.join("\n\n");
+  return { rows: [], text: tables.join("\n\n") };
 }
 
 /** One line a kernel (a matrix product: kernel and shape), the slowest first. */

@@ -1,23 +1,35 @@
 import { Client } from "../src/cli/_client.ts";
 import { type ServerProcess, startServer } from "../src/cli/_server_process.ts";
-import { type BenchRow, median } from "./_rows.ts";
+import type { Gpu } from "../src/gpu/mod.ts";
+import { pythonFirstScore } from "./_python.ts";
+import { type Findings, median, medianRatio, reach, type Settings } from "./_rows.ts";
 
 const MODEL = "examples/tiny-llama";
-const STARTS = 3;
 const PROBES = 400;
 const SCORES = 20;
 
 /** Process start to the first score, and how the service answers while it trains. */
-export async function benchService(device: "gpu" | "software"): Promise<BenchRow[]> {
+export async function benchService(gpu: Gpu, { extent, rounds, python }: Settings): Promise<Findings> {
+  const device = gpu.software ? "software" : "gpu";
   const starts: number[] = [];
+  const theirs: number[] = [];
   // once more than is counted: the first fills the driver's shader cache
-  for (let round = 0; round <= STARTS; round++) {
+  for (let round = -1; round < rounds; round++) {
     const start = performance.now();
     await withServer(device, async (client) => {
       await firstScore(client);
-      if (round > 0) starts.push((performance.now() - start) / 1000);
+      if (round >= 0) starts.push((performance.now() - start) / 1000);
     });
+    if (!python) continue;
+    const seconds = await pythonFirstScore(python, MODEL);
+    if (round >= 0) theirs.push(seconds);
   }
+  const rows = [reach("first score", median(starts), `${MODEL}, median of ${rounds}`)];
+  if (python) {
+    const how = `a server with transformers on the CPU takes ${median(theirs).toFixed(1)} s; alternating`;
+    rows.push(reach("first score over Python", medianRatio(starts, theirs), how));
+  }
+  if (extent === "quick") return { rows };
   const { probes, scores } = await withServer(device, async (client, server) => {
     await firstScore(client);
     const job = await client.train({
@@ -37,13 +49,7 @@ export async function benchService(device: "gpu" | "software"): Promise<BenchRow
     return { probes, scores };
   });
   const p99 = probes.toSorted((a, b) => a - b)[Math.ceil(0.99 * PROBES) - 1]!;
-  return [
-    {
-      name: "process start to first /score",
-      value: median(starts),
-      unit: "s",
-      detail: `${MODEL}, warm driver cache, median of ${STARTS}`,
-    },
+  rows.push(
     {
       name: "GET /livez while a job trains, 99th percentile",
       value: p99,
@@ -57,7 +63,8 @@ export async function benchService(device: "gpu" | "software"): Promise<BenchRow
       unit: "ms",
       detail: `${MODEL}, one prompt, two candidates, ${SCORES} requests`,
     },
-  ];
+  );
+  return { rows };
 }
 
 async function withServer<T>(

@@ -1,97 +1,52 @@
 import type { Gpu } from "../src/gpu/mod.ts";
-import { unsharedGroups } from "../src/preference/pack.ts";
-import { randomGroups, randomModel, SIZES } from "./_model.ts";
-import { alternate, type BenchRow, median, medianRatio } from "./_rows.ts";
-import { prepareStep } from "./_step.ts";
+import { contest, submitContender } from "./_contest.ts";
+import { referenceProducts, referenceSize } from "./matmul.ts";
+import { type BenchRow, type Findings, median, reach, type Settings } from "./_rows.ts";
+import { STEPS } from "./_workloads.ts";
 
-const ROUNDS = 5;
+/** The figures that each step of `_workloads.ts` gives, in its order: whole training, LoRA training, scoring. */
+const REACHES = ["skeleton", "training utilisation", "scoring utilisation"] as const;
 
-/** Scoring and training speed, what shared prompts save, and what a training step takes of memory. */
-export async function benchSteps(gpu: Gpu): Promise<BenchRow[]> {
-  const model = await randomModel(gpu, SIZES, { lora: 16 });
-  const vocabulary = SIZES.vocab_size;
+/** Speed and memory of whole steps, beside the rate of the matrix products in alternating rounds. */
+export async function benchSteps(gpu: Gpu, settings: Settings): Promise<Findings> {
   const rows: BenchRow[] = [];
-  const millions = (model.parameters / 1e6).toFixed(1);
-
-  // the skeleton of a training step: 4 pairs of 2 responses of 128 tokens
-  const pairs = randomGroups(4, 64, [64, 64], vocabulary);
-  const bytesBefore = gpu.memory.bytes;
-  gpu.memory.resetPeak();
-  const train = prepareStep(gpu, model, pairs, { mode: "train" });
-  const stepBytes = gpu.memory.bytes - bytesBefore;
-  const score = prepareStep(gpu, model, pairs, { mode: "score" });
-  const beforeRecompute = gpu.memory.bytes;
-  const recompute = prepareStep(gpu, model, pairs, { mode: "train", recompute: true });
-  const recomputeBytes = gpu.memory.bytes - beforeRecompute;
-  const speed = await alternate(ROUNDS, { train: train.run, score: score.run, recompute: recompute.run });
-  const detail =
-    `random Llama of ${millions} M parameters, ${train.tokens} tokens a batch, median of ${ROUNDS}`;
-  const perSecond = (times: readonly number[]) => train.tokens / median(times) * 1000;
-  rows.push(
-    { name: "training, LoRA r 16", value: perSecond(speed.train), unit: "tokens/s", detail },
-    {
-      name: "training, LoRA r 16, recomputing activations",
-      value: perSecond(speed.recompute),
-      unit: "tokens/s",
-      detail,
-    },
-    { name: "scoring", value: perSecond(speed.score), unit: "tokens/s", detail },
-    {
-      name: "buffers of a training step",
-      value: stepBytes / 2 ** 20,
-      unit: "MiB",
-      detail: "beside weights and optimiser",
-    },
-    {
-      name: "the same, recomputing activations",
-      value: recomputeBytes / 2 ** 20,
-      unit: "MiB",
-      detail: "beside weights and optimiser",
-    },
-  );
-  for (const step of [train, score, recompute]) step.free();
-
-  for (const mode of ["train", "score"] as const) {
-    const groups = randomGroups(2, 256, [32, 32], vocabulary);
-    const shared = prepareStep(gpu, model, groups, { mode });
-    const unshared = prepareStep(gpu, model, groups.flatMap(unsharedGroups), { mode });
-    const times = await alternate(ROUNDS, { shared: shared.run, unshared: unshared.run });
-    rows.push({
-      name: `${mode === "train" ? "training" : "scoring"}, prompts shared over unshared`,
-      value: medianRatio(times.shared, times.unshared),
-      unit: "ratio of time",
-      target: { at_most: 0.7 },
-      detail: `pairs of a 256-token prompt and two 32-token responses, ${ROUNDS} alternating rounds`,
-    });
-    shared.free();
-    unshared.free();
-  }
-  model.free();
-  rows.push(await headBytes(gpu));
-  return rows;
-}
-
-/** Bytes of the head beside its weights at two vocabularies. */
-async function headBytes(gpu: Gpu): Promise<BenchRow> {
-  const bytes: number[] = [];
-  for (const vocab_size of [8192, 65536]) {
-    const model = await randomModel(gpu, { ...SIZES, num_hidden_layers: 1, hidden_size: 64, vocab_size }, {
-      lora: 16,
-    });
-    const before = gpu.memory.bytes;
-    const step = prepareStep(gpu, model, randomGroups(8, 64, [64, 64], 1000), { mode: "train" });
-    bytes.push(
-      gpu.memory.bytes - before - Object.entries(gpu.memory.byName())
-        .filter(([name]) => name.endsWith(".params")).reduce((sum, [, size]) => sum + size, 0),
+  const products = referenceProducts(gpu);
+  for (const [i, [name, make]] of Object.entries(STEPS).entries()) {
+    const { step, model, free } = await make(gpu);
+    const times = await contest(settings, { step: submitContender(gpu, step.submit), ...products });
+    // by the fastest layout, though a training step needs all three
+    const layouts = (["NT", "NN", "TN"] as const).map((layout) => ({ layout, ms: median(times[layout]) }));
+    const best = layouts.toSorted((a, b) => a.ms - b.ms)[0]!;
+    const rate = products[best.layout].flops / best.ms;
+    const flops = REACHES[i] === "skeleton" ? step.matmul_flops : step.model_flops;
+    const detail =
+      `random Llama of ${(model.parameters / 1e6).toFixed(1)} M parameters, ${step.tokens} tokens, ` +
+      `${step.rows} of them scored, median of ${settings.rounds}`;
+    rows.push(
+      { name, value: step.tokens / median(times.step) * 1000, unit: "tokens/s", detail },
+      {
+        name: `buffers of a ${name}`,
+        value: step.bytes / 2 ** 20,
+        unit: "MiB",
+        detail: "beside weights and optimiser",
+      },
+      reach(
+        REACHES[i]!,
+        flops / median(times.step) / rate,
+        `${(flops / 1e9).toFixed(1)} GFLOP in ${median(times.step).toFixed(0)} ms against ${
+          (rate / 1e6).toFixed(1)
+        } GFLOP/s at ${referenceSize(gpu)}^3 ${best.layout}; ${detail}`,
+      ),
     );
-    step.free();
-    model.free();
+    if (REACHES[i] === "training utilisation") {
+      const host: number[] = [];
+      for (let round = 0; round < settings.rounds; round++) host.push(await step.host());
+      const share = median(host) / median(times.step);
+      const ms = median(host).toFixed(2);
+      rows.push(reach("host time", share, `${ms} ms, as if the GPU waited for all of it; ${detail}`));
+    }
+    free();
   }
-  return {
-    name: "buffers of a step at vocabulary 65,536 over 8,192",
-    value: bytes[1]! / bytes[0]!,
-    unit: "ratio of bytes",
-    target: { at_most: 1 },
-    detail: "beside the weights",
-  };
+  for (const product of Object.values(products)) product.free();
+  return { rows };
 }

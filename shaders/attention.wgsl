@@ -5,10 +5,11 @@
 // Preludes: attention_spans.wgsl, soft_cap.wgsl.
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
-// consecutive queries of one head, lane l query l; lane l loads key block + l, and the lanes pass keys and values around.
-// A row of one head is read as CHUNKS chunks; dots walk SLICE chunks at a time and an invocation computes PART chunks of
-// its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
-// Dispatch: ceil(tokens / 8) * heads * PARTS workgroups, folded.
+// consecutive queries of HEADS heads of one group, lane l query l; lane l loads key block + l, and the lanes pass keys and
+// values around.
+// A row of one head is read as CHUNKS chunks; dots walk SLICE of them at a time and an invocation computes SLICE chunks of
+// its row, so that the straight-line code stays small. With SLICES 1 chunks are loaded once.
+// Dispatch: ceil(tokens / 8) * heads / HEADS * SLICES workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
@@ -35,9 +36,9 @@ const LOWEST = -1e30;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
-  let part = index % $(PARTS)u * $(PART)u;
-  let head = index / $(PARTS)u % heads;
-  let first = index / $(PARTS)u / heads * 8u;
+  let part = index % $(SLICES)u * $(SLICE)u;
+  let head = index / $(SLICES)u % (heads / $(HEADS)u) * $(HEADS)u;
+  let first = index / $(SLICES)u / (heads / $(HEADS)u) * 8u;
   let end = params.tokens;
   if (first >= end) {
     return;
@@ -49,17 +50,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let kv_row = params.kv_heads * $(CHUNKS)u;
   let kv_base = head / (heads / params.kv_heads) * $(CHUNKS)u;
   let span = span_of(token);
-  @unroll(c, 0, SLICE) { var q$c = Chunk(0.0); }
+  @unroll(h, 0, HEADS) {
+    @unroll(c, 0, SLICE) { var q$h_$c = Chunk(0.0); }
+  }
   @if (SLICES == 1) {
     // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
     for (var load = 0u; load < $((SLICE + 3) / 4)u; load++) {
-      @unroll(i, 0, 4) { let q_$i = q[base + load * 4u + $(i)u] * params.scale; }
-      @unroll(c, 0, SLICE) { q$c = select(q$c, q_$(c % 4), load == $(c / 4)u); }
+      @unroll(h, 0, HEADS) {
+        @unroll(i, 0, 4) { let q_$h_$i = q[base + $(h * CHUNKS)u + load * 4u + $(i)u] * params.scale; }
+        @unroll(c, 0, SLICE) { q$h_$c = select(q$h_$c, q_$h_$(c % 4), load == $(c / 4)u); }
+      }
     }
   }
-  var largest = LOWEST;
-  var total = 0.0;
-  @unroll(c, 0, PART) { var o$c = Chunk(0.0); }
+  @unroll(h, 0, HEADS) {
+    var largest$h = LOWEST;
+    var total$h = 0.0;
+    @unroll(c, 0, SLICE) { var o$h_$c = Chunk(0.0); }
+  }
 
   // The keys that any lane sees lie in [key, prefix_end) and [segment_start, last].
   var key = subgroupMin(span.x);
@@ -79,55 +86,69 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       @unroll(e, 0, 8) {
         let seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
       }
-      @unroll(e, 0, 8) { var s$e = 0.0; }
+      @unroll(h, 0, HEADS) {
+        @unroll(e, 0, 8) { var s$h_$e = 0.0; }
+      }
       for (var slice = 0u; slice < $(CHUNKS)u; slice += $(SLICE)u) {
         @unroll(c, 0, SLICE) {
           var k$c = k[mine + slice + $(c)u];
-          @if (SLICES > 1) { q$c = q[base + slice + $(c)u] * params.scale; }
+          @if (SLICES > 1) {
+            @unroll(h, 0, HEADS) { q$h_$c = q[base + $(h * CHUNKS)u + slice + $(c)u] * params.scale; }
+          }
           @if (CHUNKS % SLICE > 0) {
             if (slice + $(c)u >= $(CHUNKS)u) {
               k$c = Chunk(0.0);
-              q$c = Chunk(0.0);
+              @unroll(h, 0, HEADS) { q$h_$c = Chunk(0.0); }
             }
           }
-          @unroll(e, 0, 8) { s$e = plus_inner(s$e, q$c, subgroupShuffle(k$c, $(e)u)); }
+          @unroll(e, 0, 8) {
+            let k$c_$e = subgroupShuffle(k$c, $(e)u);
+            @unroll(h, 0, HEADS) { s$h_$e = plus_inner(s$h_$e, q$h_$c, k$c_$e); }
+          }
         }
       }
-      @if (SOFTCAP == 1) {
-        @unroll(e, 0, 8) { s$e = soft_cap(s$e, params.softcap); }
+      @unroll(h, 0, HEADS) {
+        @if (SOFTCAP == 1) {
+          @unroll(e, 0, 8) { s$h_$e = soft_cap(s$h_$e, params.softcap); }
+        }
+        var highest$h = largest$h;
+        @unroll(e, 0, 8) { highest$h = max(highest$h, select(LOWEST, s$h_$e, seen$e)); }
+        let shrink$h = exp(largest$h - highest$h);
+        largest$h = highest$h;
+        total$h *= shrink$h;
+        @unroll(e, 0, 8) {
+          let p$h_$e = select(0.0, exp(s$h_$e - highest$h), seen$e);
+          total$h += p$h_$e;
+        }
       }
-      var highest = largest;
-      @unroll(e, 0, 8) { highest = max(highest, select(LOWEST, s$e, seen$e)); }
-      let shrink = exp(largest - highest);
-      largest = highest;
-      total *= shrink;
-      @unroll(e, 0, 8) {
-        let p$e = select(0.0, exp(s$e - highest), seen$e);
-        total += p$e;
-      }
-      @unroll(c, 0, PART) {
+      @unroll(c, 0, SLICE) {
         let v$c = v[mine + part + $(c)u];
-        o$c *= shrink;
-        @unroll(e, 0, 8) { o$c = fma(Chunk(p$e), subgroupShuffle(v$c, $(e)u), o$c); }
+        @unroll(h, 0, HEADS) { o$h_$c *= shrink$h; }
+        @unroll(e, 0, 8) {
+          let v$c_$e = subgroupShuffle(v$c, $(e)u);
+          @unroll(h, 0, HEADS) { o$h_$c = fma(Chunk(p$h_$e), v$c_$e, o$h_$c); }
+        }
       }
     }
     key += 8u;
   }
 
-  for (var store = 0u; store < $((PART + 3) / 4)u; store++) {
-    @unroll(i, 0, 4) { var o_$i = Chunk(0.0); }
-    @unroll(c, 0, PART) { o_$(c % 4) = select(o_$(c % 4), o$c, store == $(c / 4)u); }
-    let column = part + store * 4u;
-    let columns = min(part + $(PART)u, $(CHUNKS)u);
-    @unroll(i, 0, 4) {
-      if (first + lane < end && column + $(i)u < columns) {
-        o[base + column + $(i)u] = o_$i / total;
+  @unroll(h, 0, HEADS) {
+    for (var store = 0u; store < $((SLICE + 3) / 4)u; store++) {
+      @unroll(i, 0, 4) { var o_$i = Chunk(0.0); }
+      @unroll(c, 0, SLICE) { o_$(c % 4) = select(o_$(c % 4), o$h_$c, store == $(c / 4)u); }
+      let column = part + store * 4u;
+      let columns = min(part + $(SLICE)u, $(CHUNKS)u);
+      @unroll(i, 0, 4) {
+        if (first + lane < end && column + $(i)u < columns) {
+          o[base + $(h * CHUNKS)u + column + $(i)u] = o_$i / total$h;
+        }
       }
     }
-  }
-  if (part == 0u && first + lane < end) {
-    // One Newton step, since the software driver's log is an approximation.
-    let estimate = log(total);
-    lse[row] = largest + estimate + (total * exp(-estimate) - 1.0);
+    if (part == 0u && first + lane < end) {
+      // One Newton step, since the software driver's log is an approximation.
+      let estimate = log(total$h);
+      lse[row + $(h)u] = largest$h + estimate + (total$h * exp(-estimate) - 1.0);
+    }
   }
 }

@@ -8,9 +8,9 @@
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive keys of one key/value head, lane l key l; lane l loads query block + l, and the lanes pass queries around.
-// A row of one head is read as CHUNKS chunks; dots walk SLICE chunks at a time and an invocation computes PART chunks of
-// its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
-// Dispatch: ceil(tokens / 8) * kv_heads * PARTS workgroups, folded.
+// A row of one head is read as CHUNKS chunks; dots walk SLICE of them at a time and an invocation computes SLICE chunks of
+// its row, so that the straight-line code stays small. With SLICES 1 chunks are loaded once.
+// Dispatch: ceil(tokens / 8) * kv_heads * SLICES workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32, member: u32 }
 
@@ -39,10 +39,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
   let kv_heads = params.kv_heads;
-  let part = index % $(PARTS)u * $(PART)u;
-  let kv_head = index / $(PARTS)u % kv_heads;
+  let part = index % $(SLICES)u * $(SLICE)u;
+  let kv_head = index / $(SLICES)u % kv_heads;
   let head = kv_head * (heads / kv_heads) + params.member;
-  let first = index / $(PARTS)u / kv_heads * 8u;
+  let first = index / $(SLICES)u / kv_heads * 8u;
   let end = params.tokens;
   if (first >= end) {
     return;
@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       }
     }
   }
-  @unroll(c, 0, PART) {
+  @unroll(c, 0, SLICE) {
     var dk$c = Chunk(0.0);
     var dv$c = Chunk(0.0);
   }
@@ -121,8 +121,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         var ds$e = p$e * (dp$e - subgroupShuffle(mine_delta, $(e)u));
         @if (SOFTCAP == 1) { ds$e *= soft_cap_slope(s$e, params.softcap); }
       }
-      @unroll(c, 0, PART) {
-        @if (WHOLE == 1) {
+      @unroll(c, 0, SLICE) {
+        @if (SLICES == 1) {
           let qp$c = q$c;
           let dop$c = do$c;
         } @else {
@@ -137,17 +137,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
   }
 
-  for (var store = 0u; store < $((PART + 3) / 4)u; store++) {
+  for (var store = 0u; store < $((SLICE + 3) / 4)u; store++) {
     @unroll(i, 0, 4) {
       var dk_$i = Chunk(0.0);
       var dv_$i = Chunk(0.0);
     }
-    @unroll(c, 0, PART) {
+    @unroll(c, 0, SLICE) {
       dk_$(c % 4) = select(dk_$(c % 4), dk$c, store == $(c / 4)u);
       dv_$(c % 4) = select(dv_$(c % 4), dv$c, store == $(c / 4)u);
     }
     let column = part + store * 4u;
-    let columns = min(part + $(PART)u, $(CHUNKS)u);
+    let columns = min(part + $(SLICE)u, $(CHUNKS)u);
     @unroll(i, 0, 4) {
       if (first + lane < end && column + $(i)u < columns) {
         dk_$i *= params.scale;

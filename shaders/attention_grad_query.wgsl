@@ -6,9 +6,9 @@
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive queries of one head, lane l query l; lane l loads key block + l, and the lanes pass keys and values around.
-// A row of one head is read as CHUNKS chunks; dots walk SLICE chunks at a time and an invocation computes PART chunks of
-// its row, so that the straight-line code stays small. WHOLE: SLICE and PART are all CHUNKS, and chunks are loaded once.
-// Dispatch: ceil(tokens / 8) * heads * PARTS workgroups, folded.
+// A row of one head is read as CHUNKS chunks; dots walk SLICE of them at a time and an invocation computes SLICE chunks of
+// its row, so that the straight-line code stays small. With SLICES 1 chunks are loaded once.
+// Dispatch: ceil(tokens / 8) * heads * SLICES workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
@@ -35,9 +35,9 @@ struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32,
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
-  let part = index % $(PARTS)u * $(PART)u;
-  let head = index / $(PARTS)u % heads;
-  let first = index / $(PARTS)u / heads * 8u;
+  let part = index % $(SLICES)u * $(SLICE)u;
+  let head = index / $(SLICES)u % heads;
+  let first = index / $(SLICES)u / heads * 8u;
   let end = params.tokens;
   if (first >= end) {
     return;
@@ -68,7 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       }
     }
   }
-  @unroll(c, 0, PART) { var dq$c = Chunk(0.0); }
+  @unroll(c, 0, SLICE) { var dq$c = Chunk(0.0); }
 
   // The keys that any lane sees lie in [key, prefix_end) and [segment_start, last].
   var key = subgroupMin(span.x);
@@ -120,19 +120,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         var ds$e = select(0.0, exp(s$e - row_lse), seen$e) * (dp$e - row_delta);
         @if (SOFTCAP == 1) { ds$e *= soft_cap_slope(s$e, params.softcap); }
       }
-      @unroll(c, 0, PART) {
-        @if (WHOLE == 1) { let kp$c = k$c; } @else { let kp$c = k[mine + part + $(c)u]; }
+      @unroll(c, 0, SLICE) {
+        @if (SLICES == 1) { let kp$c = k$c; } @else { let kp$c = k[mine + part + $(c)u]; }
         @unroll(e, 0, 8) { dq$c = fma(Chunk(ds$e), subgroupShuffle(kp$c, $(e)u), dq$c); }
       }
     }
     key += 8u;
   }
 
-  for (var store = 0u; store < $((PART + 3) / 4)u; store++) {
+  for (var store = 0u; store < $((SLICE + 3) / 4)u; store++) {
     @unroll(i, 0, 4) { var dq_$i = Chunk(0.0); }
-    @unroll(c, 0, PART) { dq_$(c % 4) = select(dq_$(c % 4), dq$c, store == $(c / 4)u); }
+    @unroll(c, 0, SLICE) { dq_$(c % 4) = select(dq_$(c % 4), dq$c, store == $(c / 4)u); }
     let column = part + store * 4u;
-    let columns = min(part + $(PART)u, $(CHUNKS)u);
+    let columns = min(part + $(SLICE)u, $(CHUNKS)u);
     @unroll(i, 0, 4) {
       if (first + lane < end && column + $(i)u < columns) {
         d_q[base + column + $(i)u] = dq_$i * params.scale;

@@ -9,10 +9,10 @@ import { ropeRotations } from "../gpu/ops/rope.ts";
 import type { PackedBatch } from "../preference/pack.ts";
 import { type BatchCounts, type BatchLive, type Budget, tokensById } from "./batch.ts";
 import { BlockRecorder } from "./block.ts";
-import type { Block, Decoder } from "./decoder.ts";
+import type { Decoder } from "./decoder.ts";
 import { HeadRecorder } from "./head.ts";
 import { NormRecorder } from "./norm.ts";
-import { type PassBuffers, passBuffers, type PassOptions } from "./pass_buffers.ts";
+import { lowestTrained, type PassBuffers, passBuffers, type PassOptions } from "./pass_buffers.ts";
 import { dependsOnLength, ropeAttentionFactor, ropeFrequencies, type RopeSettings } from "./rope.ts";
 
 /**
@@ -160,9 +160,8 @@ export class DecoderPass {
     if (!gradients) throw new Error("A pass for scoring keeps nothing that a backward pass could use.");
     this.#head.recordGrad(program);
     const { blocks, embedding, positions } = this.#decoder;
-    const embeddingTrained = [embedding[0]!.rows, positions].some((table) => table?.gradient);
-    const lowest = embeddingTrained ? 0 : blocks.findIndex(isTrained);
-    if (lowest < 0) return;
+    const lowest = lowestTrained(this.#decoder);
+    const toEmbedding = [embedding[0]!.rows, positions].some((table) => table?.gradient);
     const last = blocks.length - 1;
     for (let layer = last; layer >= lowest; layer--) {
       // the last block's activations are still there from the forward
@@ -171,7 +170,7 @@ export class DecoderPass {
         // a norm over the mlp's output needs that too
         if (blocks[layer]!.mlp_output_norm) this.#block.recordMlpOutput(program, layer, true);
       }
-      this.#block.recordGrad(program, layer, layer > lowest || embeddingTrained);
+      this.#block.recordGrad(program, layer, layer > lowest || toEmbedding);
     }
     for (const { first_row, rows } of embedding) {
       if (!rows.gradient) continue;
@@ -193,11 +192,6 @@ export class DecoderPass {
   free(): void {
     this.#tensors.free();
   }
-}
-
-function isTrained({ linears, ...norms }: Block): boolean {
-  return Object.values(norms).some((norm) => norm?.weight.gradient) ||
-    Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 
 /** (cos, sin) of each token of a batch by its position and its sequence's length: [tokens, rotary_dim / 2, 2] */

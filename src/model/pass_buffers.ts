@@ -7,14 +7,17 @@
 import { dtypeBytes, rowsOf, type Tensor, type TensorSource } from "../gpu/mod.ts";
 import type { Budget } from "./batch.ts";
 import type { ModelConfig } from "./config.ts";
-import type { Decoder, TableRun } from "./decoder.ts";
+import type { Block, Decoder, TableRun } from "./decoder.ts";
 import { type LinearScratch, linearScratch } from "./linear.ts";
 import { rstdShape } from "./norm.ts";
 import { dependsOnLength, type RopeSettings } from "./rope.ts";
 
 /** What a pass is for, and what it keeps. */
 export interface PassOptions {
-  /** `score`: forward only, one set of activations for all blocks. `train`: also what the backward needs. */
+  /**
+   * `score`: forward only, one set of activations for all blocks. `train`: also what the backward needs, from the lowest
+   * trained block on.
+   */
   readonly mode: "score" | "train";
   /** In training, keep only each block's input and compute the rest again in the backward. */
   readonly recompute?: boolean;
@@ -101,9 +104,9 @@ export interface HeadChunk {
 export interface PassBuffers {
   readonly batch: BatchBuffers;
   readonly ropes: readonly RopeTable[];
-  /** The stream before each block and after the last; one tensor where nothing is kept. */
+  /** The stream before each block and after the last; one tensor up to where something is kept. */
   readonly streams: readonly Tensor[];
-  /** One a block; the same for all where nothing is kept. */
+  /** One a block; blocks of which nothing is kept share one. */
   readonly activations: readonly BlockActivations[];
   /** [tokens, hidden] */
   readonly normed: Tensor;
@@ -214,7 +217,8 @@ export function passBuffers(
   }));
 
   const train = options.mode === "train";
-  const sets = train && !options.recompute ? config.num_hidden_layers : 1;
+  const lowest = train ? lowestTrained(decoder) : blocks.length;
+  const sets = options.recompute ? 1 : Math.max(1, blocks.length - lowest);
   const stream = f32("stream", tokens, hidden);
   const activations = Array.from({ length: sets }, (): BlockActivations => ({
     input_rstd: rstd("activations.rstd", tokens),
@@ -237,6 +241,9 @@ export function passBuffers(
     }),
   }));
 
+  // what runs before the lowest trained block may use its activations, but for the stream, which goes on
+  const passing = { ...activations[0]!, middle: stream };
+
   const logitsBytes = Math.min(options.logits_bytes ?? LOGITS_BYTES, source.maxTensorBytes);
   const columns = Math.min(MAX_CHUNK_COLUMNS, logitsBytes / 4 / rows);
   const chunkColumns = Math.max(1, Math.floor(columns / CHUNK_ALIGNMENT)) * CHUNK_ALIGNMENT;
@@ -244,10 +251,11 @@ export function passBuffers(
   return {
     batch,
     ropes,
-    streams: train
-      ? [stream, ...blocks.map((_, layer) => f32(`stream.${layer}`, tokens, hidden))]
-      : new Array(blocks.length + 1).fill(stream),
-    activations: blocks.map((_, layer) => activations[layer % sets]!),
+    streams: [
+      stream,
+      ...blocks.map((_, layer) => layer < lowest ? stream : f32(`stream.${layer}`, tokens, hidden)),
+    ],
+    activations: blocks.map((_, layer) => layer < lowest ? passing : activations[(layer - lowest) % sets]!),
     normed: f32("scratch.normed", tokens, hidden),
     gated: f32("scratch.gated", tokens, wide),
     joined: traits.fused_projections ? f32("scratch.joined", tokens, joinedWidth(config)) : null,
@@ -282,6 +290,18 @@ export function passBuffers(
       head_input: f32("gradients.head_input", rows, hidden),
     },
   };
+}
+
+/** The first block that a backward pass reaches; the number of blocks where it reaches none. */
+export function lowestTrained({ embedding, positions, blocks }: Decoder): number {
+  if ([embedding[0]!.rows, positions].some((table) => table?.gradient)) return 0;
+  const first = blocks.findIndex(isTrained);
+  return first < 0 ? blocks.length : first;
+}
+
+function isTrained({ linears, ...norms }: Block): boolean {
+  return Object.values(norms).some((norm) => norm?.weight.gradient) ||
+    Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 
 /**

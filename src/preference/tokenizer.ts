@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
 import { InputError } from "../errors.ts";
+import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
 import { ChatTemplate } from "./chat_template.ts";
 import type { Message } from "./rows.ts";
 
@@ -32,7 +33,7 @@ export interface Tokenizer {
 
 /**
  * Reads the tokenizer of a Hugging Face model directory: `tokenizer.json` and, where they are there,
- * `tokenizer_config.json`, `special_tokens_map.json`, `chat_template.jinja` and `generation_config.json`.
+ * `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `chat_template.jinja` and `generation_config.json`.
  *
  * @throws InputError naming the file at fault.
  */
@@ -46,16 +47,23 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     });
   }
   const config = await readJson(dir, "tokenizer_config.json") ?? {};
-  const specials = { ...await readJson(dir, "special_tokens_map.json"), ...withoutNulls(config) };
+  const files = {
+    tokenizer: json,
+    config,
+    special_tokens_map: await readJson(dir, "special_tokens_map.json") ?? {},
+    added_tokens: await readJson(dir, "added_tokens.json") ?? {},
+  };
+  const specials = namedTokens(files);
   const generation = await readJson(dir, "generation_config.json") ?? {};
 
   let model: TokenizerModel;
   let vocabSize = 0;
   try {
-    model = new TokenizerModel(json, config);
+    model = new TokenizerModel(withAddedTokens(files), config);
     for (const id of model.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
     model.encode("a");
   } catch (error) {
+    if (error instanceof InputError) throw error;
     throw new InputError(`tokenizer.json cannot be used: ${messageOf(error)}`, {
       field: "tokenizer.json",
       value: dir,
@@ -75,7 +83,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     return piece.startsWith("\u2581") && !text.startsWith(" ") ? ` ${text}` : text;
   };
   const idOf = (name: string): number | null => {
-    const content = tokenContent(specials[name]);
+    const content = contentOf(specials[name]);
     return content === null ? null : model.token_to_id(content) ?? null;
   };
 
@@ -89,7 +97,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const texts = Object.fromEntries(
     ["bos_token", "eos_token", "unk_token", "pad_token"].map((
       name,
-    ) => [name, tokenContent(specials[name]) ?? ""]),
+    ) => [name, contentOf(specials[name]) ?? ""]),
   );
 
   const withTemplate = (chatTemplate: string | null): Tokenizer => {
@@ -141,17 +149,6 @@ function defaultTemplate(value: unknown): string | null {
   if (!Array.isArray(value)) return null;
   const named = value.find((entry) => entry?.name === "default");
   return typeof named?.template === "string" ? named.template : null;
-}
-
-/** A special token is given as its text, or as an added token with its text in `content`. */
-function tokenContent(value: unknown): string | null {
-  if (typeof value === "string") return value;
-  const content = (value as { content?: unknown } | null | undefined)?.content;
-  return typeof content === "string" ? content : null;
-}
-
-function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
 }
 
 async function readJson(dir: string, file: string): Promise<Record<string, unknown> | null> {

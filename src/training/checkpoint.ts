@@ -117,11 +117,16 @@ export async function readRunState(checkpoint: string): Promise<RunState> {
   });
 }
 
-/** Uploads a checkpoint's AdamW moments. */
+/**
+ * Uploads a checkpoint's AdamW moments.
+ *
+ * @param between called between two pieces of the file; what it throws ends the reading
+ */
 export async function restoreMoments(
   gpu: Gpu,
   checkpoint: string,
   segments: readonly ParameterSegment[],
+  between: () => Promise<void>,
 ): Promise<void> {
   using file = await Safetensors.openFile(join(checkpoint, OPTIMIZER));
   for (const [i, { mean, variance, count }] of segments.entries()) {
@@ -130,6 +135,7 @@ export async function restoreMoments(
       for (let at = 0; at < count; at += PIECE) {
         gpu.write(tensor, await file.readRows(name, at, Math.min(PIECE, count - at)), at * 4);
         gpu.device.queue.submit([]);
+        await between();
       }
     }
   }

@@ -219,10 +219,10 @@ class Run {
   async restore(checkpoint: string): Promise<void> {
     const { gpu, emit } = this.#context;
     const { window, grad_norm, history } = await readRunState(checkpoint);
-    await restoreMoments(gpu, checkpoint, this.#trainable.trained.segments);
+    this.#savedStep = this.step; // before all else: a stop must not save what is restored by half
+    await restoreMoments(gpu, checkpoint, this.#trainable.trained.segments, () => pause(this.#context));
     gpu.write(this.#windowSums, Float32Array.from(window));
     gpu.write(this.#optimizer.clip, Float32Array.of(1, grad_norm));
-    this.#savedStep = this.step;
     for (const { step, metrics } of history) emit({ type: "metrics", step, metrics });
   }
 
@@ -348,8 +348,7 @@ class Run {
       // to let others in takes 2 ms: while the device computes, where it has done with a micro-batch soon after
       const soon = this.#batchMs < QUEUED_MS;
       if (!soon) await this.#pace();
-      const how = await this.#context.between();
-      if (how !== "continue") throw new Interrupted(how);
+      await pause(this.#context);
       if (soon) await this.#pace();
     }
     return batches.length;
@@ -408,6 +407,12 @@ class Run {
   }
 }
 
+/** Lets others have the device. @throws {Interrupted} where the run is to end */
+async function pause({ between }: TrainContext): Promise<void> {
+  const next = await between();
+  if (next !== "continue") throw new Interrupted(next);
+}
+
 /** Lengths past the model's context are cut down to it, with a warning. */
 function withinContext(settings: TrainingSettings, { config, emit }: TrainContext): TrainingSettings {
   const context = config.context_length;
@@ -424,17 +429,20 @@ async function readData(
   request: TrainRequest,
   settings: TrainingSettings,
 ): Promise<Data> {
-  const { config, emit, between } = context;
+  const { config, emit } = context;
   const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const kind = settings.method.type === "sft" ? "sft" : "preference";
-  const pause = async () => {
-    const next = await between();
-    if (next !== "continue") throw new Interrupted(next);
-  };
   const read = async (split: "train" | "eval"): Promise<readonly EncodedGroup[]> => {
     const dataset = split === "train" ? request.dataset : request.eval_dataset;
     if (!dataset) return [];
-    const examples = await readExamples(dataset, kind, tokenizer, settings, config.vocab_size, pause);
+    const examples = await readExamples(
+      dataset,
+      kind,
+      tokenizer,
+      settings,
+      config.vocab_size,
+      () => pause(context),
+    );
     report(examples, split, settings, emit);
     const groups = examples.groups.map((group) => alignSharing(config.traits.ropes, group));
     if (groups.length > 0) return groups;

@@ -202,3 +202,12 @@ Deno.test("score() refuses an adapter that does not fit, and serves the next req
   await assert.rejects(lab.score([item], { adapter: result }), InputError);
   await assert.rejects(lab.score([item], { adapter: lab.path("nowhere") }), InputError);
 });
+
+Deno.test("a model may have more embedding rows than its tokenizer has tokens", async () => {
+  const model = await lab.writeModel("padded", { vocabulary: 311 });
+  const rows = plainRows(2);
+  const items = await lab.score(rows.map(itemOf), { model });
+  assert.ok(items.every(({ results }) => results.every(({ average_logprob }) => average_logprob < 0)));
+  const { outcome } = await lab.train({ model, rows, max_steps: 1, lora: null });
+  assert.equal(outcome, "succeeded");
+});

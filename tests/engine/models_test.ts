@@ -35,18 +35,20 @@ function make(): { models: Models; count: { begun: number; ended: number } } {
 
 Deno.test("base() tells how far it is, from 0 to the bytes that the files hold", async () => {
   const { models } = make();
-  const seen: LoadProgress[] = [];
-  const { release } = await models.base(model, null, (progress) => void seen.push(progress));
   using checkpoint = await Checkpoint.open(model);
   const total = checkpoint.names().reduce((sum, name) => {
     const { begin, end } = checkpoint.info(name);
     return sum + end - begin;
   }, 0);
-  assert.deepEqual(seen[0], { bytes: 0, total_bytes: total });
-  assert.deepEqual(seen.at(-1), { bytes: total, total_bytes: total });
-  assert.ok(seen.every(({ bytes }, i) => i === 0 || bytes > seen[i - 1]!.bytes));
-  release();
-  models.evict();
+  for (const quantization of [null, "int8"] as const) {
+    const seen: LoadProgress[] = [];
+    const { release } = await models.base(model, quantization, (progress) => void seen.push(progress));
+    assert.deepEqual(seen[0], { bytes: 0, total_bytes: total });
+    assert.deepEqual(seen.at(-1), { bytes: total, total_bytes: total });
+    assert.ok(seen.every(({ bytes }, i) => i === 0 || bytes > seen[i - 1]!.bytes));
+    release();
+    models.evict();
+  }
 });
 
 Deno.test("base() and scorer() load once for all who wait, whoever of them goes", async () => {

@@ -8,7 +8,9 @@ import { type AdapterConfig, readAdapter } from "../../src/model/adapter.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { ropeFrequencies } from "../../src/model/rope.ts";
 import {
+  type Block,
   type Decoder,
+  type Linear,
   loadDecoder,
   type LoadedDecoder,
   loraSpecs,
@@ -408,6 +410,95 @@ Deno.test("DecoderPass drops out the adapter's input by the seed, forward as in 
     values.forEach((g, i) => slope += g * direction.get(name)![i]!);
   }
   assertClose([(losses[0]! - losses[1]!) / (2 * distance)], [slope], { rtol: 5e-3, name: "slope" });
+});
+
+/** The same numbers, with nothing trained below a block. */
+function frozenBelow({ blocks, ...decoder }: Decoder, lowest: number): Decoder {
+  const frozen = (linear: Linear): Linear => ({
+    ...linear,
+    lora: linear.lora && {
+      ...linear.lora,
+      a: { ...linear.lora.a, gradient: null },
+      b: { ...linear.lora.b, gradient: null },
+    },
+  });
+  const mapped = blocks.map((block, layer): Block => {
+    if (layer >= lowest) return block;
+    const linears = Object.entries(block.linears).map(([name, linear]) => [name, frozen(linear)]);
+    return { ...block, linears: Object.fromEntries(linears) };
+  });
+  return { ...decoder, blocks: mapped };
+}
+
+Deno.test("DecoderPass keeps nothing of blocks below the lowest trained one, and computes no gradient there", async () => {
+  for (const model of REFERENCE_MODELS) {
+    const groups = [await referenceGroups(model)];
+    for (const options of [{}, { recompute: true }]) {
+      using whole = await load(gpu, model, "lora");
+      const layers = whole.decoder.blocks.length;
+      const expected = await step(gpu, whole, groups, { options });
+      for (let lowest = 1; lowest <= layers; lowest++) {
+        using loaded = await load(gpu, model, "lora");
+        const part = { ...loaded, decoder: frozenBelow(loaded.decoder, lowest) };
+        const actual = await step(gpu, part, groups, { options });
+        assert.deepEqual(actual.logprobs, expected.logprobs);
+        for (const [name, values] of actual.gradients) {
+          const layer = Number(/layers\.(\d+)\./.exec(name)![1]);
+          const wanted = expected.gradients.get(name)!;
+          assert.deepEqual(
+            values,
+            layer < lowest ? wanted.map(() => 0) : wanted,
+            `${name}, ${lowest} frozen`,
+          );
+        }
+      }
+    }
+  }
+});
+
+Deno.test("DecoderPass takes memory for the activations of trained blocks alone", async () => {
+  using loaded = await load(gpu, "grouped", "lora");
+  const layers = loaded.decoder.blocks.length;
+  const budget = { tokens: 64, rows: 32, sequences: 4 };
+  const bytesFrom = (lowest: number, name: string) => {
+    const decoder = frozenBelow(loaded.decoder, lowest);
+    const pass = new DecoderPass(gpu, decoder, budget, { mode: "train" });
+    const bytes = gpu.memory.byName()[name]!;
+    pass.free();
+    return bytes;
+  };
+  const { intermediate_size, hidden_size } = loaded.decoder.config;
+  for (let lowest = 0; lowest <= layers; lowest++) {
+    const sets = Math.max(1, layers - lowest);
+    assert.equal(bytesFrom(lowest, "train.activations.up"), sets * 64 * intermediate_size * 4);
+    assert.equal(bytesFrom(lowest, "train.activations.middle"), sets * 64 * hidden_size * 4);
+    assert.equal(bytesFrom(lowest, "train.stream.0"), lowest === 0 ? 64 * hidden_size * 4 : undefined);
+  }
+});
+
+Deno.test("DecoderPass of an adapter makes gradients of the adapter's matrices alone", async () => {
+  for (const model of REFERENCE_MODELS) {
+    using loaded = await load(gpu, model, "lora");
+    const { blocks } = loaded.decoder;
+    const batch = packGroups(await referenceGroups(model));
+    for (const lowest of [0, blocks.length - 1]) {
+      const decoder = frozenBelow(loaded.decoder, lowest);
+      const pass = new DecoderPass(gpu, decoder, budgetFor([batch]), { mode: "train" });
+      const program = new Program<BatchLive>(gpu, "backward");
+      pass.recordBackward(program);
+      const kernels = program.dispatches({ ...pass.upload(batch), dropout_seed: 0 }).map(({ kernel }) =>
+        kernel
+      );
+      const adapted = blocks.slice(lowest).flatMap(({ linears }) => Object.values(linears))
+        .filter(({ lora }) => lora);
+      // X^T Y is the shape of a weight's gradient
+      assert.equal(kernels.filter((name) => /^matmul_.*_TN_/.test(name)).length, 2 * adapted.length);
+      const others = kernels.filter((name) => /weight_grad|bias_grad|embedding_grad/.test(name));
+      assert.deepEqual(others, []);
+      program.free();
+      pass.free();
+    }
+  }
 });
 
 Deno.test("DecoderPass for scoring gives the log-probs of training, and no gradients", async () => {

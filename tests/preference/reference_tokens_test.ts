@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { Message } from "../../src/preference/rows.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { VALUES } from "../reference/values.ts";
+import { type Files, load } from "./_tokenizers.ts";
 
 /** A conversation by transformers' apply_chat_template, or `refused` where the template raises. */
 interface TemplatedChat {
@@ -66,5 +67,38 @@ Deno.test("encode() differs from the tokenizers library for U+FEFF and U+0085 in
         `${differing}`,
       );}
     if (style === "gpt2") assert.equal(differing.length, 16);
+  }
+});
+
+/** A style's files with other entries and files, and what transformers then makes of file_texts.json. */
+interface FileCase {
+  readonly style: string;
+  /** Entries of tokenizer_config.json. */
+  readonly config: Files;
+  readonly files: Files;
+  /** Further ones of tokenizer.json. */
+  readonly added_tokens: readonly unknown[];
+  readonly bos: number | null;
+  readonly eos: number | null;
+  readonly ids: readonly (readonly number[])[];
+}
+
+Deno.test("loadTokenizer() takes special and added tokens from the files that transformers takes them from", async () => {
+  const texts = await read<string[]>("file_texts.json");
+  for (const { style, config, files, added_tokens, bos, eos, ids } of await read<FileCase[]>("files.json")) {
+    const json = await read<{ added_tokens: unknown[] }>(`${style}/tokenizer.json`);
+    const tokenizer = await load({
+      "tokenizer.json": { ...json, added_tokens: [...json.added_tokens, ...added_tokens] },
+      "tokenizer_config.json": { ...await read<Files>(`${style}/tokenizer_config.json`), ...config },
+      ...files,
+    });
+    const what = JSON.stringify({ style, config, files, added_tokens });
+    assert.deepEqual([tokenizer.bos, tokenizer.eosId], [bos, eos], what);
+    for (const [index, text] of texts.entries()) {
+      const found = tokenizer.encode(text);
+      // The package lets a token that swallows white space swallow an added token of white space, which Gemma alone has.
+      const swallowed = style === "gemma" && added_tokens.length > 0 && /[\t\n]/.test(text);
+      if (!swallowed) assert.deepEqual(found, ids[index], `${what} ${JSON.stringify(text)}`);
+    }
   }
 });

@@ -45,13 +45,13 @@ Deno.test("loadTokenizer() lets add_bos_token decide over the post-processor", a
   assert.equal((await load(bare)).addBos, false);
 });
 
-Deno.test("loadTokenizer() takes special tokens from special_tokens_map.json, the configuration first", async () => {
-  const tokenizer = await load({
-    "tokenizer.json": byteLevel([], ["<a>", "<b>"]),
-    "special_tokens_map.json": { bos_token: "<a>", eos_token: { content: "<a>" } },
-    "tokenizer_config.json": { bos_token: null, eos_token: "<b>" },
+Deno.test("loadTokenizer() refuses an added token that is found as a whole word alone", async () => {
+  const json = byteLevel([], ["<e>"]);
+  const tokens = [{ id: 257, content: "word", single_word: true, special: false }];
+  await assert.rejects(load({ "tokenizer.json": { ...json, added_tokens: tokens } }), {
+    name: "InputError",
+    message: /^The added token "word" has single_word/,
   });
-  assert.deepEqual([tokenizer.bos, tokenizer.eosId], [256, 257]);
 });
 
 Deno.test("loadTokenizer() prefers chat_template.jinja, then the template named default", async () => {

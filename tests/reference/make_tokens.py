@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -420,6 +421,77 @@ def chats_of(tokenizer) -> list[dict]:
     return out
 
 
+def token(content: str, **flags) -> dict:
+    return {
+        "content": content, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False,
+        "special": False, **flags,
+    }
+
+
+# What files beside tokenizer.json say of special and added tokens: entries of tokenizer_config.json, and other files.
+FILES = [
+    ("qwen2", {"added_tokens_decoder": {"523": token("@@x")}}, {}),
+    # A number that leaves a gap is not kept.
+    ("qwen2", {"added_tokens_decoder": {"600": token("@@x"), "523": token("@@y", special=True)}}, {}),
+    ("qwen2", {"added_tokens_decoder": {"522": token("<|im_end|>", lstrip=True, special=True)}}, {}),
+    ("qwen2", {"eos_token": "<|endoftext|>"}, {"special_tokens_map.json": {"eos_token": token("<|im_end|>")}}),
+    ("qwen2", {"eos_token": None}, {"special_tokens_map.json": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}}),
+    (
+        "qwen2", {"eos_token": "<|endoftext|>", "added_tokens_decoder": {}},
+        {"special_tokens_map.json": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}},
+    ),
+    ("qwen2", {}, {"added_tokens.json": {"@@y": 524, "@@x": 523}}),
+    ("qwen2", {"eos_token": "@@x"}, {"added_tokens.json": {"@@x": 523}}),
+    ("qwen2", {"added_tokens_decoder": {}}, {"added_tokens.json": {"@@x": 523}}),
+    # In the vocabulary, but no added token of tokenizer.json.
+    ("qwen2", {"eos_token": "the"}, {}),
+    ("qwen2", {"eos_token": "@@x", "pad_token": "@@y"}, {}),
+    ("qwen2", {"eos_token": {"__type": "AddedToken", **token("@@x", rstrip=True)}}, {}),
+    ("qwen2", {"additional_special_tokens": ["@@x", "<|im_end|>"]}, {}),
+    ("qwen2", {"extra_special_tokens": [{"__type": "AddedToken", **token("@@x")}, "@@y"]}, {}),
+    ("llama2", {"added_tokens_decoder": {"640": token("@@x", normalized=True)}}, {}),
+    ("gemma", {}, {"added_tokens.json": {"@@x": 657}}),
+]
+# Flags of an added token of tokenizer.json itself.
+FLAGS = [
+    dict(lstrip=True), dict(rstrip=True), dict(lstrip=True, rstrip=True), dict(normalized=True),
+    dict(normalized=True, lstrip=True), dict(normalized=True, rstrip=True, special=True),
+]
+FILE_TEXTS = [
+    "a@@xb", "a @@x b", "a  @@x  @@x\tb", "@@x\u00e9@@y", ".@@y.@@x.", "the theme the", "x  <|im_end|>  y", "\n@@x\n",
+]
+
+
+def file_cases() -> list[dict]:
+    cases = []
+
+    def case(style: str, config: dict, files: dict, tokens: list[dict]) -> None:
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            shutil.copytree(VALUES / style, folder, dirs_exist_ok=True)
+            for name, changes in (("tokenizer_config.json", config), *files.items()):
+                path = folder / name
+                known = json.loads(path.read_text()) if path.exists() else {}
+                path.write_text(json.dumps({**known, **changes}))
+            state = json.loads((folder / "tokenizer.json").read_text())
+            state["added_tokens"] += tokens
+            (folder / "tokenizer.json").write_text(json.dumps(state))
+            loaded = AutoTokenizer.from_pretrained(folder)
+        ids = [loaded(text, add_special_tokens=False)["input_ids"] for text in FILE_TEXTS]
+        cases.append({
+            "style": style, "config": config, "files": files, "added_tokens": tokens,
+            "bos": loaded.bos_token_id, "eos": loaded.eos_token_id, "ids": ids,
+        })
+
+    for style, config, files in FILES:
+        case(style, config, files, [])
+    for style in ("qwen2", "llama2", "mistral", "gemma"):
+        size = Tokenizer.from_file(str(VALUES / style / "tokenizer.json")).get_vocab_size()
+        for flags in FLAGS:
+            case(style, {}, {}, [{"id": size, **token("@@x", **flags)}])
+    return cases
+
+
 def dump_lines(path: Path, values: list) -> None:
     """One value a line, in ASCII: no editor and no git setting changes it."""
     lines = ",\n".join(json.dumps(value, separators=(",", ":")) for value in values)
@@ -448,6 +520,8 @@ def main() -> None:
         dump_lines(VALUES / name / "chats.json", chats_of(loaded))
         tokens = sum(map(len, encode(strings)))
         print(f"{name}: vocabulary {tokenizer.get_vocab_size()}, {tokens} tokens for {len(strings)} strings")
+    dump_lines(VALUES / "file_texts.json", FILE_TEXTS)
+    dump_lines(VALUES / "files.json", file_cases())
 
 
 if __name__ == "__main__":

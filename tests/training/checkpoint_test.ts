@@ -52,6 +52,8 @@ async function inFolder(test: (folder: string) => Promise<void>): Promise<void> 
   }
 }
 
+const go = () => Promise.resolve();
+
 /** The newest whole checkpoint's folder, without a warning. */
 const newest = async (folder: string) => (await findCheckpoint(folder, [], assert.fail))?.path ?? null;
 
@@ -70,7 +72,7 @@ Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
     const checkpoint = (await newest(folder))!;
     assert.deepEqual(await readRunState(checkpoint), stateOf(3));
     const after = parameters();
-    await restoreMoments(gpu, checkpoint, after.segments);
+    await restoreMoments(gpu, checkpoint, after.segments, go);
     for (const [i, { mean, variance }] of after.segments.entries()) {
       const expected = before.segments[i]!;
       assert.deepEqual(await gpu.readF32(mean), await gpu.readF32(expected.mean));
@@ -124,7 +126,7 @@ Deno.test("a checkpoint whose files were damaged is refused by name", () =>
       await Deno.writeFile(path, bytes.subarray(0, bytes.length - 3));
       const reading = name === "trainer_state.json"
         ? readRunState(checkpoint)
-        : restoreMoments(gpu, checkpoint, target.trained.segments);
+        : restoreMoments(gpu, checkpoint, target.trained.segments, go);
       await assert.rejects(reading, (error) => error instanceof InputError && error.problem.field === name);
     }
     target.free();

@@ -6,6 +6,7 @@ import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { Interrupted, train, type TrainContext } from "../../src/training/loop.ts";
+import { filesOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
@@ -80,11 +81,11 @@ Deno.test("train() gives back all it took, wherever the device's room ends", asy
   }
 });
 
-Deno.test("train() ends within the reading of its weights by a stop or a cancel, and goes on afterwards", async () => {
+Deno.test("train() ends within the reading of its weights or moments by a stop or a cancel, and goes on afterwards", async () => {
   const directory = await Deno.makeTempDir();
   const model = await writeTinyModel(join(directory, "model"));
   const gpu = await Gpu.open({ device: "auto" });
-  const life = async (how: "stop" | "cancel" | null) => {
+  const life = async (how: "stop" | "cancel" | null, between: "stop" | "continue" = "continue") => {
     const context: TrainContext = {
       gpu,
       config: await readModelConfig(model),
@@ -94,7 +95,7 @@ Deno.test("train() ends within the reading of its weights by a stop or a cancel,
         if (how !== null && bytes > total_bytes / 2) throw new Interrupted(how);
       },
       emit: () => {},
-      between: () => Promise.resolve("continue"),
+      between: () => Promise.resolve(between),
     };
     const settings = settingsOf({ lora: null, max_steps: 1, max_length: 24, max_prompt_length: 16 });
     const dataset = { rows: plainRows(8) };
@@ -116,6 +117,11 @@ Deno.test("train() ends within the reading of its weights by a stop or a cancel,
     assert.deepEqual(await life("cancel"), { outcome: "cancelled", step: 0 });
     assert.deepEqual(await Array.fromAsync(Deno.readDir(directory), ({ name }) => name), ["model"]);
     assert.deepEqual(await life(null), { outcome: "succeeded", step: 1 });
+    // the moments are read as the last; what is restored by half must not be saved as a checkpoint
+    const checkpoint = await filesOf(join(directory, "checkpoints"));
+    assert.deepEqual(await life("stop"), { outcome: "stopped", step: 1 });
+    assert.deepEqual(await life(null, "stop"), { outcome: "stopped", step: 1 });
+    assert.deepEqual(await filesOf(join(directory, "checkpoints")), checkpoint);
   } finally {
     gpu.close();
     await Deno.remove(directory, { recursive: true });

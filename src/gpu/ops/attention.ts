@@ -85,8 +85,8 @@ export function recordAttention<L extends Live & { tokens: number }>(
   const { kernel, launch } = plan("attention", shape, design, {
     lanes: lanesSource,
     tiled: tiledSource,
-    largestPart: 64,
     heads: shape.heads,
+    sharesKeys: true,
   });
   program.dispatch(kernel, { q, k, v, spans, positions, o, lse }, launch());
 }
@@ -114,15 +114,15 @@ export function recordAttentionGrad<L extends Live & { tokens: number }>(
   const query = plan("attention_grad_query", shape, design, {
     lanes: lanesQuerySource,
     tiled: tiledQuerySource,
-    largestPart: 64,
     heads,
+    sharesKeys: false,
   });
   program.dispatch(query.kernel, { ...inputs, d_q }, query.launch());
   const key = plan("attention_grad_key", shape, design, {
     lanes: lanesKeySource,
     tiled: tiledKeySource,
-    largestPart: 32,
     heads: kv_heads,
+    sharesKeys: false,
   });
   // The tiled kernel sums over a group's query heads itself.
   const members = design === "lanes" ? heads / kv_heads : 1;
@@ -141,10 +141,10 @@ const LARGEST_SLICE = 64;
 interface Sources {
   readonly lanes: string;
   readonly tiled: string;
-  /** Elements of a head that one invocation of the `lanes` kernel writes at most. */
-  readonly largestPart: number;
   /** Heads that the outputs have. */
   readonly heads: number;
+  /** Whether the `lanes` kernel can take several heads at a time that see the same keys. */
+  readonly sharesKeys: boolean;
 }
 
 type LaunchFor = (more?: Record<string, number>) => (live: { readonly tokens: number }) => Launch;
@@ -164,9 +164,9 @@ function plan(
   const softcap = shape.softcap ?? 0;
   const rules = { WINDOWED: shape.window == null ? 0 : 1, SOFTCAP: shape.softcap == null ? 0 : 1 };
   const preludes = [spansPrelude, softCapPrelude];
-  const launch = (block: number, parts: number): LaunchFor => (more) => ({ tokens }) => ({
+  const launch = (block: number, perHead: number): LaunchFor => (more) => ({ tokens }) => ({
     params: { tokens, heads, kv_heads, scale, window, softcap, ...more },
-    workgroups: fold(Math.ceil(tokens / block) * sources.heads * parts),
+    workgroups: fold(Math.ceil(tokens / block) * sources.heads * perHead),
   });
   if (design === "tiled") {
     const constants = { HD: head_dim, SLICES: Math.ceil(head_dim / 32), ...rules };
@@ -181,13 +181,10 @@ function plan(
   const WIDTH = head_dim % 4 === 0 ? 4 : 1; // scalars where rows of a head are not aligned to vec4
   const CHUNKS = head_dim / WIDTH;
   const SLICES = Math.ceil(head_dim / LARGEST_SLICE);
-  const PARTS = Math.ceil(head_dim / sources.largestPart);
-  const constants = {
-    ...{ WIDTH, CHUNKS, SLICES, PARTS, ...rules },
-    SLICE: Math.ceil(CHUNKS / SLICES),
-    PART: Math.ceil(CHUNKS / PARTS),
-    WHOLE: SLICES === 1 && PARTS === 1 ? 1 : 0,
-  };
+  // two heads of a group share what is loaded of keys and values
+  const HEADS = sources.sharesKeys && SLICES === 1 && heads / kv_heads % 2 === 0 ? 2 : 1;
+  const SLICE = Math.ceil(CHUNKS / SLICES);
+  const constants = { WIDTH, CHUNKS, SLICES, SLICE, HEADS, ...rules };
   const kernel = defineKernel({ name, source: sources.lanes, preludes, constants });
-  return { kernel, launch: launch(8, PARTS) };
+  return { kernel, launch: launch(8, SLICES / HEADS) };
 }

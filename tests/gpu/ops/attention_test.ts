@@ -123,7 +123,7 @@ const CASES: readonly Case[] = [
   { groups: [{ prompt: 1, responses: [1] }], heads: 6, kv_heads: 2, head_dim: 20 },
   { groups: [{ prompt: 64, responses: [32] }], heads: 6, kv_heads: 2, head_dim: 20 },
   { groups: [{ prompt: 70, responses: [9, 33] }], heads: 6, kv_heads: 2, head_dim: 20, window: 8 },
-  { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, window: 25 },
+  { groups: MIXED, heads: 8, kv_heads: 2, head_dim: 20, window: 25 },
   { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, window: 2 },
   { groups: MIXED, heads: 4, kv_heads: 2, head_dim: 67, window: 1, designs: ["lanes"] },
   {

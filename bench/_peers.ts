@@ -39,7 +39,7 @@ export class Peer {
   constructor(name: string, command: readonly string[]) {
     this.name = name;
     const folder = fileURLToPath(new URL("./peers/", import.meta.url));
-    const permissions = ["--no-prompt", "--allow-read", "--allow-env", "--allow-sys", "--allow-net"];
+    const permissions = ["--no-prompt", "--allow-read", "--allow-env", "--allow-sys"];
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", ...permissions, `--config=${folder}deno.json`, folder + command[0], ...command.slice(1)],
       stdin: "piped",

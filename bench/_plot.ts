@@ -49,9 +49,12 @@ ${parts.join("\n")}
 }
 
 /** Places of values between two ends, logarithmically, with some room around the values. */
-function axis(values: readonly number[], from: number, to: number, room: number): (value: number) => string {
+function axis(values: readonly number[], from: number, to: number, room: number): (value: number) => number {
   const [least, most] = [Math.log(Math.min(...values) / room), Math.log(Math.max(...values) * room)];
-  return (value) => (from + (to - from) * (Math.log(value) - least) / (most - least)).toFixed(1);
+  return (value) => {
+    const place = from + (to - from) * (Math.log(value) - least) / (most - least);
+    return Math.round(10 * place) / 10;
+  };
 }
 
 function xTicks(values: readonly number[]): number[] {
@@ -67,7 +70,7 @@ function yTicks(values: readonly number[]): number[] {
   return ticks.filter((tick) => tick >= least && tick <= most);
 }
 
-function text(x: number | string, y: number | string, content: string, anchor: string): string {
+function text(x: number, y: number, content: string, anchor: string): string {
   return `<text x="${x}" y="${y}" text-anchor="${anchor}">${escape(content)}</text>`;
 }
 

@@ -16,7 +16,7 @@ export async function pythonFirstScore(python: string, model: string): Promise<n
     env: OFFLINE,
     stdin: "null",
     stdout: "null",
-    stderr: "inherit",
+    stderr: "null",
   }).spawn();
   let ended = false;
   server.status.then(() => ended = true);
@@ -29,7 +29,7 @@ export async function pythonFirstScore(python: string, model: string): Promise<n
         await response.json();
         return (performance.now() - start) / 1000;
       } catch (error) {
-        if (ended) throw new Error("The Python server has ended.");
+        if (ended) throw new Error(`${python} ended with score_server.py: it needs torch and transformers.`);
         if (!(error instanceof TypeError)) throw error; // fetch's word for a refused connection
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
@@ -46,13 +46,12 @@ export async function pythonSteps(
   sizes: Sizes,
   rounds: number,
 ): Promise<Record<"matmul" | "scoring" | "training", number>> {
-  const { stdout, success } = await new Deno.Command(python, {
+  const { stdout, stderr, success } = await new Deno.Command(python, {
     args: [`${FOLDER}steps.py`, JSON.stringify(sizes), String(rounds)],
     env: OFFLINE,
     stdin: "null",
-    stderr: "inherit",
   }).output();
-  if (!success) throw new Error(`${python} could not run steps.py.`);
+  if (!success) throw new Error(`${python} could not run steps.py: ${new TextDecoder().decode(stderr)}`);
   const lines = new TextDecoder().decode(stdout).trim().split("\n").filter((line) =>
     line.startsWith('{"name"')
   );

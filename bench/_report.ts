@@ -1,7 +1,7 @@
 /** What `deno task bench` prints and keeps. */
 import type { Gpu } from "../src/gpu/mod.ts";
-import { type BenchRow, type Bound, type Findings, holds } from "./_rows.ts";
-import { TARGETS } from "./_targets.ts";
+import { type BenchRow, type Findings, holds } from "./_rows.ts";
+import { type Bound, TARGETS } from "./_targets.ts";
 import { plot } from "./_plot.ts";
 
 /** One part's findings with how they came about. */
@@ -22,16 +22,30 @@ export interface Report {
 const ROW_HEADER = "| what | value | unit | target | | how |\n|---|---:|---|---|---|---|";
 
 /** The device in words: name, driver, machine, versions. */
-export function describe(gpu: Gpu): Pick<Report, "device" | "machine" | "software"> {
-  const { description, device, vendor, architecture } = gpu.adapterInfo;
+export async function describe(gpu: Gpu): Promise<Pick<Report, "device" | "machine" | "software">> {
+  const { description, device } = gpu.adapterInfo;
   const parts = [
-    `vendor ${vendor}${architecture && `, ${architecture}`}, device ${device}`,
+    `driver ${await driverVersion(gpu)}`,
     `matmul design ${gpu.matmul}`,
     `${navigator.hardwareConcurrency} CPU cores`,
     `${Deno.build.os} ${Deno.build.arch} ${Deno.osRelease()}`,
     `Deno ${Deno.version.deno}`,
   ];
   return { device: description || device, machine: parts.join("; "), software: gpu.software };
+}
+
+/** WebGPU does not tell it: asks Debian's packages or NVIDIA's tool. */
+async function driverVersion(gpu: Gpu): Promise<string> {
+  const [command, ...args] = gpu.software
+    ? ["dpkg-query", "--show", "--showformat=Mesa ${Version}", "mesa-vulkan-drivers"]
+    : ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"];
+  try {
+    const { success, stdout } = await new Deno.Command(command!, { args, stderr: "null" }).output();
+    return success ? new TextDecoder().decode(stdout).trim().split("\n")[0]! : "unknown";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "unknown";
+    throw error;
+  }
 }
 
 /** A figure with four digits. */

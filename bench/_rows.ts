@@ -1,8 +1,5 @@
 /** What a benchmark found, and how things are compared where timings are noisy. */
-import { TARGETS } from "./_targets.ts";
-
-/** A bound that a figure should keep. */
-export type Bound = { readonly at_least: number } | { readonly at_most: number };
+import { type Bound, TARGETS } from "./_targets.ts";
 
 /** One figure. */
 export interface BenchRow {

@@ -1,5 +1,7 @@
 /** What the worker is to reach, in the order of the table that `deno task bench` prints. */
-import type { Bound } from "./_rows.ts";
+
+/** A bound that a figure should keep. */
+export type Bound = { readonly at_least: number } | { readonly at_most: number };
 
 export interface Target {
   readonly what: string;

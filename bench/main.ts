@@ -47,7 +47,7 @@ if (options.readme) {
   Deno.exit(0);
 }
 const gpu = await Gpu.open({ device: "auto" });
-const device = describe(gpu);
+const device = await describe(gpu);
 console.log(`${device.device}\n${device.machine}`);
 const command = ["deno task bench", ...Deno.args].join(" ");
 const parts: Record<string, PartReport> = {};

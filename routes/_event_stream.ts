@@ -20,6 +20,7 @@ export function eventStream(
   const encoder = new TextEncoder();
   let last = after;
   let loading: Job["loading"] = null;
+  let downloading: Job["downloading"] = null;
   let changed = Promise.withResolvers<boolean>();
   const wake = () => changed.resolve(true);
   const unsubscribe = store.subscribe(id, wake);
@@ -47,10 +48,12 @@ export function eventStream(
         }
         const job = store.get(id);
         if (job === undefined || isFinished(job.status)) break;
-        if (job.loading !== null && job.loading !== loading) {
-          loading = job.loading;
-          // Without an id: it is of the moment, and does not come again after a reconnect.
-          return controller.enqueue(encoder.encode(`event: loading\ndata: ${JSON.stringify(loading)}\n\n`));
+        // Without an id: they are of the moment, and do not come again after a reconnect.
+        const tell = (event: string, data: unknown) =>
+          controller.enqueue(encoder.encode(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`));
+        if (job.loading !== null && job.loading !== loading) return tell("loading", loading = job.loading);
+        if (job.downloading !== null && job.downloading !== downloading) {
+          return tell("downloading", downloading = job.downloading);
         }
         const timer = setTimeout(() => changed.resolve(false), keepAliveMs);
         const woken = await changed.promise;

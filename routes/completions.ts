@@ -92,7 +92,17 @@ const CompletionSchema = z.object({
     logprobs: LogprobsSchema.nullable(),
     finish_reason: z.literal("length"),
   })).meta({ description: "One a prompt, in their order." }),
-  usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), total_tokens: z.int() }),
+  usage: z.object({
+    prompt_tokens: z.int(),
+    prompt_tokens_details: z.object({
+      cached_tokens: z.int().meta({
+        description: "Tokens that an earlier prompt had in the same place: they were not computed again. " +
+          "None where the prompt's log-probs are asked for.",
+      }),
+    }),
+    completion_tokens: z.int(),
+    total_tokens: z.int(),
+  }),
 }).openapi("Completion");
 
 const completions = createRoute({
@@ -137,7 +147,9 @@ export function completionRoutes(service: Service): OpenAPIHono {
     const body = c.req.valid("json");
     const prompts = promptsOf(body);
     const { max_tokens, add_special_tokens } = body;
-    const request = { ...await weightsOf(service, body), prompts, max_tokens, add_special_tokens };
+    const prompt_logprobs = body.echo === true && body.logprobs != null;
+    const settings = { max_tokens, add_special_tokens, prompt_logprobs };
+    const request = { ...await weightsOf(service, body), prompts, ...settings };
     const scored: ScoredSequence[] = [];
     try {
       // A client that goes takes its request with it.
@@ -149,6 +161,7 @@ export function completionRoutes(service: Service): OpenAPIHono {
       throw isMany(body.prompt) ? error : withoutIndex(error);
     }
     const prompt_tokens = scored.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    const cached_tokens = scored.reduce((sum, { cached_prompt_tokens }) => sum + cached_prompt_tokens, 0);
     const completion_tokens = max_tokens * scored.length;
     return c.json({
       id: `cmpl-${c.get("requestId" as never)}`,
@@ -156,7 +169,12 @@ export function completionRoutes(service: Service): OpenAPIHono {
       created: Math.floor(Date.now() / 1000),
       model: body.model,
       choices: scored.map((sequence, index) => ({ index, ...toChoice(sequence, body) })),
-      usage: { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens },
+      usage: {
+        prompt_tokens,
+        prompt_tokens_details: { cached_tokens },
+        completion_tokens,
+        total_tokens: prompt_tokens + completion_tokens,
+      },
     }, 200);
   });
 
@@ -181,19 +199,23 @@ function toChoice(
   { echo, max_tokens, logprobs }: CompletionBody,
 ) {
   const next = likeliest.at(-1)!;
-  const all = [
-    ...tokens.map((token, i) => {
-      // Nothing predicts the first.
-      if (i === 0) return { token, logprob: null, top: null };
-      const logprob = token_logprobs[i - 1]!;
-      const best = likeliest[i - 1]!;
-      if (logprobs === 0 || best.id === token_ids[i]) return { token, logprob, top: { [token]: logprob } };
-      const spelt = best.token === token ? `token_id:${best.id}` : best.token;
-      return { token, logprob, top: { [spelt]: best.logprob, [token]: logprob } };
-    }),
-    { token: next.token, logprob: next.logprob, top: { [next.token]: next.logprob } },
-  ];
-  const shown = all.slice(echo ? 0 : tokens.length, tokens.length + max_tokens);
+  const choice = {
+    text: (echo ? text : "") + (max_tokens === 1 ? next.token : ""),
+    finish_reason: "length" as const,
+  };
+  if (logprobs == null) return { ...choice, logprobs: null };
+  const own = !echo ? [] : tokens.map((token, i) => {
+    // Nothing predicts the first.
+    if (i === 0) return { token, logprob: null, top: null };
+    const logprob = token_logprobs[i - 1]!;
+    const best = likeliest[i - 1]!;
+    if (logprobs === 0 || best.id === token_ids[i]) return { token, logprob, top: { [token]: logprob } };
+    const spelt = best.token === token ? `token_id:${best.id}` : best.token;
+    return { token, logprob, top: { [spelt]: best.logprob, [token]: logprob } };
+  });
+  const { token, logprob } = next;
+  const following = { token, logprob, top: { [token]: logprob } };
+  const shown = [...own, ...max_tokens === 1 ? [following] : []];
   let offset = 0;
   const offsets = shown.map(({ token }) => {
     const start = offset;
@@ -201,14 +223,13 @@ function toChoice(
     return start;
   });
   return {
-    text: (echo ? text : "") + (max_tokens === 1 ? next.token : ""),
-    logprobs: logprobs == null ? null : {
+    ...choice,
+    logprobs: {
       tokens: shown.map(({ token }) => token),
       token_logprobs: shown.map(({ logprob }) => logprob),
       top_logprobs: shown.map(({ top }) => top),
       text_offset: offsets,
     },
-    finish_reason: "length" as const,
   };
 }
 

@@ -88,6 +88,10 @@ const CandidateSchema = z.object({
 
 const UsageSchema = z.object({
   prompt_tokens: z.number().int(),
+  cached_prompt_tokens: z.number().int().meta({
+    description:
+      "Of those, tokens that an earlier prompt had in the same place: they were not computed again.",
+  }),
   candidate_tokens: z.number().int(),
   total_tokens: z.number().int(),
 }).openapi("Usage");
@@ -168,10 +172,11 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
   const usage = results.reduce(
     (sum: Usage, item) => ({
       prompt_tokens: sum.prompt_tokens + item.usage.prompt_tokens,
+      cached_prompt_tokens: sum.cached_prompt_tokens + item.usage.cached_prompt_tokens,
       candidate_tokens: sum.candidate_tokens + item.usage.candidate_tokens,
       total_tokens: sum.total_tokens + item.usage.total_tokens,
     }),
-    { prompt_tokens: 0, candidate_tokens: 0, total_tokens: 0 },
+    { prompt_tokens: 0, cached_prompt_tokens: 0, candidate_tokens: 0, total_tokens: 0 },
   );
   const items = results.map(({ usage: _, ...item }) => item) as z.infer<typeof ManyAnswerSchema>["items"];
   const [only] = items;

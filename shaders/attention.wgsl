@@ -11,18 +11,21 @@
 // its row, so that the straight-line code stays small. With SLICES 1 chunks are loaded once.
 // Dispatch: ceil(tokens / 8) * heads / HEADS * SLICES workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
+struct Params { tokens: u32, keys: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<Chunk>; // [tokens, heads, head_dim]
-@group(0) @binding(2) var<storage, read> k: array<Chunk>; // [tokens, kv_heads, head_dim]
-@group(0) @binding(3) var<storage, read> v: array<Chunk>; // [tokens, kv_heads, head_dim]
+@group(0) @binding(2) var<storage, read> k: array<Chunk>; // [keys, kv_heads, head_dim]
+@group(0) @binding(3) var<storage, read> v: array<Chunk>; // [keys, kv_heads, head_dim]
 @group(0) @binding(4) var<storage, read> spans: array<vec4<u32>>; // [tokens] prefix_start, prefix_end, segment_start, queries_end
 @group(0) @binding(5) var<storage, read> positions: array<u32>; // [tokens]
 @group(0) @binding(6) var<storage, read_write> o: array<Chunk>; // [tokens, heads, head_dim]
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>; // [tokens, heads]
+@if (PLACED == 1) {
+  @group(0) @binding(8) var<storage, read> places: array<u32>; // [tokens]
+}
 
 const LOWEST = -1e30;
 
@@ -50,6 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let kv_row = params.kv_heads * $(CHUNKS)u;
   let kv_base = head / (heads / params.kv_heads) * $(CHUNKS)u;
   let span = span_of(token);
+  let own = place_of(token);
   @unroll(h, 0, HEADS) {
     @unroll(c, 0, SLICE) { var q$h_$c = Chunk(0.0); }
   }
@@ -72,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   var key = subgroupMin(span.x);
   let prefix_end = subgroupMax(span.y);
   let segment_start = subgroupMin(span.z);
-  let last = min(first + 8u, end) - 1u;
+  let last = place_of(min(first + 8u, end) - 1u);
   loop {
     if (key >= prefix_end) {
       key = max(key, segment_start);
@@ -81,10 +85,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       break;
     }
     // Lanes of several segments leave gaps.
-    if (subgroupAny((key + 8u > span.x && key < span.y) || (key + 8u > span.z && key <= token))) {
-      let mine = min(key + lane, end - 1u) * kv_row + kv_base;
+    if (subgroupAny((key + 8u > span.x && key < span.y) || (key + 8u > span.z && key <= own))) {
+      let mine = min(key + lane, params.keys - 1u) * kv_row + kv_base;
       @unroll(e, 0, 8) {
-        let seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
+        let seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= own);
       }
       @unroll(h, 0, HEADS) {
         @unroll(e, 0, 8) { var s$h_$e = 0.0; }

@@ -1,4 +1,13 @@
-// Prelude of all attention kernels: what a token sees.
+// Prelude of all attention kernels: what a token sees. Spans tell places of keys; a token's own key has the token's index
+// for its place, or where PLACED is 1 stands at places[token]: keys that no token of the stream has lie between.
+
+fn place_of(token: u32) -> u32 {
+  @if (PLACED == 1) {
+    return places[token];
+  } @else {
+    return token;
+  }
+}
 
 // The token's span less what lies `window` positions or more behind. Positions count up by one in either of its ranges,
 // so what is left of each is its end.
@@ -7,8 +16,14 @@ fn span_of(token: u32) -> vec4<u32> {
   @if (WINDOWED == 1) {
     let position = positions[token];
     let lowest = position + 1u - min(position + 1u, params.window);
-    span.x = min(span.x + lowest - min(lowest, positions[span.x]), span.y);
-    span.z = max(span.z, token + 1u - min(token + 1u, params.window));
+    @if (PLACED == 1) {
+      let prefix_position = 0u;
+    } @else {
+      let prefix_position = positions[span.x];
+    }
+    span.x = min(span.x + lowest - min(lowest, prefix_position), span.y);
+    let own = place_of(token);
+    span.z = max(span.z, own + 1u - min(own + 1u, params.window));
   }
   return span;
 }

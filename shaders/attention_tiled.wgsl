@@ -1,16 +1,19 @@
 // Attention as attention.wgsl has it, for GPUs: see attention_tiles.wgsl; rows are queries, columns keys.
 // Dispatch: ceil(tokens / 32) * heads workgroups, folded.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
+struct Params { tokens: u32, keys: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>; // [tokens, heads, head_dim]
-@group(0) @binding(2) var<storage, read> k: array<f32>; // [tokens, kv_heads, head_dim]
-@group(0) @binding(3) var<storage, read> v: array<f32>; // [tokens, kv_heads, head_dim]
+@group(0) @binding(2) var<storage, read> k: array<f32>; // [keys, kv_heads, head_dim]
+@group(0) @binding(3) var<storage, read> v: array<f32>; // [keys, kv_heads, head_dim]
 @group(0) @binding(4) var<storage, read> spans: array<vec4<u32>>; // [tokens] prefix_start, prefix_end, segment_start, queries_end
 @group(0) @binding(5) var<storage, read> positions: array<u32>; // [tokens]
 @group(0) @binding(6) var<storage, read_write> o: array<f32>; // [tokens, heads, head_dim]
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>; // [tokens, heads]
+@if (PLACED == 1) {
+  @group(0) @binding(8) var<storage, read> places: array<u32>; // [tokens]
+}
 
 var<workgroup> row_maxima: array<vec4<f32>, 64>; // [y, x], each of 4 rows
 var<workgroup> row_sums: array<vec4<f32>, 64>;
@@ -18,11 +21,11 @@ var<workgroup> row_sums: array<vec4<f32>, 64>;
 fn q_at(token: u32, head: u32, element: u32) -> f32 {
   return select(0.0, q[(min(token, params.tokens - 1u) * params.heads + head) * $(HD)u + element], element < $(HD)u);
 }
-fn k_at(token: u32, head: u32, element: u32) -> f32 {
-  return select(0.0, k[(min(token, params.tokens - 1u) * params.kv_heads + head) * $(HD)u + element], element < $(HD)u);
+fn k_at(key: u32, head: u32, element: u32) -> f32 {
+  return select(0.0, k[(min(key, params.keys - 1u) * params.kv_heads + head) * $(HD)u + element], element < $(HD)u);
 }
-fn v_at(token: u32, head: u32, element: u32) -> f32 {
-  return select(0.0, v[(min(token, params.tokens - 1u) * params.kv_heads + head) * $(HD)u + element], element < $(HD)u);
+fn v_at(key: u32, head: u32, element: u32) -> f32 {
+  return select(0.0, v[(min(key, params.keys - 1u) * params.kv_heads + head) * $(HD)u + element], element < $(HD)u);
 }
 
 @compute @workgroup_size(8, 8, 1)
@@ -42,28 +45,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   @unroll(i, 0, 4) {
     let row$i = min(first + 4u * y + $(i)u, last); // spare rows repeat the last token: barriers need all invocations
     let span$i = span_of(row$i);
+    let own$i = place_of(row$i);
   }
   var largest = vec4(LOWEST);
   var total = vec4(0.0);
   @unroll(n, 0, SLICES) { var o$n = mat4x4<f32>(); }
 
-  // Spans never decrease along the stream, so the rows see keys of [key, prefix_end) and [segment_start, last] only.
+  // Spans never decrease along the stream, so the rows see keys of [key, prefix_end) and [segment_start, last_key] only.
   // Windows keep that true of segments, and of prefixes within one segment.
   let gaps = any(spans[first].xyz != spans[last].xyz);
   var key = select(span_of(first).x, spans[first].x, gaps);
   let prefix_end = spans[last].y;
   let segment_start = span_of(first).z;
+  let last_key = place_of(last);
   loop {
     loop {
       if (key >= prefix_end) {
         key = max(key, segment_start);
       }
-      if (!gaps || key > last || any_sees(first, last + 1u, key)) {
+      if (!gaps || key > last_key || any_sees(first, last + 1u, key)) {
         break;
       }
       key += BLOCK;
     }
-    if (key > last) {
+    if (key > last_key) {
       break;
     }
     var s = mat4x4<f32>();
@@ -87,7 +92,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     @unroll(i, 0, 4) {
       @unroll(j, 0, 4) {
-        let seen$i_$j = sees(row$i, span$i, key$j);
+        let seen$i_$j = sees(own$i, span$i, key$j);
       }
       let seen$i = vec4(seen$i_0, seen$i_1, seen$i_2, seen$i_3);
     }

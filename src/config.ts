@@ -22,8 +22,12 @@ export interface Config {
   /** Bearer token that requests must carry; null: none is asked for. */
   readonly token: string | null;
   readonly device: DeviceChoice;
+  /** Bytes of the device's memory that may be used; null: as much as it has. */
+  readonly memoryBytes: number | null;
   /** Bytes of a request body. */
   readonly maxBodyBytes: number;
+  /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none; null: the device decides. */
+  readonly promptCacheBytes: number | null;
   readonly logLevel: LogLevel;
   /** Absolute folder of what is downloaded from the hub. */
   readonly cache: string;
@@ -74,7 +78,9 @@ export function readConfig(environment: Environment = Deno.env): Config {
     state,
     token: token(environment, "SIMPO_TOKEN"),
     device: oneOf(environment, "SIMPO_DEVICE", ["auto", "gpu", "software"]),
+    memoryBytes: gibibytes(environment, "SIMPO_MEMORY"),
     maxBodyBytes: wholeNumber(environment, "SIMPO_MAX_BODY", 32 * 1024 * 1024, 1, 1024 ** 3),
+    promptCacheBytes: mebibytes(environment, "SIMPO_PROMPT_CACHE"),
     logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
     cache: folder(environment, "SIMPO_CACHE") ?? join(state, "hub"),
     hubEndpoint: url(environment, "HF_ENDPOINT", "https://huggingface.co"),
@@ -101,18 +107,32 @@ function refuse(name: string, value: string, accepted: string): never {
   });
 }
 
-function wholeNumber(
+function mebibytes(environment: Environment, name: string): number | null {
+  const value = wholeNumber(environment, name, null, 0, 2 ** 20);
+  return value === null ? null : value * 2 ** 20;
+}
+
+function wholeNumber<Otherwise extends number | null>(
   environment: Environment,
   name: string,
-  otherwise: number,
+  otherwise: Otherwise,
   min: number,
   max: number,
-): number {
+): number | Otherwise {
   const text = environment.get(name);
   if (text === undefined || text === "") return otherwise;
   const value = /^\d+$/.test(text) ? Number(text) : NaN;
   if (!(value >= min && value <= max)) refuse(name, text, `a whole number from ${min} to ${max}`);
   return value;
+}
+
+/** A size in GiB as bytes. */
+function gibibytes(environment: Environment, name: string): number | null {
+  const text = environment.get(name);
+  if (text === undefined || text === "") return null;
+  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : 0;
+  if (!(value > 0 && value <= 2 ** 20)) refuse(name, text, "a number of GiB above 0, such as 22.5");
+  return Math.floor(value * 2 ** 30);
 }
 
 /** The first choice is the default. */

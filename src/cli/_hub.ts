@@ -5,32 +5,35 @@ import type { Config } from "../config.ts";
 import { type DownloadProgress, Hub } from "../hub/hub.ts";
 
 /** The hub of the settings. */
-export function openHub(
-  { cache, hubEndpoint, hubToken }: Config,
-  onProgress?: (progress: DownloadProgress) => void,
-): Hub {
-  return new Hub({
-    cache,
-    endpoint: hubEndpoint,
-    token: hubToken,
-    ...(onProgress === undefined ? {} : { onProgress }),
-  });
+export function openHub({ cache, hubEndpoint, hubToken }: Config): Hub {
+  return new Hub({ cache, endpoint: hubEndpoint, token: hubToken });
 }
 
-/** Shows downloads as a bar a file; nothing where stderr is no terminal. */
-export function downloadBars(): ((progress: DownloadProgress) => void) | undefined {
-  if (!Deno.stderr.isTerminal()) return undefined;
-  let shown: { readonly file: string; readonly bar: SingleBar } | null = null;
-  return ({ file, bytes, total }) => {
-    if (shown?.file !== file) {
-      shown?.bar.stop();
-      shown = { file, bar: new SingleBar({ format: `{bar} {percentage} %  ${file}  {eta_formatted} left` }) };
-      shown.bar.start(total, bytes);
+/** Downloads, as the commands show them: a bar a file where stderr is a terminal; elsewhere a line when one begins. */
+export class DownloadDisplay {
+  #file: string | null = null;
+  #bar: SingleBar | null = null;
+
+  update({ file, bytes, total_bytes }: DownloadProgress): void {
+    if (this.#file !== file) {
+      this.end();
+      this.#file = file;
+      const mb = Number((total_bytes / 1e6).toPrecision(3));
+      if (Deno.stderr.isTerminal()) {
+        this.#bar = new SingleBar({
+          format: `{bar} {percentage} %  ${file}  ${mb} MB  {eta_formatted} left`,
+        });
+        this.#bar.start(total_bytes, bytes);
+      } else console.error(`Downloading ${file}, ${mb} MB.`);
     }
-    shown.bar.update(bytes);
-    if (bytes === total) {
-      shown.bar.stop();
-      shown = null;
-    }
-  };
+    this.#bar?.update(bytes);
+    if (bytes === total_bytes) this.end();
+  }
+
+  /** Puts the bar away, however far it has come. */
+  end(): void {
+    this.#bar?.stop();
+    this.#bar = null;
+    this.#file = null;
+  }
 }

@@ -5,6 +5,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
+import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
@@ -20,7 +21,7 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
-import { downloadBars, openHub } from "./_hub.ts";
+import { DownloadDisplay, openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
 
@@ -80,7 +81,12 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
       accepted,
     });
   }
-  const sources = { ...config, hub: openHub(config, downloadBars()) };
+  const downloads = new DownloadDisplay();
+  const sources = {
+    ...config,
+    hub: openHub(config),
+    onDownload: (progress: DownloadProgress) => downloads.update(progress),
+  };
   const request = {
     model: await resolveModel(sources, values.model, "--model"),
     adapter: values.adapter === undefined

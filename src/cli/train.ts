@@ -3,7 +3,7 @@
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import { readConfig } from "../config.ts";
-import { InputError } from "../errors.ts";
+import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
@@ -19,11 +19,13 @@ import {
   exitCodeOf,
   openStore,
   parseCommand,
+  readJson,
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
-import { downloadBars, openHub } from "./_hub.ts";
+import { DownloadDisplay, openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
+import { planSummary } from "./_plan.ts";
 
 const usage = "main.ts train [--quiet] job.json";
 const shutdownMs = 7_000;
@@ -59,10 +61,12 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     console.error(`Job ${id} has succeeded already: ${result}`);
     return 0;
   }
-  const hub = openHub(config, values.quiet ? undefined : downloadBars());
+  const hub = openHub(config);
   await checkFiles({ ...config, hub }, spec);
   if (known === undefined) {
-    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store })));
+    const downloads = values.quiet ? null : new DownloadDisplay();
+    const onDownload = (progress: DownloadProgress) => downloads?.update(progress);
+    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store, onDownload })));
   } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
   const waiting = store.get(id);
@@ -117,8 +121,10 @@ class Display {
   readonly #quiet: boolean;
   readonly #bar: SingleBar | null;
   readonly #loading: LoadingDisplay | null;
+  readonly #downloads: DownloadDisplay | null;
   readonly #unsubscribe: () => void;
   #last: number;
+  #plan: string | null = null;
   #running = false;
   #started = false;
 
@@ -132,12 +138,14 @@ class Display {
       ? null
       : new SingleBar({ format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left" });
     this.#loading = quiet ? null : new LoadingDisplay();
+    this.#downloads = quiet ? null : new DownloadDisplay();
     this.#unsubscribe = store.subscribe(id, () => this.#update());
   }
 
   end(): void {
     this.#unsubscribe();
     this.#loading?.end();
+    this.#downloads?.end();
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }
@@ -151,6 +159,10 @@ class Display {
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
+    const plan = job?.plan ? planSummary(job.plan) : null;
+    if (plan !== null && plan !== this.#plan && !this.#quiet) console.error(`Memory ${plan}.`);
+    this.#plan = plan;
+    if (job?.downloading) return this.#downloads?.update(job.downloading);
     if (job?.loading) return this.#loading?.update(job.loading);
     if (this.#bar === null || !this.#running || job?.total_steps == null) return;
     const loss = job.metrics?.["loss"];
@@ -162,26 +174,5 @@ class Display {
     if (this.#started) this.#bar.update(job.step, shown);
     else this.#bar.start(job.total_steps, job.step, shown);
     this.#started = true;
-  }
-}
-
-async function readJson(path: string): Promise<unknown> {
-  const refuse = (why: string): never => {
-    throw new InputError(`${JSON.stringify(path)} ${why}.`, {
-      field: "job.json",
-      value: path,
-      accepted: "a JSON file",
-    });
-  };
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    return refuse(`cannot be read: ${(error as Error).message}`);
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    return refuse(`is not JSON: ${(error as Error).message}`);
   }
 }

@@ -15,10 +15,16 @@ import type {
   TrainRequest,
 } from "./protocol.ts";
 
+/** How the Worker sets up. */
+export interface WorkerOptions extends GpuOptions {
+  /** As EngineOptions has it. */
+  readonly promptCacheBytes?: number;
+}
+
 export type ToWorker =
   | {
     readonly type: "open";
-    readonly options: GpuOptions;
+    readonly options: WorkerOptions;
     readonly tuningFolder: string | null;
     readonly control: SharedArrayBuffer;
   }

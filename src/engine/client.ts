@@ -25,6 +25,8 @@ export interface EngineOptions {
   readonly allowSoftware: boolean;
   /** Bytes of GPU buffers that may be held at one time. */
   readonly memoryLimitBytes?: number;
+  /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none. Unless given the device decides. */
+  readonly promptCacheBytes?: number | null;
   /** Folder in which the fastest kernels of an adapter are kept; without it they are neither sought nor kept. */
   readonly tuningFolder?: string;
   /** Called where the Worker ends by itself: nothing can be asked of the engine any more. */
@@ -46,12 +48,16 @@ interface Pending {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes, tuningFolder, onBroken }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, tuningFolder, onBroken }: EngineOptions,
 ): Promise<Engine> {
   const kind = device === "auto" && !allowSoftware ? "gpu" : device;
   const client = new Client(onBroken ?? (() => {}));
   try {
-    const options = { device: kind, ...(memoryLimitBytes !== undefined && { memoryLimitBytes }) };
+    const options = {
+      device: kind,
+      ...(memoryLimitBytes !== undefined && { memoryLimitBytes }),
+      ...(promptCacheBytes != null && { promptCacheBytes }),
+    };
     await client.open(options, tuningFolder ?? null);
   } catch (error) {
     await client.stop();

@@ -15,6 +15,8 @@ export interface BaseModel {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
   readonly decoder: Decoder;
+  /** What the weights take. */
+  readonly bytes: number;
 }
 
 /** Something on the GPU that stays there until nobody uses it and its room is needed. */
@@ -26,10 +28,15 @@ interface Held<T> {
   users: number;
   /** Set once it is loaded. */
   free: () => void;
+  /** Lets go of what it can do without while it is used. @returns whether there was anything */
+  shrink: () => boolean;
 }
 
+/** What {@link Held} is made of. */
+type Loaded<T> = { readonly value: T } & Pick<Held<T>, "free"> & Partial<Pick<Held<T>, "shrink">>;
+
 /** Loads something, and tells `watch` between two pieces, which may throw to end it. */
-type Load<T> = (watch: OnLoad) => Promise<{ value: T; free: () => void }>;
+type Load<T> = (watch: OnLoad) => Promise<Loaded<T>>;
 
 /** In use until {@link Lease.release}. */
 export interface Lease<T> {
@@ -37,6 +44,8 @@ export interface Lease<T> {
   release(): void;
 }
 
+/** What repeated prompts may take where the user does not say. */
+const PROMPT_CACHE_BYTES = { software: 64 * 2 ** 20, gpu: 256 * 2 ** 20 };
 /** Base models and scorers (of one with an adapter or without) that stay on the GPU while idle. */
 const KEPT = 4;
 
@@ -47,13 +56,22 @@ class Unwanted extends Error {}
 export class Models {
   readonly #gpu: Gpu;
   readonly #report: (directory: string) => OnLoad;
+  readonly #promptCacheBytes: number;
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
-  /** @param report is told of every loading of a folder's weights, whoever waits for it */
-  constructor(gpu: Gpu, report: (directory: string) => OnLoad) {
+  /**
+   * @param report is told of every loading of a folder's weights, whoever waits for it
+   * @param promptCacheBytes of each scorer, as ScorerOptions has it; the device decides unless given
+   */
+  constructor(
+    gpu: Gpu,
+    report: (directory: string) => OnLoad,
+    promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
+  ) {
     this.#gpu = gpu;
     this.#report = report;
+    this.#promptCacheBytes = promptCacheBytes;
   }
 
   /**
@@ -75,7 +93,7 @@ export class Models {
       const tokenizer = await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
       const report = this.#report(directory);
-      const { decoder, free } = await loadDecoder(this.#gpu, checkpoint, config, {
+      const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {
         trainable: false,
         quantization,
         onLoad: (progress) => {
@@ -83,8 +101,17 @@ export class Models {
           watch(progress);
         },
       });
-      return { value: { config, tokenizer, decoder }, free };
+      return { value: { config, tokenizer, decoder, bytes }, free };
     });
+  }
+
+  /** What a folder's weights take on the GPU already; 0 where they are not there. */
+  async baseBytes(directory: string, quantization: Quantization | null): Promise<number> {
+    const held = this.#held.get(`base ${quantization} ${await version(directory)}`) as
+      | Held<BaseModel>
+      | undefined;
+    const base = await Promise.race([held?.loaded, null]).catch(() => null);
+    return base?.bytes ?? 0;
   }
 
   /**
@@ -106,13 +133,16 @@ export class Models {
         const tokenizer = base.value.tokenizer.withChatTemplate(template);
         const adapted = adapter === null ? null : await loadAdapter(this.#gpu, decoder, adapter);
         const model = { config, tokenizer, decoder: adapted?.decoder ?? decoder };
-        const scorer = new Scorer(this.#gpu, model, () => this.evict());
+        const scorer = new Scorer(this.#gpu, model, {
+          promptCacheBytes: this.#promptCacheBytes,
+          makeRoom: () => this.evict(),
+        });
         const free = () => {
           scorer.free();
           adapted?.free();
           base.release();
         };
-        return { value: scorer, free };
+        return { value: scorer, free, shrink: () => scorer.shrink() };
       } catch (error) {
         base.release();
         throw error;
@@ -120,9 +150,11 @@ export class Models {
     });
   }
 
-  /** Lets go of everything that nobody uses. @returns whether there was anything */
+  /** Lets go of everything that nobody uses or that can be done without. @returns whether there was anything */
   evict(): boolean {
-    return this.#trim(0);
+    const trimmed = this.#trim(0);
+    const shrunk = [...this.#held.values()].map(({ shrink }) => shrink());
+    return trimmed || shrunk.includes(true);
   }
 
   async #lease<T>(key: string, onLoad: OnLoad, load: Load<T>): Promise<Lease<T>> {
@@ -174,8 +206,10 @@ export class Models {
       watchers,
       users: 0,
       free: () => {},
-      loaded: withRoom(() => this.evict(), () => load(watch)).then(({ value, free }) => {
+      shrink: () => false,
+      loaded: withRoom(() => this.evict(), () => load(watch)).then(({ value, free, shrink }) => {
         held.free = free;
+        if (shrink) held.shrink = shrink;
         return value;
       }),
     };

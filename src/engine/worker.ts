@@ -1,8 +1,8 @@
 /// <reference lib="deno.worker" />
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
-import { Gpu, type GpuOptions, withRoom } from "../gpu/mod.ts";
+import { Gpu, withRoom } from "../gpu/mod.ts";
 import { Interrupted, train } from "../training/loop.ts";
-import { CONTROL, type FromWorker, toPlainError, type ToWorker } from "./_messages.ts";
+import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import type { OnLoad } from "../model/decoder.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
@@ -24,7 +24,7 @@ import { useFastestTiles } from "./tuning.ts";
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const scheduler = new Scheduler();
 let control: Int32Array<ArrayBufferLike> = new Int32Array(CONTROL.words);
-let options: GpuOptions = { device: "auto" };
+let options: WorkerOptions = { device: "auto" };
 let tuningFolder: string | null = null;
 let opened: Promise<{ gpu: Gpu; models: Models }> | null = null;
 
@@ -60,8 +60,10 @@ async function handle(message: ToWorker): Promise<void> {
       return scope.close();
     case "memory":
       return await answer(message.id, async () => {
-        const { memory } = (await device()).gpu;
-        return { bytes: memory.bytes, peak_bytes: memory.peak, by_name: memory.byName() };
+        const { gpu } = await device();
+        const { memory } = gpu;
+        const free_bytes = await gpu.freeBytes();
+        return { bytes: memory.bytes, peak_bytes: memory.peak, free_bytes, by_name: memory.byName() };
       });
   }
 }
@@ -105,15 +107,27 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
     return asked();
   };
   const emit = (event: TrainEvent) => post({ type: "event", id, event });
+  const { model, settings } = request;
+  const makeRoom = () => models.evict();
   const tell = limited((progress) => emit({ type: "loading", ...progress }));
   const onLoad: OnLoad = (progress) => {
     const how = asked();
     if (how !== "continue") throw new Interrupted(how);
     tell(progress);
   };
-  const { model, settings } = request;
   const report = reportWeights(model);
   let base: Lease<BaseModel> | null = null;
+  const room = async (wanted: number) => {
+    const free = async () => {
+      const bytes = await gpu.freeBytes();
+      // full fine-tuning has its own copy of the weights
+      return bytes === null || !settings.lora
+        ? bytes
+        : bytes + await models.baseBytes(model, settings.quantization);
+    };
+    const before = await free();
+    return before === null || before >= wanted || !makeRoom() ? before : await free();
+  };
   scheduler.hold();
   try {
     const context = {
@@ -128,8 +142,10 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       },
       emit,
       between,
+      room,
+      makeRoom,
     };
-    return await withRoom(() => models.evict(), () => train(context, request));
+    return await withRoom(makeRoom, () => train(context, request));
   } finally {
     (base as Lease<BaseModel> | null)?.release();
     scheduler.release();
@@ -180,7 +196,7 @@ async function answer(
 function device(): Promise<{ gpu: Gpu; models: Models }> {
   opened ??= Gpu.open(options).then((gpu) => {
     if (tuningFolder !== null) void useFastestTiles(gpu, tuningFolder, () => scheduler.busy);
-    return { gpu, models: new Models(gpu, reportWeights) };
+    return { gpu, models: new Models(gpu, reportWeights, options.promptCacheBytes) };
   });
   return opened;
 }

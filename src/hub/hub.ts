@@ -13,8 +13,11 @@ export interface DownloadProgress {
   /** `org/name/file`. */
   readonly file: string;
   readonly bytes: number;
-  readonly total: number;
+  readonly total_bytes: number;
 }
+
+/** Called when a file's download begins, a few times a second, and when it is whole. */
+export type OnDownload = (progress: DownloadProgress) => void;
 
 /** Where the hub is and where its files are kept. */
 export interface HubOptions {
@@ -23,7 +26,6 @@ export interface HubOptions {
   /** URL without a slash at its end. */
   readonly endpoint: string;
   readonly token: string | null;
-  readonly onProgress?: (progress: DownloadProgress) => void;
   /** Milliseconds before the first further try; each one after waits twice as long. */
   readonly retryMs?: number;
 }
@@ -46,6 +48,8 @@ interface Snapshot {
 
 /** Tries in a row that bring nothing before a download is given up. */
 const maxTries = 4;
+/** Between two reports of a download. */
+const reportMs = 200;
 /** A connection that is silent for so long is given up. */
 const silenceMs = 60_000;
 
@@ -57,6 +61,8 @@ const silenceMs = 60_000;
 export class Hub {
   readonly #options: HubOptions;
   readonly #downloads = new SharedWork<void>();
+  /** Who is told of a download, by the path that it goes to. */
+  readonly #listeners = new Map<string, Set<OnDownload>>();
 
   /** Nothing is read or asked for yet. */
   constructor(options: HubOptions) {
@@ -79,6 +85,7 @@ export class Hub {
    * @param choose From the repository's files those that are wanted
    * @param field The name's place in the request, for errors
    * @param signal Ends the waiting; the download ends with it unless others wait for it too
+   * @param onDownload Told of each file that is not there yet
    * @returns The folder that holds them under their own names
    * @throws InputError where the repository or a file cannot be read, or there is no room
    */
@@ -87,11 +94,12 @@ export class Hub {
     choose: (paths: string[]) => readonly string[],
     field: string,
     signal?: AbortSignal,
+    onDownload?: OnDownload,
   ): Promise<string> {
     const snapshot = await this.#snapshot(name, field, signal);
     const chosen = new Set(choose(snapshot.files.map(({ path }) => path)));
     for (const file of snapshot.files) {
-      if (chosen.has(file.path)) await this.#bring(snapshot, file, field, signal);
+      if (chosen.has(file.path)) await this.#bring(snapshot, file, field, signal, onDownload);
     }
     return snapshot.folder;
   }
@@ -157,13 +165,26 @@ export class Hub {
   }
 
   /** Waits for a file, together with whoever else does. */
-  async #bring(snapshot: Snapshot, file: ListedFile, field: string, signal?: AbortSignal): Promise<void> {
+  async #bring(
+    snapshot: Snapshot,
+    file: ListedFile,
+    field: string,
+    signal?: AbortSignal,
+    onDownload: OnDownload = () => {},
+  ): Promise<void> {
     const path = join(snapshot.folder, file.path);
     if (await sizeOf(path) === file.size) return;
     const download = (stop: AbortSignal) =>
       this.#download(snapshot, file, path, stop)
         .catch((error) => Promise.reject(this.#explain(error, snapshot.name, field, stop, file.path)));
-    await this.#downloads.run(path, download, signal);
+    const listeners = this.#listeners.get(path) ?? new Set();
+    this.#listeners.set(path, listeners.add(onDownload));
+    try {
+      await this.#downloads.run(path, download, signal);
+    } finally {
+      listeners.delete(onDownload);
+      if (listeners.size === 0) this.#listeners.delete(path);
+    }
   }
 
   /** Writes `<path>.part` to its end, from where it stands, checks it and gives it its name. */
@@ -193,13 +214,21 @@ export class Hub {
       take(buffer.subarray(0, read));
     }
 
+    let next = 0;
+    const report = () => {
+      if (performance.now() < next && bytes < file.size) return;
+      next = performance.now() + reportMs;
+      const progress = { file: `${repository}/${file.path}`, bytes, total_bytes: file.size };
+      this.#listeners.get(path)?.forEach((listener) => listener(progress));
+    };
+    report();
     for (let tries = 1; bytes < file.size;) {
       const before = bytes;
       try {
         for await (const chunk of this.#content(snapshot, file, bytes, signal)) {
           for (let at = 0; at < chunk.length;) at += await part.write(chunk.subarray(at));
           take(chunk);
-          this.#options.onProgress?.({ file: `${repository}/${file.path}`, bytes, total: file.size });
+          report();
         }
         if (bytes < file.size) throw new TypeError("the connection ended too early");
       } catch (error) {

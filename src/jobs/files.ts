@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { Dataset } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
-import type { Hub } from "../hub/hub.ts";
+import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
 import { readModelConfig } from "../model/config.ts";
@@ -19,6 +19,7 @@ export interface FileSources {
   readonly root: string;
   /** Where `hf://` names are looked up; without it they are refused. */
   readonly hub?: Hub | undefined;
+  readonly onDownload?: OnDownload | undefined;
 }
 
 /** How deep a data set's folder is looked through: `default/train/0000.parquet`. */
@@ -32,7 +33,7 @@ const maxDepth = 3;
  * @throws InputError where there is none, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveModel(
-  { root, hub }: FileSources,
+  { root, hub, onDownload }: FileSources,
   name: string,
   field: string,
   signal?: AbortSignal,
@@ -40,29 +41,30 @@ export async function resolveModel(
   if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
   const repository = parseHubName(name, "model", field);
   const choose = (paths: string[]) => chooseModelFiles(paths, repository.repository, field);
-  return await hubOf(hub, field).fetch(repository, choose, field, signal);
+  return await hubOf(hub, field).fetch(repository, choose, field, signal, onDownload);
 }
 
 /** The folder of a model's config.json, its weights left where they are. @throws InputError as `resolveModel` */
 export async function resolveModelConfig(
-  { root, hub }: FileSources,
+  { root, hub, onDownload }: FileSources,
   name: string,
   field: string,
 ): Promise<string> {
   if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
-  return await hubOf(hub, field).fetch(parseHubName(name, "model", field), () => ["config.json"], field);
+  const repository = parseHubName(name, "model", field);
+  return await hubOf(hub, field).fetch(repository, () => ["config.json"], field, undefined, onDownload);
 }
 
 /** The folder of an adapter that is no job's. @throws InputError as `resolveModel` */
 export async function resolveAdapterFolder(
-  { root, hub }: FileSources,
+  { root, hub, onDownload }: FileSources,
   name: string,
   field: string,
 ): Promise<string> {
   if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
   const repository = parseHubName(name, "model", field);
   const choose = (paths: string[]) => chooseAdapterFiles(paths, repository.repository, field);
-  return await hubOf(hub, field).fetch(repository, choose, field);
+  return await hubOf(hub, field).fetch(repository, choose, field, undefined, onDownload);
 }
 
 /**
@@ -73,7 +75,7 @@ export async function resolveAdapterFolder(
  * @throws InputError where there is no such file or split, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveDataset(
-  { root, hub }: FileSources,
+  { root, hub, onDownload }: FileSources,
   dataset: DatasetSpec,
   field: string,
   signal?: AbortSignal,
@@ -85,7 +87,13 @@ export async function resolveDataset(
     const repository = parseHubName(name, "dataset", `${field}.path`);
     let chosen: string[] = [];
     const choose = (paths: string[]) => chosen = chooseRows(paths, repository, split, splitField);
-    const folder = await hubOf(hub, `${field}.path`).fetch(repository, choose, `${field}.path`, signal);
+    const folder = await hubOf(hub, `${field}.path`).fetch(
+      repository,
+      choose,
+      `${field}.path`,
+      signal,
+      onDownload,
+    );
     return { paths: chosen.map((file) => join(folder, file)) };
   }
   const path = await resolveInside(root, name, `${field}.path`, "file or directory");

@@ -1,6 +1,7 @@
 /** Trains the queued jobs, one at a time. */
 import type { Engine } from "../engine/protocol.ts";
 import { DeviceLostError, InputError } from "../errors.ts";
+import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import { jobFolder, jobWeights } from "./folder.ts";
@@ -103,22 +104,29 @@ export class JobRunner {
       const directory = jobFolder(state, id);
       // A job that has a checkpoint goes on from it: what it began with may have gone since.
       const init = await jobWeights(state, id) === null ? job.settings.lora?.init_adapter ?? null : null;
+      const sources = {
+        ...this.#options,
+        onDownload: (progress: DownloadProgress) => store.recordDownload(id, progress),
+      };
       const request = {
         id,
-        model: await resolveModel(this.#options, job.model, "model", signal),
-        dataset: await resolveDataset(this.#options, dataset, "dataset", signal),
+        model: await resolveModel(sources, job.model, "model", signal),
+        dataset: await resolveDataset(sources, dataset, "dataset", signal),
         eval_dataset: eval_dataset === null
           ? null
-          : await resolveDataset(this.#options, eval_dataset, "eval_dataset", signal),
+          : await resolveDataset(sources, eval_dataset, "eval_dataset", signal),
         settings: job.settings,
-        init_adapter: init === null ? null : await resolveInitAdapter(this.#options, init),
+        init_adapter: init === null ? null : await resolveInitAdapter(sources, init),
         directory,
       };
       await Deno.mkdir(directory, { recursive: true });
       // A cancel or a stop may have come while the files were looked up, before the engine knew the job.
       if (this.#stopping) return store.requeue(id);
       if (this.#job(id).cancel_requested) return store.finish(id, "cancelled");
-      const { outcome, step } = await engine.train(request, (event) => store.record(id, event));
+      const { outcome, step } = await engine.train(request, (event) => {
+        if (event.type === "plan") log.info("Job {id} is planned: {plan}.", { id, plan: event.plan });
+        store.record(id, event);
+      });
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
       if (outcome === "stopped") store.requeue(id);
       else store.finish(id, outcome);

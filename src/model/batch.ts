@@ -8,6 +8,10 @@ export interface BatchCounts {
   readonly rows: number;
   /** Responses. */
   readonly sequences: number;
+  /** Keys that the tokens attend to: their own, and those that are known. */
+  readonly keys: number;
+  /** Tokens whose keys and values are kept for later batches. */
+  readonly kept: number;
   /** Distinct token ids; 0 where the embedding is frozen. */
   readonly distinct: number;
   /** Distinct positions; 0 where they are not learned, or frozen. */

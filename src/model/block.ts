@@ -1,5 +1,10 @@
 import { type Gpu, type Program, type Tensor } from "../gpu/mod.ts";
-import { type AttentionShape, recordAttention, recordAttentionGrad } from "../gpu/ops/attention.ts";
+import {
+  type AttentionShape,
+  type PlacedKeys,
+  recordAttention,
+  recordAttentionGrad,
+} from "../gpu/ops/attention.ts";
 import { recordCopyColumns } from "../gpu/ops/columns.ts";
 import {
   recordActivation,
@@ -9,13 +14,14 @@ import {
   recordGatedActivation,
   recordGatedActivationGrad,
 } from "../gpu/ops/elementwise.ts";
+import { recordGatherKnownRows, recordScatterRows } from "../gpu/ops/known_rows.ts";
 import { recordRope } from "../gpu/ops/rope.ts";
 import type { BatchLive } from "./batch.ts";
 import type { Block, Decoder, Linear, Norm } from "./decoder.ts";
 import type { LinearLayer } from "./families/family.ts";
 import { LinearRecorder } from "./linear.ts";
 import type { NormRecorder } from "./norm.ts";
-import type { BlockActivations, NormInput, PassBuffers } from "./pass_buffers.ts";
+import type { BlockActivations, KeyValues, NormInput, PassBuffers } from "./pass_buffers.ts";
 
 /** The equations of a decoder's blocks, forward and backward. */
 export class BlockRecorder {
@@ -44,8 +50,12 @@ export class BlockRecorder {
     }));
   }
 
-  /** A block up to its gate and up projections. */
-  record<L extends BatchLive>(program: Program<L>, layer: number): void {
+  /**
+   * A block up to its gate and up projections.
+   *
+   * @param stored keys and values of earlier batches, where a batch may know some of its own
+   */
+  record<L extends BatchLive>(program: Program<L>, layer: number, stored?: KeyValues): void {
     const block = this.#decoder.blocks[layer]!;
     const x = this.#buffers.streams[layer]!;
     const act = this.#buffers.activations[layer]!;
@@ -60,7 +70,8 @@ export class BlockRecorder {
     this.#recordHeadNorm(program, block.k_norm, raw_k, k);
     this.#recordRotation(program, layer, q, k, 1);
     const { spans, positions } = this.#buffers.batch;
-    recordAttention(this.#gpu, program, this.#attention[layer]!, { q, k, v, spans, positions, o, lse });
+    const keys = stored ? this.#recordKnown(program, { k, v }, stored) : { k, v };
+    recordAttention(this.#gpu, program, this.#attention[layer]!, { q, ...keys, spans, positions, o, lse });
     if (act.middle !== x) this.#recordStreamCopy(program, x, act.middle);
     const output = linearOf(block, "o_proj");
     this.#recordBranch(program, output, o, act.middle, block.attention_output_norm, act.attention_output);
@@ -88,6 +99,20 @@ export class BlockRecorder {
       block.mlp_output_norm,
       mlp_output,
     );
+  }
+
+  /** Puts known keys and values beside the batch's own, of which it stores those that are to be kept. */
+  #recordKnown<L extends BatchLive>(
+    program: Program<L>,
+    own: KeyValues,
+    stored: KeyValues,
+  ): KeyValues & PlacedKeys {
+    const { k, v, places, sources, moves } = this.#buffers.known!;
+    for (const [x, known, y] of [[own.k, stored.k, k], [own.v, stored.v, v]] as const) {
+      recordGatherKnownRows(program, { sources, x, known, y }, ({ keys }) => keys);
+      recordScatterRows(program, { moves, x, y: known }, ({ kept }) => kept);
+    }
+    return { k, v, places };
   }
 
   /** into += x W^T, or the norm of it. */

@@ -12,8 +12,22 @@ import { BlockRecorder } from "./block.ts";
 import type { Decoder } from "./decoder.ts";
 import { HeadRecorder } from "./head.ts";
 import { NormRecorder } from "./norm.ts";
-import { lowestTrained, type PassBuffers, passBuffers, type PassOptions } from "./pass_buffers.ts";
+import {
+  type KeyValues,
+  lowestTrained,
+  type PassBuffers,
+  passBuffers,
+  type PassOptions,
+} from "./pass_buffers.ts";
 import { dependsOnLength, ropeAttentionFactor, ropeFrequencies, type RopeSettings } from "./rope.ts";
+
+/** Rows that a batch takes and gives beside its own tokens'; see KnownBuffers. */
+export interface KnownKeys {
+  /** [keys] */
+  readonly sources: Uint32Array;
+  /** [kept, 2] */
+  readonly moves: Uint32Array;
+}
 
 /**
  * The passes of one decoder at one budget. `upload` a batch, then run a program into which {@link recordForward} and
@@ -57,7 +71,7 @@ export class DecoderPass {
         if (dependsOnLength(rope)) gpu.write(rows, Uint32Array.from({ length: budget.tokens }, (_, i) => i));
         else {
           const factor = ropeAttentionFactor(rope);
-          gpu.write(rotations, ropeRotations(ropeFrequencies(rope), budget.tokens, factor));
+          gpu.write(rotations, ropeRotations(ropeFrequencies(rope), rotations.shape[0]!, factor));
         }
       }
     } catch (error) {
@@ -79,9 +93,10 @@ export class DecoderPass {
   /**
    * Queues a batch for the next run.
    *
+   * @param known where some of the keys that it attends to come from, and which of its own are kept
    * @throws {RangeError} where it passes the budget
    */
-  upload(batch: PackedBatch): BatchCounts {
+  upload(batch: PackedBatch, known: KnownKeys | null = null): BatchCounts {
     const { tokens, rows, sequences } = batch;
     const { budget } = this;
     if (tokens > budget.tokens || rows > budget.rows || sequences > budget.sequences) {
@@ -109,6 +124,14 @@ export class DecoderPass {
     for (const { rope, rotations } of this.#buffers.ropes) {
       if (dependsOnLength(rope)) gpu.write(rotations, rotationsOfTokens(rope, batch));
     }
+    if (known) {
+      const { places, sources, moves } = this.#buffers.known!;
+      gpu.write(places, batch.places);
+      gpu.write(sources, known.sources);
+      gpu.write(moves, known.moves);
+    }
+    const keys = known ? known.sources.length : tokens;
+    const kept = known ? known.moves.length / 2 : 0;
     let distinct = 0;
     if (this.#options.mode === "train" && this.#decoder.embedding[0]!.rows.gradient) {
       const byId = tokensById(batch.token_ids);
@@ -125,11 +148,15 @@ export class DecoderPass {
       gpu.write(buffers.position_tokens, byPosition.id_tokens);
       distinct_positions = byPosition.ids.length;
     }
-    return { tokens, rows, sequences, distinct, distinct_positions };
+    return { tokens, rows, sequences, keys, kept, distinct, distinct_positions };
   }
 
-  /** Records embedding, blocks and head, up to `logprobs` and `averages`. */
-  recordForward<L extends BatchLive>(program: Program<L>): void {
+  /**
+   * Records embedding, blocks and head, up to `logprobs` and `averages`.
+   *
+   * @param stored by block, rows of earlier batches; then every batch is uploaded with its known keys
+   */
+  recordForward<L extends BatchLive>(program: Program<L>, stored: readonly KeyValues[] = []): void {
     const { embedding, positions, blocks, config } = this.#decoder;
     for (const { first_row, rows } of embedding) {
       const tensors = {
@@ -148,7 +175,7 @@ export class DecoderPass {
       recordAddRows(program, tensors);
     }
     for (const layer of blocks.keys()) {
-      this.#block.record(program, layer);
+      this.#block.record(program, layer, stored[layer]);
       this.#block.recordMlpOutput(program, layer);
     }
     this.#head.record(program);

@@ -21,6 +21,8 @@ export interface PassOptions {
   readonly mode: "score" | "train";
   /** In training, keep only each block's input and compute the rest again in the backward. */
   readonly recompute?: boolean;
+  /** When scoring, keys that a batch's tokens attend to at most, where some are known; see {@link KnownBuffers}. */
+  readonly keys?: number;
   /** Bytes of logits that exist at one time, whatever the vocabulary; 16 MiB unless given. */
   readonly logits_bytes?: number;
 }
@@ -46,6 +48,22 @@ export type BatchBuffers = Readonly<
     Tensor
   >
 >;
+
+/** Keys and values of one block, [rows, kv_heads * head_dim], keys rotated. */
+export interface KeyValues {
+  readonly k: Tensor;
+  readonly v: Tensor;
+}
+
+/** A batch of prompts whose first keys and values are known: kept from earlier batches, or of other tokens in this one. */
+export interface KnownBuffers extends KeyValues {
+  /** [tokens]; see PackedBatch. `k` and `v` have a row a place. */
+  readonly places: Tensor;
+  /** [keys]: where the row of each place comes from, as recordGatherKnownRows() has it. */
+  readonly sources: Tensor;
+  /** [tokens, 2]: tokens whose keys and values are kept, and the rows that keep them. */
+  readonly moves: Tensor;
+}
 
 /** What a block's backward needs of its forward. */
 export interface BlockActivations {
@@ -103,6 +121,8 @@ export interface HeadChunk {
 /** All buffers of a pass. */
 export interface PassBuffers {
   readonly batch: BatchBuffers;
+  /** null where no keys are known. */
+  readonly known: KnownBuffers | null;
   readonly ropes: readonly RopeTable[];
   /** The stream before each block and after the last; one tensor up to where something is kept. */
   readonly streams: readonly Tensor[];
@@ -211,7 +231,7 @@ export function passBuffers(
   };
   const ropes = traits.ropes.map((rope): RopeTable => ({
     rope,
-    rotations: f32("rotations", tokens, rope.rotary_dim / 2, 2),
+    rotations: f32("rotations", Math.max(tokens, options.keys ?? 0), rope.rotary_dim / 2, 2),
     // angles that depend on the sequence's length are computed for every batch, a row a token
     rows: dependsOnLength(rope) ? u32("token_indices", tokens) : batch.positions,
   }));
@@ -250,6 +270,13 @@ export function passBuffers(
   const chunks = decoder.head.flatMap((run) => headChunks(run, chunkColumns));
   return {
     batch,
+    known: options.keys === undefined ? null : {
+      k: f32("known.k", options.keys, keys),
+      v: f32("known.v", options.keys, keys),
+      places: u32("known.places", tokens),
+      sources: u32("known.sources", options.keys),
+      moves: u32("known.moves", tokens, 2),
+    },
     ropes,
     streams: [
       stream,

@@ -1,6 +1,6 @@
 /** A checkpoint's weights by the decoder's names and in its orientation, however the file has them. */
 import type { FloatDtype } from "./dtype.ts";
-import type { Checkpoint } from "./safetensors.ts";
+import { Checkpoint, holdsWeights } from "./safetensors.ts";
 
 /** A weight as a file holds it. */
 export interface WeightSpec {
@@ -40,6 +40,14 @@ export function adapterName(name: string): string {
 /** @throws {InputError} where the weight is missing, or of another shape or type */
 export function storedDtype(checkpoint: Checkpoint, spec: WeightSpec): FloatDtype {
   return checkpoint.expect(storedName(checkpoint, spec), spec.shape).dtype;
+}
+
+/** The types of a folder's weights; bf16 where it holds none. @throws {InputError} where they are damaged */
+export async function storedDtypes(directory: string): Promise<(spec: WeightSpec) => FloatDtype> {
+  if (!await holdsWeights(directory)) return () => "BF16";
+  // headers stay readable after the files are closed
+  using checkpoint = await Checkpoint.open(directory);
+  return (spec) => storedDtype(checkpoint, spec);
 }
 
 /** Most bytes of a file's rows that are held while they are turned. */

@@ -18,7 +18,10 @@ export interface PackedSequence {
   readonly num_tokens: number;
 }
 
-/** Groups as one flat stream without padding. Every index below is an index into the stream, unless it says rows. */
+/**
+ * Groups as one flat stream without padding. Every index below is an index into the stream, unless it says rows, or
+ * places: those of the keys that the stream's tokens see, where some come from elsewhere.
+ */
 export interface PackedBatch {
   /** Length of the stream. */
   readonly tokens: number;
@@ -37,9 +40,11 @@ export interface PackedBatch {
   readonly lengths: Uint32Array;
   /**
    * [tokens, 4]: prefix_start, prefix_end, segment_start, queries_end. Token i attends to [prefix_start, prefix_end) and
-   * [segment_start, i]; only queries in [i, queries_end) can attend to it.
+   * [segment_start, i]; only queries in [i, queries_end) can attend to it. All four are places.
    */
   readonly spans: Uint32Array;
+  /** [tokens]: the place of each token's own key; its index where no prompt is shortened. */
+  readonly places: Uint32Array;
   /** [rows]: the token whose hidden state predicts the row's target. */
   readonly head_tokens: Uint32Array;
   /** [rows]: token id that is predicted. */
@@ -57,6 +62,8 @@ export interface PackedBatch {
 /**
  * Packs groups in their order.
  *
+ * @param known by group: how many tokens of the prompt the stream leaves out, less than all of them, since keys and
+ * values of these are known; their places come before those of the rest
  * @throws RangeError where a response's first token is to be scored though nothing precedes it.
  *
  * @example A prompt of two tokens with two responses
@@ -72,27 +79,33 @@ export interface PackedBatch {
  * console.log(batch.targets); // 7 2 8 9 2
  * ```
  */
-export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
-  const tokens = groups.reduce((sum, group) => sum + streamTokens(group), 0);
+export function packGroups(groups: readonly EncodedGroup[], known: readonly number[] = []): PackedBatch {
+  const tokens = groups.reduce((sum, group, i) => sum + streamTokens(group) - (known[i] ?? 0), 0);
   const token_ids = new Uint32Array(tokens);
   const positions = new Uint32Array(tokens);
   const lengths = new Uint32Array(tokens);
   const spans = new Uint32Array(tokens * 4);
+  const places = new Uint32Array(tokens);
   const head_tokens: number[] = [];
   const targets: number[] = [];
   const sequence_rows = [0];
   const sequence_info: PackedSequence[] = [];
 
   let at = 0;
+  let ahead = 0; // how far places are ahead of indices
   for (const [group, { row, prompt, responses }] of groups.entries()) {
+    const first = at + ahead;
+    const skipped = known[group] ?? 0;
+    ahead += skipped;
     const start = at;
-    const promptEnd = start + prompt.length;
-    const end = start + streamTokens(groups[group]!);
-    token_ids.set(prompt, start);
+    const promptEnd = start + prompt.length - skipped;
+    const end = start + streamTokens(groups[group]!) - skipped;
+    token_ids.set(prompt.subarray(skipped), start);
     lengths.fill(prompt.length + (responses.at(-1)?.tokens.length ?? 0), start, promptEnd);
     for (; at < promptEnd; at++) {
-      positions[at] = at - start;
-      spans.set([start, start, start, end], at * 4);
+      positions[at] = skipped + at - start;
+      places[at] = at + ahead;
+      spans.set([first, first, first, end + ahead], at * 4);
     }
     for (const [response, encoded] of responses.entries()) {
       const { tokens: ids, scored_from, predicts_next } = encoded;
@@ -105,7 +118,8 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
       lengths.fill(prompt.length + ids.length, segment, segmentEnd);
       for (; at < segmentEnd; at++) {
         positions[at] = prompt.length + at - segment;
-        spans.set([start, promptEnd, segment, segmentEnd], at * 4);
+        places[at] = at + ahead;
+        spans.set([first, promptEnd + ahead, segment + ahead, segmentEnd + ahead], at * 4);
       }
       for (let index = scored_from; index < ids.length; index++) {
         head_tokens.push(index === 0 ? promptEnd - 1 : segment + index - 1);
@@ -128,6 +142,7 @@ export function packGroups(groups: readonly EncodedGroup[]): PackedBatch {
     positions,
     lengths,
     spans,
+    places,
     head_tokens: Uint32Array.from(head_tokens),
     targets: Uint32Array.from(targets),
     sequence_rows: Uint32Array.from(sequence_rows),
@@ -200,7 +215,8 @@ export function withoutSharedPrompt(group: EncodedGroup): EncodedGroup {
   return { ...group, prompt: new Uint32Array(), responses };
 }
 
-function streamTokens({ prompt, responses }: EncodedGroup): number {
+/** Tokens of a group in a packed batch. */
+export function streamTokens({ prompt, responses }: EncodedGroup): number {
   return responses.reduce((sum, response) => sum + inStream(response), prompt.length);
 }
 

@@ -26,11 +26,15 @@ export interface Part {
   readonly group: EncodedGroup;
 }
 
+/** How prompts become sequences. */
+export type SequenceSettings = Pick<SequenceRequest, "add_special_tokens" | "max_tokens" | "prompt_logprobs">;
+
 /** No text in use has this many characters to a token: what passes it is refused before it is tokenised at length. */
 const CHARACTERS_A_TOKEN = 100;
 
 /**
- * A prompt as a group without a shared part: every token after the first is scored, and what follows the last.
+ * A prompt as a group with one response: the whole of it, whose every token after the first is scored, or its last token
+ * alone, so that the rest may be known; what follows is predicted either way.
  *
  * @param mostTokens that the device can bind
  * @throws {InputError} naming the prompt
@@ -39,7 +43,7 @@ export function encodeSequence(
   { config, tokenizer }: EncodingModel,
   prompt: string | readonly number[],
   index: number,
-  { add_special_tokens, max_tokens }: Pick<SequenceRequest, "add_special_tokens" | "max_tokens">,
+  { add_special_tokens, max_tokens, prompt_logprobs }: SequenceSettings,
   mostTokens: number,
 ): EncodedGroup {
   const field = `prompt[${index}]`;
@@ -51,10 +55,17 @@ export function encodeSequence(
     const { bos, addBos } = tokenizer;
     if (add_special_tokens && addBos && bos !== null && ids[0] !== bos) ids = [bos, ...ids];
   }
+  const tokens = Uint32Array.from(ids);
+  const unscored = prompt_logprobs ? 0 : Math.max(0, ids.length - 1);
   const group: EncodedGroup = {
     row: index + 1,
-    prompt: new Uint32Array(),
-    responses: [{ tokens: Uint32Array.from(ids), scored_from: 1, truncated: false, predicts_next: true }],
+    prompt: tokens.subarray(0, unscored),
+    responses: [{
+      tokens: tokens.subarray(unscored),
+      scored_from: 1,
+      truncated: false,
+      predicts_next: true,
+    }],
     prompt_truncated: 0,
   };
   if (ids.length === 0) {

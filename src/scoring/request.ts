@@ -20,6 +20,8 @@ export interface SequenceRequest extends ScoringWeights {
   readonly add_special_tokens: boolean;
   /** Tokens that must fit the model's context after each prompt. */
   readonly max_tokens: 0 | 1;
+  /** Whether the prompts' own tokens are scored, or only what follows the last of each is asked for. */
+  readonly prompt_logprobs: boolean;
 }
 
 /** A token that the model finds likeliest somewhere. */
@@ -37,10 +39,12 @@ export interface ScoredSequence {
   readonly token_ids: readonly number[];
   /** Beside `token_ids`, as the vocabulary spells them. */
   readonly tokens: readonly string[];
-  /** Of every token but the first: nothing predicts that. */
+  /** Of every token but the first: nothing predicts that. None where they were not asked for. */
   readonly token_logprobs: readonly number[];
-  /** What the model finds likeliest at the place of every token but the first, and after the last. */
+  /** What the model finds likeliest at the place of every token that is scored, and after the last. */
   readonly likeliest: readonly LikeliestToken[];
+  /** Tokens whose keys and values were known from an earlier prompt that began alike. */
+  readonly cached_prompt_tokens: number;
 }
 
 /** Prompts, each with candidates to compare. */
@@ -78,6 +82,8 @@ export interface ScoredCandidate {
 /** Tokens that an item took; a prompt counts once for all its candidates. */
 export interface Usage {
   readonly prompt_tokens: number;
+  /** Of those, tokens whose keys and values were known from an earlier prompt that began alike. */
+  readonly cached_prompt_tokens: number;
   readonly candidate_tokens: number;
   readonly total_tokens: number;
 }

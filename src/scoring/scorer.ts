@@ -4,9 +4,17 @@ import type { BatchLive } from "../model/batch.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { DecoderPass } from "../model/pass.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
+import type { KeyValues } from "../model/pass_buffers.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
-import { groupTokens, packGroups } from "../preference/pack.ts";
-import { encodeItem, encodeSequence, type EncodingModel, splitCandidates } from "./encode.ts";
+import { groupTokens } from "../preference/pack.ts";
+import {
+  encodeItem,
+  encodeSequence,
+  type EncodingModel,
+  type SequenceSettings,
+  splitCandidates,
+} from "./encode.ts";
+import { type BatchPlan, PromptCache } from "./prompt_cache.ts";
 import { BatchQueue, type Ticket } from "./queue.ts";
 import type {
   LikeliestToken,
@@ -33,12 +41,27 @@ interface ScoredResponse {
   readonly likeliest?: readonly { readonly id: number; readonly logprob: number }[];
 }
 
-/** A group's responses in their order. */
-type Answer = readonly ScoredResponse[];
+/** What a batch finds of a group. */
+interface Answer {
+  /** In their order. */
+  readonly responses: readonly ScoredResponse[];
+  /** Tokens of the prompt that were not computed. */
+  readonly known: number;
+}
+
+/** How a scorer goes about it. */
+export interface ScorerOptions {
+  /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none do. */
+  readonly promptCacheBytes: number;
+  /** Called where the device has no room; whether it is worth another attempt. */
+  readonly makeRoom: () => boolean;
+}
 
 const SMALLEST_BUDGET = 256;
 /** Tokens of a batch: large enough to fill the device, small enough that a training step need not wait long. */
 const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
+/** Keys of a batch, known ones included, to the tokens of the largest budget. */
+const KEYS_A_TOKEN = 4;
 
 /** Milliseconds of tokenising in one go: a long request must hold up neither training nor a stop. */
 const TOKENISE_MS = 50;
@@ -51,18 +74,23 @@ export class Scorer {
   readonly #gpu: Gpu;
   readonly #model: ScoringModel;
   readonly #makeRoom: () => boolean;
+  readonly #prompts: PromptCache;
   readonly #queue = new BatchQueue<EncodedGroup, Answer>();
   /** Tokens of a batch of several groups; less than the largest where the device had no room for that. */
   #budget: number;
   #batches = 0;
   #pass: DecoderPass | null = null;
+  /** What the pass has room for; keys: 0 where it knows none. */
+  #room = { tokens: 0, keys: 0 };
   #program: Program<BatchLive> | null = null;
+  /** For batches that know some of their keys. */
+  #withKnown: { readonly program: Program<BatchLive>; readonly stored: readonly KeyValues[] } | null = null;
 
-  /** @param makeRoom called where the device has no room; whether it is worth another attempt */
-  constructor(gpu: Gpu, model: ScoringModel, makeRoom: () => boolean) {
+  constructor(gpu: Gpu, model: ScoringModel, { promptCacheBytes, makeRoom }: ScorerOptions) {
     this.#gpu = gpu;
     this.#model = model;
     this.#makeRoom = makeRoom;
+    this.#prompts = new PromptCache(gpu, model.config, promptCacheBytes);
     this.#budget = this.#largestBudget;
   }
 
@@ -92,13 +120,15 @@ export class Scorer {
     const parts = groups.flatMap((group) => splitCandidates(group, this.#largestBudget, this.#mostTokens));
     let part = 0;
     let item = 0;
+    let known = 0;
     let candidates: Omit<ScoredCandidate, "rank">[] = [];
     for await (const answers of this.#answers(parts.map(({ group }) => group))) {
       const finished: ScoredItem[] = [];
       for (const answer of answers) {
         const { first } = parts[part++]!;
         const group = groups[item]!;
-        for (const [i, { average_logprob, logprobs, targets }] of answer.entries()) {
+        if (first === 0) known = answer.known;
+        for (const [i, { average_logprob, logprobs, targets }] of answer.responses.entries()) {
           candidates.push({
             index: first + i,
             average_logprob,
@@ -113,7 +143,7 @@ export class Scorer {
           });
         }
         if (candidates.length < group.responses.length) continue;
-        finished.push(rank(candidates, group, item));
+        finished.push(rank(candidates, group, item, known));
         candidates = [];
         item++;
       }
@@ -122,13 +152,14 @@ export class Scorer {
   }
 
   /**
-   * Scores every token of whole sequences, and finds the likeliest at each place and after the last.
+   * Scores every token of whole sequences where that is asked for, and finds the likeliest at each place and after the
+   * last.
    *
    * @returns sequences in order; steps of the generator as in {@link score}
    * @throws {InputError} naming the prompt, before anything is scored
    */
   async *scoreSequences(
-    { prompts, ...settings }: Pick<SequenceRequest, "prompts" | "add_special_tokens" | "max_tokens">,
+    { prompts, ...settings }: Pick<SequenceRequest, "prompts"> & SequenceSettings,
   ): AsyncGenerator<ScoredSequence[]> {
     const groups: EncodedGroup[] = [];
     const encode = (prompt: string | readonly number[], i: number) =>
@@ -140,11 +171,24 @@ export class Scorer {
     }
   }
 
+  /** Lets go of what it can do without. @returns whether there was anything */
+  shrink(): boolean {
+    return this.#prompts.clear();
+  }
+
   free(): void {
+    this.#freePass();
+    this.#prompts.clear();
+  }
+
+  #freePass(): void {
     this.#program?.free();
+    this.#withKnown?.program.free();
     this.#pass?.free();
     this.#program = null;
+    this.#withKnown = null;
     this.#pass = null;
+    this.#room = { tokens: 0, keys: 0 };
   }
 
   /** Answers to groups in their order; each step but the first, which has none, is at most one batch. */
@@ -167,28 +211,36 @@ export class Scorer {
   /** Scores what waits, the ticket's next group first; where the device has no room for several groups, fewer of them. */
   async #runBatch(first: Ticket<EncodedGroup, Answer>): Promise<void> {
     for (;;) {
-      let tokens = 0;
+      const plan = this.#prompts.plan();
+      const mostKeys = Math.min(KEYS_A_TOKEN * this.#budget, this.#mostTokens);
       const batch = this.#queue.fill(first, (group) => {
-        const size = groupTokens(group);
-        if (tokens > 0 && tokens + size > this.#budget) return false;
-        tokens += size;
+        const size = plan.size + plan.sizeOf(group);
+        const keys = plan.keys + groupTokens(group);
+        if (plan.size > 0 && (size > this.#budget || keys > mostKeys)) return false;
+        plan.add(group);
         return true;
       });
       try {
-        const answers = await this.#run(batch.map(({ group }) => group));
-        return this.#queue.answer(batch, answers);
+        const answers = await this.#run(batch.map(({ group }) => group), plan);
+        if (answers) return this.#queue.answer(batch, answers);
       } catch (error) {
+        this.#prompts.clear(); // what the plan would have kept is not there
         if (!(error instanceof GpuMemoryError) || batch.length === 1) throw error;
-        this.#budget = Math.floor(tokens / 2);
-        this.free(); // buffers of half the size take their place
+        this.#budget = Math.floor(plan.size / 2);
+        this.#freePass(); // buffers of half the size take their place
       }
     }
   }
 
-  async #run(batch: readonly EncodedGroup[]): Promise<Answer[]> {
-    const packed = packGroups(batch);
-    const { pass, program } = await this.#prepare(Math.max(packed.tokens, packed.rows));
-    program.run({ ...pass.upload(packed), dropout_seed: 0 });
+  /** @returns null where what the plan counts on was let go of meanwhile */
+  async #run(batch: readonly EncodedGroup[], plan: BatchPlan): Promise<Answer[] | null> {
+    const packed = plan.pack();
+    const { knownKeys } = plan;
+    const pass = await this.#passFor(plan.size, knownKeys ? plan.keys : 0);
+    const stored = knownKeys && await this.#prompts.stored();
+    if (!this.#prompts.holds(plan)) return null;
+    const program = this.#programFor(pass, stored);
+    program.run({ ...pass.upload(packed, knownKeys), dropout_seed: 0 });
     this.#batches++;
     const some = batch.some(predictsNext);
     const [averages, logprobs, state, likeliest] = await this.#gpu.read(
@@ -196,10 +248,10 @@ export class Scorer {
       pass.logprobs,
       ...some ? [pass.head_state, pass.likeliest!] : [],
     ) as [Float32Array, Float32Array, Float32Array?, Uint32Array?];
-    const answers: ScoredResponse[][] = batch.map(() => []);
+    const answers = plan.known.map((known) => ({ known, responses: [] as ScoredResponse[] }));
     for (const [sequence, { group }] of packed.sequence_info.entries()) {
       const [from, to] = [packed.sequence_rows[sequence]!, packed.sequence_rows[sequence + 1]!];
-      answers[group]!.push({
+      answers[group]!.responses.push({
         average_logprob: averages[2 * sequence]!,
         logprobs: logprobs.subarray(from, to),
         targets: packed.targets.subarray(from, to),
@@ -217,14 +269,15 @@ export class Scorer {
   #sequence(
     prompt: string | readonly number[],
     group: EncodedGroup,
-    [answer]: Answer,
+    { responses: [answer], known }: Answer,
     index: number,
   ): ScoredSequence {
     const { tokenizer } = this.#model;
-    const token_ids = [...group.responses[0]!.tokens];
+    const scored = group.responses[0]!.tokens;
+    const token_ids = [...group.prompt, ...scored];
     const token_logprobs = [...answer!.logprobs.subarray(0, -1)];
     const likeliest = answer!.likeliest!.map(({ id, logprob }, i): LikeliestToken => {
-      const own = id === token_ids[i + 1] ? token_logprobs[i] : undefined;
+      const own = id === scored[i + 1] ? token_logprobs[i] : undefined;
       return { id, token: tokenizer.token(id), logprob: own ?? logprob };
     });
     const bad = [...token_logprobs, ...likeliest.map(({ logprob }) => logprob)]
@@ -236,20 +289,45 @@ export class Scorer {
       tokens: token_ids.map((id) => tokenizer.token(id)),
       token_logprobs,
       likeliest,
+      cached_prompt_tokens: known,
     };
   }
 
-  async #prepare(tokens: number): Promise<{ pass: DecoderPass; program: Program<BatchLive> }> {
-    if (!this.#pass || !this.#program || this.#pass.budget.tokens < tokens) {
-      this.free();
-      const size = Math.min(this.#mostTokens, Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(tokens))));
-      const budget = { tokens: size, rows: size, sequences: size };
-      const make = () => new DecoderPass(this.#gpu, this.#model.decoder, budget, { mode: "score" });
-      this.#pass = await withRoom(this.#makeRoom, () => this.#gpu.allocate(make));
+  /** @param keys that tokens of the batch attend to, where some are known; else 0 */
+  async #passFor(tokens: number, keys: number): Promise<DecoderPass> {
+    const had = this.#room;
+    if (this.#pass && had.tokens >= tokens && had.keys >= keys) return this.#pass;
+    this.#freePass();
+    const size = (wanted: number) =>
+      Math.min(this.#mostTokens, Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(wanted))));
+    const most = size(Math.max(tokens, had.tokens));
+    const mostKeys = Math.max(keys, had.keys);
+    const room = { tokens: most, keys: mostKeys === 0 ? 0 : size(mostKeys) };
+    const make = () =>
+      new DecoderPass(
+        this.#gpu,
+        this.#model.decoder,
+        { tokens: most, rows: most, sequences: most },
+        { mode: "score", ...(room.keys > 0 && { keys: room.keys }) },
+      );
+    this.#pass = await withRoom(this.#makeRoom, () => this.#gpu.allocate(make));
+    this.#room = room;
+    return this.#pass;
+  }
+
+  #programFor(pass: DecoderPass, stored: readonly KeyValues[] | null): Program<BatchLive> {
+    if (!stored) {
+      if (this.#program) return this.#program;
       this.#program = new Program(this.#gpu, "score");
-      this.#pass.recordForward(this.#program);
+      pass.recordForward(this.#program);
+      return this.#program;
     }
-    return { pass: this.#pass, program: this.#program };
+    if (this.#withKnown?.stored === stored) return this.#withKnown.program;
+    this.#withKnown?.program.free();
+    const program = new Program<BatchLive>(this.#gpu, "score_known");
+    pass.recordForward(program, stored);
+    this.#withKnown = { program, stored };
+    return program;
   }
 
   get #mostTokens(): number {
@@ -289,6 +367,7 @@ function rank(
   candidates: readonly Omit<ScoredCandidate, "rank">[],
   group: EncodedGroup,
   item: number,
+  cached_prompt_tokens: number,
 ): ScoredItem {
   const bad = candidates.find(({ average_logprob }) => !Number.isFinite(average_logprob));
   if (bad) {
@@ -306,6 +385,11 @@ function rank(
     margin: second === undefined
       ? null
       : candidates[order[0]!]!.average_logprob - candidates[second]!.average_logprob,
-    usage: { prompt_tokens: total_tokens - candidate_tokens, candidate_tokens, total_tokens },
+    usage: {
+      prompt_tokens: total_tokens - candidate_tokens,
+      cached_prompt_tokens,
+      candidate_tokens,
+      total_tokens,
+    },
   };
 }

@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { type Gpu, OwnedTensors, Program, type Tensor } from "../gpu/mod.ts";
+import { type Gpu, GpuMemoryError, OwnedTensors, Program, type Tensor, withRoom } from "../gpu/mod.ts";
 import { recordCopy } from "../gpu/ops/elementwise.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
@@ -14,6 +14,7 @@ import type { Decoder, OnLoad } from "../model/decoder.ts";
 import type { BatchLive } from "../model/batch.ts";
 import { DecoderPass } from "../model/pass.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
+import { storedDtypes } from "../model/weights.ts";
 import { METRIC_COLUMNS, metricBuffers } from "../objective/metrics.ts";
 import {
   type ObjectiveLive,
@@ -33,6 +34,7 @@ import {
   writeCheckpoint,
 } from "./checkpoint.ts";
 import { type Examples, readExamples } from "./examples.ts";
+import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
 import { Optimizer } from "./optimizer.ts";
 import { mix32 } from "./random.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
@@ -52,6 +54,13 @@ export interface TrainContext {
   readonly emit: (event: TrainEvent) => void;
   /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
   readonly between: () => Promise<"continue" | "cancel" | "stop">;
+  /**
+   * Bytes that the run may take, its base model's weights among them, after room was made where `wanted` is more; null
+   * where the device does not tell.
+   */
+  readonly room: (wanted: number) => Promise<number | null>;
+  /** Lets go of what nobody uses. @returns whether there was anything */
+  readonly makeRoom: () => boolean;
 }
 
 type Metrics = Record<string, number>;
@@ -88,10 +97,12 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     (message) => context.emit({ type: "warning", message }),
   );
   const [resume, resumed] = [found?.path ?? null, found?.state ?? null];
+  let trainable: Trainable | null = null;
   let run: Run | null = null;
   try {
     const settings = withinContext(request.settings, context);
     const data = await readData(context, request, settings);
+    const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
     const plain = settings.lora
       ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
         model: request.model,
@@ -101,8 +112,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       })
       : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
     if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
-    const trainable = withChatTemplate(settings.chat_template, plain);
-    run = await context.gpu.allocate(() => new Run(context, settings, data, trainable, checkpoints, resumed));
+    trainable = withChatTemplate(settings.chat_template, plain);
+    run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);
     await run.steps();
     await publish(trainable, join(request.directory, "result"));
@@ -114,14 +125,24 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     return { outcome: error.how === "stop" ? "stopped" : "cancelled", step: run?.step ?? resumed?.step ?? 0 };
   } finally {
     run?.free();
+    trainable?.free();
   }
 }
 
 interface Data {
   readonly train: readonly EncodedGroup[];
   readonly eval: readonly EncodedGroup[];
-  /** Tokens of a micro-batch. */
-  readonly budget: number;
+  /** Tokens of the largest row. */
+  readonly largest: number;
+}
+
+/** What a run is made of. */
+interface RunParts {
+  readonly settings: TrainingSettings;
+  readonly data: Data;
+  readonly trainable: Trainable;
+  readonly checkpoints: string;
+  readonly resumed: RunState | null;
 }
 
 /** The state of a run between its steps. */
@@ -131,6 +152,7 @@ class Run {
   readonly #context: TrainContext;
   readonly #settings: TrainingSettings;
   readonly #data: Data;
+  readonly #shape: RunShape;
   readonly #trainable: Trainable;
   readonly #checkpoints: string;
   readonly #history: { step: number; metrics: Metrics }[];
@@ -162,16 +184,14 @@ class Run {
   #lastWait = 0;
   #settled: Promise<void> = Promise.resolve();
 
-  /** Takes `trainable` over, and lets go of it where the rest does not fit. @throws {GpuMemoryError} */
+  /** @throws {GpuMemoryError} where its buffers do not fit */
   constructor(
     context: TrainContext,
-    settings: TrainingSettings,
-    data: Data,
-    trainable: Trainable,
-    checkpoints: string,
-    resumed: RunState | null,
+    { micro_batch_tokens: budget, activation_recomputation: recompute }: RunShape,
+    { settings, data, trainable, checkpoints, resumed }: RunParts,
   ) {
     const { gpu } = context;
+    this.#shape = { micro_batch_tokens: budget, activation_recomputation: recompute };
     this.#context = context;
     this.#settings = settings;
     this.#data = data;
@@ -182,12 +202,9 @@ class Run {
     this.#filled = { tokens: 0, room: 0, ...resumed?.filled };
     this.step = resumed?.step ?? 0;
     this.#logged = resumed?.logged ?? true;
-    const { budget } = data;
     const budgets = { tokens: budget, rows: budget, sequences: budget };
     using made = new DisposableStack();
     const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
-    own(trainable);
-    const recompute = settings.activation_recomputation;
     this.#pass = own(new DecoderPass(gpu, trainable.decoder, budgets, { mode: "train", recompute }));
     const sums = metricBuffers(own(new OwnedTensors(gpu)), budget);
     this.#metrics = sums.metrics;
@@ -262,7 +279,7 @@ class Run {
     const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0);
     this.#numTokens += tokens;
     this.#filled.tokens += tokens;
-    this.#filled.room += batches * this.#data.budget;
+    this.#filled.room += batches * this.#shape.micro_batch_tokens;
     this.#logged = false;
   }
 
@@ -308,6 +325,7 @@ class Run {
     await writeCheckpoint(gpu, this.#checkpoints, this.#trainable, {
       step: this.step,
       num_tokens: this.#numTokens,
+      shape: this.#shape,
       window: [...window],
       filled: this.#filled,
       grad_norm: clip[1]!,
@@ -332,7 +350,7 @@ class Run {
     this.#context.gpu.write(this.#stepSums, new Float32Array(METRIC_COLUMNS.length));
     const responses = responsesPerExample(method);
     const chosenTokens = groups.reduce((sum, group) => sum + scoredTokens(group, 0), 0);
-    const batches = fillBatches(groups, this.#data.budget);
+    const batches = fillBatches(groups, this.#shape.micro_batch_tokens);
     let next = packGroups(batches[0]!);
     for (const micro of batches.keys()) {
       const packed = next;
@@ -454,20 +472,21 @@ async function readData(
   };
   const train = await read("train");
   const evaluation = await read("eval");
-  return { train, eval: evaluation, budget: tokenBudget(context, settings, [...train, ...evaluation]) };
+  const largest = [...train, ...evaluation].reduce((most, group) => Math.max(most, groupTokens(group)), 0);
+  checkLargest(context, settings, largest);
+  return { train, eval: evaluation, largest };
 }
 
 /**
- * Tokens of a micro-batch: as the settings have it, where the largest row and the device let it.
+ * Says where micro_batch_tokens cannot be what the settings ask for.
  *
- * @throws {InputError} where the device has no room for the largest row
+ * @throws {InputError} where the device can bind no micro-batch of the largest row
  */
-function tokenBudget(
+function checkLargest(
   { gpu, config, emit }: TrainContext,
   { micro_batch_tokens: wanted, max_length, lora }: TrainingSettings,
-  groups: readonly EncodedGroup[],
-): number {
-  const largest = groups.reduce((most, group) => Math.max(most, groupTokens(group)), 0);
+  largest: number,
+): void {
   const most = mostTokens(gpu, config, lora?.r);
   if (largest > most) {
     throw new InputError(
@@ -479,11 +498,62 @@ function tokenBudget(
       },
     );
   }
+  if (wanted === null) return;
   const warn = (change: string) =>
     emit({ type: "warning", message: `micro_batch_tokens ${wanted} is ${change}.` });
   if (largest > wanted) warn(`raised to ${largest}, the size of the largest row`);
   if (wanted > most) warn(`lowered to ${most}, the most that this device can bind of this model`);
-  return Math.max(largest, Math.min(wanted, most));
+}
+
+/**
+ * How the run may be laid out in memory, the best way first.
+ *
+ * @param kept how it was before it was interrupted
+ * @throws {InputError} with the figures where the device has no room for it
+ */
+async function planRun(
+  { gpu, config, emit, room }: TrainContext,
+  { model }: TrainRequest,
+  settings: TrainingSettings,
+  largest: number,
+  kept: RunShape | null,
+): Promise<MemoryPlan[]> {
+  const planned = { config, stored: await storedDtypes(model), maxTensorBytes: gpu.maxTensorBytes };
+  const [wanted] = planMemory(planned, settings, largest, null, kept);
+  const plans = planMemory(planned, settings, largest, await room(wanted!.total_bytes), kept);
+  emit({ type: "plan", plan: plans[0]! });
+  if (kept && !isOfShape(plans[0]!, kept)) {
+    const message =
+      `The run goes on with micro-batches of ${
+        plans[0]!.micro_batch_tokens
+      } tokens, not ${kept.micro_batch_tokens} ` +
+      "as before: its numbers may differ in their last digits.";
+    emit({ type: "warning", message });
+  }
+  return plans;
+}
+
+function isOfShape(plan: MemoryPlan, shape: RunShape): boolean {
+  return plan.micro_batch_tokens === shape.micro_batch_tokens &&
+    plan.activation_recomputation === shape.activation_recomputation;
+}
+
+/** Makes the run in the first way for which the driver has room. @throws {GpuMemoryError} where there is none */
+async function allocateRun(
+  context: TrainContext,
+  plans: readonly MemoryPlan[],
+  parts: RunParts,
+): Promise<Run> {
+  const { gpu, emit, makeRoom } = context;
+  for (const [i, plan] of plans.entries()) {
+    if (i > 0) emit({ type: "plan", plan });
+    try {
+      return await withRoom(makeRoom, () => gpu.allocate(() => new Run(context, plan, parts)));
+    } catch (error) {
+      if (!(error instanceof GpuMemoryError) || i === plans.length - 1) throw error;
+    }
+  }
+  throw new Error("A run without a plan.");
 }
 
 function report(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { examine } from "../../src/cli/doctor.ts";
+import { startFakeHub } from "../helpers/fake_hub.ts";
 import { startFake } from "../helpers/process.ts";
 import { makeRoot } from "../helpers/service.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
@@ -162,6 +163,22 @@ Deno.test("score() takes a chat template from a file, and names one that is brok
       broken.lines.join("\n"),
       /^--chat-template ".*" is of no use: chat_template is not a Jinja template/m,
     );
+  }));
+
+Deno.test("score() says what it downloads", () =>
+  withJob(job, async (root) => {
+    await using hub = startFakeHub();
+    const files = { "config.json": "{}", "model.safetensors": "0123" };
+    const encoder = new TextEncoder();
+    hub.repositories.set(
+      "org/name",
+      new Map(Object.entries(files).map(([name, content]) => [name, encoder.encode(content)])),
+    );
+    const args = ["score", "--model", "hf://org/name", "-", "-"];
+    await using process = startFake(root, 1, args, { HF_ENDPOINT: hub.url }, item(1));
+    assert.equal(await process.code, 0, process.lines.join("\n"));
+    assert.match(process.lines.join("\n"), /^Downloading org\/name\/model\.safetensors, 0\.000004 MB\.$/m);
+    assert.equal((await process.stdout).trim().split("\n").length, 1);
   }));
 
 const wrongArguments: [args: string[], message: RegExp][] = [

@@ -5,6 +5,8 @@ import { Models } from "../../src/engine/models.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
 import type { LoadProgress } from "../../src/model/decoder.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
+import type { ScoredItem } from "../../src/scoring/request.ts";
+import { assertClose } from "../helpers/assert_close.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
@@ -86,4 +88,28 @@ Deno.test("base() and scorer() end early once nobody waits, give the memory back
   assert.deepEqual(count, { begun: 4, ended: 1 });
   release();
   models.evict();
+});
+
+Deno.test("evict() lets go of the prompts that a scorer keeps, and the scorer goes on", async () => {
+  const { models } = make();
+  const { value: scorer, release } = await models.scorer(weights, stay);
+  const kept = () => gpu.memory.byName()["prompts.k"] ?? 0;
+  const items = [{ prompt: "the thin other hand in the sand", candidates: [" out"] }];
+  const score = async () => {
+    const answers = await Array.fromAsync(scorer.score({ items, beta: 2, token_logprobs: false }));
+    const [{ results, usage }] = answers.flat() as [ScoredItem];
+    return { logprob: results[0]!.average_logprob, known: usage.cached_prompt_tokens };
+  };
+  const [first, , third] = [await score(), await score(), await score()];
+  assert.deepEqual([first.known, third.known], [0, 16]);
+  assert.ok(kept() > 0);
+  assert.equal(models.evict(), true);
+  assert.equal(kept(), 0);
+  assert.equal(models.evict(), false);
+  const { logprob, known } = await score();
+  assert.equal(known, 0);
+  assertClose([logprob, third.logprob], [first.logprob, first.logprob], { rtol: 1e-6 });
+  release();
+  models.evict();
+  assert.equal(gpu.memory.bytes, 0);
 });

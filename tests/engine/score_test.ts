@@ -126,13 +126,8 @@ Deno.test("score() and scoreSequences() at one time answer each caller as they d
     { length: 12 },
     (_, i) => ({ prompt: `the ${i}`, candidates: [" out", ` in ${i}`] }),
   );
-  const request = {
-    model: lab.model,
-    adapter: null,
-    quantization: null,
-    add_special_tokens: true,
-    max_tokens: 1 as const,
-  };
+  const settings = { add_special_tokens: true, max_tokens: 1, prompt_logprobs: true } as const;
+  const request = { model: lab.model, adapter: null, quantization: null, ...settings };
   const sequence = async (i: number) => {
     const [one] = await Array.fromAsync(
       lab.engine.scoreSequences({ ...request, prompts: [`the sand ${i}`] }),
@@ -261,4 +256,23 @@ Deno.test("score() loads an adapter anew whose files have changed", async () => 
     JSON.stringify({ ...scale, lora_alpha: 100 }),
   );
   assert.notDeepEqual(averagesOf((await lab.score([item], { adapter }))[0]!), before);
+});
+
+Deno.test("score() knows a prompt that came before under the same weights only", async () => {
+  const adapter = lab.path("rewritten");
+  const repeated = { prompt: "the thin other hand in the other sand", candidates: [" out", " in the bath"] };
+  const rewrite = async (seed: number) => {
+    const { result } = await lab.train({ max_steps: 2, seed });
+    await Deno.remove(adapter, { recursive: true }).catch(() => {});
+    await Deno.rename(result, adapter);
+  };
+  const use = async (adapter: string | null) => (await lab.score([repeated], { adapter }))[0]!;
+  const known = async (adapter: string | null) => (await use(adapter)).usage.cached_prompt_tokens;
+  await rewrite(1);
+  assert.deepEqual([await known(adapter), await known(adapter), await known(adapter)], [0, 0, 16]);
+  assert.deepEqual([await known(null), await known(null), await known(null)], [0, 0, 16]);
+  const old = averagesOf(await use(adapter));
+  await rewrite(2);
+  assert.equal(await known(adapter), 0);
+  assert.notDeepEqual(averagesOf(await use(adapter)), old);
 });

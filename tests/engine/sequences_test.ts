@@ -19,13 +19,8 @@ function sequences(
   prompts: SequenceRequest["prompts"],
   options: Partial<SequenceRequest> = {},
 ): Promise<ScoredSequence[]> {
-  const request = {
-    model: lab.model,
-    adapter: null,
-    quantization: null,
-    add_special_tokens: true,
-    max_tokens: 1 as const,
-  };
+  const settings = { add_special_tokens: true, max_tokens: 1, prompt_logprobs: true } as const;
+  const request = { model: lab.model, adapter: null, quantization: null, ...settings };
   return Array.fromAsync(lab.engine.scoreSequences({ ...request, ...options, prompts }));
 }
 
@@ -139,6 +134,23 @@ Deno.test("scoreSequences() takes a lone token: nothing to score, something to f
   const [sequence] = await sequences([[5]], { max_tokens: 0 });
   assert.deepEqual(sequence!.token_logprobs, []);
   assert.equal(sequence!.likeliest.length, 1);
+});
+
+Deno.test("scoreSequences() finds what follows a prompt alone, the same when the prompt comes again", async () => {
+  const prompt = `${"the thin other hand ".repeat(4)}sand`;
+  for (const text of [prompt, "a"]) {
+    const [whole] = await sequences([text]);
+    for (let i = 0; i < 3; i++) {
+      const [next] = await sequences([text], { prompt_logprobs: false });
+      assert.deepEqual(next!.token_ids, whole!.token_ids);
+      assert.deepEqual(next!.token_logprobs, []);
+      const [expected, actual] = [whole!.likeliest.at(-1)!, next!.likeliest];
+      assert.deepEqual(actual.map(({ id }) => id), [expected.id]);
+      assertClose([actual[0]!.logprob], [expected.logprob], { rtol: 1e-5 });
+      const known = Math.floor((whole!.token_ids.length - 2) / 16) * 16;
+      assert.equal(next!.cached_prompt_tokens, i === 2 && text === prompt ? known : 0);
+    }
+  }
 });
 
 Deno.test("scoreSequences() refuses what does not fit the model, naming the prompt", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
-import { Hub, type HubOptions } from "../../src/hub/hub.ts";
+import { type DownloadProgress, Hub, type HubOptions } from "../../src/hub/hub.ts";
 import { parseHubName } from "../../src/hub/name.ts";
 import { bytes, commit, type FakeHub, startFakeHub } from "../helpers/fake_hub.ts";
 
@@ -40,27 +40,28 @@ const refused = (message: RegExp, status = 422) => (error: unknown) => {
 Deno.test("Hub.fetch() brings the chosen files once, and asks nothing when they are there", () =>
   withHub(async ({ hub, make, folder }) => {
     const seen: number[] = [];
-    const onProgress = ({ file, bytes, total }: { file: string; bytes: number; total: number }) => {
+    const onDownload = ({ file, bytes, total_bytes }: DownloadProgress) => {
       if (file !== "org/name/w.bin") return;
-      assert.equal(total, weights.length);
+      assert.equal(total_bytes, weights.length);
       seen.push(bytes);
     };
     const some = (paths: string[]) => {
       assert.deepEqual(paths, ["config.json", "b.txt", "w.bin"]);
       return ["config.json", "w.bin"];
     };
-    assert.equal(await make({ onProgress }).fetch(model, some, "model"), folder);
+    assert.equal(await make().fetch(model, some, "model", undefined, onDownload), folder);
     assert.deepEqual(await Deno.readFile(join(folder, "w.bin")), weights);
     assert.deepEqual(await Deno.readFile(join(folder, "config.json")), config);
     assert.deepEqual(
       (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort(),
       [".files.json", "config.json", "w.bin"],
     );
-    assert.equal(seen.at(-1), weights.length);
+    assert.deepEqual([seen[0], seen.at(-1)], [0, weights.length]);
     assert.deepEqual(hub.requests.filter((request) => request.startsWith("/api")).length, 3);
 
     hub.requests.length = 0;
-    assert.equal(await make().fetch(model, some, "model"), folder);
+    const none = () => assert.fail("told of a download");
+    assert.equal(await make().fetch(model, some, "model", undefined, none), folder);
     assert.deepEqual(hub.requests, []);
   }));
 
@@ -76,9 +77,11 @@ Deno.test("Hub.fetch() goes on after a broken connection, in the same call and i
     await Deno.remove(join(folder, "w.bin"));
     await Deno.writeFile(join(folder, "w.bin.part"), weights.subarray(0, 250_000));
     hub.requests.length = 0;
-    await make().fetch(model, all, "model");
+    const seen: number[] = [];
+    await make().fetch(model, all, "model", undefined, ({ bytes }) => seen.push(bytes));
     assert.deepEqual(await Deno.readFile(join(folder, "w.bin")), weights);
     assert.match(hub.requests.at(-1)!, / bytes=250000-$/);
+    assert.deepEqual([seen[0], seen.at(-1)], [250_000, weights.length]);
   }));
 
 Deno.test("Hub.fetch() gives up a connection that brings nothing, and keeps what has come", () =>

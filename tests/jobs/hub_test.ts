@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { readServerSentEvents } from "../../src/cli/_sse.ts";
 import { Hub } from "../../src/hub/hub.ts";
 import { bytes, commit, type FakeHub, startFakeHub } from "../helpers/fake_hub.ts";
 import { type TestService, testService } from "../helpers/service.ts";
@@ -57,6 +58,27 @@ Deno.test("POST /train takes a model and a data set's split from the hub", () =>
     assert.deepEqual(trained?.dataset, { paths: [file] });
     assert.equal(await Deno.readTextFile(file), "test");
     assert(!fake.requests.some((request) => /pytorch_model|train-0/.test(request)), fake.requests.join());
+  }));
+
+Deno.test("a job tells how far its model is downloaded", () =>
+  withHub(async ({ fake, service }) => {
+    const { promise: opened, resolve: open } = Promise.withResolvers<void>();
+    fake.beforeFile = (path) => path === "model.safetensors" ? opened : undefined;
+    const { id } = (await service.post("/train", request)).body;
+    const { store } = service.service;
+    const progress = { file: "org/name/model.safetensors", bytes: 0, total_bytes: 5000 };
+    await until(() => store.get(id)?.downloading?.file === progress.file);
+    assert.deepEqual((await service.get(`/train/${id}`)).body.downloading, progress);
+    const { body } = await service.app.request(`/train/${id}/events`);
+    const seen: unknown[] = [];
+    for await (const { event, data } of readServerSentEvents(body!)) {
+      if (event !== "downloading") continue;
+      seen.push(JSON.parse(data));
+      open();
+    }
+    assert.deepEqual(seen[0], progress);
+    await service.until(id, "succeeded");
+    assert.equal(store.get(id)?.downloading, null);
   }));
 
 Deno.test("POST /train refuses what the hub does not have at once, and downloads nothing for it", () =>

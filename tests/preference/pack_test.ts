@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
-import { fillBatches, groupTokens, packGroups, unsharedGroups } from "../../src/preference/pack.ts";
+import {
+  fillBatches,
+  groupTokens,
+  packGroups,
+  streamTokens,
+  unsharedGroups,
+} from "../../src/preference/pack.ts";
 
 function group(prompt: number[], ...responses: { tokens: number[]; scored_from?: number }[]): EncodedGroup {
   return {
@@ -46,6 +52,35 @@ function visible(groups: readonly EncodedGroup[]): boolean[][] {
     )
   );
 }
+
+Deno.test("packGroups() leaves out known tokens, and tells places of the stream that has them", () => {
+  const groupsWithKnown = arbitraryGroups.chain((groups) =>
+    fc.tuple(
+      fc.constant(groups),
+      fc.tuple(...groups.map(({ prompt }) => fc.nat(Math.max(0, prompt.length - 1)))),
+    )
+  );
+  fc.assert(fc.property(groupsWithKnown, ([groups, known]) => {
+    const whole = packGroups(groups);
+    const batch = packGroups(groups, known);
+    let end = 0;
+    const kept = groups.flatMap((group, i) => {
+      const start = end;
+      end += streamTokens(group);
+      return Array.from({ length: end - start }, (_, token) => start + token).slice(known[i]);
+    });
+    const rows = (all: Uint32Array, columns = 1) =>
+      kept.flatMap((token) => [...all.subarray(token * columns, (token + 1) * columns)]);
+    assert.equal(batch.tokens, kept.length);
+    assert.deepEqual([...batch.places], kept);
+    assert.deepEqual([...batch.spans], rows(whole.spans, 4));
+    assert.deepEqual([...batch.positions], rows(whole.positions));
+    assert.deepEqual([...batch.lengths], rows(whole.lengths));
+    assert.deepEqual([...batch.token_ids], rows(whole.token_ids));
+    assert.deepEqual([...batch.head_tokens].map((token) => kept[token]), [...whole.head_tokens]);
+    assert.deepEqual([batch.targets, batch.sequence_info], [whole.targets, whole.sequence_info]);
+  }));
+});
 
 Deno.test("packGroups() puts the prompt once before its responses", () => {
   const batch = packGroups([

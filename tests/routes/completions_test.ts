@@ -29,7 +29,12 @@ Deno.test("POST /v1/completions answers a text in OpenAI's form, the likeliest n
       },
       finish_reason: "length",
     }],
-    usage: { prompt_tokens: 3, completion_tokens: 1, total_tokens: 4 },
+    usage: {
+      prompt_tokens: 3,
+      prompt_tokens_details: { cached_tokens: 0 },
+      completion_tokens: 1,
+      total_tokens: 4,
+    },
   });
   assert.deepEqual(service.engine.sequences, [{
     model: join(await Deno.realPath(service.root), "model"),
@@ -38,6 +43,7 @@ Deno.test("POST /v1/completions answers a text in OpenAI's form, the likeliest n
     prompts: ["abc"],
     add_special_tokens: true,
     max_tokens: 1,
+    prompt_logprobs: true,
   }]);
 });
 
@@ -71,9 +77,16 @@ Deno.test("POST /v1/completions answers what max_tokens, echo and logprobs ask f
   const own = await answer({ max_tokens: 0, temperature: 1, add_special_tokens: false });
   assert.equal(own.text, "ac");
   assert.deepEqual(own.logprobs.token_logprobs, [null, -2]);
-  assert.deepEqual(own.usage, { prompt_tokens: 2, completion_tokens: 0, total_tokens: 2 });
+  assert.deepEqual(own.usage, {
+    prompt_tokens: 2,
+    prompt_tokens_details: { cached_tokens: 0 },
+    completion_tokens: 0,
+    total_tokens: 2,
+  });
   const { max_tokens, add_special_tokens } = service.engine.sequences[0]!;
   assert.deepEqual([max_tokens, add_special_tokens], [0, false]);
+  const wholePrompts = () => service.engine.sequences.splice(0).map(({ prompt_logprobs }) => prompt_logprobs);
+  wholePrompts();
   const next = await answer({ echo: false });
   assert.equal(next.text, "b");
   assert.deepEqual(next.logprobs, {
@@ -83,6 +96,7 @@ Deno.test("POST /v1/completions answers what max_tokens, echo and logprobs ask f
     text_offset: [0],
   });
   assert.equal((await answer({ logprobs: null })).logprobs, null);
+  assert.deepEqual(wholePrompts(), [false, false]);
   assert.deepEqual((await answer({ logprobs: 0 })).logprobs.top_logprobs, [null, { c: -2 }, { b: -0.5 }]);
 });
 
@@ -97,6 +111,7 @@ Deno.test("POST /v1/completions tells apart two tokens of the same text", async 
       tokens: ["\ufffd", "\ufffd"],
       token_logprobs: [-3],
       likeliest,
+      cached_prompt_tokens: 0,
     };
   };
   const { body } = await service.post("/v1/completions", { ...asked, prompt: "é" });

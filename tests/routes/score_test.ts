@@ -42,7 +42,7 @@ Deno.test("POST /score answers one prompt", async () => {
     ],
     best: 1,
     margin: 3,
-    usage: { prompt_tokens: 1, candidate_tokens: 2, total_tokens: 3 },
+    usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
   });
   assert.deepEqual(service.engine.scored, [{
     model: join(await Deno.realPath(service.root), "model"),
@@ -65,7 +65,12 @@ Deno.test("POST /score answers many prompts with the sum of their usage", async 
     null,
   ], [1, 1]]);
   assert.deepEqual(Object.keys(body.items[0]), ["results", "best", "margin"]);
-  assert.deepEqual(body.usage, { prompt_tokens: 2, candidate_tokens: 4, total_tokens: 6 });
+  assert.deepEqual(body.usage, {
+    prompt_tokens: 2,
+    cached_prompt_tokens: 0,
+    candidate_tokens: 4,
+    total_tokens: 6,
+  });
   assert.equal(body.items[0].results[0].reward, -3);
   assert.deepEqual(body.items[0].results[0].token_logprobs, [-1]);
 });

@@ -15,19 +15,30 @@ import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 type Items = ScoreRequest["items"];
 
+interface ScorerSettings extends Partial<GpuOptions> {
+  readonly promptCacheBytes?: number;
+  readonly makeRoom?: (scorer: Scorer) => boolean;
+  /** Of the model, beside what a tiny one has. */
+  readonly config?: Readonly<Record<string, unknown>>;
+}
+
 /** Gives `work` a scorer of a tiny model on a device of its own, and checks that nothing is left of it. */
 async function withScorer<T>(
-  options: Partial<GpuOptions>,
+  settings: ScorerSettings,
   work: (scorer: Scorer, gpu: Gpu) => Promise<T>,
 ): Promise<T> {
+  const { promptCacheBytes = 0, makeRoom = () => false, config: fields = {}, ...options } = settings;
   const directory = await Deno.makeTempDir();
-  const model = await writeTinyModel(join(directory, "model"));
+  const model = await writeTinyModel(join(directory, "model"), { config: fields });
   const gpu = await Gpu.open({ device: "auto", ...options });
   const config = await readModelConfig(model);
   const tokenizer = await loadTokenizer(model);
   using checkpoint = await Checkpoint.open(model);
   const { decoder, free } = await loadDecoder(gpu, checkpoint, config, { trainable: false });
-  const scorer = new Scorer(gpu, { config, tokenizer, decoder }, () => false);
+  const scorer: Scorer = new Scorer(gpu, { config, tokenizer, decoder }, {
+    promptCacheBytes,
+    makeRoom: () => makeRoom(scorer),
+  });
   try {
     return await work(scorer, gpu);
   } finally {
@@ -89,7 +100,7 @@ function assertSameItems(actual: readonly ScoredItem[], expected: readonly Score
   assertClose(numbers(actual), numbers(expected), { rtol: 1e-6, atol: 1e-6 });
   const rest = (items: readonly ScoredItem[]) =>
     items.map(({ results, usage }) => ({
-      usage,
+      usage: { ...usage, cached_prompt_tokens: 0 },
       results: results.map(({ index, tokens, num_tokens }) => ({ index, tokens, num_tokens })),
     }));
   assert.deepEqual(rest(actual), rest(expected));
@@ -183,5 +194,111 @@ Deno.test("Scorer takes smaller batches where the device has no room for one of 
     const answers = (await Promise.all(together(scorer, requests))).flat();
     assertSameItems(answers, expected.alone);
     assert.ok(scorer.batches > expected.batches);
+  });
+});
+
+const FAMILIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  llama: { num_key_value_heads: 1 },
+  mistral: { model_type: "mistral", architectures: ["MistralForCausalLM"], sliding_window: 6 },
+  qwen3: { model_type: "qwen3", architectures: ["Qwen3ForCausalLM"] },
+  gemma2: {
+    model_type: "gemma2",
+    architectures: ["Gemma2ForCausalLM"],
+    hidden_act: undefined,
+    hidden_activation: "gelu_pytorch_tanh",
+    sliding_window: 7,
+  },
+  gpt2: {
+    model_type: "gpt2",
+    architectures: ["GPT2LMHeadModel"],
+    n_embd: 32,
+    n_inner: null,
+    n_layer: 2,
+    n_head: 4,
+    n_positions: 128,
+  },
+  phi3: { model_type: "phi3", architectures: ["Phi3ForCausalLM"] },
+};
+
+const PROMPT_CACHE = 2 ** 20;
+/** More than two blocks of tokens. */
+const LONG = "the thin other hand in the bath, an other win in the sand, ten out in the other bath and ";
+const candidates = [" the sand", " an out", " in"];
+
+const devices: [name: string, settings: ScorerSettings][] = [
+  ...Object.entries(FAMILIES).map(([family, config]): [string, ScorerSettings] => [family, { config }]),
+  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama!, rowLanes: 64, matmul: "tiled" }],
+];
+for (const [name, settings] of devices) {
+  Deno.test(`Scorer gives a repeated prompt the scores that it has alone: ${name}`, async () => {
+    const items = ["the", "an", "the", "thin"].map((end) => ({ prompt: LONG + end, candidates }));
+    const expected = await withScorer(settings, (scorer) => scored(scorer, items));
+    await withScorer({ ...settings, promptCacheBytes: PROMPT_CACHE }, async (scorer, gpu) => {
+      const cached = ({ usage }: ScoredItem) => usage.cached_prompt_tokens;
+      const turns: ScoredItem[][] = [];
+      // alone, so that nothing is known; then so that they know each other's beginning; then from before
+      turns.push(await scored(scorer, items.slice(0, 1)));
+      assert.equal(gpu.memory.byName()["prompts.k"], undefined);
+      for (let i = 0; i < 3; i++) turns.push(await scored(scorer, items));
+      for (const answers of turns) assertSameItems(answers, expected.slice(0, answers.length));
+      const prompts = expected.map(({ usage }) => usage.prompt_tokens);
+      const [first, together, again] = turns.map((answers) => answers.map(cached));
+      assert.deepEqual(first, [0]);
+      assert.equal(together![0], 0);
+      for (const known of [...together!.slice(1), ...again!]) {
+        assert.ok(known >= 32 && known % 16 === 0, `${known}`);
+      }
+      for (const [i, known] of again!.entries()) assert.ok(known < prompts[i]!);
+    });
+  });
+}
+
+Deno.test("Scorer knows nothing of prompts whose angles depend on what follows them", async () => {
+  const rope_scaling = { type: "longrope", short_factor: [1, 1.1, 1.3, 1.5], long_factor: [1.2, 1.5, 2, 4] };
+  const config = { ...FAMILIES.phi3, original_max_position_embeddings: 12, rope_scaling };
+  await withScorer({ config, promptCacheBytes: PROMPT_CACHE }, async (scorer) => {
+    const items = [1, 2, 3].map(() => ({ prompt: LONG, candidates }));
+    assert.deepEqual((await scored(scorer, items)).map(({ usage }) => usage.cached_prompt_tokens), [0, 0, 0]);
+  });
+});
+
+Deno.test("Scorer lets prompts go where their room is needed, between batches and within one", async () => {
+  const items = [1, 2, 3].map((i) => ({ prompt: `${LONG}${i}`, candidates }));
+  const expected = await withScorer({}, (scorer) => scored(scorer, items));
+  const options = { promptCacheBytes: PROMPT_CACHE, makeRoom: (scorer: Scorer) => scorer.shrink() };
+  await withScorer(options, async (scorer, gpu) => {
+    for (let i = 0; i < 2; i++) assertSameItems(await scored(scorer, items), expected);
+    const held = () => gpu.memory.byName()["prompts.k"] ?? 0;
+    assert.ok(held() > 0);
+    assert.equal(scorer.shrink(), true);
+    assert.equal(held(), 0);
+    assert.equal(scorer.shrink(), false);
+    for (let i = 0; i < 2; i++) assertSameItems(await scored(scorer, items), expected);
+    // while the batch that counts on them is made ready
+    const { device } = gpu;
+    const work = device.queue.onSubmittedWorkDone.bind(device.queue);
+    device.queue.onSubmittedWorkDone = () => {
+      scorer.shrink();
+      return work();
+    };
+    const more = Array.from({ length: 40 }, () => items).flat();
+    const answers = await scored(scorer, more);
+    assertSameItems(answers, more.map((_, i) => expected[i % 3]!));
+  });
+});
+
+Deno.test("Scorer goes without known prompts where the device has no room for them", async () => {
+  const items = [1, 2, 3].map((i) => ({ prompt: `${LONG}${i}`, candidates }));
+  const expected = await withScorer({}, async (scorer, gpu) => {
+    const answers = await scored(scorer, items);
+    return { answers, bytes: gpu.memory.bytes };
+  });
+  const options = { promptCacheBytes: 2 ** 26, memoryLimitBytes: 2 * expected.bytes };
+  await withScorer(options, async (scorer) => {
+    for (let i = 0; i < 3; i++) {
+      const answers = await scored(scorer, items);
+      assertSameItems(answers, expected.answers);
+      assert.deepEqual(answers.map(({ usage }) => usage.cached_prompt_tokens), [0, 0, 0]);
+    }
   });
 });

@@ -33,6 +33,9 @@ Deno.test.afterAll(async () => {
 const items = ROWS.map(({ prompt, chosen, rejected }) => ({ prompt, candidates: [chosen, rejected] }));
 const { body: { id } } = await worker.post("/train", JOB);
 
+/** What stands beside a prompt in its batch, and what is known of it, may change a score's last bits. */
+const SAME = { rtol: 1e-6, relativeTo: "element" } as const;
+
 interface Scored {
   readonly results: readonly { readonly average_logprob: number }[];
 }
@@ -80,9 +83,9 @@ Deno.test("a job's archives score as the job does: the adapter, and merged into 
     assert.equal(response.headers.get("content-length"), `${archive.length}`);
     await unpackTar(archive, join(root.path, format));
   }
-  assert.deepEqual(await score("adapter"), expected);
+  assertClose(await score("adapter"), expected, SAME);
   assertClose(await score(undefined, "merged"), expected, { rtol: 1e-5, relativeTo: "element" });
-  assert.deepEqual(await score("merged"), await score(undefined, "merged"), "full weights as an adapter");
+  assertClose(await score("merged"), await score(undefined, "merged"), SAME);
 });
 
 Deno.test("/score streams a line an item, and serves conversations", async () => {
@@ -93,7 +96,7 @@ Deno.test("/score streams a line an item, and serves conversations", async () =>
   });
   const lines = (await response.text()).trim().split("\n").map((line) => JSON.parse(line) as Scored);
   const streamed = lines.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
-  assert.deepEqual(streamed, await score(id));
+  assertClose(streamed, await score(id), SAME);
   const { prompt } = chatRows(1)[0]!;
   const { body } = await worker.post("/score", {
     model: JOB.model,
@@ -146,5 +149,5 @@ Deno.test("main.ts train and score give what the service gives, and a killed run
     JSON.parse(line) as Scored
   );
   const scored = lines.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
-  assert.deepEqual(scored, await score(id));
+  assertClose(scored, await score(id), SAME);
 });

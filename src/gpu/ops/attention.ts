@@ -31,9 +31,9 @@ export interface AttentionShape {
 export interface AttentionTensors {
   /** [tokens, heads * head_dim] */
   readonly q: Tensor;
-  /** [tokens, kv_heads * head_dim] */
+  /** [keys, kv_heads * head_dim]: those of the tokens, unless `places` tells otherwise. */
   readonly k: Tensor;
-  /** [tokens, kv_heads * head_dim] */
+  /** [keys, kv_heads * head_dim] */
   readonly v: Tensor;
   /**
    * u32 [tokens, 4]: token i sees [prefix_start, prefix_end) and [segment_start, i], and none from queries_end on sees
@@ -46,6 +46,12 @@ export interface AttentionTensors {
   readonly o: Tensor;
   /** Out, [tokens, heads]: natural log-sum-exp of the scores. */
   readonly lse: Tensor;
+}
+
+/** Keys among which some are of no token in the stream: spans tell places then. */
+export interface PlacedKeys {
+  /** u32 [tokens], rising: where a token's own key stands. A prefix begins at position 0. */
+  readonly places: Tensor;
 }
 
 /** What attention's backward reads and writes. */
@@ -72,6 +78,8 @@ export type AttentionDesign = "lanes" | "tiled";
  * Records attention over a packed stream: o_i = Σ_j softmax_j(scale · q_i · k_j) v_j over the tokens j that i sees, with
  * an online softmax.
  *
+ * With `places` there are `keys` of the live numbers, else as many as tokens.
+ *
  * @param design chosen by the device unless given
  * @throws {RangeError} where kv_heads does not divide heads
  */
@@ -79,16 +87,19 @@ export function recordAttention<L extends Live & { tokens: number }>(
   gpu: Gpu,
   program: Program<L>,
   shape: AttentionShape,
-  { q, k, v, spans, positions, o, lse }: AttentionTensors,
+  tensors: AttentionTensors & Partial<PlacedKeys>,
   design: AttentionDesign = designFor(gpu),
 ): void {
+  const { q, k, v, spans, positions, o, lse, places } = tensors;
   const { kernel, launch } = plan("attention", shape, design, {
     lanes: lanesSource,
     tiled: tiledSource,
     heads: shape.heads,
     sharesKeys: true,
+    placed: places !== undefined,
   });
-  program.dispatch(kernel, { q, k, v, spans, positions, o, lse }, launch());
+  const bindings = { q, k, v, spans, positions, o, lse, ...(places && { places }) };
+  program.dispatch(kernel, bindings, (live) => launch({ keys: places ? live.keys! : live.tokens })(live));
 }
 
 /**
@@ -145,6 +156,8 @@ interface Sources {
   readonly heads: number;
   /** Whether the `lanes` kernel can take several heads at a time that see the same keys. */
   readonly sharesKeys: boolean;
+  /** Whether keys have places of their own. */
+  readonly placed?: boolean;
 }
 
 type LaunchFor = (more?: Record<string, number>) => (live: { readonly tokens: number }) => Launch;
@@ -162,7 +175,11 @@ function plan(
   }
   const window = shape.window ?? 0;
   const softcap = shape.softcap ?? 0;
-  const rules = { WINDOWED: shape.window == null ? 0 : 1, SOFTCAP: shape.softcap == null ? 0 : 1 };
+  const rules = {
+    WINDOWED: shape.window == null ? 0 : 1,
+    SOFTCAP: shape.softcap == null ? 0 : 1,
+    PLACED: sources.placed ? 1 : 0,
+  };
   const preludes = [spansPrelude, softCapPrelude];
   const launch = (block: number, perHead: number): LaunchFor => (more) => ({ tokens }) => ({
     params: { tokens, heads, kv_heads, scale, window, softcap, ...more },

@@ -11,6 +11,7 @@ import { assertClose } from "../../helpers/assert_close.ts";
 import { type GroupLengths, type PackedExample, packedExample } from "../../helpers/packed_example.ts";
 import { random } from "../../helpers/random.ts";
 import { attention, attentionGrad } from "../../reference/cpu.ts";
+import { input, output, readLive } from "./_tensors.ts";
 
 // Open for the length of the file; the process ends with it.
 const gpu = await Gpu.open({ device: "auto" });
@@ -168,6 +169,58 @@ for (const c of CASES) {
       assertClose(actual.d_q, dq, { ...tolerance, name: "d_q", shape: [tokens, heads, head_dim] });
       assertClose(actual.d_k, dk, { ...tolerance, name: "d_k", shape: [tokens, kv_heads, head_dim] });
       assertClose(actual.d_v, dv, { ...tolerance, name: "d_v", shape: [tokens, kv_heads, head_dim] });
+    });
+  }
+}
+
+for (const c of CASES.filter(({ window, softcap, head_dim }) => window || softcap || head_dim % 64 === 0)) {
+  const { heads, kv_heads, head_dim, window, softcap, groups } = c;
+  for (const design of DESIGNS.filter((design) => c.designs?.includes(design) ?? true)) {
+    const title = `${heads}/${kv_heads} heads of ${head_dim}, window ${window ?? "none"}, cap ${softcap}`;
+    Deno.test(`recordAttention() of a stream whose prompts' first keys are known: ${design}, ${title}`, async () => {
+      const whole = packedExample(groups);
+      const { normals } = random(head_dim);
+      const q = normals(whole.tokens * heads * head_dim);
+      const k = normals(whole.tokens * kv_heads * head_dim);
+      const v = normals(whole.tokens * kv_heads * head_dim);
+      // of each prompt but a short one all tokens but the last three, or but the last
+      let start = 0;
+      const places = Uint32Array.from(groups.flatMap(({ prompt, responses }, i) => {
+        const length = prompt + responses.reduce((sum, tokens) => sum + tokens, 0);
+        const known = Math.max(0, prompt - (i % 2 === 0 ? 3 : 1));
+        start += length;
+        return Array.from({ length: length - known }, (_, token) => start - length + known + token);
+      }));
+      const kept = <A extends Float32Array | Uint32Array>(all: A, columns: number) =>
+        Array.from(places, (place) => [...all.subarray(place * columns, (place + 1) * columns)]).flat();
+      const tokens = places.length;
+      const t = {
+        q: input(gpu, Float32Array.from(kept(q, heads * head_dim)), heads * head_dim),
+        k: input(gpu, k, kv_heads * head_dim),
+        v: input(gpu, v, kv_heads * head_dim),
+        spans: input(gpu, Uint32Array.from(kept(whole.spans, 4)), 4),
+        positions: input(gpu, Uint32Array.from(kept(whole.positions, 1)), 1),
+        places: input(gpu, places, 1),
+        o: output(gpu, tokens, heads * head_dim),
+        lse: output(gpu, tokens, heads),
+      };
+      const program = new Program<{ tokens: number; keys: number }>(gpu, "attention");
+      const limits = { window: window ?? null, softcap: softcap ?? null };
+      const shape = { heads, kv_heads, head_dim, scale: 1 / Math.sqrt(head_dim), ...limits };
+      recordAttention(gpu, program, shape, t, design);
+      program.run({ tokens, keys: whole.tokens });
+      const [o, lse] = await readLive(gpu, t.o, t.lse);
+      const expected = attention(q, k, v, {
+        ...{ tokens: whole.tokens, heads, kvHeads: kv_heads, headDim: head_dim, spans: whole.spans },
+        ...(window ? { window, positions: whole.positions } : {}),
+        ...(softcap ? { softcap } : {}),
+      });
+      const rows = (all: ArrayLike<number>, columns: number) =>
+        kept(Float32Array.from(Array.from(all)), columns);
+      assertClose(o!, rows(expected.out, heads * head_dim), { rtol: 1e-5, name: "o" });
+      assertClose(lse!, rows(expected.lse, heads), { rtol: 1e-5, name: "lse" });
+      program.free();
+      gpu.free(...Object.values(t));
     });
   }
 }

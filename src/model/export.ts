@@ -30,9 +30,15 @@ export async function copyModelFiles(
   to: string,
   changed: { readonly dtype: string; readonly tie_word_embeddings?: boolean },
 ): Promise<void> {
-  const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"));
+  const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"), asWritten);
   await writeText(join(to, "config.json"), JSON.stringify({ ...config, ...changed }, null, 2) + "\n");
   for (const name of COMPANIONS) await copyIfThere(from, to, name);
+}
+
+/** Keeps a number's own spelling: where 30.0 has become 30, transformers refuses it for want of a float. */
+function asWritten(_key: string, value: unknown, { source }: { readonly source?: string }): unknown {
+  const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+  return typeof value === "number" && source !== undefined ? rawJSON(source) : value;
 }
 
 async function copyIfThere(from: string, to: string, name: string): Promise<void> {

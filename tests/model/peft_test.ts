@@ -292,3 +292,13 @@ for (const family of ["phi3", "gpt2", "gemma2"] as const) {
     assert.equal((await readModelConfig(unchanged)).tie_word_embeddings, false);
   });
 }
+
+Deno.test("exportMerged() leaves the numbers of config.json as they are written", async () => {
+  const { base, folder } = await readPeft("gemma2_embedding");
+  const out = await Deno.makeTempDir({ dir: scratch });
+  await exportMerged(base, folder, out);
+  const numbers = async (dir: string) =>
+    (await Deno.readTextFile(`${dir}/config.json`)).match(/"\w+": [-\d.e]+/g)!.sort();
+  assert.deepEqual(await numbers(out), await numbers(base));
+  assert.ok((await numbers(out)).includes('"final_logit_softcapping": 2.0'));
+});

@@ -1,7 +1,8 @@
 /// <reference lib="deno.worker" />
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
 import { Gpu, withRoom } from "../gpu/mod.ts";
-import { Interrupted, train } from "../training/loop.ts";
+import { Interrupted } from "../training/context.ts";
+import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import type { OnLoad } from "../model/decoder.ts";

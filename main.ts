@@ -5,13 +5,14 @@ const usage = `Usage: deno run main.ts COMMAND
 
   serve                 the HTTP service
   train job.json        run a training job to its end
+  plan job.json         what a training job needs of the device's memory
   score in.jsonl out.jsonl
                         score candidates, a prompt a line
   demo                  score, train and score again over HTTP
   doctor                which device answers, and what is missing
 
-Settings are environment variables: PORT, HOST, SIMPO_ROOT, SIMPO_STATE, SIMPO_TOKEN, SIMPO_DEVICE, SIMPO_MAX_BODY,
-SIMPO_PROMPT_CACHE, SIMPO_LOG, SIMPO_CACHE, HF_TOKEN, HF_ENDPOINT.`;
+Settings are environment variables: PORT, HOST, SIMPO_ROOT, SIMPO_STATE, SIMPO_TOKEN, SIMPO_DEVICE, SIMPO_MEMORY,
+SIMPO_MAX_BODY, SIMPO_PROMPT_CACHE, SIMPO_LOG, SIMPO_CACHE, HF_TOKEN, HF_ENDPOINT.`;
 
 /** Runs a command. @returns the exit code */
 async function main([command, ...args]: readonly string[]): Promise<number> {
@@ -30,6 +31,13 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
         import("./src/engine/client.ts"),
       ]);
       return await train(args, startEngine);
+    }
+    case "plan": {
+      const [{ plan }, { startEngine }] = await Promise.all([
+        import("./src/cli/plan.ts"),
+        import("./src/engine/client.ts"),
+      ]);
+      return await plan(args, startEngine);
     }
     case "score": {
       const [{ score }, { startEngine }] = await Promise.all([
@@ -60,7 +68,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
         {
           field: "command",
           value: command,
-          accepted: "serve | train | score | demo | doctor",
+          accepted: "serve | train | plan | score | demo | doctor",
         },
       );
   }

@@ -55,16 +55,19 @@ export function configOf(sizes: Sizes): ModelConfig {
   });
 }
 
+/** A model's weights as a file. */
+export function writeRandomWeights(path: string, config: ModelConfig): Promise<void> {
+  const tensors = weightSpecs(config).map(({ name, shape }) => ({ name, shape, data: values(shape) }));
+  return writeSafetensors(path, tensors.map((tensor) => ({ ...tensor, dtype: "F32" })));
+}
+
 export async function randomModel(gpu: Gpu, sizes: Sizes, what: Trained): Promise<BenchModel> {
   const config = configOf(sizes);
   const specs = weightSpecs(config);
   const folder = await Deno.makeTempDir({ prefix: "simpo-bench-" });
   try {
     const path = join(folder, "model.safetensors");
-    await writeSafetensors(
-      path,
-      specs.map(({ name, shape }) => ({ name, dtype: "F32", shape, data: values(shape) })),
-    );
+    await writeRandomWeights(path, config);
     using checkpoint = await Checkpoint.openFile(path);
     const base = await loadDecoder(gpu, checkpoint, config, { trainable: what === "weights" });
     const adapter = typeof what === "string"

@@ -102,4 +102,9 @@ export const TARGETS: Readonly<Record<string, Target>> = {
     unit: "of the step's time",
     bound: { at_most: 0.05 },
   },
+  "host wait": {
+    what: "training run, what the device stands still for the host",
+    unit: "of the time",
+    bound: { at_most: 0.05 },
+  },
 };

@@ -13,6 +13,7 @@ import { benchAblations } from "./ablations.ts";
 import { benchAttention } from "./attention.ts";
 import { benchCeilings } from "./ceilings.ts";
 import { benchGrowth } from "./growth.ts";
+import { benchHostWait } from "./host_wait.ts";
 import { benchLoading } from "./loading.ts";
 import { benchMatmul } from "./matmul.ts";
 import { profileSteps } from "./profile.ts";
@@ -29,6 +30,7 @@ const PARTS: Readonly<Record<string, (gpu: Gpu, settings: Settings) => Promise<F
   matmul: benchMatmul,
   attention: benchAttention,
   steps: benchSteps,
+  host_wait: benchHostWait,
   scoring: benchScoring,
   ablations: benchAblations,
   growth: benchGrowth,

@@ -34,6 +34,21 @@ const JobSchema = z.object({
   downloading: z.object({ file: z.string(), bytes: z.number().int(), total_bytes: z.number().int() })
     .nullable()
     .meta({ description: "While files are brought from the hub: how far the present one is." }),
+  plan: z.object({
+    bytes: z.record(z.string(), z.number().int()).meta({
+      description:
+        "weights (frozen), parameters (trained), gradients, moments (AdamW's), activations, head, scratch, other.",
+    }),
+    total_bytes: z.number().int(),
+    available_bytes: z.number().int().nullable().meta({
+      description:
+        "What the device has for the job; null where it does not tell and SIMPO_MEMORY is not set.",
+    }),
+    micro_batch_tokens: z.number().int().meta({ description: "As given or chosen." }),
+    activation_recomputation: z.boolean().meta({ description: "As given or chosen." }),
+  }).nullable().meta({
+    description: "What the job needs of the device's memory; null until its rows are tokenised.",
+  }),
   progress: z.object({
     step: z.number().int(),
     total_steps: z.number().int().nullable().meta({ description: "null until the rows are tokenised." }),

@@ -22,6 +22,8 @@ export interface Config {
   /** Bearer token that requests must carry; null: none is asked for. */
   readonly token: string | null;
   readonly device: DeviceChoice;
+  /** Bytes of the device's memory that may be used; null: as much as it has. */
+  readonly memoryBytes: number | null;
   /** Bytes of a request body. */
   readonly maxBodyBytes: number;
   /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none; null: the device decides. */
@@ -76,6 +78,7 @@ export function readConfig(environment: Environment = Deno.env): Config {
     state,
     token: token(environment, "SIMPO_TOKEN"),
     device: oneOf(environment, "SIMPO_DEVICE", ["auto", "gpu", "software"]),
+    memoryBytes: gibibytes(environment, "SIMPO_MEMORY"),
     maxBodyBytes: wholeNumber(environment, "SIMPO_MAX_BODY", 32 * 1024 * 1024, 1, 1024 ** 3),
     promptCacheBytes: mebibytes(environment, "SIMPO_PROMPT_CACHE"),
     logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
@@ -121,6 +124,15 @@ function wholeNumber<Otherwise extends number | null>(
   const value = /^\d+$/.test(text) ? Number(text) : NaN;
   if (!(value >= min && value <= max)) refuse(name, text, `a whole number from ${min} to ${max}`);
   return value;
+}
+
+/** A size in GiB as bytes. */
+function gibibytes(environment: Environment, name: string): number | null {
+  const text = environment.get(name);
+  if (text === undefined || text === "") return null;
+  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : 0;
+  if (!(value > 0 && value <= 2 ** 20)) refuse(name, text, "a number of GiB above 0, such as 22.5");
+  return Math.floor(value * 2 ** 30);
 }
 
 /** The first choice is the default. */

@@ -11,17 +11,46 @@ export type StartEngine = (
   options: {
     readonly device: DeviceChoice;
     readonly allowSoftware: boolean;
+    readonly memoryLimitBytes?: number;
     readonly tuningFolder?: string;
+    readonly promptCacheBytes?: number | null;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
 export function deviceOptions(
-  { device, cache, promptCacheBytes }: Config,
-): { device: DeviceChoice; allowSoftware: boolean; tuningFolder: string; promptCacheBytes: number | null } {
-  const tuningFolder = join(cache, "tuning");
-  return { device, allowSoftware: device === "software", tuningFolder, promptCacheBytes };
+  { device, memoryBytes, cache, promptCacheBytes }: Config,
+): Omit<Parameters<StartEngine>[0], "onBroken"> {
+  return {
+    device,
+    allowSoftware: device === "software",
+    tuningFolder: join(cache, "tuning"),
+    promptCacheBytes,
+    ...(memoryBytes !== null && { memoryLimitBytes: memoryBytes }),
+  };
+}
+
+/** Reads a job file. @throws InputError where it cannot be read or is not JSON */
+export async function readJson(path: string): Promise<unknown> {
+  const refuse = (why: string): never => {
+    throw new InputError(`${JSON.stringify(path)} ${why}.`, {
+      field: "job.json",
+      value: path,
+      accepted: "a JSON file",
+    });
+  };
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    return refuse(`cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    return refuse(`is not JSON: ${(error as Error).message}`);
+  }
 }
 
 /**

@@ -3,7 +3,6 @@
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import { readConfig } from "../config.ts";
-import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
@@ -20,11 +19,13 @@ import {
   exitCodeOf,
   openStore,
   parseCommand,
+  readJson,
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
 import { DownloadDisplay, openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
+import { planSummary } from "./_plan.ts";
 
 const usage = "main.ts train [--quiet] job.json";
 const shutdownMs = 7_000;
@@ -123,6 +124,7 @@ class Display {
   readonly #downloads: DownloadDisplay | null;
   readonly #unsubscribe: () => void;
   #last: number;
+  #plan: string | null = null;
   #running = false;
   #started = false;
 
@@ -157,6 +159,9 @@ class Display {
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
+    const plan = job?.plan ? planSummary(job.plan) : null;
+    if (plan !== null && plan !== this.#plan && !this.#quiet) console.error(`Memory ${plan}.`);
+    this.#plan = plan;
     if (job?.downloading) return this.#downloads?.update(job.downloading);
     if (job?.loading) return this.#loading?.update(job.loading);
     if (this.#bar === null || !this.#running || job?.total_steps == null) return;
@@ -169,26 +174,5 @@ class Display {
     if (this.#started) this.#bar.update(job.step, shown);
     else this.#bar.start(job.total_steps, job.step, shown);
     this.#started = true;
-  }
-}
-
-async function readJson(path: string): Promise<unknown> {
-  const refuse = (why: string): never => {
-    throw new InputError(`${JSON.stringify(path)} ${why}.`, {
-      field: "job.json",
-      value: path,
-      accepted: "a JSON file",
-    });
-  };
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    return refuse(`cannot be read: ${(error as Error).message}`);
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    return refuse(`is not JSON: ${(error as Error).message}`);
   }
 }

@@ -15,6 +15,8 @@ export interface BaseModel {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
   readonly decoder: Decoder;
+  /** What the weights take. */
+  readonly bytes: number;
 }
 
 /** Something on the GPU that stays there until nobody uses it and its room is needed. */
@@ -91,7 +93,7 @@ export class Models {
       const tokenizer = await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
       const report = this.#report(directory);
-      const { decoder, free } = await loadDecoder(this.#gpu, checkpoint, config, {
+      const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {
         trainable: false,
         quantization,
         onLoad: (progress) => {
@@ -99,8 +101,17 @@ export class Models {
           watch(progress);
         },
       });
-      return { value: { config, tokenizer, decoder }, free };
+      return { value: { config, tokenizer, decoder, bytes }, free };
     });
+  }
+
+  /** What a folder's weights take on the GPU already; 0 where they are not there. */
+  async baseBytes(directory: string, quantization: Quantization | null): Promise<number> {
+    const held = this.#held.get(`base ${quantization} ${await version(directory)}`) as
+      | Held<BaseModel>
+      | undefined;
+    const base = await Promise.race([held?.loaded, null]).catch(() => null);
+    return base?.bytes ?? 0;
   }
 
   /**

@@ -14,6 +14,7 @@ export type {
   SequenceRequest,
   Usage,
 } from "../scoring/request.ts";
+export type { MemoryPlan } from "../training/memory_plan.ts";
 export type { Dataset, LeftOutRow, TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
 /** Which device answered, and what it can do. */
@@ -34,6 +35,8 @@ export interface DeviceReport {
 export interface MemoryReport {
   readonly bytes: number;
   readonly peak_bytes: number;
+  /** What is left for more; null where no limit is set and the driver does not tell. */
+  readonly free_bytes: number | null;
   readonly by_name: Readonly<Record<string, number>>;
 }
 

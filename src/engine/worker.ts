@@ -1,7 +1,8 @@
 /// <reference lib="deno.worker" />
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
 import { Gpu, withRoom } from "../gpu/mod.ts";
-import { Interrupted, train } from "../training/loop.ts";
+import { Interrupted } from "../training/context.ts";
+import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import type { OnLoad } from "../model/decoder.ts";
@@ -60,8 +61,10 @@ async function handle(message: ToWorker): Promise<void> {
       return scope.close();
     case "memory":
       return await answer(message.id, async () => {
-        const { memory } = (await device()).gpu;
-        return { bytes: memory.bytes, peak_bytes: memory.peak, by_name: memory.byName() };
+        const { gpu } = await device();
+        const { memory } = gpu;
+        const free_bytes = await gpu.freeBytes();
+        return { bytes: memory.bytes, peak_bytes: memory.peak, free_bytes, by_name: memory.byName() };
       });
   }
 }
@@ -105,15 +108,27 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
     return asked();
   };
   const emit = (event: TrainEvent) => post({ type: "event", id, event });
+  const { model, settings } = request;
+  const makeRoom = () => models.evict();
   const tell = limited((progress) => emit({ type: "loading", ...progress }));
   const onLoad: OnLoad = (progress) => {
     const how = asked();
     if (how !== "continue") throw new Interrupted(how);
     tell(progress);
   };
-  const { model, settings } = request;
   const report = reportWeights(model);
   let base: Lease<BaseModel> | null = null;
+  const room = async (wanted: number) => {
+    const free = async () => {
+      const bytes = await gpu.freeBytes();
+      // full fine-tuning has its own copy of the weights
+      return bytes === null || !settings.lora
+        ? bytes
+        : bytes + await models.baseBytes(model, settings.quantization);
+    };
+    const before = await free();
+    return before === null || before >= wanted || !makeRoom() ? before : await free();
+  };
   scheduler.hold();
   try {
     const context = {
@@ -128,8 +143,10 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       },
       emit,
       between,
+      room,
+      makeRoom,
     };
-    return await withRoom(() => models.evict(), () => train(context, request));
+    return await withRoom(makeRoom, () => train(context, request));
   } finally {
     (base as Lease<BaseModel> | null)?.release();
     scheduler.release();

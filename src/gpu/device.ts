@@ -1,8 +1,16 @@
 import { DeviceLostError, InputError } from "../errors.ts";
+import { freeDeviceBytes } from "./device_memory.ts";
 import type { Kernel } from "./kernel.ts";
 import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
-import { type Tensor, tensorBytes, type TensorDtype, type TensorMemory } from "./tensor.ts";
+import {
+  allocated,
+  ROUNDING,
+  type Tensor,
+  tensorBytes,
+  type TensorDtype,
+  type TensorMemory,
+} from "./tensor.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
 
 /** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
@@ -32,8 +40,6 @@ const FEATURE_SETS = [["subgroups", "shader-f16", "timestamp-query"], ["subgroup
   "timestamp-query",
 ], []];
 const SOFTWARE_MEMORY_LIMIT = 8 * 2 ** 30;
-/** Buffers are rounded up to this, so that vec4 loads of the last elements stay inside. */
-const ROUNDING = 16;
 /** In host memory, and therefore not in the account. */
 const STAGING_BYTES = 16 * 2 ** 20;
 
@@ -105,9 +111,7 @@ export class Gpu implements TensorMemory {
     );
     this.matmul = options.matmul ?? (!this.software ? "tiled" : subgroupSize === 8 ? "subgroup" : "direct");
     this.rowLanes = options.rowLanes ?? (this.software ? 1 : 64);
-    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
-    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize, options.maxTensorBytes ?? Infinity);
-    this.maxTensorBytes = Math.floor(most / ROUNDING) * ROUNDING; // a limit may be 2 GiB - 1
+    this.maxTensorBytes = largestTensor(device.limits, options.maxTensorBytes);
     device.addEventListener("uncapturederror", (event) => {
       const { error } = event as GPUUncapturedErrorEvent;
       const Fault = error instanceof GPUOutOfMemoryError ? GpuMemoryError : Error;
@@ -179,6 +183,12 @@ export class Gpu implements TensorMemory {
       return { made, free };
     });
     return made;
+  }
+
+  /** Bytes that are left for buffers; null where no limit is set and the driver does not tell. */
+  async freeBytes(): Promise<number | null> {
+    const { limit, bytes } = this.memory;
+    return limit < Infinity ? limit - bytes : await freeDeviceBytes(this.adapterInfo);
   }
 
   /** Makes a tensor that holds `data`. @throws as {@link tensor}, and {RangeError} where `data` is larger */
@@ -344,6 +354,15 @@ export function rowsOf(tensor: Tensor, first: number, count: number): Tensor {
   };
 }
 
+/** Bytes of the largest tensor that a device of these limits can bind, and no more than `most`. */
+export function largestTensor(
+  limits: Readonly<Pick<GPUSupportedLimits, "maxStorageBufferBindingSize" | "maxBufferSize">>,
+  most = Infinity,
+): number {
+  const bytes = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize, most);
+  return Math.floor(bytes / ROUNDING) * ROUNDING; // a limit may be 2 GiB - 1
+}
+
 /** Counts what tensors take on a device, without one: nothing can be written to them or run on them. */
 export class PaperDevice implements TensorMemory {
   readonly maxTensorBytes: number;
@@ -382,10 +401,6 @@ function takeTensor(
 
 function tensorOf(buffer: GPUBuffer, name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
   return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype };
-}
-
-function allocated(bytes: number): number {
-  return Math.max(ROUNDING, Math.ceil(bytes / ROUNDING) * ROUNDING);
 }
 
 function alignedToFour(bytes: number): number {

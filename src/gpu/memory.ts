@@ -28,6 +28,11 @@ export class MemoryAccount {
     this.#limit = limit;
   }
 
+  /** Bytes that may be held at one time; Infinity where no limit is set. */
+  get limit(): number {
+    return this.#limit;
+  }
+
   /** Bytes held now. */
   get bytes(): number {
     return this.#bytes;
@@ -78,4 +83,10 @@ export class MemoryAccount {
 /** Bytes as a message has them. */
 export function mebibytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** Bytes in the unit that suits their size. */
+export function bytesText(bytes: number): string {
+  if (bytes < 2 ** 20) return `${(bytes / 2 ** 10).toFixed(1)} KiB`;
+  return bytes < 2 ** 30 ? mebibytes(bytes) : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }

@@ -53,9 +53,22 @@ export class OwnedTensors implements TensorSource {
     return tensor;
   }
 
+  /** Bytes that they take. */
+  get bytes(): number {
+    return this.#tensors.reduce((sum, { bytes }) => sum + allocated(bytes), 0);
+  }
+
   free(): void {
     this.#memory.free(...this.#tensors.splice(0));
   }
+}
+
+/** Buffers are rounded up to this, so that vec4 loads of the last elements stay inside. */
+export const ROUNDING = 16;
+
+/** Bytes of the buffer that holds a tensor of so many. */
+export function allocated(bytes: number): number {
+  return Math.max(ROUNDING, Math.ceil(bytes / ROUNDING) * ROUNDING);
 }
 
 /** Bytes of one element. */

@@ -123,7 +123,10 @@ export class JobRunner {
       // A cancel or a stop may have come while the files were looked up, before the engine knew the job.
       if (this.#stopping) return store.requeue(id);
       if (this.#job(id).cancel_requested) return store.finish(id, "cancelled");
-      const { outcome, step } = await engine.train(request, (event) => store.record(id, event));
+      const { outcome, step } = await engine.train(request, (event) => {
+        if (event.type === "plan") log.info("Job {id} is planned: {plan}.", { id, plan: event.plan });
+        store.record(id, event);
+      });
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
       if (outcome === "stopped") store.requeue(id);
       else store.finish(id, outcome);

@@ -161,7 +161,8 @@ export const JobSpecSchema = strictObject({
   }),
   micro_batch_tokens: wholeNumber(1).optional().meta({
     description:
-      "Tokens of one packed micro-batch; 2048, or twice max_length where that is more, so that any pair fits.",
+      "Tokens of one packed micro-batch. Where it is left out: 2048, or twice max_length where that is more, halved " +
+      "until it fits the device's memory; never less than the largest row.",
   }),
   weight_decay: z.number().min(0).default(0),
   adam_beta1: z.number().min(0).lt(1).default(0.9),
@@ -190,9 +191,11 @@ export const JobSpecSchema = strictObject({
     description: "Steps between evaluations; 0: only at the end.",
   }),
   logging_steps: wholeNumber(1).default(1),
-  activation_recomputation: z.boolean().default(false).meta({
-    description: "Recompute each block's activations in the backward pass instead of storing them.",
-  }),
+  activation_recomputation: z.union([z.boolean(), z.literal("auto")], { error: 'true, false or "auto"' })
+    .default("auto").meta({
+      description: "Recompute each block's activations in the backward pass instead of storing them; " +
+        "auto: where they do not fit the device's memory.",
+    }),
 }).superRefine((spec, context) => {
   const refuse = (path: string[], message: string, accepted: string) =>
     context.addIssue({ code: "custom", path, message, params: { accepted } });
@@ -296,7 +299,7 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
       num_train_epochs: request.num_train_epochs ?? 1,
       max_steps: request.max_steps ?? null,
       batch_size: request.batch_size,
-      micro_batch_tokens: request.micro_batch_tokens ?? Math.max(2048, 2 * max_length),
+      micro_batch_tokens: request.micro_batch_tokens ?? null,
       weight_decay: request.weight_decay,
       adam_beta1: request.adam_beta1,
       adam_beta2: request.adam_beta2,

@@ -1,6 +1,6 @@
 /** Training jobs and their events in SQLite: what must survive the process. */
 import { DatabaseSync } from "node:sqlite";
-import type { LeftOutRow, LoadProgress, TrainEvent } from "../engine/protocol.ts";
+import type { LeftOutRow, LoadProgress, MemoryPlan, TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import type { TrainingSettings } from "../training/settings.ts";
@@ -38,6 +38,8 @@ export interface Job {
   readonly total_steps: number | null;
   readonly tokens_per_second: number | null;
   readonly seconds_remaining: number | null;
+  /** What it needs of the device's memory; null until the rows are tokenised. */
+  readonly plan: MemoryPlan | null;
   /** The newest value of each metric, with the step of the newest. */
   readonly metrics: Readonly<Record<string, number>> | null;
   readonly rows_left_out: readonly (LeftOutRow & { readonly split: "train" | "eval" })[];
@@ -105,13 +107,14 @@ const migrations = [
   ) STRICT, WITHOUT ROWID;`,
   // how often in a row the process or the device was lost under the job, without a new checkpoint in between
   "ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;",
+  "ALTER TABLE jobs ADD COLUMN plan TEXT;",
 ];
 
 /** Crashes in a row, without a new checkpoint, after which a job itself is taken to be the cause. */
 const maxCrashes = 3;
 
 const jobColumns =
-  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, metrics, left_out,
+  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, left_out,
   cancel_requested, error, created_at, started_at, finished_at`;
 
 interface JobRow {
@@ -123,6 +126,7 @@ interface JobRow {
   total_steps: number | null;
   tokens_per_second: number | null;
   seconds_remaining: number | null;
+  plan: string | null;
   metrics: string | null;
   left_out: string;
   cancel_requested: number;
@@ -335,6 +339,9 @@ export class JobStore implements Disposable {
           this.#db.prepare("UPDATE jobs SET left_out = ? WHERE id = ?").run(JSON.stringify(rows), id);
           return;
         }
+        case "plan":
+          this.#db.prepare("UPDATE jobs SET plan = ? WHERE id = ?").run(JSON.stringify(event.plan), id);
+          return;
         case "progress":
           this.#db.prepare(
             `UPDATE jobs SET step = ?, total_steps = ?, tokens_per_second = ?, seconds_remaining = ? WHERE id = ?`,
@@ -478,11 +485,12 @@ function finite(value: number): number | null {
 }
 
 function toJob(
-  { number: _, spec, metrics, left_out, cancel_requested, error, ...row }: JobRow,
+  { number: _, spec, plan, metrics, left_out, cancel_requested, error, ...row }: JobRow,
 ): Omit<Job, "loading" | "downloading"> {
   return {
     ...JSON.parse(spec),
     ...row,
+    plan: plan === null ? null : JSON.parse(plan),
     metrics: metrics === null ? null : JSON.parse(metrics),
     rows_left_out: JSON.parse(left_out),
     cancel_requested: cancel_requested === 1,

@@ -33,7 +33,10 @@ export async function exists(path: string): Promise<boolean> {
  * @param path File to read; its base name stands in the error's field
  * @throws InputError where the file is missing, is no file, or holds no JSON object
  */
-export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
+export async function readJsonObject(
+  path: string,
+  reviver?: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+): Promise<Record<string, unknown>> {
   const name = basename(path);
   let text: string;
   try {
@@ -43,7 +46,7 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(text, reviver as Parameters<typeof JSON.parse>[1]);
   } catch (error) {
     throw new InputError(`${name} is not JSON: ${(error as Error).message}.`, {
       field: name,

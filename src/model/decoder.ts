@@ -113,6 +113,8 @@ export interface LoadedDecoder {
   readonly decoder: Decoder;
   /** null where the weights are frozen. */
   readonly trained: TrainedParameters | null;
+  /** Bytes of the frozen weights. */
+  readonly bytes: number;
   /** Lets go of all weights. */
   free(): void;
 }
@@ -245,7 +247,7 @@ export function declareWeights(
     }));
     const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
     for (const [{ spec, first_row }, rows] of parameters) weights.get(spec.name)!.push({ first_row, rows });
-    return { weights, trained, runs: parameters, free };
+    return { weights, trained, bytes: frozen.bytes, runs: parameters, free };
   } catch (error) {
     free();
     throw error;
@@ -273,7 +275,7 @@ export async function loadAdapter(
   gpu: Gpu,
   decoder: Decoder,
   folder: string,
-): Promise<Omit<LoadedDecoder, "trained">> {
+): Promise<Pick<LoadedDecoder, "decoder" | "free">> {
   const adapter = await readAdapter(folder, decoder.config);
   using file = await openAdapter(folder);
   const stored: StoredDtype = (spec) => storedDtype(file, spec);

@@ -3,9 +3,8 @@ import { readJsonObject, writeWhole } from "./_files.ts";
 import { adapterForm, openAdapter, readAdapter } from "./adapter.ts";
 import { readModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
-import { weightSpecs } from "./modules.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
-import { HEAD_WEIGHT } from "./saved_modules.ts";
+import { mergedWeights } from "./saved_modules.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 
 const CHAT_TEMPLATE = "chat_template.jinja";
@@ -31,9 +30,15 @@ export async function copyModelFiles(
   to: string,
   changed: { readonly dtype: string; readonly tie_word_embeddings?: boolean },
 ): Promise<void> {
-  const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"));
+  const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"), asWritten);
   await writeText(join(to, "config.json"), JSON.stringify({ ...config, ...changed }, null, 2) + "\n");
   for (const name of COMPANIONS) await copyIfThere(from, to, name);
+}
+
+/** Keeps a number's own spelling: where 30.0 has become 30, transformers refuses it for want of a float. */
+function asWritten(_key: string, value: unknown, { source }: { readonly source?: string }): unknown {
+  const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+  return typeof value === "number" && source !== undefined ? rawJSON(source) : value;
 }
 
 async function copyIfThere(from: string, to: string, name: string): Promise<void> {
@@ -72,20 +77,12 @@ export async function exportMerged(
   using file = adapter === null ? null : await openAdapter(adapter);
   const saved = new Set(lora?.saved.weights.map(({ name }) => name));
   await Deno.mkdir(out, { recursive: true });
-  const specs = weightSpecs(config);
-  const tensors = specs.map((spec) => tensorOf(spec));
-  if (lora?.saved.untied) {
-    const embedding = specs.find(({ name }) => name === `${config.traits.names.embedding}.weight`)!;
-    tensors.push(tensorOf({ ...embedding, name: HEAD_WEIGHT }, embedding));
-  }
-
-  /** @param own where the base model has it under another name */
-  function tensorOf(spec: WeightSpec, own = spec): TensorSource {
+  const tensors = mergedWeights(config, lora?.saved).map((spec): TensorSource => {
     const { name, shape } = spec;
-    const target = dtype ?? storedDtype(checkpoint, own);
-    const data = file && saved.has(name) ? rows(file, spec, target) : rows(checkpoint, own, target);
-    return { name, shape, dtype: target, data };
-  }
+    const target = dtype ?? storedDtype(checkpoint, spec);
+    const from = file && saved.has(name) ? file : checkpoint;
+    return { name, shape, dtype: target, data: rows(from, spec, target) };
+  });
 
   async function* rows(
     from: Checkpoint,
@@ -105,7 +102,7 @@ export async function exportMerged(
     const step = Math.max(1, Math.floor(2 ** 22 / width));
     for (let first = 0; first < height; first += step) {
       const count = Math.min(step, height - first);
-      const values = toF32(await from.readRows(storedName(from, name), first, count), stored);
+      const values = toF32(await from.readRows(storedName(from, spec), first, count), stored);
       if (left && right) {
         addProduct(values, left.subarray(first * r, (first + count) * r), right, r, scale);
       }

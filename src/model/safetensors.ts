@@ -194,6 +194,17 @@ export class Checkpoint implements Disposable {
   }
 }
 
+/** Whether a model folder has its weights, or an index of them with every shard. */
+export async function holdsWeights(dir: string): Promise<boolean> {
+  if (await exists(join(dir, "model.safetensors"))) return true;
+  const index = join(dir, "model.safetensors.index.json");
+  if (!await exists(index)) return false;
+  const { weight_map } = await readJsonObject(index);
+  const files = isObject(weight_map) ? new Set(Object.values(weight_map)) : [];
+  for (const file of files) if (typeof file === "string" && !await exists(join(dir, file))) return false;
+  return true;
+}
+
 /** A tensor to be written. */
 export interface TensorSource {
   readonly name: string;

@@ -52,7 +52,11 @@ export function savedModules(
  *
  * @throws InputError where a name matches nothing, or tying is asked for where there is nothing to tie
  */
-export function checkSavedNames(model: ModelConfig, asked: SavedNames): SavedNames {
+export function checkSavedNames(
+  model: ModelConfig,
+  { modules_to_save, ensure_weight_tying }: SavedNames,
+): SavedNames {
+  const asked = { modules_to_save, ensure_weight_tying };
   const { specs, embedding, head } = savableWeights(model);
   for (const name of asked.modules_to_save) {
     if (isModuleName(name) && specs.some((spec) => isNamed(spec.name, name))) continue;
@@ -87,6 +91,11 @@ export function heededNames(model: ModelConfig, found: SavedNames): SavedNames {
   };
 }
 
+/** Every weight of a model that an adapter is merged into. */
+export function mergedWeights(model: ModelConfig, saved: SavedModules | undefined): readonly WeightSpec[] {
+  return saved?.untied ? savableWeights(model).specs : weightSpecs(model);
+}
+
 /** Whether PEFT leaves a module without factors because it, or one that holds it, is saved by that name. */
 export function isSaved(path: string, names: readonly string[]): boolean {
   return names.some((name) => `.${path}.`.includes(`.${name}.`));
@@ -103,9 +112,11 @@ function isNamed(weight: string, end: string): boolean {
   return parts.some((_, i) => parts.slice(0, i + 1).join(".").endsWith(end));
 }
 
+/** Every weight that may be saved: the head too where it is tied. */
 function savableWeights(model: ModelConfig) {
   const own = weightSpecs(model);
   const embedding = own.find(({ name }) => name === `${model.traits.names.embedding}.weight`)!;
-  const head = own.find(({ name }) => name === HEAD_WEIGHT) ?? { ...embedding, name: HEAD_WEIGHT };
+  const head = own.find(({ name }) => name === HEAD_WEIGHT) ??
+    { ...embedding, name: HEAD_WEIGHT, tied_to: embedding.name };
   return { specs: own.includes(head) ? own : [...own, head], embedding, head };
 }

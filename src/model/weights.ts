@@ -1,6 +1,6 @@
 /** A checkpoint's weights by the decoder's names and in its orientation, however the file has them. */
 import type { FloatDtype } from "./dtype.ts";
-import type { Checkpoint } from "./safetensors.ts";
+import { Checkpoint, holdsWeights } from "./safetensors.ts";
 
 /** A weight as a file holds it. */
 export interface WeightSpec {
@@ -10,6 +10,8 @@ export interface WeightSpec {
   readonly transposed: boolean;
   /** Whether it is the matrix of a block's linear layer. */
   readonly linear: boolean;
+  /** The weight that stands for it in a model's files: of a head that is tied, the embedding. */
+  readonly tied_to?: string;
 }
 
 /** Shape of a weight in the decoder. */
@@ -21,9 +23,13 @@ export function decoderShape({ shape, transposed }: WeightSpec): readonly number
  * The name in this checkpoint, which may be an adapter's: files of a model without its head lack the first part
  * (`transformer.`, `model.`).
  */
-export function storedName(checkpoint: Checkpoint, name: string): string {
-  const bare = name.slice(name.indexOf(".") + 1);
-  return [name, bare, adapterName(name)].find((each) => checkpoint.has(each)) ?? name;
+export function storedName(
+  checkpoint: Checkpoint,
+  { name, tied_to }: Pick<WeightSpec, "name" | "tied_to">,
+): string {
+  const own = tied_to ?? name;
+  const bare = own.slice(own.indexOf(".") + 1);
+  return [adapterName(name), own, bare].find((each) => checkpoint.has(each)) ?? name;
 }
 
 /** What PEFT's adapters call a weight. */
@@ -32,8 +38,16 @@ export function adapterName(name: string): string {
 }
 
 /** @throws {InputError} where the weight is missing, or of another shape or type */
-export function storedDtype(checkpoint: Checkpoint, { name, shape }: WeightSpec): FloatDtype {
-  return checkpoint.expect(storedName(checkpoint, name), shape).dtype;
+export function storedDtype(checkpoint: Checkpoint, spec: WeightSpec): FloatDtype {
+  return checkpoint.expect(storedName(checkpoint, spec), spec.shape).dtype;
+}
+
+/** The types of a folder's weights; bf16 where it holds none. @throws {InputError} where they are damaged */
+export async function storedDtypes(directory: string): Promise<(spec: WeightSpec) => FloatDtype> {
+  if (!await holdsWeights(directory)) return () => "BF16";
+  // headers stay readable after the files are closed
+  using checkpoint = await Checkpoint.open(directory);
+  return (spec) => storedDtype(checkpoint, spec);
 }
 
 /** Most bytes of a file's rows that are held while they are turned. */
@@ -42,11 +56,12 @@ const STRIP_BYTES = 4 * 2 ** 20;
 /** Some rows of a weight as the decoder has it. @returns their bytes, in the file's type */
 export async function readDecoderRows(
   checkpoint: Checkpoint,
-  { name, shape, transposed }: WeightSpec,
+  spec: WeightSpec,
   first: number,
   count: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const stored = storedName(checkpoint, name);
+  const { shape, transposed } = spec;
+  const stored = storedName(checkpoint, spec);
   if (!transposed) return await checkpoint.readRows(stored, first, count);
   const [inputs, outputs = 1] = shape;
   const { begin, end } = checkpoint.info(stored);

@@ -98,8 +98,12 @@ export function encodeComparison(
 
   let whole: Sequence[];
   try {
-    whole = texts(tokenizer, comparison, settings.prompt_boundary)
-      .map(([prompt, response]) => tokenise(tokenizer, prompt, response, settings.prompt_boundary));
+    const prompts = new Map<string, readonly number[]>(); // mostly one for all responses
+    whole = texts(tokenizer, comparison, settings.prompt_boundary).map(([prompt, response]) => {
+      let ids = prompts.get(prompt);
+      if (!ids) prompts.set(prompt, ids = tokenizer.encode(prompt));
+      return tokenise(tokenizer, prompt, ids, response, settings.prompt_boundary);
+    });
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     throw new InputError(`Row ${row}: ${error.message}`, { ...error.problem, field: `row ${row}` });
@@ -215,12 +219,13 @@ function withoutBos(tokenizer: Tokenizer, text: string): string {
 function tokenise(
   tokenizer: Tokenizer,
   prompt: string,
+  promptIds: readonly number[],
   response: string,
   convention: EncodeSettings["prompt_boundary"],
 ): Sequence {
   const { bos, addBos, eos, eosId } = tokenizer;
   const ids = tokenizer.encode(prompt + response);
-  let boundary = commonPrefix(ids, tokenizer.encode(prompt));
+  let boundary = commonPrefix(ids, promptIds);
 
   if (addBos && bos !== null) {
     if (ids[0] !== bos) {

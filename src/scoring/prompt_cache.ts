@@ -116,9 +116,9 @@ export class BatchPlan {
   }
 
   add(group: EncodedGroup): void {
-    const known = this.index?.known(group.prompt) ?? 0;
-    const tokens = streamTokens(group) - known;
     const plan = this.index?.add(group.prompt, this.#tokens);
+    const known = (plan?.known.length ?? 0) * BLOCK_TOKENS;
+    const tokens = streamTokens(group) - known;
     for (const block of plan?.known ?? []) {
       const first = "slot" in block ? KNOWN + block.slot * BLOCK_TOKENS : block.token;
       for (let i = 0; i < BLOCK_TOKENS; i++) this.#sources.push(first + i);

@@ -81,8 +81,8 @@ export class PromptIndex {
       if (at < knownTokens) {
         known.push(this.#isComputed(block) ? { token: block.token } : { slot: block.slot });
         if (before !== this.#batch) block.token = NONE;
-      } else {
-        if (before !== this.#batch || block.token === NONE) block.token = token + at - knownTokens;
+      } else if (!this.#isComputed(block)) {
+        block.token = token + at - knownTokens;
       }
       block.batch = this.#batch;
       if (block.slot !== NONE || before === 0 || (parent && parent.slot === NONE)) continue;
@@ -119,13 +119,15 @@ export class PromptIndex {
   #slot(): number {
     const free = this.#free.pop();
     if (free !== undefined) return free;
-    const [oldest] = this.#kept;
-    if (!oldest || oldest.batch === this.#batch) return NONE;
-    const { slot } = oldest;
-    oldest.slot = NONE;
-    this.#kept.delete(oldest);
-    this.#seen.add(oldest);
-    return slot;
+    for (const oldest of this.#kept) {
+      if (oldest.batch === this.#batch) continue;
+      const { slot } = oldest;
+      oldest.slot = NONE;
+      this.#kept.delete(oldest);
+      this.#seen.add(oldest);
+      return slot;
+    }
+    return NONE;
   }
 
   #forget(): void {

@@ -60,7 +60,7 @@ export interface ScorerOptions {
 const SMALLEST_BUDGET = 256;
 /** Tokens of a batch: large enough to fill the device, small enough that a training step need not wait long. */
 const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
-/** Keys of a batch, known ones included, to the tokens of the largest budget. */
+/** Most keys of a batch, known ones included, for each token of its budget. */
 const KEYS_A_TOKEN = 4;
 
 /** Milliseconds of tokenising in one go: a long request must hold up neither training nor a stop. */

@@ -4,6 +4,7 @@ import type { Gpu } from "../gpu/mod.ts";
 import { readJsonObject } from "../model/_files.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, writeSafetensors } from "../model/safetensors.ts";
+import type { RunShape } from "./memory_plan.ts";
 import type { Trainable } from "./trainable.ts";
 
 /** What a run must remember beside its parameters; the data's position and random masks follow from the step. */
@@ -12,6 +13,8 @@ export interface RunState {
   readonly step: number;
   /** Tokens of all examples so far. */
   readonly num_tokens: number;
+  /** How the run was laid out in memory: sums in another order would not come out the same, bit for bit. */
+  readonly shape?: RunShape;
   /** Metrics summed since the last logged step. */
   readonly window: readonly number[];
   /** Tokens of the steps since the last logged one, and what their micro-batches had room for. */

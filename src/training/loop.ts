@@ -4,61 +4,17 @@
  * @module
  */
 import { join } from "node:path";
-import { InputError } from "../errors.ts";
-import { type Gpu, OwnedTensors, Program, type Tensor } from "../gpu/mod.ts";
-import { recordCopy } from "../gpu/ops/elementwise.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { alignSharing } from "../model/rope.ts";
+import { GpuMemoryError, withRoom } from "../gpu/mod.ts";
 import { savedModules } from "../model/saved_modules.ts";
-import type { Decoder, OnLoad } from "../model/decoder.ts";
-import type { BatchLive } from "../model/batch.ts";
-import { DecoderPass } from "../model/pass.ts";
-import { mostTokens } from "../model/pass_buffers.ts";
-import { METRIC_COLUMNS, metricBuffers } from "../objective/metrics.ts";
-import {
-  type ObjectiveLive,
-  recordMetricSums,
-  recordObjective,
-  responsesPerExample,
-  summarizeMetrics,
-} from "../objective/objective.ts";
-import type { EncodedGroup } from "../preference/encode.ts";
-import { fillBatches, groupTokens, packGroups } from "../preference/pack.ts";
-import type { Tokenizer } from "../preference/tokenizer.ts";
-import {
-  findCheckpoint,
-  readRunState,
-  restoreMoments,
-  type RunState,
-  writeCheckpoint,
-} from "./checkpoint.ts";
-import { type Examples, readExamples } from "./examples.ts";
-import { Optimizer } from "./optimizer.ts";
-import { mix32 } from "./random.ts";
-import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
-import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
+import { storedDtypes } from "../model/weights.ts";
+import { findCheckpoint } from "./checkpoint.ts";
+import { Interrupted, type TrainContext } from "./context.ts";
+import { readData } from "./data.ts";
+import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
+import type { TrainOutcome, TrainRequest } from "./request.ts";
+import { Run, type RunParts } from "./run.ts";
 import type { TrainingSettings } from "./settings.ts";
 import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
-
-/** What a run is given beside its request. */
-export interface TrainContext {
-  readonly gpu: Gpu;
-  readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
-  /** Loads the base model's weights, for a LoRA run; full fine-tuning loads its own. */
-  readonly frozen: () => Promise<Decoder>;
-  /** Called between two pieces while full fine-tuning loads its weights; may throw {@link Interrupted}, as `frozen`. */
-  readonly onLoad: OnLoad;
-  readonly emit: (event: TrainEvent) => void;
-  /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
-  readonly between: () => Promise<"continue" | "cancel" | "stop">;
-}
-
-type Metrics = Record<string, number>;
-type StepLive = BatchLive & ObjectiveLive;
-
-/** Work that may be queued on the device before the next wait for it; waiting calls for /score wait at most this long. */
-const QUEUED_MS = 50;
 
 const UNTIED = {
   type: "warning",
@@ -66,13 +22,6 @@ const UNTIED = {
     "modules_to_save names the embedding or the head, which this model ties: they come apart, as in PEFT. " +
     "With ensure_weight_tying true they are trained as one.",
 } as const;
-
-/** Ends a run early; nothing has gone wrong. */
-export class Interrupted extends Error {
-  constructor(readonly how: "cancel" | "stop") {
-    super(how);
-  }
-}
 
 /**
  * Runs or resumes a training job in `request.directory`.
@@ -88,10 +37,12 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     (message) => context.emit({ type: "warning", message }),
   );
   const [resume, resumed] = [found?.path ?? null, found?.state ?? null];
+  let trainable: Trainable | null = null;
   let run: Run | null = null;
   try {
     const settings = withinContext(request.settings, context);
     const data = await readData(context, request, settings);
+    const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
     const plain = settings.lora
       ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
         model: request.model,
@@ -101,8 +52,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       })
       : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
     if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
-    const trainable = withChatTemplate(settings.chat_template, plain);
-    run = await context.gpu.allocate(() => new Run(context, settings, data, trainable, checkpoints, resumed));
+    trainable = withChatTemplate(settings.chat_template, plain);
+    run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);
     await run.steps();
     await publish(trainable, join(request.directory, "result"));
@@ -114,303 +65,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     return { outcome: error.how === "stop" ? "stopped" : "cancelled", step: run?.step ?? resumed?.step ?? 0 };
   } finally {
     run?.free();
+    trainable?.free();
   }
-}
-
-interface Data {
-  readonly train: readonly EncodedGroup[];
-  readonly eval: readonly EncodedGroup[];
-  /** Tokens of a micro-batch. */
-  readonly budget: number;
-}
-
-/** The state of a run between its steps. */
-class Run {
-  /** Updates done. */
-  step = 0;
-  readonly #context: TrainContext;
-  readonly #settings: TrainingSettings;
-  readonly #data: Data;
-  readonly #trainable: Trainable;
-  readonly #checkpoints: string;
-  readonly #history: { step: number; metrics: Metrics }[];
-  readonly #pass: DecoderPass;
-  readonly #optimizer: Optimizer;
-  readonly #metrics: Tensor;
-  /** Metrics of the step or evaluation under way; an interrupted step is done over, so they are kept apart. */
-  readonly #stepSums: Tensor;
-  /** Metrics of the finished steps since the last logged one. */
-  readonly #windowSums: Tensor;
-  /** What is being logged: the window's sums and AdamW's clip, apart from the step that follows meanwhile. */
-  readonly #logSums: Tensor;
-  readonly #logClip: Tensor;
-  readonly #commit: Program;
-  readonly #closeWindow: Program;
-  readonly #trainProgram: Program<StepLive>;
-  readonly #evalProgram: Program<StepLive>;
-  readonly #owned: DisposableStack;
-  #numTokens: number;
-  /** Tokens of the steps since the last logged one, and what their micro-batches had room for. */
-  #filled: { tokens: number; room: number };
-  /** Whether the last step's logging and evaluation are done, or under way in `#logging`. */
-  #logged: boolean;
-  #logging: Promise<void> = Promise.resolve();
-  #savedStep = -1;
-  /** Measured time of a micro-batch on the device, and the batches queued since the last wait. */
-  #batchMs = Infinity;
-  #queued = 0;
-  #lastWait = 0;
-  #settled: Promise<void> = Promise.resolve();
-
-  /** Takes `trainable` over, and lets go of it where the rest does not fit. @throws {GpuMemoryError} */
-  constructor(
-    context: TrainContext,
-    settings: TrainingSettings,
-    data: Data,
-    trainable: Trainable,
-    checkpoints: string,
-    resumed: RunState | null,
-  ) {
-    const { gpu } = context;
-    this.#context = context;
-    this.#settings = settings;
-    this.#data = data;
-    this.#trainable = trainable;
-    this.#checkpoints = checkpoints;
-    this.#history = [...resumed?.history ?? []];
-    this.#numTokens = resumed?.num_tokens ?? 0;
-    this.#filled = { tokens: 0, room: 0, ...resumed?.filled };
-    this.step = resumed?.step ?? 0;
-    this.#logged = resumed?.logged ?? true;
-    const { budget } = data;
-    const budgets = { tokens: budget, rows: budget, sequences: budget };
-    using made = new DisposableStack();
-    const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
-    own(trainable);
-    const recompute = settings.activation_recomputation;
-    this.#pass = own(new DecoderPass(gpu, trainable.decoder, budgets, { mode: "train", recompute }));
-    const sums = metricBuffers(own(new OwnedTensors(gpu)), budget);
-    this.#metrics = sums.metrics;
-    this.#stepSums = sums.step;
-    this.#windowSums = sums.window;
-    this.#logSums = sums.logged;
-    this.#logClip = sums.logged_clip;
-    this.#optimizer = own(new Optimizer(gpu, trainable.trained.segments, settings));
-
-    const { averages, sequence_rows, coefficients } = this.#pass;
-    const objective = { averages, sequence_rows, coefficients, metrics: this.#metrics, sums: this.#stepSums };
-    this.#trainProgram = own(new Program(gpu, "train"));
-    this.#evalProgram = own(new Program(gpu, "evaluate"));
-    for (const program of [this.#trainProgram, this.#evalProgram]) {
-      this.#pass.recordForward(program);
-      recordObjective(program, settings.method, objective);
-    }
-    this.#pass.recordBackward(this.#trainProgram);
-    this.#commit = own(new Program(gpu, "commit_metrics"));
-    recordMetricSums(this.#commit, { x: this.#stepSums, sums: this.#windowSums }, () => 1);
-    this.#closeWindow = own(new Program(gpu, "close_window"));
-    recordCopy(this.#closeWindow, this.#windowSums, this.#logSums, () => METRIC_COLUMNS.length);
-    recordCopy(this.#closeWindow, this.#optimizer.clip, this.#logClip, () => 2);
-    this.#closeWindow.clear(this.#windowSums);
-    this.#owned = made.move();
-  }
-
-  /** Takes up where a checkpoint left off; the parameters are loaded already. */
-  async restore(checkpoint: string): Promise<void> {
-    const { gpu, emit } = this.#context;
-    const { window, grad_norm, history } = await readRunState(checkpoint);
-    this.#savedStep = this.step; // before all else: a stop must not save what is restored by half
-    await restoreMoments(gpu, checkpoint, this.#trainable.trained.segments, () => pause(this.#context));
-    gpu.write(this.#windowSums, Float32Array.from(window));
-    gpu.write(this.#optimizer.clip, Float32Array.of(1, grad_norm));
-    for (const { step, metrics } of history) emit({ type: "metrics", step, metrics });
-  }
-
-  async steps(): Promise<void> {
-    const { emit } = this.#context;
-    const settings = this.#settings;
-    const schedule = planSchedule(settings, this.#data.train.length);
-    const order = new ExampleOrder(settings, this.#data.train.length);
-    const { total_steps } = schedule;
-    emit({ type: "status", status: "running", total_steps, resumed_from: this.step });
-    const clock = { start: performance.now(), step: this.step, tokens: this.#numTokens };
-
-    if (!this.#logged) await this.#finishStep(schedule);
-    while (this.step < total_steps) {
-      const groups = Array.from(order.ofStep(this.step), (index) => this.#data.train[index]!);
-      await this.#trainStep(groups, learningRate(settings, schedule, this.step));
-      await this.#finishStep(schedule);
-      const seconds = (performance.now() - clock.start) / 1000;
-      const progress = {
-        step: this.step,
-        total_steps,
-        tokens_per_second: (this.#numTokens - clock.tokens) / seconds,
-        seconds_remaining: seconds / (this.step - clock.step) * (total_steps - this.step),
-      };
-      this.#log(() => emit({ type: "progress", ...progress }));
-    }
-    await this.logged();
-  }
-
-  /** Gathers the gradient of one step's examples over as many micro-batches as it takes, then updates. */
-  async #trainStep(groups: readonly EncodedGroup[], rate: number): Promise<void> {
-    this.#optimizer.zeroGradients();
-    const batches = await this.#batches(groups, this.#trainProgram, true);
-    this.#optimizer.update({ step: this.step + 1, learning_rate: rate });
-    this.#commit.run({});
-    this.step++;
-    const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0);
-    this.#numTokens += tokens;
-    this.#filled.tokens += tokens;
-    this.#filled.room += batches * this.#data.budget;
-    this.#logged = false;
-  }
-
-  /** Evaluates, logs and saves after an update, as far as they are due. */
-  async #finishStep(schedule: Schedule): Promise<void> {
-    const { step } = this;
-    const settings = this.#settings;
-    const due = (every: number) => step === schedule.total_steps || (every > 0 && step % every === 0);
-    await this.logged();
-    // the evaluation first: it can be interrupted, and what is logged must not be read before it is done
-    const evaluation = this.#data.eval.length > 0 && due(settings.eval_steps) ? await this.#evaluate() : {};
-    const training = due(settings.logging_steps) ? this.#windowMetrics(schedule) : {};
-    this.#log(async () => {
-      const metrics = { ...await training, ...evaluation };
-      if (Object.keys(metrics).length === 0) return;
-      this.#history.push({ step, metrics });
-      this.#context.emit({ type: "metrics", step, metrics });
-    });
-    this.#logged = true;
-    if (due(settings.save_steps)) await this.save();
-  }
-
-  /** Logs after what is being logged, while the next step is under way. */
-  #log(work: () => void | Promise<void>): void {
-    this.#logging = this.#logging.then(work);
-    this.#logging.catch(() => {}); // whoever awaits it next hears of it
-  }
-
-  /** Waits until all finished steps are logged. @throws where training has diverged */
-  async logged(): Promise<void> {
-    await this.#logging;
-  }
-
-  /** Writes a checkpoint of the last finished step, unless there is one. */
-  async save(): Promise<void> {
-    await this.logged();
-    if (this.#savedStep === this.step) return;
-    const { gpu, emit } = this.#context;
-    const [window, clip] = await gpu.read(this.#windowSums, this.#optimizer.clip) as [
-      Float32Array,
-      Float32Array,
-    ];
-    await writeCheckpoint(gpu, this.#checkpoints, this.#trainable, {
-      step: this.step,
-      num_tokens: this.#numTokens,
-      window: [...window],
-      filled: this.#filled,
-      grad_norm: clip[1]!,
-      logged: this.#logged,
-      history: this.#history,
-    });
-    this.#savedStep = this.step;
-    emit({ type: "checkpoint", step: this.step });
-  }
-
-  free(): void {
-    this.#owned.dispose();
-  }
-
-  /** Runs a program over groups as micro-batches. @returns how many it took */
-  async #batches(
-    groups: readonly EncodedGroup[],
-    program: Program<StepLive>,
-    dropout: boolean,
-  ): Promise<number> {
-    const { method, seed } = this.#settings;
-    this.#context.gpu.write(this.#stepSums, new Float32Array(METRIC_COLUMNS.length));
-    const responses = responsesPerExample(method);
-    const chosenTokens = groups.reduce((sum, group) => sum + scoredTokens(group, 0), 0);
-    const batches = fillBatches(groups, this.#data.budget);
-    let next = packGroups(batches[0]!);
-    for (const micro of batches.keys()) {
-      const packed = next;
-      const live = this.#pass.upload(packed);
-      program.run({
-        ...live,
-        dropout_seed: dropout ? mix32(seed, this.step, micro) || 1 : 0,
-        examples: packed.sequences / responses,
-        step_examples: groups.length,
-        step_chosen_tokens: chosenTokens,
-      });
-      next = packGroups(batches[micro + 1] ?? []); // while the device computes
-      // to let others in takes 2 ms: while the device computes, where it has done with a micro-batch soon after
-      const soon = this.#batchMs < QUEUED_MS;
-      if (!soon) await this.#pace();
-      await pause(this.#context);
-      if (soon) await this.#pace();
-    }
-    return batches.length;
-  }
-
-  /**
-   * Keeps the device's queue short, so that what is served between micro-batches need not wait for many of them.
-   *
-   * Deno's call to wait holds the thread until the queue is empty, and its promise comes 10 ms after that: too long for
-   * the device to stand still, so it is awaited the next time.
-   */
-  async #pace(): Promise<void> {
-    this.#queued++;
-    if (this.#queued * this.#batchMs < QUEUED_MS) return;
-    await this.#settled;
-    this.#settled = this.#context.gpu.settle();
-    this.#settled.catch(() => {}); // whoever waits next hears of it
-    const now = performance.now();
-    if (this.#lastWait > 0) this.#batchMs = (now - this.#lastWait) / this.#queued;
-    this.#lastWait = now;
-    this.#queued = 0;
-  }
-
-  /** Closes the window of steps since the last logged one. @throws where training has diverged */
-  async #windowMetrics(schedule: Schedule): Promise<Metrics> {
-    const settings = this.#settings;
-    const { step } = this;
-    const counts = {
-      learning_rate: learningRate(settings, schedule, step - 1),
-      epoch: step / schedule.steps_per_epoch,
-      num_tokens: this.#numTokens,
-      fill_rate: this.#filled.tokens / Math.max(this.#filled.room, 1),
-    };
-    this.#filled = { tokens: 0, room: 0 };
-    this.#closeWindow.run({});
-    const [sums, clip] = await this.#context.gpu.read(this.#logSums, this.#logClip) as [
-      Float32Array,
-      Float32Array,
-    ];
-    const metrics = { ...summarizeMetrics(settings.method, sums), grad_norm: clip[1]!, ...counts };
-    const bad = Object.entries(metrics).find(([, value]) => !Number.isFinite(value));
-    if (bad) {
-      throw new InputError(`Training diverged: ${bad[0]} at step ${step} is ${bad[1]}.`, {
-        field: "learning_rate",
-        value: settings.learning_rate,
-        accepted: "a lower learning rate, or max_grad_norm above 0",
-      });
-    }
-    return metrics;
-  }
-
-  async #evaluate(): Promise<Metrics> {
-    await this.#batches(this.#data.eval, this.#evalProgram, false);
-    const metrics = summarizeMetrics(this.#settings.method, await this.#context.gpu.readF32(this.#stepSums));
-    return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
-  }
-}
-
-/** Lets others have the device. @throws {Interrupted} where the run is to end */
-async function pause({ between }: TrainContext): Promise<void> {
-  const next = await between();
-  if (next !== "continue") throw new Interrupted(next);
 }
 
 /** Lengths past the model's context are cut down to it, with a warning. */
@@ -424,86 +80,55 @@ function withinContext(settings: TrainingSettings, { config, emit }: TrainContex
   return { ...settings, max_length: context };
 }
 
-async function readData(
-  context: TrainContext,
-  request: TrainRequest,
-  settings: TrainingSettings,
-): Promise<Data> {
-  const { config, emit } = context;
-  const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
-  const kind = settings.method.type === "sft" ? "sft" : "preference";
-  const read = async (split: "train" | "eval"): Promise<readonly EncodedGroup[]> => {
-    const dataset = split === "train" ? request.dataset : request.eval_dataset;
-    if (!dataset) return [];
-    const examples = await readExamples(
-      dataset,
-      kind,
-      tokenizer,
-      settings,
-      config.vocab_size,
-      () => pause(context),
-    );
-    report(examples, split, settings, emit);
-    const groups = examples.groups.map((group) => alignSharing(config.traits.ropes, group));
-    if (groups.length > 0) return groups;
-    const field = split === "train" ? "dataset" : "eval_dataset";
-    throw new InputError(`${field} has no usable row: ${examples.left_out.length} were left out.`, {
-      field,
-      accepted: "rows of which every response has a token",
-    });
-  };
-  const train = await read("train");
-  const evaluation = await read("eval");
-  return { train, eval: evaluation, budget: tokenBudget(context, settings, [...train, ...evaluation]) };
-}
-
 /**
- * Tokens of a micro-batch: as the settings have it, where the largest row and the device let it.
+ * How the run may be laid out in memory, the best way first.
  *
- * @throws {InputError} where the device has no room for the largest row
+ * @param kept how it was before it was interrupted
+ * @throws {InputError} with the figures where the device has no room for it
  */
-function tokenBudget(
-  { gpu, config, emit }: TrainContext,
-  { micro_batch_tokens: wanted, max_length, lora }: TrainingSettings,
-  groups: readonly EncodedGroup[],
-): number {
-  const largest = groups.reduce((most, group) => Math.max(most, groupTokens(group)), 0);
-  const most = mostTokens(gpu, config, lora?.r);
-  if (largest > most) {
-    throw new InputError(
-      `The largest row takes ${largest} tokens, more than a batch of this model may have here.`,
-      {
-        field: "max_length",
-        value: max_length,
-        accepted: `rows of at most ${most} tokens, prompt and responses together, on this device`,
-      },
-    );
-  }
-  const warn = (change: string) =>
-    emit({ type: "warning", message: `micro_batch_tokens ${wanted} is ${change}.` });
-  if (largest > wanted) warn(`raised to ${largest}, the size of the largest row`);
-  if (wanted > most) warn(`lowered to ${most}, the most that this device can bind of this model`);
-  return Math.max(largest, Math.min(wanted, most));
-}
-
-function report(
-  { left_out, prompts_cut, responses_cut }: Examples,
-  split: "train" | "eval",
+async function planRun(
+  { gpu, config, emit, room }: TrainContext,
+  { model }: TrainRequest,
   settings: TrainingSettings,
-  emit: TrainContext["emit"],
-): void {
-  if (left_out.length > 0) emit({ type: "left_out", split, rows: left_out });
-  if (prompts_cut + responses_cut === 0) return;
-  const { max_length, max_prompt_length } = settings;
-  const message =
-    `${split}: ${prompts_cut} prompts and the responses of ${responses_cut} rows were cut to fit ` +
-    `max_length ${max_length} (max_prompt_length ${max_prompt_length}).`;
-  emit({ type: "warning", message });
+  largest: number,
+  kept: RunShape | null,
+): Promise<MemoryPlan[]> {
+  const planned = { config, stored: await storedDtypes(model), maxTensorBytes: gpu.maxTensorBytes };
+  const [wanted] = planMemory(planned, settings, largest, null, kept);
+  const plans = planMemory(planned, settings, largest, await room(wanted!.total_bytes), kept);
+  emit({ type: "plan", plan: plans[0]! });
+  if (kept && !isOfShape(plans[0]!, kept)) {
+    const message =
+      `The run goes on with micro-batches of ${
+        plans[0]!.micro_batch_tokens
+      } tokens, not ${kept.micro_batch_tokens} ` +
+      "as before: its numbers may differ in their last digits.";
+    emit({ type: "warning", message });
+  }
+  return plans;
 }
 
-function scoredTokens(group: EncodedGroup, response: number): number {
-  const { tokens, scored_from } = group.responses[response]!;
-  return tokens.length - scored_from;
+function isOfShape(plan: MemoryPlan, shape: RunShape): boolean {
+  return plan.micro_batch_tokens === shape.micro_batch_tokens &&
+    plan.activation_recomputation === shape.activation_recomputation;
+}
+
+/** Makes the run in the first way for which the driver has room. @throws {GpuMemoryError} where there is none */
+async function allocateRun(
+  context: TrainContext,
+  plans: readonly MemoryPlan[],
+  parts: RunParts,
+): Promise<Run> {
+  const { gpu, emit, makeRoom } = context;
+  for (const [i, plan] of plans.entries()) {
+    if (i > 0) emit({ type: "plan", plan });
+    try {
+      return await withRoom(makeRoom, () => gpu.allocate(() => new Run(context, plan, parts)));
+    } catch (error) {
+      if (!(error instanceof GpuMemoryError) || i === plans.length - 1) throw error;
+    }
+  }
+  throw new Error("A run without a plan.");
 }
 
 /** With a template of the job's own beside what is saved: whoever uses the weights needs it. */

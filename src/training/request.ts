@@ -1,4 +1,5 @@
 /** What a training run is asked, and what it says. Plain data only: it crosses into the Worker and back. */
+import type { MemoryPlan } from "./memory_plan.ts";
 import type { TrainingSettings } from "./settings.ts";
 
 /** Rows by path (absolute; Parquet or JSONL), in many files one after another, or in the request itself. */
@@ -30,6 +31,8 @@ export type TrainEvent =
     readonly total_steps: number;
     readonly resumed_from: number;
   }
+  /** Before weights are loaded, and again where the driver has less room than it was thought to have. */
+  | { readonly type: "plan"; readonly plan: MemoryPlan }
   /** While weights are read, a few times a second; `bytes` as the files have them. */
   | { readonly type: "loading"; readonly bytes: number; readonly total_bytes: number }
   | { readonly type: "left_out"; readonly split: "train" | "eval"; readonly rows: readonly LeftOutRow[] }

@@ -35,8 +35,8 @@ export interface TrainingSettings extends EncodeSettings {
   readonly max_steps: number | null;
   /** Pairs (rows) an optimiser step, reached by accumulating micro-batches. */
   readonly batch_size: number;
-  /** Token budget of one packed micro-batch. */
-  readonly micro_batch_tokens: number;
+  /** Token budget of one packed micro-batch; null: as memory lets it. */
+  readonly micro_batch_tokens: number | null;
   readonly weight_decay: number;
   readonly adam_beta1: number;
   readonly adam_beta2: number;
@@ -49,6 +49,6 @@ export interface TrainingSettings extends EncodeSettings {
   /** Optimiser steps between evaluations; 0: only at the end. */
   readonly eval_steps: number;
   readonly logging_steps: number;
-  /** Recompute each block's activations in the backward pass instead of storing them. */
-  readonly activation_recomputation: boolean;
+  /** Recompute each block's activations in the backward pass instead of storing them; auto: where memory asks for it. */
+  readonly activation_recomputation: boolean | "auto";
 }

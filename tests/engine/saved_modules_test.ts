@@ -45,6 +45,7 @@ for (
       ["model.embed_tokens.weight"],
       {},
     ],
+    ["a head apart from its embedding", { modules_to_save: ["lm_head"] }, ["lm_head.weight"], {}],
     ["tables and a layer of a bf16 model", { modules_to_save: ["embed_tokens", "lm_head", "q_proj"] }, [
       "lm_head.weight",
       "model.embed_tokens.weight",

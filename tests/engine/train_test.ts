@@ -38,10 +38,11 @@ Deno.test("train() tells total steps, progress, metrics and checkpoints in their
     saved: boolean,
   ) => [`metrics ${n}`, ...saved ? [`checkpoint ${n}`] : [], `progress ${n}`];
   assert.deepEqual(kinds, [
+    "plan",
     "status",
     ...[1, 2, 3, 4, 5].flatMap((n) => step_(n, n % 2 === 0 || n === 5)),
   ]);
-  assert.deepEqual(events[0], { type: "status", status: "running", total_steps: 5, resumed_from: 0 });
+  assert.deepEqual(events[1], { type: "status", status: "running", total_steps: 5, resumed_from: 0 });
   const last = events.at(-1)!;
   assert.ok(last.type === "progress" && last.seconds_remaining === 0 && last.tokens_per_second > 0);
 });

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type {
   DeviceReport,
   Engine,
+  MemoryPlan,
   MemoryReport,
   ScoredItem,
   ScoredSequence,
@@ -109,6 +110,7 @@ export class FakeEngine implements Engine {
     const failure = this.failing.get(request.model.split("/").at(-1)!);
     if (failure !== undefined) throw failure;
     onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
+    onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
     for (const bytes of [0, 2]) onEvent({ type: "loading", bytes, total_bytes: 2 });
     onEvent({ type: "status", status: "running", total_steps, resumed_from });
@@ -153,7 +155,7 @@ export class FakeEngine implements Engine {
   }
 
   memory(): Promise<MemoryReport> {
-    return Promise.resolve({ bytes: 0, peak_bytes: 0, by_name: {} });
+    return Promise.resolve({ bytes: 0, peak_bytes: 0, free_bytes: null, by_name: {} });
   }
 
   stop(): Promise<void> {
@@ -161,6 +163,16 @@ export class FakeEngine implements Engine {
     return Promise.resolve();
   }
 }
+
+/** What every job needs. */
+const none = { gradients: 0, moments: 0, activations: 0, head: 0, scratch: 0, other: 0 };
+export const fakePlan: MemoryPlan = {
+  micro_batch_tokens: 2048,
+  activation_recomputation: false,
+  bytes: { weights: 3 * 2 ** 20, parameters: 2 ** 20, ...none },
+  total_bytes: 2 ** 22,
+  available_bytes: null,
+};
 
 /** A refusal as the engine makes one. */
 export function refusal(field: string): InputError {

@@ -33,6 +33,38 @@ const CHAT_TEMPLATE = "{{ bos_token }}{% for message in messages %}" +
   "<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}" +
   "{% if add_generation_prompt %}<|assistant|>{% endif %}";
 
+const GEMMA = { hidden_act: undefined, hidden_activation: "gelu_pytorch_tanh", sliding_window: 7 };
+
+/** What a tiny model of each family says beside its sizes. */
+export const TINY_FAMILIES = {
+  mistral: { model_type: "mistral", architectures: ["MistralForCausalLM"], sliding_window: 6 },
+  qwen2: { model_type: "qwen2", architectures: ["Qwen2ForCausalLM"] },
+  qwen3: { model_type: "qwen3", architectures: ["Qwen3ForCausalLM"] },
+  gemma2: { model_type: "gemma2", architectures: ["Gemma2ForCausalLM"], ...GEMMA },
+  gemma3: {
+    model_type: "gemma3_text",
+    architectures: ["Gemma3ForCausalLM"],
+    sliding_window_pattern: 2,
+    ...GEMMA,
+  },
+  gpt2: {
+    model_type: "gpt2",
+    architectures: ["GPT2LMHeadModel"],
+    n_embd: 32,
+    n_inner: null,
+    n_layer: 2,
+    n_head: 4,
+    n_positions: 128,
+  },
+  phi3: { model_type: "phi3", architectures: ["Phi3ForCausalLM"] },
+  "phi3 of long and short sequences": {
+    model_type: "phi3",
+    architectures: ["Phi3ForCausalLM"],
+    original_max_position_embeddings: 12,
+    rope_scaling: { type: "longrope", short_factor: [1, 1.1, 1.3, 1.5], long_factor: [1.2, 1.5, 2, 4] },
+  },
+};
+
 /** Large enough that every weight shows in the scores. */
 const DEVIATION = 0.15;
 

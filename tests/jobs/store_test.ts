@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../../src/errors.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
+import { fakePlan } from "../helpers/fake_engine.ts";
 
 const spec = parseJobSpec({ model: "model", dataset: { path: "rows.jsonl" } });
 const types = (store: JobStore, id: string) => store.events(id, 0).map(({ type }) => type);
@@ -184,7 +185,9 @@ Deno.test("JobStore() takes the jobs of an earlier version over, and refuses tho
       store.create("job-1", spec);
       store.start("job-1");
     }
-    change("ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;");
+    change(
+      "ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;",
+    );
     {
       using store = new JobStore(path);
       store.recover();
@@ -233,4 +236,11 @@ Deno.test("JobStore() refuses a state folder that another process uses, until th
     await other.status;
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("JobStore shows the plan of a job that has one", () => {
+  using store = new JobStore(":memory:");
+  assert.equal(store.create("job-1", spec).job.plan, null);
+  store.record("job-1", { type: "plan", plan: fakePlan });
+  assert.deepEqual(store.get("job-1")!.plan, fakePlan);
 });

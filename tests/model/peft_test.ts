@@ -6,7 +6,7 @@ import type { BatchLive } from "../../src/model/batch.ts";
 import { type ModelConfig, readModelConfig } from "../../src/model/config.ts";
 import { type Decoder, loadAdapter, loadDecoder } from "../../src/model/decoder.ts";
 import { exportMerged } from "../../src/model/export.ts";
-import { weightSpecs } from "../../src/model/modules.ts";
+import { linearModules, linearNames, weightSpecs } from "../../src/model/modules.ts";
 import { DecoderPass } from "../../src/model/pass.ts";
 import { alignSharing } from "../../src/model/rope.ts";
 import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
@@ -17,7 +17,8 @@ import type { EncodedGroup } from "../../src/preference/encode.ts";
 import { packGroups } from "../../src/preference/pack.ts";
 import { trainableLora } from "../../src/training/trainable.ts";
 import { assertClose } from "../helpers/assert_close.ts";
-import { readFamily } from "../reference/families.ts";
+import { settingsOf as settingsOfJob } from "../helpers/settings.ts";
+import { familyFolder, readFamily } from "../reference/families.ts";
 import { PEFT_ADAPTERS, type PeftValues, readPeft, readPeftGradients } from "../reference/peft.ts";
 import { readReference, VALUES } from "../reference/values.ts";
 
@@ -263,4 +264,41 @@ Deno.test("readAdapter() refuses an adapter whose file lacks a saved module, or 
     await writeSafetensors(`${out}/adapter_model.safetensors`, [...rest, narrow]);
     await assert.rejects(readAdapter(out, model), { name: "InputError", message: /has the shape \[1\]/ });
   }
+});
+
+for (const family of ["phi3", "gpt2", "gemma2"] as const) {
+  Deno.test(`trainableLora() writes all-linear by ${family}'s names, and a head apart from its embedding`, async () => {
+    const base = familyFolder(family);
+    const loaded = await loadBase(base);
+    const { lora } = settingsOfJob({ lora: { r: 2, modules_to_save: ["lm_head"] } });
+    const options = { model: base, seed: 1, init: null, resume: null };
+    const { save, free } = await trainableLora(gpu, loaded.decoder, lora!, options);
+    const out = await Deno.makeTempDir({ dir: scratch });
+    await save(out);
+    free();
+    loaded.free();
+    const model = await readModelConfig(base);
+    const { config, tensors } = await readAdapter(out, model);
+    assert.deepEqual(config.target_modules, linearNames(model));
+    assert.deepEqual(tensors.map(({ module }) => module), linearModules(model));
+    using file = await openAdapter(out);
+    using checkpoint = await Checkpoint.open(base);
+    const table = model.tie_word_embeddings ? `${model.traits.names.embedding}.weight` : "lm_head.weight";
+    assert.deepEqual(await file.readF32(adapterName("lm_head.weight")), await checkpoint.readF32(table));
+    const unchanged = `${out}/merged`;
+    await exportMerged(base, out, unchanged);
+    using merged = await Checkpoint.open(unchanged);
+    assert.deepEqual(await merged.readF32("lm_head.weight"), await checkpoint.readF32(table));
+    assert.equal((await readModelConfig(unchanged)).tie_word_embeddings, false);
+  });
+}
+
+Deno.test("exportMerged() leaves the numbers of config.json as they are written", async () => {
+  const { base, folder } = await readPeft("gemma2_embedding");
+  const out = await Deno.makeTempDir({ dir: scratch });
+  await exportMerged(base, folder, out);
+  const numbers = async (dir: string) =>
+    (await Deno.readTextFile(`${dir}/config.json`)).match(/"\w+": [-\d.e]+/g)!.sort();
+  assert.deepEqual(await numbers(out), await numbers(base));
+  assert.ok((await numbers(out)).includes('"final_logit_softcapping": 2.0'));
 });

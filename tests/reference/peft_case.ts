@@ -4,17 +4,41 @@
  *
  *     deno run -A tests/reference/peft_case.ts FOLDER
  *
- * Two models are made, FOLDER/f32 (tied) and FOLDER/bf16 (untied, sharded), each with `model`, `adapter`, `merged`,
- * `rows.json`, `adapter.json` and `merged.json` (scores with the adapter, and of the merged export).
+ * Two models are made, FOLDER/f32 (tied) and FOLDER/bf16 (untied, sharded), and of each family FOLDER/NAME and
+ * FOLDER/NAME_saved, whose adapters have random numbers and, in the second, modules_to_save. Each has `model`,
+ * `adapter`, `merged`, `rows.json`, `adapter.json` and `merged.json` (scores with the adapter, and of the merged export).
  */
 import { join } from "node:path";
 import { startEngine } from "../../src/engine/client.ts";
+import { Gpu, Program } from "../../src/gpu/mod.ts";
+import type { BatchLive } from "../../src/model/batch.ts";
+import { readModelConfig } from "../../src/model/config.ts";
+import { type Decoder, loadDecoder } from "../../src/model/decoder.ts";
 import { exportMerged } from "../../src/model/export.ts";
+import { DecoderPass } from "../../src/model/pass.ts";
+import { Checkpoint } from "../../src/model/safetensors.ts";
 import { encodeComparison } from "../../src/preference/encode.ts";
+import { packGroups } from "../../src/preference/pack.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { trainableLora } from "../../src/training/trainable.ts";
 import { itemOf } from "../engine/_lab.ts";
+import { random } from "../helpers/random.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { chatRows, plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
+import { type Family, familyFolder, readFamily } from "./families.ts";
+
+/** What each family saves in full, the head or embedding tied, apart or left alone. */
+const FAMILIES: Record<string, { family: Family; modules_to_save: string[]; ensure_weight_tying?: boolean }> =
+  {
+    llama: { family: "llama_llama3", modules_to_save: ["embed_tokens", "lm_head"] },
+    mistral: { family: "mistral", modules_to_save: ["model.norm", "1.mlp"] },
+    qwen2: { family: "qwen2", modules_to_save: ["embed_tokens", "k_proj"], ensure_weight_tying: true },
+    qwen3: { family: "qwen3", modules_to_save: ["norm"] },
+    gemma2: { family: "gemma2", modules_to_save: ["lm_head", "feedforward_layernorm"] },
+    gemma3: { family: "gemma3_text", modules_to_save: ["embed_tokens"] },
+    phi3: { family: "phi3", modules_to_save: ["lm_head", "qkv_proj"] },
+    gpt2: { family: "gpt2", modules_to_save: ["wte", "wpe", "ln_1", "c_fc"], ensure_weight_tying: true },
+  };
 
 const CASES: Record<string, TinyModelOptions> = {
   f32: {},
@@ -72,3 +96,77 @@ for (const [name, options] of Object.entries(CASES)) {
   }
 }
 await engine.stop();
+
+const gpu = await Gpu.open({ device: "auto" });
+for (const [name, { family, ...saved }] of Object.entries(FAMILIES)) {
+  for (const kind of ["", "_saved"]) {
+    await writeFamilyCase(`${name}${kind}`, family, kind === "" ? {} : saved);
+  }
+}
+gpu.close();
+
+/** An adapter of a family with random numbers, as a job writes it, and the scores of the family's candidates. */
+async function writeFamilyCase(name: string, family: Family, saved: object): Promise<void> {
+  const directory = join(folder!, name);
+  const model = join(directory, "model");
+  await Deno.mkdir(join(directory, "adapter"), { recursive: true });
+  await Deno.mkdir(model);
+  for (const file of ["config.json", "model.safetensors"]) {
+    await Deno.copyFile(join(familyFolder(family), file), join(model, file));
+  }
+  const base = await load(model);
+  const { lora } = settingsOf({ lora: { r: 3, alpha: 5, use_rslora: name.length % 2 === 0, ...saved } });
+  const options = { model, seed: 3, init: null, resume: null };
+  const { decoder, trained, save, free } = await trainableLora(gpu, base.decoder, lora!, options);
+  const { normals } = random(5);
+  for (const { name, value } of trained.parameters.values()) {
+    const start = await gpu.readF32(value);
+    const noise = normals(start.length);
+    // saved modules stay near the base's, whose numbers matter
+    gpu.write(value, start.map((x, i) => (name.includes(".lora_") ? 0.2 : 0.1) * noise[i]! + x));
+  }
+  await save(join(directory, "adapter"));
+  const { prompt, responses } = (await readFamily(family)).candidates;
+  const rows = responses.map((response) => ({ prompt, response }));
+  await Deno.writeTextFile(join(directory, "rows.json"), JSON.stringify(rows));
+  await writeScores(join(directory, "adapter.json"), decoder, prompt, responses);
+  free();
+  base.free();
+  await exportMerged(model, join(directory, "adapter"), join(directory, "merged"));
+  const merged = await load(join(directory, "merged"));
+  await writeScores(join(directory, "merged.json"), merged.decoder, prompt, responses);
+  merged.free();
+}
+
+async function load(model: string) {
+  using checkpoint = await Checkpoint.open(model);
+  return await loadDecoder(gpu, checkpoint, await readModelConfig(model), { trainable: false });
+}
+
+async function writeScores(
+  path: string,
+  decoder: Decoder,
+  prompt: readonly number[],
+  responses: readonly (readonly number[])[],
+): Promise<void> {
+  const group = {
+    row: 0,
+    prompt: Uint32Array.from(prompt),
+    responses: responses.map((tokens) => ({
+      tokens: Uint32Array.from(tokens),
+      scored_from: 0,
+      truncated: false,
+    })),
+    prompt_truncated: 0,
+  };
+  const batch = packGroups([group]);
+  const pass = new DecoderPass(gpu, decoder, batch, { mode: "score" });
+  const program = new Program<BatchLive>(gpu, "score");
+  pass.recordForward(program);
+  program.run({ ...pass.upload(batch), dropout_seed: 0 });
+  const averages = await gpu.readF32(pass.averages);
+  const average_logprobs = responses.map((_, i) => averages[2 * i]!);
+  await Deno.writeTextFile(path, JSON.stringify({ average_logprobs }));
+  program.free();
+  pass.free();
+}

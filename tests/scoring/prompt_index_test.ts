@@ -88,6 +88,13 @@ Deno.test("PromptIndex lets the least recently used go, never what the batch use
   assert.equal(index.known(long), 3 * BLOCK_TOKENS);
 });
 
+Deno.test("PromptIndex keeps what follows the oldest block that it has, in the place of others", () => {
+  const index = new PromptIndex(2);
+  const [a, longer, b] = [prompt([1]), prompt([1, 2]), prompt([3])];
+  batches(index, longer, a, b, b, longer);
+  assert.deepEqual([longer, b].map((one) => index.known(one)), [2, 0].map((blocks) => blocks * BLOCK_TOKENS));
+});
+
 Deno.test("PromptIndex gives every slot to one block, and knows only what is in it", () => {
   const arbitraryPrompt = fc.tuple(fc.array(fc.nat(2), { maxLength: 5 }), fc.nat(3));
   const arbitraryBatches = fc.array(fc.array(arbitraryPrompt, { minLength: 1, maxLength: 4 }), {

@@ -1,51 +1,30 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { TrainEvent } from "../../src/engine/protocol.ts";
 import { InputError } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
-import { Interrupted, train, type TrainContext } from "../../src/training/loop.ts";
+import { Interrupted, type TrainContext } from "../../src/training/context.ts";
+import { train } from "../../src/training/loop.ts";
+import type { MemoryPlan } from "../../src/training/memory_plan.ts";
+import type { TrainEvent } from "../../src/training/request.ts";
 import { filesOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
+import { runTiny } from "./_run.ts";
 
-/** Trains all weights for one step of eight rows on a device of its own, which must be as empty afterwards. */
-async function run(options: Partial<GpuOptions>, max_length: number): Promise<TrainEvent[]> {
-  const directory = await Deno.makeTempDir();
-  const model = await writeTinyModel(join(directory, "model"));
-  const gpu = await Gpu.open({ device: "auto", ...options });
-  const events: TrainEvent[] = [];
-  try {
-    const spec = { lora: null, max_steps: 1, batch_size: 8, max_length, max_prompt_length: 16 };
-    await train({
-      gpu,
-      config: await readModelConfig(model),
-      tokenizer: await loadTokenizer(model),
-      frozen: () => Promise.reject(new Error("All weights are trained.")),
-      onLoad: () => {},
-      emit: (event) => events.push(event),
-      between: () => Promise.resolve("continue"),
-    }, {
-      id: "job",
-      model,
-      dataset: { rows: plainRows(8) },
-      eval_dataset: null,
-      settings: settingsOf(spec),
-      init_adapter: null,
-      directory,
-    });
-  } finally {
-    assert.equal(gpu.memory.bytes, 0);
-    gpu.close();
-    await Deno.remove(directory, { recursive: true });
-  }
-  return events;
+/** Full fine-tuning for a step. */
+async function run(
+  gpu: Omit<GpuOptions, "device">,
+  max_length: number,
+  spec: Readonly<Record<string, unknown>> = {},
+): Promise<readonly TrainEvent[]> {
+  return (await runTiny({ gpu, spec: { lora: null, max_length, max_prompt_length: 16, ...spec } })).events;
 }
 
 Deno.test("train() lowers micro-batches to what the device can bind, and learns the same", async () => {
-  const small = await run({ maxTensorBytes: 100 * 64 * 4 }, 24);
+  const small = await run({ maxTensorBytes: 100 * 64 * 4 }, 24, { micro_batch_tokens: 2048 });
   const warnings = small.flatMap((event) => event.type === "warning" ? [event.message] : []);
   assert.equal(
     warnings.at(-1),
@@ -74,11 +53,32 @@ Deno.test("train() refuses a row that the device cannot bind, with the length th
 
 Deno.test("train() gives back all it took, wherever the device's room ends", async () => {
   for (let limit = 2 ** 12, full = false; !full; limit *= 1.6) {
-    full = await run({ memoryLimitBytes: limit }, 24).then(() => true, (error) => {
+    // as if the device told nothing: what does not fit shows when it is allocated
+    const context = { room: () => Promise.resolve(null) };
+    const spec = { lora: null, max_length: 24, max_prompt_length: 16 };
+    full = await runTiny({ gpu: { memoryLimitBytes: limit }, spec, context }).then(() => true, (error) => {
       assert.equal(error.name, "GpuMemoryError", String(error));
       return false;
     });
   }
+});
+
+Deno.test("train() takes a smaller shape where the driver refuses the one that it would choose", async () => {
+  const plans: MemoryPlan[] = [];
+  const spec = { lora: null, max_length: 24, max_prompt_length: 16 };
+  const run = (memoryLimitBytes: number) =>
+    runTiny({
+      gpu: { memoryLimitBytes },
+      spec,
+      context: { room: () => Promise.resolve(null) },
+      onEvent: (event) => event.type === "plan" && plans.push(event.plan),
+    });
+  await run(2 ** 30);
+  const [largest] = plans.splice(0);
+  const { outcome } = await run(Math.floor(largest!.total_bytes * 0.6));
+  assert.equal(outcome.outcome, "succeeded");
+  assert.deepEqual(plans[0], largest);
+  assert.ok(plans.length > 1 && plans.at(-1)!.total_bytes <= largest!.total_bytes * 0.6);
 });
 
 Deno.test("train() ends within the reading of its weights or moments by a stop or a cancel, and goes on afterwards", async () => {
@@ -96,6 +96,8 @@ Deno.test("train() ends within the reading of its weights or moments by a stop o
       },
       emit: () => {},
       between: () => Promise.resolve(between),
+      room: () => gpu.freeBytes(),
+      makeRoom: () => false,
     };
     const settings = settingsOf({ lora: null, max_steps: 1, max_length: 24, max_prompt_length: 16 });
     const dataset = { rows: plainRows(8) };

@@ -42,6 +42,8 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
       onLoad: () => {},
       emit: (event) => event.type === "metrics" && metrics.push(event.metrics),
       between: () => Promise.resolve("continue"),
+      room: () => Promise.resolve(null),
+      makeRoom: () => false,
     }, {
       id: "job",
       model,

@@ -1,0 +1,65 @@
+/** `main.ts plan`: what a job needs of the device's memory, without reading weights or rows. */
+import { type Config, readConfig } from "../config.ts";
+import { InputError } from "../errors.ts";
+import { largestTensor } from "../gpu/device.ts";
+import { resolveModelConfig } from "../jobs/files.ts";
+import { parseJobSpec } from "../jobs/spec.ts";
+import { readModelConfig } from "../model/config.ts";
+import { storedDtypes } from "../model/weights.ts";
+import { mostTokens } from "../model/pass_buffers.ts";
+import { planMemory } from "../training/memory_plan.ts";
+import { checkRoot, deviceOptions, parseCommand, readJson, type StartEngine } from "./_command.ts";
+import { openHub } from "./_hub.ts";
+import { planTable } from "./_plan.ts";
+
+const usage = "main.ts plan [--json] job.json";
+
+/** What NVIDIA's driver lets a shader bind. */
+const TYPICAL_LIMITS = { maxStorageBufferBindingSize: 2 ** 31 - 4, maxBufferSize: 2 ** 31 - 4 };
+
+/**
+ * Plans a job file for rows as long as its max_length lets through: on this machine's device, or where none answers on a
+ * GPU of usual limits. Of the model `config.json` is enough; where weights are not there they are taken to be bf16.
+ *
+ * @param args `[--json] job.json`; with `--json` every layout that fits, the best first
+ * @returns the exit code 0
+ * @throws InputError with the figures where the job does not fit
+ */
+export async function plan(args: readonly string[], startEngine: StartEngine): Promise<number> {
+  const { values, positionals } = parseCommand(
+    args,
+    usage,
+    { json: { type: "boolean", default: false } },
+    1,
+  );
+  const config = readConfig();
+  await checkRoot(config);
+  const { model, settings } = parseJobSpec(await readJson(positionals[0] ?? ""));
+  const hub = openHub(config);
+  const folder = await resolveModelConfig({ ...config, hub }, model, "model");
+  const modelConfig = await readModelConfig(folder);
+  const max_length = Math.min(settings.max_length, modelConfig.context_length);
+  const { maxTensorBytes, available } = await findDevice(config, startEngine);
+  const planned = { config: modelConfig, stored: await storedDtypes(folder), maxTensorBytes };
+  const largest = Math.min(2 * max_length, mostTokens(planned, modelConfig, settings.lora?.r));
+  const plans = planMemory(planned, { ...settings, max_length }, largest, available);
+  console.log(values.json ? JSON.stringify(plans, null, 2) : planTable(plans));
+  return 0;
+}
+
+async function findDevice(
+  config: Config,
+  startEngine: StartEngine,
+): Promise<{ maxTensorBytes: number; available: number | null }> {
+  try {
+    const engine = await startEngine(deviceOptions(config));
+    const { limits } = await engine.device();
+    const { free_bytes } = await engine.memory();
+    await engine.stop();
+    return { maxTensorBytes: largestTensor({ ...TYPICAL_LIMITS, ...limits }), available: free_bytes };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    console.error("No GPU answers here: this is the plan for one of usual limits.");
+    return { maxTensorBytes: largestTensor(TYPICAL_LIMITS), available: config.memoryBytes };
+  }
+}

@@ -1,0 +1,39 @@
+import type { Gpu } from "../gpu/mod.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { Decoder, OnLoad } from "../model/decoder.ts";
+import type { Tokenizer } from "../preference/tokenizer.ts";
+import type { TrainEvent } from "./request.ts";
+
+/** What a run is given beside its request. */
+export interface TrainContext {
+  readonly gpu: Gpu;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  /** Loads the base model's weights, for a LoRA run; full fine-tuning loads its own. */
+  readonly frozen: () => Promise<Decoder>;
+  /** Called between two pieces while full fine-tuning loads its weights; may throw {@link Interrupted}, as `frozen`. */
+  readonly onLoad: OnLoad;
+  readonly emit: (event: TrainEvent) => void;
+  /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
+  readonly between: () => Promise<"continue" | "cancel" | "stop">;
+  /**
+   * Bytes that the run may take, its base model's weights among them, after room was made where `wanted` is more; null
+   * where the device does not tell.
+   */
+  readonly room: (wanted: number) => Promise<number | null>;
+  /** Lets go of what nobody uses. @returns whether there was anything */
+  readonly makeRoom: () => boolean;
+}
+
+/** Ends a run early; nothing has gone wrong. */
+export class Interrupted extends Error {
+  constructor(readonly how: "cancel" | "stop") {
+    super(how);
+  }
+}
+
+/** Lets others have the device. @throws {Interrupted} where the run is to end */
+export async function pause({ between }: TrainContext): Promise<void> {
+  const next = await between();
+  if (next !== "continue") throw new Interrupted(next);
+}

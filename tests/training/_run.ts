@@ -1,0 +1,76 @@
+/** A run on a tiny model without the service around it. */
+import { join } from "node:path";
+import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
+import { readModelConfig } from "../../src/model/config.ts";
+import { loadDecoder, type LoadedDecoder } from "../../src/model/decoder.ts";
+import { Checkpoint } from "../../src/model/safetensors.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import type { TrainContext } from "../../src/training/context.ts";
+import { train } from "../../src/training/loop.ts";
+import type { TrainEvent, TrainOutcome } from "../../src/training/request.ts";
+import { settingsOf } from "../helpers/settings.ts";
+import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
+
+export interface RunOptions {
+  readonly gpu?: Omit<GpuOptions, "device">;
+  readonly model?: TinyModelOptions;
+  /** Settings by the names of `POST /train`. */
+  readonly spec?: Readonly<Record<string, unknown>>;
+  /** Goes on in a folder that is there; otherwise one that is removed at the end. */
+  readonly directory?: string;
+  readonly onEvent?: (event: TrainEvent, gpu: Gpu) => void;
+  readonly context?: Partial<Pick<TrainContext, "between" | "room">>;
+}
+
+/** Trains on eight rows. @returns how it ended, and everything it said */
+export async function runTiny(
+  { gpu: options, model: modelOptions, spec, directory, onEvent, context }: RunOptions,
+): Promise<{ readonly outcome: TrainOutcome; readonly events: readonly TrainEvent[] }> {
+  const folder = directory ?? await Deno.makeTempDir({ prefix: "simpo-" });
+  const model = await writeTinyModel(join(folder, "model"), modelOptions);
+  const gpu = await Gpu.open({ device: "auto", ...options });
+  const events: TrainEvent[] = [];
+  const settings = settingsOf({ max_steps: 1, batch_size: 8, ...spec });
+  let base: LoadedDecoder | null = null;
+  try {
+    const config = await readModelConfig(model);
+    const outcome = await train({
+      gpu,
+      config,
+      tokenizer: await loadTokenizer(model),
+      frozen: async () => {
+        using checkpoint = await Checkpoint.open(model);
+        const { quantization } = settings;
+        base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
+        return base.decoder;
+      },
+      onLoad: () => {},
+      emit: (event) => {
+        events.push(event);
+        onEvent?.(event, gpu);
+      },
+      between: () => Promise.resolve("continue"),
+      room: () => gpu.freeBytes(),
+      makeRoom: () => false,
+      ...context,
+    }, {
+      id: "job",
+      model,
+      dataset: { rows: plainRows(8) },
+      eval_dataset: null,
+      settings,
+      init_adapter: null,
+      directory: folder,
+    });
+    return { outcome, events };
+  } finally {
+    (base as LoadedDecoder | null)?.free();
+    const left = gpu.memory.byName();
+    gpu.close();
+    if (directory === undefined) await Deno.remove(folder, { recursive: true });
+    if (Object.keys(left).length > 0) {
+      // deno-lint-ignore no-unsafe-finally -- whatever else went wrong, this is what the tests are about
+      throw new Error(`The run left ${JSON.stringify(left)}.`);
+    }
+  }
+}

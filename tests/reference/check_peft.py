@@ -1,11 +1,13 @@
 """Scores rows with Hugging Face PEFT, to compare a model or adapter that the worker wrote with what it scores itself.
 
     python tests/reference/check_peft.py MODEL ROWS [--adapter ADAPTER] [--merge] [--double]
+    python tests/reference/check_peft.py --cases FOLDER
 
 MODEL and ADAPTER are directories in Hugging Face's layout. ROWS is a JSON file: a list of {"prompt": [ids],
 "response": [ids]}; every response token is scored. Prints one JSON object: {"average_logprobs": [...]}, in order.
 With --expected FILE (the same object, as another program computed it) it also prints the largest relative deviation
-and ends with 1 where that is over --tolerance.
+and ends with 1 where that is over --tolerance. With --cases it makes all comparisons of PEFT.md for each case that
+peft_case.ts left under FOLDER, and prints a line each.
 """
 
 import argparse
@@ -15,6 +17,8 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from peft.utils.save_and_load import get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 
@@ -24,10 +28,52 @@ def average_logprob(model, prompt: list[int], response: list[int]) -> float:
     return logprobs.mean().item()
 
 
+def load(folder: str | Path, adapter: str | Path | None = None, merge: bool = False, double: bool = False):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter)
+        # PEFT only warns of adapter tensors it cannot place, or lacks; here either is an error.
+        stored = load_file(Path(adapter) / "adapter_model.safetensors")
+        used = get_peft_model_state_dict(model)
+        if stored.keys() != used.keys():
+            sys.exit(f"adapter tensors not shared with PEFT: {sorted(stored.keys() ^ used.keys())}")
+        if merge:
+            model = model.merge_and_unload()
+    return (model.double() if double else model).eval()
+
+
+def average_logprobs(model, rows_file: str | Path) -> list[float]:
+    with torch.no_grad():
+        return [average_logprob(model, **row) for row in json.loads(Path(rows_file).read_text())]
+
+
+def deviation(averages: list[float], expected_file: str | Path) -> float:
+    expected = json.loads(Path(expected_file).read_text())["average_logprobs"]
+    if len(expected) != len(averages):
+        sys.exit(f"{len(expected)} expected values for {len(averages)} rows")
+    return max(abs(a - e) / abs(e) for a, e in zip(averages, expected))
+
+
+def check_cases(folder: Path) -> None:
+    print("| case | adapter | merged by PEFT | merged export | export, adapter | without adapter |")
+    for case in sorted(path.parent for path in folder.glob("*/rows.json")):
+        base, adapter, rows = case / "model", case / "adapter", case / "rows.json"
+        merged = average_logprobs(load(case / "merged"), rows)
+        found = [
+            deviation(average_logprobs(load(base, adapter), rows), case / "adapter.json"),
+            deviation(average_logprobs(load(base, adapter, merge=True), rows), case / "adapter.json"),
+            deviation(merged, case / "merged.json"),
+            deviation(merged, case / "adapter.json"),
+            deviation(average_logprobs(load(base), rows), case / "adapter.json"),
+        ]
+        print(f"| {case.name} | " + " | ".join(f"{value:.1e}" for value in found) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("rows")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("rows", nargs="?")
+    parser.add_argument("--cases", type=Path)
     parser.add_argument("--adapter")
     parser.add_argument("--merge", action="store_true", help="merge the adapter into the weights before scoring")
     parser.add_argument("--double", action="store_true", help="compute in float64 where transformers does")
@@ -36,31 +82,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32, local_files_only=True)
-    if arguments.adapter:
-        model = PeftModel.from_pretrained(model, arguments.adapter)
-        # PEFT only warns of adapter tensors it cannot place, or lacks; here either is an error.
-        from peft.utils.save_and_load import get_peft_model_state_dict
-        from safetensors.torch import load_file
-
-        stored = load_file(Path(arguments.adapter) / "adapter_model.safetensors")
-        used = get_peft_model_state_dict(model)
-        if stored.keys() != used.keys():
-            sys.exit(f"adapter tensors not shared with PEFT: {sorted(stored.keys() ^ used.keys())}")
-        if arguments.merge:
-            model = model.merge_and_unload()
-    model = (model.double() if arguments.double else model).eval()
-
-    rows = json.loads(Path(arguments.rows).read_text())
-    with torch.no_grad():
-        averages = [average_logprob(model, row["prompt"], row["response"]) for row in rows]
+    if arguments.cases:
+        return check_cases(arguments.cases)
+    if not arguments.rows:
+        parser.error("MODEL and ROWS, or --cases")
+    model = load(arguments.model, arguments.adapter, arguments.merge, arguments.double)
+    averages = average_logprobs(model, arguments.rows)
     print(json.dumps({"average_logprobs": averages}))
-
     if arguments.expected:
-        expected = json.loads(Path(arguments.expected).read_text())["average_logprobs"]
-        if len(expected) != len(averages):
-            sys.exit(f"{len(expected)} expected values for {len(averages)} rows")
-        worst = max(abs(a - e) / abs(e) for a, e in zip(averages, expected))
+        worst = deviation(averages, arguments.expected)
         print(f"largest relative deviation {worst:.2e}", file=sys.stderr)
         sys.exit(0 if worst <= arguments.tolerance else 1)
 

@@ -1,7 +1,7 @@
 import type { Gpu } from "../src/gpu/mod.ts";
-import { contest, submitContender } from "./_contest.ts";
+import { contest, fastest, submitContender } from "./_contest.ts";
 import { referenceProducts, referenceSize } from "./matmul.ts";
-import { type BenchRow, type Findings, median, reach, type Settings } from "./_rows.ts";
+import { type BenchRow, type Findings, median, medianRatio, reach, type Settings } from "./_rows.ts";
 import { STEPS } from "./_workloads.ts";
 
 /** The figures that each step of `_workloads.ts` gives, in its order: whole training, LoRA training, scoring. */
@@ -15,27 +15,27 @@ export async function benchSteps(gpu: Gpu, settings: Settings): Promise<Findings
     const { step, model, free } = await make(gpu);
     const times = await contest(settings, { step: submitContender(gpu, step.submit), ...products });
     // by the fastest layout, though a training step needs all three
-    const layouts = (["NT", "NN", "TN"] as const).map((layout) => ({ layout, ms: median(times[layout]) }));
-    const best = layouts.toSorted((a, b) => a.ms - b.ms)[0]!;
-    const rate = products[best.layout].flops / best.ms;
+    const best = fastest(times, ["NT", "NN", "TN"])!;
+    const product = products[best];
     const flops = REACHES[i] === "skeleton" ? step.matmul_flops : step.model_flops;
     const detail =
       `random Llama of ${(model.parameters / 1e6).toFixed(1)} M parameters, ${step.tokens} tokens, ` +
       `${step.rows} of them scored, median of ${settings.rounds}`;
     rows.push(
-      { name, value: step.tokens / median(times.step) * 1000, unit: "tokens/s", detail },
+      { name, value: step.tokens / median(times.step) * 1000, unit: "tokens/s", shown: true, detail },
       {
         name: `buffers of a ${name}`,
         value: step.bytes / 2 ** 20,
         unit: "MiB",
+        shown: true,
         detail: "beside weights and optimiser",
       },
       reach(
         REACHES[i]!,
-        flops / median(times.step) / rate,
+        medianRatio(times[best], times.step) * flops / product.flops,
         `${(flops / 1e9).toFixed(1)} GFLOP in ${median(times.step).toFixed(0)} ms against ${
-          (rate / 1e6).toFixed(1)
-        } GFLOP/s at ${referenceSize(gpu)}^3 ${best.layout}; ${detail}`,
+          (product.flops / median(times[best]) / 1e6).toFixed(1)
+        } GFLOP/s at ${referenceSize(gpu)}^3 ${best}; ${detail}`,
       ),
     );
     if (REACHES[i] === "training utilisation") {

@@ -18,6 +18,7 @@ import { benchLoading } from "./loading.ts";
 import { benchMatmul } from "./matmul.ts";
 import { profileSteps } from "./profile.ts";
 import { benchPython } from "./python.ts";
+import { benchQuantization } from "./quantization.ts";
 import { updateReadme } from "./_readme.ts";
 import { describe, keep, type PartReport, type Report, rowLine, targetTable } from "./_report.ts";
 import { type Findings, SETTINGS, type Settings } from "./_rows.ts";
@@ -37,10 +38,11 @@ const PARTS: Readonly<Record<string, (gpu: Gpu, settings: Settings) => Promise<F
   service: benchService,
   python: benchPython,
   loading: benchLoading,
+  quantization: benchQuantization,
   profile: profileSteps,
 };
 /** Parts that say nothing about a target and take long. */
-const NOT_QUICK = new Set(["scoring", "loading", "profile", "python"]);
+const NOT_QUICK = new Set(["scoring", "loading", "quantization", "profile", "python"]);
 const RESULTS = new URL("./results/", import.meta.url);
 
 const options = parseOptions();

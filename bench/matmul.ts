@@ -1,5 +1,7 @@
 import { Gpu, Program } from "../src/gpu/mod.ts";
 import { type Matmul, recordMatmul } from "../src/gpu/ops/matmul.ts";
+import { fromF32 } from "../src/model/dtype.ts";
+import { quantizeInt8 } from "../src/model/int8.ts";
 import { fmaCeiling } from "./ceilings.ts";
 import { type Contender, contest, fastest, programContender } from "./_contest.ts";
 import { onWebAssembly, onWebGpu, Peers } from "./_peers.ts";
@@ -34,15 +36,30 @@ export interface Product extends Contender {
   free(): void;
 }
 
-export function prepareProduct(gpu: Gpu, layout: Layout, m: number, n: number, k: number): Product {
-  const noise = (shape: [number, number]) =>
-    gpu.upload(
-      "operand",
-      shape,
-      Float32Array.from({ length: shape[0] * shape[1] }, () => Math.random() - 0.5),
-    );
-  const a = noise(layout === "TN" ? [k, m] : [m, k]);
-  const b = noise(layout === "NT" ? [n, k] : [k, n]);
+/** Types that a weight may have on the device. */
+const STORED = {
+  f32: (values: Float32Array) => values,
+  bf16: (values: Float32Array) => fromF32(values, "BF16"),
+  int8: (values: Float32Array) => quantizeInt8(fromF32(values, "F32"), "F32"),
+} as const;
+
+/** @param storage of B, which is a linear layer's weight */
+export function prepareProduct(
+  gpu: Gpu,
+  layout: Layout,
+  m: number,
+  n: number,
+  k: number,
+  storage: keyof typeof STORED = "f32",
+): Product {
+  const noise = (shape: [number, number], storage: keyof typeof STORED) => {
+    const tensor = gpu.tensor("operand", shape, storage);
+    const values = Float32Array.from({ length: shape[0] * shape[1] }, () => Math.random() - 0.5);
+    gpu.write(tensor, STORED[storage](values));
+    return tensor;
+  };
+  const a = noise(layout === "TN" ? [k, m] : [m, k], "f32");
+  const b = noise(layout === "NT" ? [n, k] : [k, n], storage);
   const c = gpu.tensor("result", [m, n]);
   const program = new Program<Record<string, never>>(gpu, "matmul");
   recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, n, k }) });

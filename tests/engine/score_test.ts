@@ -163,19 +163,6 @@ Deno.test("score() cuts a prompt to the context and says so, never a candidate",
   assert.deepEqual([whole!.results[0]!.num_tokens, whole!.results[0]!.truncated], [127, true]);
 });
 
-Deno.test("score() tokenises a long request in turns: the device's thread answers others meanwhile", async () => {
-  await lab.score([item]);
-  const items = Array.from(
-    { length: 40 },
-    () => ({ prompt: "the thin hand ".repeat(900), candidates: [" out"] }),
-  );
-  const start = performance.now();
-  const scored = lab.score(items).then(() => performance.now() - start);
-  await lab.engine.memory();
-  const answered = performance.now() - start;
-  assert.ok(answered < await scored / 2, `answered after ${answered} of ${await scored} ms`);
-});
-
 const item = itemOf(plainRows(1)[0]!);
 const refusals: [name: string, items: ScoreRequest["items"], field: string, message: RegExp][] = [
   [

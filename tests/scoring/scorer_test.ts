@@ -302,3 +302,21 @@ Deno.test("Scorer goes without known prompts where the device has no room for th
     }
   });
 });
+
+Deno.test("score() tokenises a long request in several steps, so that others come in between", async () => {
+  await withScorer({}, async (scorer) => {
+    const clock = performance.now;
+    let now = 0;
+    performance.now = () => now += 20; // an item takes 20 ms, a step 50
+    try {
+      const items = Array.from({ length: 30 }, (_, i) => ({ prompt: `the ${i}`, candidates: [" out"] }));
+      const steps = scorer.score({ items, beta: 2, token_logprobs: false });
+      let tokenising = 0;
+      for (let step = await steps.next(); step.value?.length === 0; step = await steps.next()) tokenising++;
+      assert.ok(tokenising >= 10, `${tokenising} steps`);
+      await steps.return(undefined);
+    } finally {
+      performance.now = clock;
+    }
+  });
+});

@@ -108,6 +108,11 @@ const migrations = [
   // how often in a row the process or the device was lost under the job, without a new checkpoint in between
   "ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;",
   "ALTER TABLE jobs ADD COLUMN plan TEXT;",
+  // settings that jobs did not have before
+  `UPDATE jobs SET spec = json_insert(spec, '$.settings.quantization', NULL);
+  UPDATE jobs SET spec = json_insert(spec, '$.settings.lora.modules_to_save', json('[]'),
+    '$.settings.lora.ensure_weight_tying', json('false'))
+    WHERE json_type(spec, '$.settings.lora') = 'object';`,
 ];
 
 /** Crashes in a row, without a new checkpoint, after which a job itself is taken to be the cause. */

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { exportMerged } from "../../src/model/export.ts";
+import { assertClose } from "../helpers/assert_close.ts";
 import { chatRows } from "../helpers/tiny_model.ts";
 import { filesOf, itemOf, Lab } from "./_lab.ts";
 
@@ -32,7 +33,8 @@ Deno.test("score() writes a conversation with the request's template, whatever o
   assert.deepEqual(await scores({ model }), other);
   assert.deepEqual(await scores({ model, chat_template: THIRD }), await scores({ chat_template: THIRD }));
   const mixed = [{}, { chat_template: OTHER }, {}, { chat_template: OTHER }].map(scores);
-  assert.deepEqual(await Promise.all(mixed), [own, other, own, other]);
+  // they share batches, which may change the last digits
+  assertClose((await Promise.all(mixed)).flat(), [own, other, own, other].flat(), { rtol: 1e-6 });
 });
 
 Deno.test("score() names the item that the request's template refuses", async () => {

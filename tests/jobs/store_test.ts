@@ -186,12 +186,15 @@ Deno.test("JobStore() takes the jobs of an earlier version over, and refuses tho
       store.start("job-1");
     }
     change(
-      "ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;",
+      `ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;
+      UPDATE jobs SET spec = json_remove(spec, '$.settings.quantization', '$.settings.lora.modules_to_save',
+        '$.settings.lora.ensure_weight_tying');`,
     );
     {
       using store = new JobStore(path);
       store.recover();
       assert.equal(store.nextQueued()?.id, "job-1");
+      assert.deepEqual(store.get("job-1")!.settings, spec.settings);
     }
     change("PRAGMA user_version = 99;");
     assert.throws(() => new JobStore(path), /jobs of a newer version \(99\)/);

@@ -1,11 +1,11 @@
 // In place: x becomes d_x = d_y * gelu_tanh'(x)
-// Preludes: elements.wgsl, gelu.wgsl.
+// Preludes: chunks.wgsl, elements.wgsl, gelu.wgsl.
 
-struct Params { count: u32 }
+struct Params { count: u32 } // chunks
 
 @group(0) @binding(0) var<storage, read> params: Params;
-@group(0) @binding(1) var<storage, read> d_y: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read_write> x: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> d_y: array<Chunk>; // [count]
+@group(0) @binding(2) var<storage, read_write> x: array<Chunk>; // [count]
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {

@@ -1,11 +1,11 @@
 // y += x
-// Prelude: elements.wgsl.
+// Preludes: chunks.wgsl, elements.wgsl.
 
-struct Params { count: u32 }
+struct Params { count: u32 } // chunks
 
 @group(0) @binding(0) var<storage, read> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> x: array<Chunk>; // [count]
+@group(0) @binding(2) var<storage, read_write> y: array<Chunk>; // [count]
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {

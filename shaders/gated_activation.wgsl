@@ -1,12 +1,12 @@
 // y = act(gate) * up,  act(g) = g * sigmoid(g) (silu), or gelu_tanh(g) where GELU is 1
-// Preludes: elements.wgsl, gelu.wgsl.
+// Preludes: chunks.wgsl, elements.wgsl, gelu.wgsl.
 
-struct Params { count: u32 }
+struct Params { count: u32 } // chunks
 
 @group(0) @binding(0) var<storage, read> params: Params;
-@group(0) @binding(1) var<storage, read> gate: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read> up: array<f32>; // [count]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> gate: array<Chunk>; // [count]
+@group(0) @binding(2) var<storage, read> up: array<Chunk>; // [count]
+@group(0) @binding(3) var<storage, read_write> y: array<Chunk>; // [count]
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {

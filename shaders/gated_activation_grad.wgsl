@@ -1,13 +1,13 @@
 // In place: gate becomes d_gate = d_y * up * act'(g), up becomes d_up = d_y * act(g). With s = sigmoid(g), silu has
 // act(g) = g s, act'(g) = s + g s (1 - s); gelu_tanh, where GELU is 1, is in gelu.wgsl.
-// Preludes: elements.wgsl, gelu.wgsl.
+// Preludes: chunks.wgsl, elements.wgsl, gelu.wgsl.
 
-struct Params { count: u32 }
+struct Params { count: u32 } // chunks
 
 @group(0) @binding(0) var<storage, read> params: Params;
-@group(0) @binding(1) var<storage, read> d_y: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read_write> gate: array<f32>; // [count]
-@group(0) @binding(3) var<storage, read_write> up: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> d_y: array<Chunk>; // [count]
+@group(0) @binding(2) var<storage, read_write> gate: array<Chunk>; // [count]
+@group(0) @binding(3) var<storage, read_write> up: array<Chunk>; // [count]
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -17,13 +17,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let at = first + $(i * 64)u;
     if (at < params.count) {
       let g = gate[at];
+      let u = up[at];
       let d = d_y[at];
       @if (GELU == 1) {
-      gate[at] = d * up[at] * gelu_tanh_slope(g);
+      gate[at] = d * u * gelu_tanh_slope(g);
       up[at] = d * gelu_tanh(g);
       } @else {
       let s = 1.0 / (1.0 + exp(-g));
-      gate[at] = d * up[at] * fma(g * s, 1.0 - s, s);
+      gate[at] = d * u * fma(g * s, 1.0 - s, s);
       up[at] = d * g * s;
       }
     }

@@ -1,16 +1,16 @@
 // y[r, c] = x[r, c] * rstd[r] * gain[c],  rstd[r] = 1 / sqrt(mean_c x[r, c]^2 + eps)
 // gain = weight, or 1 + weight where OFFSET is 1, as Gemma stores it.
-// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Preludes: chunks.wgsl, rows.wgsl. Loops take four chunks a turn: the software driver ends an invocation's loops after 65,535 turns.
 
 struct Params { rows: u32, columns: u32, eps: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, columns]
-@group(0) @binding(2) var<storage, read> weight: array<f32>; // [columns]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, columns]
+@group(0) @binding(1) var<storage, read> x: array<Chunk>; // [rows, columns]
+@group(0) @binding(2) var<storage, read> weight: array<Chunk>; // [columns]
+@group(0) @binding(3) var<storage, read_write> y: array<Chunk>; // [rows, columns]
 @group(0) @binding(4) var<storage, read_write> rstd: array<f32>; // [rows]
 
-fn gain(c: u32) -> f32 {
+fn gain(c: u32) -> Chunk {
   @if (OFFSET == 1) { return 1.0 + weight[c]; } @else { return weight[c]; }
 }
 
@@ -21,30 +21,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     return;
   }
   let lane = lane_of(local);
-  let columns = params.columns;
-  let base = row * columns;
-  var squares = 0.0;
-  for (var first = lane; first < columns; first += $(4 * LANES)u) {
-    var part = 0.0; // summed apart, so that long rows keep their digits
+  let chunks = params.columns / $(WIDTH)u;
+  let base = row * chunks;
+  var squares = Chunk();
+  for (var first = lane; first < chunks; first += $(4 * LANES)u) {
+    var part = Chunk(); // summed apart, so that long rows keep their digits
     @unroll(i, 0, 4) {
     {
       let c = first + $(i * LANES)u;
-      if (c < columns) {
-        part = fma(x[base + c], x[base + c], part);
+      if (c < chunks) {
+        let value = x[base + c];
+        part = fma(value, value, part);
       }
     }
     }
     squares += part;
   }
-  let scale = 1.0 / sqrt(row_sum(squares, lane) / f32(columns) + params.eps);
+  let scale = 1.0 / sqrt(row_sum(chunk_sum(squares), lane) / f32(params.columns) + params.eps);
   if (lane == 0u) {
     rstd[row] = scale;
   }
-  for (var first = lane; first < columns; first += $(4 * LANES)u) {
+  for (var first = lane; first < chunks; first += $(4 * LANES)u) {
     @unroll(i, 0, 4) {
     {
       let c = first + $(i * LANES)u;
-      if (c < columns) {
+      if (c < chunks) {
         y[base + c] = x[base + c] * scale * gain(c);
       }
     }

@@ -11,7 +11,14 @@ import {
   type TensorSource,
   type TimedDispatch,
 } from "../gpu/mod.ts";
-import { elementKernel, elementWorkgroups, rowKernel, rowWorkgroups } from "../gpu/ops/launch.ts";
+import {
+  chunked,
+  chunkWidth,
+  elementKernel,
+  elementWorkgroups,
+  rowKernel,
+  rowWorkgroups,
+} from "../gpu/ops/launch.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 
 /** AdamW's constants; names as torch and transformers have them. */
@@ -84,9 +91,12 @@ export class Optimizer {
     for (const { count, decay, gradient, value: parameter, mean, variance } of segments) {
       const { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, weight_decay } = settings;
       const bindings = { clip, gradient, parameter, mean, variance };
-      this.#update.dispatch(elementKernel("adamw", adamwSource), bindings, ({ step, learning_rate }) => ({
+      const width = chunkWidth(parameter);
+      const { constants, prelude } = chunked(width);
+      const kernel = elementKernel("adamw", adamwSource, [prelude], constants);
+      this.#update.dispatch(kernel, bindings, ({ step, learning_rate }) => ({
         params: {
-          count,
+          count: count / width,
           beta2,
           gain1: 1 - beta1,
           gain2: 1 - beta2,
@@ -95,7 +105,7 @@ export class Optimizer {
           step_size: learning_rate / (1 - beta1 ** step),
           root_correction: Math.sqrt(1 - beta2 ** step),
         },
-        workgroups: elementWorkgroups(count),
+        workgroups: elementWorkgroups(count / width),
       }));
     }
     this.#zero = made.adopt(new Program(gpu, "zero_gradients"), (program) => program.free());

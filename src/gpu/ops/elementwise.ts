@@ -6,10 +6,9 @@ import dropoutSource from "../../../shaders/dropout.wgsl" with { type: "text" };
 import gatedSource from "../../../shaders/gated_activation.wgsl" with { type: "text" };
 import gatedGradSource from "../../../shaders/gated_activation_grad.wgsl" with { type: "text" };
 import geluPrelude from "../../../shaders/gelu.wgsl" with { type: "text" };
-import type { Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import { chunked, chunkWidth, elementKernel, elementWorkgroups } from "./launch.ts";
 
 /** How many leading elements are live. */
 type Count<L extends Live> = (live: L) => number;
@@ -24,10 +23,7 @@ export function recordCopy<L extends Live>(program: Program<L>, x: Tensor, y: Te
 
 /** y += x, in the leading elements. */
 export function recordAdd<L extends Live>(program: Program<L>, x: Tensor, y: Tensor, count: Count<L>): void {
-  program.dispatch(elementKernel("add", addSource), { x, y }, (live) => ({
-    params: { count: count(live) },
-    workgroups: elementWorkgroups(count(live)),
-  }));
+  recordChunks(program, "add", addSource, { x, y }, count);
 }
 
 /** silu(x) = x sigmoid(x); gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
@@ -40,10 +36,7 @@ export function recordActivation<L extends Live>(
   tensors: { readonly x: Tensor; readonly y: Tensor },
   count: Count<L>,
 ): void {
-  program.dispatch(elementKernel("gelu_tanh", activationSource, [geluPrelude]), tensors, (live) => ({
-    params: { count: count(live) },
-    workgroups: elementWorkgroups(count(live)),
-  }));
+  recordChunks(program, "gelu_tanh", activationSource, tensors, count, "gelu_tanh");
 }
 
 /** Replaces x by its gradient. */
@@ -53,10 +46,7 @@ export function recordActivationGrad<L extends Live>(
   tensors: { readonly d_y: Tensor; readonly x: Tensor },
   count: Count<L>,
 ): void {
-  program.dispatch(elementKernel("gelu_tanh_grad", activationGradSource, [geluPrelude]), tensors, (live) => ({
-    params: { count: count(live) },
-    workgroups: elementWorkgroups(count(live)),
-  }));
+  recordChunks(program, "gelu_tanh_grad", activationGradSource, tensors, count, "gelu_tanh");
 }
 
 /** y = activation(gate) * up. */
@@ -66,10 +56,7 @@ export function recordGatedActivation<L extends Live>(
   tensors: { readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
   count: Count<L>,
 ): void {
-  program.dispatch(gatedKernel(`gated_${activation}`, gatedSource, activation), tensors, (live) => ({
-    params: { count: count(live) },
-    workgroups: elementWorkgroups(count(live)),
-  }));
+  recordChunks(program, `gated_${activation}`, gatedSource, tensors, count, activation);
 }
 
 /** Replaces gate and up by their gradients. */
@@ -79,14 +66,29 @@ export function recordGatedActivationGrad<L extends Live>(
   tensors: { readonly d_y: Tensor; readonly gate: Tensor; readonly up: Tensor },
   count: Count<L>,
 ): void {
-  program.dispatch(gatedKernel(`gated_${activation}_grad`, gatedGradSource, activation), tensors, (live) => ({
-    params: { count: count(live) },
-    workgroups: elementWorkgroups(count(live)),
-  }));
+  recordChunks(program, `gated_${activation}_grad`, gatedGradSource, tensors, count, activation);
 }
 
-function gatedKernel(name: string, source: string, activation: Activation): Kernel {
-  return elementKernel(name, source, [geluPrelude], { GELU: activation === "gelu_tanh" ? 1 : 0 });
+/** Records a kernel whose tensors are all walked side by side; `count` is a whole number of rows. */
+function recordChunks<L extends Live>(
+  program: Program<L>,
+  name: string,
+  source: string,
+  tensors: Readonly<Record<string, Tensor>>,
+  count: Count<L>,
+  activation?: Activation,
+): void {
+  const width = chunkWidth(...Object.values(tensors));
+  const { constants, prelude } = chunked(width);
+  const preludes = activation ? [prelude, geluPrelude] : [prelude];
+  const kernel = elementKernel(name, source, preludes, {
+    ...constants,
+    GELU: activation === "gelu_tanh" ? 1 : 0,
+  });
+  program.dispatch(kernel, tensors, (live) => ({
+    params: { count: count(live) / width },
+    workgroups: elementWorkgroups(count(live) / width),
+  }));
 }
 
 /**

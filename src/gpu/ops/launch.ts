@@ -1,8 +1,10 @@
+import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
 import rowsPrelude from "../../../shaders/rows.wgsl" with { type: "text" };
 import elementsPrelude from "../../../shaders/elements.wgsl" with { type: "text" };
 import type { Gpu } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
 import { fold } from "../program.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
 
 /** Invocations that share a row and rows a workgroup, as shaders/rows.wgsl wants them for this device. */
@@ -41,7 +43,17 @@ export function elementKernel(
   return defineKernel({ name, source, preludes: [elementsPrelude, ...preludes], constants });
 }
 
-/** Workgroups of an {@link elementKernel} over `count` elements. */
+/** How many elements of a row chunks.wgsl may read at a time: 4 where the rows of all tensors are whole vec4. */
+export function chunkWidth(...tensors: readonly Tensor[]): 1 | 4 {
+  return tensors.every(({ shape }) => shape.at(-1)! % 4 === 0) ? 4 : 1;
+}
+
+/** The constants and the prelude of a kernel that reads chunks. */
+export function chunked(width: 1 | 4): { readonly constants: Constants; readonly prelude: string } {
+  return { constants: { WIDTH: width }, prelude: chunksPrelude };
+}
+
+/** Workgroups of an {@link elementKernel} over `count` elements or chunks. */
 export function elementWorkgroups(count: number): [number, number, number] {
   return fold(Math.ceil(count / 256));
 }

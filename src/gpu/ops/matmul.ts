@@ -137,7 +137,7 @@ function chooseTile<L extends Live>(
     return { kernel, rows: tile.TILE_M, columns: tile.TILE_N };
   }
   const rows = !aligned ? 16 : fitting(gpu.matmul === "subgroup" ? [8, 16, 32] : [8, 16], m);
-  const columns = !aligned ? 4 : fitting([1, 2, 4, 8], n / 8);
+  const columns = !aligned ? 4 : fitting(gpu.matmul === "direct" ? [1, 2, 4, 8, 16] : [1, 2, 4, 8], n / 8);
   const width = columns < 4 ? 1 : 4;
   const kernel = kernelOf(registersSource, `${rows}x${columns}`, {
     SHARED: Number(gpu.matmul === "subgroup"),

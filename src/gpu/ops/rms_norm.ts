@@ -5,7 +5,7 @@ import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
 import { fold, type Live, type Program } from "../program.ts";
 import { dtypeBytes, type Tensor } from "../tensor.ts";
-import { rowKernel, rowWorkgroups } from "./launch.ts";
+import { chunked, chunkWidth, rowKernel, rowWorkgroups } from "./launch.ts";
 
 /** Tensors of an RMSNorm over rows: x and y [rows, columns], weight [columns], rstd [rows]. */
 export interface RmsNormTensors {
@@ -33,7 +33,9 @@ export function recordRmsNorm<L extends Live>(
   { offset = 0 }: RmsNormSettings = {},
 ): void {
   const columns = tensors.weight.shape[0]!;
-  program.dispatch(rowKernel(gpu, "rms_norm", source, { OFFSET: offset }), { ...tensors }, (live) => ({
+  const { constants, prelude } = chunked(chunkWidth(tensors.weight));
+  const kernel = rowKernel(gpu, "rms_norm", source, { ...constants, OFFSET: offset }, [prelude]);
+  program.dispatch(kernel, { ...tensors }, (live) => ({
     params: { rows: rows(live), columns, eps },
     workgroups: rowWorkgroups(gpu, rows(live)),
   }));
@@ -50,7 +52,9 @@ export function recordRmsNormGrad<L extends Live>(
   const { x, weight, rstd, d_y, d_x, d_weight } = tensors;
   const columns = weight.shape[0]!;
   const inputs = { x, weight, rstd, d_y, d_x };
-  program.dispatch(rowKernel(gpu, "rms_norm_grad", gradSource, { OFFSET: offset }), inputs, (live) => ({
+  const { constants, prelude } = chunked(chunkWidth(weight));
+  const grad = rowKernel(gpu, "rms_norm_grad", gradSource, { ...constants, OFFSET: offset }, [prelude]);
+  program.dispatch(grad, inputs, (live) => ({
     params: { rows: rows(live), columns },
     workgroups: rowWorkgroups(gpu, rows(live)),
   }));

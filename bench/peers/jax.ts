@@ -44,7 +44,8 @@ await serve(prepare);
 
 async function prepare(work: Work, inputs: Operands): Promise<Prepared> {
   const { numpy, nn } = jax;
-  const upload = (data: Float32Array, shape: number[]) => numpy.array(data).reshape(shape);
+  const upload = (data: Float32Array, shape: number[]) =>
+    numpy.array(data).reshape(shape);
   let compute: () => JaxArray[];
   if (work.kind === "matmul") {
     const [a, b] = [
@@ -56,7 +57,9 @@ async function prepare(work: Work, inputs: Operands): Promise<Prepared> {
     compute = () => [product(a.ref, b.ref)];
   } else {
     const shape = [work.tokens, work.heads, work.head_dim];
-    const [q, k, v, d_o] = ["q", "k", "v", "d_o"].map((name) => upload(inputs[name]!, shape)) as [
+    const [q, k, v, d_o] = ["q", "k", "v", "d_o"].map((name) =>
+      upload(inputs[name]!, shape)
+    ) as [
       JaxArray,
       JaxArray,
       JaxArray,
@@ -76,18 +79,17 @@ async function prepare(work: Work, inputs: Operands): Promise<Prepared> {
       ? () => both(q.ref, k.ref, v.ref, d_o.ref)
       : () => [forward(q.ref, k.ref, v.ref)];
   }
-  let last: JaxArray[] = [];
-  const discard = () => last.splice(0).forEach((array) => array.dispose());
+  // An array that is let go of before it is computed never is: all are kept until the wait.
+  const results: JaxArray[] = [];
   return {
     run: () => {
-      discard();
-      last = compute();
+      results.push(...compute());
     },
     settle: async () => {
-      await jax.blockUntilReady(last.map((array) => array.ref));
+      await jax.blockUntilReady(results.map((array) => array.ref));
+      results.splice(0).forEach((array) => array.dispose());
     },
     result: async () => {
-      discard();
       const [first, ...others] = compute();
       others.forEach((array) => array.dispose());
       return await first!.data();

@@ -2,7 +2,7 @@
 //   s[i, j] = scale * dot(q[i, h], k[j, h / group]),  o[i, h] = sum_j exp(s[i, j] - lse[i, h]) * v[j, h / group]
 // and s becomes softcap * tanh(s / softcap) first where SOFTCAP is 1. Token i sees what attention_spans.wgsl says of
 // [prefix_start, prefix_end) and [segment_start, i].
-// Preludes: attention_spans.wgsl, soft_cap.wgsl.
+// Preludes: chunks.wgsl, attention_lanes.wgsl, attention_spans.wgsl, soft_cap.wgsl.
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive queries of HEADS heads of one group, lane l query l; lane l loads key block + l, and the lanes pass keys and
@@ -12,8 +12,6 @@
 // Dispatch: ceil(tokens / 8) * heads / HEADS * SLICES workgroups, folded.
 
 struct Params { tokens: u32, keys: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
-
-@if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<Chunk>; // [tokens, heads, head_dim]
@@ -28,12 +26,6 @@ struct Params { tokens: u32, keys: u32, heads: u32, kv_heads: u32, window: u32, 
 }
 
 const LOWEST = -1e30;
-
-@if (WIDTH == 4) {
-  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }
-} @else {
-  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a, b, sum); }
-}
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {

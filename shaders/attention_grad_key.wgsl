@@ -4,7 +4,7 @@
 // summed over the query heads of the key's group, one head (`member`) a dispatch; all but the first add to what is there.
 // (One dispatch for all would multiply the loop iterations, of which the software driver counts to 65,535.)
 // Where SOFTCAP is 1 scores are capped as there, and ds has the cap's derivative as a factor.
-// Preludes: attention_spans.wgsl, soft_cap.wgsl.
+// Preludes: chunks.wgsl, attention_lanes.wgsl, attention_spans.wgsl, soft_cap.wgsl.
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive keys of one key/value head, lane l key l; lane l loads query block + l, and the lanes pass queries around.
@@ -13,8 +13,6 @@
 // Dispatch: ceil(tokens / 8) * kv_heads * SLICES workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32, member: u32 }
-
-@if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<Chunk>; // [tokens, heads, head_dim]
@@ -27,12 +25,6 @@ struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32,
 @group(0) @binding(8) var<storage, read> positions: array<u32>; // [tokens]
 @group(0) @binding(9) var<storage, read_write> d_k: array<Chunk>; // [tokens, kv_heads, head_dim]
 @group(0) @binding(10) var<storage, read_write> d_v: array<Chunk>; // [tokens, kv_heads, head_dim]
-
-@if (WIDTH == 4) {
-  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }
-} @else {
-  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a, b, sum); }
-}
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {

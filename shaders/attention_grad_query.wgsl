@@ -2,7 +2,7 @@
 //   p[i, j] = exp(scale * dot(q[i], k[j]) - lse[i]),  ds[i, j] = p[i, j] * (dot(d_o[i], v[j]) - delta[i])
 //   d_q[i] = scale * sum_j ds[i, j] * k[j]
 // Where SOFTCAP is 1 scores are capped as there, and ds has the cap's derivative as a factor.
-// Preludes: attention_spans.wgsl, soft_cap.wgsl.
+// Preludes: chunks.wgsl, attention_lanes.wgsl, attention_spans.wgsl, soft_cap.wgsl.
 //
 // For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
 // consecutive queries of one head, lane l query l; lane l loads key block + l, and the lanes pass keys and values around.
@@ -11,8 +11,6 @@
 // Dispatch: ceil(tokens / 8) * heads * SLICES workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
-
-@if (WIDTH == 4) { alias Chunk = vec4<f32>; } @else { alias Chunk = f32; }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<Chunk>; // [tokens, heads, head_dim]
@@ -24,12 +22,6 @@ struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32,
 @group(0) @binding(7) var<storage, read> spans: array<vec4<u32>>; // [tokens] prefix_start, prefix_end, segment_start, queries_end
 @group(0) @binding(8) var<storage, read> positions: array<u32>; // [tokens]
 @group(0) @binding(9) var<storage, read_write> d_q: array<Chunk>; // [tokens, heads, head_dim]
-
-@if (WIDTH == 4) {
-  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }
-} @else {
-  fn plus_inner(sum: f32, a: Chunk, b: Chunk) -> f32 { return fma(a, b, sum); }
-}
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {

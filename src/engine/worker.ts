@@ -127,7 +127,9 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
         : bytes + await models.baseBytes(model, settings.quantization);
     };
     const before = await free();
-    return before === null || before >= wanted || !makeRoom() ? before : await free();
+    if (before === null || before >= wanted || !makeRoom()) return before;
+    await gpu.settle(); // what was let go of is free once the device has done with it
+    return await free();
   };
   scheduler.hold();
   try {

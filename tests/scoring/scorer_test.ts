@@ -309,6 +309,22 @@ Deno.test("Scorer goes without known prompts where the device has no room for th
   });
 });
 
+Deno.test("Scorer goes without known prompts where the device has no room for a batch that knows some", async () => {
+  const items = [{ prompt: LONG, candidates }];
+  const expected = await withScorer({}, async (scorer, gpu) => {
+    const answers = await scored(scorer, items);
+    return { answers, bytes: gpu.memory.peak };
+  });
+  const options = { promptCacheBytes: PROMPT_CACHE, memoryLimitBytes: expected.bytes };
+  await withScorer(options, async (scorer) => {
+    for (let i = 0; i < 4; i++) {
+      const answers = await scored(scorer, items);
+      assertSameItems(answers, expected.answers);
+      assert.equal(answers[0]!.usage.cached_prompt_tokens, 0);
+    }
+  });
+});
+
 Deno.test("score() tokenises a long request in several steps, so that others come in between", async () => {
   await withScorer({}, async (scorer) => {
     const clock = performance.now;

@@ -9,6 +9,8 @@ import tiledKeySource from "../../../shaders/attention_grad_key_tiled.wgsl" with
 import lanesQuerySource from "../../../shaders/attention_grad_query.wgsl" with { type: "text" };
 import tiledQuerySource from "../../../shaders/attention_grad_query_tiled.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
+import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
+import lanesPrelude from "../../../shaders/attention_lanes.wgsl" with { type: "text" };
 import spansPrelude from "../../../shaders/attention_spans.wgsl" with { type: "text" };
 import tilesPrelude from "../../../shaders/attention_tiles.wgsl" with { type: "text" };
 import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
@@ -202,6 +204,11 @@ function plan(
   const HEADS = sources.sharesKeys && SLICES === 1 && heads / kv_heads % 2 === 0 ? 2 : 1;
   const SLICE = Math.ceil(CHUNKS / SLICES);
   const constants = { WIDTH, CHUNKS, SLICES, SLICE, HEADS, ...rules };
-  const kernel = defineKernel({ name, source: sources.lanes, preludes, constants });
+  const kernel = defineKernel({
+    name,
+    source: sources.lanes,
+    preludes: [chunksPrelude, lanesPrelude, ...preludes],
+    constants,
+  });
   return { kernel, launch: launch(8, SLICES / HEADS) };
 }

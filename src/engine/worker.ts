@@ -138,7 +138,7 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       config: await readModelConfig(model),
       tokenizer: await loadTokenizer(model),
       frozen: async () => (base ??= await models.base(model, settings.quantization, onLoad)).value.decoder,
-      // full fine-tuning has its own copy of the weights
+      // what full fine-tuning loads `models` does not report
       onLoad: (progress: LoadProgress) => {
         report(progress);
         onLoad(progress);

@@ -334,7 +334,7 @@ const READ_OR_IGNORED = new Set([
  *
  * @throws InputError for anything but plain LoRA: another method, or an option, known here or not, that is switched on
  */
-export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): AdapterConfig {
+function parseAdapterConfig(json: Readonly<Record<string, unknown>>): AdapterConfig {
   const only = (key: string, allowed: readonly unknown[]): void => {
     if (!allowed.includes(json[key] ?? allowed[0])) refuse(key, json[key], allowed.map(show).join(" or "));
   };

@@ -28,7 +28,7 @@ const PARTS = {
 
 /** One of the things that memory is for. */
 export type MemoryPart = keyof typeof PARTS;
-export const MEMORY_PARTS = Object.keys(PARTS) as readonly MemoryPart[];
+const MEMORY_PARTS = Object.keys(PARTS) as readonly MemoryPart[];
 
 /** What can be chosen of a run without changing what it learns. */
 export interface RunShape {
@@ -93,7 +93,7 @@ function partOf(name: string): MemoryPart {
  * @throws {InputError} where a weight is missing or is too large for a tensor
  * @throws {RangeError} where a micro-batch passes mostTokens()
  */
-export function countMemory(
+function countMemory(
   { config, stored, maxTensorBytes }: PlannedModel,
   { lora, quantization }: Pick<PlannedSettings, "lora" | "quantization">,
   { micro_batch_tokens: tokens, activation_recomputation: recompute }: RunShape,

@@ -1,7 +1,7 @@
 /** `main.ts plan`: what a job needs of the device's memory, without reading weights or rows. */
 import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
-import { largestTensor } from "../gpu/device.ts";
+import { largestTensor } from "../gpu/paper_device.ts";
 import { resolveModelConfig } from "../jobs/files.ts";
 import { parseJobSpec } from "../jobs/spec.ts";
 import { readModelConfig } from "../model/config.ts";

@@ -5,7 +5,7 @@ import { Interrupted } from "../training/context.ts";
 import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
-import type { OnLoad } from "../model/decoder.ts";
+import type { OnLoad } from "../model/loading.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
 import { type BaseModel, type Lease, Models } from "./models.ts";
 import type { Scorer } from "../scoring/scorer.ts";

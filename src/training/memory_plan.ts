@@ -7,7 +7,7 @@
 import { InputError } from "../errors.ts";
 import { bytesText, PaperDevice } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { declareDecoder, type StoredDtype } from "../model/decoder.ts";
+import { declareDecoder, type StoredDtype } from "../model/loading.ts";
 import { mostTokens, passBuffers } from "../model/pass_buffers.ts";
 import { metricBuffers } from "../objective/metrics.ts";
 import { optimizerBuffers } from "./optimizer.ts";

@@ -12,18 +12,15 @@ import {
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
+import { type Decoder, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
 import {
   type DeclaredWeights,
   declareWeights,
-  type Decoder,
   loadDecoder,
-  loraSpecs,
   type OnLoad,
   type StoredDtype,
   uploadRuns,
-  withLora,
-  withSaved,
-} from "../model/decoder.ts";
+} from "../model/loading.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";

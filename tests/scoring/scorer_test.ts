@@ -5,7 +5,7 @@ import { Scheduler } from "../../src/engine/scheduler.ts";
 import { InputError } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { loadDecoder } from "../../src/model/decoder.ts";
+import { loadDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { Scorer } from "../../src/scoring/scorer.ts";

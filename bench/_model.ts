@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import type { Gpu } from "../src/gpu/mod.ts";
 import { type ModelConfig, parseModelConfig } from "../src/model/config.ts";
-import { type Decoder, loadDecoder, loraSpecs, withLora } from "../src/model/decoder.ts";
+import { type Decoder, loraSpecs, withLora } from "../src/model/decoder.ts";
+import { loadDecoder } from "../src/model/loading.ts";
 import { weightSpecs } from "../src/model/modules.ts";
 import { TrainedParameters } from "../src/model/parameters.ts";
 import { Checkpoint, writeSafetensors } from "../src/model/safetensors.ts";

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Gpu } from "../src/gpu/mod.ts";
 import { parseModelConfig } from "../src/model/config.ts";
-import { loadDecoder } from "../src/model/decoder.ts";
+import { loadDecoder } from "../src/model/loading.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../src/model/safetensors.ts";
 import type { Findings } from "./_rows.ts";
 

@@ -85,7 +85,7 @@ function parseOptions() {
     });
     const unknown = positionals.find((name) => !(name in PARTS));
     if (unknown !== undefined) {
-      throw new Error(`There is no benchmark ${unknown}; there are ${Object.keys(PARTS).join(", ")}.`);
+      throw new Error(`There is no benchmark ${unknown}.`);
     }
     const extent = values.quick ? "quick" : values.full ? "full" : "usual";
     const all = Object.keys(PARTS).filter((name) => extent !== "quick" || !NOT_QUICK.has(name));
@@ -97,7 +97,8 @@ function parseOptions() {
       settings: { ...SETTINGS[extent], python: values.python ?? null },
     };
   } catch (error) {
-    console.error((error as Error).message);
+    const usage = "deno task bench [--quick | --full] [--python PATH] [--readme] [parts]";
+    console.error(`${(error as Error).message}\nUsage: ${usage}\nParts: ${Object.keys(PARTS).join(", ")}`);
     Deno.exit(2);
   }
 }

@@ -142,7 +142,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     // A client that goes takes its request with it, while its model is loaded too.
     const { signal } = c.req.raw;
     const items = (await service.engine).score(request, { signal })[Symbol.asyncIterator]();
-    const explain = (error: unknown) => body.items === undefined ? withoutItem(error) : error;
+    const explain = (error: unknown) => body.items === undefined ? withoutItem(error, body) : error;
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.
       const first = await items.next();
@@ -230,9 +230,11 @@ function toLines(
 }
 
 /** The engine counts a single prompt as the first item; its sender knows of no items. */
-function withoutItem(error: unknown): unknown {
+function withoutItem(error: unknown, { messages }: ScoreBody): unknown {
   if (!(error instanceof InputError)) return error;
-  const strip = (text: string) => text.replace(/items\[0\]\./g, "");
+  const prompt = messages === undefined ? "prompt" : "messages";
+  const strip = (text: string) =>
+    text.replace(/items\[0\](\.prompt\b|(?!\.))/g, prompt).replace(/items\[0\]\./g, "");
   return new InputError(strip(error.message), { ...error.problem, field: strip(error.problem.field) });
 }
 

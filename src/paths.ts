@@ -15,6 +15,7 @@ export type PathKind = "directory" | "file" | "file or directory";
  * @param name Name with `/` between its parts.
  * @param field The name's place in the request, for the error.
  * @param kind What must be there.
+ * @param others What else the field accepts, for the error: `hf://org/name`.
  * @returns The real path, inside the real path of `root`.
  * @throws InputError with status 422 where the name could leave the root, 404 where nothing is there
  */
@@ -23,8 +24,10 @@ export async function resolveInside(
   name: string,
   field: string,
   kind: PathKind,
+  others?: string,
 ): Promise<string> {
-  const accepted = `the name of a ${kind} under the root, with "/" between its parts`;
+  const named = `the name of a ${kind} under the root, with "/" between its parts`;
+  const accepted = others === undefined ? named : `${named}; ${others}`;
   const refuse = (why: string, status = 422): never => {
     throw new InputError(`${field} ${why}.`, { field, value: name, accepted, status });
   };

@@ -5,6 +5,7 @@
  */
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
 /** Where the parts of a bundle come from; tests put pretended ones in their place. */
 export interface PackSource {
@@ -115,8 +116,24 @@ async function run([name, ...args]: readonly string[], options: Deno.CommandOpti
   throw new PackError(`${name} ended with code ${result.code}: ${last}`);
 }
 
+/** The folder that the arguments name. @throws {Error} where there is an option, or more than one folder */
+export function parseFolder(args: readonly string[]): string {
+  const { positionals } = parseArgs({ args: [...args], options: {}, allowPositionals: true });
+  if (positionals.length > 1) throw new Error(`Give one folder, not ${positionals.join(", ")}.`);
+  return positionals[0] ?? ".bundle";
+}
+
+function folderOrExit(args: readonly string[]): string {
+  try {
+    return parseFolder(args);
+  } catch (error) {
+    console.error(`${(error as Error).message}\nUsage: deno task pack [folder, by default .bundle]`);
+    Deno.exit(2);
+  }
+}
+
 if (import.meta.main) {
-  const [folder = ".bundle"] = Deno.args;
+  const folder = folderOrExit(Deno.args);
   try {
     if (Deno.build.target !== "x86_64-unknown-linux-gnu") {
       throw new PackError(`The bundle holds this machine's Deno; it must be Linux's on x86-64.`);

@@ -1,7 +1,7 @@
 /** `main.ts plan`: what a job needs of the device's memory, without reading weights or rows. */
 import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
-import { largestTensor } from "../gpu/device.ts";
+import { largestTensor } from "../gpu/paper_device.ts";
 import { resolveModelConfig } from "../jobs/files.ts";
 import { parseJobSpec } from "../jobs/spec.ts";
 import { readModelConfig } from "../model/config.ts";
@@ -41,8 +41,14 @@ export async function plan(args: readonly string[], startEngine: StartEngine): P
   const max_length = Math.min(settings.max_length, modelConfig.context_length);
   const { maxTensorBytes, available } = await findDevice(config, startEngine);
   const planned = { config: modelConfig, stored: await storedDtypes(folder), maxTensorBytes };
-  const largest = Math.min(2 * max_length, mostTokens(planned, modelConfig, settings.lora?.r));
+  const most = mostTokens(planned, modelConfig, settings.lora?.r);
+  const largest = Math.min(2 * max_length, most);
   const plans = planMemory(planned, { ...settings, max_length }, largest, available);
+  if (2 * max_length > most) {
+    console.error(
+      `A row may take ${2 * max_length} tokens here, and this device binds ${most}: longer rows end the job.`,
+    );
+  }
   console.log(values.json ? JSON.stringify(plans, null, 2) : planTable(plans));
   return 0;
 }

@@ -1,9 +1,9 @@
 /** What crosses the line between the main thread and the Worker that owns the GPU. Plain data only. */
-import type { LoadProgress } from "../model/decoder.ts";
+import type { LoadProgress } from "../model/loading.ts";
 import type { ScoredItem, ScoredSequence, ScoreRequest, SequenceRequest } from "../scoring/request.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
-export type { LoadProgress } from "../model/decoder.ts";
+export type { LoadProgress } from "../model/loading.ts";
 export type {
   LikeliestToken,
   ScoredCandidate,

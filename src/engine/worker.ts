@@ -5,7 +5,7 @@ import { Interrupted } from "../training/context.ts";
 import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
-import type { OnLoad } from "../model/decoder.ts";
+import type { OnLoad } from "../model/loading.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
 import { type BaseModel, type Lease, Models } from "./models.ts";
 import type { Scorer } from "../scoring/scorer.ts";
@@ -127,7 +127,9 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
         : bytes + await models.baseBytes(model, settings.quantization);
     };
     const before = await free();
-    return before === null || before >= wanted || !makeRoom() ? before : await free();
+    if (before === null || before >= wanted || !makeRoom()) return before;
+    await gpu.settle(); // what was let go of is free once the device has done with it
+    return await free();
   };
   scheduler.hold();
   try {
@@ -136,7 +138,7 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       config: await readModelConfig(model),
       tokenizer: await loadTokenizer(model),
       frozen: async () => (base ??= await models.base(model, settings.quantization, onLoad)).value.decoder,
-      // full fine-tuning has its own copy of the weights
+      // what full fine-tuning loads `models` does not report
       onLoad: (progress: LoadProgress) => {
         report(progress);
         onLoad(progress);

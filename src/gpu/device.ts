@@ -1,17 +1,11 @@
-import { DeviceLostError, InputError } from "../errors.ts";
+import { DeviceLostError } from "../errors.ts";
+import { adapterLimits, isSoftware, probeSubgroupSize, requestAdapter } from "./_adapter.ts";
 import { freeDeviceBytes } from "./device_memory.ts";
 import type { Kernel } from "./kernel.ts";
 import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
-import {
-  allocated,
-  ROUNDING,
-  type Tensor,
-  tensorBytes,
-  type TensorDtype,
-  type TensorMemory,
-} from "./tensor.ts";
-import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
+import { largestTensor, takeTensor, tensorOf } from "./paper_device.ts";
+import { allocated, type Tensor, type TensorDtype, type TensorMemory } from "./tensor.ts";
 
 /** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
 export type MatmulDesign = "subgroup" | "direct" | "tiled";
@@ -343,66 +337,6 @@ export class Gpu implements TensorMemory {
   }
 }
 
-/** Rows [first, first + count) of a tensor as a view; the offset must meet the device's binding alignment. */
-export function rowsOf(tensor: Tensor, first: number, count: number): Tensor {
-  const rowBytes = tensor.bytes / tensor.shape[0]!;
-  return {
-    ...tensor,
-    offset: tensor.offset + first * rowBytes,
-    bytes: count * rowBytes,
-    shape: [count, ...tensor.shape.slice(1)],
-  };
-}
-
-/** Bytes of the largest tensor that a device of these limits can bind, and no more than `most`. */
-export function largestTensor(
-  limits: Readonly<Pick<GPUSupportedLimits, "maxStorageBufferBindingSize" | "maxBufferSize">>,
-  most = Infinity,
-): number {
-  const bytes = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize, most);
-  return Math.floor(bytes / ROUNDING) * ROUNDING; // a limit may be 2 GiB - 1
-}
-
-/** Counts what tensors take on a device, without one: nothing can be written to them or run on them. */
-export class PaperDevice implements TensorMemory {
-  readonly maxTensorBytes: number;
-  readonly memory = new MemoryAccount(Infinity);
-
-  constructor(maxTensorBytes: number) {
-    this.maxTensorBytes = maxTensorBytes;
-  }
-
-  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    takeTensor(this, name, shape, dtype);
-    return tensorOf(null as unknown as GPUBuffer, name, shape, dtype);
-  }
-
-  free(...tensors: readonly Tensor[]): void {
-    for (const { name, bytes } of tensors) this.memory.give(name, allocated(bytes));
-  }
-}
-
-/** Enters a tensor into the account. @returns bytes of its buffer */
-function takeTensor(
-  { maxTensorBytes, memory }: Pick<PaperDevice, "maxTensorBytes" | "memory">,
-  name: string,
-  shape: readonly number[],
-  dtype: TensorDtype,
-): number {
-  const bytes = tensorBytes(shape, dtype);
-  if (bytes > maxTensorBytes) {
-    throw new RangeError(
-      `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${maxTensorBytes}.`,
-    );
-  }
-  memory.take(name, allocated(bytes));
-  return allocated(bytes);
-}
-
-function tensorOf(buffer: GPUBuffer, name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
-  return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype };
-}
-
 function alignedToFour(bytes: number): number {
   return Math.ceil(bytes / 4) * 4;
 }
@@ -411,77 +345,4 @@ function paddedToFour(data: ArrayBufferView): Uint8Array {
   const padded = new Uint8Array(alignedToFour(data.byteLength));
   padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return padded;
-}
-
-function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter ||
-    /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.device} ${info.description}`);
-}
-
-async function requestAdapter(kind: GpuOptions["device"]): Promise<GPUAdapter> {
-  const software = kind !== "software"
-    ? null
-    : await navigator.gpu.requestAdapter({ forceFallbackAdapter: true });
-  const adapter = software ?? await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter) {
-    throw new InputError(
-      "No WebGPU adapter answers: neither a GPU driver nor a software Vulkan driver was found.",
-      {
-        field: "SIMPO_DEVICE",
-        value: kind,
-        accepted:
-          "a machine with a Vulkan, Metal or Direct3D 12 driver; on Debian: apt-get install libvulkan1 mesa-vulkan-drivers",
-      },
-    );
-  }
-  if (kind === "gpu" && isSoftware(adapter.info)) {
-    throw new InputError(
-      `Only the software driver answers (${adapter.info.description}), and a GPU was asked for.`,
-      {
-        field: "SIMPO_DEVICE",
-        value: kind,
-        accepted: "a working GPU driver, or SIMPO_DEVICE=software to run slowly without one",
-      },
-    );
-  }
-  return adapter;
-}
-
-function adapterLimits(adapter: GPUAdapter): Record<string, number> {
-  const limits: Record<string, number> = {};
-  for (const name in adapter.limits) {
-    const value = (adapter.limits as unknown as Record<string, unknown>)[name];
-    if (typeof value === "number") limits[name] = value;
-  }
-  return limits;
-}
-
-/** WebGPU reports a range of subgroup sizes where it reports one at all; a kernel built for 8 lanes must know. */
-async function probeSubgroupSize(device: GPUDevice): Promise<number> {
-  const out = device.createBuffer({ size: 16, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC });
-  const back = device.createBuffer({ size: 16, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
-  const pipeline = device.createComputePipeline({
-    layout: "auto",
-    compute: { module: device.createShaderModule({ code: probeSource }) },
-  });
-  const encoder = device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  pass.setPipeline(pipeline);
-  pass.setBindGroup(
-    0,
-    device.createBindGroup({
-      layout: pipeline.getBindGroupLayout(0),
-      entries: [{ binding: 0, resource: { buffer: out } }],
-    }),
-  );
-  pass.dispatchWorkgroups(1);
-  pass.end();
-  encoder.copyBufferToBuffer(out, 0, back, 0, 16);
-  device.queue.submit([encoder.finish()]);
-  await back.mapAsync(GPUMapMode.READ);
-  const size = new Uint32Array(back.getMappedRange())[0]!;
-  back.unmap();
-  out.destroy();
-  back.destroy();
-  return size;
 }

@@ -2,5 +2,6 @@
 export * from "./device.ts";
 export * from "./kernel.ts";
 export * from "./memory.ts";
+export { largestTensor, PaperDevice } from "./paper_device.ts";
 export * from "./program.ts";
 export * from "./tensor.ts";

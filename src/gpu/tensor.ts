@@ -89,3 +89,14 @@ export function tensorBytes(shape: readonly number[], dtype: TensorDtype): numbe
 export function elements(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }
+
+/** Rows [first, first + count) of a tensor as a view; the offset must meet the device's binding alignment. */
+export function rowsOf(tensor: Tensor, first: number, count: number): Tensor {
+  const rowBytes = tensor.bytes / tensor.shape[0]!;
+  return {
+    ...tensor,
+    offset: tensor.offset + first * rowBytes,
+    bytes: count * rowBytes,
+    shape: [count, ...tensor.shape.slice(1)],
+  };
+}

@@ -38,7 +38,7 @@ export async function resolveModel(
   field: string,
   signal?: AbortSignal,
 ): Promise<string> {
-  if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
+  if (!isHubName(name)) return await resolveInside(root, name, field, "directory", "or hf://org/name");
   const repository = parseHubName(name, "model", field);
   const choose = (paths: string[]) => chooseModelFiles(paths, repository.repository, field);
   return await hubOf(hub, field).fetch(repository, choose, field, signal, onDownload);
@@ -50,7 +50,7 @@ export async function resolveModelConfig(
   name: string,
   field: string,
 ): Promise<string> {
-  if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
+  if (!isHubName(name)) return await resolveInside(root, name, field, "directory", "or hf://org/name");
   const repository = parseHubName(name, "model", field);
   return await hubOf(hub, field).fetch(repository, () => ["config.json"], field, undefined, onDownload);
 }
@@ -61,7 +61,9 @@ export async function resolveAdapterFolder(
   name: string,
   field: string,
 ): Promise<string> {
-  if (!isHubName(name)) return await resolveInside(root, name, field, "directory");
+  if (!isHubName(name)) {
+    return await resolveInside(root, name, field, "directory", "hf://org/name; or the id of a job");
+  }
   const repository = parseHubName(name, "model", field);
   const choose = (paths: string[]) => chooseAdapterFiles(paths, repository.repository, field);
   return await hubOf(hub, field).fetch(repository, choose, field, undefined, onDownload);

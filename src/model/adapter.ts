@@ -99,11 +99,11 @@ export function targetedModules(
   for (const one of each) {
     if (matchModules(model, one).length > 0) continue;
     const value = Array.isArray(one) ? one[0] ?? [] : one;
-    throw new InputError(`target_modules: ${show(value)} matches no linear layer of the model.`, {
-      field: "target_modules",
-      value,
-      accepted: `"all-linear" or names out of ${linearNames(model).join(", ")}`,
-    });
+    const accepted = `"all-linear" or names out of ${linearNames(model).join(", ")}`;
+    throw new InputError(
+      `target_modules: ${show(value)} matches no linear layer of the model; give ${accepted}.`,
+      { field: "target_modules", value, accepted },
+    );
   }
   const modules = matchModules(model, targets, saved);
   if (modules.length > 0) return modules;
@@ -334,7 +334,7 @@ const READ_OR_IGNORED = new Set([
  *
  * @throws InputError for anything but plain LoRA: another method, or an option, known here or not, that is switched on
  */
-export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): AdapterConfig {
+function parseAdapterConfig(json: Readonly<Record<string, unknown>>): AdapterConfig {
   const only = (key: string, allowed: readonly unknown[]): void => {
     if (!allowed.includes(json[key] ?? allowed[0])) refuse(key, json[key], allowed.map(show).join(" or "));
   };

@@ -61,10 +61,11 @@ export function checkSavedNames(
   for (const name of asked.modules_to_save) {
     if (isModuleName(name) && specs.some((spec) => isNamed(spec.name, name))) continue;
     const ends = specs.map(({ name }) => name.split(".").at(-2));
-    throw new InputError(`modules_to_save: ${show(name)} matches no module of the model.`, {
+    const accepted = `names out of ${[...new Set(ends)].join(", ")}`;
+    throw new InputError(`modules_to_save: ${show(name)} matches no module of the model; give ${accepted}.`, {
       field: "modules_to_save",
       value: name,
-      accepted: `names out of ${[...new Set(ends)].join(", ")}`,
+      accepted,
     });
   }
   if (!asked.ensure_weight_tying) return asked;

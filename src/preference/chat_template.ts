@@ -5,6 +5,8 @@ export const mostTemplateCharacters = 65_536;
 
 /** Statements and expressions that one rendering may evaluate: a thousand turns need a tenth of it. */
 const mostSteps = 1_000_000;
+/** Milliseconds that it may take: a loop without a body is one step however long, and so is a filter. */
+const mostMs = 5_000;
 /** Entries of a list and characters of a text that a rendering may make. */
 const longest = { list: 2 ** 16, text: 2 ** 24 };
 
@@ -54,9 +56,11 @@ function range(start: number, stop?: number, step = 1): number[] {
 
 class BoundedInterpreter extends Interpreter {
   #steps = 0;
+  readonly #end = performance.now() + mostMs;
 
   override evaluate(...args: Parameters<Interpreter["evaluate"]>): ReturnType<Interpreter["evaluate"]> {
     if (++this.#steps > mostSteps) throw new Error(`it takes more than ${mostSteps} steps`);
+    if (performance.now() > this.#end) throw new Error(`it takes more than ${mostMs} ms`);
     const result = super.evaluate(...args);
     const { value } = result;
     const kind = Array.isArray(value) ? "list" : typeof value === "string" ? "text" : null;

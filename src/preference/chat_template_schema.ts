@@ -10,7 +10,9 @@ export const ChatTemplateSchema = z.string().min(1).max(mostTemplateCharacters).
     try {
       new ChatTemplate(source);
     } catch (error) {
-      const message = `chat_template is not ${accepted}: ${(error as Error).message}`;
+      // the parser reads past the end of a block that nothing ends
+      const why = error instanceof TypeError ? "a block is not ended" : (error as Error).message;
+      const message = `chat_template is not ${accepted}: ${why.replace(/\.?$/, ".")}`;
       context.addIssue({ code: "custom", message, params: { accepted } });
     }
   },

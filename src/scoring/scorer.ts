@@ -225,9 +225,10 @@ export class Scorer {
         if (answers) return this.#queue.answer(batch, answers);
       } catch (error) {
         this.#prompts.clear(); // what the plan would have kept is not there
-        if (!(error instanceof GpuMemoryError) || batch.length === 1) throw error;
-        this.#budget = Math.floor(plan.size / 2);
-        this.#freePass(); // buffers of half the size take their place
+        if (!(error instanceof GpuMemoryError)) throw error;
+        if (batch.length > 1) this.#budget = Math.floor(plan.size / 2);
+        else if (!plan.knownKeys) throw error; // else there may be room where nothing is known
+        this.#freePass(); // smaller buffers take their place
       }
     }
   }

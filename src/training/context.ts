@@ -1,6 +1,7 @@
 import type { Gpu } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { Decoder, OnLoad } from "../model/decoder.ts";
+import type { Decoder } from "../model/decoder.ts";
+import type { OnLoad } from "../model/loading.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import type { TrainEvent } from "./request.ts";
 

@@ -7,6 +7,7 @@ import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples } from "./examples.ts";
 import type { TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "./settings.ts";
+import { adapterConfig, checkRank } from "./trainable.ts";
 
 /** The rows of a run, as tokens. */
 export interface Data {
@@ -60,13 +61,14 @@ export async function readData(
 /**
  * Says where micro_batch_tokens cannot be what the settings ask for.
  *
- * @throws {InputError} where the device can bind no micro-batch of the largest row
+ * @throws {InputError} where the device can bind no micro-batch of the largest row, or no factor of the rank
  */
 function checkLargest(
   { gpu, config, emit }: TrainContext,
   { micro_batch_tokens: wanted, max_length, lora }: TrainingSettings,
   largest: number,
 ): void {
+  if (lora) checkRank(gpu, config, adapterConfig(lora, config, null));
   const most = mostTokens(gpu, config, lora?.r);
   if (largest > most) {
     throw new InputError(

@@ -11,7 +11,7 @@ import { findCheckpoint } from "./checkpoint.ts";
 import { Interrupted, type TrainContext } from "./context.ts";
 import { readData } from "./data.ts";
 import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
-import type { TrainOutcome, TrainRequest } from "./request.ts";
+import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { Run, type RunParts } from "./run.ts";
 import type { TrainingSettings } from "./settings.ts";
 import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
@@ -97,20 +97,22 @@ async function planRun(
   const [wanted] = planMemory(planned, settings, largest, null, kept);
   const plans = planMemory(planned, settings, largest, await room(wanted!.total_bytes), kept);
   emit({ type: "plan", plan: plans[0]! });
-  if (kept && !isOfShape(plans[0]!, kept)) {
-    const message =
-      `The run goes on with micro-batches of ${
-        plans[0]!.micro_batch_tokens
-      } tokens, not ${kept.micro_batch_tokens} ` +
-      "as before: its numbers may differ in their last digits.";
-    emit({ type: "warning", message });
-  }
   return plans;
 }
 
 function isOfShape(plan: MemoryPlan, shape: RunShape): boolean {
   return plan.micro_batch_tokens === shape.micro_batch_tokens &&
     plan.activation_recomputation === shape.activation_recomputation;
+}
+
+function otherShape(now: RunShape, before: RunShape): TrainEvent {
+  const textOf = ({ micro_batch_tokens, activation_recomputation }: RunShape) =>
+    `${micro_batch_tokens} tokens and activations ${activation_recomputation ? "recomputed" : "kept"}`;
+  return {
+    type: "warning",
+    message: `The run goes on with micro-batches of ${textOf(now)}, not of ${textOf(before)} as before: ` +
+      "its numbers may differ in their last digits.",
+  };
 }
 
 /** Makes the run in the first way for which the driver has room. @throws {GpuMemoryError} where there is none */
@@ -123,7 +125,10 @@ async function allocateRun(
   for (const [i, plan] of plans.entries()) {
     if (i > 0) emit({ type: "plan", plan });
     try {
-      return await withRoom(makeRoom, () => gpu.allocate(() => new Run(context, plan, parts)));
+      const run = await withRoom(makeRoom, () => gpu.allocate(() => new Run(context, plan, parts)));
+      const before = parts.resumed?.shape;
+      if (before && !isOfShape(plan, before)) emit(otherShape(plan, before));
+      return run;
     } catch (error) {
       if (!(error instanceof GpuMemoryError) || i === plans.length - 1) throw error;
     }

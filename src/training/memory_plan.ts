@@ -7,7 +7,7 @@
 import { InputError } from "../errors.ts";
 import { bytesText, PaperDevice } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { declareDecoder, type StoredDtype } from "../model/decoder.ts";
+import { declareDecoder, type StoredDtype } from "../model/loading.ts";
 import { mostTokens, passBuffers } from "../model/pass_buffers.ts";
 import { metricBuffers } from "../objective/metrics.ts";
 import { optimizerBuffers } from "./optimizer.ts";
@@ -28,7 +28,7 @@ const PARTS = {
 
 /** One of the things that memory is for. */
 export type MemoryPart = keyof typeof PARTS;
-export const MEMORY_PARTS = Object.keys(PARTS) as readonly MemoryPart[];
+const MEMORY_PARTS = Object.keys(PARTS) as readonly MemoryPart[];
 
 /** What can be chosen of a run without changing what it learns. */
 export interface RunShape {
@@ -93,7 +93,7 @@ function partOf(name: string): MemoryPart {
  * @throws {InputError} where a weight is missing or is too large for a tensor
  * @throws {RangeError} where a micro-batch passes mostTokens()
  */
-export function countMemory(
+function countMemory(
   { config, stored, maxTensorBytes }: PlannedModel,
   { lora, quantization }: Pick<PlannedSettings, "lora" | "quantization">,
   { micro_batch_tokens: tokens, activation_recomputation: recompute }: RunShape,

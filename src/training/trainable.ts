@@ -1,5 +1,5 @@
 import { basename, join } from "node:path";
-import type { Gpu, Tensor, TensorMemory } from "../gpu/mod.ts";
+import { type Gpu, type Tensor, tensorBytes, type TensorMemory } from "../gpu/mod.ts";
 import {
   type Adapter,
   type AdapterConfig,
@@ -12,18 +12,15 @@ import {
   writeAdapter,
 } from "../model/adapter.ts";
 import { InputError } from "../errors.ts";
+import { type Decoder, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
 import {
   type DeclaredWeights,
   declareWeights,
-  type Decoder,
   loadDecoder,
-  loraSpecs,
   type OnLoad,
   type StoredDtype,
   uploadRuns,
-  withLora,
-  withSaved,
-} from "../model/decoder.ts";
+} from "../model/loading.ts";
 import { copyModelFiles } from "../model/export.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
@@ -139,10 +136,31 @@ export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: stri
   };
 }
 
+/** A factor lies in one binding. @throws {InputError} where the rank is too large for that */
+export function checkRank(
+  { maxTensorBytes }: Pick<TensorMemory, "maxTensorBytes">,
+  model: ModelConfig,
+  { r, target_modules, modules_to_save }: Pick<AdapterConfig, "r" | "target_modules" | "modules_to_save">,
+): void {
+  const modules = targetedModules(model, target_modules, modules_to_save);
+  const widest = Math.max(...modules.map(({ inputs, outputs }) => Math.max(inputs, outputs)));
+  const most = Math.floor(maxTensorBytes / tensorBytes([widest], "f32"));
+  if (r <= most) return;
+  throw new InputError(
+    `lora.r is ${r}, but on this device a factor of this model has at most rank ${most}.`,
+    {
+      field: "lora.r",
+      value: r,
+      accepted: `at most ${most} on this device`,
+    },
+  );
+}
+
 /**
  * A decoder with an adapter to be trained, without numbers in it.
  *
  * @param stored types of the file that saved modules are to be read from; any where they are not
+ * @throws {InputError} where the rank is too large for the device
  */
 export function declareLora(
   memory: TensorMemory,
@@ -150,6 +168,7 @@ export function declareLora(
   config: AdapterConfig,
   stored: StoredDtype = () => "F32",
 ): Pick<Trainable, "decoder" | "trained" | "free"> & Pick<DeclaredWeights, "runs"> {
+  checkRank(memory, decoder.config, config);
   const saved = savedModules(decoder.config, config);
   const factors = loraSpecs(decoder.config, config);
   const { weights, trained, runs, free } = declareWeights(

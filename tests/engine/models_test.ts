@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Models } from "../../src/engine/models.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
-import type { LoadProgress } from "../../src/model/decoder.ts";
+import type { LoadProgress } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import type { ScoredItem } from "../../src/scoring/request.ts";
 import { assertClose } from "../helpers/assert_close.ts";

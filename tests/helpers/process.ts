@@ -67,7 +67,16 @@ function deviceThere(): Promise<"gpu" | "software"> {
 }
 
 function settings(root: string): Record<string, string> {
-  return { PORT: "0", HOST: "127.0.0.1", SIMPO_ROOT: root, SIMPO_STATE: `${root}/state`, NO_COLOR: "1" };
+  return {
+    PORT: "0",
+    HOST: "127.0.0.1",
+    SIMPO_ROOT: root,
+    SIMPO_STATE: `${root}/state`,
+    // whoever runs the tests may have these set
+    SIMPO_CACHE: `${root}/state/hub`,
+    SIMPO_DEVICE: "auto",
+    NO_COLOR: "1",
+  };
 }
 
 function start(args: string[], env: Record<string, string>, stdin?: string): CommandProcess {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
 import { Gpu, type MatmulDesign, Program } from "../../src/gpu/mod.ts";
 import { type ModelConfig, parseModelConfig } from "../../src/model/config.ts";
-import { loadDecoder, type LoadedDecoder } from "../../src/model/decoder.ts";
+import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { weightSpecs } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import type { BatchLive } from "../../src/model/batch.ts";

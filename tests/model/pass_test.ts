@@ -7,16 +7,8 @@ import { Gpu, type MatmulDesign, Program, type Tensor } from "../../src/gpu/mod.
 import { type AdapterConfig, readAdapter } from "../../src/model/adapter.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { ropeFrequencies } from "../../src/model/rope.ts";
-import {
-  type Block,
-  type Decoder,
-  type Linear,
-  loadDecoder,
-  type LoadedDecoder,
-  loraSpecs,
-  uploadAdapter,
-  withLora,
-} from "../../src/model/decoder.ts";
+import { type Block, type Decoder, type Linear, loraSpecs, withLora } from "../../src/model/decoder.ts";
+import { loadDecoder, type LoadedDecoder, uploadAdapter } from "../../src/model/loading.ts";
 import { TrainedParameters } from "../../src/model/parameters.ts";
 import { type BatchLive, type Budget, tokensById } from "../../src/model/batch.ts";
 import { DecoderPass } from "../../src/model/pass.ts";

@@ -25,7 +25,8 @@ const nested = (count: number) =>
   "{% for a in range(2000) %}".repeat(count) + "{{ 1 }}" + "{% endfor %}".repeat(count);
 for (
   const [what, source, message] of [
-    ["loops without end", nested(5), /steps/],
+    ["loops without end", nested(5), /takes more than/],
+    ["loops without end or a body", nested(3).replace("{{ 1 }}", ""), /takes more than/],
     [
       "doubles a text",
       "{% set n = namespace(x='ab') %}{% for a in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",

@@ -147,6 +147,21 @@ Deno.test("POST /score answers an error before the first line with its status", 
   }
 });
 
+Deno.test("POST /score names the field that was sent where an item's prompt is refused", async () => {
+  for (const field of ["items[0]", "items[0].prompt"]) {
+    await using service = await testService({
+      beforeItem: () => {
+        throw refusal(field);
+      },
+    });
+    for (const [sent, prompt] of [["prompt", "a"], ["messages", [{ role: "user", content: "a" }]]] as const) {
+      const answer = await service.post("/score", { model: "model", candidates: ["b"], [sent]: prompt });
+      assert.deepEqual([answer.status, answer.body.field], [422, sent]);
+      assert.equal(answer.body.detail, `${sent} cannot be used.`);
+    }
+  }
+});
+
 Deno.test("POST /score gives the scoring up when its reader goes", async () => {
   await using service = await testService();
   const response = await service.app.request("/score", {

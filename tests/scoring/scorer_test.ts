@@ -5,7 +5,7 @@ import { Scheduler } from "../../src/engine/scheduler.ts";
 import { InputError } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { loadDecoder } from "../../src/model/decoder.ts";
+import { loadDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { Scorer } from "../../src/scoring/scorer.ts";
@@ -305,6 +305,22 @@ Deno.test("Scorer goes without known prompts where the device has no room for th
       const answers = await scored(scorer, items);
       assertSameItems(answers, expected.answers);
       assert.deepEqual(answers.map(({ usage }) => usage.cached_prompt_tokens), [0, 0, 0]);
+    }
+  });
+});
+
+Deno.test("Scorer goes without known prompts where the device has no room for a batch that knows some", async () => {
+  const items = [{ prompt: LONG, candidates }];
+  const expected = await withScorer({}, async (scorer, gpu) => {
+    const answers = await scored(scorer, items);
+    return { answers, bytes: gpu.memory.peak };
+  });
+  const options = { promptCacheBytes: PROMPT_CACHE, memoryLimitBytes: expected.bytes };
+  await withScorer(options, async (scorer) => {
+    for (let i = 0; i < 4; i++) {
+      const answers = await scored(scorer, items);
+      assertSameItems(answers, expected.answers);
+      assert.equal(answers[0]!.usage.cached_prompt_tokens, 0);
     }
   });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { pack, type PackSource } from "../../tasks/pack.ts";
+import { pack, type PackSource, parseFolder } from "../../tasks/pack.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -108,3 +108,10 @@ Deno.test("pack() refuses a bundle that is too large to be sent along", () =>
       message: /has \d+ bytes, more than 100\.$/,
     });
   }));
+
+Deno.test("parseFolder() takes one folder, and no option for one", () => {
+  assert.equal(parseFolder([]), ".bundle");
+  assert.equal(parseFolder(["elsewhere"]), "elsewhere");
+  assert.throws(() => parseFolder(["--help"]), /'--help'/);
+  assert.throws(() => parseFolder(["one", "two"]), /not one, two/);
+});

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { loadDecoder, type LoadedDecoder } from "../../src/model/decoder.ts";
+import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { TrainContext } from "../../src/training/context.ts";

@@ -12,7 +12,7 @@ import { filesOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
-import { runTiny } from "./_run.ts";
+import { type RunOptions, runTiny } from "./_run.ts";
 
 /** Full fine-tuning for a step. */
 async function run(
@@ -25,9 +25,8 @@ async function run(
 
 Deno.test("train() lowers micro-batches to what the device can bind, and learns the same", async () => {
   const small = await run({ maxTensorBytes: 100 * 64 * 4 }, 24, { micro_batch_tokens: 2048 });
-  const warnings = small.flatMap((event) => event.type === "warning" ? [event.message] : []);
   assert.equal(
-    warnings.at(-1),
+    warningsOf(small).at(-1),
     "micro_batch_tokens 2048 is lowered to 100, the most that this device can bind of this model.",
   );
   const [expected, actual] = [await run({}, 24), small].map((events) =>
@@ -81,6 +80,31 @@ Deno.test("train() takes a smaller shape where the driver refuses the one that i
   assert.ok(plans.length > 1 && plans.at(-1)!.total_bytes <= largest!.total_bytes * 0.6);
 });
 
+Deno.test("train() says where a resumed run must go on in another shape, however late that shows", async () => {
+  const directory = await Deno.makeTempDir();
+  const spec = { lora: null, max_length: 24, max_prompt_length: 16 };
+  try {
+    const said = async (more: Pick<RunOptions, "gpu" | "context"> = {}) => {
+      const { events } = await runTiny({ directory, spec, ...more });
+      const plan = events.find((event) => event.type === "plan")!.plan;
+      return {
+        plan,
+        warnings: warningsOf(events).filter((message) => message.startsWith("The run goes on")),
+      };
+    };
+    const { plan, warnings } = await said();
+    assert.deepEqual([...warnings, ...(await said()).warnings], []);
+    const gpu = { memoryLimitBytes: Math.floor(plan.total_bytes * 0.6) };
+    for (const context of [{}, { room: () => Promise.resolve(null) }]) {
+      const { warnings } = await said({ gpu, context });
+      assert.equal(warnings.length, 1);
+      assert.match(warnings[0]!, /not of 2048 tokens and activations kept as before/);
+    }
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
 Deno.test("train() ends within the reading of its weights or moments by a stop or a cancel, and goes on afterwards", async () => {
   const directory = await Deno.makeTempDir();
   const model = await writeTinyModel(join(directory, "model"));
@@ -129,3 +153,7 @@ Deno.test("train() ends within the reading of its weights or moments by a stop o
     await Deno.remove(directory, { recursive: true });
   }
 });
+
+function warningsOf(events: readonly TrainEvent[]): string[] {
+  return events.flatMap((event) => event.type === "warning" ? event.message : []);
+}

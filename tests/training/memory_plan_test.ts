@@ -175,6 +175,13 @@ for (const [remedy, spec, largest, available, accepted] of refusals) {
   });
 }
 
+Deno.test("planMemory() refuses a rank whose factors no tensor may have", () => {
+  assert.throws(() => planMemory(LLAMA_3_8B, settingsOf8B({ lora: { r: 1e9 } }), 0, null), {
+    name: "InputError",
+    message: /^lora\.r is 1000000000, but on this device .* at most rank \d+\.$/,
+  });
+});
+
 /** Runs one of a job's lives. @returns the shape it had, and whether it said that it is another than before */
 async function live(
   directory: string,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { loadDecoder } from "../../src/model/decoder.ts";
+import { loadDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { train } from "../../src/training/loop.ts";

@@ -66,8 +66,7 @@ export async function* measureMatmulTiles(
           } finally {
             gpu.measuredTiles = before;
           }
-          const milliseconds = await time(program, tile);
-          program.free();
+          const milliseconds = await time(program, tile).finally(() => program.free());
           if (milliseconds < best.milliseconds * WORTHWHILE) best = { tile, milliseconds };
           yield;
         }

@@ -6,20 +6,23 @@ import { measureMatmulTiles, readTiles, writeTiles } from "../../../src/gpu/ops/
 
 const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
 
+/** Takes all turns. */
+async function outcome(turns: AsyncGenerator<void, MeasuredTiles>): Promise<MeasuredTiles> {
+  for (;;) {
+    const turn = await turns.next();
+    if (turn.done) return turn.value;
+  }
+}
+
 Deno.test("measureMatmulTiles() takes the fastest candidate, and another than the first only where it is clearly faster", async () => {
   const tried: string[] = [];
-  const measure = async (faster: number): Promise<MeasuredTiles> => {
-    const turns = measureMatmulTiles(gpu, [[32, 16, 8], [460, 460, 4]], (program, tile) => {
+  const measure = (faster: number) =>
+    outcome(measureMatmulTiles(gpu, [[32, 16, 8], [460, 460, 4]], (program, tile) => {
       const [dispatch] = program.dispatches({});
       assert.ok(dispatch!.kernel.includes(`_${tile}`));
       tried.push(tile);
       return Promise.resolve(tile === "64x64 by 8x4" ? faster : 10);
-    });
-    for (;;) {
-      const turn = await turns.next();
-      if (turn.done) return turn.value;
-    }
-  };
+    }));
   const bytes = gpu.memory.bytes;
   const chosen = await measure(8);
   assert.deepEqual(chosen["NT medium"], "64x64 by 8x4");
@@ -29,8 +32,17 @@ Deno.test("measureMatmulTiles() takes the fastest candidate, and another than th
   assert.deepEqual(gpu.measuredTiles, {}, "nothing is taken before the end");
 });
 
-Deno.test("measureMatmulTiles() times real products", async () => {
-  for await (const _ of measureMatmulTiles(gpu, [[64, 32, 8]])) { /* every turn runs one candidate */ }
+Deno.test("measureMatmulTiles() times real products, and gives back what it took where that fails", async () => {
+  const bytes = gpu.memory.bytes;
+  const tiles = await outcome(measureMatmulTiles(gpu, [[64, 32, 8]]));
+  assert.deepEqual(Object.keys(tiles), ["NT small", "NN small", "TN small"]);
+  for (const tile of Object.values(tiles)) assert.ok(CANDIDATES.small.includes(tile), tile);
+  const failing = measureMatmulTiles(gpu, [[64, 32, 8]], (program) => {
+    program.run({});
+    return Promise.reject(new Error("no clock"));
+  });
+  await assert.rejects(outcome(failing), /no clock/);
+  assert.equal(gpu.memory.bytes, bytes);
 });
 
 Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file that is not whole", async () => {

@@ -1,0 +1,79 @@
+/** Finding an adapter, and learning what it is. */
+import { InputError } from "../errors.ts";
+import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
+
+/** Whether a CPU does the work. */
+export function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter ||
+    /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.device} ${info.description}`);
+}
+
+/** @throws {InputError} where no adapter of the wanted kind answers */
+export async function requestAdapter(kind: "gpu" | "software" | "auto"): Promise<GPUAdapter> {
+  const software = kind !== "software"
+    ? null
+    : await navigator.gpu.requestAdapter({ forceFallbackAdapter: true });
+  const adapter = software ?? await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new InputError(
+      "No WebGPU adapter answers: neither a GPU driver nor a software Vulkan driver was found.",
+      {
+        field: "SIMPO_DEVICE",
+        value: kind,
+        accepted:
+          "a machine with a Vulkan, Metal or Direct3D 12 driver; on Debian: apt-get install libvulkan1 mesa-vulkan-drivers",
+      },
+    );
+  }
+  if (kind === "gpu" && isSoftware(adapter.info)) {
+    throw new InputError(
+      `Only the software driver answers (${adapter.info.description}), and a GPU was asked for.`,
+      {
+        field: "SIMPO_DEVICE",
+        value: kind,
+        accepted: "a working GPU driver, or SIMPO_DEVICE=software to run slowly without one",
+      },
+    );
+  }
+  return adapter;
+}
+
+/** All that the adapter can do: a device has the least limits unless it asks for more. */
+export function adapterLimits(adapter: GPUAdapter): Record<string, number> {
+  const limits: Record<string, number> = {};
+  for (const name in adapter.limits) {
+    const value = (adapter.limits as unknown as Record<string, unknown>)[name];
+    if (typeof value === "number") limits[name] = value;
+  }
+  return limits;
+}
+
+/** WebGPU reports a range of subgroup sizes where it reports one at all; a kernel built for 8 lanes must know. */
+export async function probeSubgroupSize(device: GPUDevice): Promise<number> {
+  const out = device.createBuffer({ size: 16, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC });
+  const back = device.createBuffer({ size: 16, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  const pipeline = device.createComputePipeline({
+    layout: "auto",
+    compute: { module: device.createShaderModule({ code: probeSource }) },
+  });
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(
+    0,
+    device.createBindGroup({
+      layout: pipeline.getBindGroupLayout(0),
+      entries: [{ binding: 0, resource: { buffer: out } }],
+    }),
+  );
+  pass.dispatchWorkgroups(1);
+  pass.end();
+  encoder.copyBufferToBuffer(out, 0, back, 0, 16);
+  device.queue.submit([encoder.finish()]);
+  await back.mapAsync(GPUMapMode.READ);
+  const size = new Uint32Array(back.getMappedRange())[0]!;
+  back.unmap();
+  out.destroy();
+  back.destroy();
+  return size;
+}

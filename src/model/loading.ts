@@ -1,0 +1,328 @@
+/** A checkpoint's weights on their way to the device. */
+import {
+  type Gpu,
+  INT8_BLOCK,
+  OwnedTensors,
+  type Tensor,
+  tensorBytes,
+  type TensorDtype,
+  type TensorMemory,
+} from "../gpu/mod.ts";
+import { InputError } from "../errors.ts";
+import { type Adapter, adapterForm, openAdapter, readAdapter } from "./adapter.ts";
+import type { ModelConfig } from "./config.ts";
+import {
+  assembleDecoder,
+  type Decoder,
+  type TableRun,
+  type WeightTables,
+  withLora,
+  withSaved,
+} from "./decoder.ts";
+import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
+import { quantizeInt8 } from "./int8.ts";
+import { weightSpecs } from "./modules.ts";
+import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
+import type { Quantization } from "./quantization.ts";
+import type { Checkpoint } from "./safetensors.ts";
+import { HEAD_WEIGHT } from "./saved_modules.ts";
+import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
+
+/** Bytes of one upload: the host never holds more of a weight than this. */
+const UPLOAD_BYTES = 16 * 2 ** 20;
+/** Runs begin at multiples of this, so that parts of them can be bound. */
+const RUN_ROWS = 64;
+
+/** A decoder whose weights are all frozen, or all trained. */
+export interface LoadedDecoder {
+  /** On the GPU until {@link free}. */
+  readonly decoder: Decoder;
+  /** null where the weights are frozen. */
+  readonly trained: TrainedParameters | null;
+  /** Bytes of the frozen weights. */
+  readonly bytes: number;
+  /** Lets go of all weights. */
+  free(): void;
+}
+
+/** How far the reading of a model's weights has come, in bytes as the files have them. */
+export interface LoadProgress {
+  readonly bytes: number;
+  readonly total_bytes: number;
+}
+
+/** Called before the first piece of the weights is read and after each; what it throws ends the loading. */
+export type OnLoad = (progress: LoadProgress) => void;
+
+/** Milliseconds of reading between two looks at the thread's messages. */
+const READING_MS = 20;
+
+/** How a decoder is held. */
+export interface LoadOptions {
+  /** Whether all weights are trained; they are frozen otherwise. */
+  readonly trainable: boolean;
+  /** How frozen linear layers are held; null, as where nothing is said: as the file has them. */
+  readonly quantization?: Quantization | null;
+}
+
+/** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
+export type StoredDtype = (spec: WeightSpec) => FloatDtype;
+
+/**
+ * Streams a checkpoint to the GPU. Frozen matrices have the type that {@link frozenDtype} says; trained weights become
+ * f32, since an update of 1e-6 would vanish in bf16.
+ *
+ * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
+ * holds NaN or infinity
+ * @throws {GpuMemoryError} where it does not fit
+ * @throws what `onLoad` throws; the memory is given back
+ */
+export async function loadDecoder(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  config: ModelConfig,
+  { onLoad, ...options }: LoadOptions & { readonly onLoad?: OnLoad },
+): Promise<LoadedDecoder> {
+  const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
+  const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
+  await uploadRuns(gpu, checkpoint, declared, onLoad);
+  return declared;
+}
+
+/**
+ * Fills declared weights from a checkpoint, or from an adapter's file.
+ *
+ * @throws as {@link loadDecoder}; the memory is given back
+ */
+export async function uploadRuns(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  { runs, free }: Pick<DeclaredWeights, "runs" | "free">,
+  onLoad?: OnLoad,
+): Promise<void> {
+  const total_bytes = [...runs.keys()].reduce((sum, run) => sum + storedBytes(run), 0);
+  let [bytes, lastPause] = [0, performance.now()];
+  const onPiece = async (length: number) => {
+    if (performance.now() - lastPause > READING_MS) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      lastPause = performance.now();
+    }
+    onLoad?.({ bytes: bytes += length, total_bytes });
+  };
+  try {
+    onLoad?.({ bytes, total_bytes });
+    for (const [run, { value }] of runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
+    await gpu.settle();
+  } catch (error) {
+    free();
+    throw error;
+  }
+}
+
+/**
+ * Makes the tensors of a decoder, without its weights in them.
+ *
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareDecoder(
+  memory: TensorMemory,
+  config: ModelConfig,
+  stored: StoredDtype,
+  options: LoadOptions,
+): LoadedDecoder & Pick<DeclaredWeights, "runs"> {
+  const { weights, ...declared } = declareWeights(memory, weightSpecs(config), stored, options);
+  const embedding = weights.get(`${config.traits.names.embedding}.weight`)!;
+  return { decoder: assembleDecoder(config, new Map([[HEAD_WEIGHT, embedding], ...weights])), ...declared };
+}
+
+/** Some weights without their numbers. */
+export interface DeclaredWeights extends Omit<LoadedDecoder, "decoder"> {
+  readonly weights: WeightTables;
+  readonly runs: ReadonlyMap<WeightRun, Parameter>;
+}
+
+/**
+ * Makes the tensors of weights, without their numbers in them.
+ *
+ * @param beside What is trained together with them
+ * @throws as {@link loadDecoder}; what was made is let go of
+ */
+export function declareWeights(
+  memory: TensorMemory,
+  specs: readonly WeightSpec[],
+  stored: StoredDtype,
+  { trainable, quantization = null }: LoadOptions,
+  beside: readonly ParameterSpec[] = [],
+): DeclaredWeights {
+  const runs = specs.flatMap((spec) => {
+    const from = stored(spec);
+    const dtype = trainable ? "f32" : frozenDtype(spec, from, quantization);
+    return splitRows(spec, from, dtype, memory.maxTensorBytes);
+  });
+  const ofRuns = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
+  const trained = trainable ? new TrainedParameters(memory, [...beside, ...ofRuns]) : null;
+  const frozen = new OwnedTensors(memory);
+  const free = () => {
+    trained?.free();
+    frozen.free();
+  };
+  try {
+    const parameters = new Map(runs.map((run) => {
+      const { name, shape, dtype } = run;
+      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+    }));
+    const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
+    for (const [{ spec, first_row }, rows] of parameters) weights.get(spec.name)!.push({ first_row, rows });
+    return { weights, trained, bytes: frozen.bytes, runs: parameters, free };
+  } catch (error) {
+    free();
+    throw error;
+  }
+}
+
+/**
+ * The decoder with the adapter of a folder on it, to score with; it shares the base weights.
+ *
+ * @throws {InputError} where the adapter cannot be read or does not fit
+ * @throws {GpuMemoryError} where it does not fit
+ */
+export async function loadAdapter(
+  gpu: Gpu,
+  decoder: Decoder,
+  folder: string,
+): Promise<Pick<LoadedDecoder, "decoder" | "free">> {
+  const adapter = await readAdapter(folder, decoder.config);
+  using file = await openAdapter(folder);
+  const stored: StoredDtype = (spec) => storedDtype(file, spec);
+  const { saved, config } = adapter;
+  const frozen = { trainable: false };
+  const declared = await gpu.allocate(() => declareWeights(gpu, saved.weights, stored, frozen));
+  await uploadRuns(gpu, file, declared);
+  try {
+    const factors = await uploadAdapter(gpu, adapter);
+    const base = withSaved(decoder, declared.weights, saved);
+    const scale = (path: string) => adapterForm(config, path).scale;
+    return {
+      decoder: withLora(base, (name) => factors.get(name), scale, 0),
+      free: () => {
+        declared.free();
+        gpu.free(...[...factors.values()].map(({ value }) => value));
+      },
+    };
+  } catch (error) {
+    declared.free();
+    throw error;
+  }
+}
+
+/** Uploads an adapter as frozen tensors, for scoring. @throws {GpuMemoryError} where it does not fit */
+export async function uploadAdapter(gpu: Gpu, adapter: Adapter): Promise<Map<string, Parameter>> {
+  const factors = adapter.tensors.flatMap(({ module: { path, inputs, outputs }, a, b }) => [
+    { name: `${path}.lora_A`, shape: [a.length / inputs, inputs], dtype: "f32" as const, data: a },
+    { name: `${path}.lora_B`, shape: [outputs, b.length / outputs], dtype: "f32" as const, data: b },
+  ]);
+  const values = await gpu.tensors(factors);
+  return new Map(factors.map(({ name, data }, i) => {
+    const value = values[i]!;
+    gpu.write(value, data);
+    return [name, { name, value, gradient: null }];
+  }));
+}
+
+/** Some rows of one weight, which fit one binding. */
+interface WeightRun {
+  readonly spec: WeightSpec;
+  /** The weight's name, with `#n` behind it from the second run on. */
+  readonly name: string;
+  readonly first_row: number;
+  readonly shape: readonly number[];
+  /** Type in the file. */
+  readonly stored: FloatDtype;
+  /** Type on the GPU. */
+  readonly dtype: TensorDtype;
+}
+
+/** Bytes of a run in the file. */
+function storedBytes({ shape, stored }: WeightRun): number {
+  return shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]);
+}
+
+/** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
+function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, maxBytes: number): WeightRun[] {
+  const { name } = spec;
+  const shape = decoderShape(spec);
+  const [rows, columns = 1] = shape as [number, number?];
+  const rowBytes = tensorBytes([columns], dtype);
+  if (rows * rowBytes <= maxBytes) return [{ spec, name, first_row: 0, shape, stored, dtype }];
+  const height = Math.floor(maxBytes / rowBytes / RUN_ROWS) * RUN_ROWS;
+  if (height === 0 || !/embed_tokens|wte|lm_head/.test(name)) {
+    throw new InputError(
+      `The weight ${name} [${shape}] takes ${
+        rows * rowBytes
+      } bytes as ${dtype}, more than a tensor may have here.`,
+      { field: name, value: rows * rowBytes, accepted: `at most ${maxBytes} bytes on this device` },
+    );
+  }
+  return Array.from({ length: Math.ceil(rows / height) }, (_, i) => ({
+    spec,
+    name: i === 0 ? name : `${name}#${i}`,
+    first_row: i * height,
+    shape: [Math.min(height, rows - i * height), columns],
+    stored,
+    dtype,
+  }));
+}
+
+/**
+ * The type of a frozen weight on the GPU. Linear layers of the blocks become int8 where that is asked for and their rows
+ * are whole blocks; other 16-bit matrices stay packed where every row is a whole number of 16-byte loads.
+ */
+export function frozenDtype(
+  spec: WeightSpec,
+  stored: FloatDtype,
+  quantization: Quantization | null,
+): TensorDtype {
+  const [, columns] = decoderShape(spec);
+  if (quantization === "int8" && spec.linear && columns! % INT8_BLOCK === 0) return "int8";
+  if (stored === "F32" || columns === undefined || columns % 8 !== 0) return "f32";
+  return stored === "BF16" ? "bf16" : "f16";
+}
+
+async function uploadRun(
+  gpu: Gpu,
+  checkpoint: Checkpoint,
+  run: WeightRun,
+  target: Tensor,
+  onPiece: (bytes: number) => Promise<void>,
+): Promise<void> {
+  const { stored } = run;
+  const [rows, columns = 1] = run.shape as [number, number?];
+  const targetRowBytes = target.bytes / rows;
+  const widest = Math.max(targetRowBytes, columns * FLOAT_BYTES[stored]);
+  // whole loads of four bytes, whatever the row's length
+  const step = Math.max(4, Math.floor(UPLOAD_BYTES / (widest * 4)) * 4);
+  for (let row = 0; row < rows; row += step) {
+    const count = Math.min(step, rows - row);
+    const bytes = await readDecoderRows(checkpoint, run.spec, run.first_row + row, count);
+    const bad = findNonFinite(bytes, stored);
+    if (bad >= 0) {
+      const place = [run.first_row + row + Math.floor(bad / columns), bad % columns];
+      if (run.spec.transposed) place.reverse();
+      const index = run.shape.length === 1 ? place[0] : place.join(", ");
+      throw new InputError(`The weight ${run.spec.name} holds NaN or infinity at [${index}].`, {
+        field: run.spec.name,
+        accepted: "finite weights",
+      });
+    }
+    gpu.write(target, encoded(bytes, stored, target.dtype), row * targetRowBytes);
+    // a write is staged until the next submit: submit, so that the host never holds more than one piece
+    gpu.device.queue.submit([]);
+    await onPiece(bytes.length);
+  }
+}
+
+/** Weights as the file has them in the type that they have on the GPU. */
+function encoded(bytes: Uint8Array, stored: FloatDtype, dtype: TensorDtype): ArrayBufferView {
+  if (dtype === "int8") return quantizeInt8(bytes, stored);
+  return dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes;
+}

@@ -44,8 +44,7 @@ await serve(prepare);
 
 async function prepare(work: Work, inputs: Operands): Promise<Prepared> {
   const { numpy, nn } = jax;
-  const upload = (data: Float32Array, shape: number[]) =>
-    numpy.array(data).reshape(shape);
+  const upload = (data: Float32Array, shape: number[]) => numpy.array(data).reshape(shape);
   let compute: () => JaxArray[];
   if (work.kind === "matmul") {
     const [a, b] = [
@@ -57,9 +56,7 @@ async function prepare(work: Work, inputs: Operands): Promise<Prepared> {
     compute = () => [product(a.ref, b.ref)];
   } else {
     const shape = [work.tokens, work.heads, work.head_dim];
-    const [q, k, v, d_o] = ["q", "k", "v", "d_o"].map((name) =>
-      upload(inputs[name]!, shape)
-    ) as [
+    const [q, k, v, d_o] = ["q", "k", "v", "d_o"].map((name) => upload(inputs[name]!, shape)) as [
       JaxArray,
       JaxArray,
       JaxArray,

@@ -44,5 +44,5 @@ function table({ device, machine, parts }: Report): string {
   const widths = cells[0]!.map((_, column) => Math.max(...cells.map((row) => row[column]!.length), 3));
   const line = (row: readonly string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i]!)).join(" | ")} |`;
   const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`;
-  return [`${device}; ${machine}:`, "", line(cells[0]!), rule, ...cells.slice(1).map(line)].join("\n");
+  return [`${device}:\n\n${machine}:`, "", line(cells[0]!), rule, ...cells.slice(1).map(line)].join("\n");
 }

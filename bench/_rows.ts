@@ -44,9 +44,9 @@ export interface Settings {
 }
 
 export const SETTINGS: Readonly<Record<Settings["extent"], Omit<Settings, "python">>> = {
-  quick: { extent: "quick", rounds: 3, timed_ms: 100 },
-  usual: { extent: "usual", rounds: 7, timed_ms: 250 },
-  full: { extent: "full", rounds: 7, timed_ms: 250 },
+  quick: { extent: "quick", rounds: 3, timed_ms: 250 },
+  usual: { extent: "usual", rounds: 7, timed_ms: 500 },
+  full: { extent: "full", rounds: 7, timed_ms: 500 },
 };
 
 /** The figure of one of the targets. @throws {RangeError} where there is no such target */

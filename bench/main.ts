@@ -53,8 +53,8 @@ if (options.readme) {
 const gpu = await Gpu.open({ device: "auto" });
 const device = await describe(gpu);
 console.log(`${device.device}\n${device.machine}`);
-const command = ["deno task bench", ...Deno.args].join(" ");
-const parts: Record<string, PartReport> = {};
+const command = ["deno task bench", ...options.flags].join(" ");
+let report: Report = { ...device, parts: {} };
 for (const name of options.parts) {
   console.log(`\n## ${name}\n`);
   const start = performance.now();
@@ -62,10 +62,11 @@ for (const name of options.parts) {
   for (const row of findings.rows) console.log(rowLine(row));
   if (findings.text) console.log(findings.text);
   console.log(`(${((performance.now() - start) / 1000).toFixed(0)} s)`);
-  parts[name] = { command, date: new Date().toISOString().slice(0, 10), ...findings };
+  const part: PartReport = { command, date: new Date().toISOString().slice(0, 10), ...findings };
+  report = { ...device, parts: { ...report.parts, [name]: part } };
+  // after every part: a long run may be cut off
+  if (options.settings.extent !== "quick") report = await keep(RESULTS, report);
 }
-const found: Report = { ...device, parts };
-const report = options.settings.extent === "quick" ? found : await keep(RESULTS, found);
 console.log(`\n## Targets\n\n${targetTable(report)}`);
 gpu.close();
 Deno.exit(0);
@@ -90,6 +91,8 @@ function parseOptions() {
     const all = Object.keys(PARTS).filter((name) => extent !== "quick" || !NOT_QUICK.has(name));
     return {
       readme: values.readme,
+      // the path of somebody's Python is nobody else's business
+      flags: [...extent === "usual" ? [] : [`--${extent}`], ...values.python ? ["--python python"] : []],
       parts: positionals.length > 0 ? positionals : all,
       settings: { ...SETTINGS[extent], python: values.python ?? null },
     };

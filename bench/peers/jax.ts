@@ -76,18 +76,17 @@ async function prepare(work: Work, inputs: Operands): Promise<Prepared> {
       ? () => both(q.ref, k.ref, v.ref, d_o.ref)
       : () => [forward(q.ref, k.ref, v.ref)];
   }
-  let last: JaxArray[] = [];
-  const discard = () => last.splice(0).forEach((array) => array.dispose());
+  // An array that is let go of before it is computed never is: all are kept until the wait.
+  const results: JaxArray[] = [];
   return {
     run: () => {
-      discard();
-      last = compute();
+      results.push(...compute());
     },
     settle: async () => {
-      await jax.blockUntilReady(last.map((array) => array.ref));
+      await jax.blockUntilReady(results.map((array) => array.ref));
+      results.splice(0).forEach((array) => array.dispose());
     },
     result: async () => {
-      discard();
       const [first, ...others] = compute();
       others.forEach((array) => array.dispose());
       return await first!.data();

@@ -28,7 +28,9 @@ const REPORT: Report = {
 Deno.test("withFigures() shows what has a target or is marked, between its markers", () => {
   const readme =
     "before\n<!-- figures: written by deno task bench --readme -->\nold\n<!-- end of figures -->\nafter\n";
-  const table = `some device; 2 cores:
+  const table = `some device:
+
+2 cores:
 
 | what | figure     | target              | command                 |
 | ---- | ---------- | ------------------- | ----------------------- |

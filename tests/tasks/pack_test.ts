@@ -19,10 +19,11 @@ async function cachedPackages(denoDir: string): Promise<void> {
   const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"], cwd: root })
     .output();
   const { npmCache } = JSON.parse(new TextDecoder().decode(stdout));
+  const [registry] = await Array.fromAsync(Deno.readDir(npmCache), ({ name }) => name);
   const lock = JSON.parse(await Deno.readTextFile(join(root, "deno.lock")));
   for (const key of Object.keys(lock.npm)) {
     const [, name, version] = /^(@?[^@]+)@([^_]+)/.exec(key)!;
-    const parts = ["registry.npmjs.org", ...name!.split("/")];
+    const parts = [registry!, ...name!.split("/")];
     const [from, to] = [join(npmCache, ...parts), join(denoDir, "npm", ...parts)];
     await Deno.mkdir(to, { recursive: true });
     await Deno.copyFile(join(from, "registry.json"), join(to, "registry.json"));

@@ -1,7 +1,8 @@
 /** LoRA adapters in PEFT's files: `adapter_config.json` beside `adapter_model.safetensors`, as PEFT 0.21 writes them. */
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
-import { exists, readJsonObject, show, writeWhole } from "./_files.ts";
+import { show } from "../json.ts";
+import { exists, readJsonObject, writeWhole } from "./_files.ts";
 import type { ModelConfig } from "./config.ts";
 import { LINEAR_LAYERS } from "./families/family.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";

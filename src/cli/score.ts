@@ -13,14 +13,8 @@ import { QUANTIZATIONS } from "../model/quantization.ts";
 import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { ItemSchema, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
-import {
-  checkRoot,
-  deviceOptions,
-  exitCodeOf,
-  parseCommand,
-  type StartEngine,
-  StopSignal,
-} from "./_command.ts";
+import { parseCommand } from "./_arguments.ts";
+import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } from "./_command.ts";
 import { DownloadDisplay, openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
@@ -44,7 +38,7 @@ const itemsPerCall = 64;
  * @throws InputError naming the line that cannot be scored; the lines before it are written
  */
 export async function score(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const { values, positionals } = parseCommand(args, usage, {
+  const parsed = parseCommand(args, usage, {
     model: { type: "string" },
     adapter: { type: "string" },
     quantization: { type: "string" },
@@ -52,6 +46,8 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     beta: { type: "string", default: "2" },
     "token-logprobs": { type: "boolean", default: false },
   }, 2);
+  if (parsed === null) return 0;
+  const { values, positionals } = parsed;
   const [input = "-", output = "-"] = positionals;
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);

@@ -298,7 +298,7 @@ Deno.test("GET /train/{id}/adapter ends a merge that nobody waits for, or when t
     Deno.readDir(join(service.root, "state", "jobs", id)),
     ({ name }) => name,
   );
-  assert.deepEqual(left.sort(), ["checkpoints", "result"]);
+  assert.deepEqual(left.sort(), ["checkpoints", "result", "settings.json"]);
 });
 
 Deno.test("GET /train/{id}/adapter refuses a job without a result, and an adapter of a full fine-tuning", async () => {

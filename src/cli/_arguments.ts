@@ -33,7 +33,7 @@ export function parseCommand<const Own extends Options>(
     }
     if (!Object.hasOwn(options, name)) {
       const known = [...Object.keys(options), "help"].map((known) => `--${known}`).join(", ");
-      refuse(`There is no option ${rawName}; there are ${known}.`, rawName, known);
+      refuse(`${rawName} is not a known option; known are ${known}.`, rawName, known);
     }
     const takesValue = options[name]?.type === "string";
     if (!takesValue && inlineValue) refuse(`${rawName} takes no value.`, value, rawName);

@@ -36,9 +36,13 @@ for (const args of [["--help"], ["-h"], ["--salt", "1", "--help", "a", "b"]]) {
 }
 
 const refusals: [args: string[], sentence: string, accepted: string][] = [
-  [["--cold", "rye"], "There is no option --cold; there are --hot, --salt, --help.", "--hot, --salt, --help"],
-  [["-x", "rye"], "There is no option -x; there are --hot, --salt, --help.", "--hot, --salt, --help"],
-  [["--toString", "rye"], "There is no option --toString; there are", "--hot, --salt, --help"],
+  [
+    ["--cold", "rye"],
+    "--cold is not a known option; known are --hot, --salt, --help.",
+    "--hot, --salt, --help",
+  ],
+  [["-x", "rye"], "-x is not a known option; known are --hot, --salt, --help.", "--hot, --salt, --help"],
+  [["--toString", "rye"], "--toString is not a known option; known are", "--hot, --salt, --help"],
   [["--hot=1", "rye"], "--hot takes no value.", "--hot"],
   [["rye", "--salt"], "--salt needs a value: give --salt=VALUE.", "--salt=VALUE"],
   [["--salt", "--hot", "rye"], "--salt needs a value: give --salt=VALUE.", "--salt=VALUE"],

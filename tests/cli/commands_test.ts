@@ -191,7 +191,7 @@ const wrongArguments: [args: string[], message: RegExp][] = [
     ["--model", "model", "--chat-template", "/nowhere/t.jinja", "-", "-"],
     /--chat-template "\/nowhere\/t\.jinja" cannot be read/,
   ],
-  [["--modle", "model", "-", "-"], /^There is no option --modle; there are --model, --adapter, /m],
+  [["--modle", "model", "-", "-"], /^--modle is not a known option; known are --model, --adapter, /m],
   [["--model", "model", "in.jsonl"], /Give 2 arguments, not 1/],
   [["--model", "model", "/nowhere/in.jsonl", "-"], /"\/nowhere\/in\.jsonl" cannot be read/],
 ];

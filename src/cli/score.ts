@@ -21,7 +21,8 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
-import { DownloadDisplay, openHub } from "./_hub.ts";
+import { DownloadDisplay } from "./_downloads.ts";
+import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
 

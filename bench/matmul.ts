@@ -62,7 +62,7 @@ export function prepareProduct(
   const b = noise(layout === "NT" ? [n, k] : [k, n], storage);
   const c = gpu.tensor("result", [m, n]);
   const program = new Program<Record<string, never>>(gpu, "matmul");
-  recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, n, k }) });
+  recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, k }) });
   return {
     ...programContender(gpu, program, {}),
     flops: 2 * m * n * k,

@@ -1,5 +1,6 @@
 /** A job's events as server-sent events (HTML standard, 9.2). */
-import { isFinished, type Job, type JobStore } from "../src/jobs/store.ts";
+import { isFinished, type Job } from "../src/jobs/job.ts";
+import type { JobStore } from "../src/jobs/store.ts";
 
 /** A comment this often keeps proxies from taking a quiet job for a dead connection. */
 const keepAliveMs = 15_000;

@@ -4,7 +4,7 @@ import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
-import { shown } from "../src/validation.ts";
+import { show } from "../src/json.ts";
 
 const log = logger("http");
 
@@ -112,5 +112,5 @@ function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title
 
 /** A refused value as it came where it is short, and its beginning where it is not. */
 function cut(value: unknown): unknown {
-  return (JSON.stringify(value) ?? "").length <= 200 ? value : shown(value);
+  return (JSON.stringify(value) ?? "").length <= 200 ? value : show(value);
 }

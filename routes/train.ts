@@ -6,7 +6,7 @@ import { newJobId, sha256 } from "../src/jobs/folder.ts";
 import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
 import { JobSpecSchema, resolveJobSpec } from "../src/jobs/spec.ts";
-import { isFinished, type Job } from "../src/jobs/store.ts";
+import { isFinished, type Job } from "../src/jobs/job.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { eventStream } from "./_event_stream.ts";

@@ -2,7 +2,8 @@
 //   LAYOUT 0 (NT): X = A [m, k], Y = B [n, k] transposed
 //   LAYOUT 1 (NN): X = A [m, k], Y = B [k, n]
 //   LAYOUT 2 (TN): X = A [k, m] transposed, Y = B [k, n]
-// A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. Kernels
+// A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. READS_C
+// is 0 where nothing is added to C and n is a multiple of 4, so that C need not be read before it is stored. Kernels
 // clamp their loads to the operands and mask what lies past k_end; stores are guarded.
 
 struct Params {
@@ -50,9 +51,13 @@ fn masked(values: vec4<f32>, inside: vec4<u32>) -> vec4<f32> {
 @if (WIDTH == 4 && ALIGNED == 1) {
 fn store(index: u32, column: u32, sums: Outputs) {
   if (column < params.n) {
+    @if (READS_C == 1) {
     let before = c[index / 4u];
     let after = fma(vec4(params.alpha), sums, select(vec4(0.0), before, params.accumulate == 1u));
     c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(params.n));
+    } @else {
+    c[index / 4u] = params.alpha * sums;
+    }
   }
 }
 } @else {
@@ -64,11 +69,20 @@ fn store(index: u32, column: u32, sums: Outputs) {
     } @else {
     let sum = sums;
     }
-    @if (ALIGNED == 1) {
-    let before = c[index / 4u][index % 4u];
-    c[index / 4u][index % 4u] = fma(params.alpha, sum, select(0.0, before, params.accumulate == 1u));
+    @if (READS_C == 0) {
+    let before = 0.0;
     } @else {
-    c[index + $(e)u] = fma(params.alpha, sum, select(0.0, c[index + $(e)u], params.accumulate == 1u));
+      @if (ALIGNED == 1) {
+    let before = c[index / 4u][index % 4u];
+      } @else {
+    let before = c[index + $(e)u];
+      }
+    }
+    let after = fma(params.alpha, sum, select(0.0, before, params.accumulate == 1u));
+    @if (ALIGNED == 1) {
+    c[index / 4u][index % 4u] = after;
+    } @else {
+    c[index + $(e)u] = after;
     }
   }
   }

@@ -1,6 +1,7 @@
 /** Says what a schema refused in the user's terms. */
 import { z } from "@hono/zod-openapi";
 import { InputError } from "./errors.ts";
+import { show } from "./json.ts";
 
 type Issue = z.core.$ZodIssue;
 
@@ -51,7 +52,7 @@ export function inputErrorOf(error: z.core.$ZodError, value: unknown): InputErro
   const accepted = acceptedBy(issue);
   const sentence = found === undefined
     ? `${field} is missing: give ${accepted}.`
-    : `${field} must be ${accepted}, not ${shown(found)}.`;
+    : `${field} must be ${accepted}, not ${show(found)}.`;
   return new InputError(sentence, { field, value: found, accepted });
 }
 
@@ -107,10 +108,4 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
       typeof at === "object" && at !== null ? (at as Record<PropertyKey, unknown>)[key] : undefined,
     value,
   );
-}
-
-/** A value short enough for a sentence. */
-export function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
 }

@@ -7,9 +7,10 @@ import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
+import { isFinished, type Job } from "../jobs/job.ts";
 import { JobRunner } from "../jobs/runner.ts";
 import { JobSpecSchema, resolveJobSpec } from "../jobs/spec.ts";
-import { isFinished, type Job, type JobStore } from "../jobs/store.ts";
+import type { JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
 import { parseWith } from "../validation.ts";
 import {

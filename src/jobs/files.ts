@@ -33,40 +33,45 @@ const maxDepth = 3;
  * @throws InputError where there is none, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveModel(
-  { root, hub, onDownload }: FileSources,
+  sources: FileSources,
   name: string,
   field: string,
   signal?: AbortSignal,
 ): Promise<string> {
-  if (!isHubName(name)) return await resolveInside(root, name, field, "directory", "or hf://org/name");
-  const repository = parseHubName(name, "model", field);
-  const choose = (paths: string[]) => chooseModelFiles(paths, repository.repository, field);
-  return await hubOf(hub, field).fetch(repository, choose, field, signal, onDownload);
+  return await resolveFolder(sources, name, field, "or hf://org/name", chooseModelFiles, signal);
 }
 
 /** The folder of a model's config.json, its weights left where they are. @throws InputError as `resolveModel` */
-export async function resolveModelConfig(
-  { root, hub, onDownload }: FileSources,
-  name: string,
-  field: string,
-): Promise<string> {
-  if (!isHubName(name)) return await resolveInside(root, name, field, "directory", "or hf://org/name");
-  const repository = parseHubName(name, "model", field);
-  return await hubOf(hub, field).fetch(repository, () => ["config.json"], field, undefined, onDownload);
+export async function resolveModelConfig(sources: FileSources, name: string, field: string): Promise<string> {
+  return await resolveFolder(sources, name, field, "or hf://org/name", () => ["config.json"]);
 }
 
 /** The folder of an adapter that is no job's. @throws InputError as `resolveModel` */
 export async function resolveAdapterFolder(
-  { root, hub, onDownload }: FileSources,
+  sources: FileSources,
   name: string,
   field: string,
 ): Promise<string> {
-  if (!isHubName(name)) {
-    return await resolveInside(root, name, field, "directory", "hf://org/name; or the id of a job");
-  }
-  const repository = parseHubName(name, "model", field);
-  const choose = (paths: string[]) => chooseAdapterFiles(paths, repository.repository, field);
-  return await hubOf(hub, field).fetch(repository, choose, field, undefined, onDownload);
+  return await resolveFolder(sources, name, field, "hf://org/name; or the id of a job", chooseAdapterFiles);
+}
+
+/**
+ * A folder under the root, or of a repository with the chosen files.
+ *
+ * @param accepted What would be accepted beside a folder under the root, for the error
+ */
+async function resolveFolder(
+  { root, hub, onDownload }: FileSources,
+  name: string,
+  field: string,
+  accepted: string,
+  choose: typeof chooseModelFiles,
+  signal?: AbortSignal,
+): Promise<string> {
+  if (!isHubName(name)) return await resolveInside(root, name, field, "directory", accepted);
+  const hubName = parseHubName(name, "model", field);
+  const chosen = (paths: string[]) => choose(paths, hubName.repository, field);
+  return await hubOf(hub, field).fetch(hubName, chosen, field, signal, onDownload);
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The adapter that a job goes on from: a folder, or what an earlier job has learned. */
 import { InputError } from "../errors.ts";
-import { hasAdapter, readAdapterConfig, targetedModules } from "../model/adapter.ts";
+import { hasAdapter, readAdapterConfig } from "../model/adapter.ts";
+import { targetedModules } from "../model/adapter_modules.ts";
 import { readChatTemplate } from "../preference/tokenizer.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules } from "../model/modules.ts";

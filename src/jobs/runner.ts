@@ -6,7 +6,8 @@ import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import { jobFolder, jobWeights } from "./folder.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
-import { isFinished, type Job, type JobError, type JobStore } from "./store.ts";
+import { isFinished, type Job, type JobError } from "./job.ts";
+import type { JobStore } from "./store.ts";
 
 const log = logger("jobs");
 

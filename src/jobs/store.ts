@@ -1,62 +1,11 @@
 /** Training jobs and their events in SQLite: what must survive the process. */
-import { DatabaseSync } from "node:sqlite";
-import type { LeftOutRow, LoadProgress, MemoryPlan, TrainEvent } from "../engine/protocol.ts";
+import type { DatabaseSync } from "node:sqlite";
+import type { TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
-import type { TrainingSettings } from "../training/settings.ts";
+import { openDataBase, transaction } from "./data_base.ts";
+import type { DatasetSummary, Job, JobError, JobEvent, JobStatus } from "./job.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
-
-export type JobStatus = "queued" | "running" | "succeeded" | "failed" | "cancelled";
-
-/** Why a job failed; the fields beside the message are there where the job's own input is at fault. */
-export interface JobError {
-  readonly message: string;
-  readonly field?: string | undefined;
-  readonly value?: unknown;
-  readonly accepted?: string | undefined;
-}
-
-/** A data set as a job shows it: by its name, or how many rows came with the request. */
-export type DatasetSummary =
-  | { readonly path: string; readonly split?: string | undefined }
-  | { readonly rows: number };
-
-export interface Job {
-  readonly id: string;
-  readonly status: JobStatus;
-  readonly model: string;
-  readonly dataset: DatasetSummary;
-  readonly eval_dataset: DatasetSummary | null;
-  readonly preset: string | null;
-  readonly settings: TrainingSettings;
-  /** How far its weights are read; null before and after. */
-  readonly loading: LoadProgress | null;
-  /** How far the file is that is brought from the hub for it; null before and after. */
-  readonly downloading: DownloadProgress | null;
-  readonly step: number;
-  /** null until the rows are tokenised. */
-  readonly total_steps: number | null;
-  readonly tokens_per_second: number | null;
-  readonly seconds_remaining: number | null;
-  /** What it needs of the device's memory; null until the rows are tokenised. */
-  readonly plan: MemoryPlan | null;
-  /** The newest value of each metric, with the step of the newest. */
-  readonly metrics: Readonly<Record<string, number>> | null;
-  readonly rows_left_out: readonly (LeftOutRow & { readonly split: "train" | "eval" })[];
-  readonly cancel_requested: boolean;
-  readonly error: JobError | null;
-  /** ISO 8601. */
-  readonly created_at: string;
-  readonly started_at: string | null;
-  readonly finished_at: string | null;
-}
-
-export interface JobEvent {
-  /** From 1 within a job, without gaps. */
-  readonly id: number;
-  readonly type: "status" | "metrics" | "checkpoint" | "warning" | "done";
-  readonly data: Readonly<Record<string, unknown>>;
-}
 
 /** What tells a repeated request from a new one. */
 export interface Idempotency {
@@ -64,56 +13,6 @@ export interface Idempotency {
   /** Hash of the request's content. */
   readonly hash: string;
 }
-
-/** Whether a job has come to its end. */
-export function isFinished(status: JobStatus): boolean {
-  return status === "succeeded" || status === "failed" || status === "cancelled";
-}
-
-/** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
-const migrations = [
-  `CREATE TABLE jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    status TEXT NOT NULL,
-    -- model, data set summaries, preset, settings
-    spec TEXT NOT NULL,
-    -- the data sets, with the rows that came in the request; read only to train
-    datasets TEXT NOT NULL,
-    step INTEGER NOT NULL DEFAULT 0,
-    total_steps INTEGER,
-    tokens_per_second REAL,
-    seconds_remaining REAL,
-    metrics TEXT,
-    left_out TEXT NOT NULL DEFAULT '[]',
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    error TEXT,
-    created_at TEXT NOT NULL,
-    started_at TEXT,
-    finished_at TEXT,
-    idempotency_key TEXT UNIQUE,
-    request_hash TEXT
-  ) STRICT;
-  CREATE INDEX jobs_by_status ON jobs (status, number);
-  CREATE TABLE events (
-    job TEXT NOT NULL,
-    id INTEGER NOT NULL,
-    type TEXT NOT NULL,
-    data TEXT NOT NULL,
-    -- what an event that a resumed job sends again has in common with the first; null: never the same
-    repeat_key TEXT,
-    PRIMARY KEY (job, id),
-    UNIQUE (job, repeat_key)
-  ) STRICT, WITHOUT ROWID;`,
-  // how often in a row the process or the device was lost under the job, without a new checkpoint in between
-  "ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;",
-  "ALTER TABLE jobs ADD COLUMN plan TEXT;",
-  // settings that jobs did not have before
-  `UPDATE jobs SET spec = json_insert(spec, '$.settings.quantization', NULL);
-  UPDATE jobs SET spec = json_insert(spec, '$.settings.lora.modules_to_save', json('[]'),
-    '$.settings.lora.ensure_weight_tying', json('false'))
-    WHERE json_type(spec, '$.settings.lora') = 'object';`,
-];
 
 /** Crashes in a row, without a new checkpoint, after which a job itself is taken to be the cause. */
 const maxCrashes = 3;
@@ -161,32 +60,7 @@ export class JobStore implements Disposable {
 
   /** @throws InputError where another process has the store open */
   constructor(path: string) {
-    this.#db = new DatabaseSync(path);
-    try {
-      // The lock is the process's own: it goes with it, kill -9 included.
-      this.#db.exec(
-        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
-      );
-      const version = Number(this.#db.prepare("PRAGMA user_version").get()?.["user_version"]);
-      if (version > migrations.length) {
-        throw new InputError(
-          `SIMPO_STATE holds jobs of a newer version (${version}) of this worker: give another folder.`,
-          { field: "SIMPO_STATE", value: path },
-        );
-      }
-      const missing = migrations.slice(version).join("");
-      this.#transaction(() => this.#db.exec(`${missing} PRAGMA user_version = ${migrations.length};`));
-      // Takes the lock now rather than at the first job.
-      this.#transaction(() => this.#db.exec("UPDATE jobs SET status = status WHERE 0"));
-    } catch (error) {
-      this.#db.close();
-      if (!(error instanceof Error) || !error.message.includes("database is locked")) throw error;
-      throw new InputError(`SIMPO_STATE is in use by another worker: stop it, or give another folder.`, {
-        field: "SIMPO_STATE",
-        value: path,
-        accepted: "a folder that no other worker uses",
-      });
-    }
+    this.#db = openDataBase(path);
   }
 
   /**
@@ -216,7 +90,7 @@ export class JobStore implements Disposable {
       dataset: summarise(dataset),
       eval_dataset: eval_dataset === null ? null : summarise(eval_dataset),
     };
-    this.#transaction(() => {
+    transaction(this.#db, () => {
       this.#db.prepare(
         `INSERT INTO jobs (id, status, spec, datasets, created_at, idempotency_key, request_hash)
          VALUES (?, 'queued', ?, ?, ?, ?, ?)`,
@@ -459,24 +333,13 @@ export class JobStore implements Disposable {
   }
 
   #change(id: string, change: () => void): void {
-    this.#transaction(change);
+    transaction(this.#db, change);
     if (this.#preparing?.id === id) this.#preparing = null;
     this.#tell(id);
   }
 
   #tell(id: string): void {
     for (const listener of this.#listeners.get(id) ?? []) listener();
-  }
-
-  #transaction(change: () => void): void {
-    this.#db.exec("BEGIN IMMEDIATE");
-    try {
-      change();
-      this.#db.exec("COMMIT");
-    } catch (error) {
-      this.#db.exec("ROLLBACK");
-      throw error;
-    }
   }
 }
 

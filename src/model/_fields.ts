@@ -1,6 +1,6 @@
 /** Reads the fields of a `config.json`, and refuses by its name what cannot be used. */
 import { InputError } from "../errors.ts";
-import { isObject, show } from "./_files.ts";
+import { isObject, show } from "../json.ts";
 
 /** A parsed `config.json`. */
 export type Fields = Readonly<Record<string, unknown>>;

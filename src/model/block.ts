@@ -7,12 +7,12 @@ import {
 } from "../gpu/ops/attention.ts";
 import { recordCopyColumns } from "../gpu/ops/columns.ts";
 import {
-  recordActivation,
-  recordActivationGrad,
   recordAdd,
   recordCopy,
   recordGatedActivation,
   recordGatedActivationGrad,
+  recordGelu,
+  recordGeluGrad,
 } from "../gpu/ops/elementwise.ts";
 import { recordGatherKnownRows, recordScatterRows } from "../gpu/ops/known_rows.ts";
 import { recordRope } from "../gpu/ops/rope.ts";
@@ -325,7 +325,7 @@ export class BlockRecorder {
     const count = ({ tokens }: L) => tokens * wide;
     const y = this.#buffers.gated;
     if (gate) recordGatedActivation(program, traits.activation, { gate, up, y }, count);
-    else recordActivation(program, "gelu_tanh", { x: up, y }, count);
+    else recordGelu(program, { x: up, y }, count);
   }
 
   /** Replaces gate and up by their gradients. */
@@ -338,7 +338,7 @@ export class BlockRecorder {
     const { intermediate_size: wide, traits } = this.#decoder.config;
     const count = ({ tokens }: L) => tokens * wide;
     if (gate) recordGatedActivationGrad(program, traits.activation, { d_y, gate, up }, count);
-    else recordActivationGrad(program, "gelu_tanh", { d_y, x: up }, count);
+    else recordGeluGrad(program, { d_y, x: up }, count);
   }
 
   #recordStreamCopy<L extends BatchLive>(program: Program<L>, from: Tensor, to: Tensor): void {

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { type Fields, isAbsent, readCount, readFlag, readNumber, readTokenIds, refuse } from "./_fields.ts";
-import { isObject, readJsonObject, show } from "./_files.ts";
+import { isObject, show } from "../json.ts";
+import { readJsonObject } from "./_files.ts";
 import { gemma2, gemma3 } from "./families/gemma.ts";
 import { gpt2 } from "./families/gpt2.ts";
 import { llama } from "./families/llama.ts";

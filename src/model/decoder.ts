@@ -1,5 +1,6 @@
 import type { ModelConfig } from "./config.ts";
-import { type AdapterConfig, targetedModules } from "./adapter.ts";
+import type { AdapterConfig } from "./adapter_config.ts";
+import { targetedModules } from "./adapter_modules.ts";
 import type { LinearLayer } from "./families/family.ts";
 import { linearModules, normNames } from "./modules.ts";
 import type { Parameter, ParameterSpec } from "./parameters.ts";

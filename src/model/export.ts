@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { readJsonObject, writeWhole } from "./_files.ts";
-import { adapterForm, openAdapter, readAdapter } from "./adapter.ts";
+import { openAdapter, readAdapter } from "./adapter.ts";
+import { adapterForm } from "./adapter_modules.ts";
 import { readModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";

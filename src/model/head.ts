@@ -48,7 +48,6 @@ export class HeadRecorder {
     const { norm, config } = this.#decoder;
     const { targets, row_sequences, token_rows, token_row_list } = this.#buffers.batch;
     const g = this.#buffers.gradients!;
-    const hidden = config.hidden_size;
     chunks.forEach((chunk, i) => {
       // the logits of a vocabulary in one chunk are still there from the forward
       if (chunks.length > 1) this.#recordLogits(program, chunk);
@@ -64,7 +63,7 @@ export class HeadRecorder {
         a: logits,
         b: chunk.weight,
         c: g.head_normed,
-        size: ({ rows }) => ({ m: rows, n: hidden, k: chunk.columns }),
+        size: ({ rows }) => ({ m: rows, k: chunk.columns }),
         accumulate: i > 0,
       });
       if (!chunk.gradient) return;
@@ -73,7 +72,7 @@ export class HeadRecorder {
         a: logits,
         b: normed,
         c: chunk.gradient,
-        size: ({ rows }) => ({ m: chunk.columns, n: hidden, k: rows }),
+        size: ({ rows }) => ({ m: chunk.columns, k: rows }),
         accumulate: true,
       });
     });
@@ -91,7 +90,7 @@ export class HeadRecorder {
       a: normed,
       b: chunk.weight,
       c: logits,
-      size: ({ rows }) => ({ m: rows, n: chunk.columns, k: hidden }),
+      size: ({ rows }) => ({ m: rows, k: hidden }),
     });
   }
 }

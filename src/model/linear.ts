@@ -56,14 +56,13 @@ export class LinearRecorder {
     y: Tensor,
     accumulate: boolean,
   ): void {
-    const [n, k] = linear.weight.value.shape as [number, number];
     const b = linear.weight.value;
     recordMatmul(this.#gpu, program, {
       layout: "NT",
       a: x,
       b,
       c: y,
-      size: ({ tokens: m }) => ({ m, n, k }),
+      size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
       accumulate,
     });
     const { bias, lora } = linear;
@@ -76,7 +75,7 @@ export class LinearRecorder {
       a: this.#lowRank(r),
       b: lora.b.value,
       c: y,
-      size: ({ tokens: m }) => ({ m, n, k: r }),
+      size: ({ tokens: m }) => ({ m, k: r }),
       alpha: lora.scale,
       accumulate: true,
     });
@@ -91,7 +90,7 @@ export class LinearRecorder {
       const { dropout: rate, stream } = lora!;
       recordDropout(program, { x, y: a }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
     }
-    const size = ({ tokens: m }: L) => ({ m, n: r, k });
+    const size = ({ tokens: m }: L) => ({ m, k });
     recordMatmul(this.#gpu, program, { layout: "NT", a, b: lora!.a.value, c: this.#lowRank(r), size });
     return a;
   }
@@ -108,28 +107,28 @@ export class LinearRecorder {
     const gpu = this.#gpu;
     const { weight, bias, lora } = linear;
     const [n, k] = weight.value.shape as [number, number];
-    const weightGradient = (a: Tensor, b: Tensor, c: Tensor, rows: number, columns: number, alpha = 1) =>
+    const weightGradient = (a: Tensor, b: Tensor, c: Tensor, rows: number, alpha = 1) =>
       recordMatmul(gpu, program, {
         layout: "TN",
         a,
         b,
         c,
-        size: ({ tokens }) => ({ m: rows, n: columns, k: tokens }),
+        size: ({ tokens }) => ({ m: rows, k: tokens }),
         alpha,
         accumulate: true,
       });
-    if (weight.gradient) weightGradient(d_y, x, weight.gradient, n, k);
+    if (weight.gradient) weightGradient(d_y, x, weight.gradient, n);
     if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
     if (d_x) {
-      const size = ({ tokens: m }: L) => ({ m, n: k, k: n });
+      const size = ({ tokens: m }: L) => ({ m, k: n });
       recordMatmul(gpu, program, { layout: "NN", a: d_y, b: weight.value, c: d_x, size, accumulate });
     }
     if (!lora) return;
     const r = lora.a.value.shape[0]!;
     const dropped = this.#recordLowRank(program, linear, x);
-    if (lora.b.gradient) weightGradient(d_y, this.#lowRank(r), lora.b.gradient, n, r, lora.scale);
+    if (lora.b.gradient) weightGradient(d_y, this.#lowRank(r), lora.b.gradient, n, lora.scale);
     const d_low = withColumns(this.#scratch.d_low_rank!, r);
-    const d_lowSize = ({ tokens: m }: L) => ({ m, n: r, k: n });
+    const d_lowSize = ({ tokens: m }: L) => ({ m, k: n });
     recordMatmul(gpu, program, {
       layout: "NN",
       a: d_y,
@@ -138,11 +137,11 @@ export class LinearRecorder {
       size: d_lowSize,
       alpha: lora.scale,
     });
-    if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient, r, k);
+    if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient, r);
     if (!d_x) return;
     const masked = dropped !== x;
     const c = masked ? dropped : d_x;
-    const size = ({ tokens: m }: L) => ({ m, n: k, k: r });
+    const size = ({ tokens: m }: L) => ({ m, k: r });
     recordMatmul(gpu, program, { layout: "NN", a: d_low, b: lora.a.value, c, size, accumulate: !masked });
     if (!masked) return;
     const { dropout: rate, stream } = lora;

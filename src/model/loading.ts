@@ -9,7 +9,8 @@ import {
   type TensorMemory,
 } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
-import { type Adapter, adapterForm, openAdapter, readAdapter } from "./adapter.ts";
+import { type Adapter, openAdapter, readAdapter } from "./adapter.ts";
+import { adapterForm } from "./adapter_modules.ts";
 import type { ModelConfig } from "./config.ts";
 import {
   assembleDecoder,

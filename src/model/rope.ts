@@ -1,7 +1,7 @@
 /** Rotary embedding: what `config.json` says of it, and the angles that come of it. */
 import type { EncodedGroup } from "../preference/encode.ts";
 import { withoutSharedPrompt } from "../preference/pack.ts";
-import { isObject } from "./_files.ts";
+import { isObject } from "../json.ts";
 import { type Fields, isAbsent, isEmpty, readCount, readFlag, readNumber, refuse } from "./_fields.ts";
 
 /** How rotary frequencies are stretched past the context that the model was first trained with. */

@@ -2,7 +2,8 @@
  * host's memory. Format: an 8-byte little-endian header length, a JSON header, then the tensors without a hole. */
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
-import { exists, isObject, missingFile, readJsonObject, show, writeWhole } from "./_files.ts";
+import { isObject, show } from "../json.ts";
+import { exists, missingFile, readJsonObject, writeWhole } from "./_files.ts";
 import { isFloatDtype, toF32 } from "./dtype.ts";
 
 /** Bytes of an element, in the order in which the format's own library lays tensors of different types (wide last). */

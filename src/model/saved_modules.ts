@@ -1,6 +1,6 @@
 /** Modules that an adapter holds in full beside its factors, as PEFT's modules_to_save names them. */
 import { InputError } from "../errors.ts";
-import { show } from "./_files.ts";
+import { show } from "../json.ts";
 import type { ModelConfig } from "./config.ts";
 import { weightSpecs } from "./modules.ts";
 import type { WeightSpec } from "./weights.ts";

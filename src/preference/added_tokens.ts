@@ -5,6 +5,7 @@
  * @module
  */
 import { InputError } from "../errors.ts";
+import { isObject } from "../json.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -113,8 +114,4 @@ function vocabularyOf({ model }: Json): ReadonlyMap<string, number> {
 
 function objects(list: unknown): Json[] {
   return Array.isArray(list) ? list.filter(isObject) : [];
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -11,6 +11,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { basename } from "node:path";
 import { InputError } from "../errors.ts";
+import { isObject } from "../json.ts";
 import { commonTextPrefix } from "./_common_prefix.ts";
 
 /** One turn of a conversation. Keys beyond these two (`name`, `tool_calls`, …) reach the chat template as they are. */
@@ -323,10 +324,6 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
     at += part.length;
   }
   return bytes;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function describe(value: unknown): string {

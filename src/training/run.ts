@@ -66,7 +66,7 @@ export class Run {
   readonly #evalProgram: Program<StepLive>;
   readonly #owned: DisposableStack;
   #numTokens: number;
-  /** Tokens of the steps since the last logged one, and what their micro-batches had room for. */
+  /** As {@link RunState} has it. */
   #filled: { tokens: number; room: number };
   /** Whether the last step's logging and evaluation are done, or under way in `#logging`. */
   #logged: boolean;

@@ -2,15 +2,13 @@ import { basename, join } from "node:path";
 import { type Gpu, type Tensor, tensorBytes, type TensorMemory } from "../gpu/mod.ts";
 import {
   type Adapter,
-  type AdapterConfig,
-  adapterForm,
-  adapterScale,
   type AdapterTensors,
   openAdapter,
   readAdapter,
-  targetedModules,
   writeAdapter,
 } from "../model/adapter.ts";
+import { type AdapterConfig, adapterScale } from "../model/adapter_config.ts";
+import { adapterForm, targetedModules } from "../model/adapter_modules.ts";
 import { InputError } from "../errors.ts";
 import { type Decoder, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
 import {

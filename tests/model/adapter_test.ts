@@ -3,14 +3,13 @@ import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
 import {
   type Adapter,
-  formatAdapterConfig,
   hasAdapter,
   readAdapter,
   readAdapterConfig,
-  targetedModules,
-  type TargetModules,
   writeAdapter,
 } from "../../src/model/adapter.ts";
+import { formatAdapterConfig, type TargetModules } from "../../src/model/adapter_config.ts";
+import { targetedModules } from "../../src/model/adapter_modules.ts";
 import { parseModelConfig, readModelConfig } from "../../src/model/config.ts";
 import { linearModules, linearNames } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { targetedModules } from "../../src/model/adapter.ts";
+import { targetedModules } from "../../src/model/adapter_modules.ts";
 import { parseModelConfig } from "../../src/model/config.ts";
 import { checkSavedNames, heededNames, savedModules } from "../../src/model/saved_modules.ts";
 

@@ -29,10 +29,9 @@ export function recordAdd<L extends Live>(program: Program<L>, x: Tensor, y: Ten
 /** silu(x) = x sigmoid(x); gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
 export type Activation = "silu" | "gelu_tanh";
 
-/** y = activation(x). */
-export function recordActivation<L extends Live>(
+/** y = gelu_tanh(x). */
+export function recordGelu<L extends Live>(
   program: Program<L>,
-  _activation: "gelu_tanh",
   tensors: { readonly x: Tensor; readonly y: Tensor },
   count: Count<L>,
 ): void {
@@ -40,9 +39,8 @@ export function recordActivation<L extends Live>(
 }
 
 /** Replaces x by its gradient. */
-export function recordActivationGrad<L extends Live>(
+export function recordGeluGrad<L extends Live>(
   program: Program<L>,
-  _activation: "gelu_tanh",
   tensors: { readonly d_y: Tensor; readonly x: Tensor },
   count: Count<L>,
 ): void {

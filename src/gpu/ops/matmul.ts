@@ -29,7 +29,9 @@ export interface Matmul<L extends Live> {
   /** f32 */
   readonly c: Tensor;
   /** Live sizes, at most those of the tensors' shapes [rows, columns]; row strides come from the shapes. */
-  readonly size: (live: L) => { m: number; n: number; k: number };
+  readonly size: (live: L) => { m: number; k: number };
+  /** All columns that B has and C has room for, unless given. */
+  readonly n?: number;
   /** 1 unless given. */
   readonly alpha?: number;
   /** Adds to C instead of overwriting it. */
@@ -66,10 +68,12 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     n: Math.min(c.shape[1]!, b.shape[layout === "NT" ? 0 : 1]!),
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
-  const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, most.n);
+  const n = spec.n ?? most.n;
+  const readsC = accumulate || most.k > MAX_K || n % 4 !== 0;
+  const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
     program.dispatch(kernel, { a, b, c }, (live) => {
-      const { m, n, k } = spec.size(live);
+      const { m, k } = spec.size(live);
       if (m > most.m || n > most.n || k > most.k) {
         throw new RangeError(
           `matmul ${layout} of ${a.name} and ${b.name}: ${m} x ${n} x ${k} passes ${most.m} x ${most.n} x ${most.k}.`,
@@ -120,14 +124,17 @@ function chooseTile<L extends Live>(
   { layout, a, b, c }: Matmul<L>,
   m: number,
   n: number,
+  readsC: boolean,
 ): Tile {
   const aligned = [a, b, c].every((tensor) => tensor.shape[1]! % 4 === 0);
   const kernelOf = (source: string, block: string, constants: Constants) =>
     defineKernel({
-      name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}`,
+      name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
+        readsC ? "_adds" : ""
+      }`,
       source,
       preludes: [operandsSource, STORAGE[b.dtype as keyof typeof STORAGE]],
-      constants: { LAYOUT: LAYOUTS[layout], ALIGNED: Number(aligned), ...constants },
+      constants: { LAYOUT: LAYOUTS[layout], ALIGNED: Number(aligned), READS_C: Number(readsC), ...constants },
     });
   if (gpu.matmul === "tiled") {
     const shape = shapeClass(m, n);

@@ -60,7 +60,7 @@ export async function* measureMatmulTiles(
           try {
             const a = view(0, layout === "TN" ? [k, m] : [m, k]);
             const b = view(1, layout === "NT" ? [n, k] : [k, n]);
-            recordMatmul(gpu, program, { layout, a, b, c: view(2, [m, n]), size: () => ({ m, n, k }) });
+            recordMatmul(gpu, program, { layout, a, b, c: view(2, [m, n]), size: () => ({ m, k }) });
           } finally {
             gpu.measuredTiles = before;
           }

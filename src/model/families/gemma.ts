@@ -1,5 +1,5 @@
 import { type Fields, isAbsent, only, readCount, readNumber, refuse } from "../_fields.ts";
-import { isObject } from "../_files.ts";
+import { isObject } from "../../json.ts";
 import type { Family, Sizes, Traits } from "./family.ts";
 import { readRope } from "../rope.ts";
 import { llamaTraits, readWindow, slidingLayers } from "./_common.ts";

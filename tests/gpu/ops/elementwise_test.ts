@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../../src/gpu/mod.ts";
 import {
-  recordActivation,
-  recordActivationGrad,
   recordAdd,
   recordCopy,
   recordDropout,
   recordGatedActivation,
   recordGatedActivationGrad,
+  recordGelu,
+  recordGeluGrad,
 } from "../../../src/gpu/ops/elementwise.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { random } from "../../helpers/random.ts";
@@ -87,15 +87,15 @@ for (const activation of ["silu", "gelu_tanh"] as const) {
   });
 }
 
-Deno.test("recordActivation() and its gradient agree with float64, far from zero too", async () => {
+Deno.test("recordGelu() and its gradient agree with float64, far from zero too", async () => {
   const { value, slope } = ACTIVATIONS.gelu_tanh;
   for (const n of COUNTS) {
     const { normals } = random(n);
     const [values, dy] = [withFar(normals(n, 4)), normals(n)];
     const [x, y] = [output(gpu, n, 1, values), output(gpu, n, 1)];
     const program = new Program<Live>(gpu, "test");
-    recordActivation(program, "gelu_tanh", { x, y }, count);
-    recordActivationGrad(program, "gelu_tanh", { x, d_y: input(gpu, dy, 1) }, count);
+    recordGelu(program, { x, y }, count);
+    recordGeluGrad(program, { x, d_y: input(gpu, dy, 1) }, count);
     program.run({ count: n, dropout_seed: 0 });
     const [actual, d_x] = await readLive(gpu, y, x);
     assertClose(actual!, Float64Array.from(values, value), { ...NEAR, name: `y of ${n}` });

@@ -40,7 +40,7 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
   const a = gpu.upload("a", fullShapes.a, embed(aLive, liveShapes.a, fullShapes.a));
   const c = gpu.upload("c", [full.m, full.n], before);
   const program = new Program<Sizes>(gpu, "matmul");
-  recordMatmul(gpu, program, { layout, a, b, c, size: (sizes) => sizes, alpha, accumulate });
+  recordMatmul(gpu, program, { layout, a, b, c, size: (sizes) => sizes, n: live.n, alpha, accumulate });
   program.run(live);
   const actual = await gpu.readF32(c);
   program.free();

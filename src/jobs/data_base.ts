@@ -1,0 +1,95 @@
+/** The SQLite file of the jobs: its tables, their versions and its lock. */
+import { DatabaseSync } from "node:sqlite";
+import { InputError } from "../errors.ts";
+
+/** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
+const migrations = [
+  `CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,
+    -- model, data set summaries, preset, settings
+    spec TEXT NOT NULL,
+    -- the data sets, with the rows that came in the request; read only to train
+    datasets TEXT NOT NULL,
+    step INTEGER NOT NULL DEFAULT 0,
+    total_steps INTEGER,
+    tokens_per_second REAL,
+    seconds_remaining REAL,
+    metrics TEXT,
+    left_out TEXT NOT NULL DEFAULT '[]',
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    finished_at TEXT,
+    idempotency_key TEXT UNIQUE,
+    request_hash TEXT
+  ) STRICT;
+  CREATE INDEX jobs_by_status ON jobs (status, number);
+  CREATE TABLE events (
+    job TEXT NOT NULL,
+    id INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    data TEXT NOT NULL,
+    -- what an event that a resumed job sends again has in common with the first; null: never the same
+    repeat_key TEXT,
+    PRIMARY KEY (job, id),
+    UNIQUE (job, repeat_key)
+  ) STRICT, WITHOUT ROWID;`,
+  // how often in a row the process or the device was lost under the job, without a new checkpoint in between
+  "ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;",
+  "ALTER TABLE jobs ADD COLUMN plan TEXT;",
+  // settings that jobs did not have before
+  `UPDATE jobs SET spec = json_insert(spec, '$.settings.quantization', NULL);
+  UPDATE jobs SET spec = json_insert(spec, '$.settings.lora.modules_to_save', json('[]'),
+    '$.settings.lora.ensure_weight_tying', json('false'))
+    WHERE json_type(spec, '$.settings.lora') = 'object';`,
+];
+
+/**
+ * Opens the file, which is made where it is missing, and brings its tables to this version.
+ *
+ * @throws InputError where another process has it open, or a newer version wrote it
+ */
+export function openDataBase(path: string): DatabaseSync {
+  const db = new DatabaseSync(path);
+  try {
+    // The lock is the process's own: it goes with it, kill -9 included.
+    db.exec(
+      "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+    );
+    const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
+    if (version > migrations.length) {
+      throw new InputError(
+        `SIMPO_STATE holds jobs of a newer version (${version}) of this worker: give another folder.`,
+        { field: "SIMPO_STATE", value: path },
+      );
+    }
+    const missing = migrations.slice(version).join("");
+    transaction(db, () => db.exec(`${missing} PRAGMA user_version = ${migrations.length};`));
+    // Takes the lock now rather than at the first job.
+    transaction(db, () => db.exec("UPDATE jobs SET status = status WHERE 0"));
+    return db;
+  } catch (error) {
+    db.close();
+    if (!(error instanceof Error) || !error.message.includes("database is locked")) throw error;
+    throw new InputError(`SIMPO_STATE is in use by another worker: stop it, or give another folder.`, {
+      field: "SIMPO_STATE",
+      value: path,
+      accepted: "a folder that no other worker uses",
+    });
+  }
+}
+
+/** Makes a change whole or not at all. */
+export function transaction(db: DatabaseSync, change: () => void): void {
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    change();
+    db.exec("COMMIT");
+  } catch (error) {
+    db.exec("ROLLBACK");
+    throw error;
+  }
+}

@@ -1,0 +1,145 @@
+/** An adapter's configuration applied to a model: which modules it means, and in what form. */
+import { InputError } from "../errors.ts";
+import { show } from "../json.ts";
+import {
+  type AdapterConfig,
+  adapterScale,
+  isSwitchedOff,
+  pythonPattern,
+  refuse,
+  type TargetModules,
+} from "./adapter_config.ts";
+import type { ModelConfig } from "./config.ts";
+import { type LinearModule, linearModules, linearNames } from "./modules.ts";
+import { isSaved, savedModules, type SavedNames } from "./saved_modules.ts";
+
+/** A module's rank, and what its product is multiplied by, where an adapter gives some modules their own. */
+export function adapterForm(
+  { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern }: Omit<AdapterConfig, keyof SavedNames>,
+  path: string,
+): { readonly r: number; readonly scale: number } {
+  const own = (field: string, patterns: Readonly<Record<string, number>> = {}) =>
+    Object.entries(patterns).find(([end]) => pythonPattern(field, `(.*\\.)?(${end})`).test(path))?.[1];
+  const rank = own("rank_pattern", rank_pattern) ?? r;
+  const alpha = own("alpha_pattern", alpha_pattern) ?? lora_alpha;
+  return { r: rank, scale: adapterScale({ r: rank, lora_alpha: alpha, use_rslora }) };
+}
+
+/**
+ * The modules that get an adapter, for training.
+ *
+ * @param model The decoder
+ * @param targets As the user gave them
+ * @param saved modules_to_save, which get none
+ * @returns In the order of linearModules(), at least one
+ * @throws InputError where a name or pattern matches no linear layer of the blocks, or reaches past them (lm_head,
+ * embed_tokens), or where modules_to_save leave none or hold one
+ */
+export function targetedModules(
+  model: ModelConfig,
+  targets: TargetModules,
+  saved: readonly string[] = [],
+): LinearModule[] {
+  const each = Array.isArray(targets) && targets.length > 0 ? targets.map((name) => [name]) : [targets];
+  for (const one of each) {
+    if (matchModules(model, one).length > 0) continue;
+    const value = Array.isArray(one) ? one[0] ?? [] : one;
+    const accepted = `"all-linear" or names out of ${linearNames(model).join(", ")}`;
+    throw new InputError(
+      `target_modules: ${show(value)} matches no linear layer of the model; give ${accepted}.`,
+      { field: "target_modules", value, accepted },
+    );
+  }
+  const modules = matchModules(model, targets, saved);
+  if (modules.length > 0) return modules;
+  throw new InputError("modules_to_save leaves no module of target_modules to adapt.", {
+    field: "modules_to_save",
+    value: saved,
+    accepted: "names of modules that target_modules does not name alone",
+  });
+}
+
+/**
+ * The modules that a finished adapter has.
+ *
+ * @param json `adapter_config.json`, of which `config` was read
+ * @returns In the order of linearModules()
+ * @throws InputError where they cannot be told or had here
+ */
+export function adaptedModules(
+  model: ModelConfig,
+  config: AdapterConfig,
+  json: Readonly<Record<string, unknown>>,
+): LinearModule[] {
+  return matchModules(model, config.target_modules, config.modules_to_save)
+    .filter((module) => !isLeftOut(json, module));
+}
+
+/** Whether exclude_modules or layers_to_transform takes a matched module out again, after PEFT's check_target_module_exists(). */
+function isLeftOut(json: Readonly<Record<string, unknown>>, { path, layer }: LinearModule): boolean {
+  const { exclude_modules: excluded, layers_to_transform: layers, layers_pattern: pattern, target_modules } =
+    json;
+  if (typeof excluded === "string" && excluded !== "") {
+    if (pythonPattern("exclude_modules", excluded).test(path)) return true;
+  } else if (Array.isArray(excluded)) {
+    if (excluded.some((name) => path === name || path.endsWith(`.${name}`))) return true;
+  } else if (!isSwitchedOff(excluded ?? null)) {
+    refuse("exclude_modules", excluded, "a list of module names, a regular expression or null");
+  }
+  const blocks = path.split(".").at(-4)!; // "layers" of model.layers.0.mlp.up_proj
+  const numbers = Array.isArray(layers) ? layers : layers === null || layers === undefined ? [] : [layers];
+  if (numbers.length === 0) return false;
+  if (!numbers.every(Number.isInteger) || !Array.isArray(target_modules)) {
+    refuse("layers_to_transform", layers, "block numbers, beside target_modules that are a list");
+  }
+  if (
+    !isSwitchedOff(pattern ?? null) && pattern !== blocks &&
+    !(Array.isArray(pattern) && pattern.includes(blocks))
+  ) {
+    refuse("layers_pattern", pattern, `null or "${blocks}"`);
+  }
+  return !target_modules.includes(path) && !numbers.includes(layer);
+}
+
+/** The linear layers that match; those outside of the blocks, which PEFT could adapt too, are refused. */
+function matchModules(
+  model: ModelConfig,
+  targets: TargetModules,
+  saved: readonly string[] = [],
+): LinearModule[] {
+  const matches = targets === "all-linear" ? () => true : matcher(targets);
+  const modules = linearModules(model).filter(({ path }) => matches(path) && !isSaved(path, saved));
+  const whole = new Set(
+    savedModules(model, { modules_to_save: saved, ensure_weight_tying: false }).weights.map(({ name }) =>
+      name
+    ),
+  );
+  const both = modules.find(({ path }) => whole.has(`${path}.weight`));
+  if (both) {
+    throw new InputError(`${both.path} is a module to save by a part of its name and to adapt by another.`, {
+      field: "modules_to_save",
+      value: saved,
+      accepted: "whole names of modules, such as q_proj",
+    });
+  }
+  const { embedding, positions } = model.traits.names;
+  const outside = targets !== "all-linear" &&
+    ["lm_head", embedding, positions].find((name) => name !== null && matches(name) && !isSaved(name, saved));
+  if (!outside) return modules;
+  throw new InputError(
+    `target_modules names ${outside}, but only the blocks' linear layers can have an adapter.`,
+    {
+      field: "target_modules",
+      value: outside,
+      accepted: linearNames(model).join(", "),
+    },
+  );
+}
+
+function matcher(targets: Exclude<TargetModules, "all-linear">): (path: string) => boolean {
+  if (!("pattern" in targets)) {
+    return (path) => targets.some((name) => path === name || path.endsWith(`.${name}`));
+  }
+  const pattern = pythonPattern("target_modules", targets.pattern);
+  return (path) => pattern.test(path);
+}

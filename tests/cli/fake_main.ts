@@ -9,7 +9,9 @@ import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 
 const [stepMs, command, ...args] = Deno.args;
 const startEngine: StartEngine = ({ onBroken }) => {
-  if (stepMs === "NaN") return Promise.reject(refusal("SIMPO_DEVICE"));
+  if (stepMs === "NaN") {
+    return new Promise((_, reject) => setTimeout(() => reject(refusal("SIMPO_DEVICE")), 0));
+  }
   const engine = new FakeEngine({
     steps: 5,
     beforeStep: async (_, step) => {

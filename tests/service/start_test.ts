@@ -1,10 +1,45 @@
 /** What a worker does as it starts, and what it loads only when a request needs it. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { startFakeHub } from "../helpers/fake_hub.ts";
 import { makeRealRoot, Worker } from "./_worker.ts";
 
 const SCORE = { model: "models/tiny", prompt: "the", candidates: [" sea", " land"] };
+
+/** What a module imports at once, and what that imports, as `deno info` tells. */
+async function importsOf(module: string): Promise<string[]> {
+  const url = new URL(`../../${module}`, import.meta.url);
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", fileURLToPath(url)],
+    stderr: "inherit",
+  }).output();
+  const { modules }: {
+    modules: { specifier: string; dependencies?: { code?: { specifier: string }; isDynamic?: boolean }[] }[];
+  } = JSON.parse(new TextDecoder().decode(stdout));
+  const found = new Set([url.href]);
+  for (const specifier of found) {
+    for (const { code, isDynamic } of modules.find((m) => m.specifier === specifier)?.dependencies ?? []) {
+      if (code && !isDynamic) found.add(code.specifier);
+    }
+  }
+  return [...found];
+}
+
+Deno.test("neither the server nor the engine's thread imports at its start what a score does not need", async () => {
+  const start = [
+    "main.ts",
+    "src/cli/serve.ts",
+    "routes/app.ts",
+    "src/jobs/runner.ts",
+    "src/engine/worker.ts",
+  ];
+  const imports = new Set((await Promise.all(start.map(importsOf))).flat());
+  assert.ok(imports.size > 100, `${[...imports]}`);
+  // node:fs and node:crypto alone take 20 ms each, on either thread
+  const late = /^node:(fs|crypto|zlib|stream)|hyparquet|cli-progress|\/training\/loop\.ts$/;
+  assert.deepEqual([...imports].filter((name) => late.test(name)), []);
+});
 
 Deno.test("a worker answers /livez, and a score that waits for the device, as soon as it listens", async () => {
   await using root = await makeRealRoot();

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
 import { InputError } from "../errors.ts";
+import { cacheWords } from "./_word_cache.ts";
 import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
 import { ChatTemplate } from "./chat_template.ts";
 import type { Message } from "./rows.ts";
@@ -60,6 +61,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   let vocabSize = 0;
   try {
     model = new TokenizerModel(withAddedTokens(files), config);
+    cacheWords(model);
     for (const id of model.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
     model.encode("a");
   } catch (error) {

@@ -15,7 +15,7 @@ import {
   splitCandidates,
 } from "./encode.ts";
 import { type BatchPlan, PromptCache } from "./prompt_cache.ts";
-import { BatchQueue, type Ticket } from "./queue.ts";
+import { BatchQueue, type Place, type Ticket } from "./queue.ts";
 import type {
   LikeliestToken,
   ScoredCandidate,
@@ -76,6 +76,8 @@ export class Scorer {
   readonly #makeRoom: () => boolean;
   readonly #prompts: PromptCache;
   readonly #queue = new BatchQueue<EncodedGroup, Answer>();
+  /** What had no finite answer beside other groups, and is to be scored alone. */
+  readonly #suspects = new WeakSet<EncodedGroup>();
   /** Tokens of a batch of several groups; less than the largest where the device had no room for that. */
   #budget: number;
   #batches = 0;
@@ -213,24 +215,40 @@ export class Scorer {
     for (;;) {
       const plan = this.#prompts.plan();
       const mostKeys = Math.min(KEYS_A_TOKEN * this.#budget, this.#mostTokens);
+      let alone = false;
       const batch = this.#queue.fill(first, (group) => {
         const size = plan.size + plan.sizeOf(group);
         const keys = plan.keys + groupTokens(group);
-        if (plan.size > 0 && (size > this.#budget || keys > mostKeys)) return false;
+        const suspect = this.#suspects.has(group);
+        if (plan.size > 0 && (alone || suspect || size > this.#budget || keys > mostKeys)) return false;
+        alone = suspect;
         plan.add(group);
         return true;
       });
       try {
         const answers = await this.#run(batch.map(({ group }) => group), plan);
-        if (answers) return this.#queue.answer(batch, answers);
+        if (answers) return this.#answer(batch, answers);
       } catch (error) {
         this.#prompts.clear(); // what the plan would have kept is not there
         if (!(error instanceof GpuMemoryError)) throw error;
-        if (batch.length > 1) this.#budget = Math.floor(plan.size / 2);
-        else if (!plan.knownKeys) throw error; // else there may be room where nothing is known
+        if (plan.knownKeys) this.#prompts.pause(); // there may be room where nothing is known
+        else if (batch.length > 1) this.#budget = Math.floor(plan.size / 2);
+        else throw error;
         this.#freePass(); // smaller buffers take their place
       }
     }
+  }
+
+  /**
+   * Gives a batch its answers. Attention takes values of other groups times 0, and 0 times infinity is NaN: what is not
+   * finite may be a neighbour's fault, which is scored again alone, and so may what was kept of any prompt.
+   */
+  #answer(batch: readonly Place<EncodedGroup, Answer>[], answers: readonly Answer[]): void {
+    const fine = answers.map(isFiniteAnswer);
+    if (fine.includes(false)) this.#prompts.clear();
+    if (batch.length === 1) return this.#queue.answer(batch, answers);
+    for (const [i, { group }] of batch.entries()) if (!fine[i]) this.#suspects.add(group);
+    this.#queue.answer(batch, answers.map((answer, i) => fine[i] ? answer : null));
   }
 
   /** @returns null where what the plan counts on was let go of meanwhile */
@@ -299,19 +317,31 @@ export class Scorer {
     const had = this.#room;
     if (this.#pass && had.tokens >= tokens && had.keys >= keys) return this.#pass;
     this.#freePass();
-    const size = (wanted: number) =>
+    const roundedUp = (wanted: number) =>
       Math.min(this.#mostTokens, Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(wanted))));
-    const most = size(Math.max(tokens, had.tokens));
     const mostKeys = Math.max(keys, had.keys);
-    const room = { tokens: most, keys: mostKeys === 0 ? 0 : size(mostKeys) };
-    const make = () =>
+    const rounded = {
+      tokens: roundedUp(Math.max(tokens, had.tokens)),
+      keys: mostKeys === 0 ? 0 : roundedUp(mostKeys),
+    };
+    try {
+      return await withRoom(this.#makeRoom, () => this.#makePass(rounded));
+    } catch (error) {
+      if (!(error instanceof GpuMemoryError)) throw error;
+      return await this.#makePass({ tokens, keys });
+    }
+  }
+
+  async #makePass(room: { readonly tokens: number; readonly keys: number }): Promise<DecoderPass> {
+    const { tokens, keys } = room;
+    this.#pass = await this.#gpu.allocate(() =>
       new DecoderPass(
         this.#gpu,
         this.#model.decoder,
-        { tokens: most, rows: most, sequences: most },
-        { mode: "score", ...(room.keys > 0 && { keys: room.keys }) },
-      );
-    this.#pass = await withRoom(this.#makeRoom, () => this.#gpu.allocate(make));
+        { tokens, rows: tokens, sequences: tokens },
+        { mode: "score", ...(keys > 0 && { keys }) },
+      )
+    );
     this.#room = room;
     return this.#pass;
   }
@@ -354,6 +384,12 @@ function* inSlices<T>(all: readonly T[], work: (one: T, index: number) => void):
 
 function predictsNext({ responses }: EncodedGroup): boolean {
   return responses.some(({ predicts_next }) => predicts_next);
+}
+
+function isFiniteAnswer({ responses }: Answer): boolean {
+  return responses.every(({ logprobs, likeliest = [] }) =>
+    logprobs.every(Number.isFinite) && likeliest.every(({ logprob }) => Number.isFinite(logprob))
+  );
 }
 
 function notFinite(what: string, logprob: number): InputError {

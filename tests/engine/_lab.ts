@@ -150,3 +150,20 @@ export function itemOf(
 ): ScoreRequest["items"][0] {
   return { prompt: row.prompt, candidates: [row.chosen, row.rejected] } as ScoreRequest["items"][0];
 }
+
+/** Average log-probs of all candidates in turn: of {@link itemOf}'s items, chosen and rejected. */
+export function logprobsOf(items: readonly ScoredItem[]): number[] {
+  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
+}
+
+/** What training logs of pairs with these average log-probs: the mean of the chosen and that of the rejected. */
+export function meansOf(logprobs: readonly number[]): [chosen: number, rejected: number] {
+  const mean = (part: 0 | 1) =>
+    2 * logprobs.reduce((sum, logprob, i) => i % 2 === part ? sum + logprob : sum, 0) / logprobs.length;
+  return [mean(0), mean(1)];
+}
+
+/** The means that training logged. @param prefix `eval_` for those of an evaluation */
+export function loggedMeans({ metrics }: MetricsEvent, prefix: "" | "eval_"): number[] {
+  return [metrics[`${prefix}logps/chosen`]!, metrics[`${prefix}logps/rejected`]!];
+}

@@ -304,6 +304,43 @@ Deno.test("Scorer goes without known prompts where the device has no room for a 
   });
 });
 
+Deno.test("Scorer does not try for known prompts again and again where there was no room", async () => {
+  const items = [{ prompt: LONG, candidates }];
+  const bytes = await withScorer({}, async (scorer, gpu) => {
+    await scored(scorer, items);
+    return gpu.memory.peak;
+  });
+  await withScorer({ promptCacheBytes: PROMPT_CACHE, memoryLimitBytes: bytes }, async (scorer, gpu) => {
+    const allocate = gpu.allocate.bind(gpu);
+    let passes = 0;
+    gpu.allocate = (make) => {
+      passes++;
+      return allocate(make);
+    };
+    for (let i = 0; i < 2; i++) await scored(scorer, items);
+    const tried = passes;
+    assert.ok(tried > 1, "known prompts were never tried");
+    for (let i = 0; i < 6; i++) await scored(scorer, items);
+    assert.equal(passes, tried);
+  });
+});
+
+Deno.test("Scorer scores a large prompt where the device has no room for more than its own size", async () => {
+  const items = [{ prompt: "the thin hand ".repeat(36), candidates: [" in the bath"] }];
+  const config = { max_position_embeddings: 512 };
+  const expected = await withScorer({ config }, async (scorer, gpu) => {
+    const weights = gpu.memory.bytes;
+    const answers = await scored(scorer, items);
+    return { answers, weights, buffers: gpu.memory.peak - weights };
+  });
+  const tokens = expected.answers[0]!.usage.total_tokens;
+  assert.ok(tokens > 256 && tokens < 384, `${tokens} tokens, rounded up to 512`);
+  const memoryLimitBytes = expected.weights + Math.ceil(expected.buffers * 0.85);
+  await withScorer({ config, memoryLimitBytes }, async (scorer) => {
+    assertSameItems(await scored(scorer, items), expected.answers);
+  });
+});
+
 Deno.test("score() tokenises a long request in several steps, so that others come in between", async () => {
   await withScorer({}, async (scorer) => {
     const clock = performance.now;

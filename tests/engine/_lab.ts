@@ -36,7 +36,7 @@ export interface Trained extends TrainOutcome {
   readonly result: string;
 }
 
-export type MetricsEvent = Extract<TrainEvent, { type: "metrics" }>;
+type MetricsEvent = Extract<TrainEvent, { type: "metrics" }>;
 
 export class Lab implements AsyncDisposable {
   readonly folder: string;
@@ -129,7 +129,7 @@ export class Lab implements AsyncDisposable {
 }
 
 /** Whichever device there is. */
-export function startLabEngine(options: Partial<EngineOptions> = {}): Promise<Engine> {
+function startLabEngine(options: Partial<EngineOptions> = {}): Promise<Engine> {
   return startEngine({ device: "auto", allowSoftware: true, ...options });
 }
 

@@ -7,6 +7,7 @@
  * - `$NAME` and `$(expression)` are integers over loop variables and the kernel's constants.
  */
 
+/** Integers that a shader text may name. */
 export type Constants = Readonly<Record<string, number>>;
 
 /** One `@group(0) @binding(n)` of a shader. */

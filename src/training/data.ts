@@ -2,6 +2,7 @@ import { InputError } from "../errors.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
+import { EncodePool } from "../preference/encode_pool.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples } from "./examples.ts";
@@ -31,6 +32,9 @@ export async function readData(
   const { config, emit } = context;
   const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const kind = settings.method.type === "sft" ? "sft" : "preference";
+  const vocabulary = config.vocab_size;
+  const chat_template = settings.chat_template ?? null;
+  using pool = new EncodePool({ model: request.model, chat_template, settings, vocabulary });
   const read = async (split: "train" | "eval"): Promise<readonly EncodedGroup[]> => {
     const dataset = split === "train" ? request.dataset : request.eval_dataset;
     if (!dataset) return [];
@@ -39,8 +43,9 @@ export async function readData(
       kind,
       tokenizer,
       settings,
-      config.vocab_size,
+      vocabulary,
       () => pause(context),
+      pool,
     );
     report(examples, split, settings, emit);
     const groups = examples.groups.map((group) => alignSharing(config.traits.ropes, group));

@@ -7,9 +7,8 @@ import { requestId } from "hono/request-id";
 import { timingSafeEqual } from "node:crypto";
 import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
-import { inputErrorOf } from "../src/validation.ts";
 import { completionRoutes } from "./completions.ts";
-import { answerProblem } from "./problem.ts";
+import { answerProblem, refusing } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
 import { addDescription, probeRoutes } from "./service.ts";
 import type { Service } from "./service_context.ts";
@@ -27,11 +26,7 @@ const CLIENT_GONE = 499;
  */
 export function createApp(service: Service): OpenAPIHono {
   const { config } = service;
-  const app = new OpenAPIHono({
-    defaultHook: (result) => {
-      if (!result.success) throw inputErrorOf(result.error, (result as { data?: unknown }).data);
-    },
-  });
+  const app = new OpenAPIHono({ defaultHook: refusing() });
   app.onError((error, c) => {
     const { signal } = c.req.raw;
     // Only the log sees it.

@@ -5,18 +5,13 @@ import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
-import {
-  checkRoot,
-  deviceOptions,
-  endsWithin,
-  openStore,
-  parseCommand,
-  type StartEngine,
-  StopSignal,
-} from "./_command.ts";
+import { parseCommand } from "./_arguments.ts";
+import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, StopSignal } from "./_command.ts";
 import { openHub } from "./_hub.ts";
 
 const log = logger("serve");
+
+const usage = "main.ts serve (its settings are environment variables, see README)";
 
 /** Hosts kill a container 10 s after SIGTERM; the process itself takes up to 2 s to end. */
 const shutdownMs = 7_000;
@@ -37,7 +32,7 @@ export async function serve(
   args: readonly string[],
   { startEngine, exportMerged }: ServeParts,
 ): Promise<number> {
-  parseCommand(args, "main.ts serve (its settings are environment variables, see README)", {}, 0);
+  if (parseCommand(args, usage, {}, 0) === null) return 0;
   const config = readConfig();
   startLogging(config.logLevel);
   await checkRoot(config);

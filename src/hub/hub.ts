@@ -50,6 +50,8 @@ interface Snapshot {
 const maxTries = 4;
 /** Between two reports of a download. */
 const reportMs = 200;
+/** Between two tries at a file that another process downloads. */
+const lockMs = 200;
 /** A connection that is silent for so long is given up. */
 const silenceMs = 60_000;
 
@@ -197,9 +199,7 @@ export class Hub {
     });
     await Deno.mkdir(dirname(path), { recursive: true });
     const partial = `${path}.part`;
-    using part = await Deno.open(partial, { read: true, write: true, create: true });
-    // Another process may use the same cache; the lock goes with the file.
-    await part.lock(true);
+    using part = await openLocked(partial, signal);
     if (await sizeOf(path) === file.size) return;
     const hash = file.hash === null ? null : createHash(file.hash.kind === "git" ? "sha1" : "sha256");
     if (file.hash?.kind === "git") hash?.update(`blob ${file.size}\0`);
@@ -368,6 +368,21 @@ class Refusal extends Error {}
 function isTransient(error: unknown): boolean {
   if (error instanceof HttpError) return error.status >= 500 || error.status === 408 || error.status === 429;
   return error instanceof NetworkError;
+}
+
+/**
+ * Opens a file that no other process has open by this: several may use the same cache. The lock goes with the file.
+ *
+ * @throws the signal's reason
+ */
+async function openLocked(path: string, signal: AbortSignal): Promise<Deno.FsFile> {
+  for (;;) {
+    const file = await Deno.open(path, { read: true, write: true, create: true });
+    if (await file.tryLock(true)) return file;
+    // Whoever has it may give it another name: the next try is at what the path means then.
+    file.close();
+    await pause(lockMs, signal);
+  }
 }
 
 /** A text file, or what is to be kept in it where there is none. */

@@ -226,8 +226,9 @@ export class Scorer {
       } catch (error) {
         this.#prompts.clear(); // what the plan would have kept is not there
         if (!(error instanceof GpuMemoryError)) throw error;
-        if (batch.length > 1) this.#budget = Math.floor(plan.size / 2);
-        else if (!plan.knownKeys) throw error; // else there may be room where nothing is known
+        if (plan.knownKeys) this.#prompts.pause(); // there may be room where nothing is known
+        else if (batch.length > 1) this.#budget = Math.floor(plan.size / 2);
+        else throw error;
         this.#freePass(); // smaller buffers take their place
       }
     }
@@ -299,19 +300,31 @@ export class Scorer {
     const had = this.#room;
     if (this.#pass && had.tokens >= tokens && had.keys >= keys) return this.#pass;
     this.#freePass();
-    const size = (wanted: number) =>
+    const roundedUp = (wanted: number) =>
       Math.min(this.#mostTokens, Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(wanted))));
-    const most = size(Math.max(tokens, had.tokens));
     const mostKeys = Math.max(keys, had.keys);
-    const room = { tokens: most, keys: mostKeys === 0 ? 0 : size(mostKeys) };
-    const make = () =>
+    const rounded = {
+      tokens: roundedUp(Math.max(tokens, had.tokens)),
+      keys: mostKeys === 0 ? 0 : roundedUp(mostKeys),
+    };
+    try {
+      return await withRoom(this.#makeRoom, () => this.#makePass(rounded));
+    } catch (error) {
+      if (!(error instanceof GpuMemoryError)) throw error;
+      return await this.#makePass({ tokens, keys });
+    }
+  }
+
+  async #makePass(room: { readonly tokens: number; readonly keys: number }): Promise<DecoderPass> {
+    const { tokens, keys } = room;
+    this.#pass = await this.#gpu.allocate(() =>
       new DecoderPass(
         this.#gpu,
         this.#model.decoder,
-        { tokens: most, rows: most, sequences: most },
-        { mode: "score", ...(room.keys > 0 && { keys: room.keys }) },
-      );
-    this.#pass = await withRoom(this.#makeRoom, () => this.#gpu.allocate(make));
+        { tokens, rows: tokens, sequences: tokens },
+        { mode: "score", ...(keys > 0 && { keys }) },
+      )
+    );
     this.#room = room;
     return this.#pass;
   }

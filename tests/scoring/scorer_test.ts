@@ -11,7 +11,7 @@ import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { Scorer } from "../../src/scoring/scorer.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { random } from "../helpers/random.ts";
-import { writeTinyModel } from "../helpers/tiny_model.ts";
+import { TINY_FAMILIES, writeTinyModel } from "../helpers/tiny_model.ts";
 
 type Items = ScoreRequest["items"];
 
@@ -203,28 +203,8 @@ Deno.test("Scorer takes smaller batches where the device has no room for one of 
   });
 });
 
-const FAMILIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
-  llama: { num_key_value_heads: 1 },
-  mistral: { model_type: "mistral", architectures: ["MistralForCausalLM"], sliding_window: 6 },
-  qwen3: { model_type: "qwen3", architectures: ["Qwen3ForCausalLM"] },
-  gemma2: {
-    model_type: "gemma2",
-    architectures: ["Gemma2ForCausalLM"],
-    hidden_act: undefined,
-    hidden_activation: "gelu_pytorch_tanh",
-    sliding_window: 7,
-  },
-  gpt2: {
-    model_type: "gpt2",
-    architectures: ["GPT2LMHeadModel"],
-    n_embd: 32,
-    n_inner: null,
-    n_layer: 2,
-    n_head: 4,
-    n_positions: 128,
-  },
-  phi3: { model_type: "phi3", architectures: ["Phi3ForCausalLM"] },
-};
+const { mistral, qwen3, gemma2, gpt2, phi3 } = TINY_FAMILIES;
+const FAMILIES = { llama: { num_key_value_heads: 1 }, mistral, qwen3, gemma2, gpt2, phi3 };
 
 const PROMPT_CACHE = 2 ** 20;
 /** More than two blocks of tokens. */
@@ -233,7 +213,7 @@ const candidates = [" the sand", " an out", " in"];
 
 const devices: [name: string, settings: ScorerSettings][] = [
   ...Object.entries(FAMILIES).map(([family, config]): [string, ScorerSettings] => [family, { config }]),
-  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama!, rowLanes: 64, matmul: "tiled" }],
+  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama, rowLanes: 64, matmul: "tiled" }],
 ];
 for (const [name, settings] of devices) {
   Deno.test(`Scorer gives a repeated prompt the scores that it has alone: ${name}`, async () => {
@@ -322,6 +302,43 @@ Deno.test("Scorer goes without known prompts where the device has no room for a 
       assertSameItems(answers, expected.answers);
       assert.equal(answers[0]!.usage.cached_prompt_tokens, 0);
     }
+  });
+});
+
+Deno.test("Scorer does not try for known prompts again and again where there was no room", async () => {
+  const items = [{ prompt: LONG, candidates }];
+  const bytes = await withScorer({}, async (scorer, gpu) => {
+    await scored(scorer, items);
+    return gpu.memory.peak;
+  });
+  await withScorer({ promptCacheBytes: PROMPT_CACHE, memoryLimitBytes: bytes }, async (scorer, gpu) => {
+    const allocate = gpu.allocate.bind(gpu);
+    let passes = 0;
+    gpu.allocate = (make) => {
+      passes++;
+      return allocate(make);
+    };
+    for (let i = 0; i < 2; i++) await scored(scorer, items);
+    const tried = passes;
+    assert.ok(tried > 1, "known prompts were never tried");
+    for (let i = 0; i < 6; i++) await scored(scorer, items);
+    assert.equal(passes, tried);
+  });
+});
+
+Deno.test("Scorer scores a large prompt where the device has no room for more than its own size", async () => {
+  const items = [{ prompt: "the thin hand ".repeat(36), candidates: [" in the bath"] }];
+  const config = { max_position_embeddings: 512 };
+  const expected = await withScorer({ config }, async (scorer, gpu) => {
+    const weights = gpu.memory.bytes;
+    const answers = await scored(scorer, items);
+    return { answers, weights, buffers: gpu.memory.peak - weights };
+  });
+  const tokens = expected.answers[0]!.usage.total_tokens;
+  assert.ok(tokens > 256 && tokens < 384, `${tokens} tokens, rounded up to 512`);
+  const memoryLimitBytes = expected.weights + Math.ceil(expected.buffers * 0.85);
+  await withScorer({ config, memoryLimitBytes }, async (scorer) => {
+    assertSameItems(await scored(scorer, items), expected.answers);
   });
 });
 

@@ -32,6 +32,19 @@ Deno.test("measureMatmulTiles() takes the fastest candidate, and another than th
   assert.deepEqual(gpu.measuredTiles, {}, "nothing is taken before the end");
 });
 
+Deno.test("measureMatmulTiles() holds nothing between two turns", async () => {
+  const bytes = gpu.memory.bytes;
+  const held: number[] = [];
+  const turns = measureMatmulTiles(gpu, [[64, 32, 8]], () => {
+    held.push(gpu.memory.bytes - bytes);
+    return Promise.resolve(1);
+  });
+  for (let turn = await turns.next(); !turn.done; turn = await turns.next()) {
+    assert.equal(gpu.memory.bytes, bytes);
+  }
+  assert.ok(held.length > 0 && held.every((each) => each >= (64 * 8 + 8 * 32 + 64 * 32) * 4), held.join());
+});
+
 Deno.test("measureMatmulTiles() times real products, and gives back what it took where that fails", async () => {
   const bytes = gpu.memory.bytes;
   const tiles = await outcome(measureMatmulTiles(gpu, [[64, 32, 8]]));

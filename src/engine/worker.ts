@@ -137,7 +137,13 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
       gpu,
       config: await readModelConfig(model),
       tokenizer: await loadTokenizer(model),
-      frozen: async () => (base ??= await models.base(model, settings.quantization, onLoad)).value.decoder,
+      frozen: async (signal: AbortSignal) => {
+        base ??= await models.base(model, settings.quantization, (progress) => {
+          signal.throwIfAborted();
+          onLoad(progress);
+        });
+        return base.value.decoder;
+      },
       // what full fine-tuning loads `models` does not report
       onLoad: (progress: LoadProgress) => {
         report(progress);

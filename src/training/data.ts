@@ -21,6 +21,7 @@ export interface Data {
 /**
  * Reads and tokenises both data sets, and says what was left out or cut.
  *
+ * @param onLarge called where that turns out to take a while
  * @throws {InputError} where a data set has no usable row, or a row is too large for the device
  * @throws {Interrupted} where the run is to end
  */
@@ -28,13 +29,15 @@ export async function readData(
   context: TrainContext,
   request: TrainRequest,
   settings: TrainingSettings,
+  onLarge: () => void,
 ): Promise<Data> {
   const { config, emit } = context;
   const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const kind = settings.method.type === "sft" ? "sft" : "preference";
   const vocabulary = config.vocab_size;
   const chat_template = settings.chat_template ?? null;
-  using pool = new EncodePool({ model: request.model, chat_template, settings, vocabulary });
+  const job = { model: request.model, chat_template, settings, vocabulary };
+  using pool = new EncodePool(job, { onStart: onLarge });
   const read = async (split: "train" | "eval"): Promise<readonly EncodedGroup[]> => {
     const dataset = split === "train" ? request.dataset : request.eval_dataset;
     if (!dataset) return [];

@@ -90,7 +90,7 @@ export function parseRow(value: unknown, row: number, kind: RowKind): Comparison
  * @param field Where it stands, in the user's terms.
  * @throws InputError naming the field.
  */
-export function parseText(value: unknown, field: string): Text {
+function parseText(value: unknown, field: string): Text {
   if (typeof value === "string") return value;
   if (!Array.isArray(value)) {
     throw new InputError(`${field} must be a string or a list of messages, not ${describe(value)}.`, {

@@ -134,15 +134,18 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
   try {
     // Loaded by the first job: a score must not wait for it.
     const { train } = await import("../training/loop.ts");
+    const config = await readModelConfig(model);
+    const tokenizer = await loadTokenizer(model);
     const context = {
       gpu,
-      config: await readModelConfig(model),
-      tokenizer: await loadTokenizer(model),
+      config,
+      tokenizer,
       frozen: async (signal: AbortSignal) => {
-        base ??= await models.base(model, settings.quantization, (progress) => {
+        const watch: OnLoad = (progress) => {
           signal.throwIfAborted();
           onLoad(progress);
-        });
+        };
+        base ??= await models.base(model, settings.quantization, watch, tokenizer);
         return base.value.decoder;
       },
       // what full fine-tuning loads `models` does not report

@@ -51,7 +51,8 @@ const BATCHES_A_WORKER = 2;
  */
 export class EncodePool implements Disposable {
   readonly #job: EncodeJob;
-  readonly #size: number;
+  /** Workers, started or to be started. */
+  readonly size: number;
   readonly #after: number;
   readonly #onStart: () => void;
   readonly #workers: Worker[] = [];
@@ -65,7 +66,7 @@ export class EncodePool implements Disposable {
     { size = poolSize(), after = SMALL_CHARACTERS, onStart = () => {} }: PoolOptions = {},
   ) {
     this.#job = job;
-    this.#size = size;
+    this.size = size;
     this.#after = after;
     this.#onStart = onStart;
     this.#started.promise.catch(() => {}); // whoever sends a batch next hears of it
@@ -98,7 +99,7 @@ export class EncodePool implements Disposable {
   /** Starts the Workers unless they are started. @returns when all of them are ready */
   start(): Promise<void> {
     if (this.#workers.length === 0) {
-      for (let i = 0; i < this.#size; i++) this.#add();
+      for (let i = 0; i < this.size; i++) this.#add();
       this.#onStart();
     }
     return this.#started.promise;
@@ -117,7 +118,7 @@ export class EncodePool implements Disposable {
     const encoder: Encoder = { worker, waiting: [] };
     worker.onmessage = ({ data }: MessageEvent<FromEncoder>) => {
       if ("ready" in data) {
-        if (this.#ready.push(encoder) === this.#size) this.#started.resolve();
+        if (this.#ready.push(encoder) === this.size) this.#started.resolve();
       } else if ("encoded" in data) encoder.waiting.shift()?.resolve(data.encoded);
       else encoder.waiting.shift()?.reject(errorOf(data));
     };

@@ -62,7 +62,7 @@ export class Models {
 
   /**
    * @param report is told of every loading of a folder's weights, whoever waits for it
-   * @param promptCacheBytes of each scorer, as ScorerOptions has it; the device decides unless given
+   * @param promptCacheBytes of each scorer, as BatchOptions has it; the device decides unless given
    */
   constructor(
     gpu: Gpu,

@@ -90,9 +90,9 @@ export class EncodePool implements Disposable {
     if (this.#broken) return Promise.reject(this.#broken);
     if (this.#ready.length === 0) return null;
     const idlest = this.#ready.reduce((a, b) => b.waiting.length < a.waiting.length ? b : a);
+    idlest.worker.postMessage({ batch } satisfies ToEncoder);
     const answer = Promise.withResolvers<EncodedBatch>();
     idlest.waiting.push(answer);
-    idlest.worker.postMessage({ batch } satisfies ToEncoder);
     return answer.promise;
   }
 

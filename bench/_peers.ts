@@ -9,7 +9,7 @@ const tfjs = version("@tensorflow/tfjs");
 const jax = version("@jax-js/jax");
 
 /** Peers by name: a script of `peers/` with its arguments. */
-export const PEERS = {
+const PEERS = {
   [`${onnxruntime} WebGPU`]: ["onnx.ts"],
   [`${tfjs} WebGPU`]: ["tfjs.ts", "webgpu"],
   [`${jax} WebGPU`]: ["jax.ts", "webgpu"],
@@ -29,7 +29,7 @@ const LARGEST_ERROR = 1e-3;
 const INSTALL_MS = 300_000;
 
 /** A peer's process. */
-export class Peer {
+class Peer {
   readonly name: string;
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
@@ -133,7 +133,7 @@ export class Peers {
 }
 
 export function onWebGpu(name: string): boolean {
-  return name in PEERS && name.endsWith("WebGPU");
+  return name.endsWith("WebGPU");
 }
 
 export function onWebAssembly(name: string): boolean {

@@ -4,12 +4,11 @@ import type { MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
-import { timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "hono/utils/buffer";
 import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
-import { inputErrorOf } from "../src/validation.ts";
 import { completionRoutes } from "./completions.ts";
-import { answerProblem } from "./problem.ts";
+import { answerProblem, refusing } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
 import { addDescription, probeRoutes } from "./service.ts";
 import type { Service } from "./service_context.ts";
@@ -27,11 +26,7 @@ const CLIENT_GONE = 499;
  */
 export function createApp(service: Service): OpenAPIHono {
   const { config } = service;
-  const app = new OpenAPIHono({
-    defaultHook: (result) => {
-      if (!result.success) throw inputErrorOf(result.error, (result as { data?: unknown }).data);
-    },
-  });
+  const app = new OpenAPIHono({ defaultHook: refusing() });
   app.onError((error, c) => {
     const { signal } = c.req.raw;
     // Only the log sees it.
@@ -87,12 +82,9 @@ export function createApp(service: Service): OpenAPIHono {
 
 /** Lets requests through that carry the token. */
 function bearerToken(token: string): MiddlewareHandler {
-  const encoder = new TextEncoder();
-  const expected = encoder.encode(token);
   return async (c, next) => {
-    const given = encoder.encode(/^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? "");
-    // Of equal length only: the length of a token is no secret, its content must not show in the time it takes.
-    if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
+    const given = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? "";
+    if (!await timingSafeEqual(given, token)) {
       throw new InputError("Authorization must carry the worker's bearer token.", {
         field: "Authorization",
         accepted: "Bearer TOKEN, the worker's SIMPO_TOKEN",

@@ -1,15 +1,16 @@
 /** Errors as application/problem+json (RFC 9457), with the refused field, its value and what would be accepted. */
-import { z } from "@hono/zod-openapi";
+import { type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { InputError } from "../src/errors.ts";
-import { logger } from "../src/log.ts";
 import { show } from "../src/json.ts";
+import { logger } from "../src/log.ts";
+import { inputErrorOf } from "../src/validation.ts";
 
 const log = logger("http");
 
 /** What every error answer looks like. */
-export const ProblemSchema = z.object({
+const ProblemSchema = z.object({
   type: z.string(),
   title: z.string(),
   status: z.number().int(),
@@ -28,6 +29,7 @@ export const ProblemSchema = z.object({
   }).optional().meta({ description: "Under /v1: the same in OpenAI's form." }),
 }).openapi("Problem");
 
+/** The body of an error answer. */
 export type Problem = z.infer<typeof ProblemSchema>;
 
 const titles: Readonly<Record<number, string>> = {
@@ -53,6 +55,19 @@ export function problems<const Status extends number>(...statuses: Status[]) {
     Status,
     ReturnType<typeof answer>
   >;
+}
+
+/**
+ * Refuses a request that its schemas refuse, in our words.
+ *
+ * @param body the schema of its JSON body
+ */
+export function refusing(body?: z.ZodType): NonNullable<OpenAPIHono["defaultHook"]> {
+  return (result) => {
+    if (result.success) return;
+    const { data } = result as { data?: unknown };
+    throw inputErrorOf(result.error, data, result.target === "json" ? body : undefined);
+  };
 }
 
 /** An error as the answer's body. What is not the user's mistake is logged here and told without its inner workings. */

@@ -12,7 +12,7 @@ import {
 } from "../src/scoring/items.ts";
 import { strictObject } from "../src/validation.ts";
 import { quantizationField, resolveWeights } from "./_weights.ts";
-import { problems, toProblem } from "./problem.ts";
+import { problems, refusing, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const ScoreBodySchema = strictObject({
@@ -134,7 +134,7 @@ const score = createRoute({
 
 /** POST /score. */
 export function scoreRoutes(service: Service): OpenAPIHono {
-  const app = new OpenAPIHono();
+  const app = new OpenAPIHono({ defaultHook: refusing(ScoreBodySchema) });
   app.openapi(score, async (c) => {
     refuseWhenStopping(service);
     const body = c.req.valid("json");

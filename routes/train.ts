@@ -10,7 +10,7 @@ import { isFinished, type Job } from "../src/jobs/job.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { eventStream } from "./_event_stream.ts";
-import { problems } from "./problem.ts";
+import { problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const DatasetSummarySchema = z.union([
@@ -194,7 +194,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     if (job === undefined) throw unknownJob(id);
     return job;
   };
-  const app = new OpenAPIHono();
+  const app = new OpenAPIHono({ defaultHook: refusing(JobSpecSchema) });
 
   app.openapi(create, async (c) => {
     refuseWhenStopping(service);

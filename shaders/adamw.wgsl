@@ -1,4 +1,5 @@
-// AdamW as torch.optim.AdamW: decoupled weight decay, bias-corrected moments; the gradient is first scaled by clip[0].
+// AdamW as torch.optim.AdamW: decoupled weight decay, bias-corrected moments; the gradient is first scaled by clip[0]; where
+// that is negative, the update is left out.
 // Preludes: chunks.wgsl, elements.wgsl.
 
 // The host hands over the constants, since 1 - 0.999 in f32 has only five digits.
@@ -20,26 +21,16 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> mean: array<Chunk>; // [count] first moment
 @group(0) @binding(5) var<storage, read_write> variance: array<Chunk>; // [count] second moment
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let factor = clip[0];
-  if (factor < 0.0) {
-    return;
-  }
-  let adamw = params; // once: the software driver would load them again for every chunk
-  let first = first_element(group, groups, local);
-  @unroll(i, 0, 4) {
-  {
-    let at = first + $(i * 64)u;
-    if (at < adamw.count) {
-      let g = gradient[at] * factor;
-      let before = mean[at];
-      let m = before + (g - before) * adamw.gain1;
-      let v = variance[at] * adamw.beta2 + g * g * adamw.gain2;
-      mean[at] = m;
-      variance[at] = v;
-      parameter[at] = parameter[at] * adamw.decay - adamw.step_size * (m / (sqrt(v) / adamw.root_correction + adamw.epsilon));
-    }
-  }
-  }
+fn element_count(params: Params) -> u32 {
+  return select(params.count, 0u, clip[0] < 0.0);
+}
+
+fn element(at: u32, params: Params) {
+  let g = gradient[at] * clip[0];
+  let before = mean[at];
+  let m = before + (g - before) * params.gain1;
+  let v = variance[at] * params.beta2 + g * g * params.gain2;
+  mean[at] = m;
+  variance[at] = v;
+  parameter[at] = parameter[at] * params.decay - params.step_size * (m / (sqrt(v) / params.root_correction + params.epsilon));
 }

@@ -7,12 +7,10 @@ struct Params { count: u32 } // chunks
 @group(0) @binding(1) var<storage, read> x: array<Chunk>; // [count]
 @group(0) @binding(2) var<storage, read_write> y: array<Chunk>; // [count]
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = first_element(group, groups, local);
-  @unroll(i, 0, 4) {
-  if (first + $(i * 64)u < params.count) {
-    y[first + $(i * 64)u] += x[first + $(i * 64)u];
-  }
-  }
+fn element_count(params: Params) -> u32 {
+  return params.count;
+}
+
+fn element(at: u32, params: Params) {
+  y[at] += x[at];
 }

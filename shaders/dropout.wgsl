@@ -15,22 +15,16 @@ fn pcg(input: u32) -> u32 {
   return (word >> 22u) ^ word;
 }
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = first_element(group, groups, local);
-  let key = pcg(params.seed ^ pcg(params.stream));
-  @unroll(i, 0, 4) {
-  {
-    let at = first + $(i * 64)u;
-    if (at < params.count) {
-      let uniform01 = f32(pcg(at ^ key) >> 8u) / 16777216.0;
-      let value = select(0.0, x[at] / (1.0 - params.rate), uniform01 >= params.rate);
-      if (params.accumulate == 1u) {
-        y[at] += value;
-      } else {
-        y[at] = value;
-      }
-    }
-  }
+fn element_count(params: Params) -> u32 {
+  return params.count;
+}
+
+fn element(at: u32, params: Params) {
+  let uniform01 = f32(pcg(at ^ pcg(params.seed ^ pcg(params.stream))) >> 8u) / 16777216.0;
+  let value = select(0.0, x[at] / (1.0 - params.rate), uniform01 >= params.rate);
+  if (params.accumulate == 1u) {
+    y[at] += value;
+  } else {
+    y[at] = value;
   }
 }

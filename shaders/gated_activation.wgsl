@@ -8,20 +8,15 @@ struct Params { count: u32 } // chunks
 @group(0) @binding(2) var<storage, read> up: array<Chunk>; // [count]
 @group(0) @binding(3) var<storage, read_write> y: array<Chunk>; // [count]
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = first_element(group, groups, local);
-  @unroll(i, 0, 4) {
-  {
-    let at = first + $(i * 64)u;
-    if (at < params.count) {
-      let g = gate[at];
-      @if (GELU == 1) {
-      y[at] = gelu_tanh(g) * up[at];
-      } @else {
-      y[at] = g / (1.0 + exp(-g)) * up[at];
-      }
-    }
-  }
+fn element_count(params: Params) -> u32 {
+  return params.count;
+}
+
+fn element(at: u32, params: Params) {
+  let g = gate[at];
+  @if (GELU == 1) {
+  y[at] = gelu_tanh(g) * up[at];
+  } @else {
+  y[at] = g / (1.0 + exp(-g)) * up[at];
   }
 }

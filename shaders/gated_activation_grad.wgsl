@@ -9,25 +9,20 @@ struct Params { count: u32 } // chunks
 @group(0) @binding(2) var<storage, read_write> gate: array<Chunk>; // [count]
 @group(0) @binding(3) var<storage, read_write> up: array<Chunk>; // [count]
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = first_element(group, groups, local);
-  @unroll(i, 0, 4) {
-  {
-    let at = first + $(i * 64)u;
-    if (at < params.count) {
-      let g = gate[at];
-      let u = up[at];
-      let d = d_y[at];
-      @if (GELU == 1) {
-      gate[at] = d * u * gelu_tanh_slope(g);
-      up[at] = d * gelu_tanh(g);
-      } @else {
-      let s = 1.0 / (1.0 + exp(-g));
-      gate[at] = d * u * fma(g * s, 1.0 - s, s);
-      up[at] = d * g * s;
-      }
-    }
-  }
+fn element_count(params: Params) -> u32 {
+  return params.count;
+}
+
+fn element(at: u32, params: Params) {
+  let g = gate[at];
+  let u = up[at];
+  let d = d_y[at];
+  @if (GELU == 1) {
+  gate[at] = d * u * gelu_tanh_slope(g);
+  up[at] = d * gelu_tanh(g);
+  } @else {
+  let s = 1.0 / (1.0 + exp(-g));
+  gate[at] = d * u * fma(g * s, 1.0 - s, s);
+  up[at] = d * g * s;
   }
 }

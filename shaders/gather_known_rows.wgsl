@@ -11,21 +11,16 @@ struct Params { rows: u32, columns: u32 }
 
 const KNOWN = 0x80000000u;
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = first_element(group, groups, local);
-  @unroll(i, 0, 4) {
-  {
-    let at = first + $(i * 64)u;
-    if (at < params.rows * params.columns) {
-      let source = sources[at / params.columns];
-      let column = at % params.columns;
-      if (source < KNOWN) {
-        y[at] = x[source * params.columns + column];
-      } else {
-        y[at] = known[(source - KNOWN) * params.columns + column];
-      }
-    }
-  }
+fn element_count(params: Params) -> u32 {
+  return params.rows * params.columns;
+}
+
+fn element(at: u32, params: Params) {
+  let source = sources[at / params.columns];
+  let column = at % params.columns;
+  if (source < KNOWN) {
+    y[at] = x[source * params.columns + column];
+  } else {
+    y[at] = known[(source - KNOWN) * params.columns + column];
   }
 }

@@ -8,15 +8,10 @@ struct Params { rows: u32, columns: u32 }
 @group(0) @binding(2) var<storage, read> x: array<f32>; // [tokens, columns]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, columns]
 
-@compute @workgroup_size(64, 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = first_element(group, groups, local);
-  @unroll(i, 0, 4) {
-  {
-    let at = first + $(i * 64)u;
-    if (at < params.rows * params.columns) {
-      y[at] = x[indices[at / params.columns] * params.columns + at % params.columns];
-    }
-  }
-  }
+fn element_count(params: Params) -> u32 {
+  return params.rows * params.columns;
+}
+
+fn element(at: u32, params: Params) {
+  y[at] = x[indices[at / params.columns] * params.columns + at % params.columns];
 }

@@ -11,13 +11,11 @@ struct Params { rows: u32, columns: u32, eps: f32 }
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, columns]
 @group(0) @binding(5) var<storage, read_write> moments: array<vec2<f32>>; // [rows] (mean, rstd)
 
-@compute @workgroup_size($(LANES * ROWS), 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let row = row_of(group, groups, local);
-  if (row >= params.rows) {
-    return;
-  }
-  let lane = lane_of(local);
+fn row_count() -> u32 {
+  return params.rows;
+}
+
+fn work_on(row: u32, lane: u32) {
   let columns = params.columns;
   let base = row * columns;
   var sum = 0.0;

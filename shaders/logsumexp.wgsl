@@ -17,13 +17,11 @@ fn logit_at(index: u32) -> f32 {
   @if (SOFTCAP == 1) { return soft_cap(logits[index], params.softcap); } @else { return logits[index]; }
 }
 
-@compute @workgroup_size($(LANES * ROWS), 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let row = row_of(group, groups, local);
-  if (row >= params.rows) {
-    return;
-  }
-  let lane = lane_of(local);
+fn row_count() -> u32 {
+  return params.rows;
+}
+
+fn work_on(row: u32, lane: u32) {
   let columns = params.columns;
   let base = row * params.stride;
   var before = vec4<f32>(-3.0e38, 0.0, 0.0, 0.0);

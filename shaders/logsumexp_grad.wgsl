@@ -12,18 +12,17 @@ struct Params { rows: u32, columns: u32, stride: u32, first_id: u32, softcap: f3
 @group(0) @binding(4) var<storage, read> coefficients: array<f32>; // [sequences]
 @group(0) @binding(5) var<storage, read_write> logits: array<f32>; // [rows, stride]
 
-@compute @workgroup_size($(LANES * ROWS), 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let row = row_of(group, groups, local);
-  if (row >= params.rows) {
-    return;
-  }
+fn row_count() -> u32 {
+  return params.rows;
+}
+
+fn work_on(row: u32, lane: u32) {
   let base = row * params.stride;
   let peak = state[row].x;
   let coefficient = coefficients[row_sequences[row]];
   let scale = coefficient / state[row].y;
   let target_column = targets[row] - params.first_id;
-  for (var first = lane_of(local); first < params.columns; first += $(4 * LANES)u) {
+  for (var first = lane; first < params.columns; first += $(4 * LANES)u) {
     @unroll(i, 0, 4) {
     {
       let c = first + $(i * LANES)u;

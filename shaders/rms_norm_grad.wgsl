@@ -16,13 +16,11 @@ fn gain(c: u32) -> Chunk {
   @if (OFFSET == 1) { return 1.0 + weight[c]; } @else { return weight[c]; }
 }
 
-@compute @workgroup_size($(LANES * ROWS), 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let row = row_of(group, groups, local);
-  if (row >= params.rows) {
-    return;
-  }
-  let lane = lane_of(local);
+fn row_count() -> u32 {
+  return params.rows;
+}
+
+fn work_on(row: u32, lane: u32) {
   let chunks = params.columns / $(WIDTH)u;
   let base = row * chunks;
   let scale = rstd[row];

@@ -1,6 +1,7 @@
-// Prelude of kernels that reduce along rows. LANES invocations share a row: many on a GPU, where neighbours must read
-// neighbouring addresses; one on the software driver, where a row an invocation is fastest and needs no barrier.
-// A workgroup has ROWS rows; rows are dispatched folded over x and y.
+// Prelude of kernels that reduce along rows: calls the kernel's work_on(row, lane) for every row below its row_count().
+// LANES invocations share a row: many on a GPU, where neighbours must read neighbouring addresses; one on the software
+// driver, where a row an invocation is fastest and needs no barrier. A workgroup has ROWS rows; rows are dispatched folded
+// over x and y.
 
 @if (LANES == 1) {
 fn row_sum(value: f32, lane: u32) -> f32 {
@@ -40,12 +41,12 @@ fn row_max(value: f32, lane: u32) -> f32 {
 }
 }
 
-fn row_of(group: vec3<u32>, groups: vec3<u32>, local: u32) -> u32 {
-  let first = (group.y * groups.x + group.x) * $(ROWS)u;
+@compute @workgroup_size($(LANES * ROWS), 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  var row = (group.y * groups.x + group.x) * $(ROWS)u;
   // Where barriers follow, no row may hang on the invocation, or their control flow would not count as uniform.
-  @if (ROWS == 1) { return first; } @else { return first + local / $(LANES)u; }
-}
-
-fn lane_of(local: u32) -> u32 {
-  return local % $(LANES)u;
+  @if (ROWS > 1) { row += local / $(LANES)u; }
+  if (row < row_count()) {
+    work_on(row, local % $(LANES)u);
+  }
 }

@@ -7,13 +7,11 @@ struct Params { count: u32, first: u32 }
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [count]
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>; // [blocks]
 
-@compute @workgroup_size($(LANES * ROWS), 1, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let block = row_of(group, groups, local);
-  if (block >= (params.count + 4095u) / 4096u) {
-    return;
-  }
-  let lane = lane_of(local);
+fn row_count() -> u32 {
+  return (params.count + 4095u) / 4096u;
+}
+
+fn work_on(block: u32, lane: u32) {
   let end = min((block + 1u) * 4096u, params.count);
   var sum = 0.0;
   // runs of 64 lanes' worth keep the digits of long sums

@@ -13,7 +13,7 @@ type Issue = z.core.$ZodIssue;
 export function parseWith<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  throw inputErrorOf(result.error, value);
+  throw inputErrorOf(result.error, value, schema);
 }
 
 /**
@@ -27,8 +27,13 @@ export function strictObject<Shape extends z.core.$ZodLooseShape>(
   return z.strictObject(shape, { error: (issue) => issue.code === "unrecognized_keys" ? known : undefined });
 }
 
-/** The first issue as an error of ours. `value` is what was parsed. */
-export function inputErrorOf(error: z.core.$ZodError, value: unknown): InputError {
+/**
+ * The first issue as an error of ours.
+ *
+ * @param value what was parsed
+ * @param schema what it was parsed by; without it the error does not say where null would be accepted
+ */
+export function inputErrorOf(error: z.core.$ZodError, value: unknown, schema?: z.ZodType): InputError {
   const issue = error.issues[0];
   if (issue === undefined) throw new TypeError("A Zod error without an issue.");
   if (issue.code === "unrecognized_keys") {
@@ -49,7 +54,8 @@ export function inputErrorOf(error: z.core.$ZodError, value: unknown): InputErro
       ...(typeof accepted === "string" ? { accepted } : {}),
     });
   }
-  const accepted = acceptedBy(issue);
+  const accepted = acceptedBy(issue) +
+    (schema !== undefined && takesNull(schema, value, issue.path) ? " or null" : "");
   const sentence = found === undefined
     ? `${field} is missing: give ${accepted}.`
     : `${field} must be ${accepted}, not ${show(found)}.`;
@@ -78,6 +84,19 @@ function acceptedBy(issue: Issue): string {
     default:
       return issue.message;
   }
+}
+
+/** Whether null would be accepted in a place. An issue does not know of it, so it is tried. */
+function takesNull(schema: z.ZodType, value: unknown, path: readonly PropertyKey[]): boolean {
+  const [parent, key] = [valueAt(value, path.slice(0, -1)), path.at(-1)];
+  if (key === undefined || typeof parent !== "object" || parent === null) return false;
+  const place = parent as Record<PropertyKey, unknown>;
+  const before = place[key];
+  if (before === undefined) return false;
+  place[key] = null;
+  const { error } = schema.safeParse(value);
+  place[key] = before;
+  return !error?.issues.some((issue) => issue.path.every((key, i) => key === path[i]));
 }
 
 const typeNames: Readonly<Record<string, string>> = {

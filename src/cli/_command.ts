@@ -1,6 +1,5 @@
 /** What the commands share. */
 import { join } from "node:path";
-import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { Config, DeviceChoice } from "../config.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
@@ -51,34 +50,6 @@ export async function readJson(path: string): Promise<unknown> {
   } catch (error) {
     return refuse(`is not JSON: ${(error as Error).message}`);
   }
-}
-
-/**
- * `parseArgs` of node:util, strict, with `usage` in the error.
- *
- * @param count How many arguments beside the options there must be.
- * @throws InputError
- */
-export function parseCommand<const Options extends NonNullable<ParseArgsConfig["options"]>>(
-  args: readonly string[],
-  usage: string,
-  options: Options,
-  count: number,
-) {
-  const refuse = (why: string): never => {
-    throw new InputError(`${why}\nUsage: ${usage}`, { field: "arguments", value: args, accepted: usage });
-  };
-  const parse = () => parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
-  let parsed: ReturnType<typeof parse>;
-  try {
-    parsed = parse();
-  } catch (error) {
-    return refuse((error as Error).message);
-  }
-  if (parsed.positionals.length !== count) {
-    refuse(`Give ${count} argument${count === 1 ? "" : "s"}, not ${parsed.positionals.length}.`);
-  }
-  return parsed;
 }
 
 /** The root must be there before anything is named relative to it. @throws InputError */

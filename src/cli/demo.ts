@@ -4,10 +4,11 @@
  */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
-import { readJsonl, type Text } from "../preference/rows.ts";
+import { readJsonl } from "../preference/jsonl.ts";
+import type { Text } from "../preference/rows.ts";
+import { parseCommand } from "./_arguments.ts";
 import { agreementOf, formatBeforeAfter, type HeldOutPair, type PairScores } from "./_before_after.ts";
 import { Client, type ScoreItem, ServiceError } from "./_client.ts";
 import { drawCurves, type Panel } from "./_curves.ts";
@@ -41,15 +42,18 @@ export interface DemoInput {
  * @returns the exit code: 0, 1 where training did not reach what the demo promises, 130 after Ctrl-C
  */
 export async function demo(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: { output: { type: "string", default: "demo-output" } },
-  });
+  const parsed = parseCommand(
+    args,
+    "main.ts demo [--output demo-output]",
+    { output: { type: "string", default: "demo-output" } },
+    0,
+  );
+  if (parsed === null) return 0;
   const examples = new URL("../../examples/", import.meta.url);
   const job = JSON.parse(await Deno.readTextFile(new URL("demo_job.json", examples)));
   const input = {
     job,
-    output: values.output,
+    output: parsed.values.output,
     ...await readHeldOut(fileURLToPath(new URL("preferences.eval.jsonl", examples))),
   };
   const interrupted = new AbortController();

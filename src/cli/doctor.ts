@@ -1,7 +1,8 @@
 /** `main.ts doctor`: which device answers, what it can do, and what is missing where none does. */
 import { type GpuEnvironment, readConfig, readGpuEnvironment } from "../config.ts";
 import type { DeviceReport } from "../engine/protocol.ts";
-import { parseCommand, type StartEngine } from "./_command.ts";
+import { parseCommand } from "./_arguments.ts";
+import type { StartEngine } from "./_command.ts";
 
 const usage = "main.ts doctor [--json]";
 
@@ -15,6 +16,7 @@ export interface Finding {
   readonly remedy?: string;
 }
 
+/** What `--json` prints. */
 export interface DoctorReport {
   readonly device: DeviceReport | null;
   /** Why no device answers. */
@@ -31,7 +33,8 @@ export interface DoctorReport {
  * @returns the exit code: 0 where a device answers, 1 where none does
  */
 export async function doctor(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const { values } = parseCommand(args, usage, { json: { type: "boolean", default: false } }, 0);
+  const parsed = parseCommand(args, usage, { json: { type: "boolean", default: false } }, 0);
+  if (parsed === null) return 0;
   const { device: choice } = readConfig();
   let device: DeviceReport | null = null;
   let error: string | null = null;
@@ -55,7 +58,7 @@ export async function doctor(args: readonly string[], startEngine: StartEngine):
       : { ok: device !== null },
     findings: await examine(readGpuEnvironment()),
   };
-  console.log(values.json ? JSON.stringify(report, null, 2) : describe(report));
+  console.log(parsed.values.json ? JSON.stringify(report, null, 2) : describe(report));
   return device === null ? 1 : 0;
 }
 

@@ -8,7 +8,8 @@ import { readModelConfig } from "../model/config.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { planMemory } from "../training/memory_plan.ts";
-import { checkRoot, deviceOptions, parseCommand, readJson, type StartEngine } from "./_command.ts";
+import { parseCommand } from "./_arguments.ts";
+import { checkRoot, deviceOptions, readJson, type StartEngine } from "./_command.ts";
 import { openHub } from "./_hub.ts";
 import { planTable } from "./_plan.ts";
 
@@ -26,12 +27,9 @@ const TYPICAL_LIMITS = { maxStorageBufferBindingSize: 2 ** 31 - 4, maxBufferSize
  * @throws InputError with the figures where the job does not fit
  */
 export async function plan(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const { values, positionals } = parseCommand(
-    args,
-    usage,
-    { json: { type: "boolean", default: false } },
-    1,
-  );
+  const parsed = parseCommand(args, usage, { json: { type: "boolean", default: false } }, 1);
+  if (parsed === null) return 0;
+  const { values, positionals } = parsed;
   const config = readConfig();
   await checkRoot(config);
   const { model, settings } = parseJobSpec(await readJson(positionals[0] ?? ""));
@@ -59,10 +57,13 @@ async function findDevice(
 ): Promise<{ maxTensorBytes: number; available: number | null }> {
   try {
     const engine = await startEngine(deviceOptions(config));
-    const { limits } = await engine.device();
-    const { free_bytes } = await engine.memory();
-    await engine.stop();
-    return { maxTensorBytes: largestTensor({ ...TYPICAL_LIMITS, ...limits }), available: free_bytes };
+    try {
+      const { limits } = await engine.device();
+      const { free_bytes } = await engine.memory();
+      return { maxTensorBytes: largestTensor({ ...TYPICAL_LIMITS, ...limits }), available: free_bytes };
+    } finally {
+      await engine.stop();
+    }
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     console.error("No GPU answers here: this is the plan for one of usual limits.");

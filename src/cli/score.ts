@@ -7,21 +7,16 @@ import { readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
-import { jobFolder, resolveAdapter } from "../jobs/folder.ts";
+import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { ItemSchema, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
-import {
-  checkRoot,
-  deviceOptions,
-  exitCodeOf,
-  parseCommand,
-  type StartEngine,
-  StopSignal,
-} from "./_command.ts";
-import { DownloadDisplay, openHub } from "./_hub.ts";
+import { parseCommand } from "./_arguments.ts";
+import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } from "./_command.ts";
+import { DownloadDisplay } from "./_downloads.ts";
+import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
 
@@ -37,14 +32,14 @@ const brokenPipe = 141;
 const itemsPerCall = 64;
 
 /**
- * Scores every line of a file. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`
+ * Scores every line of a file, by a job's result with the quantization that the job had. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`
  * behind the line's other fields.
  *
  * @returns the exit code: 0, 130 or 143 after a signal, 141 where nobody reads the output any more
  * @throws InputError naming the line that cannot be scored; the lines before it are written
  */
 export async function score(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const { values, positionals } = parseCommand(args, usage, {
+  const parsed = parseCommand(args, usage, {
     model: { type: "string" },
     adapter: { type: "string" },
     quantization: { type: "string" },
@@ -52,6 +47,8 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     beta: { type: "string", default: "2" },
     "token-logprobs": { type: "boolean", default: false },
   }, 2);
+  if (parsed === null) return 0;
+  const { values, positionals } = parsed;
   const [input = "-", output = "-"] = positionals;
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
@@ -65,8 +62,8 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
       accepted,
     });
   }
-  const quantization = QUANTIZATIONS.find((name) => name === values.quantization) ?? null;
-  if (values.quantization !== undefined && quantization === null) {
+  const asked = QUANTIZATIONS.find((name) => name === values.quantization) ?? null;
+  if (values.quantization !== undefined && asked === null) {
     const accepted = QUANTIZATIONS.join(", ");
     throw new InputError(`--quantization must be ${accepted}, not ${values.quantization}.`, {
       field: "--quantization",
@@ -92,7 +89,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     adapter: values.adapter === undefined
       ? null
       : await resolveAdapter(sources, values.adapter, (id) => exists(jobFolder(config.state, id))),
-    quantization,
+    quantization: asked ?? (await readJobSettings(config.state, values.adapter ?? ""))?.quantization ?? null,
     chat_template: await readTemplate(values["chat-template"]),
     beta,
     token_logprobs: values["token-logprobs"],

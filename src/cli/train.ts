@@ -13,18 +13,19 @@ import { JobSpecSchema, resolveJobSpec } from "../jobs/spec.ts";
 import type { JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
 import { parseWith } from "../validation.ts";
+import { parseCommand } from "./_arguments.ts";
 import {
   checkRoot,
   deviceOptions,
   endsWithin,
   exitCodeOf,
   openStore,
-  parseCommand,
   readJson,
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
-import { DownloadDisplay, openHub } from "./_hub.ts";
+import { DownloadDisplay } from "./_downloads.ts";
+import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { planSummary } from "./_plan.ts";
 
@@ -42,12 +43,9 @@ const shutdownMs = 7_000;
  * @throws InputError for a file or setting that cannot be used
  */
 export async function train(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const { values, positionals } = parseCommand(
-    args,
-    usage,
-    { quiet: { type: "boolean", default: false } },
-    1,
-  );
+  const parsed = parseCommand(args, usage, { quiet: { type: "boolean", default: false } }, 1);
+  if (parsed === null) return 0;
+  const { values, positionals } = parsed;
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);

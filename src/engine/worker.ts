@@ -2,7 +2,6 @@
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
 import { Gpu, withRoom } from "../gpu/mod.ts";
 import { Interrupted } from "../training/context.ts";
-import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import type { OnLoad } from "../model/loading.ts";
@@ -133,11 +132,22 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
   };
   scheduler.hold();
   try {
+    // Loaded by the first job: a score must not wait for it.
+    const { train } = await import("../training/loop.ts");
+    const config = await readModelConfig(model);
+    const tokenizer = await loadTokenizer(model);
     const context = {
       gpu,
-      config: await readModelConfig(model),
-      tokenizer: await loadTokenizer(model),
-      frozen: async () => (base ??= await models.base(model, settings.quantization, onLoad)).value.decoder,
+      config,
+      tokenizer,
+      frozen: async (signal: AbortSignal) => {
+        const watch: OnLoad = (progress) => {
+          signal.throwIfAborted();
+          onLoad(progress);
+        };
+        base ??= await models.base(model, settings.quantization, watch, tokenizer);
+        return base.value.decoder;
+      },
       // what full fine-tuning loads `models` does not report
       onLoad: (progress: LoadProgress) => {
         report(progress);

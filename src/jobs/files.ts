@@ -5,13 +5,16 @@ import { InputError } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
-import { readModelConfig } from "../model/config.ts";
+import { targetedModules } from "../model/adapter_modules.ts";
+import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { weightSpecs } from "../model/modules.ts";
 import { Checkpoint } from "../model/safetensors.ts";
+import { checkSavedNames } from "../model/saved_modules.ts";
 import { storedDtype } from "../model/weights.ts";
 import { resolveInside } from "../paths.ts";
 import { isDataFile, selectDataFiles } from "../preference/data_files.ts";
-import type { DatasetSpec } from "./spec.ts";
+import type { LoraSettings } from "../training/settings.ts";
+import type { DatasetSpec, JobSpec } from "./spec.ts";
 
 /** Where names are looked up. */
 export interface FileSources {
@@ -124,28 +127,49 @@ export async function resolveDataset(
   };
 }
 
-/** Reads a model's configuration and its weights' headers. @throws InputError where they cannot be used */
-async function checkModel(folder: string): Promise<void> {
+/**
+ * Reads a model's configuration and its weights' headers, and looks for the modules that are to be trained.
+ *
+ * @throws InputError where they cannot be used
+ */
+async function checkModel(folder: string, lora: LoraSettings | null): Promise<void> {
   const config = await readModelConfig(folder);
   using checkpoint = await Checkpoint.open(folder);
   for (const spec of weightSpecs(config)) storedDtype(checkpoint, spec);
+  // An adapter to go on from has modules of its own.
+  if (lora?.init_adapter === null) checkModules(config, lora);
+}
+
+/** @throws InputError naming the request's field where modules match nothing */
+function checkModules(config: ModelConfig, lora: LoraSettings): void {
+  try {
+    const { modules_to_save } = checkSavedNames(config, lora);
+    targetedModules(config, lora.target_modules, modules_to_save);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(error.message, { ...error.problem, field: `lora.${error.problem.field}` });
+  }
+}
+
+/** What a job names: its files, and with `settings` the modules of its model. */
+interface JobNames extends Pick<JobSpec, "model" | "dataset" | "eval_dataset"> {
+  readonly settings?: Pick<JobSpec["settings"], "lora">;
 }
 
 /**
- * Looks a model and data sets up without downloading more than the hub's lists of files, or reading more of local weights
- * than their headers.
+ * Looks up what a job names without downloading more than the hub's lists of files, or reading more of local weights than
+ * their headers. A model of the hub is not looked into.
  *
  * @throws InputError naming the field
  */
 export async function checkFiles(
   sources: FileSources,
-  names: { readonly model: string; readonly dataset: DatasetSpec; readonly eval_dataset: DatasetSpec | null },
+  { model, dataset, eval_dataset, settings }: JobNames,
 ): Promise<void> {
-  const { model, dataset, eval_dataset } = names;
   if (isHubName(model)) {
     const name = parseHubName(model, "model", "model");
     chooseModelFiles(await hubOf(sources.hub, "model").list(name, "model"), name.repository, "model");
-  } else await checkModel(await resolveModel(sources, model, "model"));
+  } else await checkModel(await resolveModel(sources, model, "model"), settings?.lora ?? null);
   for (const [field, rows] of Object.entries({ dataset, eval_dataset })) {
     if (rows === null) continue;
     if ("path" in rows && isHubName(rows.path)) {

@@ -1,11 +1,29 @@
 /** Where a job's files lie under the state folder. */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
+import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
+import type { TrainingSettings } from "../training/settings.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
+
+const SETTINGS_FILE = "settings.json";
 
 /** A job's own folder. */
 export function jobFolder(state: string, id: string): string {
   return join(state, "jobs", id);
+}
+
+/** Writes down in a job's folder what it is run with, for those that cannot open the store beside a service. */
+export async function writeJobSettings(state: string, id: string, settings: TrainingSettings): Promise<void> {
+  await Deno.mkdir(jobFolder(state, id), { recursive: true });
+  const text = new TextEncoder().encode(JSON.stringify(settings));
+  await writeWhole(join(jobFolder(state, id), SETTINGS_FILE), [text]);
+}
+
+/** What a job is run with; null where there is no such job or it has not begun. */
+export async function readJobSettings(state: string, id: string): Promise<TrainingSettings | null> {
+  const path = join(jobFolder(state, id), SETTINGS_FILE);
+  if (!isJobId(id) || !await exists(path)) return null;
+  return await readJsonObject(path) as unknown as TrainingSettings;
 }
 
 /** The folder of a finished job's PEFT files or full weights; null where there is none yet. */

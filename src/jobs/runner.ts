@@ -4,7 +4,7 @@ import { DeviceLostError, InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
-import { jobFolder, jobWeights } from "./folder.ts";
+import { jobFolder, jobWeights, writeJobSettings } from "./folder.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished, type Job, type JobError } from "./job.ts";
 import type { JobStore } from "./store.ts";
@@ -120,7 +120,7 @@ export class JobRunner {
         init_adapter: init === null ? null : await resolveInitAdapter(sources, init),
         directory,
       };
-      await Deno.mkdir(directory, { recursive: true });
+      await writeJobSettings(state, id, job.settings);
       // A cancel or a stop may have come while the files were looked up, before the engine knew the job.
       if (this.#stopping) return store.requeue(id);
       if (this.#job(id).cancel_requested) return store.finish(id, "cancelled");

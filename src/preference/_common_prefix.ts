@@ -8,7 +8,7 @@ export function commonPrefix(a: ArrayLike<unknown>, b: ArrayLike<unknown>): numb
 
 /** How many UTF-16 units both texts begin with, never half of a surrogate pair. */
 export function commonTextPrefix(a: string, b: string): number {
-  const length = commonPrefix(a, b);
+  const length = b.startsWith(a) ? a.length : commonPrefix(a, b);
   const last = a.charCodeAt(length - 1);
   return last >= 0xd800 && last < 0xdc00 ? length - 1 : length;
 }

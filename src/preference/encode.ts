@@ -128,12 +128,12 @@ export function encodeComparison(
       return leftOut(response, why);
     }
     encoded.push({
-      tokens: Uint32Array.from(ids.slice(shared, settings.max_length)),
+      tokens: new Uint32Array(ids.slice(shared, settings.max_length)),
       scored_from: scored - shared,
       truncated: ids.length > settings.max_length,
     });
   }
-  const prompt = Uint32Array.from(sequences[0]!.ids.slice(0, shared));
+  const prompt = new Uint32Array(sequences[0]!.ids.slice(0, shared));
   return { group: { row, prompt, responses: encoded, prompt_truncated: cut } };
 }
 

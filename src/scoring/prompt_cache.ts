@@ -8,17 +8,22 @@ import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens, type PackedBatch, packGroups, streamTokens } from "../preference/pack.ts";
 import { BLOCK_TOKENS, PromptIndex } from "./prompt_index.ts";
 
+/** Batches that go without once the device had no room: each further try costs a scorer its buffers. */
+const PAUSE = 256;
+
 /**
  * Keys and values of prompts that came before, on the GPU, for one model with one adapter. Its memory is taken when a
- * prompt's beginning comes for the second time; a device without room goes on without.
+ * prompt's beginning comes for the second time; a device without room goes on without for a while.
  */
 export class PromptCache {
   readonly #gpu: Gpu;
   readonly #config: ModelConfig;
   /** Blocks that can be kept; 0: none is. */
-  #slots: number;
+  readonly #slots: number;
   #index: PromptIndex;
   #stored: readonly KeyValues[] | null = null;
+  /** Batches to come that go without. */
+  #pause = 0;
 
   /** @param bytes at most; 0 turns it off */
   constructor(gpu: Gpu, config: ModelConfig, bytes: number) {
@@ -34,7 +39,15 @@ export class PromptCache {
   /** Begins a batch. */
   plan(): BatchPlan {
     this.#index.begin();
-    return new BatchPlan(this.#slots > 0 ? this.#index : null);
+    const without = this.#slots === 0 || this.#pause > 0;
+    if (this.#pause > 0) this.#pause--;
+    return new BatchPlan(without ? null : this.#index);
+  }
+
+  /** The device has no room for what a batch knows: forgets it, and goes without for a while. */
+  pause(): void {
+    this.clear();
+    this.#pause = PAUSE;
   }
 
   /** Whether a plan's keys are still where they were. */
@@ -54,8 +67,7 @@ export class PromptCache {
       this.#stored = specs.flatMap((_, i) => i % 2 === 0 ? [{ k: tensors[i]!, v: tensors[i + 1]! }] : []);
     } catch (error) {
       if (!(error instanceof GpuMemoryError)) throw error;
-      this.#slots = 0;
-      this.clear();
+      this.pause();
     }
     return this.#stored;
   }

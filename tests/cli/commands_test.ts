@@ -191,6 +191,7 @@ const wrongArguments: [args: string[], message: RegExp][] = [
     ["--model", "model", "--chat-template", "/nowhere/t.jinja", "-", "-"],
     /--chat-template "\/nowhere\/t\.jinja" cannot be read/,
   ],
+  [["--modle", "model", "-", "-"], /^--modle is not a known option; known are --model, --adapter, /m],
   [["--model", "model", "in.jsonl"], /Give 2 arguments, not 1/],
   [["--model", "model", "/nowhere/in.jsonl", "-"], /"\/nowhere\/in\.jsonl" cannot be read/],
 ];
@@ -202,6 +203,14 @@ for (const [args, message] of wrongArguments) {
       assert.equal(await process.code, 2);
       assert.match(process.lines.join("\n"), message);
     }));
+}
+
+for (const command of ["serve", "train", "score", "doctor"]) {
+  Deno.test(`${command}() prints its usage to stdout for --help`, async () => {
+    await using process = startFake("/nowhere", 1, [command, "--help"]);
+    assert.equal(await process.code, 0, process.lines.join("\n"));
+    assert.match(await process.stdout, new RegExp(`^Usage: main\\.ts ${command}`));
+  });
 }
 
 Deno.test("doctor() reports the device, as text and as JSON", () =>

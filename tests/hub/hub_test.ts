@@ -198,6 +198,39 @@ Deno.test("Hub.fetch() shares a download and ends it when the last who waits has
     await client.fetch(model, all, "model");
   }));
 
+Deno.test("Hub.fetch() waits for another process's download, and no longer than anybody waits for it", () =>
+  withHub(async ({ make, folder }) => {
+    await make().list(model, "model");
+    const other = await Deno.open(join(folder, "w.bin.part"), { create: true, write: true });
+    await other.lock(true);
+    const { tryLock } = Deno.FsFile.prototype;
+    let tries = 0;
+    Deno.FsFile.prototype.tryLock = function (exclusive) {
+      tries++;
+      return tryLock.call(this, exclusive);
+    };
+    const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+    try {
+      const leaving = new AbortController();
+      const call = make().fetch(model, () => ["w.bin"], "model", leaving.signal);
+      for (let i = 0; i < 200 && tries === 0; i++) await sleep(5);
+      assert(tries > 0, "nobody tried for the lock");
+      leaving.abort(new Error("left"));
+      await assert.rejects(call, /left/);
+      const before = tries;
+      await sleep(500);
+      assert.equal(tries, before);
+
+      const waiting = make().fetch(model, () => ["w.bin"], "model");
+      while (tries === before) await sleep(1);
+      other.close();
+      await waiting;
+      assert.deepEqual(await Deno.readFile(join(folder, "w.bin")), weights);
+    } finally {
+      Deno.FsFile.prototype.tryLock = tryLock;
+    }
+  }));
+
 Deno.test("Hub.fetch() writes no file outside its folder, whatever the list says", () =>
   withHub(async ({ hub, make, cache }) => {
     hub.repositories.set(

@@ -1,20 +1,15 @@
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
-import { Gpu, type MatmulDesign, Program } from "../../src/gpu/mod.ts";
-import { type ModelConfig, parseModelConfig } from "../../src/model/config.ts";
+import { Gpu, type MatmulDesign } from "../../src/gpu/mod.ts";
+import { parseModelConfig } from "../../src/model/config.ts";
 import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { weightSpecs } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
-import type { BatchLive } from "../../src/model/batch.ts";
-import { DecoderPass } from "../../src/model/pass.ts";
-import { alignSharing, ropeAttentionFactor, ropeFrequencies } from "../../src/model/rope.ts";
+import { ropeAttentionFactor, ropeFrequencies } from "../../src/model/rope.ts";
 import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
 import { transpose } from "../../src/model/weights.ts";
-import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
-import { type ObjectiveLive, recordObjective } from "../../src/objective/objective.ts";
-import type { EncodedGroup } from "../../src/preference/encode.ts";
-import { packGroups } from "../../src/preference/pack.ts";
 import { assertClose } from "../helpers/assert_close.ts";
+import { encodedGroup, scoreGroups, SIMPO, trainingStep } from "../helpers/decoder_step.ts";
 import {
   FAMILIES,
   type Family,
@@ -25,25 +20,6 @@ import {
 } from "../reference/families.ts";
 
 const SPELLINGS = ["config.json", "config_transformers4.json"] as const;
-
-/** A prompt with its responses; by itself where their lengths turn it differently. */
-function group(
-  { traits }: ModelConfig,
-  row: number,
-  prompt: readonly number[],
-  responses: readonly (readonly number[])[],
-): EncodedGroup {
-  return alignSharing(traits.ropes, {
-    row,
-    prompt: Uint32Array.from(prompt),
-    responses: responses.map((tokens) => ({
-      tokens: Uint32Array.from(tokens),
-      scored_from: 0,
-      truncated: false,
-    })),
-    prompt_truncated: 0,
-  });
-}
 
 async function readConfig(family: Family, file: typeof SPELLINGS[number]) {
   return parseModelConfig(JSON.parse(await Deno.readTextFile(`${familyFolder(family)}/${file}`)));
@@ -61,70 +37,34 @@ async function load(
 
 /** Per-token log-probs, loss and gradients of the reference pairs. */
 async function checkTraining(gpu: Gpu, family: Family, recompute: boolean): Promise<void> {
-  const reference = await readFamily(family);
+  const { pairs, full } = await readFamily(family);
   const { decoder, trained, free } = await load(gpu, family, true);
-  const groups = reference.pairs.map(({ prompt, chosen, rejected }, i) =>
-    group(decoder.config, i, prompt, [chosen, rejected])
-  );
-  const batch = packGroups(groups);
-  const pass = new DecoderPass(gpu, decoder, batch, { mode: "train", recompute });
-  const columns = METRIC_COLUMNS.length;
-  const metrics = gpu.tensor("metrics", [batch.sequences, columns]);
-  const sums = gpu.tensor("sums", [1, columns]);
-  const program = new Program<BatchLive & ObjectiveLive>(gpu, family);
-  const { averages, sequence_rows, coefficients } = pass;
-  const { beta, gamma, loss } = reference.full.losses.sigmoid;
-  pass.recordForward(program);
-  recordObjective(
-    program,
-    { type: "simpo", beta, gamma, loss_type: "sigmoid", label_smoothing: 0, sft_weight: 0 },
-    { averages, sequence_rows, coefficients, metrics, sums },
-  );
-  pass.recordBackward(program);
-  const examples = groups.length;
-  const counts = pass.upload(batch);
-  program.run({ ...counts, dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 });
-
-  const logprobs = reference.full.token_logprobs.flat();
-  assertClose(await gpu.readF32(pass.logprobs), logprobs, {
-    rtol: 0,
-    atol: 1e-4,
-    name: `${family} log-probs`,
+  const groups = pairs.map(({ prompt, chosen, rejected }) => encodedGroup(prompt, [chosen, rejected]));
+  const { beta, gamma, loss } = full.losses.sigmoid;
+  const { logprobs, metrics, gradients } = await trainingStep(gpu, { decoder, trained: trained! }, [groups], {
+    options: { recompute },
+    method: { ...SIMPO, beta, gamma },
   });
-  assertClose([(await gpu.readF32(sums))[0]! / examples], [loss], { rtol: 1e-4, name: `${family} loss` });
-  const gradients = await readFamilyGradients(family);
-  assert.deepEqual([...trained!.parameters.keys()].sort(), [...gradients.keys()].sort());
-  const specs = new Map(weightSpecs(decoder.config).map((spec) => [spec.name, spec]));
-  for (const [name, inFile] of gradients) {
-    const gradient = await gpu.readF32(trained!.get(name).gradient!);
-    const { shape, transposed } = specs.get(name)!;
-    const expected = transposed ? transpose(inFile, shape[1]!) : inFile;
-    assertClose(gradient, expected, { rtol: 1e-4, relativeTo: "tensor", name: `${family} ${name}` });
-  }
-  program.free();
-  pass.free();
-  gpu.free(metrics, sums);
   free();
+  assertClose(logprobs, full.token_logprobs.flat(), { rtol: 0, atol: 1e-4, name: `${family} log-probs` });
+  assertClose([metrics.loss!], [loss], { rtol: 1e-4, name: `${family} loss` });
+  const expected = await readFamilyGradients(family);
+  assert.deepEqual([...gradients.keys()].sort(), [...expected.keys()].sort());
+  const specs = new Map(weightSpecs(decoder.config).map((spec) => [spec.name, spec]));
+  for (const [name, inFile] of expected) {
+    const { shape, transposed } = specs.get(name)!;
+    const values = transposed ? transpose(inFile, shape[1]!) : inFile;
+    assertClose(gradients.get(name)!, values, { rtol: 1e-4, name: `${family} ${name}` });
+  }
 }
 
 /** Four candidates under one prompt, scored with the weights in `folder`. */
 async function checkScoring(gpu: Gpu, family: Family, folder = familyFolder(family)): Promise<void> {
-  const { candidates } = await readFamily(family);
+  const { prompt, responses, token_logprobs } = (await readFamily(family)).candidates;
   const { decoder, free } = await load(gpu, family, false, folder);
-  const batch = packGroups([group(decoder.config, 0, candidates.prompt, candidates.responses)]);
-  const pass = new DecoderPass(gpu, decoder, batch, { mode: "score" });
-  const program = new Program<BatchLive>(gpu, family);
-  pass.recordForward(program);
-  program.run({ ...pass.upload(batch), dropout_seed: 0 });
-  const expected = candidates.token_logprobs.flat();
-  assertClose(await gpu.readF32(pass.logprobs), expected, {
-    rtol: 0,
-    atol: 1e-4,
-    name: `${family} candidates`,
-  });
-  program.free();
-  pass.free();
+  const { logprobs } = await scoreGroups(gpu, decoder, [encodedGroup(prompt, responses)]);
   free();
+  assertClose(logprobs, token_logprobs.flat(), { rtol: 0, atol: 1e-4, name: `${family} candidates` });
 }
 
 for (const family of FAMILIES) {

@@ -1,23 +1,17 @@
 /** Adapters that PEFT saved, of every family: log-probs, loss and gradients, merged weights, and files given back. */
 import assert from "node:assert/strict";
-import { Gpu, Program } from "../../src/gpu/mod.ts";
+import { Gpu } from "../../src/gpu/mod.ts";
 import { openAdapter, readAdapter } from "../../src/model/adapter.ts";
-import type { BatchLive } from "../../src/model/batch.ts";
-import { type ModelConfig, readModelConfig } from "../../src/model/config.ts";
+import { readModelConfig } from "../../src/model/config.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import { loadAdapter, loadDecoder } from "../../src/model/loading.ts";
 import { exportMerged } from "../../src/model/export.ts";
 import { linearModules, linearNames, weightSpecs } from "../../src/model/modules.ts";
-import { DecoderPass } from "../../src/model/pass.ts";
-import { alignSharing } from "../../src/model/rope.ts";
 import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
 import { adapterName, transpose } from "../../src/model/weights.ts";
-import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
-import { type ObjectiveLive, recordObjective } from "../../src/objective/objective.ts";
-import type { EncodedGroup } from "../../src/preference/encode.ts";
-import { packGroups } from "../../src/preference/pack.ts";
 import { trainableLora } from "../../src/training/trainable.ts";
 import { assertClose } from "../helpers/assert_close.ts";
+import { encodedGroup, scoreGroups, SIMPO, trainingStep } from "../helpers/decoder_step.ts";
 import { settingsOf as settingsOfJob } from "../helpers/settings.ts";
 import { familyFolder, readFamily } from "../reference/families.ts";
 import { PEFT_ADAPTERS, type PeftValues, readPeft, readPeftGradients } from "../reference/peft.ts";
@@ -30,24 +24,6 @@ Deno.test.afterAll(async () => {
   await Deno.remove(scratch, { recursive: true });
 });
 
-function group(
-  { traits }: ModelConfig,
-  row: number,
-  prompt: readonly number[],
-  responses: readonly (readonly number[])[],
-): EncodedGroup {
-  return alignSharing(traits.ropes, {
-    row,
-    prompt: Uint32Array.from(prompt),
-    responses: responses.map((tokens) => ({
-      tokens: Uint32Array.from(tokens),
-      scored_from: 0,
-      truncated: false,
-    })),
-    prompt_truncated: 0,
-  });
-}
-
 async function loadBase(folder: string) {
   using checkpoint = await Checkpoint.open(folder);
   return await loadDecoder(gpu, checkpoint, await readModelConfig(folder), { trainable: false });
@@ -56,14 +32,8 @@ async function loadBase(folder: string) {
 /** The candidates' log-probs by a decoder against PEFT's. */
 async function checkCandidates(decoder: Decoder, { family, candidates }: PeftValues, name: string) {
   const { prompt, responses } = (await readFamily(family)).candidates;
-  const batch = packGroups([group(decoder.config, 0, prompt, responses)]);
-  const pass = new DecoderPass(gpu, decoder, batch, { mode: "score" });
-  const program = new Program<BatchLive>(gpu, name);
-  pass.recordForward(program);
-  program.run({ ...pass.upload(batch), dropout_seed: 0 });
-  assertClose(await gpu.readF32(pass.logprobs), candidates.flat(), { rtol: 0, atol: 1e-4, name });
-  program.free();
-  pass.free();
+  const { logprobs } = await scoreGroups(gpu, decoder, [encodedGroup(prompt, responses)]);
+  assertClose(logprobs, candidates.flat(), { rtol: 0, atol: 1e-4, name });
 }
 
 /** Training settings of the form that an adapter has. */
@@ -83,61 +53,31 @@ async function settingsOf({ folder, base }: PeftValues) {
 
 async function checkGradients(values: PeftValues, recompute: boolean): Promise<void> {
   const { base, folder, family, loss, token_logprobs } = values;
-  const reference = await readFamily(family);
+  const { pairs, full } = await readFamily(family);
   const loaded = await loadBase(base);
-  const { config } = loaded.decoder;
   const settings = await settingsOf(values);
-  const { decoder, trained, free } = await trainableLora(gpu, loaded.decoder, settings, {
-    model: base,
-    seed: 1,
-    init: folder,
-    resume: null,
+  const options = { model: base, seed: 1, init: folder, resume: null };
+  const { decoder, trained, free } = await trainableLora(gpu, loaded.decoder, settings, options);
+  const groups = pairs.map(({ prompt, chosen, rejected }) => encodedGroup(prompt, [chosen, rejected]));
+  const { beta, gamma } = full.losses.sigmoid;
+  const { logprobs, metrics, gradients } = await trainingStep(gpu, { decoder, trained }, [groups], {
+    options: { recompute },
+    method: { ...SIMPO, beta, gamma },
   });
-  const groups = reference.pairs.map(({ prompt, chosen, rejected }, i) =>
-    group(config, i, prompt, [chosen, rejected])
-  );
-  const batch = packGroups(groups);
-  const pass = new DecoderPass(gpu, decoder, batch, { mode: "train", recompute });
-  const metrics = gpu.tensor("metrics", [batch.sequences, METRIC_COLUMNS.length]);
-  const sums = gpu.tensor("sums", [1, METRIC_COLUMNS.length]);
-  const program = new Program<BatchLive & ObjectiveLive>(gpu, family);
-  const { beta, gamma } = reference.full.losses.sigmoid;
-  pass.recordForward(program);
-  recordObjective(
-    program,
-    { type: "simpo", beta, gamma, loss_type: "sigmoid", label_smoothing: 0, sft_weight: 0 },
-    { ...pass, metrics, sums },
-  );
-  pass.recordBackward(program);
-  const examples = groups.length;
-  program.run({
-    ...pass.upload(batch),
-    dropout_seed: 0,
-    examples,
-    step_examples: examples,
-    step_chosen_tokens: 1,
-  });
-
-  const logprobs = await gpu.readF32(pass.logprobs);
-  assertClose(logprobs, token_logprobs.flat(), { rtol: 0, atol: 1e-4, name: "log-probs" });
-  assertClose([(await gpu.readF32(sums))[0]! / examples], [loss], { rtol: 1e-4, name: "loss" });
-  const expected = await readPeftGradients(values);
-  const names = [...trained.parameters.keys()];
-  const inFile = (name: string) => adapterName(/lora_[AB]$/.test(name) ? `${name}.weight` : name);
-  assert.deepEqual(names.map(inFile).sort(), [...expected.keys()].sort());
-  const transposed = new Map(weightSpecs(config).map((spec) => [spec.name, spec.transposed]));
-  for (const name of names) {
-    const { gradient } = trained.get(name);
-    const values = expected.get(inFile(name))!;
-    const turned = transposed.get(name) ? transpose(values, gradient!.shape[0]!) : values;
-    const actual = await gpu.readF32(gradient!);
-    assertClose(actual, turned, { rtol: 1e-4, relativeTo: "tensor", name });
-  }
-  program.free();
-  pass.free();
-  gpu.free(metrics, sums);
   free();
   loaded.free();
+  assertClose(logprobs, token_logprobs.flat(), { rtol: 0, atol: 1e-4, name: "log-probs" });
+  assertClose([metrics.loss!], [loss], { rtol: 1e-4, name: "loss" });
+  const expected = await readPeftGradients(values);
+  const inFile = (name: string) => expected.has(name) ? name : adapterName(name); // a saved module's weight
+  assert.deepEqual([...gradients.keys()].map(inFile).sort(), [...expected.keys()].sort());
+  const specs = new Map(weightSpecs(decoder.config).map((spec) => [spec.name, spec]));
+  for (const [name, actual] of gradients) {
+    const values = expected.get(inFile(name))!;
+    const spec = specs.get(name);
+    const turned = spec?.transposed ? transpose(values, spec.shape[1]!) : values;
+    assertClose(actual, turned, { rtol: 1e-4, name });
+  }
 }
 
 for (const adapter of PEFT_ADAPTERS) {
@@ -200,32 +140,24 @@ Deno.test("trainableLora() splits a saved table for a small device where the fro
     const { decoder, trained, save, free } = await trainableLora(gpu, loaded.decoder, lora, options);
     const { pairs } = await readReference("tied");
     const { prompt, chosen, rejected } = pairs[0]!;
-    const batch = packGroups([group(config, 0, prompt, [chosen, rejected])]);
-    const pass = new DecoderPass(gpu, decoder, batch, { mode: "train" });
-    const program = new Program<BatchLive>(gpu, "split");
-    pass.recordForward(program);
-    pass.recordBackward(program);
-    gpu.write(pass.coefficients, Float32Array.of(1, -1));
-    program.run({ ...pass.upload(batch), dropout_seed: 0 });
+    const groups = [encodedGroup(prompt, [chosen, rejected])];
+    const { gradients } = await trainingStep(gpu, { decoder, trained }, [groups], { dAverages: [1, -1] });
     const out = await Deno.makeTempDir({ dir: scratch });
     await save(out);
     using file = await openAdapter(out);
     const table = await file.readF32(adapterName("lm_head.weight"));
     assert.deepEqual(table, await checkpoint.readF32("model.embed_tokens.weight"));
-    const runs = [...trained.parameters.values()].filter(({ name }) => name.includes("embed_tokens"));
-    const read = await gpu.read(...runs.map(({ gradient }) => gradient!)) as Float32Array[];
-    program.free();
-    pass.free();
+    const runs = [...trained.parameters.keys()].filter((name) => name.includes("embed_tokens")).length;
     free();
     loaded.free();
-    return { runs: runs.length, gradients: read.flatMap((values) => [...values]) };
+    return { runs, gradient: gradients.get("model.embed_tokens.weight")! };
   };
   const small = await Gpu.open({ device: "auto", maxTensorBytes: 12_000 });
   const whole = await gradientsOf(gpu);
   const split = await gradientsOf(small);
   small.close();
   assert.deepEqual([whole.runs, split.runs], [1, 2]);
-  assertClose(split.gradients, whole.gradients, { rtol: 1e-5 });
+  assertClose(split.gradient, whole.gradient, { rtol: 1e-5 });
 });
 
 Deno.test("loadAdapter() takes fan_in_fan_out for what the layers are, as PEFT does", async () => {

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
-import { Gpu, Program } from "../../src/gpu/mod.ts";
-import type { BatchLive } from "../../src/model/batch.ts";
+import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loraSpecs, withLora } from "../../src/model/decoder.ts";
 import { frozenDtype, loadDecoder } from "../../src/model/loading.ts";
@@ -9,12 +8,11 @@ import { fromF32, toF32 } from "../../src/model/dtype.ts";
 import { quantizeInt8 } from "../../src/model/int8.ts";
 import { weightSpecs } from "../../src/model/modules.ts";
 import { TrainedParameters } from "../../src/model/parameters.ts";
-import { DecoderPass } from "../../src/model/pass.ts";
 import type { Quantization } from "../../src/model/quantization.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
 import { readDecoderRows, transpose } from "../../src/model/weights.ts";
-import { packGroups } from "../../src/preference/pack.ts";
 import { assertClose } from "../helpers/assert_close.ts";
+import { encodedGroup, trainingStep } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";
 import { type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 import { dequantizeInt8 } from "../reference/int8.ts";
@@ -79,30 +77,16 @@ async function train(gpu: Gpu, folder: string, quantization: Quantization | null
   for (const { value } of lora.parameters.values()) {
     gpu.write(value, source.normals(value.bytes / 4).map((x) => x / 10));
   }
-  const tokens = (length: number) => Uint32Array.from({ length }, () => source.integer(256));
-  const response = (length: number) => ({ tokens: tokens(length), scored_from: 0, truncated: false });
-  const batch = packGroups([[7, 5, 9], [11, 1, 30]].map(([prompt, ...responses], row) => ({
-    row,
-    prompt: tokens(prompt!),
-    responses: responses.map(response),
-    prompt_truncated: 0,
-  })));
+  const tokens = (length: number) => source.integers(length, 256);
+  const groups = [[7, 5, 9], [11, 1, 30]].map(([prompt, ...responses]) =>
+    encodedGroup(tokens(prompt!), responses.map(tokens))
+  );
   const adapted = withLora(decoder, (name) => lora.parameters.get(name), 0.5, 0);
-  const pass = new DecoderPass(gpu, adapted, batch, { mode: "train" });
-  const program = new Program<BatchLive>(gpu, "step");
-  pass.recordForward(program);
-  pass.recordBackward(program);
-  const live = pass.upload(batch);
-  gpu.write(pass.coefficients, Float32Array.of(1, -0.5, 0.3, -1));
-  program.run({ ...live, dropout_seed: 0 });
-  const logprobs = (await gpu.readF32(pass.logprobs)).slice(0, batch.rows);
-  const gradients = new Map<string, Float32Array>();
-  for (const [name, { gradient }] of lora.parameters) gradients.set(name, await gpu.readF32(gradient!));
-  program.free();
-  pass.free();
+  const dAverages = [1, -0.5, 0.3, -1];
+  const step = await trainingStep(gpu, { decoder: adapted, trained: lora }, [groups], { dAverages });
   lora.free();
   free();
-  return { logprobs, gradients };
+  return step;
 }
 
 for (const [name, { options, kept }] of Object.entries(MODELS)) {

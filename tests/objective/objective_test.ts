@@ -10,19 +10,12 @@ import {
   summarizeMetrics,
 } from "../../src/objective/objective.ts";
 import { assertClose } from "../helpers/assert_close.ts";
+import { SIMPO } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";
 import { sftLoss, simpoLoss } from "../reference/cpu.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
 
-const SIMPO: SimpoMethod = {
-  type: "simpo",
-  beta: 2,
-  gamma: 1,
-  loss_type: "sigmoid",
-  label_smoothing: 0,
-  sft_weight: 0,
-};
 const COLUMNS = METRIC_COLUMNS.length;
 const UNTOUCHED = 777;
 

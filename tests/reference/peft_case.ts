@@ -10,19 +10,17 @@
  */
 import { join } from "node:path";
 import { startEngine } from "../../src/engine/client.ts";
-import { Gpu, Program } from "../../src/gpu/mod.ts";
-import type { BatchLive } from "../../src/model/batch.ts";
+import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
 import { exportMerged } from "../../src/model/export.ts";
-import { DecoderPass } from "../../src/model/pass.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { encodeComparison } from "../../src/preference/encode.ts";
-import { packGroups } from "../../src/preference/pack.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { trainableLora } from "../../src/training/trainable.ts";
 import { itemOf } from "../engine/_lab.ts";
+import { encodedGroup, scoreGroups } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { chatRows, plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
@@ -150,24 +148,6 @@ async function writeScores(
   prompt: readonly number[],
   responses: readonly (readonly number[])[],
 ): Promise<void> {
-  const group = {
-    row: 0,
-    prompt: Uint32Array.from(prompt),
-    responses: responses.map((tokens) => ({
-      tokens: Uint32Array.from(tokens),
-      scored_from: 0,
-      truncated: false,
-    })),
-    prompt_truncated: 0,
-  };
-  const batch = packGroups([group]);
-  const pass = new DecoderPass(gpu, decoder, batch, { mode: "score" });
-  const program = new Program<BatchLive>(gpu, "score");
-  pass.recordForward(program);
-  program.run({ ...pass.upload(batch), dropout_seed: 0 });
-  const averages = await gpu.readF32(pass.averages);
-  const average_logprobs = responses.map((_, i) => averages[2 * i]!);
-  await Deno.writeTextFile(path, JSON.stringify({ average_logprobs }));
-  program.free();
-  pass.free();
+  const { averages } = await scoreGroups(gpu, decoder, [encodedGroup(prompt, responses)]);
+  await Deno.writeTextFile(path, JSON.stringify({ average_logprobs: [...averages] }));
 }

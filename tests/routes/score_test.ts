@@ -392,7 +392,7 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     { ...one, quantization: "int4" },
     422,
     "quantization",
-    /quantization must be "int8", not "int4"/,
+    /quantization must be "int8" or null, not "int4"/,
   ],
   ["a body that is not JSON", "{", 400, "body", /^The body must be JSON\.$/],
   ["a body that is no object", [], 422, "body", /^body must be an object, not \[\]\.$/],

@@ -298,7 +298,7 @@ Deno.test("GET /train/{id}/adapter ends a merge that nobody waits for, or when t
     Deno.readDir(join(service.root, "state", "jobs", id)),
     ({ name }) => name,
   );
-  assert.deepEqual(left.sort(), ["checkpoints", "result"]);
+  assert.deepEqual(left.sort(), ["checkpoints", "result", "settings.json"]);
 });
 
 Deno.test("GET /train/{id}/adapter refuses a job without a result, and an adapter of a full fine-tuning", async () => {
@@ -351,6 +351,27 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     404,
     "model",
     /^model names no directory under the root: "none"\.$/,
+  ],
+  [
+    "a module to adapt that the model does not have",
+    { ...minimal, lora: { target_modules: ["q_proj", "k_prog"] } },
+    422,
+    "lora.target_modules",
+    /^target_modules: "k_prog" matches no linear layer of the model; give .*k_proj/,
+  ],
+  [
+    "a module to save that the model does not have",
+    { ...minimal, lora: { modules_to_save: ["wte"] } },
+    422,
+    "lora.modules_to_save",
+    /^modules_to_save: "wte" matches no module of the model; give .*embed_tokens/,
+  ],
+  [
+    "tied tables in a model that has none",
+    { ...minimal, lora: { modules_to_save: ["norm"], ensure_weight_tying: true } },
+    422,
+    "lora.ensure_weight_tying",
+    /names no tied table/,
   ],
   ["an unknown data set", { ...minimal, dataset: { path: "none" } }, 404, "dataset.path", /names no file/],
   [

@@ -11,7 +11,7 @@ import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { Scorer } from "../../src/scoring/scorer.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { random } from "../helpers/random.ts";
-import { writeTinyModel } from "../helpers/tiny_model.ts";
+import { TINY_FAMILIES, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
 type Items = ScoreRequest["items"];
 
@@ -20,6 +20,7 @@ interface ScorerSettings extends Partial<GpuOptions> {
   readonly makeRoom?: (scorer: Scorer) => boolean;
   /** Of the model, beside what a tiny one has. */
   readonly config?: Readonly<Record<string, unknown>>;
+  readonly model?: TinyModelOptions;
 }
 
 /** Gives `work` a scorer of a tiny model on a device of its own, and checks that nothing is left of it. */
@@ -27,9 +28,10 @@ async function withScorer<T>(
   settings: ScorerSettings,
   work: (scorer: Scorer, gpu: Gpu) => Promise<T>,
 ): Promise<T> {
-  const { promptCacheBytes = 0, makeRoom = () => false, config: fields = {}, ...options } = settings;
+  const { promptCacheBytes = 0, makeRoom = () => false, config: fields = {}, model: made, ...options } =
+    settings;
   const directory = await Deno.makeTempDir();
-  const model = await writeTinyModel(join(directory, "model"), { config: fields });
+  const model = await writeTinyModel(join(directory, "model"), { config: fields, ...made });
   const gpu = await Gpu.open({ device: "auto", ...options });
   const config = await readModelConfig(model);
   const tokenizer = await loadTokenizer(model);
@@ -203,28 +205,8 @@ Deno.test("Scorer takes smaller batches where the device has no room for one of 
   });
 });
 
-const FAMILIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
-  llama: { num_key_value_heads: 1 },
-  mistral: { model_type: "mistral", architectures: ["MistralForCausalLM"], sliding_window: 6 },
-  qwen3: { model_type: "qwen3", architectures: ["Qwen3ForCausalLM"] },
-  gemma2: {
-    model_type: "gemma2",
-    architectures: ["Gemma2ForCausalLM"],
-    hidden_act: undefined,
-    hidden_activation: "gelu_pytorch_tanh",
-    sliding_window: 7,
-  },
-  gpt2: {
-    model_type: "gpt2",
-    architectures: ["GPT2LMHeadModel"],
-    n_embd: 32,
-    n_inner: null,
-    n_layer: 2,
-    n_head: 4,
-    n_positions: 128,
-  },
-  phi3: { model_type: "phi3", architectures: ["Phi3ForCausalLM"] },
-};
+const { mistral, qwen3, gemma2, gpt2, phi3 } = TINY_FAMILIES;
+const FAMILIES = { llama: { num_key_value_heads: 1 }, mistral, qwen3, gemma2, gpt2, phi3 };
 
 const PROMPT_CACHE = 2 ** 20;
 /** More than two blocks of tokens. */
@@ -233,7 +215,7 @@ const candidates = [" the sand", " an out", " in"];
 
 const devices: [name: string, settings: ScorerSettings][] = [
   ...Object.entries(FAMILIES).map(([family, config]): [string, ScorerSettings] => [family, { config }]),
-  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama!, rowLanes: 64, matmul: "tiled" }],
+  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama, rowLanes: 64, matmul: "tiled" }],
 ];
 for (const [name, settings] of devices) {
   Deno.test(`Scorer gives a repeated prompt the scores that it has alone: ${name}`, async () => {
@@ -260,8 +242,7 @@ for (const [name, settings] of devices) {
 }
 
 Deno.test("Scorer knows nothing of prompts whose angles depend on what follows them", async () => {
-  const rope_scaling = { type: "longrope", short_factor: [1, 1.1, 1.3, 1.5], long_factor: [1.2, 1.5, 2, 4] };
-  const config = { ...FAMILIES.phi3, original_max_position_embeddings: 12, rope_scaling };
+  const config = TINY_FAMILIES["phi3 of long and short sequences"];
   await withScorer({ config, promptCacheBytes: PROMPT_CACHE }, async (scorer) => {
     const items = [1, 2, 3].map(() => ({ prompt: LONG, candidates }));
     assert.deepEqual((await scored(scorer, items)).map(({ usage }) => usage.cached_prompt_tokens), [0, 0, 0]);
@@ -324,6 +305,84 @@ Deno.test("Scorer goes without known prompts where the device has no room for a 
     }
   });
 });
+
+Deno.test("Scorer does not try for known prompts again and again where there was no room", async () => {
+  const items = [{ prompt: LONG, candidates }];
+  const bytes = await withScorer({}, async (scorer, gpu) => {
+    await scored(scorer, items);
+    return gpu.memory.peak;
+  });
+  await withScorer({ promptCacheBytes: PROMPT_CACHE, memoryLimitBytes: bytes }, async (scorer, gpu) => {
+    const allocate = gpu.allocate.bind(gpu);
+    let passes = 0;
+    gpu.allocate = (make) => {
+      passes++;
+      return allocate(make);
+    };
+    for (let i = 0; i < 2; i++) await scored(scorer, items);
+    const tried = passes;
+    assert.ok(tried > 1, "known prompts were never tried");
+    for (let i = 0; i < 6; i++) await scored(scorer, items);
+    assert.equal(passes, tried);
+  });
+});
+
+Deno.test("Scorer scores a large prompt where the device has no room for more than its own size", async () => {
+  const items = [{ prompt: "the thin hand ".repeat(36), candidates: [" in the bath"] }];
+  const config = { max_position_embeddings: 512 };
+  const expected = await withScorer({ config }, async (scorer, gpu) => {
+    const weights = gpu.memory.bytes;
+    const answers = await scored(scorer, items);
+    return { answers, weights, buffers: gpu.memory.peak - weights };
+  });
+  const tokens = expected.answers[0]!.usage.total_tokens;
+  assert.ok(tokens > 256 && tokens < 384, `${tokens} tokens, rounded up to 512`);
+  const memoryLimitBytes = expected.weights + Math.ceil(expected.buffers * 0.85);
+  await withScorer({ config, memoryLimitBytes }, async (scorer) => {
+    assertSameItems(await scored(scorer, items), expected.answers);
+  });
+});
+
+/** A model that keeps a channel for the letter z, and whose first block makes infinite values of it. */
+const OVERFLOWING: TinyModelOptions = {
+  tied: false,
+  change: (name, values) => {
+    const width = 32;
+    const z = "z".charCodeAt(0) * width;
+    const channel = (value: number) => {
+      for (let row = 0; row < values.length; row += width) values[row] = value;
+    };
+    if (name.includes("embed_tokens")) {
+      channel(0);
+      values.fill(0, z, z + width);
+      values[z] = 1;
+    }
+    if (/o_proj|down_proj/.test(name)) values.fill(0, 0, values.length / width);
+    if (/layers\.0\..*v_proj/.test(name)) channel(3e38);
+  },
+};
+
+for (
+  const [name, settings] of [["rows by subgroups", {}], ["tiles", { rowLanes: 64, matmul: "tiled" }]] as const
+) {
+  Deno.test(`Scorer keeps a prompt whose values overflow from spoiling others in its batch: ${name}`, async () => {
+    const model = { ...settings, model: OVERFLOWING };
+    const good: Items = [{ prompt: LONG, candidates }, { prompt: "sand", candidates }];
+    const bad: Items = [{ prompt: "a z", candidates: [" in"] }];
+    const expected = await withScorer(model, (scorer) => scored(scorer, good));
+    await withScorer({ ...model, promptCacheBytes: PROMPT_CACHE }, async (scorer) => {
+      for (let i = 0; i < 4; i++) {
+        // in front of the first prompt that is kept
+        const [spoilt, next, last] = together(scorer, [bad, good, good]);
+        await assert.rejects(
+          spoilt!,
+          /^InputError: The model gives items\[0\]\.candidates\[0\] a log-prob of NaN/,
+        );
+        for (const answers of [next, last]) assertSameItems(await answers!, expected);
+      }
+    });
+  });
+}
 
 Deno.test("score() tokenises a long request in several steps, so that others come in between", async () => {
   await withScorer({}, async (scorer) => {

@@ -2,17 +2,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pack, type PackSource, parseFolder } from "../../tasks/pack.ts";
+import { inFolder } from "../helpers/folder.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-
-async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await test(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** Copies what deno.lock names from this machine's cache, as `deno install` would fetch it. */
 async function cachedPackages(denoDir: string): Promise<void> {
@@ -42,6 +34,8 @@ async function sourceIn(folder: string): Promise<PackSource> {
     downloadLoader: (loader) => Deno.writeTextFile(join(loader, "libvulkan1.deb"), "a package"),
   };
 }
+
+const noPackages = (denoDir: string) => Deno.mkdir(join(denoDir, "npm"));
 
 const onLinux = { ignore: Deno.build.os !== "linux" };
 
@@ -82,12 +76,26 @@ Deno.test(
     }),
 );
 
+Deno.test(
+  "enter.sh does not take a bundle for unpacked where a package of its loader is broken",
+  onLinux,
+  () =>
+    inFolder(async (folder) => {
+      const bundle = join(folder, "bundle");
+      await pack(bundle, { ...await sourceIn(folder), installPackages: noPackages });
+      const { stderr } = await new Deno.Command("bash", {
+        args: ["-c", `. ${bundle}/enter.sh`],
+        env: { BUNDLE_PREFIX: join(folder, "prefix") },
+      }).output();
+      assert.match(new TextDecoder().decode(stderr), /libvulkan1\.deb/);
+      const unpacked = await Array.fromAsync(Deno.readDir(join(folder, "prefix")), ({ name }) => name);
+      assert.deepEqual(unpacked.sort(), ["bin", "deno_dir", "loader"]);
+    }),
+);
+
 Deno.test("pack() takes the place of an earlier bundle, and of nothing else", () =>
   inFolder(async (folder) => {
-    const source = {
-      ...await sourceIn(folder),
-      installPackages: (dir: string) => Deno.mkdir(join(dir, "npm")),
-    };
+    const source = { ...await sourceIn(folder), installPackages: noPackages };
     const bundle = join(folder, "bundle");
     await pack(bundle, source);
     await Deno.writeTextFile(join(bundle, "left over"), "");
@@ -100,10 +108,7 @@ Deno.test("pack() takes the place of an earlier bundle, and of nothing else", ()
 
 Deno.test("pack() refuses a bundle that is too large to be sent along", () =>
   inFolder(async (folder) => {
-    const source = {
-      ...await sourceIn(folder),
-      installPackages: (dir: string) => Deno.mkdir(join(dir, "npm")),
-    };
+    const source = { ...await sourceIn(folder), installPackages: noPackages };
     await assert.rejects(pack(join(folder, "bundle"), source, 100), {
       name: "PackError",
       message: /has \d+ bytes, more than 100\.$/,

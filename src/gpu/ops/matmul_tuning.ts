@@ -1,9 +1,8 @@
 /** Which tiles suit an adapter, by trying: rules of thumb for one GPU are wrong by half on another. */
-import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Gpu } from "../device.ts";
 import { Program } from "../program.ts";
+import type { Tensor } from "../tensor.ts";
 import { recordMatmul } from "./matmul.ts";
 import {
   CANDIDATES,
@@ -35,48 +34,57 @@ const WORTHWHILE = 0.97;
  * @param shapes m, n, k, each of another class; multiples of 4
  * @param time milliseconds of a recorded product
  * @returns the fastest tiles, those by {@link CANDIDATES} where nothing is clearly faster
- * @throws {GpuMemoryError} where the operands do not fit (60 MiB unless `shapes` are given)
+ * @throws {GpuMemoryError} where the operands do not fit (at most 56 MiB unless `shapes` are given)
  */
 export async function* measureMatmulTiles(
   gpu: Gpu,
   shapes: typeof SHAPES = SHAPES,
   time: (program: Program, tile: TileName) => Promise<number> = (program) => fastest(gpu, program),
 ): AsyncGenerator<void, MeasuredTiles> {
-  const most = (pick: (shape: readonly [number, number, number]) => number) => Math.max(...shapes.map(pick));
-  const sizes = [most(([m, , k]) => m * k), most(([, n, k]) => n * k), most(([m, n]) => m * n)];
-  const operands = await gpu.tensors(
-    sizes.map((size, i) => ({ name: `tuning.${"abc"[i]}`, shape: [size], dtype: "f32" as const })),
-  );
   const tiles: Record<string, TileName> = {};
-  try {
-    for (const layout of LAYOUTS) {
-      for (const [m, n, k] of shapes) {
-        const view = (i: number, shape: [number, number]) => ({ ...operands[i]!, shape });
-        const shape = shapeClass(m, n);
-        const key = tileKey(layout, shape);
-        let best = { tile: CANDIDATES[shape][0]!, milliseconds: Infinity };
-        for (const tile of CANDIDATES[shape]) {
-          const before = gpu.measuredTiles;
-          const program = new Program(gpu, "tuning");
-          gpu.measuredTiles = { ...before, [key]: tile };
-          try {
-            const a = view(0, layout === "TN" ? [k, m] : [m, k]);
-            const b = view(1, layout === "NT" ? [n, k] : [k, n]);
-            recordMatmul(gpu, program, { layout, a, b, c: view(2, [m, n]), size: () => ({ m, k }) });
-          } finally {
-            gpu.measuredTiles = before;
-          }
-          const milliseconds = await time(program, tile).finally(() => program.free());
-          if (milliseconds < best.milliseconds * WORTHWHILE) best = { tile, milliseconds };
-          yield;
-        }
-        tiles[key] = best.tile;
+  for (const layout of LAYOUTS) {
+    for (const [m, n, k] of shapes) {
+      const shape = shapeClass(m, n);
+      const key = tileKey(layout, shape);
+      let best = { tile: CANDIDATES[shape][0]!, milliseconds: Infinity };
+      for (const tile of CANDIDATES[shape]) {
+        const milliseconds = await timed(gpu, layout, [m, n, k], tile, (program) => time(program, tile));
+        if (milliseconds < best.milliseconds * WORTHWHILE) best = { tile, milliseconds };
+        yield;
       }
+      tiles[key] = best.tile;
     }
-  } finally {
-    gpu.free(...operands);
   }
   return tiles;
+}
+
+/** What `time` says of a product by a tile. Nothing is held before and after: a turn may be long in coming. */
+async function timed(
+  gpu: Gpu,
+  layout: MatmulLayout,
+  [m, n, k]: readonly [number, number, number],
+  tile: TileName,
+  time: (program: Program) => Promise<number>,
+): Promise<number> {
+  const shapes = [layout === "TN" ? [k, m] : [m, k], layout === "NT" ? [n, k] : [k, n], [m, n]];
+  const operands = await gpu.tensors(
+    shapes.map((shape, i) => ({ name: `tuning.${"abc"[i]}`, shape, dtype: "f32" as const })),
+  );
+  const program = new Program(gpu, "tuning");
+  try {
+    const [a, b, c] = operands as [Tensor, Tensor, Tensor];
+    const before = gpu.measuredTiles;
+    gpu.measuredTiles = { ...before, [tileKey(layout, shapeClass(m, n))]: tile };
+    try {
+      recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, k }) });
+    } finally {
+      gpu.measuredTiles = before;
+    }
+    return await time(program);
+  } finally {
+    program.free();
+    gpu.free(...operands);
+  }
 }
 
 /** The shortest of several runs, by the device's own clock where it has one. */
@@ -94,7 +102,7 @@ async function fastest(gpu: Gpu, program: Program): Promise<number> {
 /** What was measured on this adapter with these kernels. @returns null where nothing was, or it cannot be read */
 export async function readTiles(gpu: Gpu, folder: string): Promise<MeasuredTiles | null> {
   try {
-    const { tiles } = JSON.parse(await readFile(tilesFile(gpu, folder), "utf8"));
+    const { tiles } = JSON.parse(await Deno.readTextFile(await tilesFile(gpu, folder)));
     const known = Object.values(tiles).every((tile) => Object.hasOwn(MATMUL_TILES, tile as string));
     return known ? tiles : null;
   } catch {
@@ -104,17 +112,17 @@ export async function readTiles(gpu: Gpu, folder: string): Promise<MeasuredTiles
 
 /** Keeps what was measured for the next process. */
 export async function writeTiles(gpu: Gpu, folder: string, tiles: MeasuredTiles): Promise<void> {
-  const file = tilesFile(gpu, folder);
-  await mkdir(folder, { recursive: true });
-  await writeFile(`${file}.part`, JSON.stringify({ adapter: adapterName(gpu), tiles }, null, 2));
-  await rename(`${file}.part`, file);
+  const file = await tilesFile(gpu, folder);
+  await Deno.mkdir(folder, { recursive: true });
+  await Deno.writeTextFile(`${file}.part`, JSON.stringify({ adapter: adapterName(gpu), tiles }, null, 2));
+  await Deno.rename(`${file}.part`, file);
 }
 
 /** Another adapter, driver or kernel has another file. */
-function tilesFile(gpu: Gpu, folder: string): string {
+async function tilesFile(gpu: Gpu, folder: string): Promise<string> {
   const kernels = JSON.stringify([MATMUL_TILES, CANDIDATES, operandsSource, tiledSource]);
-  const hash = createHash("sha256").update(adapterName(gpu)).update(kernels).digest("hex");
-  return join(folder, `matmul-${hash.slice(0, 16)}.json`);
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(adapterName(gpu) + kernels));
+  return join(folder, `matmul-${new Uint8Array(hash).toHex().slice(0, 16)}.json`);
 }
 
 function adapterName({ adapterInfo }: Gpu): string {

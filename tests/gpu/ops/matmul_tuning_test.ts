@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Gpu } from "../../../src/gpu/mod.ts";
 import { CANDIDATES, type MeasuredTiles } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { measureMatmulTiles, readTiles, writeTiles } from "../../../src/gpu/ops/matmul_tuning.ts";
+import { inFolder } from "../../helpers/folder.ts";
 
 const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
 
@@ -32,6 +33,19 @@ Deno.test("measureMatmulTiles() takes the fastest candidate, and another than th
   assert.deepEqual(gpu.measuredTiles, {}, "nothing is taken before the end");
 });
 
+Deno.test("measureMatmulTiles() holds nothing between two turns", async () => {
+  const bytes = gpu.memory.bytes;
+  const held: number[] = [];
+  const turns = measureMatmulTiles(gpu, [[64, 32, 8]], () => {
+    held.push(gpu.memory.bytes - bytes);
+    return Promise.resolve(1);
+  });
+  for (let turn = await turns.next(); !turn.done; turn = await turns.next()) {
+    assert.equal(gpu.memory.bytes, bytes);
+  }
+  assert.ok(held.length > 0 && held.every((each) => each >= (64 * 8 + 8 * 32 + 64 * 32) * 4), held.join());
+});
+
 Deno.test("measureMatmulTiles() times real products, and gives back what it took where that fails", async () => {
   const bytes = gpu.memory.bytes;
   const tiles = await outcome(measureMatmulTiles(gpu, [[64, 32, 8]]));
@@ -45,9 +59,8 @@ Deno.test("measureMatmulTiles() times real products, and gives back what it took
   assert.equal(gpu.memory.bytes, bytes);
 });
 
-Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file that is not whole", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
+Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file that is not whole", () =>
+  inFolder(async (folder) => {
     assert.equal(await readTiles(gpu, folder), null);
     const tiles: MeasuredTiles = { "NT large": "64x64" };
     await writeTiles(gpu, folder, tiles);
@@ -57,7 +70,4 @@ Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file
       await Deno.writeTextFile(join(folder, name), text);
       assert.equal(await readTiles(gpu, folder), null);
     }
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
+  }));

@@ -1,6 +1,5 @@
 /** POST /v1/completions as evaluation tools call it for the log-probs of a prompt's tokens, and GET /v1/models. */
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { ScoredSequence, ScoringWeights, SequenceRequest } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
@@ -258,8 +257,8 @@ async function modelFolders(root: string): Promise<Model[]> {
     for (const { name, isDirectory } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
       if (!isDirectory || !isSearched(name)) continue;
       const id = folder === "" ? name : `${folder}/${name}`;
-      const config = await stat(join(root, id, "config.json")).catch(() => null);
-      if (config?.isFile()) found.push(toModel(id, config.mtimeMs, null));
+      const config = await Deno.stat(join(root, id, "config.json")).catch(() => null);
+      if (config?.isFile) found.push(toModel(id, config.mtime?.getTime() ?? 0, null));
       else if (depth > 1) await visit(id, depth - 1);
     }
   };

@@ -15,7 +15,8 @@ import { ItemSchema, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } from "./_command.ts";
-import { DownloadDisplay, openHub } from "./_hub.ts";
+import { DownloadDisplay } from "./_downloads.ts";
+import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
 

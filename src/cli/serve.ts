@@ -1,13 +1,11 @@
 /** `main.ts serve`: the HTTP service. */
-import { createApp } from "../../routes/app.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
-import { JobRunner } from "../jobs/runner.ts";
+import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, StopSignal } from "./_command.ts";
-import { openHub } from "./_hub.ts";
 
 const log = logger("serve");
 
@@ -40,20 +38,28 @@ export async function serve(
   using signal = new StopSignal();
   const stopping = new AbortController();
   const broken = Promise.withResolvers<Error>();
-  // The server listens while the device starts: a host's probes see a live process.
+  let runner: JobRunner | null = null;
+  let server: Deno.HttpServer | null = null;
   const engine = startEngine({
     ...deviceOptions(config),
     onBroken: (error) => {
       // The running job is put back into the queue rather than failed.
-      void runner.stop();
+      void runner?.stop();
       broken.resolve(error);
     },
   });
-  const hub = openHub(config);
-  const runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine });
-  const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
-  let server: Deno.HttpServer | null = null;
+  engine.catch(() => {}); // waited for below, once there is a server
   try {
+    // The server's modules are loaded, and it listens, while the device starts on the engine's thread: a host's probes
+    // see a live process early, and the first score waits for the longer of the two only.
+    const [{ createApp }, { JobRunner }, { openHub }] = await Promise.all([
+      import("../../routes/app.ts"),
+      import("../jobs/runner.ts"),
+      import("./_hub.ts"),
+    ]);
+    const hub = openHub(config);
+    runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine });
+    const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();
     const started = await Promise.race([engine, signal.received]);
@@ -74,7 +80,7 @@ export async function serve(
     // Streams end by this signal; an open one would hold up the server's own shutdown.
     stopping.abort();
     const ended = await endsWithin(
-      Promise.allSettled([server?.shutdown(), runner.stop(), engine.then((engine) => engine.stop())]),
+      Promise.allSettled([server?.shutdown(), runner?.stop(), engine.then((engine) => engine.stop())]),
       shutdownMs,
     );
     if (!ended) log.warning("Something did not end in time; a running job goes on from its last checkpoint.");

@@ -24,7 +24,8 @@ import {
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
-import { DownloadDisplay, openHub } from "./_hub.ts";
+import { DownloadDisplay } from "./_downloads.ts";
+import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { planSummary } from "./_plan.ts";
 

@@ -1,4 +1,3 @@
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { hasAdapter } from "../model/adapter.ts";
@@ -238,8 +237,8 @@ export class Models {
 async function version(directory: string): Promise<string> {
   const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name).catch(() => []);
   const files = names.sort().map(async (name) => {
-    const { mtimeMs, size } = await stat(join(directory, name)).catch(() => ({ mtimeMs: 0, size: 0 }));
-    return [name, mtimeMs, size];
+    const { mtime, size } = await Deno.stat(join(directory, name)).catch(() => ({ mtime: null, size: 0 }));
+    return [name, mtime?.getTime() ?? 0, size];
   });
   return JSON.stringify([directory, ...await Promise.all(files)]);
 }

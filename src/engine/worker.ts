@@ -2,7 +2,6 @@
 /** The Worker that owns the GPU. WebGPU's waits block the thread they are called on, so nothing else lives here. */
 import { Gpu, withRoom } from "../gpu/mod.ts";
 import { Interrupted } from "../training/context.ts";
-import { train } from "../training/loop.ts";
 import { CONTROL, type FromWorker, toPlainError, type ToWorker, type WorkerOptions } from "./_messages.ts";
 import { readModelConfig } from "../model/config.ts";
 import type { OnLoad } from "../model/loading.ts";
@@ -133,6 +132,8 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
   };
   scheduler.hold();
   try {
+    // Loaded by the first job: a score must not wait for it.
+    const { train } = await import("../training/loop.ts");
     const context = {
       gpu,
       config: await readModelConfig(model),

@@ -62,6 +62,8 @@ export class Gpu implements TensorMemory {
   #pipelines = new Map<string, Pipeline>();
   #staging: GPUBuffer | null = null;
   #lastRead: Promise<unknown> = Promise.resolve();
+  /** Whether tensors were let go of since the device was last waited for. */
+  #letGo = false;
   #fault: Error | null = null;
   #closed = false;
 
@@ -138,7 +140,7 @@ export class Gpu implements TensorMemory {
    * @throws {GpuMemoryError} where the memory limit would be passed or the driver has no room; all is let go of
    */
   async allocate<T extends { free(): void }>(make: () => T): Promise<T> {
-    await this.settle(); // what was let go of is free once the device has done with it
+    if (this.#letGo) await this.settle(); // what was let go of is free once the device has done with it
     this.device.pushErrorScope("validation"); // a write to what is not there
     this.device.pushErrorScope("out-of-memory");
     let made: T | undefined;
@@ -216,6 +218,7 @@ export class Gpu implements TensorMemory {
 
   /** Lets go of the tensors' buffers; views made by {@link rowsOf} own none. */
   free(...tensors: readonly Tensor[]): void {
+    this.#letGo ||= tensors.length > 0;
     for (const tensor of tensors) {
       this.memory.give(tensor.name, allocated(tensor.bytes));
       tensor.buffer.destroy();
@@ -310,6 +313,7 @@ export class Gpu implements TensorMemory {
 
   /** Waits until the device has done all that was submitted. @throws the device's fault, if it had one */
   async settle(): Promise<void> {
+    this.#letGo = false;
     await this.#waitFor(this.device.queue.onSubmittedWorkDone());
   }
 

@@ -38,42 +38,9 @@ export interface ShaderInterface {
  * ```
  */
 export function expandWgsl(text: string, constants: Constants): string {
-  let out = "";
-  let at = 0;
-  const directive = /\/\/[^\n]*|@unroll\s*\(|@if\s*\(|\$\(|\$([A-Za-z][A-Za-z0-9]*)/g;
-  while (true) {
-    directive.lastIndex = at;
-    const match = directive.exec(text);
-    if (!match) return out + text.slice(at);
-    out += text.slice(at, match.index);
-    at = directive.lastIndex;
-    if (match[0].startsWith("//")) continue; // comments may mention the directives
-    if (match[1] !== undefined) {
-      out += evaluate(match[1], constants);
-      continue;
-    }
-    const [inside, afterParenthesis] = balanced(text, at - 1, "(", ")");
-    at = afterParenthesis;
-    if (match[0] === "$(") {
-      out += evaluate(inside, constants);
-    } else if (match[0].startsWith("@unroll")) {
-      const [body, end] = block(text, at);
-      at = end;
-      const [variable, from, to] = inside.split(",").map((part) => part.trim());
-      if (!variable || !from || !to) throw new SyntaxError(`@unroll(${inside}) needs (name, from, to).`);
-      const last = evaluate(to, constants);
-      for (let i = evaluate(from, constants); i < last; i++) {
-        out += expandWgsl(body, { ...constants, [variable]: i });
-      }
-    } else {
-      const [body, end] = block(text, at);
-      at = end;
-      let otherwise = "";
-      const elseMatch = /^\s*@else\b/.exec(text.slice(at));
-      if (elseMatch) [otherwise, at] = block(text, at + elseMatch[0].length);
-      out += expandWgsl(evaluate(inside, constants) ? body : otherwise, constants);
-    }
-  }
+  const out: string[] = [];
+  render(new Parser(text).parts(), constants, out);
+  return out.join("");
 }
 
 /** Reads the `Params` fields and the bindings that a shader declares. */
@@ -100,64 +67,146 @@ export function readShaderInterface(name: string, code: string): ShaderInterface
   return { params, bindings };
 }
 
-function block(text: string, from: number): [string, number] {
-  const open = text.indexOf("{", from);
-  if (open < 0 || text.slice(from, open).trim() !== "") {
-    throw new SyntaxError("A directive must be followed by { ... }.");
+/** An integer over names. */
+type Expression = (names: Constants) => number;
+
+/** Text as it stands, an integer's place, or a directive with its bodies. */
+type Part =
+  | string
+  | Expression
+  | { readonly variable: string; readonly from: Expression; readonly to: Expression; readonly body: Part[] }
+  | { readonly condition: Expression; readonly body: Part[]; readonly otherwise: Part[] };
+
+function render(parts: readonly Part[], names: Constants, out: string[]): void {
+  for (const part of parts) {
+    if (typeof part === "string") out.push(part);
+    else if (typeof part === "function") out.push(String(part(names)));
+    else if ("condition" in part) render(part.condition(names) ? part.body : part.otherwise, names, out);
+    else {
+      const last = part.to(names);
+      for (let i = part.from(names); i < last; i++) render(part.body, { ...names, [part.variable]: i }, out);
+    }
   }
-  return balanced(text, open, "{", "}");
 }
 
-/** The text between the bracket at `open` and its partner, and the place after it. */
-function balanced(text: string, open: number, left: string, right: string): [string, number] {
-  let depth = 0;
-  for (let i = open; i < text.length; i++) {
-    if (text[i] === left) depth++;
-    else if (text[i] === right && --depth === 0) return [text.slice(open + 1, i), i + 1];
+/** Reads a text once, so that a body that is repeated a hundred times is not read a hundred times: kernels start sooner. */
+class Parser {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
   }
-  throw new SyntaxError(`Unbalanced ${left} in WGSL text.`);
+
+  /** What stands from here to the text's end; in a block, to the brace that closes it. */
+  parts(inBlock = false): Part[] {
+    const special = /\/\/[^\n]*|[{}]|@unroll\s*\(|@if\s*\(|\$\(|\$([A-Za-z][A-Za-z0-9]*)/g;
+    const parts: Part[] = [];
+    let depth = 0;
+    let plain = this.#at;
+    for (special.lastIndex = plain;; special.lastIndex = this.#at) {
+      const match = special.exec(this.#text);
+      if (!match) {
+        if (inBlock) throw new SyntaxError("Unbalanced { in WGSL text.");
+        parts.push(this.#text.slice(plain));
+        return parts;
+      }
+      const [found, name] = match;
+      this.#at = special.lastIndex;
+      const closes = found === "}" && inBlock && depth === 0;
+      if (found === "{") depth++;
+      else if (found === "}" && !closes) depth--;
+      else {
+        parts.push(this.#text.slice(plain, match.index));
+        if (closes) return parts;
+        // comments may mention the directives
+        if (!found.startsWith("//")) {
+          parts.push(name === undefined ? this.#directive(found) : expressionOf(name));
+        }
+        plain = this.#at;
+      }
+    }
+  }
+
+  #directive(found: string): Part {
+    const inside = this.#parenthesis();
+    if (found === "$(") return expressionOf(inside);
+    if (found.startsWith("@unroll")) {
+      const [variable, from, to] = inside.split(",").map((part) => part.trim());
+      if (!variable || !from || !to) throw new SyntaxError(`@unroll(${inside}) needs (name, from, to).`);
+      return { variable, from: expressionOf(from), to: expressionOf(to), body: this.#block() };
+    }
+    const body = this.#block();
+    const otherwise = this.#follows(/\s*@else\b/y) ? this.#block() : [];
+    return { condition: expressionOf(inside), body, otherwise };
+  }
+
+  #block(): Part[] {
+    if (!this.#follows(/\s*\{/y)) throw new SyntaxError("A directive must be followed by { ... }.");
+    return this.parts(true);
+  }
+
+  /** Goes past what a sticky expression matches here. @returns whether it does */
+  #follows(expected: RegExp): boolean {
+    expected.lastIndex = this.#at;
+    if (!expected.test(this.#text)) return false;
+    this.#at = expected.lastIndex;
+    return true;
+  }
+
+  /** Goes past the parenthesis whose opening has been read. @returns what stands in it */
+  #parenthesis(): string {
+    const start = this.#at;
+    for (let depth = 1; depth > 0; this.#at++) {
+      const character = this.#text[this.#at];
+      if (character === undefined) throw new SyntaxError("Unbalanced ( in WGSL text.");
+      if (character === "(") depth++;
+      else if (character === ")") depth--;
+    }
+    return this.#text.slice(start, this.#at - 1);
+  }
 }
+
+/** By rising strength. */
+const OPERATORS: readonly Readonly<Record<string, (a: number, b: number) => number>>[] = [
+  { "||": (a, b) => a || b },
+  { "&&": (a, b) => a && b },
+  { "==": (a, b) => +(a === b), "!=": (a, b) => +(a !== b) },
+  { "<": (a, b) => +(a < b), ">": (a, b) => +(a > b), "<=": (a, b) => +(a <= b), ">=": (a, b) => +(a >= b) },
+  { "+": (a, b) => a + b, "-": (a, b) => a - b },
+  { "*": (a, b) => a * b, "/": (a, b) => Math.trunc(a / b), "%": (a, b) => a % b },
+];
 
 /** Integer expressions: || && == != < > <= >= + - * / % ( ), integers and names; / truncates. */
-function evaluate(expression: string, names: Constants): number {
-  const tokens = expression.match(/\d+|[A-Za-z]\w*|\|\||&&|==|!=|<=|>=|\S/g) ?? [];
+function expressionOf(text: string): Expression {
+  const tokens = text.match(/\d+|[A-Za-z]\w*|\|\||&&|==|!=|<=|>=|\S/g) ?? [];
   let at = 0;
-  const levels: Record<string, (a: number, b: number) => number>[] = [
-    { "||": (a, b) => a || b },
-    { "&&": (a, b) => a && b },
-    { "==": (a, b) => +(a === b), "!=": (a, b) => +(a !== b) },
-    {
-      "<": (a, b) => +(a < b),
-      ">": (a, b) => +(a > b),
-      "<=": (a, b) => +(a <= b),
-      ">=": (a, b) => +(a >= b),
-    },
-    { "+": (a, b) => a + b, "-": (a, b) => a - b },
-    { "*": (a, b) => a * b, "/": (a, b) => Math.trunc(a / b), "%": (a, b) => a % b },
-  ];
-  const level = (n: number): number => {
-    const operators = levels[n];
+  const level = (n: number): Expression => {
+    const operators = OPERATORS[n];
     if (!operators) return atom();
-    let value = level(n + 1);
+    let left = level(n + 1);
     for (let op = operators[tokens[at] ?? ""]; op; op = operators[tokens[at] ?? ""]) {
       at++;
-      value = op(value, level(n + 1));
+      const [a, apply, b] = [left, op, level(n + 1)];
+      left = (names) => apply(a(names), b(names));
     }
-    return value;
+    return left;
   };
-  const atom = (): number => {
-    const token = tokens[at++];
+  const atom = (): Expression => {
+    const token = tokens[at++] ?? "end";
     if (token === "(") {
-      const value = level(0);
-      if (tokens[at++] !== ")") throw new SyntaxError(`Unbalanced ( in "${expression}".`);
-      return value;
+      const inside = level(0);
+      if (tokens[at++] !== ")") throw new SyntaxError(`Unbalanced ( in "${text}".`);
+      return inside;
     }
-    if (token !== undefined && /^\d/.test(token)) return Number(token);
-    const value = token === undefined ? undefined : names[token];
-    if (value === undefined) throw new SyntaxError(`"${token ?? "end"}" is not known in "${expression}".`);
-    return value;
+    if (/^\d/.test(token)) return () => Number(token);
+    return (names) => {
+      const value = names[token];
+      if (value === undefined) throw new SyntaxError(`"${token}" is not known in "${text}".`);
+      return value;
+    };
   };
-  const value = level(0);
-  if (at !== tokens.length) throw new SyntaxError(`Cannot read "${expression}" as an integer expression.`);
-  return value;
+  const expression = level(0);
+  if (at < tokens.length) throw new SyntaxError(`Cannot read "${text}" as an integer expression.`);
+  return expression;
 }

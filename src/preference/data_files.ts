@@ -1,7 +1,6 @@
 /** Which files of a folder are a split's rows, and their rows one after another. */
 import { basename, dirname, extname } from "node:path";
 import { InputError } from "../errors.ts";
-import { readParquet } from "./parquet.ts";
 import { type Comparison, readJsonl, type RowKind } from "./rows.ts";
 
 const EXTENSIONS = [".parquet", ".jsonl", ".json"];
@@ -68,7 +67,7 @@ export function selectDataFiles(names: readonly string[], split: string, field: 
 export async function* readDataFiles(paths: readonly string[], kind: RowKind): AsyncGenerator<Comparison> {
   let rows = 0;
   for (const path of paths) {
-    const read = extname(path) === ".parquet" ? readParquet : readJsonl;
+    const read = extname(path) === ".parquet" ? await parquetReader() : readJsonl;
     try {
       for await (const comparison of read(path, kind, rows)) {
         rows = comparison.row;
@@ -82,6 +81,11 @@ export async function* readDataFiles(paths: readonly string[], kind: RowKind): A
       throw new InputError(`${file}: ${error.message}`, error.problem);
     }
   }
+}
+
+/** Loaded by the first Parquet file: hyparquet and node:zlib would hold up the start of a worker by 30 ms. */
+async function parquetReader(): Promise<typeof import("./parquet.ts").readParquet> {
+  return (await import("./parquet.ts")).readParquet;
 }
 
 /** `data/train_prefs-00000-of-00002-0123456789abcdef.parquet` is of the split `train_prefs`. */

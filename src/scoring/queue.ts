@@ -56,11 +56,16 @@ export class BatchQueue<Group, Answer> {
     return batch;
   }
 
-  /** Gives the groups of a batch their answers. */
-  answer(batch: readonly Place<Group, Answer>[], answers: readonly Answer[]): void {
+  /** Gives the groups of a batch their answers; one without stays in the queue, and those behind it of its ticket. */
+  answer(batch: readonly Place<Group, Answer>[], answers: readonly (Answer | null)[]): void {
+    const waiting = new Set<Ticket<Group, Answer>>();
     for (const [i, { ticket }] of batch.entries()) {
-      ticket.answers.push(answers[i]!);
-      ticket.done++;
+      const answer = answers[i] ?? null;
+      if (answer === null || waiting.has(ticket)) waiting.add(ticket);
+      else {
+        ticket.answers.push(answer);
+        ticket.done++;
+      }
     }
   }
 }

@@ -15,7 +15,7 @@ import {
   splitCandidates,
 } from "./encode.ts";
 import { type BatchPlan, PromptCache } from "./prompt_cache.ts";
-import { BatchQueue, type Ticket } from "./queue.ts";
+import { BatchQueue, type Place, type Ticket } from "./queue.ts";
 import type {
   LikeliestToken,
   ScoredCandidate,
@@ -76,6 +76,8 @@ export class Scorer {
   readonly #makeRoom: () => boolean;
   readonly #prompts: PromptCache;
   readonly #queue = new BatchQueue<EncodedGroup, Answer>();
+  /** What had no finite answer beside other groups, and is to be scored alone. */
+  readonly #suspects = new WeakSet<EncodedGroup>();
   /** Tokens of a batch of several groups; less than the largest where the device had no room for that. */
   #budget: number;
   #batches = 0;
@@ -213,16 +215,19 @@ export class Scorer {
     for (;;) {
       const plan = this.#prompts.plan();
       const mostKeys = Math.min(KEYS_A_TOKEN * this.#budget, this.#mostTokens);
+      let alone = false;
       const batch = this.#queue.fill(first, (group) => {
         const size = plan.size + plan.sizeOf(group);
         const keys = plan.keys + groupTokens(group);
-        if (plan.size > 0 && (size > this.#budget || keys > mostKeys)) return false;
+        const suspect = this.#suspects.has(group);
+        if (plan.size > 0 && (alone || suspect || size > this.#budget || keys > mostKeys)) return false;
+        alone = suspect;
         plan.add(group);
         return true;
       });
       try {
         const answers = await this.#run(batch.map(({ group }) => group), plan);
-        if (answers) return this.#queue.answer(batch, answers);
+        if (answers) return this.#answer(batch, answers);
       } catch (error) {
         this.#prompts.clear(); // what the plan would have kept is not there
         if (!(error instanceof GpuMemoryError)) throw error;
@@ -232,6 +237,18 @@ export class Scorer {
         this.#freePass(); // smaller buffers take their place
       }
     }
+  }
+
+  /**
+   * Gives a batch its answers. Attention takes values of other groups times 0, and 0 times infinity is NaN: what is not
+   * finite may be a neighbour's fault, which is scored again alone, and so may what was kept of any prompt.
+   */
+  #answer(batch: readonly Place<EncodedGroup, Answer>[], answers: readonly Answer[]): void {
+    const fine = answers.map(isFiniteAnswer);
+    if (fine.includes(false)) this.#prompts.clear();
+    if (batch.length === 1) return this.#queue.answer(batch, answers);
+    for (const [i, { group }] of batch.entries()) if (!fine[i]) this.#suspects.add(group);
+    this.#queue.answer(batch, answers.map((answer, i) => fine[i] ? answer : null));
   }
 
   /** @returns null where what the plan counts on was let go of meanwhile */
@@ -367,6 +384,12 @@ function* inSlices<T>(all: readonly T[], work: (one: T, index: number) => void):
 
 function predictsNext({ responses }: EncodedGroup): boolean {
   return responses.some(({ predicts_next }) => predicts_next);
+}
+
+function isFiniteAnswer({ responses }: Answer): boolean {
+  return responses.every(({ logprobs, likeliest = [] }) =>
+    logprobs.every(Number.isFinite) && likeliest.every(({ logprob }) => Number.isFinite(logprob))
+  );
 }
 
 function notFinite(what: string, logprob: number): InputError {

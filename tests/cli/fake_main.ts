@@ -1,4 +1,4 @@
-/** The commands as processes, with a fake engine: `fake_main.ts STEP_MS COMMAND …`. Below 0 it breaks at step 3. */
+/** The commands as processes, with a fake engine: `fake_main.ts STEP_MS COMMAND …`. Below 0 it breaks at step 3; NaN: no device answers. */
 import { doctor } from "../../src/cli/doctor.ts";
 import { score } from "../../src/cli/score.ts";
 import { serve } from "../../src/cli/serve.ts";
@@ -9,6 +9,9 @@ import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 
 const [stepMs, command, ...args] = Deno.args;
 const startEngine: StartEngine = ({ onBroken }) => {
+  if (stepMs === "NaN") {
+    return new Promise((_, reject) => setTimeout(() => reject(refusal("SIMPO_DEVICE")), 0));
+  }
   const engine = new FakeEngine({
     steps: 5,
     beforeStep: async (_, step) => {

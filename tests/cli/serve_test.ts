@@ -134,6 +134,13 @@ Deno.test("serve() ends with exit code 2 for a job store that is none", () =>
     assert.match(server.lines.join("\n"), /^SIMPO_STATE ".*state" cannot be used: file is not a database/m);
   }));
 
+Deno.test("serve() ends with exit code 2 where no device answers before the server's modules are loaded", () =>
+  withRoot(async (root) => {
+    await using server = startFake(root, NaN, ["serve"]);
+    assert.equal(await server.code, 2);
+    assert.doesNotMatch(server.lines.join("\n"), /Uncaught/);
+  }));
+
 Deno.test("serve() ends with exit code 2 for a port or a state folder in use, and for an argument", () =>
   withRoot(async (root) => {
     await using server = startFake(root, 1, ["serve"]);

@@ -1,6 +1,9 @@
 /** A base held in 8 bits: training and scoring see the same numbers and share it, merging takes the file's weights. */
 import assert from "node:assert/strict";
+import { openAdapter } from "../../src/model/adapter.ts";
 import { exportMerged } from "../../src/model/export.ts";
+import { Checkpoint } from "../../src/model/safetensors.ts";
+import { adapterName } from "../../src/model/weights.ts";
 import type { ScoredItem } from "../../src/engine/protocol.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
@@ -35,6 +38,23 @@ Deno.test("score() agrees with train() on an int8 base, before and after", async
   const plain = meansOf(await lab.score(ITEMS));
   assert.throws(() => assertClose(before, plain, { rtol: 1e-5 }));
   assertClose(before, plain, { rtol: 0.01 });
+});
+
+Deno.test("modules saved beside an adapter on an int8 base are trained, scored and gone on from in f32", async () => {
+  const lora = { r: 2, modules_to_save: ["q_proj", "lm_head"] };
+  const job = { rows: ROWS, eval_rows: ROWS, quantization, lora };
+  const { metrics, result } = await lab.train({ ...job, max_steps: 6 });
+  const scored = meansOf(await lab.score(ITEMS, { quantization, adapter: result }));
+  assertClose(loggedMeans(metrics.at(-1)!, "eval_"), scored, { rtol: 1e-5 });
+
+  const asBase = await lab.train({ ...job, learning_rate: 1e-30, max_steps: 1 });
+  const name = "model.layers.0.self_attn.q_proj.weight";
+  using base = await Checkpoint.open(lab.model);
+  using adapter = await openAdapter(asBase.result);
+  assert.deepEqual(await adapter.readF32(adapterName(name)), await base.readF32(name)); // not rounded to 8 bits
+
+  const still = await lab.train({ ...job, init_adapter: result, learning_rate: 1e-30, max_steps: 1 });
+  assert.deepEqual(loggedMeans(still.metrics.at(-1)!, "eval_"), loggedMeans(metrics.at(-1)!, "eval_"));
 });
 
 Deno.test("score() and train() on an int8 base share it", async () => {

@@ -36,6 +36,16 @@ const trainings: Record<string, JobOptions> = {
     },
     weight_decay: 0.1,
   },
+  "LoRA and whole modules on an int8 base": {
+    ...JOB,
+    quantization: "int8",
+    lora: {
+      r: 3,
+      dropout: 0.1,
+      target_modules: ["v_proj", "up_proj"],
+      modules_to_save: ["lm_head", "q_proj"],
+    },
+  },
   "full fine-tuning": { ...JOB, model: packed, lora: null, learning_rate: 3e-3, weight_decay: 0.1 },
 };
 

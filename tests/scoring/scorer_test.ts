@@ -11,7 +11,7 @@ import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { Scorer } from "../../src/scoring/scorer.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { random } from "../helpers/random.ts";
-import { TINY_FAMILIES, writeTinyModel } from "../helpers/tiny_model.ts";
+import { TINY_FAMILIES, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
 type Items = ScoreRequest["items"];
 
@@ -20,6 +20,7 @@ interface ScorerSettings extends Partial<GpuOptions> {
   readonly makeRoom?: (scorer: Scorer) => boolean;
   /** Of the model, beside what a tiny one has. */
   readonly config?: Readonly<Record<string, unknown>>;
+  readonly model?: TinyModelOptions;
 }
 
 /** Gives `work` a scorer of a tiny model on a device of its own, and checks that nothing is left of it. */
@@ -27,9 +28,10 @@ async function withScorer<T>(
   settings: ScorerSettings,
   work: (scorer: Scorer, gpu: Gpu) => Promise<T>,
 ): Promise<T> {
-  const { promptCacheBytes = 0, makeRoom = () => false, config: fields = {}, ...options } = settings;
+  const { promptCacheBytes = 0, makeRoom = () => false, config: fields = {}, model: made, ...options } =
+    settings;
   const directory = await Deno.makeTempDir();
-  const model = await writeTinyModel(join(directory, "model"), { config: fields });
+  const model = await writeTinyModel(join(directory, "model"), { config: fields, ...made });
   const gpu = await Gpu.open({ device: "auto", ...options });
   const config = await readModelConfig(model);
   const tokenizer = await loadTokenizer(model);
@@ -341,6 +343,47 @@ Deno.test("Scorer scores a large prompt where the device has no room for more th
     assertSameItems(await scored(scorer, items), expected.answers);
   });
 });
+
+/** A model that keeps a channel for the letter z, and whose first block makes infinite values of it. */
+const OVERFLOWING: TinyModelOptions = {
+  tied: false,
+  change: (name, values) => {
+    const width = 32;
+    const z = "z".charCodeAt(0) * width;
+    const channel = (value: number) => {
+      for (let row = 0; row < values.length; row += width) values[row] = value;
+    };
+    if (name.includes("embed_tokens")) {
+      channel(0);
+      values.fill(0, z, z + width);
+      values[z] = 1;
+    }
+    if (/o_proj|down_proj/.test(name)) values.fill(0, 0, values.length / width);
+    if (/layers\.0\..*v_proj/.test(name)) channel(3e38);
+  },
+};
+
+for (
+  const [name, settings] of [["rows by subgroups", {}], ["tiles", { rowLanes: 64, matmul: "tiled" }]] as const
+) {
+  Deno.test(`Scorer keeps a prompt whose values overflow from spoiling others in its batch: ${name}`, async () => {
+    const model = { ...settings, model: OVERFLOWING };
+    const good: Items = [{ prompt: LONG, candidates }, { prompt: "sand", candidates }];
+    const bad: Items = [{ prompt: "a z", candidates: [" in"] }];
+    const expected = await withScorer(model, (scorer) => scored(scorer, good));
+    await withScorer({ ...model, promptCacheBytes: PROMPT_CACHE }, async (scorer) => {
+      for (let i = 0; i < 4; i++) {
+        // in front of the first prompt that is kept
+        const [spoilt, next, last] = together(scorer, [bad, good, good]);
+        await assert.rejects(
+          spoilt!,
+          /^InputError: The model gives items\[0\]\.candidates\[0\] a log-prob of NaN/,
+        );
+        for (const answers of [next, last]) assertSameItems(await answers!, expected);
+      }
+    });
+  });
+}
 
 Deno.test("score() tokenises a long request in several steps, so that others come in between", async () => {
   await withScorer({}, async (scorer) => {

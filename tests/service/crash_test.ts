@@ -95,6 +95,7 @@ const trainings: [name: string, settings: object, moments: Moment[]][] = [
     after(source.uniform() * 200),
     afterCheckpoint,
   ]],
+  ["LoRA on an int8 base", { lora: { r: 4 }, quantization: "int8" }, [afterCheckpoint, writingCheckpoint]],
   ["full fine-tuning", { lora: null }, [
     writingCheckpoint,
     after(source.uniform() * 200),

@@ -1,6 +1,4 @@
 /** Which tiles suit an adapter, by trying: rules of thumb for one GPU are wrong by half on another. */
-import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Gpu } from "../device.ts";
 import { Program } from "../program.ts";
@@ -104,7 +102,7 @@ async function fastest(gpu: Gpu, program: Program): Promise<number> {
 /** What was measured on this adapter with these kernels. @returns null where nothing was, or it cannot be read */
 export async function readTiles(gpu: Gpu, folder: string): Promise<MeasuredTiles | null> {
   try {
-    const { tiles } = JSON.parse(await readFile(tilesFile(gpu, folder), "utf8"));
+    const { tiles } = JSON.parse(await Deno.readTextFile(await tilesFile(gpu, folder)));
     const known = Object.values(tiles).every((tile) => Object.hasOwn(MATMUL_TILES, tile as string));
     return known ? tiles : null;
   } catch {
@@ -114,17 +112,17 @@ export async function readTiles(gpu: Gpu, folder: string): Promise<MeasuredTiles
 
 /** Keeps what was measured for the next process. */
 export async function writeTiles(gpu: Gpu, folder: string, tiles: MeasuredTiles): Promise<void> {
-  const file = tilesFile(gpu, folder);
-  await mkdir(folder, { recursive: true });
-  await writeFile(`${file}.part`, JSON.stringify({ adapter: adapterName(gpu), tiles }, null, 2));
-  await rename(`${file}.part`, file);
+  const file = await tilesFile(gpu, folder);
+  await Deno.mkdir(folder, { recursive: true });
+  await Deno.writeTextFile(`${file}.part`, JSON.stringify({ adapter: adapterName(gpu), tiles }, null, 2));
+  await Deno.rename(`${file}.part`, file);
 }
 
 /** Another adapter, driver or kernel has another file. */
-function tilesFile(gpu: Gpu, folder: string): string {
+async function tilesFile(gpu: Gpu, folder: string): Promise<string> {
   const kernels = JSON.stringify([MATMUL_TILES, CANDIDATES, operandsSource, tiledSource]);
-  const hash = createHash("sha256").update(adapterName(gpu)).update(kernels).digest("hex");
-  return join(folder, `matmul-${hash.slice(0, 16)}.json`);
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(adapterName(gpu) + kernels));
+  return join(folder, `matmul-${new Uint8Array(hash).toHex().slice(0, 16)}.json`);
 }
 
 function adapterName({ adapterInfo }: Gpu): string {

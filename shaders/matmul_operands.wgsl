@@ -18,6 +18,7 @@ struct Params {
   c_stride: u32,
   accumulate: u32,
   alpha: f32,
+  k_split: u32,
   @if (PARTS == 2) {
   rank: u32,
   u_stride: u32,

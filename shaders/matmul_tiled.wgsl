@@ -2,7 +2,9 @@
 // as in matmul_operands.wgsl.
 // A workgroup computes TILE_M x TILE_N outputs in steps of TILE_K; an invocation ROWS x COLUMNS of them, in blocks of
 // 4 x 4 that lie half a tile apart, so that neighbours read neighbouring vec4 and no banks conflict.
-// Dispatch [ceil(m / TILE_M), ceil(n / TILE_N), 1].
+// Workgroups may share an output's steps of k, k_split each, a multiple of TILE_K; each then stores a C [m, n] of its own,
+// one after another, for sum_splits.wgsl to add up.
+// Dispatch [ceil(m / TILE_M), ceil(n / TILE_N), ceil((k_end - k_begin) / k_split)].
 
 // The tiles lie k-major, by fours along m and n: xs[k][m / 4], ys[k][n / 4].
 var<workgroup> xs: array<vec4<f32>, $(TILE_K * TILE_M / 4)>;
@@ -84,7 +86,9 @@ fn main(
   }
 
   @unroll(part, 0, PARTS) {
-  for (var k0 = part$part().k_begin; k0 < part$part().k_end; k0 += $(TILE_K)u) {
+  let begin$part = part$part().k_begin + group.z * params.k_split;
+  let end$part = min(part$part().k_end, begin$part + params.k_split);
+  for (var k0 = begin$part; k0 < end$part; k0 += $(TILE_K)u) {
     // The invocations take the 4 x 4 blocks of both tiles, first those of X.
     @unroll(pass, 0, TILE_K * (TILE_M + TILE_N) * ROWS * COLUMNS / (16 * TILE_M * TILE_N)) {
     {
@@ -123,7 +127,7 @@ fn main(
       let row = m0 + $(i / 4 * (TILE_M / 2) + i % 4)u + 4u * local.y;
       if (row < params.m) {
         @unroll(j, 0, COLUMNS / 4) {
-        store(row * params.c_stride + n0 + $(j * TILE_N / 2)u + 4u * local.x, n0 + $(j * TILE_N / 2)u + 4u * local.x, c$i_$j);
+        store((group.z * params.m + row) * params.c_stride + n0 + $(j * TILE_N / 2)u + 4u * local.x, n0 + $(j * TILE_N / 2)u + 4u * local.x, c$i_$j);
         }
       }
     }

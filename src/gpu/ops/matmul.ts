@@ -3,9 +3,19 @@ import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { INT8_BLOCK, type Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
-import { CANDIDATES, MATMUL_TILES, type MatmulLayout, shapeClass, tileKey } from "./matmul_tiles.ts";
+import { elementKernel, elementWorkgroups } from "./launch.ts";
+import {
+  CANDIDATES,
+  MATMUL_TILES,
+  type MatmulLayout,
+  PARTIAL_SUMS,
+  shapeClass,
+  splitLength,
+  tileKey,
+} from "./matmul_tiles.ts";
 import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
 import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
+import sumSplitsSource from "../../../shaders/sum_splits.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
 import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
@@ -83,10 +93,16 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
   const n = spec.n ?? most.n;
-  const readsC = accumulate || most.k > MAX_K || n % 4 !== 0;
+  const mostSteps = Math.min(most.k, MAX_K);
+  const divisible = gpu.matmul === "tiled" && !low_rank && isAligned(a, b, c) && n % 4 === 0;
+  const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
+  const partials = k_split < mostSteps ? partialSums(gpu) : null;
+  const readsC = !partials && (accumulate || most.k > MAX_K || n % 4 !== 0);
   const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
-    program.dispatch(kernel, { a, b, c, ...low_rank }, (live) => {
+    const adds = accumulate || begin > 0;
+    const sharesOf = (k: number) => Math.ceil(Math.min(Math.max(0, k - begin), MAX_K) / k_split);
+    program.dispatch(kernel, { a, b, c: partials ?? c, ...low_rank }, (live) => {
       const { m, k } = spec.size(live);
       if (m > most.m || n > most.n || k > most.k) {
         throw new RangeError(
@@ -100,19 +116,41 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
         k_end: Math.min(k, begin + MAX_K),
         a_stride: a.shape[1]!,
         b_stride: b.shape[1]!,
-        c_stride: c.shape[1]!,
-        accumulate: Number(accumulate || begin > 0),
-        alpha,
+        c_stride: partials ? n : c.shape[1]!,
+        accumulate: Number(adds && !partials),
+        alpha: partials ? 1 : alpha,
+        k_split: Math.max(k_split, rank),
         ...(low_rank && {
           rank: begin === 0 ? rank : 0,
           u_stride: rank,
           v_stride: low_rank.v.shape[1]!,
         }),
       };
-      const needed = begin < k || (begin === 0 && (!accumulate || rank > 0)); // an empty sum is still stored
-      return { params, workgroups: [Math.ceil(m / rows), Math.ceil(n / columns), Number(needed)] };
+      const empty = begin === 0 && (!accumulate || rank > 0) && !partials; // is stored all the same
+      const shares = Math.max(sharesOf(k), Number(empty));
+      return { params, workgroups: [Math.ceil(m / rows), Math.ceil(n / columns), shares] };
+    });
+    if (!partials) continue;
+    program.dispatch(elementKernel("sum_splits", sumSplitsSource), { partials, c }, (live) => {
+      const { m, k } = spec.size(live);
+      const splits = sharesOf(k);
+      const params = { m, n, splits, c_stride: c.shape[1]!, accumulate: Number(adds), alpha };
+      return { params, workgroups: splits > 0 || !adds ? elementWorkgroups(m * n / 4) : [0, 1, 1] };
     });
   }
+}
+
+const partialSumsOf = new WeakMap<Gpu, Tensor>();
+
+/** What the workgroups of one product at a time make of their shares; of fixed size, and therefore not in the account. */
+function partialSums(gpu: Gpu): Tensor {
+  const known = partialSumsOf.get(gpu);
+  if (known) return known;
+  const [name, bytes] = ["partial sums", 4 * PARTIAL_SUMS];
+  const buffer = gpu.device.createBuffer({ label: name, size: bytes, usage: GPUBufferUsage.STORAGE });
+  const made: Tensor = { name, buffer, offset: 0, bytes, shape: [PARTIAL_SUMS], dtype: "f32" };
+  partialSumsOf.set(gpu, made);
+  return made;
 }
 
 function check<L extends Live>({ layout, a, b, c, low_rank }: Matmul<L>): void {

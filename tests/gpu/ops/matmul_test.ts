@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Gpu, type MatmulDesign, Program, rowsOf, type Tensor } from "../../../src/gpu/mod.ts";
 import { type Matmul, recordMatmul } from "../../../src/gpu/ops/matmul.ts";
 import { quantizeInt8 } from "../../../src/model/int8.ts";
-import { MATMUL_TILES, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
+import { MATMUL_TILES, splitLength, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
 import { dequantizeInt8 } from "../../reference/int8.ts";
@@ -317,6 +317,46 @@ for (const design of DESIGNS) {
     gpu.close();
   });
 }
+
+for (const layout of LAYOUTS) {
+  Deno.test(`recordMatmul() tiled ${layout} shares the steps of k of a small output among workgroups`, async () => {
+    const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+    const source = random(9);
+    for (
+      const [live, full] of [
+        [{ m: 16, n: 40, k: 1533 }, { m: 16, n: 40, k: 1536 }],
+        [{ m: 13, n: 8, k: 256 }, { m: 16, n: 12, k: 700 }],
+        [{ m: 1, n: 68, k: 0 }, { m: 4, n: 68, k: 700 }],
+        [{ m: 16, n: 4096, k: 130 }, { m: 16, n: 4096, k: 520 }],
+      ] as const
+    ) {
+      await check(gpu, source, { layout, live, full });
+      await check(gpu, source, { layout, live, full, accumulate: true, alpha: -0.75 });
+    }
+    if (layout !== "TN") {
+      const live = { m: 7, n: 64, k: 512 };
+      for (const storage of ["f16", "bf16", "int8"] as const) {
+        await check(gpu, source, { layout, storage, live });
+      }
+    }
+    const program = new Program<Sizes>(gpu, "shares");
+    const sizes = { m: 16, n: 40, k: 1536 };
+    const { a, b } = shapes(layout, sizes);
+    const tensors = { a: gpu.tensor("a", a), b: gpu.tensor("b", b), c: gpu.tensor("c", [sizes.m, sizes.n]) };
+    recordMatmul(gpu, program, { layout, ...tensors, size: (live) => live });
+    assert.deepEqual(program.dispatches(sizes).map(({ kernel }) => kernel.split("_")[0]), ["matmul", "sum"]);
+    gpu.close();
+  });
+}
+
+Deno.test("splitLength() shares long sums of small outputs alone", () => {
+  assert.equal(splitLength("TN", 16, 256, 1532), 256);
+  assert.equal(splitLength("TN", 16, 4096, 1532), 384);
+  assert.equal(splitLength("TN", 16, 256, 200), 200);
+  assert.equal(splitLength("TN", 512, 512, 4096), 4096);
+  assert.equal(splitLength("NT", 8, 4096, 4096), 512);
+  assert.equal(splitLength("NT", 17, 64, 4096), 4096);
+});
 
 Deno.test("recordMatmul() gives the same digits with every tile", async () => {
   const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });

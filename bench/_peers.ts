@@ -9,7 +9,7 @@ const tfjs = version("@tensorflow/tfjs");
 const jax = version("@jax-js/jax");
 
 /** Peers by name: a script of `peers/` with its arguments. */
-export const PEERS = {
+const PEERS = {
   [`${onnxruntime} WebGPU`]: ["onnx.ts"],
   [`${tfjs} WebGPU`]: ["tfjs.ts", "webgpu"],
   [`${jax} WebGPU`]: ["jax.ts", "webgpu"],

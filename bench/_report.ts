@@ -93,7 +93,7 @@ export function targetTable(report: Pick<Report, "software" | "parts">): string 
 }
 
 /** The report as Markdown. @param images paths of its plots by series */
-export function toMarkdown(report: Report, images: Readonly<Record<string, string>>): string {
+function toMarkdown(report: Report, images: Readonly<Record<string, string>>): string {
   const parts = Object.entries(report.parts).map(([name, { command, date, rows, series = [], text }]) =>
     [
       `## ${name}`,

@@ -15,7 +15,7 @@ import type { Quantization } from "../src/model/quantization.ts";
 import { Checkpoint, writeSafetensors } from "../src/model/safetensors.ts";
 import { encodeComparison, type EncodedGroup } from "../src/preference/encode.ts";
 import { packGroups } from "../src/preference/pack.ts";
-import { readJsonl } from "../src/preference/rows.ts";
+import { readJsonl } from "../src/preference/jsonl.ts";
 import { loadTokenizer } from "../src/preference/tokenizer.ts";
 import { Random } from "../src/training/random.ts";
 import { contest } from "./_contest.ts";

@@ -10,7 +10,7 @@ import { inputErrorOf } from "../src/validation.ts";
 const log = logger("http");
 
 /** What every error answer looks like. */
-export const ProblemSchema = z.object({
+const ProblemSchema = z.object({
   type: z.string(),
   title: z.string(),
   status: z.number().int(),
@@ -29,6 +29,7 @@ export const ProblemSchema = z.object({
   }).optional().meta({ description: "Under /v1: the same in OpenAI's form." }),
 }).openapi("Problem");
 
+/** The body of an error answer. */
 export type Problem = z.infer<typeof ProblemSchema>;
 
 const titles: Readonly<Record<number, string>> = {

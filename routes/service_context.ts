@@ -14,6 +14,7 @@ export type ExportMerged = (
   signal: AbortSignal,
 ) => Promise<unknown>;
 
+/** The service that the routes are the face of. */
 export interface Service {
   readonly config: Pick<Config, "root" | "state" | "token" | "maxBodyBytes">;
   readonly store: JobStore;

@@ -72,7 +72,7 @@ export async function pack(
 }
 
 /** This process's Deno, the npm registry and Debian's mirror. */
-export function thisMachine(): PackSource {
+function thisMachine(): PackSource {
   return {
     deno: Deno.execPath(),
     installPackages: (denoDir) =>

@@ -123,7 +123,7 @@ function lastLines(output: string, count = 4): string {
 }
 
 /** The machine this process runs on. */
-export function thisHost(): Host {
+function thisHost(): Host {
   const root = fileURLToPath(new URL("..", import.meta.url));
   const env = { ...gpuEnvironment(), NO_COLOR: "1" };
   async function run([name, ...args]: readonly string[]): Promise<CommandResult> {

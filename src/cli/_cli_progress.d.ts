@@ -1,5 +1,6 @@
 /** The part of cli-progress in use; the package carries no types of its own. */
 
+/** How a bar looks. */
 export interface Options {
   /** `{bar}`, `{value}`, `{total}` and the payload's keys in braces are filled in. */
   readonly format: string;
@@ -11,6 +12,7 @@ export interface Options {
   readonly notTTYSchedule?: number;
 }
 
+/** A bar on stderr. */
 export class SingleBar {
   constructor(options: Options);
   start(total: number, startValue: number, payload?: Readonly<Record<string, string>>): void;

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
-import { readJsonl, type Text } from "../preference/rows.ts";
+import { readJsonl } from "../preference/jsonl.ts";
+import type { Text } from "../preference/rows.ts";
 import { parseCommand } from "./_arguments.ts";
 import { agreementOf, formatBeforeAfter, type HeldOutPair, type PairScores } from "./_before_after.ts";
 import { Client, type ScoreItem, ServiceError } from "./_client.ts";

@@ -16,6 +16,7 @@ export interface Finding {
   readonly remedy?: string;
 }
 
+/** What `--json` prints. */
 export interface DoctorReport {
   readonly device: DeviceReport | null;
   /** Why no device answers. */

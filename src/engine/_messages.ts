@@ -21,6 +21,7 @@ export interface WorkerOptions extends GpuOptions {
   readonly promptCacheBytes?: number;
 }
 
+/** What the client asks of the Worker; answers carry the `id` of their question. */
 export type ToWorker =
   | {
     readonly type: "open";
@@ -37,6 +38,7 @@ export type ToWorker =
   /** The last message: lets go of the device and ends the Worker. */
   | { readonly type: "close" };
 
+/** What the Worker says. */
 export type FromWorker =
   | { readonly type: "closed" }
   | { readonly type: "opened"; readonly report: DeviceReport }
@@ -67,6 +69,7 @@ export interface PlainError {
   readonly lost?: boolean;
 }
 
+/** An error on its way between threads. */
 export function toPlainError(error: unknown): PlainError {
   if (!(error instanceof Error)) return { message: String(error), stack: undefined, problem: undefined };
   const lost = error instanceof DeviceLostError;
@@ -79,6 +82,7 @@ function problemOf(error: Error): InputProblem | undefined {
   return { field: "model", accepted: "a smaller model, or a smaller micro_batch_tokens" };
 }
 
+/** The error that {@link toPlainError} took apart, of its own class where that matters. */
 export function fromPlainError({ message, stack, problem, lost }: PlainError): Error {
   if (problem) return new InputError(message, problem);
   const error = lost ? new DeviceLostError(message) : new Error(message);

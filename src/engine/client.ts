@@ -18,6 +18,7 @@ import type {
 
 const log = logger("engine");
 
+/** Which device is taken, and what may be done with it. */
 export interface EngineOptions {
   /** `auto` takes a GPU where one answers. */
   readonly device: "gpu" | "software" | "auto";
@@ -225,12 +226,9 @@ class Client implements Engine {
 
 function logWeights({ model, bytes, seconds }: Extract<FromWorker, { type: "weights" }>): void {
   const gb = Number((bytes / 1e9).toPrecision(3));
-  if (seconds === null) log.info("Loading {gb} GB of {model}.", { gb, model });
-  else {log.info("Loaded {gb} GB of {model} in {seconds} s.", {
-      gb,
-      model,
-      seconds: Number(seconds.toFixed(1)),
-    });}
+  if (seconds === null) return log.info("Loading {gb} GB of {model}.", { gb, model });
+  const values = { gb, model, seconds: Number(seconds.toFixed(1)) };
+  log.info("Loaded {gb} GB of {model} in {seconds} s.", values);
 }
 
 function stopped(): InputError {

@@ -1,4 +1,5 @@
-import { type Constants, expandWgsl, readShaderInterface, type ShaderInterface } from "./wgsl.ts";
+import { readShaderInterface, type ShaderInterface } from "./shader_interface.ts";
+import { type Constants, expandWgsl } from "./wgsl.ts";
 
 /** A compute shader ready to be compiled: its text is the only description of its parameters and bindings. */
 export interface Kernel extends ShaderInterface {

@@ -1,5 +1,5 @@
 /**
- * The little that WGSL lacks for straight-line kernels, and a reader of what a shader declares.
+ * The little that WGSL lacks for straight-line kernels.
  *
  * - `@unroll(i, 0, 4) { ... $i ... $(i / 2) ... }` repeats its body, because naga neither unrolls loops nor keeps a
  *   dynamically indexed array in registers.
@@ -7,26 +7,8 @@
  * - `$NAME` and `$(expression)` are integers over loop variables and the kernel's constants.
  */
 
+/** Integers that a shader text may name. */
 export type Constants = Readonly<Record<string, number>>;
-
-/** One `@group(0) @binding(n)` of a shader. */
-export interface Binding {
-  readonly index: number;
-  readonly name: string;
-  readonly access: "read" | "read_write";
-}
-
-/** One 4-byte scalar of the shader's `Params`. */
-export interface ParamField {
-  readonly name: string;
-  readonly type: "u32" | "i32" | "f32";
-}
-
-/** What a shader declares; the dispatch is checked against it. */
-export interface ShaderInterface {
-  readonly params: readonly ParamField[];
-  readonly bindings: readonly Binding[];
-}
 
 /**
  * Expands `@unroll`, `@if` and `$` in WGSL text.
@@ -41,30 +23,6 @@ export function expandWgsl(text: string, constants: Constants): string {
   const out: string[] = [];
   render(new Parser(text).parts(), constants, out);
   return out.join("");
-}
-
-/** Reads the `Params` fields and the bindings that a shader declares. */
-export function readShaderInterface(name: string, code: string): ShaderInterface {
-  const plain = code.replace(/\/\/[^\n]*/g, "");
-  const struct = /struct\s+Params\s*\{([^}]*)\}/.exec(plain);
-  const params = (struct?.[1] ?? "").split(",").map((line) => line.trim()).filter((line) => line !== "").map(
-    (line) => {
-      const field = /^(\w+)\s*:\s*(u32|i32|f32)$/.exec(line);
-      if (!field) {
-        throw new SyntaxError(`${name}: Params may hold u32, i32 and f32 fields only, not "${line}".`);
-      }
-      return { name: field[1]!, type: field[2] as ParamField["type"] };
-    },
-  );
-  const bindings: Binding[] = [];
-  for (
-    const match of plain.matchAll(
-      /@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)/g,
-    )
-  ) {
-    bindings.push({ index: Number(match[1]), name: match[3]!, access: match[2] as Binding["access"] });
-  }
-  return { params, bindings };
 }
 
 /** An integer over names. */

@@ -1,8 +1,8 @@
 /** Files of the Hugging Face hub, each downloaded once and kept. */
 import { dirname, join } from "node:path";
-import { InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { SharedWork } from "../shared_work.ts";
+import { explain, HttpError, isTransient, NetworkError, Refusal } from "./failures.ts";
 import { type HubName, isPlainPath } from "./name.ts";
 
 const log = logger("hub");
@@ -117,7 +117,7 @@ export class Hub {
       const list = () => this.#list(name, commit, signal).then((files) => JSON.stringify(files));
       return { name, commit, folder, files: JSON.parse(await kept(join(folder, ".files.json"), list)) };
     } catch (error) {
-      throw this.#explain(error, name, field, signal);
+      throw signal?.aborted ? error : explain(error, this.#options, name, field);
     }
   }
 
@@ -177,7 +177,9 @@ export class Hub {
     if (await sizeOf(path) === file.size) return;
     const download = (stop: AbortSignal) =>
       this.#download(snapshot, file, path, stop)
-        .catch((error) => Promise.reject(this.#explain(error, snapshot.name, field, stop, file.path)));
+        .catch((error) => {
+          throw stop.aborted ? error : explain(error, this.#options, snapshot.name, field, file.path);
+        });
     const listeners = this.#listeners.get(path) ?? new Set();
     this.#listeners.set(path, listeners.add(onDownload));
     try {
@@ -297,78 +299,6 @@ export class Hub {
       clearTimeout(timer);
     }
   }
-
-  /** What went wrong, in a sentence that says what to do; what is nobody's mistake stays what it is. */
-  #explain(
-    error: unknown,
-    name: HubName,
-    field: string,
-    signal: AbortSignal | undefined,
-    file?: string,
-  ): unknown {
-    if (error instanceof InputError || signal?.aborted) return error;
-    const { endpoint, token, cache } = this.#options;
-    const { type, repository, revision } = name;
-    const refuse = (message: string, accepted: string, status = 422) =>
-      new InputError(message, { field, value: repository, accepted, status });
-    const what = `${file === undefined ? "" : `${file} of `}the ${type} ${repository}`;
-    const { status, statusCode = status, code } = error as {
-      status?: number;
-      statusCode?: number;
-      code?: string;
-    };
-    if (statusCode === 401 || statusCode === 403) {
-      const access = token === null ? "set HF_TOKEN to a token" : "HF_TOKEN must be a token";
-      return refuse(
-        `The hub does not give out ${what} (${statusCode}): where it exists it is private or gated, and ${access} whose ` +
-          "account has been granted access.",
-        "a public repository, or HF_TOKEN with access to this one",
-      );
-    }
-    if (statusCode === 404) {
-      return refuse(
-        `The hub does not have ${what} at revision ${revision}.`,
-        "a repository and revision of the hub",
-        404,
-      );
-    }
-    if (statusCode !== undefined) {
-      return refuse(`The hub answers ${statusCode} for ${what}: try again later.`, "a hub that answers", 503);
-    }
-    if (error instanceof Refusal) return refuse(`${what} ${error.message}.`, "files as the hub lists them");
-    if (code === "ENOSPC" || code === "EDQUOT") {
-      return refuse(`There is no room for ${what} in SIMPO_CACHE, ${cache}.`, "a folder with enough room");
-    }
-    if (code === "EACCES" || code === "EROFS" || error instanceof Deno.errors.PermissionDenied) {
-      return refuse(`SIMPO_CACHE ${cache} cannot be written to.`, "a folder that this process may write to");
-    }
-    if (error instanceof NetworkError || error instanceof TypeError) {
-      return refuse(
-        `The hub at ${endpoint} cannot be reached for ${what}: ${error.message}.`,
-        "a network with the hub in reach, or files under the root",
-        503,
-      );
-    }
-    return error;
-  }
-}
-
-/** The hub's own refusal of a file. */
-class HttpError extends Error {
-  constructor(readonly status: number) {
-    super(`the hub answers ${status}`);
-  }
-}
-
-/** A connection that broke or was never made. */
-class NetworkError extends Error {}
-
-/** An answer that cannot be used; asking again does not help. */
-class Refusal extends Error {}
-
-function isTransient(error: unknown): boolean {
-  if (error instanceof HttpError) return error.status >= 500 || error.status === 408 || error.status === 429;
-  return error instanceof NetworkError;
 }
 
 /**

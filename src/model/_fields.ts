@@ -5,10 +5,12 @@ import { isObject, show } from "../json.ts";
 /** A parsed `config.json`. */
 export type Fields = Readonly<Record<string, unknown>>;
 
+/** Whether a field is not there, or null. */
 export function isAbsent(value: unknown): value is null | undefined {
   return value === null || value === undefined;
 }
 
+/** Whether a field says nothing: it is absent, or an object without fields. */
 export function isEmpty(value: unknown): boolean {
   return isAbsent(value) || (isObject(value) && Object.keys(value).length === 0);
 }

@@ -1,7 +1,8 @@
 /** Which files of a folder are a split's rows, and their rows one after another. */
 import { basename, dirname, extname } from "node:path";
 import { InputError } from "../errors.ts";
-import { type Comparison, readJsonl, type RowKind } from "./rows.ts";
+import { readJsonl } from "./jsonl.ts";
+import type { Comparison, RowKind } from "./rows.ts";
 
 const EXTENSIONS = [".parquet", ".jsonl", ".json"];
 

@@ -3,7 +3,7 @@ import { type FileMetaData, parquetMetadataAsync, parquetReadObjects } from "hyp
 import { basename } from "node:path";
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { InputError } from "../errors.ts";
-import { type Comparison, parseRow, type RowKind } from "./rows.ts";
+import { type Comparison, missingDataFile, parseRow, type RowKind } from "./rows.ts";
 
 /** Columns that a row can be made of; the others are never read. */
 const COLUMNS = [
@@ -67,12 +67,7 @@ function openSource(path: string) {
   try {
     file = Deno.openSync(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new InputError(`There is no file ${path}.`, {
-      field: "path",
-      value: path,
-      accepted: "an existing file",
-    });
+    throw missingDataFile(path, error);
   }
   const { size } = file.statSync();
   return {

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
 import { InputError } from "../errors.ts";
+import { isObject } from "../json.ts";
 import { cacheWords } from "./_word_cache.ts";
 import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
 import { ChatTemplate } from "./chat_template.ts";
@@ -165,10 +166,8 @@ async function readJson(dir: string, file: string): Promise<Record<string, unkno
       accepted: "a JSON object",
     });
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new InputError(`${file} must be a JSON object.`, { field: file, accepted: "a JSON object" });
-  }
-  return value as Record<string, unknown>;
+  if (isObject(value)) return value;
+  throw new InputError(`${file} must be a JSON object.`, { field: file, accepted: "a JSON object" });
 }
 
 async function readText(dir: string, file: string): Promise<string | null> {

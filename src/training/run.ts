@@ -18,6 +18,7 @@ import { pause, type TrainContext } from "./context.ts";
 import type { Data } from "./data.ts";
 import type { RunShape } from "./memory_plan.ts";
 import { Optimizer } from "./optimizer.ts";
+import { Pace } from "./pace.ts";
 import { mix32 } from "./random.ts";
 import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
 import type { TrainingSettings } from "./settings.ts";
@@ -26,9 +27,6 @@ import type { Trainable } from "./trainable.ts";
 type Metrics = Record<string, number>;
 
 type StepLive = BatchLive & ObjectiveLive;
-
-/** Work that may be queued on the device before the next wait for it; waiting calls for /score wait at most this long. */
-const QUEUED_MS = 50;
 
 /** What a run is made of, however it is laid out in memory. */
 export interface RunParts {
@@ -65,6 +63,7 @@ export class Run {
   readonly #trainProgram: Program<StepLive>;
   readonly #evalProgram: Program<StepLive>;
   readonly #owned: DisposableStack;
+  readonly #pace: Pace;
   #numTokens: number;
   /** As {@link RunState} has it. */
   #filled: { tokens: number; room: number };
@@ -72,11 +71,6 @@ export class Run {
   #logged: boolean;
   #logging: Promise<void> = Promise.resolve();
   #savedStep = -1;
-  /** Measured time of a micro-batch on the device, and the batches queued since the last wait. */
-  #batchMs = Infinity;
-  #queued = 0;
-  #lastWait = 0;
-  #settled: Promise<void> = Promise.resolve();
 
   /** @throws {GpuMemoryError} where its buffers do not fit */
   constructor(
@@ -87,6 +81,7 @@ export class Run {
     const { gpu } = context;
     this.#shape = { micro_batch_tokens: budget, activation_recomputation: recompute };
     this.#context = context;
+    this.#pace = new Pace(gpu);
     this.#settings = settings;
     this.#data = data;
     this.#trainable = trainable;
@@ -257,31 +252,9 @@ export class Run {
         step_chosen_tokens: chosenTokens,
       });
       next = packGroups(batches[micro + 1] ?? []); // while the device computes
-      // to let others in takes 2 ms: while the device computes, where it has done with a micro-batch soon after
-      const soon = this.#batchMs < QUEUED_MS;
-      if (!soon) await this.#pace();
-      await pause(this.#context);
-      if (soon) await this.#pace();
+      await this.#pace.between(() => pause(this.#context));
     }
     return batches.length;
-  }
-
-  /**
-   * Keeps the device's queue short, so that what is served between micro-batches need not wait for many of them.
-   *
-   * Deno's call to wait holds the thread until the queue is empty, and its promise comes 10 ms after that: too long for
-   * the device to stand still, so it is awaited the next time.
-   */
-  async #pace(): Promise<void> {
-    this.#queued++;
-    if (this.#queued * this.#batchMs < QUEUED_MS) return;
-    await this.#settled;
-    this.#settled = this.#context.gpu.settle();
-    this.#settled.catch(() => {}); // whoever waits next hears of it
-    const now = performance.now();
-    if (this.#lastWait > 0) this.#batchMs = (now - this.#lastWait) / this.#queued;
-    this.#lastWait = now;
-    this.#queued = 0;
   }
 
   /** Closes the window of steps since the last logged one. @throws where training has diverged */

@@ -46,11 +46,10 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGKILL"] as const) {
         seen = await follow(url, id, 0, "checkpoint");
         // A stream that is open must not hold the shutdown up.
         const open = await fetch(`${url}/train/${id}/events`);
-        const start = performance.now();
         server.child.kill(signal);
         await open.text().catch(() => {});
         assert.equal(await server.code, signal === "SIGKILL" ? 137 : 0);
-        assert.ok(performance.now() - start < 5000);
+        assert.ok(!server.lines.some((line) => /did not end in time/.test(line)));
       }
       await using server = startFake(root, 1, ["serve"]);
       const url = await urlOf(server);

@@ -2,15 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { unpackTar } from "../../src/cli/_untar.ts";
 import { openTar } from "../../src/model/tar.ts";
-
-async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
+import { inFolder } from "../helpers/folder.ts";
 
 async function pack(folder: string, files: Record<string, Uint8Array>): Promise<Uint8Array> {
   const entries = [];

@@ -36,7 +36,7 @@ export interface Trained extends TrainOutcome {
   readonly result: string;
 }
 
-export type MetricsEvent = Extract<TrainEvent, { type: "metrics" }>;
+type MetricsEvent = Extract<TrainEvent, { type: "metrics" }>;
 
 export class Lab implements AsyncDisposable {
   readonly folder: string;
@@ -129,7 +129,7 @@ export class Lab implements AsyncDisposable {
 }
 
 /** Whichever device there is. */
-export function startLabEngine(options: Partial<EngineOptions> = {}): Promise<Engine> {
+function startLabEngine(options: Partial<EngineOptions> = {}): Promise<Engine> {
   return startEngine({ device: "auto", allowSoftware: true, ...options });
 }
 
@@ -149,4 +149,21 @@ export function itemOf(
   row: Readonly<Record<"prompt" | "chosen" | "rejected", unknown>>,
 ): ScoreRequest["items"][0] {
   return { prompt: row.prompt, candidates: [row.chosen, row.rejected] } as ScoreRequest["items"][0];
+}
+
+/** Average log-probs of all candidates in turn: of {@link itemOf}'s items, chosen and rejected. */
+export function logprobsOf(items: readonly ScoredItem[]): number[] {
+  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
+}
+
+/** What training logs of pairs with these average log-probs: the mean of the chosen and that of the rejected. */
+export function meansOf(logprobs: readonly number[]): [chosen: number, rejected: number] {
+  const mean = (part: 0 | 1) =>
+    2 * logprobs.reduce((sum, logprob, i) => i % 2 === part ? sum + logprob : sum, 0) / logprobs.length;
+  return [mean(0), mean(1)];
+}
+
+/** The means that training logged. @param prefix `eval_` for those of an evaluation */
+export function loggedMeans({ metrics }: MetricsEvent, prefix: "" | "eval_"): number[] {
+  return [metrics[`${prefix}logps/chosen`]!, metrics[`${prefix}logps/rejected`]!];
 }

@@ -5,7 +5,7 @@ import { InputError } from "../../src/errors.ts";
 import { exportMerged } from "../../src/model/export.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
-import { filesOf, itemOf, Lab } from "./_lab.ts";
+import { filesOf, itemOf, Lab, loggedMeans, logprobsOf, meansOf } from "./_lab.ts";
 
 const lab = await Lab.open();
 Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
@@ -14,8 +14,7 @@ const ROWS = plainRows(4);
 
 /** Average log-probs of the rows' chosen and rejected responses in turn. */
 async function scores(adapter: string | null, model = lab.model): Promise<number[]> {
-  const items = await lab.score(ROWS.map(itemOf), { adapter, model });
-  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
+  return logprobsOf(await lab.score(ROWS.map(itemOf), { adapter, model }));
 }
 
 Deno.test("train() goes on from an adapter: from its own numbers, with the optimiser anew", async () => {
@@ -23,10 +22,7 @@ Deno.test("train() goes on from an adapter: from its own numbers, with the optim
   const first = await lab.train({ rows: ROWS, lora, max_steps: 3 });
   const again = await lab.train({ rows: ROWS, lora, max_steps: 1, init_adapter: first.result });
   const scored = await scores(first.result);
-  const mean = (part: number) =>
-    scored.reduce((sum, s, i) => i % 2 === part ? sum + s : sum, 0) / ROWS.length;
-  const { metrics } = again.metrics[0]!;
-  assertClose([metrics["logps/chosen"]!, metrics["logps/rejected"]!], [mean(0), mean(1)], { rtol: 1e-5 });
+  assertClose(loggedMeans(again.metrics[0]!, ""), meansOf(scored), { rtol: 1e-5 });
   const weights = async (folder: string) => (await filesOf(folder))["adapter_model.safetensors"];
   assert.notDeepEqual(await weights(again.result), await weights(first.result));
   const untouched = await lab.train({
@@ -63,11 +59,7 @@ Deno.test("rsLoRA: training, scoring and the merged weights agree on alpha / sqr
   const config = JSON.parse(await Deno.readTextFile(join(job.result, "adapter_config.json")));
   assert.deepEqual([config.use_rslora, config.r, config.lora_alpha], [true, 9, 6]);
   const scored = await scores(job.result);
-  const { metrics } = job.metrics.at(-1)!;
-  const mean = (part: number) =>
-    scored.reduce((sum, s, i) => i % 2 === part ? sum + s : sum, 0) / ROWS.length;
-  const trained = [metrics["eval_logps/chosen"]!, metrics["eval_logps/rejected"]!];
-  assertClose([mean(0), mean(1)], trained, { rtol: 1e-5 });
+  assertClose(meansOf(scored), loggedMeans(job.metrics.at(-1)!, "eval_"), { rtol: 1e-5 });
   const merged = lab.path("merged");
   await exportMerged(lab.model, job.result, merged);
   assertClose(await scores(null, merged), scored, { rtol: 1e-5 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { exportMerged } from "../../src/model/export.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { chatRows } from "../helpers/tiny_model.ts";
-import { filesOf, itemOf, Lab } from "./_lab.ts";
+import { filesOf, itemOf, Lab, loggedMeans, logprobsOf, meansOf } from "./_lab.ts";
 
 const lab = await Lab.open();
 Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
@@ -18,8 +18,7 @@ const THIRD = OTHER.replaceAll("[", "<").replaceAll("]", ">");
 async function scores(
   options: { adapter?: string; model?: string; chat_template?: string } = {},
 ): Promise<number[]> {
-  const items = await lab.score(ROWS.map(itemOf), options);
-  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
+  return logprobsOf(await lab.score(ROWS.map(itemOf), options));
 }
 
 Deno.test("score() writes a conversation with the request's template, whatever other requests have", async () => {
@@ -56,8 +55,7 @@ for (const lora of [{ r: 2 }, null]) {
     const scored = await scores({ adapter: result });
     assert.deepEqual(scored, await scores({ adapter: result, chat_template: OTHER }));
     assert.notDeepEqual(scored, await scores({ adapter: result, chat_template: THIRD }));
-    const chosen = metrics.at(-1)!.metrics["eval_logps/chosen"]!;
-    assert.ok(Math.abs((scored[0]! + scored[2]!) / 2 - chosen) < 1e-5);
+    assertClose(meansOf(scored), loggedMeans(metrics.at(-1)!, "eval_"), { rtol: 1e-5 });
     if (lora === null) return;
     const merged = lab.path("merged");
     await exportMerged(lab.model, result, merged);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { exportMerged } from "../../src/model/export.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { plainRows, TINY_FAMILIES } from "../helpers/tiny_model.ts";
-import { itemOf, Lab } from "./_lab.ts";
+import { itemOf, Lab, loggedMeans, logprobsOf, meansOf } from "./_lab.ts";
 
 const lab = await Lab.open();
 
@@ -11,14 +11,8 @@ Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
 for (const [family, config] of Object.entries(TINY_FAMILIES)) {
   const rows = plainRows(8);
   const items = rows.map(itemOf);
-  const averages = (metrics: Readonly<Record<string, number>>) => [
-    metrics["eval_logps/chosen"]!,
-    metrics["eval_logps/rejected"]!,
-  ];
-  const meanOf = (scored: Awaited<ReturnType<Lab["score"]>>) =>
-    [0, 1].map((i) =>
-      scored.reduce((sum, { results }) => sum + results[i]!.average_logprob, 0) / scored.length
-    );
+  const means = async (options: Parameters<Lab["score"]>[1]) =>
+    meansOf(logprobsOf(await lab.score(items, options)));
 
   Deno.test(`${family}: what LoRA learns is what /score and a merged model show`, async () => {
     const model = await lab.writeModel(`${family}-lora`, { config });
@@ -30,16 +24,13 @@ for (const [family, config] of Object.entries(TINY_FAMILIES)) {
       batch_size: 4,
       learning_rate: 1e-2,
     });
-    const adapted = await lab.score(items, { model, adapter: job.result });
-    assertClose(meanOf(adapted), averages(job.metrics.at(-1)!.metrics), {
-      rtol: 1e-5,
-      relativeTo: "element",
-    });
+    const adapted = await means({ model, adapter: job.result });
+    assertClose(adapted, loggedMeans(job.metrics.at(-1)!, "eval_"), { rtol: 1e-5, relativeTo: "element" });
     const out = lab.path(`${family}-merged`);
     await exportMerged(model, job.result, out);
-    const merged = meanOf(await lab.score(items, { model: out }));
-    assertClose(merged, meanOf(adapted), { rtol: 1e-5, relativeTo: "element" });
-    const base = meanOf(await lab.score(items, { model }));
+    const merged = await means({ model: out });
+    assertClose(merged, adapted, { rtol: 1e-5, relativeTo: "element" });
+    const base = await means({ model });
     assert.throws(() => assertClose(base, merged, { rtol: 1e-4, relativeTo: "element" }));
   });
 
@@ -53,7 +44,7 @@ for (const [family, config] of Object.entries(TINY_FAMILIES)) {
       activation_recomputation: true,
     };
     const job = await lab.train({ model, rows, eval_rows: rows, ...settings });
-    const scored = await lab.score(items, { model: job.result });
-    assertClose(meanOf(scored), averages(job.metrics.at(-1)!.metrics), { rtol: 1e-5, relativeTo: "element" });
+    const scored = await means({ model: job.result });
+    assertClose(scored, loggedMeans(job.metrics.at(-1)!, "eval_"), { rtol: 1e-5, relativeTo: "element" });
   });
 }

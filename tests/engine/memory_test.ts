@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
-import { itemOf, Lab } from "./_lab.ts";
+import { itemOf, type JobOptions, Lab } from "./_lab.ts";
 
 const item = itemOf(plainRows(1)[0]!);
 
@@ -10,20 +10,21 @@ Deno.test("memory() comes back to its level after every job, however it ends", a
   await using lab = await Lab.open();
   await lab.score([item]);
   const { bytes, by_name } = await lab.engine.memory();
-  const jobs: Parameters<Lab["train"]>[0][] = [
-    { max_steps: 2, eval_rows: plainRows(2), save_steps: 1 },
-    { max_steps: 2, lora: { r: 4, dropout: 0.2 }, activation_recomputation: true },
-    { max_steps: 2, lora: null },
-    { lora: null, learning_rate: 1e30, max_grad_norm: 0, max_steps: 6 },
-    { rows: [{}] },
-    {
+  const jobs: [job: JobOptions, end: string | RegExp][] = [
+    [{ max_steps: 2, eval_rows: plainRows(2), save_steps: 1 }, "succeeded"],
+    [{ max_steps: 2, lora: { r: 4, dropout: 0.2 }, activation_recomputation: true }, "succeeded"],
+    [{ max_steps: 2, lora: null }, "succeeded"],
+    [{ lora: null, learning_rate: 1e30, max_grad_norm: 0, max_steps: 6 }, /^InputError: Training diverged/],
+    [{ rows: [{}] }, /^InputError: Row 1/],
+    [{
       directory: lab.path("ended"),
       num_train_epochs: 100,
       onEvent: ({ type }) => type === "progress" && lab.engine.cancel("ended"),
-    },
+    }, "cancelled"],
   ];
-  for (const [i, job] of jobs.entries()) {
-    await lab.train(job).catch((error) => assert.ok(error instanceof InputError, String(error)));
+  for (const [i, [job, end]] of jobs.entries()) {
+    if (typeof end === "string") assert.equal((await lab.train(job)).outcome, end, `job ${i}`);
+    else await assert.rejects(lab.train(job), end, `job ${i}`);
     assert.deepEqual((await lab.engine.memory()).by_name, by_name, `job ${i}`);
   }
   const { peak_bytes } = await lab.engine.memory();

@@ -4,10 +4,9 @@ import { openAdapter } from "../../src/model/adapter.ts";
 import { exportMerged } from "../../src/model/export.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
-import type { ScoredItem } from "../../src/engine/protocol.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
-import { itemOf, Lab, type MetricsEvent } from "./_lab.ts";
+import { itemOf, Lab, loggedMeans, logprobsOf, meansOf } from "./_lab.ts";
 
 const lab = await Lab.open();
 Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
@@ -16,26 +15,21 @@ const ROWS = plainRows(6);
 const ITEMS = ROWS.map(itemOf);
 const quantization = "int8";
 
-/** Mean average log-prob of the chosen and of the rejected. */
-function meansOf(items: readonly ScoredItem[]): number[] {
-  return [0, 1].map((response) =>
-    items.reduce((sum, { results }) => sum + results[response]!.average_logprob, 0) / items.length
-  );
+/** Mean average log-probs of the rows' chosen and of their rejected responses. */
+async function means(options: Parameters<Lab["score"]>[1]): Promise<number[]> {
+  return meansOf(logprobsOf(await lab.score(ITEMS, options)));
 }
-
-const loggedMeans = ({ metrics }: MetricsEvent, prefix: string): number[] =>
-  [metrics[`${prefix}logps/chosen`], metrics[`${prefix}logps/rejected`]] as number[];
 
 Deno.test("score() agrees with train() on an int8 base, before and after", async () => {
   const job = { rows: ROWS, eval_rows: ROWS, batch_size: ROWS.length, max_steps: 4, quantization };
   const { metrics, result } = await lab.train(job);
-  const before = meansOf(await lab.score(ITEMS, { quantization }));
+  const before = await means({ quantization });
   assertClose(loggedMeans(metrics[0]!, ""), before, { rtol: 1e-5 });
-  const after = meansOf(await lab.score(ITEMS, { quantization, adapter: result }));
+  const after = await means({ quantization, adapter: result });
   assertClose(loggedMeans(metrics.at(-1)!, "eval_"), after, { rtol: 1e-5 });
   assert.ok(Math.abs(after[0]! - before[0]!) > 0.01, "training changed nothing");
   // the rounding shows
-  const plain = meansOf(await lab.score(ITEMS));
+  const plain = await means({});
   assert.throws(() => assertClose(before, plain, { rtol: 1e-5 }));
   assertClose(before, plain, { rtol: 0.01 });
 });
@@ -44,7 +38,7 @@ Deno.test("modules saved beside an adapter on an int8 base are trained, scored a
   const lora = { r: 2, modules_to_save: ["q_proj", "lm_head"] };
   const job = { rows: ROWS, eval_rows: ROWS, quantization, lora };
   const { metrics, result } = await lab.train({ ...job, max_steps: 6 });
-  const scored = meansOf(await lab.score(ITEMS, { quantization, adapter: result }));
+  const scored = await means({ quantization, adapter: result });
   assertClose(loggedMeans(metrics.at(-1)!, "eval_"), scored, { rtol: 1e-5 });
 
   const asBase = await lab.train({ ...job, learning_rate: 1e-30, max_steps: 1 });
@@ -76,6 +70,6 @@ Deno.test("score() and train() on an int8 base share it", async () => {
 Deno.test("an adapter trained on an int8 base is merged into the file's own weights", async () => {
   const { result } = await lab.train({ max_steps: 4, quantization });
   await exportMerged(lab.model, result, lab.path("merged"));
-  const merged = meansOf(await lab.score(ITEMS, { model: lab.path("merged") }));
-  assertClose(merged, meansOf(await lab.score(ITEMS, { adapter: result })), { rtol: 1e-5 });
+  const merged = await means({ model: lab.path("merged") });
+  assertClose(merged, await means({ adapter: result }), { rtol: 1e-5 });
 });

@@ -6,7 +6,7 @@ import { Checkpoint } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
-import { itemOf, Lab, type Trained } from "./_lab.ts";
+import { itemOf, Lab, loggedMeans, logprobsOf, meansOf, type Trained } from "./_lab.ts";
 
 const lab = await Lab.open();
 Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
@@ -16,18 +16,10 @@ const ROWS = plainRows(6);
 
 /** Average log-probs of the rows' chosen and rejected responses in turn. */
 async function scores(adapter: string | null, model = lab.model): Promise<number[]> {
-  const items = await lab.score(ROWS.map(itemOf), { adapter, model });
-  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
+  return logprobsOf(await lab.score(ROWS.map(itemOf), { adapter, model }));
 }
 
-function evaluation({ metrics }: Trained): number[] {
-  const last = metrics.at(-1)!.metrics;
-  return [last["eval_logps/chosen"]!, last["eval_logps/rejected"]!];
-}
-
-function means(scored: readonly number[]): number[] {
-  return [0, 1].map((part) => scored.reduce((sum, s, i) => i % 2 === part ? sum + s : sum, 0) / ROWS.length);
-}
+const evaluation = ({ metrics }: Trained) => loggedMeans(metrics.at(-1)!, "eval_");
 
 const warnings = ({ events }: Trained) =>
   events.flatMap((event) => event.type === "warning" && /come apart/.test(event.message) ? event : []);
@@ -76,7 +68,7 @@ for (
     assert.equal(config.ensure_weight_tying, "ensure_weight_tying" in lora);
 
     const scored = await scores(first.result, model);
-    assertClose(means(scored), evaluation(first), { rtol: 1e-5 });
+    assertClose(meansOf(scored), evaluation(first), { rtol: 1e-5 });
     assert.deepEqual(await scores(null, model), before);
 
     const merged = lab.path(`merged ${name}`);

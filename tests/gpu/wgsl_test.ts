@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { expandWgsl, readShaderInterface } from "../../src/gpu/wgsl.ts";
+import { readShaderInterface } from "../../src/gpu/shader_interface.ts";
+import { expandWgsl } from "../../src/gpu/wgsl.ts";
 
 /** Expands and squeezes white space, which carries no meaning. */
 function expanded(text: string, constants: Record<string, number> = {}): string {

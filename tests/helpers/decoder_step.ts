@@ -84,7 +84,7 @@ export interface Step {
 }
 
 /** What {@link trainingStep} does otherwise than training with {@link SIMPO} does. */
-export interface StepOptions {
+interface StepOptions {
   readonly options?: Omit<PassOptions, "mode">;
   readonly method?: Method;
   /** Gradients of each sequence's average log-prob, in place of an objective. */

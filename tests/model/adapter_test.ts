@@ -14,20 +14,12 @@ import { parseModelConfig, readModelConfig } from "../../src/model/config.ts";
 import { linearModules, linearNames } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
+import { inFolder } from "../helpers/folder.ts";
 
 /** Saved by PEFT itself, see tests/reference/peft_adapter.py. */
 const FIXTURE = `${import.meta.dirname}/../fixtures/peft_adapter`;
 const model = await readModelConfig(FIXTURE);
 const NOTHING_SAVED = { modules_to_save: [], ensure_weight_tying: false };
-
-async function inFolder(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 /** The fixture's files in another folder, with some of the configuration's keys changed. */
 async function copyFixture(dir: string, change: Record<string, unknown> = {}): Promise<void> {

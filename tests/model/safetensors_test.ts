@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { InputError } from "../../src/errors.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { Checkpoint, type SafetensorsDtype, writeSafetensors } from "../../src/model/safetensors.ts";
+import { inFolder } from "../helpers/folder.ts";
 
 /** A header and data as a file's bytes; whatever the header says. */
 function fileBytes(
@@ -17,15 +18,6 @@ function fileBytes(
   bytes.set(json, 8);
   bytes.set(content, 8 + json.length);
   return bytes;
-}
-
-async function inFolder(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
 }
 
 const tensor = (dtype: string, shape: unknown, ...data_offsets: unknown[]) => ({

@@ -1,14 +1,6 @@
 import assert from "node:assert/strict";
 import { openTar } from "../../src/model/tar.ts";
-
-async function inFolder(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
+import { inFolder } from "../helpers/folder.ts";
 
 /** Reads an archive by the ustar definition; every header's checksum is checked. */
 function untar(bytes: Uint8Array): { name: string; content: Uint8Array }[] {

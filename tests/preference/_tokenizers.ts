@@ -14,8 +14,7 @@ export const LLAMA3 = "{% for message in messages %}{% if loop.first %}{{ bos_to
   "<h>{{ message.role }}</h>\n{{ message.content | trim }}<eot>{% endfor %}{% if add_generation_prompt %}<h>assistant</h>\n{% endif %}";
 
 /** As Llama 2 has it: no generation prompt, no lone assistant turn. */
-export const LLAMA2 =
-  "{% for message in messages %}{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}" +
+const LLAMA2 = "{% for message in messages %}{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}" +
   "{{ raise_exception('roles must alternate') }}{% endif %}{% if message.role == 'user' %}{{ bos_token + '[INST] ' + message.content + ' [/INST]' }}" +
   "{% else %}{{ ' ' + message.content + ' ' + eos_token }}{% endif %}{% endfor %}";
 

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
-import { type Comparison, parseRow, readJsonl, type RowKind } from "../../src/preference/rows.ts";
+import { readJsonl } from "../../src/preference/jsonl.ts";
+import { type Comparison, parseRow, type RowKind } from "../../src/preference/rows.ts";
 import { withFiles } from "./_tokenizers.ts";
 
 const user = (content: string) => ({ role: "user", content });

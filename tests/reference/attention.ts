@@ -23,7 +23,7 @@ export interface AttentionShape {
 }
 
 /** Stream indices that a token attends to, in order. */
-export function attendedTo({ spans, window, positions }: AttentionShape, token: number): number[] {
+function attendedTo({ spans, window, positions }: AttentionShape, token: number): number[] {
   const [prefixStart, prefixEnd, segmentStart] = [0, 1, 2].map((c) => at(spans, token * 4 + c)) as [
     number,
     number,

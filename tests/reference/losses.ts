@@ -25,7 +25,7 @@ export interface SimpoResult {
 }
 
 /** log(sigmoid(x)), without overflow. */
-export function logSigmoid(x: number): number {
+function logSigmoid(x: number): number {
   return Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
 }
 

@@ -242,8 +242,7 @@ for (const [name, settings] of devices) {
 }
 
 Deno.test("Scorer knows nothing of prompts whose angles depend on what follows them", async () => {
-  const rope_scaling = { type: "longrope", short_factor: [1, 1.1, 1.3, 1.5], long_factor: [1.2, 1.5, 2, 4] };
-  const config = { ...FAMILIES.phi3, original_max_position_embeddings: 12, rope_scaling };
+  const config = TINY_FAMILIES["phi3 of long and short sequences"];
   await withScorer({ config, promptCacheBytes: PROMPT_CACHE }, async (scorer) => {
     const items = [1, 2, 3].map(() => ({ prompt: LONG, candidates }));
     assert.deepEqual((await scored(scorer, items)).map(({ usage }) => usage.cached_prompt_tokens), [0, 0, 0]);

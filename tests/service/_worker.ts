@@ -67,11 +67,10 @@ export class Worker implements AsyncDisposable {
     }
   }
 
-  /** Ends the process. @returns its exit code and how long it took */
-  async end(signal: Deno.Signal): Promise<{ code: number; ms: number }> {
-    const start = performance.now();
+  /** Ends the process. @returns its exit code */
+  async end(signal: Deno.Signal): Promise<number> {
     this.#process.child.kill(signal);
-    return { code: await this.#process.code, ms: performance.now() - start };
+    return await this.#process.code;
   }
 
   log(): string {

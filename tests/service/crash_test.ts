@@ -130,9 +130,9 @@ for (const [name, settings, moments] of trainings) {
       await using worker = await Worker.start(root.path);
       await reached(await live(worker));
       assert.equal((await worker.get("/livez")).status, 200);
-      const { code, ms } = await worker.end(signal);
+      const code = await worker.end(signal);
       assert.equal(code, signal === "SIGKILL" ? 137 : 0, `${name}: ${worker.log()}`);
-      assert.ok(ms < 10_000, `${name}: ${ms} ms`);
+      assert.ok(!/did not end in time/.test(worker.log()), `${name}: ${worker.log()}`);
     }
 
     await using worker = await Worker.start(root.path);
@@ -152,7 +152,7 @@ for (const [name, settings, moments] of trainings) {
     assert.deepEqual(await result(id), await result(other));
     const left = names(join(root.path, "state", "jobs", id, "checkpoints"));
     assert.ok(!left.some((name) => name.endsWith(".partial")), `${left}`);
-    assert.equal((await worker.end("SIGINT")).code, 0);
+    assert.equal(await worker.end("SIGINT"), 0);
   });
 }
 

@@ -2,17 +2,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pack, type PackSource, parseFolder } from "../../tasks/pack.ts";
+import { inFolder } from "../helpers/folder.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-
-async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await test(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** Copies what deno.lock names from this machine's cache, as `deno install` would fetch it. */
 async function cachedPackages(denoDir: string): Promise<void> {

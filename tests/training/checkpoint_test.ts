@@ -11,6 +11,7 @@ import {
   writeCheckpoint,
 } from "../../src/training/checkpoint.ts";
 import type { Trainable } from "../../src/training/trainable.ts";
+import { inFolder } from "../helpers/folder.ts";
 import { random } from "../helpers/random.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
@@ -43,14 +44,9 @@ function stateOf(step: number): RunState {
   };
 }
 
-async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await test(join(folder, "checkpoints"));
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
+/** Gives a test a folder for checkpoints, which is not there yet. */
+const inCheckpoints = (test: (folder: string) => Promise<void>) =>
+  inFolder((folder) => test(join(folder, "checkpoints")));
 
 const go = () => Promise.resolve();
 
@@ -61,7 +57,7 @@ const names = async (folder: string) =>
   (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
 
 Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
-  inFolder(async (folder) => {
+  inCheckpoints(async (folder) => {
     const source = random(1);
     const before = parameters();
     for (const { mean, variance, count } of before.segments) {
@@ -83,7 +79,7 @@ Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
   }));
 
 Deno.test("writeCheckpoint() keeps the two newest by number", () =>
-  inFolder(async (folder) => {
+  inCheckpoints(async (folder) => {
     assert.equal(await newest(folder), null);
     const target = trainable(parameters());
     for (const step of [9, 10, 100, 1_000_000]) await writeCheckpoint(gpu, folder, target, stateOf(step));
@@ -93,7 +89,7 @@ Deno.test("writeCheckpoint() keeps the two newest by number", () =>
   }));
 
 Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is done over", () =>
-  inFolder(async (folder) => {
+  inCheckpoints(async (folder) => {
     const trained = parameters();
     await writeCheckpoint(gpu, folder, trainable(trained), stateOf(1));
     const full = new Error("no space left on the device");
@@ -116,7 +112,7 @@ Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is 
   }));
 
 Deno.test("a checkpoint whose files were damaged is refused by name", () =>
-  inFolder(async (folder) => {
+  inCheckpoints(async (folder) => {
     const target = trainable(parameters());
     await writeCheckpoint(gpu, folder, target, stateOf(1));
     const checkpoint = (await newest(folder))!;
@@ -143,7 +139,7 @@ const damages: [name: string, file: string, damage: (path: string) => Promise<vo
 ];
 for (const [name, file, damage] of damages) {
   Deno.test(`findCheckpoint() passes over a checkpoint with ${name}, says so, and puts it aside`, () =>
-    inFolder(async (folder) => {
+    inCheckpoints(async (folder) => {
       const target = trainable(parameters());
       for (const step of [1, 2]) await writeCheckpoint(gpu, folder, target, stateOf(step));
       await damage(join(folder, "step-000002", file));

@@ -1,6 +1,6 @@
 import { type Fields, isAbsent, only, readCount, refuse } from "../_fields.ts";
 import type { LayerTraits, Names, Sizes, Traits } from "./family.ts";
-import { readRope } from "../rope.ts";
+import { readRope } from "../rope_config.ts";
 
 const NAMES: Names = {
   embedding: "model.embed_tokens",

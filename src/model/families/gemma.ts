@@ -1,7 +1,7 @@
 import { type Fields, isAbsent, only, readCount, readNumber, refuse } from "../_fields.ts";
 import { isObject } from "../../json.ts";
 import type { Family, Sizes, Traits } from "./family.ts";
-import { readRope } from "../rope.ts";
+import { readRope } from "../rope_config.ts";
 import { llamaTraits, readWindow, slidingLayers } from "./_common.ts";
 
 const DEFAULTS = { head_dim: 256, tie_word_embeddings: true };

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Gpu } from "../../../src/gpu/mod.ts";
 import { CANDIDATES, type MeasuredTiles } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { measureMatmulTiles, readTiles, writeTiles } from "../../../src/gpu/ops/matmul_tuning.ts";
+import { inFolder } from "../../helpers/folder.ts";
 
 const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
 
@@ -58,9 +59,8 @@ Deno.test("measureMatmulTiles() times real products, and gives back what it took
   assert.equal(gpu.memory.bytes, bytes);
 });
 
-Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file that is not whole", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
+Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file that is not whole", () =>
+  inFolder(async (folder) => {
     assert.equal(await readTiles(gpu, folder), null);
     const tiles: MeasuredTiles = { "NT large": "64x64" };
     await writeTiles(gpu, folder, tiles);
@@ -70,7 +70,4 @@ Deno.test("readTiles() gives back what writeTiles() kept, and nothing for a file
       await Deno.writeTextFile(join(folder, name), text);
       assert.equal(await readTiles(gpu, folder), null);
     }
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
+  }));

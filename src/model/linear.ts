@@ -12,15 +12,21 @@ type Make = (name: string, ...shape: number[]) => Tensor;
 export interface LinearScratch {
   /** [tokens, largest r]; null without adapters. */
   readonly low_rank: Tensor | null;
+  /** The same of a layer's own, [tokens, r], where the forward keeps it for the backward. */
+  readonly kept_low_rank: ReadonlyMap<Linear, Tensor>;
   /** Its gradient; null where nothing is trained. */
   readonly d_low_rank: Tensor | null;
   /** [tokens, inputs of the widest layer]: dropout(x); null without dropout. */
   readonly dropped: Tensor | null;
 }
 
-/** @param tokens the most of a batch */
+/**
+ * @param kept those of the layers whose low-rank activations are kept
+ * @param tokens the most of a batch
+ */
 export function linearScratch(
   linears: readonly Linear[],
+  kept: readonly Linear[],
   tokens: number,
   train: boolean,
   make: Make,
@@ -33,6 +39,12 @@ export function linearScratch(
   );
   return {
     low_rank: rank > 0 ? make("scratch.low_rank", tokens, rank) : null,
+    kept_low_rank: new Map(
+      kept.flatMap((linear) => {
+        if (!linear.lora) return [];
+        return [[linear, make("activations.low_rank", tokens, linear.lora.a.value.shape[0]!)]];
+      }),
+    ),
     d_low_rank: train && rank > 0 ? make("gradients.low_rank", tokens, rank) : null,
     dropped: train && widest > 0 ? make("scratch.dropped", tokens, widest) : null,
   };
@@ -57,31 +69,37 @@ export class LinearRecorder {
     accumulate: boolean,
   ): void {
     const { weight: { value: b }, bias, lora } = linear;
-    if (lora) this.#recordLowRank(program, lora, x);
+    const u = lora && this.#recordLowRank(program, linear, this.#recordDropped(program, lora, x));
     recordMatmul(this.#gpu, program, {
       layout: "NT",
       a: x,
       b,
       c: y,
-      ...(lora && { low_rank: { u: this.#lowRank(lora), v: lora.b.value } }),
+      ...(u && { low_rank: { u, v: lora!.b.value } }),
       size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
       accumulate,
     });
     if (bias) recordAddBias(program, { y, bias: bias.value }, ({ tokens }) => tokens);
   }
 
-  /** low_rank = scale * dropout(x) A^T. @returns dropout(x) */
-  #recordLowRank<L extends BatchLive>(program: Program<L>, lora: Lora, x: Tensor): Tensor {
-    const { a: { value: b }, dropout: rate, stream, scale: alpha } = lora;
-    const k = b.shape[1]!;
-    let a = x;
-    if (rate > 0 && this.#scratch.dropped) {
-      a = withColumns(this.#scratch.dropped, k);
-      recordDropout(program, { x, y: a }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
-    }
+  /** @returns dropout(x), which is x where nothing is dropped */
+  #recordDropped<L extends BatchLive>(program: Program<L>, lora: Lora, x: Tensor): Tensor {
+    const { a, dropout: rate, stream } = lora;
+    if (rate === 0 || !this.#scratch.dropped) return x;
+    const k = a.value.shape[1]!;
+    const y = withColumns(this.#scratch.dropped, k);
+    recordDropout(program, { x, y }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
+    return y;
+  }
+
+  /** low_rank = scale * dropped A^T. @returns it */
+  #recordLowRank<L extends BatchLive>(program: Program<L>, linear: Linear, dropped: Tensor): Tensor {
+    const { a: { value: b }, scale: alpha } = linear.lora!;
+    const [r, k] = b.shape as [number, number];
+    const c = this.#scratch.kept_low_rank.get(linear) ?? withColumns(this.#scratch.low_rank!, r);
     const size = ({ tokens: m }: L) => ({ m, k });
-    recordMatmul(this.#gpu, program, { layout: "NT", a, b, c: this.#lowRank(lora), size, alpha });
-    return a;
+    recordMatmul(this.#gpu, program, { layout: "NT", a: dropped, b, c, size, alpha });
+    return c;
   }
 
   /** d_x (+)= d_y W and LoRA's part; adds to the gradients of W, bias, A and B where they are trained. */
@@ -110,8 +128,9 @@ export class LinearRecorder {
       if (d_x) inputGradient(d_y, weight.value, d_x, { accumulate });
       return;
     }
-    const dropped = this.#recordLowRank(program, lora, x);
-    if (lora.b.gradient) weightGradient(d_y, this.#lowRank(lora), lora.b.gradient);
+    const dropped = this.#recordDropped(program, lora, x);
+    const low = this.#scratch.kept_low_rank.get(linear) ?? this.#recordLowRank(program, linear, dropped);
+    if (lora.b.gradient) weightGradient(d_y, low, lora.b.gradient);
     const d_low = withColumns(this.#scratch.d_low_rank!, lora.a.value.shape[0]!);
     inputGradient(d_y, lora.b.value, d_low, { alpha: lora.scale });
     if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient);
@@ -125,10 +144,6 @@ export class LinearRecorder {
     const { dropout: rate, stream } = lora;
     const tensors = { x: dropped, y: d_x };
     recordDropout(program, tensors, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
-  }
-
-  #lowRank({ a }: Lora): Tensor {
-    return withColumns(this.#scratch.low_rank!, a.value.shape[0]!);
   }
 }
 

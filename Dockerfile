@@ -26,7 +26,7 @@ COPY --chown=deno:deno deno.json deno.lock ./
 RUN deno install --frozen
 COPY --chown=deno:deno . .
 # Types are not checked here, only every module transpiled and kept; the workers are not reached from main.ts by imports.
-RUN deno cache --frozen main.ts src/engine/worker.ts src/engine/merge_worker.ts
+RUN deno cache --frozen main.ts src/engine/worker.ts src/engine/merge_worker.ts src/preference/encode_worker.ts
 
 VOLUME /state
 EXPOSE 8080

@@ -25,6 +25,7 @@ if (import.meta.main) {
       if (gpu.software) memory.leaveOut(bytes);
     },
   });
+  await gpu.settle(); // loading itself does not wait for the device
   const seconds = (performance.now() - start) / 1000;
   const loaded: Loaded = { peak_bytes: await memory.peak() - before, seconds };
   console.log(JSON.stringify(loaded));

@@ -29,7 +29,7 @@ const LARGEST_ERROR = 1e-3;
 const INSTALL_MS = 300_000;
 
 /** A peer's process. */
-export class Peer {
+class Peer {
   readonly name: string;
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
@@ -133,7 +133,7 @@ export class Peers {
 }
 
 export function onWebGpu(name: string): boolean {
-  return name in PEERS && name.endsWith("WebGPU");
+  return name.endsWith("WebGPU");
 }
 
 export function onWebAssembly(name: string): boolean {

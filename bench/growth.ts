@@ -66,8 +66,8 @@ async function growingVocabulary(gpu: Gpu, settings: Settings): Promise<Series[]
   const vocabularies = settings.extent === "quick" ? powers(10, 14, 2) : powers(10, 17);
   for (const vocab_size of vocabularies) {
     const sizes = { ...SIZES, num_hidden_layers: 2, vocab_size };
-    const { times, step } = await one(gpu, settings, sizes, randomGroups(2, 128, [64, 64], 1000), "train");
-    time.push([vocab_size, times]);
+    const { ms, step } = await one(gpu, settings, sizes, randomGroups(2, 128, [64, 64], 1000), "train");
+    time.push([vocab_size, ms]);
     bytes.push([vocab_size, step.bytes / 2 ** 20]);
   }
   const x = "vocabulary";
@@ -128,8 +128,8 @@ async function growingModel(gpu: Gpu, settings: Settings): Promise<Series[]> {
     };
     const groups = randomGroups(4, 64, [32, 32], 4096);
     for (const mode of ["score", "train"] as const) {
-      const { times, step, model } = await one(gpu, settings, sizes, groups, mode);
-      speed[mode === "score" ? "scoring" : "training"]!.push([model.parameters, step.tokens / times * 1000]);
+      const { ms, step, model } = await one(gpu, settings, sizes, groups, mode);
+      speed[mode === "score" ? "scoring" : "training"]!.push([model.parameters, step.tokens / ms * 1000]);
       if (mode === "train") memory.push([model.parameters, step.bytes / 2 ** 20]);
     }
   }
@@ -147,13 +147,13 @@ async function one(
   sizes: Sizes,
   groups: readonly EncodedGroup[],
   mode: "score" | "train",
-): Promise<{ times: number; step: Step; model: BenchModel }> {
+): Promise<{ ms: number; step: Step; model: BenchModel }> {
   const model = await randomModel(gpu, sizes, mode === "train" ? LORA : "nothing");
   const step = prepareStep(gpu, model, groups, { mode });
-  const [times] = await timesOf(gpu, settings, [step]);
+  const [ms] = await timesOf(gpu, settings, [step]);
   step.free();
   model.free();
-  return { times: times!, step, model };
+  return { ms: ms!, step, model };
 }
 
 /** Median milliseconds of each step, in alternating rounds. */

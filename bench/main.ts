@@ -25,6 +25,7 @@ import { type Findings, SETTINGS, type Settings } from "./_rows.ts";
 import { benchScoring } from "./scoring.ts";
 import { benchService } from "./service.ts";
 import { benchSteps } from "./steps.ts";
+import { benchTokens } from "./tokens.ts";
 
 const PARTS: Readonly<Record<string, (gpu: Gpu, settings: Settings) => Promise<Findings>>> = {
   ceilings: benchCeilings,
@@ -38,11 +39,12 @@ const PARTS: Readonly<Record<string, (gpu: Gpu, settings: Settings) => Promise<F
   service: benchService,
   python: benchPython,
   loading: benchLoading,
+  tokens: benchTokens,
   quantization: benchQuantization,
   profile: profileSteps,
 };
 /** Parts that say nothing about a target and take long. */
-const NOT_QUICK = new Set(["scoring", "loading", "quantization", "profile", "python"]);
+const NOT_QUICK = new Set(["scoring", "loading", "tokens", "quantization", "profile", "python"]);
 const RESULTS = new URL("./results/", import.meta.url);
 
 const options = parseOptions();

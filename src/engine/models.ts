@@ -62,7 +62,7 @@ export class Models {
 
   /**
    * @param report is told of every loading of a folder's weights, whoever waits for it
-   * @param promptCacheBytes of each scorer, as ScorerOptions has it; the device decides unless given
+   * @param promptCacheBytes of each scorer, as BatchOptions has it; the device decides unless given
    */
   constructor(
     gpu: Gpu,
@@ -79,6 +79,7 @@ export class Models {
    * waits for the same loading, which ends early once nobody waits for it.
    *
    * @param onLoad called between two pieces of the weights; may throw to wait no longer
+   * @param tokenizer the folder's, where it is loaded already: a large one takes most of a second
    * @throws {InputError} where the folder holds no model that can be used
    * @throws what `onLoad` throws
    */
@@ -86,11 +87,12 @@ export class Models {
     directory: string,
     quantization: Quantization | null,
     onLoad: OnLoad,
+    tokenizer?: Tokenizer,
   ): Promise<Lease<BaseModel>> {
     const key = `base ${quantization} ${await version(directory)}`;
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
-      const tokenizer = await loadTokenizer(directory);
+      tokenizer ??= await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
       const report = this.#report(directory);
       const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {

@@ -134,11 +134,20 @@ async function trained(id: number, request: TrainRequest): Promise<TrainOutcome>
   try {
     // Loaded by the first job: a score must not wait for it.
     const { train } = await import("../training/loop.ts");
+    const config = await readModelConfig(model);
+    const tokenizer = await loadTokenizer(model);
     const context = {
       gpu,
-      config: await readModelConfig(model),
-      tokenizer: await loadTokenizer(model),
-      frozen: async () => (base ??= await models.base(model, settings.quantization, onLoad)).value.decoder,
+      config,
+      tokenizer,
+      frozen: async (signal: AbortSignal) => {
+        const watch: OnLoad = (progress) => {
+          signal.throwIfAborted();
+          onLoad(progress);
+        };
+        base ??= await models.base(model, settings.quantization, watch, tokenizer);
+        return base.value.decoder;
+      },
       // what full fine-tuning loads `models` does not report
       onLoad: (progress: LoadProgress) => {
         report(progress);

@@ -70,8 +70,8 @@ export interface LoadOptions {
 export type StoredDtype = (spec: WeightSpec) => FloatDtype;
 
 /**
- * Streams a checkpoint to the GPU. Frozen matrices have the type that {@link frozenDtype} says; trained weights become
- * f32, since an update of 1e-6 would vanish in bf16.
+ * Streams a checkpoint to the GPU, whose queue may still be at it when this is done. Frozen matrices have the type that
+ * {@link frozenDtype} says; trained weights become f32, since an update of 1e-6 would vanish in bf16.
  *
  * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
  * holds NaN or infinity

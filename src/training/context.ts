@@ -10,8 +10,12 @@ export interface TrainContext {
   readonly gpu: Gpu;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
-  /** Loads the base model's weights, for a LoRA run; full fine-tuning loads its own. */
-  readonly frozen: () => Promise<Decoder>;
+  /**
+   * Loads the base model's weights, for a LoRA run; full fine-tuning loads its own.
+   *
+   * @param signal ends the loading, with its reason as the error
+   */
+  readonly frozen: (signal: AbortSignal) => Promise<Decoder>;
   /** Called between two pieces while full fine-tuning loads its weights; may throw {@link Interrupted}, as `frozen`. */
   readonly onLoad: OnLoad;
   readonly emit: (event: TrainEvent) => void;

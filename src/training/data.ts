@@ -2,6 +2,7 @@ import { InputError } from "../errors.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
+import { EncodePool } from "../preference/encode_pool.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples } from "./examples.ts";
@@ -20,6 +21,7 @@ export interface Data {
 /**
  * Reads and tokenises both data sets, and says what was left out or cut.
  *
+ * @param onLarge called where that turns out to take a while
  * @throws {InputError} where a data set has no usable row, or a row is too large for the device
  * @throws {Interrupted} where the run is to end
  */
@@ -27,10 +29,15 @@ export async function readData(
   context: TrainContext,
   request: TrainRequest,
   settings: TrainingSettings,
+  onLarge: () => void,
 ): Promise<Data> {
   const { config, emit } = context;
   const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const kind = settings.method.type === "sft" ? "sft" : "preference";
+  const vocabulary = config.vocab_size;
+  const chat_template = settings.chat_template ?? null;
+  const job = { model: request.model, chat_template, settings, vocabulary };
+  using pool = new EncodePool(job, { onStart: onLarge });
   const read = async (split: "train" | "eval"): Promise<readonly EncodedGroup[]> => {
     const dataset = split === "train" ? request.dataset : request.eval_dataset;
     if (!dataset) return [];
@@ -39,8 +46,9 @@ export async function readData(
       kind,
       tokenizer,
       settings,
-      config.vocab_size,
+      vocabulary,
       () => pause(context),
+      pool,
     );
     report(examples, split, settings, emit);
     const groups = examples.groups.map((group) => alignSharing(config.traits.ropes, group));

@@ -1,10 +1,7 @@
-import {
-  checkTokenIds,
-  encodeComparison,
-  type EncodedGroup,
-  type EncodeSettings,
-} from "../preference/encode.ts";
 import { readDataFiles } from "../preference/data_files.ts";
+import type { EncodedGroup, EncodeSettings } from "../preference/encode.ts";
+import { encodeBatch, type EncodedBatch, inBatches } from "../preference/encode_batch.ts";
+import type { EncodePool } from "../preference/encode_pool.ts";
 import { type Comparison, parseRow, type RowKind } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import type { Dataset, LeftOutRow } from "./request.ts";
@@ -19,14 +16,16 @@ export interface Examples {
   readonly responses_cut: number;
 }
 
-const ROWS_BETWEEN_PAUSES = 64;
+/** Milliseconds after which others are served while a batch is waited for. */
+const WAIT_MS = 20;
 
 /**
  * Reads and tokenises a data set.
  *
  * @param vocabulary the model's vocabulary size
  * @param pause awaited every few rows, so that others are served meanwhile
- * @throws {InputError} for a malformed row, naming its number, or a token id that the model does not have
+ * @param pool tokenises large data sets with the same tokenizer and settings; null: all is done on this thread
+ * @throws {InputError} for the first malformed row, naming its number, or a token id that the model does not have
  */
 export async function readExamples(
   dataset: Dataset,
@@ -35,20 +34,27 @@ export async function readExamples(
   settings: EncodeSettings,
   vocabulary: number,
   pause: () => Promise<void>,
+  pool: EncodePool | null = null,
 ): Promise<Examples> {
   const groups: EncodedGroup[] = [];
   const left_out: LeftOutRow[] = [];
-  let seen = 0;
-  for await (const comparison of comparisons(dataset, kind)) {
-    const encoded = encodeComparison(tokenizer, comparison, settings);
-    if (encoded.group) {
-      checkTokenIds(encoded.group, vocabulary, `row ${encoded.group.row}`);
-      groups.push(encoded.group);
-    } else {
-      const { row, reason } = encoded.left_out;
-      left_out.push({ row, reason });
+  await using batches = inBatches(comparisons(dataset, kind));
+  const encode = (batch: readonly Comparison[]): EncodedBatch | Promise<EncodedBatch> =>
+    pool?.encode(batch) ?? encodeBatch(tokenizer, batch, settings, vocabulary);
+
+  // In the order of the rows, so that the first error among them is the one that is told.
+  const underWay: Promise<EncodedBatch | null>[] = [];
+  for (let more = true; more || underWay.length > 0;) {
+    while (more && underWay.length < (pool?.depth ?? 1)) {
+      const read = batches.next();
+      const encoded = read.then(({ done, value }) => done ? null : encode(value));
+      encoded.catch(() => {}); // heard of when its turn comes
+      underWay.push(encoded);
+      more = await read.then(({ done }) => !done, () => false);
     }
-    if (++seen % ROWS_BETWEEN_PAUSES === 0) await pause();
+    const batch = await awaited(underWay.shift()!, pause);
+    groups.push(...batch?.groups ?? []);
+    left_out.push(...batch?.left_out ?? []);
   }
   return {
     groups,
@@ -56,6 +62,18 @@ export async function readExamples(
     prompts_cut: groups.filter((group) => group.prompt_truncated > 0).length,
     responses_cut: groups.filter((group) => group.responses.some((response) => response.truncated)).length,
   };
+}
+
+/** Awaits a batch, and pauses meanwhile and after it. */
+async function awaited<T>(batch: Promise<T>, pause: () => Promise<void>): Promise<T> {
+  while (true) {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<null>((resolve) => timer = setTimeout(resolve, WAIT_MS, null));
+    const done = await Promise.race([batch.then((value) => ({ value })), late])
+      .finally(() => clearTimeout(timer));
+    await pause();
+    if (done) return done.value;
+  }
 }
 
 async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {

@@ -4,7 +4,9 @@
  * @module
  */
 import { join } from "node:path";
+import { InputError } from "../errors.ts";
 import { GpuMemoryError, withRoom } from "../gpu/mod.ts";
+import type { Decoder } from "../model/decoder.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { findCheckpoint } from "./checkpoint.ts";
@@ -39,12 +41,19 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
   const [resume, resumed] = [found?.path ?? null, found?.state ?? null];
   let trainable: Trainable | null = null;
   let run: Run | null = null;
+  let early: Promise<Decoder | null> = Promise.resolve(null);
+  const over = new AbortController();
   try {
     const settings = withinContext(request.settings, context);
-    const data = await readData(context, request, settings);
+    const data = await readData(context, request, settings, () => {
+      early = loadEarly(context, request, settings, over.signal);
+      early.catch(() => {}); // heard of when the rows are tokens
+    });
+    const loaded = await early; // what it takes of the device is known then
     const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
+    context.emit({ type: "plan", plan: plans[0]! });
     const plain = settings.lora
-      ? await trainableLora(context.gpu, await context.frozen(), settings.lora, {
+      ? await trainableLora(context.gpu, loaded ?? await context.frozen(over.signal), settings.lora, {
         model: request.model,
         seed: settings.seed,
         init: request.init_adapter,
@@ -64,6 +73,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     else await run?.logged();
     return { outcome: error.how === "stop" ? "stopped" : "cancelled", step: run?.step ?? resumed?.step ?? 0 };
   } finally {
+    over.abort();
+    await early.catch(() => {});
     run?.free();
     trainable?.free();
   }
@@ -81,13 +92,33 @@ function withinContext(settings: TrainingSettings, { config, emit }: TrainContex
 }
 
 /**
+ * Loads the frozen weights while a large data set is tokenised, unless the device has no room for the job even with the
+ * shortest rows: that is refused with its figures once the rows are known.
+ */
+async function loadEarly(
+  context: TrainContext,
+  request: TrainRequest,
+  settings: TrainingSettings,
+  signal: AbortSignal,
+): Promise<Decoder | null> {
+  if (!settings.lora) return null; // full fine-tuning has its gradients made with its weights
+  try {
+    await planRun(context, request, settings, 1, null);
+  } catch (error) {
+    if (error instanceof InputError) return null;
+    throw error;
+  }
+  return signal.aborted ? null : await context.frozen(signal);
+}
+
+/**
  * How the run may be laid out in memory, the best way first.
  *
  * @param kept how it was before it was interrupted
  * @throws {InputError} with the figures where the device has no room for it
  */
 async function planRun(
-  { gpu, config, emit, room }: TrainContext,
+  { gpu, config, room }: TrainContext,
   { model }: TrainRequest,
   settings: TrainingSettings,
   largest: number,
@@ -95,9 +126,7 @@ async function planRun(
 ): Promise<MemoryPlan[]> {
   const planned = { config, stored: await storedDtypes(model), maxTensorBytes: gpu.maxTensorBytes };
   const [wanted] = planMemory(planned, settings, largest, null, kept);
-  const plans = planMemory(planned, settings, largest, await room(wanted!.total_bytes), kept);
-  emit({ type: "plan", plan: plans[0]! });
-  return plans;
+  return planMemory(planned, settings, largest, await room(wanted!.total_bytes), kept);
 }
 
 function isOfShape(plan: MemoryPlan, shape: RunShape): boolean {

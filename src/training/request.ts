@@ -31,7 +31,10 @@ export type TrainEvent =
     readonly total_steps: number;
     readonly resumed_from: number;
   }
-  /** Before weights are loaded, and again where the driver has less room than it was thought to have. */
+  /**
+   * Before weights are loaded (after it where they are loaded while a large data set is tokenised), and again where the
+   * driver has less room than it was thought to have.
+   */
   | { readonly type: "plan"; readonly plan: MemoryPlan }
   /** While weights are read, a few times a second; `bytes` as the files have them. */
   | { readonly type: "loading"; readonly bytes: number; readonly total_bytes: number }

@@ -2,15 +2,16 @@
 # Vulkan loader where the machine has none. Unpacked once, into BUNDLE_PREFIX (/tmp/simpo-bundle unless set).
 _bundle=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 _prefix=${BUNDLE_PREFIX:-/tmp/simpo-bundle}
-if [ ! -e "$_prefix/complete" ]; then
+_unpack() {
   mkdir -p "$_prefix/bin" "$_prefix/deno_dir" "$_prefix/loader" &&
     gzip -dc "$_bundle/deno.gz" > "$_prefix/bin/deno" && chmod +x "$_prefix/bin/deno" &&
-    tar -xzf "$_bundle/packages.tar.gz" -C "$_prefix/deno_dir" &&
-    for _deb in "$_bundle"/loader/*.deb; do
-      [ ! -e "$_deb" ] || dpkg-deb --extract "$_deb" "$_prefix/loader" || break
-    done &&
-    touch "$_prefix/complete"
-fi
+    tar -xzf "$_bundle/packages.tar.gz" -C "$_prefix/deno_dir" || return
+  for _deb in "$_bundle"/loader/*.deb; do
+    [ ! -e "$_deb" ] || dpkg-deb --extract "$_deb" "$_prefix/loader" || return
+  done
+  touch "$_prefix/complete"
+}
+[ -e "$_prefix/complete" ] || _unpack
 export PATH="$_prefix/bin:$PATH" DENO_DIR="$_prefix/deno_dir" DENO_NO_UPDATE_CHECK=1
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
 if ! ldconfig -p 2> /dev/null | grep -q 'libvulkan\.so\.1'; then
@@ -25,4 +26,5 @@ if [ -z "${VK_DRIVER_FILES:-}" ]; then
     fi
   done
 fi
+unset -f _unpack
 unset _bundle _prefix _deb _icd

@@ -164,8 +164,8 @@ export class FakeEngine implements Engine {
   }
 }
 
-/** What every job needs. */
 const none = { gradients: 0, moments: 0, activations: 0, head: 0, scratch: 0, other: 0 };
+/** What every job needs. */
 export const fakePlan: MemoryPlan = {
   micro_batch_tokens: 2048,
   activation_recomputation: false,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { unpackTar } from "../../src/cli/_untar.ts";
-import { filesOf } from "../engine/_lab.ts";
+import { filesOf, meansOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { startReal } from "../helpers/process.ts";
 import { chatRows, plainRows } from "../helpers/tiny_model.ts";
@@ -67,12 +67,10 @@ Deno.test("a job on an int8 base: its id as an adapter scores as the job evaluat
   assert.deepEqual(events.at(-1)!.data, { status: "succeeded", step: 9 });
   const { data } = events.findLast(({ type }) => type === "metrics")!;
   const evaluated = [data["eval_logps/chosen"], data["eval_logps/rejected"]] as number[];
-  const means = (scored: readonly number[]) =>
-    [0, 1].map((part) => scored.reduce((sum, x, i) => i % 2 === part ? sum + x : sum, 0) / items.length);
-  assertClose(means(await score(id)), evaluated, { rtol: 1e-5 });
+  assertClose(meansOf(await score(id)), evaluated, { rtol: 1e-5 });
   const { body } = await worker.post("/score", { model: JOB.model, items, adapter: id, quantization: null });
   const unquantized = body.items.flatMap(({ results }: Scored) => results.map((r) => r.average_logprob));
-  assert.throws(() => assertClose(means(unquantized), evaluated, { rtol: 1e-5 }));
+  assert.throws(() => assertClose(meansOf(unquantized), evaluated, { rtol: 1e-5 }));
 });
 
 Deno.test("a job's archives score as the job does: the adapter, and merged into the weights", async () => {

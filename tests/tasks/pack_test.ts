@@ -35,6 +35,8 @@ async function sourceIn(folder: string): Promise<PackSource> {
   };
 }
 
+const noPackages = (denoDir: string) => Deno.mkdir(join(denoDir, "npm"));
+
 const onLinux = { ignore: Deno.build.os !== "linux" };
 
 Deno.test(
@@ -74,12 +76,26 @@ Deno.test(
     }),
 );
 
+Deno.test(
+  "enter.sh does not take a bundle for unpacked where a package of its loader is broken",
+  onLinux,
+  () =>
+    inFolder(async (folder) => {
+      const bundle = join(folder, "bundle");
+      await pack(bundle, { ...await sourceIn(folder), installPackages: noPackages });
+      const { stderr } = await new Deno.Command("bash", {
+        args: ["-c", `. ${bundle}/enter.sh`],
+        env: { BUNDLE_PREFIX: join(folder, "prefix") },
+      }).output();
+      assert.match(new TextDecoder().decode(stderr), /libvulkan1\.deb/);
+      const unpacked = await Array.fromAsync(Deno.readDir(join(folder, "prefix")), ({ name }) => name);
+      assert.deepEqual(unpacked.sort(), ["bin", "deno_dir", "loader"]);
+    }),
+);
+
 Deno.test("pack() takes the place of an earlier bundle, and of nothing else", () =>
   inFolder(async (folder) => {
-    const source = {
-      ...await sourceIn(folder),
-      installPackages: (dir: string) => Deno.mkdir(join(dir, "npm")),
-    };
+    const source = { ...await sourceIn(folder), installPackages: noPackages };
     const bundle = join(folder, "bundle");
     await pack(bundle, source);
     await Deno.writeTextFile(join(bundle, "left over"), "");
@@ -92,10 +108,7 @@ Deno.test("pack() takes the place of an earlier bundle, and of nothing else", ()
 
 Deno.test("pack() refuses a bundle that is too large to be sent along", () =>
   inFolder(async (folder) => {
-    const source = {
-      ...await sourceIn(folder),
-      installPackages: (dir: string) => Deno.mkdir(join(dir, "npm")),
-    };
+    const source = { ...await sourceIn(folder), installPackages: noPackages };
     await assert.rejects(pack(join(folder, "bundle"), source, 100), {
       name: "PackError",
       message: /has \d+ bytes, more than 100\.$/,

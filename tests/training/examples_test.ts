@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Dataset } from "../../src/engine/protocol.ts";
 import { InputError } from "../../src/errors.ts";
+import { EncodePool } from "../../src/preference/encode_pool.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { readExamples } from "../../src/training/examples.ts";
+import { VALUES } from "../reference/values.ts";
 import { chatml, llama3, withFiles } from "../preference/_tokenizers.ts";
 
 const settings = {
@@ -78,4 +81,64 @@ Deno.test("readExamples() reads likelihood rows with one response each", async (
   }];
   const { groups } = await readExamples({ rows }, "sft", llama3, settings, 1000, () => Promise.resolve());
   assert.deepEqual(groups.map(({ responses }) => responses.length), [1, 1, 1]);
+});
+
+const chat_template =
+  "{% for turn in messages %}{{ raise_exception('never') if turn.content == 'no' else turn.content }}{% endfor %}";
+const job = { model: `${VALUES}/tokens/llama3`, chat_template, settings, vocabulary: 100_000 };
+const tokenizer = (await loadTokenizer(job.model)).withChatTemplate(chat_template);
+
+/** As a job reads them: others are let in by a timer. */
+const others = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+
+/** With as many Workers, none for 0. */
+async function readWith(workers: number, rows: readonly unknown[], pause = others) {
+  using pool = workers === 0 ? null : new EncodePool(job, { size: workers });
+  await pool?.start();
+  return await readExamples({ rows }, "preference", tokenizer, settings, job.vocabulary, pause, pool);
+}
+
+const manyRows: readonly unknown[] = Array.from({ length: 700 }, (_, i) => {
+  if (i % 97 === 0) return row(`prompt ${i}`, "");
+  const prompt = [{ role: "user", content: `\u00fc prompt ${i} `.repeat(i % 7) }];
+  return i % 3 === 0 ? { ...row("", `x${i}`), prompt } : row(`p${i} `, "chosen ".repeat(i % 50), `y${i}`);
+});
+
+Deno.test("readExamples() gives the same groups, rows left out and counts with any number of Workers", async () => {
+  const alone = await readWith(0, manyRows);
+  assert.ok(alone.left_out.length > 7 && alone.prompts_cut > 50 && alone.responses_cut > 50);
+  assert.equal(alone.groups.length + alone.left_out.length, 700);
+  for (const workers of [1, 2, 3]) assert.deepEqual(await readWith(workers, manyRows), alone);
+});
+
+Deno.test("readExamples() starts Workers in the middle of a data set to no effect", async () => {
+  using pool = new EncodePool(job, { size: 2, after: 1000 });
+  const started = async () => {
+    await others();
+    await pool.start();
+  };
+  const rows = Array.from({ length: 2 }, () => manyRows).flat();
+  const read = await readExamples({ rows }, "preference", tokenizer, settings, job.vocabulary, started, pool);
+  assert.deepEqual(read, await readWith(0, rows));
+});
+
+Deno.test("readExamples() names the first row at fault with any number of Workers", async () => {
+  const wrong = { prompt: "b", chosen: 3, rejected: "c" };
+  const refused = { ...row(""), prompt: [{ role: "user", content: "no" }] };
+  for (const [first, second] of [[wrong, refused], [refused, wrong]]) {
+    const rows = manyRows.with(300, first).with(310, second).with(600, first);
+    for (const workers of [0, 1, 3]) {
+      await assert.rejects(readWith(workers, rows), inputError(/^row 301/, /^row 301|^Row 301: .*never/i));
+    }
+  }
+});
+
+Deno.test("readExamples() ends where the pause throws while Workers are at it", async () => {
+  let pauses = 0;
+  const stop = new Error("stop");
+  const pause = async () => {
+    await others();
+    if (++pauses > 2) throw stop;
+  };
+  await assert.rejects(readWith(2, manyRows, pause), (error) => error === stop);
 });

@@ -1,13 +1,12 @@
 import source from "../../../shaders/embedding.wgsl" with { type: "text" };
 import gradSource from "../../../shaders/embedding_grad.wgsl" with { type: "text" };
-import elements from "../../../shaders/elements.wgsl" with { type: "text" };
 import storageBf16 from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
 import storageF16 from "../../../shaders/storage_f16.wgsl" with { type: "text" };
 import storageF32 from "../../../shaders/storage_f32.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
 import { fold, type Live, type Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementWorkgroups } from "./launch.ts";
+import { elementKernel, elementWorkgroups } from "./launch.ts";
 
 /** Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: see embedding_grad.wgsl. */
 export interface TokensById {
@@ -58,12 +57,7 @@ function recordRows<L extends Live & { readonly tokens: number }>(
 ): void {
   const [row_count, columns] = table.shape as [number, number];
   const storage = table.dtype === "bf16" ? storageBf16 : table.dtype === "f16" ? storageF16 : storageF32;
-  const kernel = defineKernel({
-    name: `embedding_${table.dtype}`,
-    source,
-    preludes: [elements, storage],
-    constants: { ALIGNED: 0 },
-  });
+  const kernel = elementKernel(`embedding_${table.dtype}`, source, [storage], { ALIGNED: 0 });
   program.dispatch(kernel, { token_ids, b: table, x }, ({ tokens }) => ({
     params: { tokens, columns, row_count, ...settings },
     workgroups: elementWorkgroups(tokens * columns),

@@ -1,0 +1,54 @@
+/// <reference lib="deno.worker" />
+/** A thread of {@link EncodePool}: answers each batch of comparisons with its tokens, or with what went wrong. */
+import { toPlainError } from "../plain_error.ts";
+import { encodeBatch, type EncodedBatch } from "./encode_batch.ts";
+import type { EncodedGroup } from "./encode.ts";
+import type { EncodeJob, FromEncoder, ToEncoder } from "./encode_pool.ts";
+import type { Comparison } from "./rows.ts";
+import { loadTokenizer } from "./tokenizer.ts";
+
+const scope = self as unknown as DedicatedWorkerGlobalScope;
+let encode: (batch: readonly Comparison[]) => EncodedBatch;
+
+scope.onmessage = async ({ data }: MessageEvent<ToEncoder>) => {
+  if ("job" in data) {
+    encode = await encoderOf(data.job);
+    return post({ ready: true });
+  }
+  let encoded: EncodedBatch;
+  try {
+    encoded = encode(data.batch);
+  } catch (error) {
+    return post({ error: toPlainError(error) });
+  }
+  const buffer = gather(encoded.groups);
+  post({ encoded: { ...encoded, groups: buffer.groups } }, [buffer.bytes]);
+};
+
+async function encoderOf({ model, chat_template, settings, vocabulary }: EncodeJob) {
+  const tokenizer = (await loadTokenizer(model)).withChatTemplate(chat_template);
+  return (batch: readonly Comparison[]) => encodeBatch(tokenizer, batch, settings, vocabulary);
+}
+
+/** Groups with all their tokens in one buffer, which is handed over and not copied. */
+function gather(groups: readonly EncodedGroup[]): { groups: EncodedGroup[]; bytes: ArrayBuffer } {
+  const all = groups.flatMap(({ prompt, responses }) => [prompt, ...responses.map(({ tokens }) => tokens)]);
+  const ids = new Uint32Array(all.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  const moved = (tokens: Uint32Array): Uint32Array => {
+    ids.set(tokens, at);
+    return ids.subarray(at, at += tokens.length);
+  };
+  return {
+    groups: groups.map((group) => ({
+      ...group,
+      prompt: moved(group.prompt),
+      responses: group.responses.map((response) => ({ ...response, tokens: moved(response.tokens) })),
+    })),
+    bytes: ids.buffer,
+  };
+}
+
+function post(message: FromEncoder, transfer: Transferable[] = []): void {
+  scope.postMessage(message, transfer);
+}

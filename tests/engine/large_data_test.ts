@@ -1,0 +1,65 @@
+/** Jobs whose rows are tokenised by Workers while the weights are loaded. */
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { InputError } from "../../src/errors.ts";
+import { plainRows } from "../helpers/tiny_model.ts";
+import { Lab } from "./_lab.ts";
+
+const lab = await Lab.open();
+Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
+
+/** Enough text that Workers are started; most of it is cut off. */
+const rows = plainRows(2_000).map((row) => ({ ...row, chosen: row.chosen.repeat(100) }));
+const spec = { max_steps: 2, max_length: 24, max_prompt_length: 16 };
+
+async function written(name: string, rows: readonly unknown[]): Promise<{ path: string }> {
+  await writeFile(lab.path(name), rows.map((row) => JSON.stringify(row)).join("\n"));
+  return { path: lab.path(name) };
+}
+
+Deno.test("train() on many rows reads the weights meanwhile, and learns what it learns of the same rows cut short", async () => {
+  const large = await lab.train({ ...spec, dataset: await written("large.jsonl", rows) });
+  const kinds = large.events.map(({ type }) => type);
+  assert.ok(kinds.indexOf("loading") < kinds.indexOf("plan"), kinds.join());
+  assert.equal(kinds.filter((kind) => kind === "plan").length, 1);
+
+  const cut = rows.map((row) => ({ ...row, chosen: row.chosen.slice(0, 120) }));
+  const small = await lab.train({ ...spec, rows: cut });
+  assert.ok(small.events.findIndex(({ type }) => type === "plan") === 1);
+  assert.deepEqual(large.metrics, small.metrics);
+});
+
+Deno.test("train() refuses the last of many rows by its number, and goes on with the next job", async () => {
+  await lab.writeModel("other");
+  const model = lab.path("other");
+  const dataset = await written("malformed.jsonl", [...rows, { prompt: "p", chosen: "c" }]);
+  await assert.rejects(lab.train({ ...spec, model, dataset }), (error) => {
+    assert.ok(error instanceof InputError);
+    assert.match(error.message, /^Row 2001 must be/);
+    return true;
+  });
+  assert.equal((await lab.train({ ...spec, model })).outcome, "succeeded");
+});
+
+for (const how of ["cancel", "stop"] as const) {
+  Deno.test(`${how} ends a job while Workers make its tokens`, async () => {
+    const model = await lab.writeModel(`to-${how}`); // not loaded before, so that there is something to load
+    const dataset = await written("long.jsonl", [...rows, ...rows, ...rows]);
+    let stopped: Promise<void> | null = null;
+    const { outcome, events } = await lab.train({
+      ...spec,
+      model,
+      dataset,
+      directory: lab.path(how),
+      onEvent: ({ type }) => {
+        if (type !== "loading") return;
+        if (how === "cancel") lab.engine.cancel(how);
+        else stopped ??= lab.engine.stop();
+      },
+    });
+    assert.equal(outcome, how === "cancel" ? "cancelled" : "stopped");
+    assert.ok(events.every(({ type }) => type === "loading"));
+    await stopped;
+    await lab.restart();
+  });
+}

@@ -71,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let mine_token = min(block + lane, end - 1u);
     let mine_span = span_of(mine_token);
     // Keys of several segments leave gaps.
-    if (subgroupAny((last >= mine_span.x && first < mine_span.y) || (last >= mine_span.z && first <= block + lane))) {
+    if (subgroupAny(sees_any(block + lane, mine_span, first, last + 1u - first))) {
       let mine_lse = lse[mine_token * heads + head];
       let mine_delta = delta[mine_token * heads + head];
       for (var turn = 0u; turn < 8u; turn += $(TURN)u) {
@@ -106,8 +106,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
           let lse$e = subgroupShuffle(mine_lse, turn + $(e)u);
           let delta$e = subgroupShuffle(mine_delta, turn + $(e)u);
           @unroll(i, 0, KEYS) {
-            let seen$i_$e = query$e < end &&
-              ((token$i >= span$e.x && token$i < span$e.y) || (token$i >= span$e.z && token$i <= query$e));
+            let seen$i_$e = query$e < end && sees(query$e, span$e, token$i);
             @if (SOFTCAP == 1) { s$i_$e = soft_cap(s$i_$e, params.softcap); }
             let p$i_$e = select(0.0, exp(s$i_$e - lse$e), seen$i_$e);
             var ds$i_$e = p$i_$e * (dp$i_$e - delta$e);

@@ -85,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
       // Lanes of several segments leave gaps.
       var stop = key > last;
       @unroll(i, 0, QUERIES) {
-        stop = stop || (key + $(TURN)u > span$i.x && key < span$i.y) || (key + $(TURN)u > span$i.z && key <= token$i);
+        stop = stop || sees_any(token$i, span$i, key, $(TURN)u);
       }
       if (subgroupAny(stop)) {
         break;
@@ -98,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let mine = min(key + lane % $(TURN)u, end - 1u) * kv_row + kv_piece;
     @unroll(i, 0, QUERIES) {
       @unroll(e, 0, TURN) {
-        let seen$i_$e = (key + $(e)u >= span$i.x && key + $(e)u < span$i.y) || (key + $(e)u >= span$i.z && key + $(e)u <= token$i);
+        let seen$i_$e = sees(token$i, span$i, key + $(e)u);
       }
       @unroll(h, 0, HEADS) {
         @unroll(e, 0, TURN) {

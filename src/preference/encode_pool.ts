@@ -23,6 +23,7 @@ export type FromEncoder =
   | { readonly encoded: EncodedBatch }
   | { readonly message: string; readonly stack: string | undefined; readonly problem: InputProblem | null };
 
+/** How many Workers a pool has, and when they start. */
 export interface PoolOptions {
   /** Workers. */
   readonly size?: number;

@@ -11,6 +11,7 @@ const usage = `Usage: deno run main.ts COMMAND
   demo                  score, train and score again over HTTP
   doctor                which device answers, and what is missing
 
+COMMAND --help says how a command is called.
 Settings are environment variables: PORT, HOST, SIMPO_ROOT, SIMPO_STATE, SIMPO_TOKEN, SIMPO_DEVICE, SIMPO_MEMORY,
 SIMPO_MAX_BODY, SIMPO_PROMPT_CACHE, SIMPO_LOG, SIMPO_CACHE, HF_TOKEN, HF_ENDPOINT.`;
 

@@ -23,12 +23,12 @@ export function modelFlops(
   let flops = 0;
   for (const { layer, name, inputs, outputs } of modules) {
     const weight = 2 * tokens * inputs * outputs;
-    const adapter = 2 * tokens * rank * (inputs + outputs);
-    flops += weight + adapter;
+    const [down, up] = [2 * tokens * rank * inputs, 2 * tokens * rank * outputs];
+    flops += weight + down + up;
     if (!both) continue;
     // with a frozen embedding, nothing asks for the gradient of the first block's input
     const toInput = trained === "weights" || layer > 0 || !["q_proj", "k_proj", "v_proj"].includes(name);
-    flops += (toInput ? weight : 0) + (trained === "weights" ? weight : 0) + 2 * adapter;
+    flops += (toInput ? weight + down : 0) + (trained === "weights" ? weight : 0) + down + 2 * up;
   }
   const head = 2 * rows * config.hidden_size * config.vocab_size;
   flops += head * (!both ? 1 : trained === "weights" ? 3 : 2);
@@ -46,5 +46,6 @@ function visiblePairs({ tokens, spans }: Pick<PackedBatch, "tokens" | "spans">):
 
 /** FLOPs of a dispatch that is a matrix product, else 0. */
 export function matmulFlops({ kernel, params }: Dispatch): number {
-  return kernel.startsWith("matmul_") ? 2 * params.m! * params.n! * (params.k_end! - params.k_begin!) : 0;
+  if (!kernel.startsWith("matmul_")) return 0;
+  return 2 * params.m! * params.n! * (params.k_end! - params.k_begin! + (params.rank ?? 0));
 }

@@ -65,7 +65,9 @@ function table(runs: readonly TimedDispatch[][]): string[] {
 function nameOf(dispatch: TimedDispatch): string {
   const { kernel, params } = dispatch;
   return matmulFlops(dispatch) > 0
-    ? `${kernel} ${params.m}x${params.n}x${params.k_end! - params.k_begin!}${params.accumulate ? " +=" : ""}`
+    ? `${kernel} ${params.m}x${params.n}x${params.k_end! - params.k_begin!}${
+      params.rank ? `+${params.rank}` : ""
+    }${params.accumulate ? " +=" : ""}`
     : kernel;
 }
 

@@ -4,12 +4,10 @@
 // [prefix_start, prefix_end) and [segment_start, i].
 // Preludes: chunks.wgsl, attention_lanes.wgsl, attention_spans.wgsl, soft_cap.wgsl.
 //
-// For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
-// consecutive queries of HEADS heads of one group, lane l query l; lane l loads key block + l, and the lanes pass keys and
-// values around.
-// A row of one head is read as CHUNKS chunks; dots walk SLICE of them at a time and an invocation computes SLICE chunks of
-// its row, so that the straight-line code stays small. With SLICES 1 chunks are loaded once.
-// Dispatch: ceil(tokens / 8) * heads / HEADS * SLICES workgroups, folded.
+// For the software driver, whose loads cost most: a workgroup computes 8 QUERIES consecutive queries of HEADS heads of one
+// group, lane l queries l, 8 + l, ... Each turn the lanes load the rows of TURN keys once, PIECE of a row's CHUNKS a lane,
+// and pass them around. A turn is as straight as the processor's instruction cache has room for.
+// Dispatch: ceil(tokens / (8 QUERIES)) * heads / HEADS workgroups, folded.
 
 struct Params { tokens: u32, keys: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
@@ -31,120 +29,146 @@ const LOWEST = -1e30;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
-  let part = index % $(SLICES)u * $(SLICE)u;
-  let head = index / $(SLICES)u % (heads / $(HEADS)u) * $(HEADS)u;
-  let first = index / $(SLICES)u / (heads / $(HEADS)u) * 8u;
+  let head = index % (heads / $(HEADS)u) * $(HEADS)u;
+  let first = index / (heads / $(HEADS)u) * $(8 * QUERIES)u;
   let end = params.tokens;
   if (first >= end) {
     return;
   }
   let lane = local.x;
-  let token = min(first + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
-  let row = token * heads + head;
-  let base = row * $(CHUNKS)u;
   let kv_row = params.kv_heads * $(CHUNKS)u;
-  let kv_base = head / (heads / params.kv_heads) * $(CHUNKS)u;
-  let span = span_of(token);
-  let own = place_of(token);
-  @unroll(h, 0, HEADS) {
-    @unroll(c, 0, SLICE) { var q$h_$c = Chunk(0.0); }
+  let kv_piece = head / (heads / params.kv_heads) * $(CHUNKS)u + lane / $(TURN)u * $(PIECE)u;
+  @unroll(i, 0, QUERIES) {
+    let token$i = min(first + $(8 * i)u + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
+    let row$i = token$i * heads + head;
+    let base$i = row$i * $(CHUNKS)u;
+    let span$i = span_of(token$i);
+    let own$i = place_of(token$i);
+    @unroll(h, 0, HEADS) {
+      @unroll(c, 0, CHUNKS) { var q$i_$h_$c = Chunk(0.0); }
+    }
   }
-  @if (SLICES == 1) {
-    // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
-    for (var load = 0u; load < $((SLICE + 3) / 4)u; load++) {
+  // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
+  for (var load = 0u; load < $(CHUNKS)u; load += 2u) {
+    @unroll(i, 0, QUERIES) {
       @unroll(h, 0, HEADS) {
-        @unroll(i, 0, 4) { let q_$h_$i = q[base + $(h * CHUNKS)u + load * 4u + $(i)u] * params.scale; }
-        @unroll(c, 0, SLICE) { q$h_$c = select(q$h_$c, q_$h_$(c % 4), load == $(c / 4)u); }
+        @unroll(e, 0, 2) { let q_$i_$h_$e = q[base$i + $(h * CHUNKS)u + load + $(e)u] * params.scale; }
+        @unroll(c, 0, CHUNKS) { q$i_$h_$c = select(q$i_$h_$c, q_$i_$h_$(c % 2), load == $(c / 2 * 2)u); }
       }
     }
   }
-  @unroll(h, 0, HEADS) {
-    var largest$h = LOWEST;
-    var total$h = 0.0;
-    @unroll(c, 0, SLICE) { var o$h_$c = Chunk(0.0); }
+  @unroll(i, 0, QUERIES) {
+    @unroll(h, 0, HEADS) {
+      var largest$i_$h = LOWEST;
+      var total$i_$h = 0.0;
+      @unroll(c, 0, CHUNKS) { var o$i_$h_$c = Chunk(0.0); }
+    }
   }
 
   // The keys that any lane sees lie in [key, prefix_end) and [segment_start, last].
-  var key = subgroupMin(span.x);
-  let prefix_end = subgroupMax(span.y);
-  let segment_start = subgroupMin(span.z);
-  let last = place_of(min(first + 8u, end) - 1u);
+  var lowest = span0;
+  var prefix_end = span0.y;
+  @unroll(i, 1, QUERIES) {
+    lowest = min(lowest, span$i);
+    prefix_end = max(prefix_end, span$i.y);
+  }
+  var key = subgroupMin(lowest.x);
+  prefix_end = subgroupMax(prefix_end);
+  let segment_start = subgroupMin(lowest.z);
+  let last = place_of(min(first + $(8 * QUERIES)u, end) - 1u);
   loop {
-    if (key >= prefix_end) {
-      key = max(key, segment_start);
+    loop {
+      if (key >= prefix_end) {
+        key = max(key, segment_start);
+      }
+      // Lanes of several segments leave gaps.
+      var stop = key > last;
+      @unroll(i, 0, QUERIES) {
+        stop = stop || sees_any(own$i, span$i, key, $(TURN)u);
+      }
+      if (subgroupAny(stop)) {
+        break;
+      }
+      key += $(TURN)u;
     }
     if (key > last) {
       break;
     }
-    // Lanes of several segments leave gaps.
-    if (subgroupAny((key + 8u > span.x && key < span.y) || (key + 8u > span.z && key <= own))) {
-      let mine = min(key + lane, params.keys - 1u) * kv_row + kv_base;
-      @unroll(e, 0, 8) {
-        let seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= own);
+    let mine = min(key + lane % $(TURN)u, params.keys - 1u) * kv_row + kv_piece;
+    @unroll(i, 0, QUERIES) {
+      @unroll(e, 0, TURN) {
+        let seen$i_$e = sees(own$i, span$i, key + $(e)u);
       }
       @unroll(h, 0, HEADS) {
-        @unroll(e, 0, 8) { var s$h_$e = 0.0; }
+        @unroll(e, 0, TURN) { var s$i_$h_$e = 0.0; }
       }
-      for (var slice = 0u; slice < $(CHUNKS)u; slice += $(SLICE)u) {
-        @unroll(c, 0, SLICE) {
-          var k$c = k[mine + slice + $(c)u];
-          @if (SLICES > 1) {
-            @unroll(h, 0, HEADS) { q$h_$c = q[base + $(h * CHUNKS)u + slice + $(c)u] * params.scale; }
-          }
-          @if (CHUNKS % SLICE > 0) {
-            if (slice + $(c)u >= $(CHUNKS)u) {
-              k$c = Chunk(0.0);
-              @unroll(h, 0, HEADS) { q$h_$c = Chunk(0.0); }
+    }
+    @unroll(c, 0, PIECE) { let k$c = k[mine + $(c)u]; }
+    @unroll(p, 0, 8 / TURN) {
+      @unroll(c, 0, PIECE) {
+        @if (p * PIECE + c < CHUNKS) {
+          @unroll(e, 0, TURN) {
+            let k$c_$p_$e = subgroupShuffle(k$c, $(TURN * p + e)u);
+            @unroll(i, 0, QUERIES) {
+              @unroll(h, 0, HEADS) { s$i_$h_$e = plus_inner(s$i_$h_$e, q$i_$h_$(p * PIECE + c), k$c_$p_$e); }
             }
           }
-          @unroll(e, 0, 8) {
-            let k$c_$e = subgroupShuffle(k$c, $(e)u);
-            @unroll(h, 0, HEADS) { s$h_$e = plus_inner(s$h_$e, q$h_$c, k$c_$e); }
+        }
+      }
+    }
+    @unroll(i, 0, QUERIES) {
+      @unroll(h, 0, HEADS) {
+        @if (SOFTCAP == 1) {
+          @unroll(e, 0, TURN) { s$i_$h_$e = soft_cap(s$i_$h_$e, params.softcap); }
+        }
+        var highest$i_$h = largest$i_$h;
+        @unroll(e, 0, TURN) { highest$i_$h = max(highest$i_$h, select(LOWEST, s$i_$h_$e, seen$i_$e)); }
+        let shrink$i_$h = exp(largest$i_$h - highest$i_$h);
+        largest$i_$h = highest$i_$h;
+        total$i_$h *= shrink$i_$h;
+        @unroll(e, 0, TURN) {
+          let p$i_$h_$e = select(0.0, exp(s$i_$h_$e - highest$i_$h), seen$i_$e);
+          total$i_$h += p$i_$h_$e;
+        }
+      }
+    }
+    @unroll(c, 0, PIECE) { let v$c = v[mine + $(c)u]; }
+    @unroll(p, 0, 8 / TURN) {
+      @unroll(c, 0, PIECE) {
+        @if (p * PIECE + c < CHUNKS) {
+          @unroll(i, 0, QUERIES) {
+            @unroll(h, 0, HEADS) { o$i_$h_$(p * PIECE + c) *= shrink$i_$h; }
+          }
+          @unroll(e, 0, TURN) {
+            let v$c_$p_$e = subgroupShuffle(v$c, $(TURN * p + e)u);
+            @unroll(i, 0, QUERIES) {
+              @unroll(h, 0, HEADS) {
+                o$i_$h_$(p * PIECE + c) = fma(Chunk(p$i_$h_$e), v$c_$p_$e, o$i_$h_$(p * PIECE + c));
+              }
+            }
           }
         }
       }
-      @unroll(h, 0, HEADS) {
-        @if (SOFTCAP == 1) {
-          @unroll(e, 0, 8) { s$h_$e = soft_cap(s$h_$e, params.softcap); }
-        }
-        var highest$h = largest$h;
-        @unroll(e, 0, 8) { highest$h = max(highest$h, select(LOWEST, s$h_$e, seen$e)); }
-        let shrink$h = exp(largest$h - highest$h);
-        largest$h = highest$h;
-        total$h *= shrink$h;
-        @unroll(e, 0, 8) {
-          let p$h_$e = select(0.0, exp(s$h_$e - highest$h), seen$e);
-          total$h += p$h_$e;
-        }
-      }
-      @unroll(c, 0, SLICE) {
-        let v$c = v[mine + part + $(c)u];
-        @unroll(h, 0, HEADS) { o$h_$c *= shrink$h; }
-        @unroll(e, 0, 8) {
-          let v$c_$e = subgroupShuffle(v$c, $(e)u);
-          @unroll(h, 0, HEADS) { o$h_$c = fma(Chunk(p$h_$e), v$c_$e, o$h_$c); }
-        }
-      }
     }
-    key += 8u;
+    key += $(TURN)u;
   }
 
-  @unroll(h, 0, HEADS) {
-    for (var store = 0u; store < $((SLICE + 3) / 4)u; store++) {
-      @unroll(i, 0, 4) { var o_$i = Chunk(0.0); }
-      @unroll(c, 0, SLICE) { o_$(c % 4) = select(o_$(c % 4), o$h_$c, store == $(c / 4)u); }
-      let column = part + store * 4u;
-      let columns = min(part + $(SLICE)u, $(CHUNKS)u);
-      @unroll(i, 0, 4) {
-        if (first + lane < end && column + $(i)u < columns) {
-          o[base + $(h * CHUNKS)u + column + $(i)u] = o_$i / total$h;
+  @unroll(i, 0, QUERIES) {
+    @unroll(h, 0, HEADS) {
+      for (var store = 0u; store < $(CHUNKS)u; store += 2u) {
+        @unroll(e, 0, 2) { var o_$e = Chunk(0.0); }
+        @unroll(c, 0, CHUNKS) { o_$(c % 2) = select(o_$(c % 2), o$i_$h_$c, store == $(c / 2 * 2)u); }
+        @unroll(e, 0, 2) {
+          if (first + $(8 * i)u + lane < end && store + $(e)u < $(CHUNKS)u) {
+            o[base$i + $(h * CHUNKS)u + store + $(e)u] = o_$e / total$i_$h;
+          }
         }
       }
-    }
-    if (part == 0u && first + lane < end) {
-      // One Newton step, since the software driver's log is an approximation.
-      let estimate = log(total$h);
-      lse[row + $(h)u] = largest$h + estimate + (total$h * exp(-estimate) - 1.0);
+      if (first + $(8 * i)u + lane < end) {
+        // One Newton step, since the software driver's log is an approximation.
+        let estimate = log(total$i_$h);
+        lse[row$i + $(h)u] = largest$i_$h + estimate + (total$i_$h * exp(-estimate) - 1.0);
+      }
     }
   }
 }

@@ -6,11 +6,10 @@
 // Where SOFTCAP is 1 scores are capped as there, and ds has the cap's derivative as a factor.
 // Preludes: chunks.wgsl, attention_lanes.wgsl, attention_spans.wgsl, soft_cap.wgsl.
 //
-// For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
-// consecutive keys of one key/value head, lane l key l; lane l loads query block + l, and the lanes pass queries around.
-// A row of one head is read as CHUNKS chunks; dots walk SLICE of them at a time and an invocation computes SLICE chunks of
-// its row, so that the straight-line code stays small. With SLICES 1 chunks are loaded once.
-// Dispatch: ceil(tokens / 8) * kv_heads * SLICES workgroups, folded.
+// For the software driver, whose loads cost most: a workgroup computes 8 KEYS consecutive keys of one key/value head, lane l
+// keys l, 8 + l, ... Each turn the lanes load the rows of TURN queries once, PIECE of a row's CHUNKS a lane, and pass them
+// around. A turn is as straight as the processor's instruction cache has room for.
+// Dispatch: ceil(tokens / (8 KEYS)) * kv_heads workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32, member: u32 }
 
@@ -31,124 +30,125 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
   let kv_heads = params.kv_heads;
-  let part = index % $(SLICES)u * $(SLICE)u;
-  let kv_head = index / $(SLICES)u % kv_heads;
+  let kv_head = index % kv_heads;
   let head = kv_head * (heads / kv_heads) + params.member;
-  let first = index / $(SLICES)u / kv_heads * 8u;
+  let first = index / kv_heads * $(8 * KEYS)u;
   let end = params.tokens;
   if (first >= end) {
     return;
   }
   let lane = local.x;
-  let token = min(first + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
-  let base = (token * kv_heads + kv_head) * $(CHUNKS)u;
-  @unroll(c, 0, SLICE) {
-    var k$c = Chunk(0.0);
-    var v$c = Chunk(0.0);
+  let piece = lane / $(TURN)u * $(PIECE)u;
+  @unroll(i, 0, KEYS) {
+    let token$i = min(first + $(8 * i)u + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
+    let base$i = (token$i * kv_heads + kv_head) * $(CHUNKS)u;
+    @unroll(c, 0, CHUNKS) {
+      var k$i_$c = Chunk(0.0);
+      var v$i_$c = Chunk(0.0);
+      var dk$i_$c = Chunk(0.0);
+      var dv$i_$c = Chunk(0.0);
+    }
   }
-  @if (SLICES == 1) {
-    // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
-    for (var load = 0u; load < $((SLICE + 3) / 4)u; load++) {
-      @unroll(i, 0, 4) {
-        let k_$i = k[base + load * 4u + $(i)u] * params.scale;
-        let v_$i = v[base + load * 4u + $(i)u];
+  // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
+  for (var load = 0u; load < $(CHUNKS)u; load += 2u) {
+    @unroll(i, 0, KEYS) {
+      @unroll(e, 0, 2) {
+        let k_$i_$e = k[base$i + load + $(e)u] * params.scale;
+        let v_$i_$e = v[base$i + load + $(e)u];
       }
-      @unroll(c, 0, SLICE) {
-        k$c = select(k$c, k_$(c % 4), load == $(c / 4)u);
-        v$c = select(v$c, v_$(c % 4), load == $(c / 4)u);
+      @unroll(c, 0, CHUNKS) {
+        k$i_$c = select(k$i_$c, k_$i_$(c % 2), load == $(c / 2 * 2)u);
+        v$i_$c = select(v$i_$c, v_$i_$(c % 2), load == $(c / 2 * 2)u);
       }
     }
   }
-  @unroll(c, 0, SLICE) {
-    var dk$c = Chunk(0.0);
-    var dv$c = Chunk(0.0);
-  }
 
-  let queries_end = subgroupMax(spans[token].w);
-  for (var query = first; query < queries_end; query += 8u) {
-    let mine_token = min(query + lane, end - 1u);
+  let last = min(first + $(8 * KEYS)u, end) - 1u;
+  var queries_end = 0u;
+  @unroll(i, 0, KEYS) { queries_end = max(queries_end, spans[token$i].w); }
+  queries_end = subgroupMax(queries_end);
+  for (var block = first; block < queries_end; block += 8u) {
+    let mine_token = min(block + lane, end - 1u);
     let mine_span = span_of(mine_token);
     // Keys of several segments leave gaps.
-    if (subgroupAny((first + 8u > mine_span.x && first < mine_span.y) || (first + 8u > mine_span.z && first <= query + lane))) {
-      let row = mine_token * heads + head;
-      let mine = row * $(CHUNKS)u;
-      @unroll(e, 0, 8) {
-        var s$e = 0.0;
-        var dp$e = 0.0;
-      }
-      @unroll(c, 0, SLICE) {
-        var q$c = Chunk(0.0);
-        var do$c = Chunk(0.0);
-      }
-      for (var slice = 0u; slice < $(CHUNKS)u; slice += $(SLICE)u) {
-        @unroll(c, 0, SLICE) {
-          q$c = q[mine + slice + $(c)u];
-          do$c = d_o[mine + slice + $(c)u];
-          @if (SLICES > 1) {
-            k$c = k[base + slice + $(c)u] * params.scale;
-            v$c = v[base + slice + $(c)u];
+    if (subgroupAny(sees_any(block + lane, mine_span, first, last + 1u - first))) {
+      let mine_lse = lse[mine_token * heads + head];
+      let mine_delta = delta[mine_token * heads + head];
+      for (var turn = 0u; turn < 8u; turn += $(TURN)u) {
+        let mine = (min(block + turn + lane % $(TURN)u, end - 1u) * heads + head) * $(CHUNKS)u + piece;
+        @unroll(i, 0, KEYS) {
+          @unroll(e, 0, TURN) {
+            var s$i_$e = 0.0;
+            var dp$i_$e = 0.0;
           }
-          @if (CHUNKS % SLICE > 0) {
-            if (slice + $(c)u >= $(CHUNKS)u) {
-              q$c = Chunk(0.0);
-              do$c = Chunk(0.0);
-              k$c = Chunk(0.0);
-              v$c = Chunk(0.0);
+        }
+        @unroll(c, 0, PIECE) {
+          let q$c = q[mine + $(c)u];
+          let do$c = d_o[mine + $(c)u];
+        }
+        @unroll(p, 0, 8 / TURN) {
+          @unroll(c, 0, PIECE) {
+            @if (p * PIECE + c < CHUNKS) {
+              @unroll(e, 0, TURN) {
+                let q$c_$p_$e = subgroupShuffle(q$c, $(TURN * p + e)u);
+                let do$c_$p_$e = subgroupShuffle(do$c, $(TURN * p + e)u);
+                @unroll(i, 0, KEYS) {
+                  s$i_$e = plus_inner(s$i_$e, k$i_$(p * PIECE + c), q$c_$p_$e);
+                  dp$i_$e = plus_inner(dp$i_$e, v$i_$(p * PIECE + c), do$c_$p_$e);
+                }
+              }
             }
           }
-          @unroll(e, 0, 8) {
-            s$e = plus_inner(s$e, k$c, subgroupShuffle(q$c, $(e)u));
-            dp$e = plus_inner(dp$e, v$c, subgroupShuffle(do$c, $(e)u));
+        }
+        @unroll(e, 0, TURN) {
+          let query$e = block + turn + $(e)u;
+          let span$e = subgroupShuffle(mine_span, turn + $(e)u);
+          let lse$e = subgroupShuffle(mine_lse, turn + $(e)u);
+          let delta$e = subgroupShuffle(mine_delta, turn + $(e)u);
+          @unroll(i, 0, KEYS) {
+            let seen$i_$e = query$e < end && sees(query$e, span$e, token$i);
+            @if (SOFTCAP == 1) { s$i_$e = soft_cap(s$i_$e, params.softcap); }
+            let p$i_$e = select(0.0, exp(s$i_$e - lse$e), seen$i_$e);
+            var ds$i_$e = p$i_$e * (dp$i_$e - delta$e);
+            @if (SOFTCAP == 1) { ds$i_$e *= soft_cap_slope(s$i_$e, params.softcap); }
           }
         }
-      }
-      let mine_lse = lse[row];
-      let mine_delta = delta[row];
-      @unroll(e, 0, 8) {
-        let span$e = subgroupShuffle(mine_span, $(e)u);
-        let seen$e = query + $(e)u < end &&
-          ((token >= span$e.x && token < span$e.y) || (token >= span$e.z && token <= query + $(e)u));
-        @if (SOFTCAP == 1) { s$e = soft_cap(s$e, params.softcap); }
-        let p$e = select(0.0, exp(s$e - subgroupShuffle(mine_lse, $(e)u)), seen$e);
-        var ds$e = p$e * (dp$e - subgroupShuffle(mine_delta, $(e)u));
-        @if (SOFTCAP == 1) { ds$e *= soft_cap_slope(s$e, params.softcap); }
-      }
-      @unroll(c, 0, SLICE) {
-        @if (SLICES == 1) {
-          let qp$c = q$c;
-          let dop$c = do$c;
-        } @else {
-          let qp$c = q[mine + part + $(c)u];
-          let dop$c = d_o[mine + part + $(c)u];
-        }
-        @unroll(e, 0, 8) {
-          dk$c = fma(Chunk(ds$e), subgroupShuffle(qp$c, $(e)u), dk$c);
-          dv$c = fma(Chunk(p$e), subgroupShuffle(dop$c, $(e)u), dv$c);
+        @unroll(p, 0, 8 / TURN) {
+          @unroll(c, 0, PIECE) {
+            @if (p * PIECE + c < CHUNKS) {
+              @unroll(i, 0, KEYS) {
+                @unroll(e, 0, TURN) {
+                  dk$i_$(p * PIECE + c) = fma(Chunk(ds$i_$e), q$c_$p_$e, dk$i_$(p * PIECE + c));
+                  dv$i_$(p * PIECE + c) = fma(Chunk(p$i_$e), do$c_$p_$e, dv$i_$(p * PIECE + c));
+                }
+              }
+            }
+          }
         }
       }
     }
   }
 
-  for (var store = 0u; store < $((SLICE + 3) / 4)u; store++) {
-    @unroll(i, 0, 4) {
-      var dk_$i = Chunk(0.0);
-      var dv_$i = Chunk(0.0);
-    }
-    @unroll(c, 0, SLICE) {
-      dk_$(c % 4) = select(dk_$(c % 4), dk$c, store == $(c / 4)u);
-      dv_$(c % 4) = select(dv_$(c % 4), dv$c, store == $(c / 4)u);
-    }
-    let column = part + store * 4u;
-    let columns = min(part + $(SLICE)u, $(CHUNKS)u);
-    @unroll(i, 0, 4) {
-      if (first + lane < end && column + $(i)u < columns) {
-        dk_$i *= params.scale;
-        if (params.member > 0u) {
-          dk_$i += d_k[base + column + $(i)u];
-          dv_$i += d_v[base + column + $(i)u];
+  @unroll(i, 0, KEYS) {
+    for (var store = 0u; store < $(CHUNKS)u; store += 2u) {
+      @unroll(e, 0, 2) {
+        var dk_$e = Chunk(0.0);
+        var dv_$e = Chunk(0.0);
+      }
+      @unroll(c, 0, CHUNKS) {
+        dk_$(c % 2) = select(dk_$(c % 2), dk$i_$c, store == $(c / 2 * 2)u);
+        dv_$(c % 2) = select(dv_$(c % 2), dv$i_$c, store == $(c / 2 * 2)u);
+      }
+      @unroll(e, 0, 2) {
+        if (first + $(8 * i)u + lane < end && store + $(e)u < $(CHUNKS)u) {
+          dk_$e *= params.scale;
+          if (params.member > 0u) {
+            dk_$e += d_k[base$i + store + $(e)u];
+            dv_$e += d_v[base$i + store + $(e)u];
+          }
+          d_k[base$i + store + $(e)u] = dk_$e;
+          d_v[base$i + store + $(e)u] = dv_$e;
         }
-        d_k[base + column + $(i)u] = dk_$i;
-        d_v[base + column + $(i)u] = dv_$i;
       }
     }
   }

@@ -4,11 +4,10 @@
 // Where SOFTCAP is 1 scores are capped as there, and ds has the cap's derivative as a factor.
 // Preludes: chunks.wgsl, attention_lanes.wgsl, attention_spans.wgsl, soft_cap.wgsl.
 //
-// For the software driver, whose loads cost most, in time and in compilation: a workgroup computes 8
-// consecutive queries of one head, lane l query l; lane l loads key block + l, and the lanes pass keys and values around.
-// A row of one head is read as CHUNKS chunks; dots walk SLICE of them at a time and an invocation computes SLICE chunks of
-// its row, so that the straight-line code stays small. With SLICES 1 chunks are loaded once.
-// Dispatch: ceil(tokens / 8) * heads * SLICES workgroups, folded.
+// For the software driver, whose loads cost most: a workgroup computes 8 QUERIES consecutive queries of HEADS heads of one
+// group, lane l queries l, 8 + l, ... Each turn the lanes load the rows of TURN keys once, PIECE of a row's CHUNKS a lane,
+// and pass them around. A turn is as straight as the processor's instruction cache has room for.
+// Dispatch: ceil(tokens / (8 QUERIES)) * heads / HEADS workgroups, folded.
 
 struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
@@ -27,107 +26,142 @@ struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32,
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
-  let part = index % $(SLICES)u * $(SLICE)u;
-  let head = index / $(SLICES)u % heads;
-  let first = index / $(SLICES)u / heads * 8u;
+  let head = index % (heads / $(HEADS)u) * $(HEADS)u;
+  let first = index / (heads / $(HEADS)u) * $(8 * QUERIES)u;
   let end = params.tokens;
   if (first >= end) {
     return;
   }
   let lane = local.x;
-  let token = min(first + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
-  let row = token * heads + head;
-  let base = row * $(CHUNKS)u;
   let kv_row = params.kv_heads * $(CHUNKS)u;
-  let kv_base = head / (heads / params.kv_heads) * $(CHUNKS)u;
-  let span = span_of(token);
-  let row_lse = lse[row];
-  let row_delta = delta[row];
-  @unroll(c, 0, SLICE) {
-    var q$c = Chunk(0.0);
-    var do$c = Chunk(0.0);
-  }
-  @if (SLICES == 1) {
-    // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
-    for (var load = 0u; load < $((SLICE + 3) / 4)u; load++) {
-      @unroll(i, 0, 4) {
-        let q_$i = q[base + load * 4u + $(i)u] * params.scale;
-        let do_$i = d_o[base + load * 4u + $(i)u];
-      }
-      @unroll(c, 0, SLICE) {
-        q$c = select(q$c, q_$(c % 4), load == $(c / 4)u);
-        do$c = select(do$c, do_$(c % 4), load == $(c / 4)u);
+  let kv_piece = head / (heads / params.kv_heads) * $(CHUNKS)u + lane / $(TURN)u * $(PIECE)u;
+  @unroll(i, 0, QUERIES) {
+    let token$i = min(first + $(8 * i)u + lane, end - 1u); // spare lanes repeat the last token: shuffles need them
+    let row$i = token$i * heads + head;
+    let base$i = row$i * $(CHUNKS)u;
+    let span$i = span_of(token$i);
+    @unroll(h, 0, HEADS) {
+      let lse$i_$h = lse[row$i + $(h)u];
+      let delta$i_$h = delta[row$i + $(h)u];
+      @unroll(c, 0, CHUNKS) {
+        var q$i_$h_$c = Chunk(0.0);
+        var do$i_$h_$c = Chunk(0.0);
+        var dq$i_$h_$c = Chunk(0.0);
       }
     }
   }
-  @unroll(c, 0, SLICE) { var dq$c = Chunk(0.0); }
+  // Few loads in a loop instead of one a chunk, since each takes milliseconds to compile.
+  for (var load = 0u; load < $(CHUNKS)u; load += 2u) {
+    @unroll(i, 0, QUERIES) {
+      @unroll(h, 0, HEADS) {
+        @unroll(e, 0, 2) {
+          let q_$i_$h_$e = q[base$i + $(h * CHUNKS)u + load + $(e)u] * params.scale;
+          let do_$i_$h_$e = d_o[base$i + $(h * CHUNKS)u + load + $(e)u];
+        }
+        @unroll(c, 0, CHUNKS) {
+          q$i_$h_$c = select(q$i_$h_$c, q_$i_$h_$(c % 2), load == $(c / 2 * 2)u);
+          do$i_$h_$c = select(do$i_$h_$c, do_$i_$h_$(c % 2), load == $(c / 2 * 2)u);
+        }
+      }
+    }
+  }
 
   // The keys that any lane sees lie in [key, prefix_end) and [segment_start, last].
-  var key = subgroupMin(span.x);
-  let prefix_end = subgroupMax(span.y);
-  let segment_start = subgroupMin(span.z);
-  let last = min(first + 8u, end) - 1u;
+  var lowest = span0;
+  var prefix_end = span0.y;
+  @unroll(i, 1, QUERIES) {
+    lowest = min(lowest, span$i);
+    prefix_end = max(prefix_end, span$i.y);
+  }
+  var key = subgroupMin(lowest.x);
+  prefix_end = subgroupMax(prefix_end);
+  let segment_start = subgroupMin(lowest.z);
+  let last = min(first + $(8 * QUERIES)u, end) - 1u;
   loop {
-    if (key >= prefix_end) {
-      key = max(key, segment_start);
+    loop {
+      if (key >= prefix_end) {
+        key = max(key, segment_start);
+      }
+      // Lanes of several segments leave gaps.
+      var stop = key > last;
+      @unroll(i, 0, QUERIES) {
+        stop = stop || sees_any(token$i, span$i, key, $(TURN)u);
+      }
+      if (subgroupAny(stop)) {
+        break;
+      }
+      key += $(TURN)u;
     }
     if (key > last) {
       break;
     }
-    // Lanes of several segments leave gaps.
-    if (subgroupAny((key + 8u > span.x && key < span.y) || (key + 8u > span.z && key <= token))) {
-      let mine = min(key + lane, end - 1u) * kv_row + kv_base;
-      @unroll(e, 0, 8) {
-        let seen$e = (key + $(e)u >= span.x && key + $(e)u < span.y) || (key + $(e)u >= span.z && key + $(e)u <= token);
+    let mine = min(key + lane % $(TURN)u, end - 1u) * kv_row + kv_piece;
+    @unroll(i, 0, QUERIES) {
+      @unroll(e, 0, TURN) {
+        let seen$i_$e = sees(token$i, span$i, key + $(e)u);
       }
-      @unroll(e, 0, 8) {
-        var s$e = 0.0;
-        var dp$e = 0.0;
+      @unroll(h, 0, HEADS) {
+        @unroll(e, 0, TURN) {
+          var s$i_$h_$e = 0.0;
+          var dp$i_$h_$e = 0.0;
+        }
       }
-      @unroll(c, 0, SLICE) { var k$c = Chunk(0.0); }
-      for (var slice = 0u; slice < $(CHUNKS)u; slice += $(SLICE)u) {
-        @unroll(c, 0, SLICE) {
-          k$c = k[mine + slice + $(c)u];
-          var v$c = v[mine + slice + $(c)u];
-          @if (SLICES > 1) {
-            q$c = q[base + slice + $(c)u] * params.scale;
-            do$c = d_o[base + slice + $(c)u];
-          }
-          @if (CHUNKS % SLICE > 0) {
-            if (slice + $(c)u >= $(CHUNKS)u) {
-              k$c = Chunk(0.0);
-              v$c = Chunk(0.0);
-              q$c = Chunk(0.0);
-              do$c = Chunk(0.0);
+    }
+    @unroll(c, 0, PIECE) {
+      let k$c = k[mine + $(c)u];
+      let v$c = v[mine + $(c)u];
+    }
+    @unroll(p, 0, 8 / TURN) {
+      @unroll(c, 0, PIECE) {
+        @if (p * PIECE + c < CHUNKS) {
+          @unroll(e, 0, TURN) {
+            let k$c_$p_$e = subgroupShuffle(k$c, $(TURN * p + e)u);
+            let v$c_$p_$e = subgroupShuffle(v$c, $(TURN * p + e)u);
+            @unroll(i, 0, QUERIES) {
+              @unroll(h, 0, HEADS) {
+                s$i_$h_$e = plus_inner(s$i_$h_$e, q$i_$h_$(p * PIECE + c), k$c_$p_$e);
+                dp$i_$h_$e = plus_inner(dp$i_$h_$e, do$i_$h_$(p * PIECE + c), v$c_$p_$e);
+              }
             }
-          }
-          @unroll(e, 0, 8) {
-            s$e = plus_inner(s$e, q$c, subgroupShuffle(k$c, $(e)u));
-            dp$e = plus_inner(dp$e, do$c, subgroupShuffle(v$c, $(e)u));
           }
         }
       }
-      @unroll(e, 0, 8) {
-        @if (SOFTCAP == 1) { s$e = soft_cap(s$e, params.softcap); }
-        var ds$e = select(0.0, exp(s$e - row_lse), seen$e) * (dp$e - row_delta);
-        @if (SOFTCAP == 1) { ds$e *= soft_cap_slope(s$e, params.softcap); }
-      }
-      @unroll(c, 0, SLICE) {
-        @if (SLICES == 1) { let kp$c = k$c; } @else { let kp$c = k[mine + part + $(c)u]; }
-        @unroll(e, 0, 8) { dq$c = fma(Chunk(ds$e), subgroupShuffle(kp$c, $(e)u), dq$c); }
+    }
+    @unroll(i, 0, QUERIES) {
+      @unroll(h, 0, HEADS) {
+        @unroll(e, 0, TURN) {
+          @if (SOFTCAP == 1) { s$i_$h_$e = soft_cap(s$i_$h_$e, params.softcap); }
+          var ds$i_$h_$e = select(0.0, exp(s$i_$h_$e - lse$i_$h), seen$i_$e) * (dp$i_$h_$e - delta$i_$h);
+          @if (SOFTCAP == 1) { ds$i_$h_$e *= soft_cap_slope(s$i_$h_$e, params.softcap); }
+        }
       }
     }
-    key += 8u;
+    @unroll(p, 0, 8 / TURN) {
+      @unroll(c, 0, PIECE) {
+        @if (p * PIECE + c < CHUNKS) {
+          @unroll(i, 0, QUERIES) {
+            @unroll(h, 0, HEADS) {
+              @unroll(e, 0, TURN) {
+                dq$i_$h_$(p * PIECE + c) = fma(Chunk(ds$i_$h_$e), k$c_$p_$e, dq$i_$h_$(p * PIECE + c));
+              }
+            }
+          }
+        }
+      }
+    }
+    key += $(TURN)u;
   }
 
-  for (var store = 0u; store < $((SLICE + 3) / 4)u; store++) {
-    @unroll(i, 0, 4) { var dq_$i = Chunk(0.0); }
-    @unroll(c, 0, SLICE) { dq_$(c % 4) = select(dq_$(c % 4), dq$c, store == $(c / 4)u); }
-    let column = part + store * 4u;
-    let columns = min(part + $(SLICE)u, $(CHUNKS)u);
-    @unroll(i, 0, 4) {
-      if (first + lane < end && column + $(i)u < columns) {
-        d_q[base + column + $(i)u] = dq_$i * params.scale;
+  @unroll(i, 0, QUERIES) {
+    @unroll(h, 0, HEADS) {
+      for (var store = 0u; store < $(CHUNKS)u; store += 2u) {
+        @unroll(e, 0, 2) { var dq_$e = Chunk(0.0); }
+        @unroll(c, 0, CHUNKS) { dq_$(c % 2) = select(dq_$(c % 2), dq$i_$h_$c, store == $(c / 2 * 2)u); }
+        @unroll(e, 0, 2) {
+          if (first + $(8 * i)u + lane < end && store + $(e)u < $(CHUNKS)u) {
+            d_q[base$i + $(h * CHUNKS)u + store + $(e)u] = dq_$e * params.scale;
+          }
+        }
       }
     }
   }

@@ -27,3 +27,12 @@ fn span_of(token: u32) -> vec4<u32> {
   }
   return span;
 }
+
+// Whether a token whose own key stands at `own` sees any of the keys [key, key + count).
+fn sees_any(own: u32, span: vec4<u32>, key: u32, count: u32) -> bool {
+  return (key + count > span.x && key < span.y) || (key + count > span.z && key <= own);
+}
+
+fn sees(own: u32, span: vec4<u32>, key: u32) -> bool {
+  return sees_any(own, span, key, 1u);
+}

@@ -62,15 +62,10 @@ fn store_transposed(values: mat4x4<f32>, x: u32, y: u32) {
   @unroll(j, 0, 4) { row_tile[(4u * x + $(j)u) * STRIDE + y] = columns[$j]; }
 }
 
-fn sees(own: u32, span: vec4<u32>, key: u32) -> bool {
-  return (key >= span.x && key < span.y) || (key >= span.z && key <= own);
-}
-
 // Whether a query in [query, query_end) sees a key in [key, key + BLOCK).
 fn any_sees(query: u32, query_end: u32, key: u32) -> bool {
   for (var i = query; i < query_end; i++) {
-    let span = span_of(i);
-    if ((key + BLOCK > span.x && key < span.y) || (key + BLOCK > span.z && key <= place_of(i))) {
+    if (sees_any(place_of(i), span_of(i), key, BLOCK)) {
       return true;
     }
   }

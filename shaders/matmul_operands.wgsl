@@ -2,6 +2,8 @@
 //   LAYOUT 0 (NT): X = A [m, k], Y = B [n, k] transposed
 //   LAYOUT 1 (NN): X = A [m, k], Y = B [k, n]
 //   LAYOUT 2 (TN): X = A [k, m] transposed, Y = B [k, n]
+// With PARTS 2 the sums go on over the `rank` products of a second pair of operands, U for A and V for B: a low-rank
+// update costs its own steps of k and no pass over C.
 // A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. READS_C
 // is 0 where nothing is added to C and n is a multiple of 4, so that C need not be read before it is stored. Kernels
 // clamp their loads to the operands and mask what lies past k_end; stores are guarded.
@@ -16,6 +18,12 @@ struct Params {
   c_stride: u32,
   accumulate: u32,
   alpha: f32,
+  k_split: u32,
+  @if (PARTS == 2) {
+  rank: u32,
+  u_stride: u32,
+  v_stride: u32,
+  }
 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
@@ -28,6 +36,16 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> c: array<f32>; // [m, n]
 }
 
+@if (PARTS == 2) {
+  @if (ALIGNED == 1) {
+@group(0) @binding(4) var<storage, read> u: array<vec4<f32>>; // [m, rank]
+@group(0) @binding(5) var<storage, read> v: array<vec4<f32>>; // [n, rank] for NT, else [rank, n]
+  } @else {
+@group(0) @binding(4) var<storage, read> u: array<f32>; // [m, rank]
+@group(0) @binding(5) var<storage, read> v: array<f32>; // [n, rank] for NT, else [rank, n]
+  }
+}
+
 // Neighbouring outputs of a row that are computed together.
 @if (WIDTH == 4) {
 alias Outputs = vec4<f32>;
@@ -35,12 +53,62 @@ alias Outputs = vec4<f32>;
 alias Outputs = f32;
 }
 
-fn load_a4(index: u32) -> vec4<f32> {
+// What the parts of the sum differ in: steps of k, and loads of four or one from the operands.
+struct Part {
+  k_begin: u32,
+  k_end: u32,
+  a_stride: u32,
+  b_stride: u32,
+}
+
+fn part0() -> Part {
+  return Part(params.k_begin, params.k_end, params.a_stride, params.b_stride);
+}
+
+fn load_a4_part0(index: u32) -> vec4<f32> {
   @if (ALIGNED == 1) {
   return a[index / 4u];
   } @else {
   return vec4(a[index], a[index + 1u], a[index + 2u], a[index + 3u]);
   }
+}
+
+fn load_b4_part0(index: u32) -> vec4<f32> {
+  return load_b4(index);
+}
+
+fn load_b1_part0(index: u32) -> f32 {
+  return load_b1(index);
+}
+
+@if (PARTS == 2) {
+fn part1() -> Part {
+  return Part(0u, params.rank, params.u_stride, params.v_stride);
+}
+
+fn load_a4_part1(index: u32) -> vec4<f32> {
+  @if (ALIGNED == 1) {
+  return u[index / 4u];
+  } @else {
+  return vec4(u[index], u[index + 1u], u[index + 2u], u[index + 3u]);
+  }
+}
+
+fn load_b4_part1(index: u32) -> vec4<f32> {
+  @if (ALIGNED == 1) {
+  return v[index / 4u];
+  } @else {
+  return vec4(v[index], v[index + 1u], v[index + 2u], v[index + 3u]);
+  }
+}
+
+fn load_b1_part1(index: u32) -> f32 {
+  @if (ALIGNED == 1) {
+  return v[index / 4u][index % 4u];
+  } @else {
+  return v[index];
+  }
+}
 }
 
 // Zero where `inside` is 0, whatever lies past the operand's end.

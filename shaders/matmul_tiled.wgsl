@@ -2,7 +2,9 @@
 // as in matmul_operands.wgsl.
 // A workgroup computes TILE_M x TILE_N outputs in steps of TILE_K; an invocation ROWS x COLUMNS of them, in blocks of
 // 4 x 4 that lie half a tile apart, so that neighbours read neighbouring vec4 and no banks conflict.
-// Dispatch [ceil(m / TILE_M), ceil(n / TILE_N), 1].
+// Workgroups may share an output's steps of k, k_split each, a multiple of TILE_K; each then stores a C [m, n] of its own,
+// one after another, for sum_splits.wgsl to add up.
+// Dispatch [ceil(m / TILE_M), ceil(n / TILE_N), ceil((k_end - k_begin) / k_split)].
 
 // The tiles lie k-major, by fours along m and n: xs[k][m / 4], ys[k][n / 4].
 var<workgroup> xs: array<vec4<f32>, $(TILE_K * TILE_M / 4)>;
@@ -17,25 +19,27 @@ fn block_of(index: u32, width: u32, along_k: bool) -> vec2<u32> {
   return vec2(index % width, index / width);
 }
 
-fn inside(k: u32) -> vec4<u32> {
-  return select(vec4(0u), vec4(0xffffffffu), vec4(k, k + 1u, k + 2u, k + 3u) < vec4(params.k_end));
+fn inside(k: u32, k_end: u32) -> vec4<u32> {
+  return select(vec4(0u), vec4(0xffffffffu), vec4(k, k + 1u, k + 2u, k + 3u) < vec4(k_end));
 }
 
-fn fill_x(index: u32, m0: u32, k0: u32) {
+@unroll(part, 0, PARTS) {
+fn fill_x_part$part(index: u32, m0: u32, k0: u32) {
+  let part = part$part();
   let block = block_of(index, $(TILE_M / 4)u, $(LAYOUT != 2) == 1);
   let k = k0 + 4u * block.y;
-  let mask = inside(k);
+  let mask = inside(k, part.k_end);
   let to = 4u * block.y * $(TILE_M / 4)u + block.x;
   @if (LAYOUT == 2) {
   let column = min(m0 / 4u + block.x, (params.m - 1u) / 4u) * 4u;
     @unroll(q, 0, 4) {
-  let row$q = min(k + $(q)u, params.k_end - 1u) * params.a_stride;
-  xs[to + $(q * TILE_M / 4)u] = masked(load_a4(row$q + column), vec4(mask[$q]));
+  let row$q = min(k + $(q)u, part.k_end - 1u) * part.a_stride;
+  xs[to + $(q * TILE_M / 4)u] = masked(load_a4_part$part(row$q + column), vec4(mask[$q]));
     }
   } @else {
     @unroll(e, 0, 4) {
-  let row$e = min(m0 + 4u * block.x + $(e)u, params.m - 1u) * params.a_stride;
-  let x$e = masked(load_a4(row$e + k), mask);
+  let row$e = min(m0 + 4u * block.x + $(e)u, params.m - 1u) * part.a_stride;
+  let x$e = masked(load_a4_part$part(row$e + k), mask);
     }
     @unroll(q, 0, 4) {
   xs[to + $(q * TILE_M / 4)u] = vec4(x0[$q], x1[$q], x2[$q], x3[$q]);
@@ -43,15 +47,16 @@ fn fill_x(index: u32, m0: u32, k0: u32) {
   }
 }
 
-fn fill_y(index: u32, n0: u32, k0: u32) {
+fn fill_y_part$part(index: u32, n0: u32, k0: u32) {
+  let part = part$part();
   let block = block_of(index, $(TILE_N / 4)u, $(LAYOUT == 0) == 1);
   let k = k0 + 4u * block.y;
-  let mask = inside(k);
+  let mask = inside(k, part.k_end);
   let to = 4u * block.y * $(TILE_N / 4)u + block.x;
   @if (LAYOUT == 0) {
     @unroll(e, 0, 4) {
-  let row$e = min(n0 + 4u * block.x + $(e)u, params.n - 1u) * params.b_stride;
-  let y$e = masked(load_b4(row$e + k), mask);
+  let row$e = min(n0 + 4u * block.x + $(e)u, params.n - 1u) * part.b_stride;
+  let y$e = masked(load_b4_part$part(row$e + k), mask);
     }
     @unroll(q, 0, 4) {
   ys[to + $(q * TILE_N / 4)u] = vec4(y0[$q], y1[$q], y2[$q], y3[$q]);
@@ -59,10 +64,11 @@ fn fill_y(index: u32, n0: u32, k0: u32) {
   } @else {
   let column = min(n0 / 4u + block.x, (params.n - 1u) / 4u) * 4u;
     @unroll(q, 0, 4) {
-  let row$q = min(k + $(q)u, params.k_end - 1u) * params.b_stride;
-  ys[to + $(q * TILE_N / 4)u] = masked(load_b4(row$q + column), vec4(mask[$q]));
+  let row$q = min(k + $(q)u, part.k_end - 1u) * part.b_stride;
+  ys[to + $(q * TILE_N / 4)u] = masked(load_b4_part$part(row$q + column), vec4(mask[$q]));
     }
   }
+}
 }
 
 @compute @workgroup_size($(TILE_N / COLUMNS), $(TILE_M / ROWS), 1)
@@ -79,15 +85,18 @@ fn main(
     }
   }
 
-  for (var k0 = params.k_begin; k0 < params.k_end; k0 += $(TILE_K)u) {
+  @unroll(part, 0, PARTS) {
+  let begin$part = part$part().k_begin + group.z * params.k_split;
+  let end$part = min(part$part().k_end, begin$part + params.k_split);
+  for (var k0 = begin$part; k0 < end$part; k0 += $(TILE_K)u) {
     // The invocations take the 4 x 4 blocks of both tiles, first those of X.
     @unroll(pass, 0, TILE_K * (TILE_M + TILE_N) * ROWS * COLUMNS / (16 * TILE_M * TILE_N)) {
     {
       let block = index + $(pass * TILE_M * TILE_N / (ROWS * COLUMNS))u;
       if (block < $(TILE_K * TILE_M / 16)u) {
-        fill_x(block, m0, k0);
+        fill_x_part$part(block, m0, k0);
       } else {
-        fill_y(block - $(TILE_K * TILE_M / 16)u, n0, k0);
+        fill_y_part$part(block - $(TILE_K * TILE_M / 16)u, n0, k0);
       }
     }
     }
@@ -111,13 +120,14 @@ fn main(
     }
     workgroupBarrier();
   }
+  }
 
   @unroll(i, 0, ROWS) {
     {
       let row = m0 + $(i / 4 * (TILE_M / 2) + i % 4)u + 4u * local.y;
       if (row < params.m) {
         @unroll(j, 0, COLUMNS / 4) {
-        store(row * params.c_stride + n0 + $(j * TILE_N / 2)u + 4u * local.x, n0 + $(j * TILE_N / 2)u + 4u * local.x, c$i_$j);
+        store((group.z * params.m + row) * params.c_stride + n0 + $(j * TILE_N / 2)u + 4u * local.x, n0 + $(j * TILE_N / 2)u + 4u * local.x, c$i_$j);
         }
       }
     }

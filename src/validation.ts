@@ -88,15 +88,16 @@ function acceptedBy(issue: Issue): string {
 
 /** Whether null would be accepted in a place. An issue does not know of it, so it is tried. */
 function takesNull(schema: z.ZodType, value: unknown, path: readonly PropertyKey[]): boolean {
-  const [parent, key] = [valueAt(value, path.slice(0, -1)), path.at(-1)];
-  if (key === undefined || typeof parent !== "object" || parent === null) return false;
-  const place = parent as Record<PropertyKey, unknown>;
-  const before = place[key];
-  if (before === undefined) return false;
-  place[key] = null;
-  const { error } = schema.safeParse(value);
-  place[key] = before;
+  if (path.length === 0 || valueAt(value, path) === undefined) return false;
+  const { error } = schema.safeParse(withNull(value, path));
   return !error?.issues.some((issue) => issue.path.every((key, i) => key === path[i]));
+}
+
+/** A copy with null in a place. */
+function withNull(value: unknown, [key, ...rest]: readonly PropertyKey[]): unknown {
+  if (key === undefined) return null;
+  const copy: object = Array.isArray(value) ? [...value] : { ...value as object };
+  return Object.assign(copy, { [key]: withNull(valueAt(value, [key]), rest) });
 }
 
 const typeNames: Readonly<Record<string, string>> = {

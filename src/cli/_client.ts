@@ -53,6 +53,7 @@ export class Client {
     return await (await this.send("/train", job)).json() as Job;
   }
 
+  /** A job as it stands. */
   async job(id: string): Promise<Job> {
     return await (await this.send(`/train/${id}`)).json() as Job;
   }

@@ -7,6 +7,7 @@ export class DownloadDisplay {
   #file: string | null = null;
   #bar: SingleBar | null = null;
 
+  /** Shows how far a download is. */
   update({ file, bytes, total_bytes }: DownloadProgress): void {
     if (this.#file !== file) {
       this.end();

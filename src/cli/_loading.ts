@@ -8,6 +8,7 @@ export class LoadingDisplay {
   #bar: SingleBar | null = null;
   #start: number | null = null;
 
+  /** Shows how far the reading is. */
   update({ bytes, total_bytes }: LoadProgress): void {
     const gb = Number((total_bytes / 1e9).toPrecision(3));
     if (this.#start === null) {

@@ -1,7 +1,8 @@
 /** Messages between the client on the main thread and the Worker; private to the engine. */
-import { DeviceLostError, InputError, type InputProblem } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import type { GpuOptions } from "../gpu/device.ts";
 import { GpuMemoryError } from "../gpu/memory.ts";
+import { type PlainError, toPlainError as plainError } from "../plain_error.ts";
 import type {
   DeviceReport,
   LoadProgress,
@@ -61,31 +62,9 @@ export type FromWorker =
 /** Words of the control buffer; they reach the Worker even while it does not read messages. */
 export const CONTROL = { cancel: 0, stop: 1, words: 2 } as const;
 
-/** An error as plain data. */
-export interface PlainError {
-  readonly message: string;
-  readonly stack: string | undefined;
-  readonly problem: InputProblem | undefined;
-  readonly lost?: boolean;
-}
-
-/** An error on its way between threads. */
+/** An error as it leaves the Worker: to have no room is the fault of what was asked for. */
 export function toPlainError(error: unknown): PlainError {
-  if (!(error instanceof Error)) return { message: String(error), stack: undefined, problem: undefined };
-  const lost = error instanceof DeviceLostError;
-  return { message: error.message, stack: error.stack, problem: problemOf(error), lost };
-}
-
-function problemOf(error: Error): InputProblem | undefined {
-  if (error instanceof InputError) return error.problem;
-  if (!(error instanceof GpuMemoryError)) return undefined;
-  return { field: "model", accepted: "a smaller model, or a smaller micro_batch_tokens" };
-}
-
-/** The error that {@link toPlainError} took apart, of its own class where that matters. */
-export function fromPlainError({ message, stack, problem, lost }: PlainError): Error {
-  if (problem) return new InputError(message, problem);
-  const error = lost ? new DeviceLostError(message) : new Error(message);
-  if (stack !== undefined) error.stack = stack;
-  return error;
+  if (!(error instanceof GpuMemoryError)) return plainError(error);
+  const accepted = "a smaller model, or a smaller micro_batch_tokens";
+  return plainError(new InputError(error.message, { field: "model", accepted }));
 }

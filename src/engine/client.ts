@@ -1,6 +1,7 @@
 import { DeviceLostError, InputError } from "../errors.ts";
 import { logger } from "../log.ts";
-import { CONTROL, fromPlainError, type FromWorker, type ToWorker } from "./_messages.ts";
+import { fromPlainError } from "../plain_error.ts";
+import { CONTROL, type FromWorker, type ToWorker } from "./_messages.ts";
 import type {
   DeviceReport,
   Engine,

@@ -1,4 +1,4 @@
-import { fromPlainError, type PlainError } from "./_messages.ts";
+import { fromPlainError, type PlainError } from "../plain_error.ts";
 
 /** What `merge_worker.ts` is asked for: the arguments of `exportMerged`. */
 export interface MergeRequest {

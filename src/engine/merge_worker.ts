@@ -1,7 +1,7 @@
 /// <reference lib="deno.worker" />
 /** The thread of one merge; answers with null, or with what went wrong. */
 import { exportMerged } from "../model/export.ts";
-import { type PlainError, toPlainError } from "./_messages.ts";
+import { type PlainError, toPlainError } from "../plain_error.ts";
 import type { MergeRequest } from "./merge.ts";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;

@@ -37,6 +37,7 @@ export class Scheduler {
     this.#held = true;
   }
 
+  /** The training run gives the device back: what waits runs until none is left. */
   release(): void {
     this.#held = false;
     void this.#drain();

@@ -112,6 +112,7 @@ export class JobStore implements Disposable {
     return this.#db.prepare("SELECT 1 FROM jobs WHERE idempotency_key = ?").get(key) !== undefined;
   }
 
+  /** A job as it stands; undefined where there is none of this id. */
   get(id: string): Job | undefined {
     const row = this.#db.prepare(`SELECT ${jobColumns} FROM jobs WHERE id = ?`).get(id);
     return row === undefined ? undefined : this.#toJob(row);
@@ -302,6 +303,7 @@ export class JobStore implements Disposable {
     };
   }
 
+  /** Lets go of the file and its lock. */
   close(): void {
     this.#db.close();
   }

@@ -1,8 +1,8 @@
 import type { Gpu, Program, Tensor } from "../gpu/mod.ts";
 import { recordAddBias, recordBiasGrad } from "../gpu/ops/bias.ts";
 import { recordDropout } from "../gpu/ops/elementwise.ts";
-import { recordMatmul } from "../gpu/ops/matmul.ts";
-import type { Linear } from "./decoder.ts";
+import { type Matmul, recordMatmul } from "../gpu/ops/matmul.ts";
+import type { Linear, Lora } from "./decoder.ts";
 import type { BatchLive } from "./batch.ts";
 
 /** Makes a tensor that its caller owns. */
@@ -12,15 +12,21 @@ type Make = (name: string, ...shape: number[]) => Tensor;
 export interface LinearScratch {
   /** [tokens, largest r]; null without adapters. */
   readonly low_rank: Tensor | null;
+  /** The same of a layer's own, [tokens, r], where the forward keeps it for the backward. */
+  readonly kept_low_rank: ReadonlyMap<Linear, Tensor>;
   /** Its gradient; null where nothing is trained. */
   readonly d_low_rank: Tensor | null;
   /** [tokens, inputs of the widest layer]: dropout(x); null without dropout. */
   readonly dropped: Tensor | null;
 }
 
-/** @param tokens the most of a batch */
+/**
+ * @param kept those of the layers whose low-rank activations are kept
+ * @param tokens the most of a batch
+ */
 export function linearScratch(
   linears: readonly Linear[],
+  kept: readonly Linear[],
   tokens: number,
   train: boolean,
   make: Make,
@@ -33,6 +39,12 @@ export function linearScratch(
   );
   return {
     low_rank: rank > 0 ? make("scratch.low_rank", tokens, rank) : null,
+    kept_low_rank: new Map(
+      kept.flatMap((linear) => {
+        if (!linear.lora) return [];
+        return [[linear, make("activations.low_rank", tokens, linear.lora.a.value.shape[0]!)]];
+      }),
+    ),
     d_low_rank: train && rank > 0 ? make("gradients.low_rank", tokens, rank) : null,
     dropped: train && widest > 0 ? make("scratch.dropped", tokens, widest) : null,
   };
@@ -56,43 +68,38 @@ export class LinearRecorder {
     y: Tensor,
     accumulate: boolean,
   ): void {
-    const b = linear.weight.value;
+    const { weight: { value: b }, bias, lora } = linear;
+    const u = lora && this.#recordLowRank(program, linear, this.#recordDropped(program, lora, x));
     recordMatmul(this.#gpu, program, {
       layout: "NT",
       a: x,
       b,
       c: y,
+      ...(u && { low_rank: { u, v: lora!.b.value } }),
       size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
       accumulate,
     });
-    const { bias, lora } = linear;
     if (bias) recordAddBias(program, { y, bias: bias.value }, ({ tokens }) => tokens);
-    if (!lora) return;
-    const r = lora.a.value.shape[0]!;
-    this.#recordLowRank(program, linear, x);
-    recordMatmul(this.#gpu, program, {
-      layout: "NT",
-      a: this.#lowRank(r),
-      b: lora.b.value,
-      c: y,
-      size: ({ tokens: m }) => ({ m, k: r }),
-      alpha: lora.scale,
-      accumulate: true,
-    });
   }
 
-  /** low_rank = dropout(x) A^T. @returns dropout(x) */
-  #recordLowRank<L extends BatchLive>(program: Program<L>, { lora }: Linear, x: Tensor): Tensor {
-    const [r, k] = lora!.a.value.shape as [number, number];
-    let a = x;
-    if (lora!.dropout > 0 && this.#scratch.dropped) {
-      a = withColumns(this.#scratch.dropped, k);
-      const { dropout: rate, stream } = lora!;
-      recordDropout(program, { x, y: a }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
-    }
+  /** @returns dropout(x), which is x where nothing is dropped */
+  #recordDropped<L extends BatchLive>(program: Program<L>, lora: Lora, x: Tensor): Tensor {
+    const { a, dropout: rate, stream } = lora;
+    if (rate === 0 || !this.#scratch.dropped) return x;
+    const k = a.value.shape[1]!;
+    const y = withColumns(this.#scratch.dropped, k);
+    recordDropout(program, { x, y }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
+    return y;
+  }
+
+  /** low_rank = scale * dropped A^T. @returns it */
+  #recordLowRank<L extends BatchLive>(program: Program<L>, linear: Linear, dropped: Tensor): Tensor {
+    const { a: { value: b }, scale: alpha } = linear.lora!;
+    const [r, k] = b.shape as [number, number];
+    const c = this.#scratch.kept_low_rank.get(linear) ?? withColumns(this.#scratch.low_rank!, r);
     const size = ({ tokens: m }: L) => ({ m, k });
-    recordMatmul(this.#gpu, program, { layout: "NT", a, b: lora!.a.value, c: this.#lowRank(r), size });
-    return a;
+    recordMatmul(this.#gpu, program, { layout: "NT", a: dropped, b, c, size, alpha });
+    return c;
   }
 
   /** d_x (+)= d_y W and LoRA's part; adds to the gradients of W, bias, A and B where they are trained. */
@@ -106,50 +113,37 @@ export class LinearRecorder {
   ): void {
     const gpu = this.#gpu;
     const { weight, bias, lora } = linear;
-    const [n, k] = weight.value.shape as [number, number];
-    const weightGradient = (a: Tensor, b: Tensor, c: Tensor, rows: number, alpha = 1) =>
-      recordMatmul(gpu, program, {
-        layout: "TN",
-        a,
-        b,
-        c,
-        size: ({ tokens }) => ({ m: rows, k: tokens }),
-        alpha,
-        accumulate: true,
-      });
-    if (weight.gradient) weightGradient(d_y, x, weight.gradient, n);
+    const k = weight.value.shape[1]!;
+    const weightGradient = (a: Tensor, b: Tensor, c: Tensor) => {
+      const size = ({ tokens }: L) => ({ m: c.shape[0]!, k: tokens });
+      recordMatmul(gpu, program, { layout: "TN", a, b, c, size, accumulate: true });
+    };
+    if (weight.gradient) weightGradient(d_y, x, weight.gradient);
     if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
-    if (d_x) {
-      const size = ({ tokens: m }: L) => ({ m, k: n });
-      recordMatmul(gpu, program, { layout: "NN", a: d_y, b: weight.value, c: d_x, size, accumulate });
+    const inputGradient = (a: Tensor, b: Tensor, c: Tensor, more: Partial<Matmul<L>>) => {
+      const size = ({ tokens: m }: L) => ({ m, k: b.shape[0]! });
+      recordMatmul(gpu, program, { layout: "NN", a, b, c, size, ...more });
+    };
+    if (!lora) {
+      if (d_x) inputGradient(d_y, weight.value, d_x, { accumulate });
+      return;
     }
-    if (!lora) return;
-    const r = lora.a.value.shape[0]!;
-    const dropped = this.#recordLowRank(program, linear, x);
-    if (lora.b.gradient) weightGradient(d_y, this.#lowRank(r), lora.b.gradient, n, lora.scale);
-    const d_low = withColumns(this.#scratch.d_low_rank!, r);
-    const d_lowSize = ({ tokens: m }: L) => ({ m, k: n });
-    recordMatmul(gpu, program, {
-      layout: "NN",
-      a: d_y,
-      b: lora.b.value,
-      c: d_low,
-      size: d_lowSize,
-      alpha: lora.scale,
-    });
-    if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient, r);
+    const dropped = this.#recordDropped(program, lora, x);
+    const low = this.#scratch.kept_low_rank.get(linear) ?? this.#recordLowRank(program, linear, dropped);
+    if (lora.b.gradient) weightGradient(d_y, low, lora.b.gradient);
+    const d_low = withColumns(this.#scratch.d_low_rank!, lora.a.value.shape[0]!);
+    inputGradient(d_y, lora.b.value, d_low, { alpha: lora.scale });
+    if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient);
     if (!d_x) return;
-    const masked = dropped !== x;
-    const c = masked ? dropped : d_x;
-    const size = ({ tokens: m }: L) => ({ m, k: r });
-    recordMatmul(gpu, program, { layout: "NN", a: d_low, b: lora.a.value, c, size, accumulate: !masked });
-    if (!masked) return;
+    if (dropped === x) {
+      inputGradient(d_y, weight.value, d_x, { accumulate, low_rank: { u: d_low, v: lora.a.value } });
+      return;
+    }
+    inputGradient(d_y, weight.value, d_x, { accumulate });
+    inputGradient(d_low, lora.a.value, dropped, {});
     const { dropout: rate, stream } = lora;
-    recordDropout(program, { x: c, y: d_x }, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
-  }
-
-  #lowRank(r: number): Tensor {
-    return withColumns(this.#scratch.low_rank!, r);
+    const tensors = { x: dropped, y: d_x };
+    recordDropout(program, tensors, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
   }
 }
 

@@ -7,7 +7,7 @@
 import { dtypeBytes, rowsOf, type Tensor, type TensorSource } from "../gpu/mod.ts";
 import type { Budget } from "./batch.ts";
 import type { ModelConfig } from "./config.ts";
-import type { Block, Decoder, TableRun } from "./decoder.ts";
+import type { Block, Decoder, Linear, TableRun } from "./decoder.ts";
 import { type LinearScratch, linearScratch } from "./linear.ts";
 import { rstdShape } from "./norm.ts";
 import { dependsOnLength, type RopeSettings } from "./rope.ts";
@@ -286,7 +286,13 @@ export function passBuffers(
     normed: f32("scratch.normed", tokens, hidden),
     gated: f32("scratch.gated", tokens, wide),
     joined: traits.fused_projections ? f32("scratch.joined", tokens, joinedWidth(config)) : null,
-    linear: linearScratch(blocks.flatMap(({ linears }) => Object.values(linears)), tokens, train, f32),
+    linear: linearScratch(
+      linearsOf(blocks),
+      options.recompute ? [] : linearsOf(blocks.slice(lowest)),
+      tokens,
+      train,
+      f32,
+    ),
     head: {
       input: f32("head.input", rows, hidden),
       rstd: rstd("head.rstd", rows),
@@ -324,6 +330,10 @@ export function lowestTrained({ embedding, positions, blocks }: Decoder): number
   if ([embedding[0]!.rows, positions].some((table) => table?.gradient)) return 0;
   const first = blocks.findIndex(isTrained);
   return first < 0 ? blocks.length : first;
+}
+
+function linearsOf(blocks: readonly Block[]): Linear[] {
+  return blocks.flatMap(({ linears }) => Object.values(linears));
 }
 
 function isTrained({ linears, ...norms }: Block): boolean {

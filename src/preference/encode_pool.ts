@@ -1,4 +1,4 @@
-import { InputError, type InputProblem } from "../errors.ts";
+import { fromPlainError, type PlainError } from "../plain_error.ts";
 import { charactersOf, type EncodedBatch } from "./encode_batch.ts";
 import type { EncodeSettings } from "./encode.ts";
 import type { Comparison } from "./rows.ts";
@@ -21,7 +21,7 @@ export type ToEncoder = { readonly job: EncodeJob } | { readonly batch: readonly
 export type FromEncoder =
   | { readonly ready: true }
   | { readonly encoded: EncodedBatch }
-  | { readonly message: string; readonly stack: string | undefined; readonly problem: InputProblem | null };
+  | { readonly error: PlainError };
 
 /** How many Workers a pool has, and when they start. */
 export interface PoolOptions {
@@ -121,7 +121,7 @@ export class EncodePool implements Disposable {
       if ("ready" in data) {
         if (this.#ready.push(encoder) === this.size) this.#started.resolve();
       } else if ("encoded" in data) encoder.waiting.shift()?.resolve(data.encoded);
-      else encoder.waiting.shift()?.reject(errorOf(data));
+      else encoder.waiting.shift()?.reject(fromPlainError(data.error));
     };
     worker.onerror = (event) => {
       event.preventDefault(); // the process is not to end by it
@@ -138,11 +138,4 @@ export class EncodePool implements Disposable {
 
 function poolSize(): number {
   return Math.max(1, Math.min(navigator.hardwareConcurrency - 1, MOST_WORKERS));
-}
-
-function errorOf({ message, stack, problem }: Extract<FromEncoder, { message: string }>): Error {
-  if (problem) return new InputError(message, problem);
-  const error = new Error(message);
-  if (stack !== undefined) error.stack = stack;
-  return error;
 }

@@ -1,6 +1,6 @@
 /// <reference lib="deno.worker" />
 /** A thread of {@link EncodePool}: answers each batch of comparisons with its tokens, or with what went wrong. */
-import { InputError } from "../errors.ts";
+import { toPlainError } from "../plain_error.ts";
 import { encodeBatch, type EncodedBatch } from "./encode_batch.ts";
 import type { EncodedGroup } from "./encode.ts";
 import type { EncodeJob, FromEncoder, ToEncoder } from "./encode_pool.ts";
@@ -19,9 +19,7 @@ scope.onmessage = async ({ data }: MessageEvent<ToEncoder>) => {
   try {
     encoded = encode(data.batch);
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    const { message, stack } = error;
-    return post({ message, stack, problem: error instanceof InputError ? error.problem : null });
+    return post({ error: toPlainError(error) });
   }
   const buffer = gather(encoded.groups);
   post({ encoded: { ...encoded, groups: buffer.groups } }, [buffer.bytes]);

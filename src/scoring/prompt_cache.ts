@@ -127,6 +127,7 @@ export class BatchPlan {
     return groupTokens(group) - (this.index?.known(group.prompt) ?? 0);
   }
 
+  /** Puts a group into the batch. */
   add(group: EncodedGroup): void {
     const plan = this.index?.add(group.prompt, this.#tokens);
     const known = (plan?.known.length ?? 0) * BLOCK_TOKENS;
@@ -145,6 +146,7 @@ export class BatchPlan {
     this.#tokens += tokens;
   }
 
+  /** The groups as one stream, without what is known of their prompts. */
   pack(): PackedBatch {
     return packGroups(this.#groups, this.#known);
   }

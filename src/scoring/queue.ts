@@ -23,6 +23,7 @@ export class BatchQueue<Group, Answer> {
     return this.#tickets.size;
   }
 
+  /** Puts a request at the end of the queue. */
   join(groups: readonly Group[]): Ticket<Group, Answer> {
     const ticket = { groups, done: 0, answers: [] };
     this.#tickets.add(ticket);

@@ -132,6 +132,12 @@ export class Run {
     for (const { step, metrics } of history) emit({ type: "metrics", step, metrics });
   }
 
+  /**
+   * Trains from where the run stands to its last step.
+   *
+   * @throws {Interrupted} where it is to end early
+   * @throws {InputError} where it has diverged
+   */
   async steps(): Promise<void> {
     const { emit } = this.#context;
     const settings = this.#settings;
@@ -225,6 +231,7 @@ export class Run {
     emit({ type: "checkpoint", step: this.step });
   }
 
+  /** Lets go of its buffers, not of the parameters. */
   free(): void {
     this.#owned.dispose();
   }

@@ -26,6 +26,18 @@ Deno.test("modelFlops() of a forward counts weights, head and the pairs that see
   );
 });
 
+Deno.test("modelFlops() of an adapter's step counts its factors, and of the first block no gradient of its input", () => {
+  const batch = packGroups(randomGroups(1, 2, [3, 1], 32));
+  const [rank, pairs] = [3, (1 + 2) + (3 + 4)];
+  // inputs and outputs of a block's layers are 64 each; q, k and v of the first take 3 times 8
+  const forward = 2 * BLOCK + rank * 2 * (64 + 64);
+  const backward = 2 * BLOCK - (64 + 32 + 32) + rank * (2 * 2 * (64 + 64) - 24);
+  assert.equal(
+    modelFlops(configOf(SIZES), batch, "forward and backward", { lora: rank }),
+    2 * batch.tokens * (forward + backward) + 2 * (2 * batch.rows * 8 * 32) + 3 * (4 * 8 * 2 * pairs),
+  );
+});
+
 Deno.test("modelFlops() and the dispatched matrix products agree where all weights are trained", async () => {
   const gpu = await Gpu.open({ device: "auto" });
   const model = await randomModel(gpu, SIZES, "weights");

@@ -24,6 +24,12 @@ Deno.test("plot() names its lines and axes, with what XML reserves escaped", () 
   for (const text of [">one<", ">two<", ">tokens<", ">ms &lt;a token><", ">1k<", ">4k<"]) {
     assert.ok(svg.includes(text), text);
   }
+  const texts = [...svg.matchAll(/<text x="([-\d.]+)" y="([-\d.]+)" text-anchor="(\w+)"[^>]*>([^<]*)/g)];
+  for (const [text, x, y] of texts) {
+    assert.ok(Number(x) > 0 && Number(x) < 640 && Number(y) > 0 && Number(y) < 400, text);
+  }
+  const ticks = texts.filter(([, , , anchor, text]) => anchor === "end" && /^\d/.test(text!));
+  assert.deepEqual(ticks.map((tick) => Number(tick[4])), [1, 2, 5, 10, 20, 50, 100]);
 });
 
 Deno.test("plot() refuses nothing and what has no logarithm", () => {

@@ -28,6 +28,8 @@ for (
     "hf://org/name@%2Fetc",
     "hf://org/name@a b",
     "hf://org/name?x=1",
+    "hf://org/name@a%2F..%2Fb",
+    "hf://org/name@a%00b",
   ]
 ) {
   Deno.test(`parseHubName() refuses ${name}`, () => {

@@ -11,6 +11,7 @@ Deno.test("render() gives a template its variables and Python's constants and ra
     ),
     "012 531 1",
   );
+  assert.equal(render("{{ true and True and not (false or False or none or None) }}"), "true");
   assert.equal(
     render("{% for x in l %}\n  {% if x %}\n{{ x }}\n  {% endif %}\n{% endfor %}\n", { l: ["a", 0] }),
     "a\n",

@@ -7,6 +7,7 @@ import {
   packGroups,
   streamTokens,
   unsharedGroups,
+  withoutSharedPrompt,
 } from "../../src/preference/pack.ts";
 
 function group(prompt: number[], ...responses: { tokens: number[]; scored_from?: number }[]): EncodedGroup {
@@ -287,5 +288,20 @@ Deno.test("unsharedGroups() gives each response its own prompt and the same rows
       assert.deepEqual(position(apart), position(together));
     }),
     { seed: 7, numRuns: 100 },
+  );
+});
+
+Deno.test("withoutSharedPrompt() gives one group's responses their own prompt and the same rows to score", () => {
+  fc.assert(
+    fc.property(arbitraryGroup, (one) => {
+      const apart = packGroups([withoutSharedPrompt(one)]);
+      const alone = packGroups(unsharedGroups(one));
+      assert.deepEqual(apart.targets, alone.targets);
+      assert.deepEqual(apart.token_ids, alone.token_ids);
+      assert.deepEqual(apart.positions, alone.positions);
+      assert.deepEqual(apart.head_tokens, alone.head_tokens);
+      assert.deepEqual(apart.sequence_info.map(({ group }) => group), one.responses.map(() => 0));
+    }),
+    { seed: 9, numRuns: 100 },
   );
 });

@@ -63,6 +63,9 @@ Deno.test("readDataFiles() numbers rows over the files and says which file holds
       name: "InputError",
       message: /^b\.jsonl: row 6: chosen must be a string/,
     });
+    await assert.rejects(Array.fromAsync(readDataFiles(paths.slice(1), "preference")), {
+      message: /^row 1: chosen must be a string/i,
+    });
   });
 });
 

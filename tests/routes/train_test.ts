@@ -282,6 +282,7 @@ Deno.test("GET /train/{id}/adapter ends a merge that nobody waits for, or when t
   const [one, two] = [new AbortController(), new AbortController()];
   const asked = [ask(one.signal), ask(two.signal)];
   await began.promise;
+  await new Promise((resolve) => setTimeout(resolve, 200)); // the other comes to wait for it
   one.abort();
   assert.equal((await asked[0]!).status, 499);
   assert.equal(merges[0]!.aborted, false, "the other still waits");

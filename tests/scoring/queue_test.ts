@@ -44,6 +44,16 @@ Deno.test("fill() leaves groups in the queue until they are answered", () => {
   assert.deepEqual(queue.fill(ticket, within(1)), [{ ticket, group: 2 }]);
 });
 
+Deno.test("answer() leaves a group without an answer in the queue, and those behind it of its request", () => {
+  const queue = new BatchQueue<number, string>();
+  const [a, b] = [queue.join([1, 2, 3]), queue.join([4])];
+  const batch = queue.fill(a, within(99));
+  assert.deepEqual(batch.map(({ group }) => group), [1, 4, 2, 3]);
+  queue.answer(batch, ["one", "four", null, "three"]);
+  assert.deepEqual([a.answers, b.answers], [["one"], ["four"]]);
+  assert.deepEqual(queue.fill(a, within(99)), [{ ticket: a, group: 2 }, { ticket: a, group: 3 }]);
+});
+
 Deno.test("fill() takes nothing of a request that has left", () => {
   const queue = new BatchQueue<number, never>();
   const [gone, stays] = [queue.join([1]), queue.join([1])];

@@ -92,12 +92,14 @@ export function recordAttention<L extends Live & { tokens: number }>(
   tensors: AttentionTensors & Partial<PlacedKeys>,
   design: AttentionDesign = designFor(gpu),
 ): void {
+  checkHeads(shape);
   const { q, k, v, spans, positions, o, lse, places } = tensors;
   const { kernel, launch } = plan("attention", shape, design, {
     lanes: lanesSource,
     tiled: tiledSource,
     heads: shape.heads,
-    sharesKeys: true,
+    block: queryBlock(shape, shape.head_dim <= 64 ? 4 : 2),
+    rows: k.shape[0]!,
     placed: places !== undefined,
   });
   const bindings = { q, k, v, spans, positions, o, lse, ...(places && { places }) };
@@ -117,6 +119,7 @@ export function recordAttentionGrad<L extends Live & { tokens: number }>(
   { q, k, v, spans, positions, o, lse, d_o, delta, d_q, d_k, d_v }: AttentionGradTensors,
   design: AttentionDesign = designFor(gpu),
 ): void {
+  checkHeads(shape);
   const { heads, kv_heads, head_dim } = shape;
   const deltaKernel = defineKernel({ name: "attention_grad_delta", source: deltaSource });
   program.dispatch(deltaKernel, { o, d_o, delta }, ({ tokens }) => ({
@@ -128,14 +131,16 @@ export function recordAttentionGrad<L extends Live & { tokens: number }>(
     lanes: lanesQuerySource,
     tiled: tiledQuerySource,
     heads,
-    sharesKeys: false,
+    block: queryBlock(shape, 2),
+    rows: k.shape[0]!,
   });
   program.dispatch(query.kernel, { ...inputs, d_q }, query.launch());
   const key = plan("attention_grad_key", shape, design, {
     lanes: lanesKeySource,
     tiled: tiledKeySource,
     heads: kv_heads,
-    sharesKeys: false,
+    block: { KEYS: head_dim <= 64 ? 2 : 1 },
+    rows: k.shape[0]!,
   });
   // The tiled kernel sums over a group's query heads itself.
   const members = design === "lanes" ? heads / kv_heads : 1;
@@ -148,16 +153,22 @@ function designFor(gpu: Gpu): AttentionDesign {
   return gpu.software && gpu.subgroupSize === 8 ? "lanes" : "tiled";
 }
 
-/** Elements of a head that `lanes` kernels walk in straight-line code; more compile for seconds. */
-const LARGEST_SLICE = 64;
+/**
+ * Keys (or queries, for the gradient of the keys) that `lanes` kernels take a turn: with few the turn's straight-line
+ * code fits a processor's instruction cache, beside two heads or two rows a lane. Mesa 22 ends all loops of an invocation
+ * after 65,535 iterations together, of which a turn takes two.
+ */
+const TURN = { most_rows: 60_000, few: 2, many: 8 } as const;
 
 interface Sources {
   readonly lanes: string;
   readonly tiled: string;
   /** Heads that the outputs have. */
   readonly heads: number;
-  /** Whether the `lanes` kernel can take several heads at a time that see the same keys. */
-  readonly sharesKeys: boolean;
+  /** What a lane of the `lanes` kernel computes: queries of heads that see the same keys, or keys. */
+  readonly block: { readonly HEADS: number; readonly QUERIES: number } | { readonly KEYS: number };
+  /** Most rows that an invocation walks. */
+  readonly rows: number;
   /** Whether keys have places of their own. */
   readonly placed?: boolean;
 }
@@ -172,9 +183,6 @@ function plan(
   sources: Sources,
 ): { kernel: Kernel; launch: LaunchFor } {
   const { heads, kv_heads, head_dim, scale } = shape;
-  if (heads % kv_heads !== 0) {
-    throw new RangeError(`${heads} query heads cannot share ${kv_heads} key/value heads evenly.`);
-  }
   const window = shape.window ?? 0;
   const softcap = shape.softcap ?? 0;
   const rules = {
@@ -183,9 +191,9 @@ function plan(
     PLACED: sources.placed ? 1 : 0,
   };
   const preludes = [spansPrelude, softCapPrelude];
-  const launch = (block: number, perHead: number): LaunchFor => (more) => ({ tokens }) => ({
+  const launch = (rows: number, heads_at_once: number): LaunchFor => (more) => ({ tokens }) => ({
     params: { tokens, heads, kv_heads, scale, window, softcap, ...more },
-    workgroups: fold(Math.ceil(tokens / block) * sources.heads * perHead),
+    workgroups: fold(Math.ceil(tokens / rows) * sources.heads / heads_at_once),
   });
   if (design === "tiled") {
     const constants = { HD: head_dim, SLICES: Math.ceil(head_dim / 32), ...rules };
@@ -199,16 +207,31 @@ function plan(
   }
   const WIDTH = head_dim % 4 === 0 ? 4 : 1; // scalars where rows of a head are not aligned to vec4
   const CHUNKS = head_dim / WIDTH;
-  const SLICES = Math.ceil(head_dim / LARGEST_SLICE);
-  // two heads of a group share what is loaded of keys and values
-  const HEADS = sources.sharesKeys && SLICES === 1 && heads / kv_heads % 2 === 0 ? 2 : 1;
-  const SLICE = Math.ceil(CHUNKS / SLICES);
-  const constants = { WIDTH, CHUNKS, SLICES, SLICE, HEADS, ...rules };
+  const turn = sources.rows > TURN.most_rows ? TURN.many : TURN.few;
+  const { block } = sources;
+  const constants = { WIDTH, CHUNKS, TURN: turn, PIECE: Math.ceil(CHUNKS * turn / 8), ...block, ...rules };
   const kernel = defineKernel({
     name,
     source: sources.lanes,
     preludes: [chunksPrelude, lanesPrelude, ...preludes],
     constants,
   });
-  return { kernel, launch: launch(8, SLICES / HEADS) };
+  const [rows, heads_at_once] = "KEYS" in block ? [block.KEYS, 1] : [block.QUERIES, block.HEADS];
+  return { kernel, launch: launch(8 * rows, heads_at_once) };
+}
+
+function checkHeads({ heads, kv_heads }: AttentionShape): void {
+  if (heads % kv_heads !== 0) {
+    throw new RangeError(`${heads} query heads cannot share ${kv_heads} key/value heads evenly.`);
+  }
+}
+
+/** Up to `most` rows of head sizes up to 128: two heads of a group first, which share their keys, then two queries. */
+function queryBlock(
+  { heads, kv_heads, head_dim }: AttentionShape,
+  most: number,
+): { HEADS: number; QUERIES: number } {
+  if (head_dim > 128) return { HEADS: 1, QUERIES: 1 };
+  const HEADS = heads / kv_heads % 2 === 0 ? 2 : 1;
+  return { HEADS, QUERIES: Math.min(2, most / HEADS) };
 }

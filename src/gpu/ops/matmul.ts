@@ -3,16 +3,26 @@ import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { INT8_BLOCK, type Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
-import { CANDIDATES, MATMUL_TILES, type MatmulLayout, shapeClass, tileKey } from "./matmul_tiles.ts";
+import { elementKernel, elementWorkgroups } from "./launch.ts";
+import {
+  CANDIDATES,
+  MATMUL_TILES,
+  type MatmulLayout,
+  PARTIAL_SUMS,
+  shapeClass,
+  splitLength,
+  tileKey,
+} from "./matmul_tiles.ts";
 import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
 import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
+import sumSplitsSource from "../../../shaders/sum_splits.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
 import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
 import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
 import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" };
 
-/** A matrix product C = alpha · X · Y, or C += alpha · X · Y. */
+/** A matrix product C = alpha · X · Y, or C += alpha · X · Y; with a low-rank update X · Y + U · V for X · Y. */
 export interface Matmul<L extends Live> {
   /**
    * How A and B lie in memory; C is always [m, n].
@@ -32,6 +42,10 @@ export interface Matmul<L extends Live> {
   readonly size: (live: L) => { m: number; k: number };
   /** All columns that B has and C has room for, unless given. */
   readonly n?: number;
+  /**
+   * Goes into the same sums: u [m, r], and v [n, r] for `NT`, [r, n] for `NN`; f32. Not for `TN`.
+   */
+  readonly low_rank?: { readonly u: Tensor; readonly v: Tensor };
   /** 1 unless given. */
   readonly alpha?: number;
   /** Adds to C instead of overwriting it. */
@@ -61,18 +75,34 @@ const MAX_K = 65536;
  * @throws {TypeError} where the tensors' types or shapes do not fit the layout
  */
 export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
-  const { layout, a, b, c, alpha = 1, accumulate = false } = spec;
+  const { layout, a, b, c, low_rank, alpha = 1, accumulate = false } = spec;
   check(spec);
+  if (low_rank && isAligned(a, b, c) && !isAligned(low_rank.u, low_rank.v)) {
+    // one kernel would have to load all operands one by one
+    const { u, v } = low_rank;
+    const { low_rank: _, ...product } = spec;
+    recordMatmul(gpu, program, product);
+    const size = (live: L) => ({ m: spec.size(live).m, k: u.shape[1]! });
+    recordMatmul(gpu, program, { ...product, a: u, b: v, size, accumulate: true });
+    return;
+  }
+  const rank = low_rank?.u.shape[1] ?? 0;
   const most = {
     m: Math.min(c.shape[0]!, a.shape[layout === "TN" ? 1 : 0]!),
     n: Math.min(c.shape[1]!, b.shape[layout === "NT" ? 0 : 1]!),
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
   const n = spec.n ?? most.n;
-  const readsC = accumulate || most.k > MAX_K || n % 4 !== 0;
+  const mostSteps = Math.min(most.k, MAX_K);
+  const divisible = gpu.matmul === "tiled" && !low_rank && isAligned(a, b, c) && n % 4 === 0;
+  const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
+  const partials = k_split < mostSteps ? partialSums(gpu) : null;
+  const readsC = !partials && (accumulate || most.k > MAX_K || n % 4 !== 0);
   const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
-    program.dispatch(kernel, { a, b, c }, (live) => {
+    const adds = accumulate || begin > 0;
+    const sharesOf = (k: number) => Math.ceil(Math.min(Math.max(0, k - begin), MAX_K) / k_split);
+    program.dispatch(kernel, { a, b, c: partials ?? c, ...low_rank }, (live) => {
       const { m, k } = spec.size(live);
       if (m > most.m || n > most.n || k > most.k) {
         throw new RangeError(
@@ -86,17 +116,44 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
         k_end: Math.min(k, begin + MAX_K),
         a_stride: a.shape[1]!,
         b_stride: b.shape[1]!,
-        c_stride: c.shape[1]!,
-        accumulate: Number(accumulate || begin > 0),
-        alpha,
+        c_stride: partials ? n : c.shape[1]!,
+        accumulate: Number(adds && !partials),
+        alpha: partials ? 1 : alpha,
+        k_split: Math.max(k_split, rank),
+        ...(low_rank && {
+          rank: begin === 0 ? rank : 0,
+          u_stride: rank,
+          v_stride: low_rank.v.shape[1]!,
+        }),
       };
-      const needed = begin < k || (begin === 0 && !accumulate); // an empty sum is still stored
-      return { params, workgroups: [Math.ceil(m / rows), Math.ceil(n / columns), Number(needed)] };
+      const empty = begin === 0 && (!accumulate || rank > 0) && !partials; // is stored all the same
+      const shares = Math.max(sharesOf(k), Number(empty));
+      return { params, workgroups: [Math.ceil(m / rows), Math.ceil(n / columns), shares] };
+    });
+    if (!partials) continue;
+    program.dispatch(elementKernel("sum_splits", sumSplitsSource), { partials, c }, (live) => {
+      const { m, k } = spec.size(live);
+      const splits = sharesOf(k);
+      const params = { m, n, splits, c_stride: c.shape[1]!, accumulate: Number(adds), alpha };
+      return { params, workgroups: splits > 0 || !adds ? elementWorkgroups(m * n / 4) : [0, 1, 1] };
     });
   }
 }
 
-function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
+const partialSumsOf = new WeakMap<Gpu, Tensor>();
+
+/** What the workgroups of one product at a time make of their shares; of fixed size, and therefore not in the account. */
+function partialSums(gpu: Gpu): Tensor {
+  const known = partialSumsOf.get(gpu);
+  if (known) return known;
+  const [name, bytes] = ["partial sums", 4 * PARTIAL_SUMS];
+  const buffer = gpu.device.createBuffer({ label: name, size: bytes, usage: GPUBufferUsage.STORAGE });
+  const made: Tensor = { name, buffer, offset: 0, bytes, shape: [PARTIAL_SUMS], dtype: "f32" };
+  partialSumsOf.set(gpu, made);
+  return made;
+}
+
+function check<L extends Live>({ layout, a, b, c, low_rank }: Matmul<L>): void {
   const name = `matmul ${layout} of ${a.name} and ${b.name}`;
   if (a.dtype !== "f32" || c.dtype !== "f32") throw new TypeError(`${name}: A and C must be f32.`);
   if (b.dtype === "u32" || (b.dtype !== "f32" && layout === "TN")) {
@@ -113,6 +170,22 @@ function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
       `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
     );
   }
+  if (!low_rank) return;
+  const { u, v } = low_rank;
+  const [columns, r] = layout === "NT" ? v.shape : v.shape.toReversed();
+  if (
+    layout === "TN" || u.dtype !== "f32" || v.dtype !== "f32" || u.shape[0]! < a.shape[0]! ||
+    columns !== b.shape[layout === "NT" ? 0 : 1] || r !== u.shape[1]
+  ) {
+    throw new TypeError(
+      `${name}: ${u.name} [${u.shape}] and ${v.name} [${v.shape}] are no low-rank update of it.`,
+    );
+  }
+}
+
+/** Whether all rows start at multiples of 4 elements. */
+function isAligned(...tensors: readonly Tensor[]): boolean {
+  return tensors.every((tensor) => tensor.shape[1]! % 4 === 0);
 }
 
 /**
@@ -121,20 +194,26 @@ function check<L extends Live>({ layout, a, b, c }: Matmul<L>): void {
  */
 function chooseTile<L extends Live>(
   gpu: Gpu,
-  { layout, a, b, c }: Matmul<L>,
+  { layout, a, b, c, low_rank }: Matmul<L>,
   m: number,
   n: number,
   readsC: boolean,
 ): Tile {
-  const aligned = [a, b, c].every((tensor) => tensor.shape[1]! % 4 === 0);
+  const aligned = isAligned(a, b, c);
   const kernelOf = (source: string, block: string, constants: Constants) =>
     defineKernel({
       name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
         readsC ? "_adds" : ""
-      }`,
+      }${low_rank ? "_low_rank" : ""}`,
       source,
       preludes: [operandsSource, STORAGE[b.dtype as keyof typeof STORAGE]],
-      constants: { LAYOUT: LAYOUTS[layout], ALIGNED: Number(aligned), READS_C: Number(readsC), ...constants },
+      constants: {
+        LAYOUT: LAYOUTS[layout],
+        PARTS: low_rank ? 2 : 1,
+        ALIGNED: Number(aligned),
+        READS_C: Number(readsC),
+        ...constants,
+      },
     });
   if (gpu.matmul === "tiled") {
     const shape = shapeClass(m, n);

@@ -29,7 +29,7 @@ const WORTHWHILE = 0.97;
 
 /**
  * Times the candidates of every layout and class, one at a turn, so that whoever drives the turns can let other work in.
- * The digits of a product do not depend on its tile: every output is summed in the order of k.
+ * The digits of a product do not depend on its tile: every output is summed in the order of k, in the same shares.
  *
  * @param shapes m, n, k, each of another class; multiples of 4
  * @param time milliseconds of a recorded product

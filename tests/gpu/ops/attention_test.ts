@@ -24,25 +24,26 @@ interface Case {
   readonly window?: number;
   readonly softcap?: number;
   readonly designs?: readonly AttentionDesign[];
+  /** Rows of the tensors past the live tokens. */
+  readonly spare_rows?: number;
 }
 
 /** What outputs hold before a run, to see which rows were written. */
 const UNTOUCHED = 777;
-const SPARE_ROWS = 3;
 
 /** Passing keys between lanes needs 8 of them. */
 const DESIGNS: readonly AttentionDesign[] = gpu.subgroupSize === 8 ? ["lanes", "tiled"] : ["tiled"];
 
 /** Tensors with a few rows past the live tokens; those of the inputs hold NaN. */
 function setUp(
-  { heads, kv_heads, head_dim, window, softcap }: Case,
+  { heads, kv_heads, head_dim, window, softcap, spare_rows = 3 }: Case,
   packed: PackedExample,
   seed: number,
   design?: AttentionDesign,
 ) {
   const { tokens } = packed;
   const { normals } = random(seed);
-  const rows = tokens + SPARE_ROWS;
+  const rows = tokens + spare_rows;
   const data = {
     q: normals(tokens * heads * head_dim),
     k: normals(tokens * kv_heads * head_dim),
@@ -134,17 +135,18 @@ const CASES: readonly Case[] = [
     head_dim: 6,
     window: 33,
   },
+  { groups: MIXED, heads: 4, kv_heads: 2, head_dim: 20, spare_rows: 60_000 },
   { groups: MIXED, heads: 6, kv_heads: 2, head_dim: 20, softcap: 0.7 },
   { groups: MIXED, heads: 2, kv_heads: 1, head_dim: 67, softcap: 50, designs: ["lanes"] },
   { groups: MIXED, heads: 2, kv_heads: 2, head_dim: 80, softcap: 2, window: 25 },
 ];
 
 for (const c of CASES) {
-  const { heads, kv_heads, head_dim, window, softcap, groups } = c;
+  const { heads, kv_heads, head_dim, window, softcap, groups, spare_rows } = c;
   const tokens = packedExample(groups).tokens;
   const title = `${heads}/${kv_heads} heads of ${head_dim}, ${tokens} tokens${
     window ? `, window ${window}` : ""
-  }${softcap ? `, cap ${softcap}` : ""}`;
+  }${softcap ? `, cap ${softcap}` : ""}${spare_rows ? ` of at most ${tokens + spare_rows}` : ""}`;
   for (const design of DESIGNS.filter((design) => c.designs?.includes(design) ?? true)) {
     Deno.test(`recordAttention() and recordAttentionGrad() agree with float64: ${design}, ${title}`, async () => {
       const packed = packedExample(groups);
@@ -223,6 +225,46 @@ for (const c of CASES.filter(({ window, softcap, head_dim }) => window || softca
       gpu.free(...Object.values(t));
     });
   }
+}
+
+for (const keys of [59_990, 200_000]) {
+  Deno.test(`recordAttention() walks all of ${keys} keys`, async () => {
+    const heads = 2;
+    const head_dim = 4;
+    const { normals } = random(keys);
+    const [q, k, v] = [normals(heads * head_dim), normals(keys * head_dim), normals(keys * head_dim)];
+    const t = {
+      q: input(gpu, q, heads * head_dim),
+      k: input(gpu, k, head_dim),
+      v: input(gpu, v, head_dim),
+      spans: input(gpu, Uint32Array.of(0, keys - 1, keys - 1, keys), 4),
+      positions: input(gpu, Uint32Array.of(keys - 1), 1),
+      places: input(gpu, Uint32Array.of(keys - 1), 1),
+      o: output(gpu, 1, heads * head_dim),
+      lse: output(gpu, 1, heads),
+    };
+    const program = new Program<{ tokens: number; keys: number }>(gpu, "attention");
+    recordAttention(gpu, program, { heads, kv_heads: 1, head_dim, scale: 0.5 }, t);
+    program.run({ tokens: 1, keys });
+    const [o, lse] = await readLive(gpu, t.o, t.lse);
+    for (let head = 0; head < heads; head++) {
+      let total = 0;
+      const sums = new Float64Array(head_dim);
+      for (let key = 0; key < keys; key++) {
+        let score = 0;
+        for (let i = 0; i < head_dim; i++) score += 0.5 * q[head * head_dim + i]! * k[key * head_dim + i]!;
+        const weight = Math.exp(score);
+        total += weight;
+        for (let i = 0; i < head_dim; i++) sums[i]! += weight * v[key * head_dim + i]!;
+      }
+      const tolerance = { rtol: 1e-5, atol: 1e-6 };
+      assertClose(lse!.slice(head, head + 1), [Math.log(total)], { ...tolerance, name: "lse" });
+      const row = o!.slice(head * head_dim, (head + 1) * head_dim);
+      assertClose(row, sums.map((sum) => sum / total), { ...tolerance, name: "o" });
+    }
+    program.free();
+    gpu.free(...Object.values(t));
+  });
 }
 
 Deno.test("recordAttention() passes 65,535 loop iterations: 5,300 tokens of 20 elements, 6 heads a group", async () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Gpu, type MatmulDesign, Program, rowsOf, type Tensor } from "../../../src/gpu/mod.ts";
 import { type Matmul, recordMatmul } from "../../../src/gpu/ops/matmul.ts";
 import { quantizeInt8 } from "../../../src/model/int8.ts";
-import { MATMUL_TILES, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
+import { MATMUL_TILES, splitLength, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
 import { dequantizeInt8 } from "../../reference/int8.ts";
@@ -26,11 +26,13 @@ interface Case {
   readonly full?: Sizes;
   readonly alpha?: number;
   readonly accumulate?: boolean;
+  /** Of a low-rank update. */
+  readonly rank?: number;
 }
 
 /** Runs one product and compares all of C, what must stay untouched included; the operands' unused parts hold NaN. */
 async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
-  const { layout, storage = "f32", live, full = live, alpha = 1, accumulate = false } = testCase;
+  const { layout, storage = "f32", live, full = live, alpha = 1, accumulate = false, rank } = testCase;
   const fullShapes = shapes(layout, full);
   const liveShapes = shapes(layout, live);
   const aLive = source.normals(live.m * live.k);
@@ -39,12 +41,14 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
 
   const a = gpu.upload("a", fullShapes.a, embed(aLive, liveShapes.a, fullShapes.a));
   const c = gpu.upload("c", [full.m, full.n], before);
+  const low_rank = rank === undefined ? null : lowRank(gpu, source, layout, live, full, rank);
   const program = new Program<Sizes>(gpu, "matmul");
-  recordMatmul(gpu, program, { layout, a, b, c, size: (sizes) => sizes, n: live.n, alpha, accumulate });
+  const operands = { a, b, c, ...(low_rank && { low_rank: { u: low_rank.u, v: low_rank.v } }) };
+  recordMatmul(gpu, program, { layout, ...operands, size: (sizes) => sizes, n: live.n, alpha, accumulate });
   program.run(live);
   const actual = await gpu.readF32(c);
   program.free();
-  gpu.free(a, b, c);
+  gpu.free(a, b, c, ...low_rank ? [low_rank.u, low_rank.v] : []);
 
   const product = matmul(layout.toLowerCase() as MatmulLayout, aLive, bLive, live);
   const expected = new Float64Array(live.m * live.n);
@@ -53,8 +57,8 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
     for (let column = 0; column < full.n; column++) {
       const at = row * full.n + column;
       if (row < live.m && column < live.n) {
-        expected[row * live.n + column] = alpha * product[row * live.n + column]! +
-          (accumulate ? before[at]! : 0);
+        const i = row * live.n + column;
+        expected[i] = alpha * (product[i]! + (low_rank?.product[i] ?? 0)) + (accumulate ? before[at]! : 0);
         got[row * live.n + column] = actual[at]!;
       } else {
         assert.equal(actual[at], before[at], `C[${row}, ${column}] lies outside and must stay`);
@@ -63,6 +67,19 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
   }
   const name = `${gpu.matmul} ${JSON.stringify(testCase)}`;
   assertClose(got, expected, { rtol: 1e-5, name, shape: [live.m, live.n] });
+}
+
+/** Operands of a low-rank update, NaN outside the live sizes, and its product. */
+function lowRank(gpu: Gpu, source: Random, layout: Case["layout"], live: Sizes, full: Sizes, rank: number) {
+  const { a: uLiveShape, b: vLiveShape } = shapes(layout, { ...live, k: rank });
+  const { a: uShape, b: vShape } = shapes(layout, { ...full, k: rank });
+  const u = source.normals(live.m * rank);
+  const v = source.normals(live.n * rank);
+  return {
+    u: gpu.upload("u", uShape, embed(u, uLiveShape, uShape)),
+    v: gpu.upload("v", vShape, embed(v, vLiveShape, vShape)),
+    product: matmul(layout.toLowerCase() as MatmulLayout, u, v, { ...live, k: rank }),
+  };
 }
 
 function shapes(layout: Case["layout"], { m, n, k }: Sizes): { a: Shape; b: Shape } {
@@ -240,6 +257,34 @@ for (const design of DESIGNS) {
     });
   }
 
+  for (const layout of ["NT", "NN"] as const) {
+    Deno.test(`recordMatmul() ${design} ${layout} adds a low-rank update in the same sums`, async () => {
+      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const source = random(8);
+      const even = { m: 67, n: 72, k: 40 };
+      for (const rank of [1, 3, 4, 16, 64, 256]) {
+        await check(gpu, source, { layout, rank, live: even });
+        await check(gpu, source, { layout, rank, live: { m: 67, n: 131, k: 37 }, accumulate: true });
+      }
+      for (const storage of ["f16", "bf16", "int8"] as const) {
+        const full = { m: 36, n: 96, k: 64 };
+        const live = { m: 35, n: 77, k: 43 };
+        await check(gpu, source, { layout, storage, rank: 8, live, full, alpha: -0.75 });
+      }
+      const narrow = { m: 45, n: 12, k: 8 };
+      await check(gpu, source, {
+        layout,
+        rank: 4,
+        live: { ...narrow, k: 0 },
+        full: narrow,
+        accumulate: true,
+      });
+      await check(gpu, source, { layout, rank: 4, live: { m: 5, n: 8, k: 8 } });
+      await check(gpu, source, { layout, rank: 8, live: { m: 3, n: 4, k: 70_004 }, accumulate: true });
+      gpu.close();
+    });
+  }
+
   Deno.test(`recordMatmul() ${design} reads rows of a larger int8 tensor`, async () => {
     const gpu = await Gpu.open({ device: "auto", matmul: design });
     const source = random(7);
@@ -263,6 +308,46 @@ for (const design of DESIGNS) {
     gpu.close();
   });
 }
+
+for (const layout of LAYOUTS) {
+  Deno.test(`recordMatmul() tiled ${layout} shares the steps of k of a small output among workgroups`, async () => {
+    const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+    const source = random(9);
+    for (
+      const [live, full] of [
+        [{ m: 16, n: 40, k: 1533 }, { m: 16, n: 40, k: 1536 }],
+        [{ m: 13, n: 8, k: 256 }, { m: 16, n: 12, k: 700 }],
+        [{ m: 1, n: 68, k: 0 }, { m: 4, n: 68, k: 700 }],
+        [{ m: 16, n: 4096, k: 130 }, { m: 16, n: 4096, k: 520 }],
+      ] as const
+    ) {
+      await check(gpu, source, { layout, live, full });
+      await check(gpu, source, { layout, live, full, accumulate: true, alpha: -0.75 });
+    }
+    if (layout !== "TN") {
+      const live = { m: 7, n: 64, k: 512 };
+      for (const storage of ["f16", "bf16", "int8"] as const) {
+        await check(gpu, source, { layout, storage, live });
+      }
+    }
+    const program = new Program<Sizes>(gpu, "shares");
+    const sizes = { m: 16, n: 40, k: 1536 };
+    const { a, b } = shapes(layout, sizes);
+    const tensors = { a: gpu.tensor("a", a), b: gpu.tensor("b", b), c: gpu.tensor("c", [sizes.m, sizes.n]) };
+    recordMatmul(gpu, program, { layout, ...tensors, size: (live) => live });
+    assert.deepEqual(program.dispatches(sizes).map(({ kernel }) => kernel.split("_")[0]), ["matmul", "sum"]);
+    gpu.close();
+  });
+}
+
+Deno.test("splitLength() shares long sums of small outputs alone", () => {
+  assert.equal(splitLength("TN", 16, 256, 1532), 256);
+  assert.equal(splitLength("TN", 16, 4096, 1532), 384);
+  assert.equal(splitLength("TN", 16, 256, 200), 200);
+  assert.equal(splitLength("TN", 512, 512, 4096), 4096);
+  assert.equal(splitLength("NT", 8, 4096, 4096), 512);
+  assert.equal(splitLength("NT", 17, 64, 4096), 4096);
+});
 
 Deno.test("recordMatmul() gives the same digits with every tile", async () => {
   const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
@@ -306,6 +391,18 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   assert.throws(() => record(gpu.tensor("b", [16, 32], "int8"), "TN"), /B cannot be int8/);
   assert.throws(() => gpu.tensor("b", [64, 12], "int8"), /multiple of 32/);
   assert.throws(() => record(gpu.tensor("b", [48])), /\[rows, columns\]/);
+  const update = (u: number[], v: number[], layout: "NT" | "TN" = "NT") =>
+    recordMatmul(gpu, program, {
+      layout,
+      a,
+      b: gpu.tensor("b", [4, 12]),
+      c,
+      low_rank: { u: gpu.tensor("u", u), v: gpu.tensor("v", v) },
+      size: (live) => live,
+    });
+  assert.throws(() => update([4, 2], [4, 3]), /u \[4,2\] and v \[4,3\] are no low-rank update/);
+  assert.throws(() => update([3, 2], [4, 2]), /no low-rank update/);
+  assert.throws(() => update([4, 2], [4, 2], "TN"), /no low-rank update/);
   record(gpu.tensor("b", [4, 12]));
   assert.throws(() => program.run({ m: 5, n: 4, k: 12 }), /5 x 4 x 12 passes 4 x 4 x 12/);
   gpu.close();

@@ -1,7 +1,7 @@
 /** What goes wrong with the hub, and what its user is told of it. */
 import { InputError } from "../errors.ts";
-import type { HubOptions } from "./hub.ts";
 import type { HubName } from "./name.ts";
+import type { HubOptions } from "./options.ts";
 
 /** The hub's own refusal of a file. */
 export class HttpError extends Error {

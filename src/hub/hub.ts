@@ -4,6 +4,7 @@ import { logger } from "../log.ts";
 import { SharedWork } from "../shared_work.ts";
 import { explain, HttpError, isTransient, NetworkError, Refusal } from "./failures.ts";
 import { type HubName, isPlainPath } from "./name.ts";
+import type { HubOptions } from "./options.ts";
 
 const log = logger("hub");
 
@@ -17,17 +18,6 @@ export interface DownloadProgress {
 
 /** Called when a file's download begins, a few times a second, and when it is whole. */
 export type OnDownload = (progress: DownloadProgress) => void;
-
-/** Where the hub is and where its files are kept. */
-export interface HubOptions {
-  /** Absolute folder of the kept files, made where it is missing. */
-  readonly cache: string;
-  /** URL without a slash at its end. */
-  readonly endpoint: string;
-  readonly token: string | null;
-  /** Milliseconds before the first further try; each one after waits twice as long. */
-  readonly retryMs?: number;
-}
 
 /** What the hub says of a file. */
 interface ListedFile {

@@ -125,7 +125,7 @@ export class JobRunner {
       if (this.#stopping) return store.requeue(id);
       if (this.#job(id).cancel_requested) return store.finish(id, "cancelled");
       const { outcome, step } = await engine.train(request, (event) => {
-        if (event.type === "plan") log.info("Job {id} is planned: {plan}.", { id, plan: event.plan });
+        if (event.type === "plan") log.info("Job {id} is planned.", { id, plan: event.plan });
         store.record(id, event);
       });
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });

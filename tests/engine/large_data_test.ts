@@ -41,6 +41,17 @@ Deno.test("train() refuses the last of many rows by its number, and goes on with
   assert.equal((await lab.train({ ...spec, model })).outcome, "succeeded");
 });
 
+Deno.test("train() on many rows reads no weights for which there is no room, and says what is missing", async () => {
+  await using tight = await Lab.open({ memoryLimitBytes: 2 ** 17 });
+  const events: string[] = [];
+  const onEvent = ({ type }: { type: string }) => void events.push(type);
+  await assert.rejects(
+    tight.train({ ...spec, rows, onEvent }),
+    /^InputError: The job needs .* are to be had/,
+  );
+  assert.deepEqual(events, ["warning"]);
+});
+
 for (const how of ["cancel", "stop"] as const) {
   Deno.test(`${how} ends a job while Workers make its tokens`, async () => {
     const model = await lab.writeModel(`to-${how}`); // not loaded before, so that there is something to load

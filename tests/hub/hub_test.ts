@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
-import { type DownloadProgress, Hub, type HubOptions } from "../../src/hub/hub.ts";
+import { type DownloadProgress, Hub } from "../../src/hub/hub.ts";
+import type { HubOptions } from "../../src/hub/options.ts";
 import { parseHubName } from "../../src/hub/name.ts";
 import { bytes, commit, type FakeHub, startFakeHub } from "../helpers/fake_hub.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { GpuMemoryError, MemoryAccount } from "../../src/gpu/mod.ts";
+import { GpuMemoryError, MemoryAccount, withRoom } from "../../src/gpu/mod.ts";
 
 Deno.test("MemoryAccount sums by name and keeps the peak until it is reset", () => {
   const account = new MemoryAccount(1000);
@@ -25,4 +25,16 @@ Deno.test("MemoryAccount refuses what passes the limit, and says how much is in 
   });
   assert.deepEqual(account.byName(), { weights: 2 ** 20 });
   account.take("logits", 2 * 2 ** 20); // to the last byte
+});
+
+Deno.test("withRoom() works once more where there was no room and some was found, and after no other error", async () => {
+  const outcome = async (error: Error, found: boolean) => {
+    let works = 0;
+    const work = () => ++works === 1 ? Promise.reject(error) : Promise.resolve("done");
+    return await withRoom(() => found, work).catch((error) => error) + ` ${works}`;
+  };
+  const full = new GpuMemoryError("full");
+  assert.equal(await outcome(full, true), "done 2");
+  assert.equal(await outcome(full, false), "GpuMemoryError: full 1");
+  assert.equal(await outcome(new Error("other"), true), "Error: other 1");
 });

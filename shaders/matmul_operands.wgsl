@@ -116,22 +116,23 @@ fn masked(values: vec4<f32>, inside: vec4<u32>) -> vec4<f32> {
   return bitcast<vec4<f32>>(bitcast<vec4<u32>>(values) & inside);
 }
 
+// The caller loads the parameters once: the software driver would load them again after every store, lane by lane.
 @if (WIDTH == 4 && ALIGNED == 1) {
-fn store(index: u32, column: u32, sums: Outputs) {
-  if (column < params.n) {
+fn store(p: Params, index: u32, column: u32, sums: Outputs) {
+  if (column < p.n) {
     @if (READS_C == 1) {
     let before = c[index / 4u];
-    let after = fma(vec4(params.alpha), sums, select(vec4(0.0), before, params.accumulate == 1u));
-    c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(params.n));
+    let after = fma(vec4(p.alpha), sums, select(vec4(0.0), before, p.accumulate == 1u));
+    c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(p.n));
     } @else {
-    c[index / 4u] = params.alpha * sums;
+    c[index / 4u] = p.alpha * sums;
     }
   }
 }
 } @else {
-fn store(index: u32, column: u32, sums: Outputs) {
+fn store(p: Params, index: u32, column: u32, sums: Outputs) {
   @unroll(e, 0, WIDTH) {
-  if (column + $(e)u < params.n) {
+  if (column + $(e)u < p.n) {
     @if (WIDTH == 4) {
     let sum = sums[$e];
     } @else {
@@ -146,7 +147,7 @@ fn store(index: u32, column: u32, sums: Outputs) {
     let before = c[index + $(e)u];
       }
     }
-    let after = fma(params.alpha, sum, select(0.0, before, params.accumulate == 1u));
+    let after = fma(p.alpha, sum, select(0.0, before, p.accumulate == 1u));
     @if (ALIGNED == 1) {
     c[index / 4u][index % 4u] = after;
     } @else {

@@ -130,12 +130,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   }
   }
 
+  let p = params;
   // Four rows at a time: stores compile slowly, so the later rows move up into the names of the first.
-  for (var row = m0; row < min(m0 + $(ROWS)u, params.m); row += 4u) {
+  for (var row = m0; row < min(m0 + $(ROWS)u, p.m); row += 4u) {
     @unroll(i, 0, 4) {
-    if (row + $(i)u < params.m) {
+    if (row + $(i)u < p.m) {
       @unroll(j, 0, COLUMNS) {
-      store((row + $(i)u) * params.c_stride + n0 + $(j * WIDTH)u, n0 + $(j * WIDTH)u, c$i_$j);
+      store(p, (row + $(i)u) * p.c_stride + n0 + $(j * WIDTH)u, n0 + $(j * WIDTH)u, c$i_$j);
       }
     }
     }

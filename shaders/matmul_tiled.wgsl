@@ -122,12 +122,13 @@ fn main(
   }
   }
 
+  let p = params;
   @unroll(i, 0, ROWS) {
     {
       let row = m0 + $(i / 4 * (TILE_M / 2) + i % 4)u + 4u * local.y;
-      if (row < params.m) {
+      if (row < p.m) {
         @unroll(j, 0, COLUMNS / 4) {
-        store((group.z * params.m + row) * params.c_stride + n0 + $(j * TILE_N / 2)u + 4u * local.x, n0 + $(j * TILE_N / 2)u + 4u * local.x, c$i_$j);
+        store(p, (group.z * p.m + row) * p.c_stride + n0 + $(j * TILE_N / 2)u + 4u * local.x, n0 + $(j * TILE_N / 2)u + 4u * local.x, c$i_$j);
         }
       }
     }

@@ -1,11 +1,11 @@
 // y = x; a kernel and not a buffer copy, so that the pass it stands in need not end.
-// Prelude: elements.wgsl.
+// Preludes: chunks.wgsl, elements.wgsl.
 
-struct Params { count: u32 }
+struct Params { count: u32 } // chunks
 
 @group(0) @binding(0) var<storage, read> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<u32>; // [count], any 4-byte type
-@group(0) @binding(2) var<storage, read_write> y: array<u32>; // [count]
+@group(0) @binding(1) var<storage, read> x: array<Chunk>; // [count]
+@group(0) @binding(2) var<storage, read_write> y: array<Chunk>; // [count]
 
 fn element_count(params: Params) -> u32 {
   return params.count;

@@ -15,10 +15,7 @@ type Count<L extends Live> = (live: L) => number;
 
 /** y = x, in the leading elements. */
 export function recordCopy<L extends Live>(program: Program<L>, x: Tensor, y: Tensor, count: Count<L>): void {
-  program.dispatch(elementKernel("copy", copySource), { x, y }, (live) => ({
-    params: { count: count(live) },
-    workgroups: elementWorkgroups(count(live)),
-  }));
+  recordChunks(program, "copy", copySource, { x, y }, count);
 }
 
 /** y += x, in the leading elements. */

@@ -1,7 +1,7 @@
 import source from "../../../shaders/rope.wgsl" with { type: "text" };
-import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
+import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
+import { chunked, elementKernel, elementWorkgroups } from "./launch.ts";
 
 /**
  * Turns every head of `x` [tokens, heads * head_dim] in place by its token's position.
@@ -17,9 +17,11 @@ export function recordRope<L extends Live & { readonly tokens: number }>(
 ): void {
   const half = tensors.rotations.shape[1]!;
   const heads = tensors.x.shape[1]! / head_dim;
-  program.dispatch(defineKernel({ name: "rope", source }), tensors, ({ tokens }) => ({
-    params: { tokens, heads, head_dim, half, direction },
-    workgroups: fold(Math.ceil(tokens * heads / 64)),
+  const width = half % 4 === 0 && head_dim % 4 === 0 ? 4 : 1;
+  const { constants, prelude } = chunked(width);
+  program.dispatch(elementKernel("rope", source, [prelude], constants), tensors, ({ tokens }) => ({
+    params: { tokens, heads, head_chunks: head_dim / width, half_chunks: half / width, direction },
+    workgroups: elementWorkgroups(tokens * heads * half / width),
   }));
 }
 

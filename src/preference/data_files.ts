@@ -97,10 +97,11 @@ function shardSplit(name: string): string | null {
 /** A split with a shard missing would be trained on as if it were whole. */
 function checkShards(names: readonly string[], field: string): void {
   const numbers = names.map((name) => /-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.\w+$/.exec(name));
-  const count = Number(numbers[0]?.[2] ?? 0);
-  if (count === 0 || numbers.some((match) => match === null)) return;
-  const there = new Set(numbers.map((match) => Number(match?.[1])));
-  if (there.size === count && names.length === count) return;
+  const shard = numbers.find((match) => match !== null);
+  if (!shard) return;
+  const count = Number(shard[2]);
+  const there = new Set(numbers.map((match) => match?.[1]));
+  if (there.size === count && names.length === count && !there.has(undefined)) return;
   throw new InputError(
     `The folder has ${names.length} files of a split in ${count} parts: ${listed(names)}.`,
     {

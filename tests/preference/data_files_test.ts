@@ -39,6 +39,9 @@ Deno.test("selectDataFiles() refuses what does not go together or is not whole",
   assert.throws(() => select(["en/train.jsonl", "de/train.jsonl"]), { message: /could be different files/ });
   assert.throws(() => select(["train.jsonl", "train.parquet"]), { message: /could be different files/ });
   assert.throws(() => select(["train-00000-of-00002.parquet"]), { message: /1 files of a split in 2 parts/ });
+  assert.throws(() => select(["train-more.parquet", "train_prefs-00000-of-00002.parquet"]), {
+    message: /2 files of a split in 2 parts/,
+  });
   assert.throws(() => select(["train-00000-of-00002-ab.parquet", "train-00000-of-00002-cd.parquet"]), {
     message: /2 files of a split in 2 parts/,
   });

@@ -76,3 +76,21 @@ Deno.test("cacheWords() keeps no more than it may, and forgets to no harm", () =
   const last = "ab abz ba x".repeat(40);
   assert.deepEqual(cached.encode(last).ids, plain.encode(last).ids);
 });
+
+Deno.test("cacheWords() merges a word when it first comes, and not again", () => {
+  const cached = new Tokenizer(byteLevel(["a b"], []), {});
+  const model = cached.model!;
+  const encode = model.encode.bind(model);
+  const merged: string[] = [];
+  model.encode = (words) => {
+    merged.push(...words);
+    return encode(words);
+  };
+  cacheWords(cached);
+  cached.encode("ab abz ab x");
+  const words = merged.length;
+  assert.ok(words > 0);
+  assert.equal(new Set(merged).size, words);
+  cached.encode("x abz ab ab");
+  assert.equal(new Set(merged).size, merged.length); // "x" has no space before it now, and the first "ab" had none
+});

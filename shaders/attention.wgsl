@@ -7,9 +7,10 @@
 // For the software driver, whose loads cost most: a workgroup computes 8 QUERIES consecutive queries of HEADS heads of one
 // group, lane l queries l, 8 + l, ... Each turn the lanes load the rows of TURN keys once, PIECE of a row's CHUNKS a lane,
 // and pass them around. A turn is as straight as the processor's instruction cache has room for.
-// Dispatch: ceil(tokens / (8 QUERIES)) * heads / HEADS workgroups, folded.
+// Dispatch: blocks * heads / HEADS workgroups, folded; blocks = ceil(tokens / (8 QUERIES)). Neighbouring workgroups compute
+// blocks that lie `stride` apart, which has no divisor in common with `blocks`.
 
-struct Params { tokens: u32, keys: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
+struct Params { tokens: u32, blocks: u32, stride: u32, keys: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<Chunk>; // [tokens, heads, head_dim]
@@ -30,11 +31,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let index = group.y * groups.x + group.x;
   let heads = params.heads;
   let head = index % (heads / $(HEADS)u) * $(HEADS)u;
-  let first = index / (heads / $(HEADS)u) * $(8 * QUERIES)u;
-  let end = params.tokens;
-  if (first >= end) {
+  let block = index / (heads / $(HEADS)u);
+  if (block >= params.blocks) {
     return;
   }
+  let first = block * params.stride % params.blocks * $(8 * QUERIES)u;
+  let end = params.tokens;
   let lane = local.x;
   let kv_row = params.kv_heads * $(CHUNKS)u;
   let kv_piece = head / (heads / params.kv_heads) * $(CHUNKS)u + lane / $(TURN)u * $(PIECE)u;

@@ -9,9 +9,10 @@
 // For the software driver, whose loads cost most: a workgroup computes 8 KEYS consecutive keys of one key/value head, lane l
 // keys l, 8 + l, ... Each turn the lanes load the rows of TURN queries once, PIECE of a row's CHUNKS a lane, and pass them
 // around. A turn is as straight as the processor's instruction cache has room for.
-// Dispatch: ceil(tokens / (8 KEYS)) * kv_heads workgroups, folded.
+// Dispatch: blocks * kv_heads workgroups, folded; blocks = ceil(tokens / (8 KEYS)). Neighbouring workgroups compute
+// blocks that lie `stride` apart, which has no divisor in common with `blocks`.
 
-struct Params { tokens: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32, member: u32 }
+struct Params { tokens: u32, blocks: u32, stride: u32, heads: u32, kv_heads: u32, window: u32, scale: f32, softcap: f32, member: u32 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<Chunk>; // [tokens, heads, head_dim]
@@ -32,11 +33,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let kv_heads = params.kv_heads;
   let kv_head = index % kv_heads;
   let head = kv_head * (heads / kv_heads) + params.member;
-  let first = index / kv_heads * $(8 * KEYS)u;
-  let end = params.tokens;
-  if (first >= end) {
+  let block = index / kv_heads;
+  if (block >= params.blocks) {
     return;
   }
+  let first = block * params.stride % params.blocks * $(8 * KEYS)u;
+  let end = params.tokens;
   let lane = local.x;
   let piece = lane / $(TURN)u * $(PIECE)u;
   @unroll(i, 0, KEYS) {

@@ -191,10 +191,14 @@ function plan(
     PLACED: sources.placed ? 1 : 0,
   };
   const preludes = [spansPrelude, softCapPrelude];
-  const launch = (rows: number, heads_at_once: number): LaunchFor => (more) => ({ tokens }) => ({
-    params: { tokens, heads, kv_heads, scale, window, softcap, ...more },
-    workgroups: fold(Math.ceil(tokens / rows) * sources.heads / heads_at_once),
-  });
+  const launch = (rows: number, heads_at_once: number): LaunchFor => (more) => ({ tokens }) => {
+    const blocks = Math.ceil(tokens / rows);
+    const params = { tokens, heads, kv_heads, scale, window, softcap, ...more };
+    return {
+      params: design === "tiled" ? params : { ...params, blocks, stride: evenStride(blocks) },
+      workgroups: fold(blocks * sources.heads / heads_at_once),
+    };
+  };
   if (design === "tiled") {
     const constants = { HD: head_dim, SLICES: Math.ceil(head_dim / 32), ...rules };
     const kernel = defineKernel({
@@ -218,6 +222,24 @@ function plan(
   });
   const [rows, heads_at_once] = "KEYS" in block ? [block.KEYS, 1] : [block.QUERIES, block.HEADS];
   return { kernel, launch: launch(8 * rows, heads_at_once) };
+}
+
+/**
+ * Distance between the blocks of tokens that neighbouring workgroups compute. Late tokens see more keys than early ones,
+ * and the software driver gives each of its threads one run of workgroups: steps of the golden section spread any run
+ * evenly over all blocks.
+ *
+ * @returns a number without a common divisor with `blocks`; its product with them fits a u32
+ */
+function evenStride(blocks: number): number {
+  if (blocks > 65_536) return 1;
+  let stride = Math.max(1, Math.round(blocks * (Math.sqrt(5) - 1) / 2));
+  while (greatestCommonDivisor(stride, blocks) > 1) stride++;
+  return stride;
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }
 
 function checkHeads({ heads, kv_heads }: AttentionShape): void {

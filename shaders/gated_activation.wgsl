@@ -1,5 +1,5 @@
-// y = act(gate) * up,  act(g) = g * sigmoid(g) (silu), or gelu_tanh(g) where GELU is 1
-// Preludes: chunks.wgsl, elements.wgsl, gelu.wgsl.
+// y = activated(gate) * up
+// Preludes: chunks.wgsl, elements.wgsl, gelu.wgsl, activated.wgsl.
 
 struct Params { count: u32 } // chunks
 
@@ -13,10 +13,5 @@ fn element_count(params: Params) -> u32 {
 }
 
 fn element(at: u32, params: Params) {
-  let g = gate[at];
-  @if (GELU == 1) {
-  y[at] = gelu_tanh(g) * up[at];
-  } @else {
-  y[at] = g / (1.0 + exp(-g)) * up[at];
-  }
+  y[at] = activated(gate[at]) * up[at];
 }

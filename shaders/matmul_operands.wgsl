@@ -4,9 +4,11 @@
 //   LAYOUT 2 (TN): X = A [k, m] transposed, Y = B [k, n]
 // With PARTS 2 the sums go on over the `rank` products of a second pair of operands, U for A and V for B: a low-rank
 // update costs its own steps of k and no pass over C.
+// Where BIASED is 1 a bias [n] is added to every row; where GATED is 1 C holds gates, and becomes activated(C) times the
+// result instead.
 // A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. READS_C
-// is 0 where nothing is added to C and n is a multiple of 4, so that C need not be read before it is stored. Kernels
-// clamp their loads to the operands and mask what lies past k_end; stores are guarded.
+// is 0 where C need not be read before it is stored: nothing of it is used and n is a multiple of 4. Kernels clamp their
+// loads to the operands and mask what lies past k_end; stores are guarded.
 
 struct Params {
   m: u32,
@@ -43,6 +45,14 @@ struct Params {
   } @else {
 @group(0) @binding(4) var<storage, read> u: array<f32>; // [m, rank]
 @group(0) @binding(5) var<storage, read> v: array<f32>; // [n, rank] for NT, else [rank, n]
+  }
+}
+
+@if (BIASED == 1) {
+  @if (ALIGNED == 1) {
+@group(0) @binding(6) var<storage, read> bias: array<vec4<f32>>; // [n]
+  } @else {
+@group(0) @binding(6) var<storage, read> bias: array<f32>; // [n]
   }
 }
 
@@ -116,44 +126,79 @@ fn masked(values: vec4<f32>, inside: vec4<u32>) -> vec4<f32> {
   return bitcast<vec4<f32>>(bitcast<vec4<u32>>(values) & inside);
 }
 
-// The caller loads the parameters once: the software driver would load them again after every store, lane by lane.
-@if (WIDTH == 4 && ALIGNED == 1) {
-fn store(p: Params, index: u32, column: u32, sums: Outputs) {
+// The bias of the outputs from a column on.
+fn bias_of(column: u32) -> Outputs {
+  @if (BIASED == 0) {
+  return Outputs();
+  } @else {
+    @if (ALIGNED == 1) {
+      @if (WIDTH == 4) {
+  return bias[column / 4u];
+      } @else {
+  return bias[column / 4u][column % 4u];
+      }
+    } @else {
+      @if (WIDTH == 4) {
+  return vec4(bias[column], bias[column + 1u], bias[column + 2u], bias[column + 3u]);
+      } @else {
+  return bias[column];
+      }
+    }
+  }
+}
+
+// What is stored where C was `before`.
+fn result(p: Params, before: Outputs, sums: Outputs, shift: Outputs) -> Outputs {
+  @if (GATED == 1) {
+  return activated(before) * fma(Outputs(p.alpha), sums, shift);
+  } @else {
+    @if (READS_C == 1) {
+  return fma(Outputs(p.alpha), sums, shift + select(Outputs(), before, p.accumulate == 1u));
+    } @else {
+      @if (BIASED == 1) {
+  return fma(Outputs(p.alpha), sums, shift);
+      } @else {
+  return p.alpha * sums;
+      }
+    }
+  }
+}
+
+// Stores the outputs from a column on; `shift` is their bias_of(). The caller loads parameters and bias once: the software
+// driver would load them again after every store, lane by lane.
+fn store(p: Params, index: u32, column: u32, sums: Outputs, shift: Outputs) {
+  @if (WIDTH == 4 && ALIGNED == 1) {
   if (column < p.n) {
     @if (READS_C == 1) {
     let before = c[index / 4u];
-    let after = fma(vec4(p.alpha), sums, select(vec4(0.0), before, p.accumulate == 1u));
+    let after = result(p, before, sums, shift);
     c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(p.n));
     } @else {
-    c[index / 4u] = p.alpha * sums;
+    c[index / 4u] = result(p, Outputs(), sums, shift);
     }
   }
-}
-} @else {
-fn store(p: Params, index: u32, column: u32, sums: Outputs) {
-  @unroll(e, 0, WIDTH) {
+  } @else {
+  var before = Outputs();
+    @if (READS_C == 1) {
+      @unroll(e, 0, WIDTH) {
   if (column + $(e)u < p.n) {
-    @if (WIDTH == 4) {
-    let sum = sums[$e];
-    } @else {
-    let sum = sums;
-    }
-    @if (READS_C == 0) {
-    let before = 0.0;
-    } @else {
-      @if (ALIGNED == 1) {
-    let before = c[index / 4u][index % 4u];
-      } @else {
-    let before = c[index + $(e)u];
+        @if (WIDTH == 4) {
+    before[$e] = c[index + $(e)u];
+        } @else {
+    before = c[index / 4u][index % 4u];
+        }
+  }
       }
     }
-    let after = fma(p.alpha, sum, select(0.0, before, p.accumulate == 1u));
-    @if (ALIGNED == 1) {
+  let after = result(p, before, sums, shift);
+    @unroll(e, 0, WIDTH) {
+  if (column + $(e)u < p.n) {
+      @if (WIDTH == 4) {
+    c[index + $(e)u] = after[$e];
+      } @else {
     c[index / 4u][index % 4u] = after;
-    } @else {
-    c[index + $(e)u] = after;
+      }
+  }
     }
   }
-  }
-}
 }

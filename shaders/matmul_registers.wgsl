@@ -131,12 +131,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   }
 
   let p = params;
+  @unroll(j, 0, COLUMNS) {
+  let bias$j = bias_of(n0 + $(j * WIDTH)u);
+  }
   // Four rows at a time: stores compile slowly, so the later rows move up into the names of the first.
   for (var row = m0; row < min(m0 + $(ROWS)u, p.m); row += 4u) {
     @unroll(i, 0, 4) {
     if (row + $(i)u < p.m) {
       @unroll(j, 0, COLUMNS) {
-      store(p, (row + $(i)u) * p.c_stride + n0 + $(j * WIDTH)u, n0 + $(j * WIDTH)u, c$i_$j);
+      store(p, (row + $(i)u) * p.c_stride + n0 + $(j * WIDTH)u, n0 + $(j * WIDTH)u, c$i_$j, bias$j);
       }
     }
     }

@@ -123,12 +123,16 @@ fn main(
   }
 
   let p = params;
+  @unroll(j, 0, COLUMNS / 4) {
+  let column$j = n0 + $(j * TILE_N / 2)u + 4u * local.x;
+  let bias$j = bias_of(column$j);
+  }
   @unroll(i, 0, ROWS) {
     {
       let row = m0 + $(i / 4 * (TILE_M / 2) + i % 4)u + 4u * local.y;
       if (row < p.m) {
         @unroll(j, 0, COLUMNS / 4) {
-        store(p, (group.z * p.m + row) * p.c_stride + n0 + $(j * TILE_N / 2)u + 4u * local.x, n0 + $(j * TILE_N / 2)u + 4u * local.x, c$i_$j);
+        store(p, (group.z * p.m + row) * p.c_stride + column$j, column$j, c$i_$j, bias$j);
         }
       }
     }

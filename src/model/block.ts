@@ -76,7 +76,16 @@ export class BlockRecorder {
     const output = linearOf(block, "o_proj");
     this.#recordBranch(program, output, o, act.middle, block.attention_output_norm, act.attention_output);
     this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
-    this.#recordProjections(program, block, "gate_up_proj", gateAndUp(act));
+    if (isGatedInPlace(act)) this.#recordGated(program, block, act.up);
+    else this.#recordProjections(program, block, "gate_up_proj", gateAndUp(act));
+  }
+
+  /** y = activation(gate projection) * up projection */
+  #recordGated<L extends BatchLive>(program: Program<L>, block: Block, y: Tensor): void {
+    const { normed } = this.#buffers;
+    const { activation } = this.#decoder.config.traits;
+    this.#linear.record(program, linearOf(block, "gate_proj"), normed, y, false);
+    this.#linear.record(program, linearOf(block, "up_proj"), normed, y, false, activation);
   }
 
   /** The mlp's output added to the stream, or to nothing where only the activations are wanted. */
@@ -86,15 +95,16 @@ export class BlockRecorder {
     keepStream = false,
   ): void {
     const block = this.#decoder.blocks[layer]!;
-    const { gate, up, middle, mlp_output } = this.#buffers.activations[layer]!;
+    const act = this.#buffers.activations[layer]!;
+    const { middle, mlp_output } = act;
     const out = this.#buffers.streams[layer + 1]!;
-    this.#recordActivated(program, gate, up);
+    const activated = this.#recordActivated(program, act);
     if (!keepStream && out !== middle) this.#recordStreamCopy(program, middle, out);
     const down = linearOf(block, "down_proj");
     this.#recordBranch(
       program,
       down,
-      this.#buffers.gated,
+      activated,
       keepStream ? null : out,
       block.mlp_output_norm,
       mlp_output,
@@ -144,16 +154,9 @@ export class BlockRecorder {
     const act = this.#buffers.activations[layer]!;
     const g = this.#buffers.gradients!;
 
-    this.#recordActivated(program, act.gate, act.up);
+    const activated = this.#recordActivated(program, act);
     const d_mlp = this.#recordBranchGrad(program, block.mlp_output_norm, act.mlp_output);
-    this.#linear.recordGrad(
-      program,
-      linearOf(block, "down_proj"),
-      this.#buffers.gated,
-      d_mlp,
-      g.gated,
-      false,
-    );
+    this.#linear.recordGrad(program, linearOf(block, "down_proj"), activated, d_mlp, g.gated, false);
     this.#recordActivatedGrad(program, g.gated, act.gate, act.up);
     this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
     this.#recordProjectionsGrad(program, block, "gate_up_proj", gateAndUp(act), g.normed);
@@ -319,13 +322,16 @@ export class BlockRecorder {
     recordRope(program, { x: k, ...shared }, head_dim, direction);
   }
 
-  /** scratch.gated = activation(gate) * up, or activation(up) */
-  #recordActivated<L extends BatchLive>(program: Program<L>, gate: Tensor | null, up: Tensor): void {
+  /** @returns activation(gate) * up, or activation(up) */
+  #recordActivated<L extends BatchLive>(program: Program<L>, act: BlockActivations): Tensor {
+    if (isGatedInPlace(act)) return act.up;
     const { intermediate_size: wide, traits } = this.#decoder.config;
     const count = ({ tokens }: L) => tokens * wide;
+    const { gate, up } = act;
     const y = this.#buffers.gated;
     if (gate) recordGatedActivation(program, traits.activation, { gate, up, y }, count);
     else recordGelu(program, { x: up, y }, count);
+    return y;
   }
 
   /** Replaces gate and up by their gradients. */
@@ -345,6 +351,11 @@ export class BlockRecorder {
     const hidden = this.#decoder.config.hidden_size;
     recordCopy(program, from, to, ({ tokens }) => tokens * hidden);
   }
+}
+
+/** Whether the up projection multiplies the activated gates in their place. */
+function isGatedInPlace({ gate, up }: BlockActivations): boolean {
+  return gate === up;
 }
 
 function gateAndUp({ gate, up }: BlockActivations): Partial<Record<LinearLayer, Tensor>> {

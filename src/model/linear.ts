@@ -1,6 +1,6 @@
 import type { Gpu, Program, Tensor } from "../gpu/mod.ts";
-import { recordAddBias, recordBiasGrad } from "../gpu/ops/bias.ts";
-import { recordDropout } from "../gpu/ops/elementwise.ts";
+import { recordBiasGrad } from "../gpu/ops/bias.ts";
+import { type Activation, recordDropout } from "../gpu/ops/elementwise.ts";
 import { type Matmul, recordMatmul } from "../gpu/ops/matmul.ts";
 import type { Linear, Lora } from "./decoder.ts";
 import type { BatchLive } from "./batch.ts";
@@ -60,13 +60,14 @@ export class LinearRecorder {
     this.#scratch = scratch;
   }
 
-  /** y (+)= x W^T + bias + scale * (dropout(x) A^T) B^T */
+  /** y (+)= x W^T + bias + scale * (dropout(x) A^T) B^T; or y = activation(y) times that, where `gate` names one */
   record<L extends BatchLive>(
     program: Program<L>,
     linear: Linear,
     x: Tensor,
     y: Tensor,
     accumulate: boolean,
+    gate?: Activation,
   ): void {
     const { weight: { value: b }, bias, lora } = linear;
     const u = lora && this.#recordLowRank(program, linear, this.#recordDropped(program, lora, x));
@@ -76,10 +77,11 @@ export class LinearRecorder {
       b,
       c: y,
       ...(u && { low_rank: { u, v: lora!.b.value } }),
+      ...(bias && { bias: bias.value }),
       size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
       accumulate,
+      ...(gate && { gate }),
     });
-    if (bias) recordAddBias(program, { y, bias: bias.value }, ({ tokens }) => tokens);
   }
 
   /** @returns dropout(x), which is x where nothing is dropped */

@@ -82,7 +82,7 @@ export interface BlockActivations {
   readonly middle_rstd: Tensor;
   /** [tokens, intermediate]; null where the mlp has none. */
   readonly gate: Tensor | null;
-  /** [tokens, intermediate] */
+  /** [tokens, intermediate]; the tensor of the gates where they become the mlp's product in place. */
   readonly up: Tensor;
   /** Queries and keys before their norms, a row a head; where the family norms them. */
   readonly raw_q?: NormInput;
@@ -240,6 +240,12 @@ export function passBuffers(
   const lowest = train ? lowestTrained(decoder) : blocks.length;
   const sets = options.recompute ? 1 : Math.max(1, blocks.length - lowest);
   const stream = f32("stream", tokens, hidden);
+  const mlpActivations = () => {
+    const gate = traits.gated_mlp ? f32("activations.gate", tokens, wide) : null;
+    // where no backward wants both, gates become the mlp's product in their place
+    const inPlace = gate && !train && !traits.fused_projections;
+    return { gate, up: inPlace ? gate : f32("activations.up", tokens, wide) };
+  };
   const activations = Array.from({ length: sets }, (): BlockActivations => ({
     input_rstd: rstd("activations.rstd", tokens),
     q: f32("activations.q", tokens, queries),
@@ -249,8 +255,7 @@ export function passBuffers(
     lse: f32("activations.lse", tokens, config.num_attention_heads),
     middle: train ? f32("activations.middle", tokens, hidden) : stream,
     middle_rstd: rstd("activations.rstd", tokens),
-    gate: traits.gated_mlp ? f32("activations.gate", tokens, wide) : null,
-    up: f32("activations.up", tokens, wide),
+    ...mlpActivations(),
     ...(traits.qk_norm && {
       raw_q: normed("activations.raw_q", tokens * config.num_attention_heads, head_dim),
       raw_k: normed("activations.raw_k", tokens * config.num_key_value_heads, head_dim),
@@ -284,7 +289,7 @@ export function passBuffers(
     ],
     activations: blocks.map((_, layer) => layer < lowest ? passing : activations[(layer - lowest) % sets]!),
     normed: f32("scratch.normed", tokens, hidden),
-    gated: f32("scratch.gated", tokens, wide),
+    gated: passing.gate === passing.up ? passing.up : f32("scratch.gated", tokens, wide),
     joined: traits.fused_projections ? f32("scratch.joined", tokens, joinedWidth(config)) : null,
     linear: linearScratch(
       linearsOf(blocks),

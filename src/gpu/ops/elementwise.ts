@@ -1,5 +1,6 @@
 import activationSource from "../../../shaders/activation.wgsl" with { type: "text" };
 import activationGradSource from "../../../shaders/activation_grad.wgsl" with { type: "text" };
+import activatedPrelude from "../../../shaders/activated.wgsl" with { type: "text" };
 import addSource from "../../../shaders/add.wgsl" with { type: "text" };
 import copySource from "../../../shaders/copy.wgsl" with { type: "text" };
 import dropoutSource from "../../../shaders/dropout.wgsl" with { type: "text" };
@@ -25,6 +26,17 @@ export function recordAdd<L extends Live>(program: Program<L>, x: Tensor, y: Ten
 
 /** silu(x) = x sigmoid(x); gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
 export type Activation = "silu" | "gelu_tanh";
+
+/** What a kernel needs beside chunks.wgsl for activated(). */
+export function gateShader(activation: Activation): {
+  readonly preludes: readonly string[];
+  readonly constants: { readonly GELU: number };
+} {
+  return {
+    preludes: [geluPrelude, activatedPrelude],
+    constants: { GELU: Number(activation === "gelu_tanh") },
+  };
+}
 
 /** y = gelu_tanh(x). */
 export function recordGelu<L extends Live>(
@@ -74,12 +86,10 @@ function recordChunks<L extends Live>(
   activation?: Activation,
 ): void {
   const width = chunkWidth(...Object.values(tensors));
-  const { constants, prelude } = chunked(width);
-  const preludes = activation ? [prelude, geluPrelude] : [prelude];
-  const kernel = elementKernel(name, source, preludes, {
-    ...constants,
-    GELU: activation === "gelu_tanh" ? 1 : 0,
-  });
+  const chunks = chunked(width);
+  const gate = activation && gateShader(activation);
+  const preludes = [chunks.prelude, ...gate?.preludes ?? []];
+  const kernel = elementKernel(name, source, preludes, { ...chunks.constants, ...gate?.constants });
   program.dispatch(kernel, tensors, (live) => ({
     params: { count: count(live) / width },
     workgroups: elementWorkgroups(count(live) / width),

@@ -3,6 +3,7 @@ import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { INT8_BLOCK, type Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
+import { type Activation, gateShader } from "./elementwise.ts";
 import { elementKernel, elementWorkgroups } from "./launch.ts";
 import {
   CANDIDATES,
@@ -14,6 +15,7 @@ import {
   tileKey,
 } from "./matmul_tiles.ts";
 import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
+import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
 import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
 import sumSplitsSource from "../../../shaders/sum_splits.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
@@ -22,7 +24,10 @@ import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
 import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
 import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" };
 
-/** A matrix product C = alpha · X · Y, or C += alpha · X · Y; with a low-rank update X · Y + U · V for X · Y. */
+/**
+ * A matrix product P = alpha · X · Y, with a low-rank update alpha · (X · Y + U · V), with a bias in every row; and C = P,
+ * or C += P, or C = activation(C) ⊙ P.
+ */
 export interface Matmul<L extends Live> {
   /**
    * How A and B lie in memory; C is always [m, n].
@@ -48,8 +53,12 @@ export interface Matmul<L extends Live> {
   readonly low_rank?: { readonly u: Tensor; readonly v: Tensor };
   /** 1 unless given. */
   readonly alpha?: number;
+  /** [n], f32. Like `gate` for sums of at most 65,536 steps. */
+  readonly bias?: Tensor;
   /** Adds to C instead of overwriting it. */
   readonly accumulate?: boolean;
+  /** C holds a gated mlp's gates and gets its product: one pass less, and no tensor for what they gate. */
+  readonly gate?: Activation;
 }
 
 /** A kernel with the block of C that one of its workgroups computes. */
@@ -75,15 +84,16 @@ const MAX_K = 65536;
  * @throws {TypeError} where the tensors' types or shapes do not fit the layout
  */
 export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
-  const { layout, a, b, c, low_rank, alpha = 1, accumulate = false } = spec;
+  const { layout, a, b, c, low_rank, bias, gate, alpha = 1, accumulate = false } = spec;
   check(spec);
-  if (low_rank && isAligned(a, b, c) && !isAligned(low_rank.u, low_rank.v)) {
+  if (low_rank && !gate && isAligned(a, b, c) && !isAligned(low_rank.u, low_rank.v)) {
     // one kernel would have to load all operands one by one
     const { u, v } = low_rank;
     const { low_rank: _, ...product } = spec;
     recordMatmul(gpu, program, product);
+    const { bias: __, ...update } = product;
     const size = (live: L) => ({ m: spec.size(live).m, k: u.shape[1]! });
-    recordMatmul(gpu, program, { ...product, a: u, b: v, size, accumulate: true });
+    recordMatmul(gpu, program, { ...update, a: u, b: v, size, accumulate: true });
     return;
   }
   const rank = low_rank?.u.shape[1] ?? 0;
@@ -94,15 +104,21 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
   };
   const n = spec.n ?? most.n;
   const mostSteps = Math.min(most.k, MAX_K);
-  const divisible = gpu.matmul === "tiled" && !low_rank && isAligned(a, b, c) && n % 4 === 0;
+  if ((bias || gate) && most.k > MAX_K) {
+    throw new RangeError(
+      `matmul ${layout} of ${a.name} and ${b.name}: ${most.k} steps pass ${MAX_K} with a bias or gates.`,
+    );
+  }
+  const plain = !low_rank && !bias && !gate;
+  const divisible = gpu.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
   const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
   const partials = k_split < mostSteps ? partialSums(gpu) : null;
-  const readsC = !partials && (accumulate || most.k > MAX_K || n % 4 !== 0);
+  const readsC = !partials && (accumulate || gate !== undefined || most.k > MAX_K || n % 4 !== 0);
   const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
     const adds = accumulate || begin > 0;
     const sharesOf = (k: number) => Math.ceil(Math.min(Math.max(0, k - begin), MAX_K) / k_split);
-    program.dispatch(kernel, { a, b, c: partials ?? c, ...low_rank }, (live) => {
+    program.dispatch(kernel, { a, b, c: partials ?? c, ...low_rank, ...(bias && { bias }) }, (live) => {
       const { m, k } = spec.size(live);
       if (m > most.m || n > most.n || k > most.k) {
         throw new RangeError(
@@ -153,7 +169,7 @@ function partialSums(gpu: Gpu): Tensor {
   return made;
 }
 
-function check<L extends Live>({ layout, a, b, c, low_rank }: Matmul<L>): void {
+function check<L extends Live>({ layout, a, b, c, low_rank, bias, gate, accumulate }: Matmul<L>): void {
   const name = `matmul ${layout} of ${a.name} and ${b.name}`;
   if (a.dtype !== "f32" || c.dtype !== "f32") throw new TypeError(`${name}: A and C must be f32.`);
   if (b.dtype === "u32" || (b.dtype !== "f32" && layout === "TN")) {
@@ -170,6 +186,13 @@ function check<L extends Live>({ layout, a, b, c, low_rank }: Matmul<L>): void {
       `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
     );
   }
+  if (
+    bias &&
+    (bias.dtype !== "f32" || bias.shape.length !== 1 || bias.shape[0] !== b.shape[layout === "NT" ? 0 : 1])
+  ) {
+    throw new TypeError(`${name}: ${bias.name} ${bias.dtype} [${bias.shape}] is no bias of it.`);
+  }
+  if (gate && accumulate) throw new TypeError(`${name}: C holds gates and cannot be added to.`);
   if (!low_rank) return;
   const { u, v } = low_rank;
   const [columns, r] = layout === "NT" ? v.shape : v.shape.toReversed();
@@ -194,24 +217,31 @@ function isAligned(...tensors: readonly Tensor[]): boolean {
  */
 function chooseTile<L extends Live>(
   gpu: Gpu,
-  { layout, a, b, c, low_rank }: Matmul<L>,
+  { layout, a, b, c, low_rank, bias, gate }: Matmul<L>,
   m: number,
   n: number,
   readsC: boolean,
 ): Tile {
-  const aligned = isAligned(a, b, c);
+  const aligned = isAligned(a, b, c, ...low_rank ? [low_rank.u, low_rank.v] : []);
   const kernelOf = (source: string, block: string, constants: Constants) =>
     defineKernel({
       name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
-        readsC ? "_adds" : ""
-      }${low_rank ? "_low_rank" : ""}`,
+        gate ? `_gated_${gate}` : readsC ? "_adds" : ""
+      }${low_rank ? "_low_rank" : ""}${bias ? "_bias" : ""}`,
       source,
-      preludes: [operandsSource, STORAGE[b.dtype as keyof typeof STORAGE]],
+      preludes: [
+        operandsSource,
+        STORAGE[b.dtype as keyof typeof STORAGE],
+        ...gate ? [chunksPrelude, ...gateShader(gate).preludes] : [],
+      ],
       constants: {
         LAYOUT: LAYOUTS[layout],
         PARTS: low_rank ? 2 : 1,
         ALIGNED: Number(aligned),
         READS_C: Number(readsC),
+        BIASED: Number(bias !== undefined),
+        GATED: Number(gate !== undefined),
+        ...gate && gateShader(gate).constants,
         ...constants,
       },
     });

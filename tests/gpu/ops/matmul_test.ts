@@ -5,6 +5,7 @@ import { quantizeInt8 } from "../../../src/model/int8.ts";
 import { MATMUL_TILES, splitLength, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
+import { ACTIVATIONS } from "../../reference/cpu.ts";
 import { dequantizeInt8 } from "../../reference/int8.ts";
 import { matmul, type MatmulLayout } from "../../reference/linear.ts";
 
@@ -28,11 +29,13 @@ interface Case {
   readonly accumulate?: boolean;
   /** Of a low-rank update. */
   readonly rank?: number;
+  readonly biased?: boolean;
+  readonly gate?: "silu" | "gelu_tanh";
 }
 
 /** Runs one product and compares all of C, what must stay untouched included; the operands' unused parts hold NaN. */
 async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
-  const { layout, storage = "f32", live, full = live, alpha = 1, accumulate = false, rank } = testCase;
+  const { layout, storage = "f32", live, full = live, alpha = 1, accumulate = false, rank, gate } = testCase;
   const fullShapes = shapes(layout, full);
   const liveShapes = shapes(layout, live);
   const aLive = source.normals(live.m * live.k);
@@ -42,13 +45,16 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
   const a = gpu.upload("a", fullShapes.a, embed(aLive, liveShapes.a, fullShapes.a));
   const c = gpu.upload("c", [full.m, full.n], before);
   const low_rank = rank === undefined ? null : lowRank(gpu, source, layout, live, full, rank);
+  const shift = testCase.biased ? source.normals(live.n) : new Float32Array(live.n);
+  const bias = gpu.upload("bias", [full.n], embed(shift, [1, live.n], [1, full.n]));
   const program = new Program<Sizes>(gpu, "matmul");
   const operands = { a, b, c, ...(low_rank && { low_rank: { u: low_rank.u, v: low_rank.v } }) };
-  recordMatmul(gpu, program, { layout, ...operands, size: (sizes) => sizes, n: live.n, alpha, accumulate });
+  const epilogue = { alpha, accumulate, ...(testCase.biased && { bias }), ...(gate && { gate }) };
+  recordMatmul(gpu, program, { layout, ...operands, size: (sizes) => sizes, n: live.n, ...epilogue });
   program.run(live);
   const actual = await gpu.readF32(c);
   program.free();
-  gpu.free(a, b, c, ...low_rank ? [low_rank.u, low_rank.v] : []);
+  gpu.free(a, b, c, bias, ...low_rank ? [low_rank.u, low_rank.v] : []);
 
   const product = matmul(layout.toLowerCase() as MatmulLayout, aLive, bLive, live);
   const expected = new Float64Array(live.m * live.n);
@@ -58,7 +64,10 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
       const at = row * full.n + column;
       if (row < live.m && column < live.n) {
         const i = row * live.n + column;
-        expected[i] = alpha * (product[i]! + (low_rank?.product[i] ?? 0)) + (accumulate ? before[at]! : 0);
+        const result = alpha * (product[i]! + (low_rank?.product[i] ?? 0)) + shift[column]!;
+        expected[i] = gate
+          ? ACTIVATIONS[gate].value(before[at]!) * result
+          : result + (accumulate ? before[at]! : 0);
         got[row * live.n + column] = actual[at]!;
       } else {
         assert.equal(actual[at], before[at], `C[${row}, ${column}] lies outside and must stay`);
@@ -285,6 +294,34 @@ for (const design of DESIGNS) {
     });
   }
 
+  for (const layout of LAYOUTS) {
+    Deno.test(`recordMatmul() ${design} ${layout} adds a bias and multiplies gates as it stores`, async () => {
+      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const source = random(10);
+      for (
+        const epilogue of [{ biased: true }, { gate: "silu" }, { biased: true, gate: "gelu_tanh" }] as const
+      ) {
+        for (
+          const [live, full] of [
+            [{ m: 1, n: 1, k: 1 }, { m: 1, n: 1, k: 1 }],
+            [{ m: 67, n: 72, k: 40 }, { m: 67, n: 72, k: 40 }],
+            [{ m: 37, n: 41, k: 27 }, { m: 40, n: 44, k: 32 }],
+            [{ m: 33, n: 66, k: 18 }, { m: 35, n: 67, k: 19 }],
+            [{ m: 45, n: 3, k: 6 }, { m: 48, n: 8, k: 8 }],
+            [{ m: 13, n: 64, k: 1030 }, { m: 16, n: 64, k: 1032 }],
+            [{ m: 5, n: 6, k: 0 }, { m: 8, n: 8, k: 8 }],
+          ] as const
+        ) {
+          await check(gpu, source, { layout, live, full, ...epilogue, alpha: -0.75 });
+          if (layout === "TN") continue;
+          for (const rank of [3, 8]) await check(gpu, source, { layout, live, full, rank, ...epilogue });
+        }
+      }
+      await check(gpu, source, { layout, live: { m: 35, n: 68, k: 20 }, biased: true, accumulate: true });
+      gpu.close();
+    });
+  }
+
   Deno.test(`recordMatmul() ${design} reads rows of a larger int8 tensor`, async () => {
     const gpu = await Gpu.open({ device: "auto", matmul: design });
     const source = random(7);
@@ -356,7 +393,8 @@ Deno.test("recordMatmul() gives the same digits with every tile", async () => {
     const digits = new Set<string>();
     for (const tile of Object.keys(MATMUL_TILES) as TileName[]) {
       gpu.measuredTiles = { [tileKey(layout, "small")]: tile };
-      await check(gpu, random(6), { layout, live: { m: 131, n: 67, k: 35 }, full: sizes, accumulate: true });
+      const live = { m: 131, n: 67, k: 35 };
+      await check(gpu, random(6), { layout, live, full: sizes, accumulate: true, biased: true });
       const { a, b } = shapes(layout, sizes);
       const program = new Program<Sizes>(gpu, "matmul");
       const c = gpu.tensor("c", [sizes.m, sizes.n]);
@@ -403,6 +441,21 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   assert.throws(() => update([4, 2], [4, 3]), /u \[4,2\] and v \[4,3\] are no low-rank update/);
   assert.throws(() => update([3, 2], [4, 2]), /no low-rank update/);
   assert.throws(() => update([4, 2], [4, 2], "TN"), /no low-rank update/);
+  const epilogue = (more: Partial<Matmul<Sizes>>, k = 12) =>
+    recordMatmul(gpu, program, {
+      layout: "NT",
+      a: gpu.tensor("a", [4, k]),
+      b: gpu.tensor("b", [4, k]),
+      c,
+      size: (live) => live,
+      ...more,
+    });
+  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [3]) }), /bias f32 \[3\] is no bias of it/);
+  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [1, 4]) }), /no bias of it/);
+  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [4], "u32") }), /bias u32 \[4\] is no bias/);
+  assert.throws(() => epilogue({ gate: "silu", accumulate: true }), /C holds gates/);
+  assert.throws(() => epilogue({ gate: "silu" }, 65_540), /65540 steps pass 65536 with a bias or gates/);
+  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [4]) }, 65_540), /pass 65536/);
   record(gpu.tensor("b", [4, 12]));
   assert.throws(() => program.run({ m: 5, n: 4, k: 12 }), /5 x 4 x 12 passes 4 x 4 x 12/);
   gpu.close();

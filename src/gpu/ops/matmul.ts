@@ -81,7 +81,7 @@ const MAX_K = 65536;
 /** Numbers in the panels into which a product copies operands; at least four columns for each cached step of k. */
 const PANELS = 2 ** 20;
 /** Rows of C from which on they pay. */
-const PANELS_LEAST_M = 512;
+const PANELS_LEAST_M = 256;
 /** Bytes of a core's second cache, and of a page of memory. */
 const [SECOND_CACHE, PAGE] = [2 ** 21, 4096];
 

@@ -78,12 +78,12 @@ const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source, int8: int8So
  */
 const MAX_K = 65536;
 
-/** Numbers in the panels into which a product copies operands; at least four columns for each cached step of k. */
+/** Numbers in the panels into which columns of B are copied. */
 const PANELS = 2 ** 20;
-/** Rows of C from which on they pay. */
+/** Rows of C that pay for the copy. */
 const PANELS_LEAST_M = 256;
-/** Bytes of a core's second cache, and of a page of memory. */
-const [SECOND_CACHE, PAGE] = [2 ** 21, 4096];
+/** Bytes of a core's second cache that a workgroup's columns of B must fill. */
+const SECOND_CACHE = 2 ** 21;
 
 /**
  * Records a matrix product with the device's matmul design. Accumulation is f32; rows and columns of C outside the live
@@ -175,8 +175,9 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
 }
 
 /**
- * Whether the columns of B that a workgroup reads are first copied side by side: where its rows lie whole pages apart they
- * fall into the same few sets of the processor's second cache, and no prefetch crosses a page.
+ * Whether the columns of B that a workgroup reads are first copied side by side, for the workgroups along m that read them
+ * after it: they would not find them in the second cache. Rows that lie a multiple of a power of two apart leave the sets
+ * between them empty, as if each were so long.
  */
 function packsPanels<L extends Live>(
   gpu: Gpu,
@@ -185,9 +186,9 @@ function packsPanels<L extends Live>(
   columns: number,
 ): boolean {
   const stride = 4 * b.shape[1]!;
-  const apart = stride & -stride; // the largest power of two that divides it
+  const rowBytes = Math.max(4 * columns, stride & -stride);
   return gpu.matmul !== "tiled" && layout !== "NT" && b.dtype === "f32" && columns >= 64 &&
-    most.m >= PANELS_LEAST_M && apart >= PAGE && apart * most.k > SECOND_CACHE && columns * most.k <= PANELS;
+    most.m >= PANELS_LEAST_M && rowBytes * most.k >= SECOND_CACHE && columns * most.k <= PANELS;
 }
 
 /** Records the copy of B's columns [first, last) into panels of `columns`. */

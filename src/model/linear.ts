@@ -60,14 +60,16 @@ export class LinearRecorder {
     this.#scratch = scratch;
   }
 
-  /** y (+)= x W^T + bias + scale * (dropout(x) A^T) B^T; or y = activation(y) times that, where `gate` names one */
+  /**
+   * y = x W^T + bias + scale * (dropout(x) A^T) B^T, to which the residual is added, which may be y; or which multiplies
+   * activation(y), where `gate` names one.
+   */
   record<L extends BatchLive>(
     program: Program<L>,
     linear: Linear,
     x: Tensor,
     y: Tensor,
-    accumulate: boolean,
-    gate?: Activation,
+    { residual, gate }: { readonly residual?: Tensor; readonly gate?: Activation } = {},
   ): void {
     const { weight: { value: b }, bias, lora } = linear;
     const u = lora && this.#recordLowRank(program, linear, this.#recordDropped(program, lora, x));
@@ -79,7 +81,8 @@ export class LinearRecorder {
       ...(u && { low_rank: { u, v: lora!.b.value } }),
       ...(bias && { bias: bias.value }),
       size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
-      accumulate,
+      accumulate: residual === y,
+      ...(residual && residual !== y && { residual }),
       ...(gate && { gate }),
     });
   }

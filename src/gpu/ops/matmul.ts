@@ -3,7 +3,7 @@ import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { INT8_BLOCK, type Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
-import { type Activation, gateShader } from "./elementwise.ts";
+import { type Activation, gateShader, recordCopy } from "./elementwise.ts";
 import { elementKernel, elementWorkgroups } from "./launch.ts";
 import {
   CANDIDATES,
@@ -26,7 +26,7 @@ import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" 
 
 /**
  * A matrix product P = alpha · X · Y, with a low-rank update alpha · (X · Y + U · V), with a bias in every row; and C = P,
- * or C += P, or C = activation(C) ⊙ P.
+ * or C += P, or C = residual + P, or C = activation(C) ⊙ P.
  */
 export interface Matmul<L extends Live> {
   /**
@@ -57,6 +57,8 @@ export interface Matmul<L extends Live> {
   readonly bias?: Tensor;
   /** Adds to C instead of overwriting it. */
   readonly accumulate?: boolean;
+  /** Of C's shape, all of whose columns are written; C = residual + P without a pass that copies it. */
+  readonly residual?: Tensor;
   /** C holds a gated mlp's gates and gets its product: one pass less, and no tensor for what they gate. */
   readonly gate?: Activation;
 }
@@ -84,14 +86,14 @@ const MAX_K = 65536;
  * @throws {TypeError} where the tensors' types or shapes do not fit the layout
  */
 export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
-  const { layout, a, b, c, low_rank, bias, gate, alpha = 1, accumulate = false } = spec;
+  const { layout, a, b, c, low_rank, bias, residual, gate, alpha = 1, accumulate = false } = spec;
   check(spec);
   if (low_rank && !gate && isAligned(a, b, c) && !isAligned(low_rank.u, low_rank.v)) {
     // one kernel would have to load all operands one by one
     const { u, v } = low_rank;
     const { low_rank: _, ...product } = spec;
     recordMatmul(gpu, program, product);
-    const { bias: __, ...update } = product;
+    const { bias: _bias, residual: _residual, ...update } = product;
     const size = (live: L) => ({ m: spec.size(live).m, k: u.shape[1]! });
     recordMatmul(gpu, program, { ...update, a: u, b: v, size, accumulate: true });
     return;
@@ -103,13 +105,19 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
   const n = spec.n ?? most.n;
+  if (residual && !(isAligned(a, b, c) && n % 4 === 0 && n >= 32 && most.k <= MAX_K)) {
+    const { residual: _, ...rest } = spec;
+    recordCopy(program, residual, c, (live) => spec.size(live).m * c.shape[1]!);
+    recordMatmul(gpu, program, { ...rest, accumulate: true });
+    return;
+  }
   const mostSteps = Math.min(most.k, MAX_K);
   if ((bias || gate) && most.k > MAX_K) {
     throw new RangeError(
       `matmul ${layout} of ${a.name} and ${b.name}: ${most.k} steps pass ${MAX_K} with a bias or gates.`,
     );
   }
-  const plain = !low_rank && !bias && !gate;
+  const plain = !low_rank && !bias && !residual && !gate;
   const divisible = gpu.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
   const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
   const partials = k_split < mostSteps ? partialSums(gpu) : null;
@@ -118,7 +126,14 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
     const adds = accumulate || begin > 0;
     const sharesOf = (k: number) => Math.ceil(Math.min(Math.max(0, k - begin), MAX_K) / k_split);
-    program.dispatch(kernel, { a, b, c: partials ?? c, ...low_rank, ...(bias && { bias }) }, (live) => {
+    program.dispatch(kernel, {
+      a,
+      b,
+      c: partials ?? c,
+      ...low_rank,
+      ...(bias && { bias }),
+      ...(residual && { residual }),
+    }, (live) => {
       const { m, k } = spec.size(live);
       if (m > most.m || n > most.n || k > most.k) {
         throw new RangeError(
@@ -133,7 +148,7 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
         a_stride: a.shape[1]!,
         b_stride: b.shape[1]!,
         c_stride: partials ? n : c.shape[1]!,
-        accumulate: Number(adds && !partials),
+        accumulate: Number((adds || residual !== undefined) && !partials),
         alpha: partials ? 1 : alpha,
         k_split: Math.max(k_split, rank),
         ...(low_rank && {
@@ -169,7 +184,8 @@ function partialSums(gpu: Gpu): Tensor {
   return made;
 }
 
-function check<L extends Live>({ layout, a, b, c, low_rank, bias, gate, accumulate }: Matmul<L>): void {
+function check<L extends Live>(spec: Matmul<L>): void {
+  const { layout, a, b, c, low_rank } = spec;
   const name = `matmul ${layout} of ${a.name} and ${b.name}`;
   if (a.dtype !== "f32" || c.dtype !== "f32") throw new TypeError(`${name}: A and C must be f32.`);
   if (b.dtype === "u32" || (b.dtype !== "f32" && layout === "TN")) {
@@ -186,13 +202,7 @@ function check<L extends Live>({ layout, a, b, c, low_rank, bias, gate, accumula
       `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
     );
   }
-  if (
-    bias &&
-    (bias.dtype !== "f32" || bias.shape.length !== 1 || bias.shape[0] !== b.shape[layout === "NT" ? 0 : 1])
-  ) {
-    throw new TypeError(`${name}: ${bias.name} ${bias.dtype} [${bias.shape}] is no bias of it.`);
-  }
-  if (gate && accumulate) throw new TypeError(`${name}: C holds gates and cannot be added to.`);
+  checkEpilogue(name, spec);
   if (!low_rank) return;
   const { u, v } = low_rank;
   const [columns, r] = layout === "NT" ? v.shape : v.shape.toReversed();
@@ -203,6 +213,22 @@ function check<L extends Live>({ layout, a, b, c, low_rank, bias, gate, accumula
     throw new TypeError(
       `${name}: ${u.name} [${u.shape}] and ${v.name} [${v.shape}] are no low-rank update of it.`,
     );
+  }
+}
+
+function checkEpilogue<L extends Live>(name: string, spec: Matmul<L>): void {
+  const { layout, b, c, bias, residual, gate, accumulate, n = c.shape[1] } = spec;
+  const isF32 = ({ dtype, shape }: Tensor, wanted: readonly (number | undefined)[]) =>
+    dtype === "f32" && shape.join() === wanted.join();
+  if (bias && !isF32(bias, [b.shape[layout === "NT" ? 0 : 1]])) {
+    throw new TypeError(`${name}: ${bias.name} ${bias.dtype} [${bias.shape}] is no bias of it.`);
+  }
+  if (residual && !(isF32(residual, c.shape) && n === c.shape[1])) {
+    const { name: of, dtype, shape } = residual;
+    throw new TypeError(`${name}: ${of} ${dtype} [${shape}] is no residual of all of C [${c.shape}].`);
+  }
+  if ([gate, residual, accumulate || undefined].filter((way) => way !== undefined).length > 1) {
+    throw new TypeError(`${name}: only one of gate, residual and accumulate can say what becomes of C.`);
   }
 }
 
@@ -217,7 +243,7 @@ function isAligned(...tensors: readonly Tensor[]): boolean {
  */
 function chooseTile<L extends Live>(
   gpu: Gpu,
-  { layout, a, b, c, low_rank, bias, gate }: Matmul<L>,
+  { layout, a, b, c, low_rank, bias, residual, gate }: Matmul<L>,
   m: number,
   n: number,
   readsC: boolean,
@@ -226,7 +252,7 @@ function chooseTile<L extends Live>(
   const kernelOf = (source: string, block: string, constants: Constants) =>
     defineKernel({
       name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
-        gate ? `_gated_${gate}` : readsC ? "_adds" : ""
+        gate ? `_gated_${gate}` : residual ? "_residual" : readsC ? "_adds" : ""
       }${low_rank ? "_low_rank" : ""}${bias ? "_bias" : ""}`,
       source,
       preludes: [
@@ -240,6 +266,7 @@ function chooseTile<L extends Live>(
         ALIGNED: Number(aligned),
         READS_C: Number(readsC),
         BIASED: Number(bias !== undefined),
+        RESIDUAL: Number(residual !== undefined),
         GATED: Number(gate !== undefined),
         ...gate && gateShader(gate).constants,
         ...constants,

@@ -105,7 +105,7 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
   const n = spec.n ?? most.n;
-  if (residual && !(isAligned(a, b, c) && n % 4 === 0 && n >= 32 && most.k <= MAX_K)) {
+  if (residual && !(isAligned(a, b, c) && n % 4 === 0 && n > 16 && most.k <= MAX_K)) {
     const { residual: _, ...rest } = spec;
     recordCopy(program, residual, c, (live) => spec.size(live).m * c.shape[1]!);
     recordMatmul(gpu, program, { ...rest, accumulate: true });

@@ -148,10 +148,11 @@ export class BlockRecorder {
     const act = this.#buffers.activations[layer]!;
     const g = this.#buffers.gradients!;
 
-    const activated = this.#recordActivated(program, act);
     const d_mlp = this.#recordBranchGrad(program, block.mlp_output_norm, act.mlp_output);
-    this.#linear.recordGrad(program, linearOf(block, "down_proj"), activated, d_mlp, g.gated, false);
-    this.#recordActivatedGrad(program, g.gated, act.gate, act.up);
+    const down = linearOf(block, "down_proj");
+    this.#linear.recordInputGrad(program, down, d_mlp, g.gated, false);
+    const activated = this.#recordActivatedGrad(program, g.gated, act);
+    this.#linear.recordWeightGrad(program, down, activated, d_mlp);
     this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
     this.#recordProjectionsGrad(program, block, "gate_up_proj", gateAndUp(act), g.normed);
     this.#recordNormGrad(program, act.middle, block.mlp_norm, act.middle_rstd, g.normed, g.stream);
@@ -328,17 +329,18 @@ export class BlockRecorder {
     return y;
   }
 
-  /** Replaces gate and up by their gradients. */
+  /** Replaces gate and up by their gradients. @returns what {@link #recordActivated} does, made again */
   #recordActivatedGrad<L extends BatchLive>(
     program: Program<L>,
     d_y: Tensor,
-    gate: Tensor | null,
-    up: Tensor,
-  ): void {
+    { gate, up }: BlockActivations,
+  ): Tensor {
     const { intermediate_size: wide, traits } = this.#decoder.config;
     const count = ({ tokens }: L) => tokens * wide;
-    if (gate) recordGatedActivationGrad(program, traits.activation, { d_y, gate, up }, count);
-    else recordGeluGrad(program, { d_y, x: up }, count);
+    const y = this.#buffers.gated;
+    if (gate) recordGatedActivationGrad(program, traits.activation, { d_y, gate, up, y }, count);
+    else recordGeluGrad(program, { d_y, x: up, y }, count);
+    return y;
   }
 }
 

@@ -4,8 +4,8 @@
 //   LAYOUT 2 (TN): X = A [k, m] transposed, Y = B [k, n]
 // With PARTS 2 the sums go on over the `rank` products of a second pair of operands, U for A and V for B: a low-rank
 // update costs its own steps of k and no pass over C.
-// Where BIASED is 1 a bias [n] is added to every row; where GATED is 1 C holds gates, and becomes activated(C) times the
-// result instead.
+// Where BIASED is 1 a bias [n] is added to every row; where RESIDUAL is 1 a tensor of C's shape takes C's place in the sum;
+// where GATED is 1 C holds gates, and becomes activated(C) times the result instead.
 // matmul_registers.wgsl computes the columns [n_begin, n) of C alone, and a workgroup's columns of B start b_panel elements
 // after those of the one before: B may be a copy in panels (pack_panels.wgsl). The tiled kernel heeds neither.
 // A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. READS_C
@@ -58,6 +58,10 @@ struct Params {
   } @else {
 @group(0) @binding(6) var<storage, read> bias: array<f32>; // [n]
   }
+}
+
+@if (RESIDUAL == 1) {
+@group(0) @binding(7) var<storage, read> residual: array<vec4<f32>>; // [m, n]
 }
 
 // Neighbouring outputs of a row that are computed together.
@@ -156,7 +160,7 @@ fn result(p: Params, before: Outputs, sums: Outputs, shift: Outputs) -> Outputs 
   @if (GATED == 1) {
   return activated(before) * fma(Outputs(p.alpha), sums, shift);
   } @else {
-    @if (READS_C == 1) {
+    @if (READS_C == 1 || RESIDUAL == 1) {
   return fma(Outputs(p.alpha), sums, shift + select(Outputs(), before, p.accumulate == 1u));
     } @else {
       @if (BIASED == 1) {
@@ -173,13 +177,15 @@ fn result(p: Params, before: Outputs, sums: Outputs, shift: Outputs) -> Outputs 
 fn store(p: Params, index: u32, column: u32, sums: Outputs, shift: Outputs) {
   @if (WIDTH == 4 && ALIGNED == 1) {
   if (column < p.n) {
-    @if (READS_C == 1) {
+    @if (RESIDUAL == 1) {
+    c[index / 4u] = result(p, residual[index / 4u], sums, shift);
+    } @else { @if (READS_C == 1) {
     let before = c[index / 4u];
     let after = result(p, before, sums, shift);
     c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(p.n));
     } @else {
     c[index / 4u] = result(p, Outputs(), sums, shift);
-    }
+    } }
   }
   } @else {
   var before = Outputs();

@@ -72,9 +72,8 @@ export class BlockRecorder {
     const { spans, positions } = this.#buffers.batch;
     const keys = stored ? this.#recordKnown(program, { k, v }, stored) : { k, v };
     recordAttention(this.#gpu, program, this.#attention[layer]!, { q, ...keys, spans, positions, o, lse });
-    if (act.middle !== x) this.#recordStreamCopy(program, x, act.middle);
-    const output = linearOf(block, "o_proj");
-    this.#recordBranch(program, output, o, act.middle, block.attention_output_norm, act.attention_output);
+    const branch = { linear: linearOf(block, "o_proj"), norm: block.attention_output_norm };
+    this.#recordBranch(program, branch, o, act.attention_output, { residual: x, y: act.middle });
     this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
     if (isGatedInPlace(act)) this.#recordGated(program, block, act.up);
     else this.#recordProjections(program, block, "gate_up_proj", gateAndUp(act));
@@ -84,8 +83,8 @@ export class BlockRecorder {
   #recordGated<L extends BatchLive>(program: Program<L>, block: Block, y: Tensor): void {
     const { normed } = this.#buffers;
     const { activation } = this.#decoder.config.traits;
-    this.#linear.record(program, linearOf(block, "gate_proj"), normed, y, false);
-    this.#linear.record(program, linearOf(block, "up_proj"), normed, y, false, activation);
+    this.#linear.record(program, linearOf(block, "gate_proj"), normed, y);
+    this.#linear.record(program, linearOf(block, "up_proj"), normed, y, { gate: activation });
   }
 
   /** The mlp's output added to the stream, or to nothing where only the activations are wanted. */
@@ -97,18 +96,10 @@ export class BlockRecorder {
     const block = this.#decoder.blocks[layer]!;
     const act = this.#buffers.activations[layer]!;
     const { middle, mlp_output } = act;
-    const out = this.#buffers.streams[layer + 1]!;
     const activated = this.#recordActivated(program, act);
-    if (!keepStream && out !== middle) this.#recordStreamCopy(program, middle, out);
-    const down = linearOf(block, "down_proj");
-    this.#recordBranch(
-      program,
-      down,
-      activated,
-      keepStream ? null : out,
-      block.mlp_output_norm,
-      mlp_output,
-    );
+    const branch = { linear: linearOf(block, "down_proj"), norm: block.mlp_output_norm };
+    const stream = keepStream ? null : { residual: middle, y: this.#buffers.streams[layer + 1]! };
+    this.#recordBranch(program, branch, activated, mlp_output, stream);
   }
 
   /** Puts known keys and values beside the batch's own, of which it stores those that are to be kept. */
@@ -125,23 +116,26 @@ export class BlockRecorder {
     return { k, v, places };
   }
 
-  /** into += x W^T, or the norm of it. */
+  /** y = residual + x W^T, or + the norm of it; without a stream what the norm's backward needs alone. */
   #recordBranch<L extends BatchLive>(
     program: Program<L>,
-    linear: Linear,
+    { linear, norm }: { readonly linear: Linear; readonly norm: Norm | null },
     x: Tensor,
-    into: Tensor | null,
-    norm: Norm | null,
     output: NormInput | undefined,
+    stream: { readonly residual: Tensor; readonly y: Tensor } | null,
   ): void {
     if (!norm || !output) {
-      if (into) this.#linear.record(program, linear, x, into, true);
+      if (stream) this.#linear.record(program, linear, x, stream.y, stream);
       return;
     }
-    this.#linear.record(program, linear, x, output.value, false);
+    this.#linear.record(program, linear, x, output.value);
     this.#recordNorm(program, output.value, norm, output.rstd);
+    if (!stream) return;
+    const { residual, y } = stream;
     const hidden = this.#decoder.config.hidden_size;
-    if (into) recordAdd(program, this.#buffers.normed, into, ({ tokens }) => tokens * hidden);
+    const count = ({ tokens }: L) => tokens * hidden;
+    if (y !== residual) recordCopy(program, residual, y, count);
+    recordAdd(program, this.#buffers.normed, y, count);
   }
 
   /** Turns `gradients.stream` from the gradient of the block's output into that of its input. */
@@ -154,10 +148,11 @@ export class BlockRecorder {
     const act = this.#buffers.activations[layer]!;
     const g = this.#buffers.gradients!;
 
-    const activated = this.#recordActivated(program, act);
     const d_mlp = this.#recordBranchGrad(program, block.mlp_output_norm, act.mlp_output);
-    this.#linear.recordGrad(program, linearOf(block, "down_proj"), activated, d_mlp, g.gated, false);
-    this.#recordActivatedGrad(program, g.gated, act.gate, act.up);
+    const down = linearOf(block, "down_proj");
+    this.#linear.recordInputGrad(program, down, d_mlp, g.gated, false);
+    const activated = this.#recordActivatedGrad(program, g.gated, act);
+    this.#linear.recordWeightGrad(program, down, activated, d_mlp);
     this.#recordNorm(program, act.middle, block.mlp_norm, act.middle_rstd);
     this.#recordProjectionsGrad(program, block, "gate_up_proj", gateAndUp(act), g.normed);
     this.#recordNormGrad(program, act.middle, block.mlp_norm, act.middle_rstd, g.normed, g.stream);
@@ -213,12 +208,12 @@ export class BlockRecorder {
     const joint = block.linears[fused];
     if (!joint) {
       for (const [name, y] of Object.entries(outputs)) {
-        this.#linear.record(program, linearOf(block, name as LinearLayer), this.#buffers.normed, y, false);
+        this.#linear.record(program, linearOf(block, name as LinearLayer), this.#buffers.normed, y);
       }
       return;
     }
     const joined = this.#joinedOf(joint);
-    this.#linear.record(program, joint, this.#buffers.normed, joined, false);
+    this.#linear.record(program, joint, this.#buffers.normed, joined);
     let first = 0;
     for (const y of Object.values(outputs)) {
       recordCopyColumns(program, { of: joined, first }, { of: y }, y.shape[1]!, tokensOf<L>);
@@ -334,22 +329,18 @@ export class BlockRecorder {
     return y;
   }
 
-  /** Replaces gate and up by their gradients. */
+  /** Replaces gate and up by their gradients. @returns what {@link #recordActivated} does, made again */
   #recordActivatedGrad<L extends BatchLive>(
     program: Program<L>,
     d_y: Tensor,
-    gate: Tensor | null,
-    up: Tensor,
-  ): void {
+    { gate, up }: BlockActivations,
+  ): Tensor {
     const { intermediate_size: wide, traits } = this.#decoder.config;
     const count = ({ tokens }: L) => tokens * wide;
-    if (gate) recordGatedActivationGrad(program, traits.activation, { d_y, gate, up }, count);
-    else recordGeluGrad(program, { d_y, x: up }, count);
-  }
-
-  #recordStreamCopy<L extends BatchLive>(program: Program<L>, from: Tensor, to: Tensor): void {
-    const hidden = this.#decoder.config.hidden_size;
-    recordCopy(program, from, to, ({ tokens }) => tokens * hidden);
+    const y = this.#buffers.gated;
+    if (gate) recordGatedActivationGrad(program, traits.activation, { d_y, gate, up, y }, count);
+    else recordGeluGrad(program, { d_y, x: up, y }, count);
+    return y;
   }
 }
 

@@ -60,14 +60,16 @@ export class LinearRecorder {
     this.#scratch = scratch;
   }
 
-  /** y (+)= x W^T + bias + scale * (dropout(x) A^T) B^T; or y = activation(y) times that, where `gate` names one */
+  /**
+   * y = x W^T + bias + scale * (dropout(x) A^T) B^T, to which the residual is added, which may be y; or which multiplies
+   * activation(y), where `gate` names one.
+   */
   record<L extends BatchLive>(
     program: Program<L>,
     linear: Linear,
     x: Tensor,
     y: Tensor,
-    accumulate: boolean,
-    gate?: Activation,
+    { residual, gate }: { readonly residual?: Tensor; readonly gate?: Activation } = {},
   ): void {
     const { weight: { value: b }, bias, lora } = linear;
     const u = lora && this.#recordLowRank(program, linear, this.#recordDropped(program, lora, x));
@@ -79,7 +81,8 @@ export class LinearRecorder {
       ...(u && { low_rank: { u, v: lora!.b.value } }),
       ...(bias && { bias: bias.value }),
       size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
-      accumulate,
+      accumulate: residual === y,
+      ...(residual && residual !== y && { residual }),
       ...(gate && { gate }),
     });
   }
@@ -113,39 +116,60 @@ export class LinearRecorder {
     d_x: Tensor | null,
     accumulate: boolean,
   ): void {
-    const gpu = this.#gpu;
-    const { weight, bias, lora } = linear;
-    const k = weight.value.shape[1]!;
-    const weightGradient = (a: Tensor, b: Tensor, c: Tensor) => {
-      const size = ({ tokens }: L) => ({ m: c.shape[0]!, k: tokens });
-      recordMatmul(gpu, program, { layout: "TN", a, b, c, size, accumulate: true });
-    };
-    if (weight.gradient) weightGradient(d_y, x, weight.gradient);
-    if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
-    const inputGradient = (a: Tensor, b: Tensor, c: Tensor, more: Partial<Matmul<L>>) => {
+    this.recordInputGrad(program, linear, d_y, d_x, accumulate);
+    this.recordWeightGrad(program, linear, x, d_y);
+  }
+
+  /** The first half of {@link recordGrad}, which asks for no x; the second follows before another layer's. */
+  recordInputGrad<L extends BatchLive>(
+    program: Program<L>,
+    { weight, lora }: Linear,
+    d_y: Tensor,
+    d_x: Tensor | null,
+    accumulate: boolean,
+  ): void {
+    const product = (a: Tensor, b: Tensor, c: Tensor, more: Partial<Matmul<L>> = {}) => {
       const size = ({ tokens: m }: L) => ({ m, k: b.shape[0]! });
-      recordMatmul(gpu, program, { layout: "NN", a, b, c, size, ...more });
+      recordMatmul(this.#gpu, program, { layout: "NN", a, b, c, size, ...more });
     };
     if (!lora) {
-      if (d_x) inputGradient(d_y, weight.value, d_x, { accumulate });
+      if (d_x) product(d_y, weight.value, d_x, { accumulate });
       return;
     }
-    const dropped = this.#recordDropped(program, lora, x);
-    const low = this.#scratch.kept_low_rank.get(linear) ?? this.#recordLowRank(program, linear, dropped);
-    if (lora.b.gradient) weightGradient(d_y, low, lora.b.gradient);
-    const d_low = withColumns(this.#scratch.d_low_rank!, lora.a.value.shape[0]!);
-    inputGradient(d_y, lora.b.value, d_low, { alpha: lora.scale });
-    if (lora.a.gradient) weightGradient(d_low, dropped, lora.a.gradient);
+    const { a, b, scale: alpha, dropout: rate, stream } = lora;
+    const d_low = this.#lowRankGrad(lora);
+    product(d_y, b.value, d_low, { alpha });
     if (!d_x) return;
-    if (dropped === x) {
-      inputGradient(d_y, weight.value, d_x, { accumulate, low_rank: { u: d_low, v: lora.a.value } });
+    if (rate === 0 || !this.#scratch.dropped) {
+      product(d_y, weight.value, d_x, { accumulate, low_rank: { u: d_low, v: a.value } });
       return;
     }
-    inputGradient(d_y, weight.value, d_x, { accumulate });
-    inputGradient(d_low, lora.a.value, dropped, {});
-    const { dropout: rate, stream } = lora;
+    const k = a.value.shape[1]!;
+    const dropped = withColumns(this.#scratch.dropped, k);
+    product(d_y, weight.value, d_x, { accumulate });
+    product(d_low, a.value, dropped);
     const tensors = { x: dropped, y: d_x };
     recordDropout(program, tensors, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
+  }
+
+  /** The second half of {@link recordGrad}. */
+  recordWeightGrad<L extends BatchLive>(program: Program<L>, linear: Linear, x: Tensor, d_y: Tensor): void {
+    const { weight, bias, lora } = linear;
+    const addProduct = (a: Tensor, b: Tensor, c: Tensor) => {
+      const size = ({ tokens }: L) => ({ m: c.shape[0]!, k: tokens });
+      recordMatmul(this.#gpu, program, { layout: "TN", a, b, c, size, accumulate: true });
+    };
+    if (weight.gradient) addProduct(d_y, x, weight.gradient);
+    if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
+    if (!lora) return;
+    const dropped = this.#recordDropped(program, lora, x);
+    const low = this.#scratch.kept_low_rank.get(linear) ?? this.#recordLowRank(program, linear, dropped);
+    if (lora.b.gradient) addProduct(d_y, low, lora.b.gradient);
+    if (lora.a.gradient) addProduct(this.#lowRankGrad(lora), dropped, lora.a.gradient);
+  }
+
+  #lowRankGrad({ a }: Lora): Tensor {
+    return withColumns(this.#scratch.d_low_rank!, a.value.shape[0]!);
   }
 }
 

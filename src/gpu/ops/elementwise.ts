@@ -47,10 +47,10 @@ export function recordGelu<L extends Live>(
   recordChunks(program, "gelu_tanh", activationSource, tensors, count, "gelu_tanh");
 }
 
-/** Replaces x by its gradient. */
+/** Replaces x by its gradient, and makes y again. */
 export function recordGeluGrad<L extends Live>(
   program: Program<L>,
-  tensors: { readonly d_y: Tensor; readonly x: Tensor },
+  tensors: { readonly d_y: Tensor; readonly x: Tensor; readonly y: Tensor },
   count: Count<L>,
 ): void {
   recordChunks(program, "gelu_tanh_grad", activationGradSource, tensors, count, "gelu_tanh");
@@ -66,11 +66,11 @@ export function recordGatedActivation<L extends Live>(
   recordChunks(program, `gated_${activation}`, gatedSource, tensors, count, activation);
 }
 
-/** Replaces gate and up by their gradients. */
+/** Replaces gate and up by their gradients, and makes y again: one pass loads what both need. */
 export function recordGatedActivationGrad<L extends Live>(
   program: Program<L>,
   activation: Activation,
-  tensors: { readonly d_y: Tensor; readonly gate: Tensor; readonly up: Tensor },
+  tensors: { readonly d_y: Tensor; readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
   count: Count<L>,
 ): void {
   recordChunks(program, `gated_${activation}_grad`, gatedGradSource, tensors, count, activation);

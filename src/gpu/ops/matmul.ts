@@ -3,7 +3,7 @@ import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { INT8_BLOCK, type Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
-import { type Activation, gateShader } from "./elementwise.ts";
+import { type Activation, gateShader, recordCopy } from "./elementwise.ts";
 import { elementKernel, elementWorkgroups } from "./launch.ts";
 import {
   CANDIDATES,
@@ -27,7 +27,7 @@ import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" 
 
 /**
  * A matrix product P = alpha · X · Y, with a low-rank update alpha · (X · Y + U · V), with a bias in every row; and C = P,
- * or C += P, or C = activation(C) ⊙ P.
+ * or C += P, or C = residual + P, or C = activation(C) ⊙ P.
  */
 export interface Matmul<L extends Live> {
   /**
@@ -58,6 +58,8 @@ export interface Matmul<L extends Live> {
   readonly bias?: Tensor;
   /** Adds to C instead of overwriting it. */
   readonly accumulate?: boolean;
+  /** Of C's shape, all of whose columns are written; C = residual + P without a pass that copies it. */
+  readonly residual?: Tensor;
   /** C holds a gated mlp's gates and gets its product: one pass less, and no tensor for what they gate. */
   readonly gate?: Activation;
 }
@@ -92,14 +94,14 @@ const SECOND_CACHE = 2 ** 21;
  * @throws {TypeError} where the tensors' types or shapes do not fit the layout
  */
 export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
-  const { layout, a, b, c, low_rank, bias, gate, alpha = 1, accumulate = false } = spec;
+  const { layout, a, b, c, low_rank, bias, residual, gate, alpha = 1, accumulate = false } = spec;
   check(spec);
   if (low_rank && !gate && isAligned(a, b, c) && !isAligned(low_rank.u, low_rank.v)) {
     // one kernel would have to load all operands one by one
     const { u, v } = low_rank;
     const { low_rank: _, ...product } = spec;
     recordMatmul(gpu, program, product);
-    const { bias: __, ...update } = product;
+    const { bias: _bias, residual: _residual, ...update } = product;
     const size = (live: L) => ({ m: spec.size(live).m, k: u.shape[1]! });
     recordMatmul(gpu, program, { ...update, a: u, b: v, size, accumulate: true });
     return;
@@ -111,13 +113,19 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
   };
   const n = spec.n ?? most.n;
+  if (residual && !(isAligned(a, b, c) && n % 4 === 0 && n > 16 && most.k <= MAX_K)) {
+    const { residual: _, ...rest } = spec;
+    recordCopy(program, residual, c, (live) => spec.size(live).m * c.shape[1]!);
+    recordMatmul(gpu, program, { ...rest, accumulate: true });
+    return;
+  }
   const mostSteps = Math.min(most.k, MAX_K);
   if ((bias || gate) && most.k > MAX_K) {
     throw new RangeError(
       `matmul ${layout} of ${a.name} and ${b.name}: ${most.k} steps pass ${MAX_K} with a bias or gates.`,
     );
   }
-  const plain = !low_rank && !bias && !gate;
+  const plain = !low_rank && !bias && !residual && !gate;
   const divisible = gpu.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
   const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
   const partials = k_split < mostSteps ? scratch(gpu, "partial sums", PARTIAL_SUMS) : null;
@@ -125,7 +133,8 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
   const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
   const packs = packsPanels(gpu, spec, most, columns);
   const panels = packs ? scratch(gpu, "panels", PANELS) : null;
-  const tensors = { a, b: panels ?? b, c: partials ?? c, ...low_rank, ...(bias && { bias }) };
+  const epilogue = { ...(bias && { bias }), ...(residual && { residual }) };
+  const tensors = { a, b: panels ?? b, c: partials ?? c, ...low_rank, ...epilogue };
   const slab = packs ? Math.floor(PANELS / (columns * most.k)) * columns : Infinity;
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
     const adds = accumulate || begin > 0;
@@ -150,7 +159,7 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
           b_stride: panels ? columns : b.shape[1]!,
           b_panel: panels ? k * columns : columns,
           c_stride: partials ? n : c.shape[1]!,
-          accumulate: Number(adds && !partials),
+          accumulate: Number((adds || residual !== undefined) && !partials),
           alpha: partials ? 1 : alpha,
           k_split: Math.max(k_split, rank),
           ...(low_rank && {
@@ -227,7 +236,8 @@ function scratch(gpu: Gpu, name: string, count: number): Tensor {
   return made;
 }
 
-function check<L extends Live>({ layout, a, b, c, low_rank, bias, gate, accumulate }: Matmul<L>): void {
+function check<L extends Live>(spec: Matmul<L>): void {
+  const { layout, a, b, c, low_rank } = spec;
   const name = `matmul ${layout} of ${a.name} and ${b.name}`;
   if (a.dtype !== "f32" || c.dtype !== "f32") throw new TypeError(`${name}: A and C must be f32.`);
   if (b.dtype === "u32" || (b.dtype !== "f32" && layout === "TN")) {
@@ -244,13 +254,7 @@ function check<L extends Live>({ layout, a, b, c, low_rank, bias, gate, accumula
       `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
     );
   }
-  if (
-    bias &&
-    (bias.dtype !== "f32" || bias.shape.length !== 1 || bias.shape[0] !== b.shape[layout === "NT" ? 0 : 1])
-  ) {
-    throw new TypeError(`${name}: ${bias.name} ${bias.dtype} [${bias.shape}] is no bias of it.`);
-  }
-  if (gate && accumulate) throw new TypeError(`${name}: C holds gates and cannot be added to.`);
+  checkEpilogue(name, spec);
   if (!low_rank) return;
   const { u, v } = low_rank;
   const [columns, r] = layout === "NT" ? v.shape : v.shape.toReversed();
@@ -261,6 +265,22 @@ function check<L extends Live>({ layout, a, b, c, low_rank, bias, gate, accumula
     throw new TypeError(
       `${name}: ${u.name} [${u.shape}] and ${v.name} [${v.shape}] are no low-rank update of it.`,
     );
+  }
+}
+
+function checkEpilogue<L extends Live>(name: string, spec: Matmul<L>): void {
+  const { layout, b, c, bias, residual, gate, accumulate, n = c.shape[1] } = spec;
+  const isF32 = ({ dtype, shape }: Tensor, wanted: readonly (number | undefined)[]) =>
+    dtype === "f32" && shape.join() === wanted.join();
+  if (bias && !isF32(bias, [b.shape[layout === "NT" ? 0 : 1]])) {
+    throw new TypeError(`${name}: ${bias.name} ${bias.dtype} [${bias.shape}] is no bias of it.`);
+  }
+  if (residual && !(isF32(residual, c.shape) && n === c.shape[1])) {
+    const { name: of, dtype, shape } = residual;
+    throw new TypeError(`${name}: ${of} ${dtype} [${shape}] is no residual of all of C [${c.shape}].`);
+  }
+  if ([gate, residual, accumulate || undefined].filter((way) => way !== undefined).length > 1) {
+    throw new TypeError(`${name}: only one of gate, residual and accumulate can say what becomes of C.`);
   }
 }
 
@@ -275,7 +295,7 @@ function isAligned(...tensors: readonly Tensor[]): boolean {
  */
 function chooseTile<L extends Live>(
   gpu: Gpu,
-  { layout, a, b, c, low_rank, bias, gate }: Matmul<L>,
+  { layout, a, b, c, low_rank, bias, residual, gate }: Matmul<L>,
   m: number,
   n: number,
   readsC: boolean,
@@ -284,7 +304,7 @@ function chooseTile<L extends Live>(
   const kernelOf = (source: string, block: string, constants: Constants) =>
     defineKernel({
       name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
-        gate ? `_gated_${gate}` : readsC ? "_adds" : ""
+        gate ? `_gated_${gate}` : residual ? "_residual" : readsC ? "_adds" : ""
       }${low_rank ? "_low_rank" : ""}${bias ? "_bias" : ""}`,
       source,
       preludes: [
@@ -298,6 +318,7 @@ function chooseTile<L extends Live>(
         ALIGNED: Number(aligned),
         READS_C: Number(readsC),
         BIASED: Number(bias !== undefined),
+        RESIDUAL: Number(residual !== undefined),
         GATED: Number(gate !== undefined),
         ...gate && gateShader(gate).constants,
         ...constants,

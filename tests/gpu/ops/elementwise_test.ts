@@ -85,12 +85,13 @@ for (const activation of ["silu", "gelu_tanh"] as const) {
       const { normals } = random(n);
       const [gate, up, dy] = [withFar(normals(n, 4)), normals(n), normals(n)];
       const tensors = { gate: written(n, gate), up: written(n, up) };
-      const y = written(n);
+      const [y, again] = [written(n), written(n)];
       const program = new Program<Live>(gpu, "test");
       recordGatedActivation(program, activation, { ...tensors, y }, count);
-      recordGatedActivationGrad(program, activation, { ...tensors, d_y: read(dy) }, count);
+      recordGatedActivationGrad(program, activation, { ...tensors, d_y: read(dy), y: again }, count);
       program.run({ count: n, dropout_seed: 0 });
-      const [actual, dGate, dUp] = await readLive(gpu, y, tensors.gate, tensors.up);
+      const [actual, made, dGate, dUp] = await readLive(gpu, y, again, tensors.gate, tensors.up);
+      assert.deepEqual(made, actual);
       const reference = ACTIVATIONS[activation];
       const gradient = gatedActivationGrad(reference, gate, up, dy);
       assertClose(actual!, gatedActivation(reference, gate, up), { ...NEAR, name: `y of ${n}` });
@@ -105,12 +106,13 @@ Deno.test("recordGelu() and its gradient agree with float64, far from zero too",
   for (const n of COUNTS) {
     const { normals } = random(n);
     const [values, dy] = [withFar(normals(n, 4)), normals(n)];
-    const [x, y] = [written(n, values), written(n)];
+    const [x, y, again] = [written(n, values), written(n), written(n)];
     const program = new Program<Live>(gpu, "test");
     recordGelu(program, { x, y }, count);
-    recordGeluGrad(program, { x, d_y: read(dy) }, count);
+    recordGeluGrad(program, { x, d_y: read(dy), y: again }, count);
     program.run({ count: n, dropout_seed: 0 });
-    const [actual, d_x] = await readLive(gpu, y, x);
+    const [actual, made, d_x] = await readLive(gpu, y, again, x);
+    assert.deepEqual(made, actual);
     assertClose(actual!, Float64Array.from(values, value), { ...NEAR, name: `y of ${n}` });
     assertClose(d_x!, Float64Array.from(values, (v, i) => dy[i]! * slope(v)), {
       ...NEAR,

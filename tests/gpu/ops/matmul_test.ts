@@ -31,6 +31,7 @@ interface Case {
   readonly rank?: number;
   readonly biased?: boolean;
   readonly gate?: "silu" | "gelu_tanh";
+  readonly residual?: boolean;
 }
 
 /** Runs one product and compares all of C, what must stay untouched included; the operands' unused parts hold NaN. */
@@ -49,12 +50,20 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
   const bias = gpu.upload("bias", [full.n], embed(shift, [1, live.n], [1, full.n]));
   const program = new Program<Sizes>(gpu, "matmul");
   const operands = { a, b, c, ...(low_rank && { low_rank: { u: low_rank.u, v: low_rank.v } }) };
-  const epilogue = { alpha, accumulate, ...(testCase.biased && { bias }), ...(gate && { gate }) };
+  const stream = source.normals(full.m * full.n);
+  const residual = gpu.upload("residual", [full.m, full.n], stream);
+  const epilogue = {
+    alpha,
+    accumulate,
+    ...(testCase.biased && { bias }),
+    ...(gate && { gate }),
+    ...(testCase.residual && { residual }),
+  };
   recordMatmul(gpu, program, { layout, ...operands, size: (sizes) => sizes, n: live.n, ...epilogue });
   program.run(live);
   const actual = await gpu.readF32(c);
   program.free();
-  gpu.free(a, b, c, bias, ...low_rank ? [low_rank.u, low_rank.v] : []);
+  gpu.free(a, b, c, bias, residual, ...low_rank ? [low_rank.u, low_rank.v] : []);
 
   const product = matmul(layout.toLowerCase() as MatmulLayout, aLive, bLive, live);
   const expected = new Float64Array(live.m * live.n);
@@ -67,7 +76,7 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
         const result = alpha * (product[i]! + (low_rank?.product[i] ?? 0)) + shift[column]!;
         expected[i] = gate
           ? ACTIVATIONS[gate].value(before[at]!) * result
-          : result + (accumulate ? before[at]! : 0);
+          : result + (testCase.residual ? stream[at]! : accumulate ? before[at]! : 0);
         got[row * live.n + column] = actual[at]!;
       } else {
         assert.equal(actual[at], before[at], `C[${row}, ${column}] lies outside and must stay`);
@@ -295,7 +304,7 @@ for (const design of DESIGNS) {
   }
 
   for (const layout of LAYOUTS) {
-    Deno.test(`recordMatmul() ${design} ${layout} adds a bias and multiplies gates as it stores`, async () => {
+    Deno.test(`recordMatmul() ${design} ${layout} adds a bias or a residual and multiplies gates as it stores`, async () => {
       const gpu = await Gpu.open({ device: "auto", matmul: design });
       const source = random(10);
       for (
@@ -318,6 +327,22 @@ for (const design of DESIGNS) {
         }
       }
       await check(gpu, source, { layout, live: { m: 35, n: 68, k: 20 }, biased: true, accumulate: true });
+      for (
+        const [live, full] of [
+          [{ m: 35, n: 68, k: 20 }, { m: 40, n: 68, k: 24 }],
+          [{ m: 35, n: 20, k: 20 }, { m: 35, n: 20, k: 20 }],
+          [{ m: 9, n: 16, k: 20 }, { m: 12, n: 16, k: 20 }],
+          [{ m: 9, n: 67, k: 20 }, { m: 12, n: 67, k: 20 }],
+          [{ m: 13, n: 64, k: 1030 }, { m: 16, n: 64, k: 1032 }],
+          [{ m: 3, n: 32, k: 70_004 }, { m: 3, n: 32, k: 70_004 }],
+        ] as const
+      ) {
+        await check(gpu, source, { layout, live, full, residual: true, alpha: -0.75 });
+        if (layout === "TN") continue;
+        for (const rank of [3, 8]) {
+          await check(gpu, source, { layout, live, full, residual: true, rank, biased: live.k < 70_000 });
+        }
+      }
       gpu.close();
     });
   }
@@ -355,6 +380,7 @@ for (const design of DESIGNS.filter((design) => design !== "tiled")) {
       await check(gpu, source, { layout, live: { m: 37, n: 1024, k: 1100 }, full });
       await check(gpu, source, { layout, live: { m: 35, n: 901, k: 1097 }, full, alpha: -0.75 });
       await check(gpu, source, { layout, live: { m: 9, n: 1023, k: 603 }, full, accumulate: true });
+      await check(gpu, source, { layout, live: { m: 6, n: 1024, k: 99 }, full, residual: true });
       await check(gpu, source, { layout, live: { m: 5, n: 70, k: 1 }, full, biased: true });
       await check(gpu, source, { layout, live: { m: 5, n: 960, k: 0 }, full, biased: true, gate: "silu" });
       await check(gpu, source, { layout, live: { m: 3, n: 898, k: 70 }, full: { m: 256, n: 8192, k: 72 } });
@@ -546,7 +572,19 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   assert.throws(() => epilogue({ bias: gpu.tensor("bias", [3]) }), /bias f32 \[3\] is no bias of it/);
   assert.throws(() => epilogue({ bias: gpu.tensor("bias", [1, 4]) }), /no bias of it/);
   assert.throws(() => epilogue({ bias: gpu.tensor("bias", [4], "u32") }), /bias u32 \[4\] is no bias/);
-  assert.throws(() => epilogue({ gate: "silu", accumulate: true }), /C holds gates/);
+  const residual = gpu.tensor("residual", [4, 4]);
+  assert.throws(
+    () => epilogue({ gate: "silu", accumulate: true }),
+    /only one of gate, residual and accumulate/,
+  );
+  assert.throws(() => epilogue({ gate: "silu", residual }), /only one of/);
+  assert.throws(() => epilogue({ accumulate: true, residual }), /only one of/);
+  assert.throws(() => epilogue({ residual, n: 3 }), /residual f32 \[4,4\] is no residual of all of C/);
+  assert.throws(() => epilogue({ residual: gpu.tensor("residual", [4, 5]) }), /no residual of all of C/);
+  assert.throws(
+    () => epilogue({ residual: gpu.tensor("residual", [4, 4], "u32") }),
+    /no residual of all of C/,
+  );
   assert.throws(() => epilogue({ gate: "silu" }, 65_540), /65540 steps pass 65536 with a bias or gates/);
   assert.throws(() => epilogue({ bias: gpu.tensor("bias", [4]) }, 65_540), /pass 65536/);
   record(gpu.tensor("b", [4, 12]));

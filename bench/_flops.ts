@@ -47,5 +47,6 @@ function visiblePairs({ tokens, spans }: Pick<PackedBatch, "tokens" | "spans">):
 /** FLOPs of a dispatch that is a matrix product, else 0. */
 export function matmulFlops({ kernel, params }: Dispatch): number {
   if (!kernel.startsWith("matmul_")) return 0;
-  return 2 * params.m! * params.n! * (params.k_end! - params.k_begin! + (params.rank ?? 0));
+  return 2 * params.m! * (params.n! - params.n_begin!) *
+    (params.k_end! - params.k_begin! + (params.rank ?? 0));
 }

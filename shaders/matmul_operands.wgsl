@@ -6,17 +6,21 @@
 // update costs its own steps of k and no pass over C.
 // Where BIASED is 1 a bias [n] is added to every row; where RESIDUAL is 1 a tensor of C's shape takes C's place in the sum;
 // where GATED is 1 C holds gates, and becomes activated(C) times the result instead.
+// matmul_registers.wgsl computes the columns [n_begin, n) of C alone, and a workgroup's columns of B start b_panel elements
+// after those of the one before: B may be a copy in panels (pack_panels.wgsl). The tiled kernel heeds neither.
 // A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. READS_C
 // is 0 where C need not be read before it is stored: nothing of it is used and n is a multiple of 4. Kernels clamp their
 // loads to the operands and mask what lies past k_end; stores are guarded.
 
 struct Params {
   m: u32,
+  n_begin: u32,
   n: u32,
   k_begin: u32,
   k_end: u32,
   a_stride: u32,
   b_stride: u32,
+  b_panel: u32,
   c_stride: u32,
   accumulate: u32,
   alpha: f32,

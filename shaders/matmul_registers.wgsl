@@ -2,13 +2,14 @@
 // that run an invocation as one lane of a CPU's SIMD. Operands and layouts as in matmul_operands.wgsl.
 // One invocation computes ROWS x (COLUMNS * WIDTH) outputs; the 8 of a workgroup lie side by side along n. With SHARED 1
 // (subgroups of 8 lanes) each lane loads an eighth of the rows of X and the lanes pass them round; with 0 each loads all.
-// Dispatch [ceil(m / ROWS), ceil(n / (8 COLUMNS WIDTH)), 1]: workgroups that follow each other share columns of Y.
+// Dispatch [ceil(m / ROWS), ceil((n - n_begin) / (8 COLUMNS WIDTH)), 1]: workgroups that follow each other share columns of Y.
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let lane = local.x;
   let m0 = group.x * $(ROWS)u;
-  let n0 = (group.y * 8u + lane) * $(COLUMNS * WIDTH)u;
+  let group_n = params.n_begin + group.y * $(8 * COLUMNS * WIDTH)u;
+  let n0 = group_n + lane * $(COLUMNS * WIDTH)u;
   let last_m = params.m - 1u;
   let last_n = params.n - 1u;
 
@@ -50,8 +51,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let b$j = min(n0 + $(j)u, last_n) * b_stride;
       }
     } @else {
+      @if (part == 0) {
+    let group_b = group.y * params.b_panel;
+      } @else {
+    let group_b = group_n;
+      }
       @unroll(j, 0, COLUMNS) {
-    let b$j = min(n0 / $(WIDTH)u + $(j)u, last_n / $(WIDTH)u) * $(WIDTH)u;
+    let b$j = group_b + min(lane * $(COLUMNS)u + $(j)u, (last_n - group_n) / $(WIDTH)u) * $(WIDTH)u;
       }
     }
 

@@ -57,9 +57,10 @@ Deno.test("modelFlops() and the dispatched matrix products agree where all weigh
 });
 
 Deno.test("matmulFlops() is 0 for what is no matrix product", () => {
-  const params = { m: 2, n: 3, k_begin: 1, k_end: 5 };
+  const params = { m: 2, n_begin: 64, n: 67, k_begin: 1, k_end: 5 };
   assert.equal(matmulFlops({ kernel: "matmul_tiled_NT_f32_64x64", params }), 48);
   assert.equal(matmulFlops({ kernel: "rope", params }), 0);
+  assert.equal(matmulFlops({ kernel: "pack_panels_64", params: { k: 4, first: 64, last: 67 } }), 0);
 });
 
 /** Counted one by one. */

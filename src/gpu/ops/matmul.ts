@@ -17,6 +17,7 @@ import {
 import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
 import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
 import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
+import packPanelsSource from "../../../shaders/pack_panels.wgsl" with { type: "text" };
 import sumSplitsSource from "../../../shaders/sum_splits.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
@@ -79,6 +80,13 @@ const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source, int8: int8So
  */
 const MAX_K = 65536;
 
+/** Numbers in the panels into which columns of B are copied. */
+const PANELS = 2 ** 20;
+/** Rows of C that pay for the copy. */
+const PANELS_LEAST_M = 256;
+/** Bytes of a core's second cache that a workgroup's columns of B must fill. */
+const SECOND_CACHE = 2 ** 21;
+
 /**
  * Records a matrix product with the device's matmul design. Accumulation is f32; rows and columns of C outside the live
  * m and n keep what they hold.
@@ -120,47 +128,51 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
   const plain = !low_rank && !bias && !residual && !gate;
   const divisible = gpu.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
   const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
-  const partials = k_split < mostSteps ? partialSums(gpu) : null;
+  const partials = k_split < mostSteps ? scratch(gpu, "partial sums", PARTIAL_SUMS) : null;
   const readsC = !partials && (accumulate || gate !== undefined || most.k > MAX_K || n % 4 !== 0);
   const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
+  const packs = packsPanels(gpu, spec, most, columns);
+  const panels = packs ? scratch(gpu, "panels", PANELS) : null;
+  const epilogue = { ...(bias && { bias }), ...(residual && { residual }) };
+  const tensors = { a, b: panels ?? b, c: partials ?? c, ...low_rank, ...epilogue };
+  const slab = packs ? Math.floor(PANELS / (columns * most.k)) * columns : Infinity;
   for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
     const adds = accumulate || begin > 0;
     const sharesOf = (k: number) => Math.ceil(Math.min(Math.max(0, k - begin), MAX_K) / k_split);
-    program.dispatch(kernel, {
-      a,
-      b,
-      c: partials ?? c,
-      ...low_rank,
-      ...(bias && { bias }),
-      ...(residual && { residual }),
-    }, (live) => {
-      const { m, k } = spec.size(live);
-      if (m > most.m || n > most.n || k > most.k) {
-        throw new RangeError(
-          `matmul ${layout} of ${a.name} and ${b.name}: ${m} x ${n} x ${k} passes ${most.m} x ${most.n} x ${most.k}.`,
-        );
-      }
-      const params = {
-        m,
-        n,
-        k_begin: begin,
-        k_end: Math.min(k, begin + MAX_K),
-        a_stride: a.shape[1]!,
-        b_stride: b.shape[1]!,
-        c_stride: partials ? n : c.shape[1]!,
-        accumulate: Number((adds || residual !== undefined) && !partials),
-        alpha: partials ? 1 : alpha,
-        k_split: Math.max(k_split, rank),
-        ...(low_rank && {
-          rank: begin === 0 ? rank : 0,
-          u_stride: rank,
-          v_stride: low_rank.v.shape[1]!,
-        }),
-      };
-      const empty = begin === 0 && (!accumulate || rank > 0) && !partials; // is stored all the same
-      const shares = Math.max(sharesOf(k), Number(empty));
-      return { params, workgroups: [Math.ceil(m / rows), Math.ceil(n / columns), shares] };
-    });
+    for (let first = 0; first === 0 || first < n; first += slab) {
+      const last = Math.min(n, first + slab);
+      if (panels) recordPacking(program, spec, panels, columns, first, last);
+      program.dispatch(kernel, tensors, (live) => {
+        const { m, k } = spec.size(live);
+        if (m > most.m || n > most.n || k > most.k) {
+          throw new RangeError(
+            `matmul ${layout} of ${a.name} and ${b.name}: ${m} x ${n} x ${k} passes ${most.m} x ${most.n} x ${most.k}.`,
+          );
+        }
+        const params = {
+          m,
+          n_begin: first,
+          n: last,
+          k_begin: begin,
+          k_end: Math.min(k, begin + MAX_K),
+          a_stride: a.shape[1]!,
+          b_stride: panels ? columns : b.shape[1]!,
+          b_panel: panels ? k * columns : columns,
+          c_stride: partials ? n : c.shape[1]!,
+          accumulate: Number((adds || residual !== undefined) && !partials),
+          alpha: partials ? 1 : alpha,
+          k_split: Math.max(k_split, rank),
+          ...(low_rank && {
+            rank: begin === 0 ? rank : 0,
+            u_stride: rank,
+            v_stride: low_rank.v.shape[1]!,
+          }),
+        };
+        const empty = begin === 0 && (!accumulate || rank > 0) && !partials; // is stored all the same
+        const shares = Math.max(sharesOf(k), Number(empty));
+        return { params, workgroups: [Math.ceil(m / rows), Math.ceil((last - first) / columns), shares] };
+      });
+    }
     if (!partials) continue;
     program.dispatch(elementKernel("sum_splits", sumSplitsSource), { partials, c }, (live) => {
       const { m, k } = spec.size(live);
@@ -171,16 +183,56 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
   }
 }
 
-const partialSumsOf = new WeakMap<Gpu, Tensor>();
+/**
+ * Whether the columns of B that a workgroup reads are first copied side by side, for the workgroups along m that read them
+ * after it: they would not find them in the second cache. Rows that lie a multiple of a power of two apart leave the sets
+ * between them empty, as if each were so long.
+ */
+function packsPanels<L extends Live>(
+  gpu: Gpu,
+  { layout, b }: Matmul<L>,
+  most: { m: number; k: number },
+  columns: number,
+): boolean {
+  const stride = 4 * b.shape[1]!;
+  const rowBytes = Math.max(4 * columns, stride & -stride);
+  return gpu.matmul !== "tiled" && layout !== "NT" && b.dtype === "f32" && columns >= 64 &&
+    most.m >= PANELS_LEAST_M && rowBytes * most.k >= SECOND_CACHE && columns * most.k <= PANELS;
+}
 
-/** What the workgroups of one product at a time make of their shares; of fixed size, and therefore not in the account. */
-function partialSums(gpu: Gpu): Tensor {
-  const known = partialSumsOf.get(gpu);
+/** Records the copy of B's columns [first, last) into panels of `columns`. */
+function recordPacking<L extends Live>(
+  program: Program<L>,
+  { b, size }: Matmul<L>,
+  panels: Tensor,
+  columns: number,
+  first: number,
+  last: number,
+): void {
+  const kernel = defineKernel({
+    name: `pack_panels_${columns}`,
+    source: packPanelsSource,
+    preludes: [f32Source],
+    constants: { ALIGNED: 1, COLUMNS: columns },
+  });
+  program.dispatch(kernel, { b, panels }, (live) => {
+    const { k } = size(live);
+    const params = { k, first, last, b_stride: b.shape[1]! };
+    return { params, workgroups: [Math.ceil((last - first) / 256), Math.ceil(k / 4), 1] };
+  });
+}
+
+const scratchOf = new WeakMap<Gpu, Map<string, Tensor>>();
+
+/** What one product at a time puts aside; of fixed size, and therefore not in the account. */
+function scratch(gpu: Gpu, name: string, count: number): Tensor {
+  const tensors = scratchOf.get(gpu) ?? new Map<string, Tensor>();
+  scratchOf.set(gpu, tensors);
+  const known = tensors.get(name);
   if (known) return known;
-  const [name, bytes] = ["partial sums", 4 * PARTIAL_SUMS];
-  const buffer = gpu.device.createBuffer({ label: name, size: bytes, usage: GPUBufferUsage.STORAGE });
-  const made: Tensor = { name, buffer, offset: 0, bytes, shape: [PARTIAL_SUMS], dtype: "f32" };
-  partialSumsOf.set(gpu, made);
+  const buffer = gpu.device.createBuffer({ label: name, size: 4 * count, usage: GPUBufferUsage.STORAGE });
+  const made: Tensor = { name, buffer, offset: 0, bytes: 4 * count, shape: [count], dtype: "f32" };
+  tensors.set(name, made);
   return made;
 }
 

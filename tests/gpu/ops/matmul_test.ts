@@ -371,6 +371,100 @@ for (const design of DESIGNS) {
   });
 }
 
+for (const design of DESIGNS.filter((design) => design !== "tiled")) {
+  for (const layout of ["NN", "TN"] as const) {
+    Deno.test(`recordMatmul() ${design} ${layout} is right where columns of B are packed`, async () => {
+      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const source = random(11);
+      const full = { m: 256, n: 1024, k: 1100 }; // slabs of 896 columns
+      await check(gpu, source, { layout, live: { m: 37, n: 1024, k: 1100 }, full });
+      await check(gpu, source, { layout, live: { m: 35, n: 901, k: 1097 }, full, alpha: -0.75 });
+      await check(gpu, source, { layout, live: { m: 9, n: 1023, k: 603 }, full, accumulate: true });
+      await check(gpu, source, { layout, live: { m: 6, n: 1024, k: 99 }, full, residual: true });
+      await check(gpu, source, { layout, live: { m: 5, n: 70, k: 1 }, full, biased: true });
+      await check(gpu, source, { layout, live: { m: 5, n: 960, k: 0 }, full, biased: true, gate: "silu" });
+      await check(gpu, source, { layout, live: { m: 3, n: 898, k: 70 }, full: { m: 256, n: 8192, k: 72 } });
+      if (layout === "NN") {
+        for (const rank of [3, 8]) {
+          await check(gpu, source, { layout, rank, live: { m: 11, n: 1001, k: 905 }, full });
+        }
+        await check(gpu, source, {
+          layout,
+          rank: 4,
+          live: { m: 11, n: 900, k: 0 },
+          full,
+          accumulate: true,
+        });
+      }
+      gpu.close();
+    });
+
+    Deno.test(`recordMatmul() ${design} ${layout} packs columns of B without another digit`, async () => {
+      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const source = random(12);
+      const [n, most] = [1000, { m: 516, k: 1100 }];
+      const [aShape, live] = [shapes(layout, { ...most, n }).a, source.normals(most.k * n)];
+      const a = gpu.upload("a", aShape, source.normals(most.m * most.k));
+      const products = [1024, 1028].map((stride) => {
+        const b = gpu.upload("b", [most.k, stride], embed(live, [most.k, n], [most.k, stride]));
+        const c = gpu.tensor("c", [most.m, n]);
+        const program = new Program<{ m: number; k: number }>(gpu, "packed");
+        recordMatmul(gpu, program, { layout, a, b, c, n, size: (sizes) => sizes });
+        return { program, c };
+      });
+      const [packed, plain] = products.map(({ program }) =>
+        program.dispatches(most).map(({ kernel, params: { n_begin, n } }) => ({ kernel, n_begin, n }))
+      );
+      const kernel = plain![0]!.kernel;
+      const pack = {
+        kernel: `pack_panels_${design === "direct" ? 128 : 64}`,
+        n_begin: undefined,
+        n: undefined,
+      };
+      assert.deepEqual(plain, [{ kernel, n_begin: 0, n }]);
+      assert.deepEqual(packed, [pack, { kernel, n_begin: 0, n: 896 }, pack, { kernel, n_begin: 896, n }]);
+      for (const sizes of [most, { m: 33, k: 601 }, { m: 515, k: 1098 }]) {
+        for (const { program } of products) program.run(sizes);
+        const [packed, plain] = [await gpu.readF32(products[0]!.c), await gpu.readF32(products[1]!.c)];
+        assert.deepEqual(packed, plain);
+      }
+      gpu.close();
+    });
+  }
+}
+
+for (const design of DESIGNS) {
+  Deno.test(`recordMatmul() ${design} packs columns of B only where that pays`, async () => {
+    const gpu = await Gpu.open({ device: "auto", matmul: design });
+    const packs = (layout: "NT" | "NN" | "TN", m: number, k: number, stride: number, more = {}) => {
+      const { storage = "f32", n = stride } = more as { storage?: Storage; n?: number };
+      const program = new Program<Sizes>(gpu, "packs");
+      const shape = shapes(layout, { m, n: stride, k });
+      const tensors = { a: gpu.tensor("a", shape.a), b: gpu.tensor("b", shape.b, storage) };
+      const c = gpu.tensor("c", [m, stride]);
+      recordMatmul(gpu, program, { layout, ...tensors, c, n, size: (live) => live });
+      const kernels = program.dispatches({ m, n, k }).map(({ kernel }) => kernel.split("_")[0]);
+      gpu.free(tensors.a, tensors.b, c);
+      return kernels[0] === "pack";
+    };
+    const registers = design !== "tiled";
+    assert.equal(packs("NN", 256, 512, 1024), registers);
+    assert.equal(packs("TN", 256, 256, 2048), registers);
+    assert.equal(packs("NN", 256, 512, 3072, { n: 128 }), registers);
+    assert.equal(packs("TN", 256, 1024, 1536), registers);
+    assert.equal(packs("NN", 256, 8192, 1028), registers);
+    assert.ok(!packs("NT", 256, 1024, 1024), "rows");
+    assert.ok(!packs("NN", 252, 512, 1024), "m");
+    assert.ok(!packs("NN", 256, 508, 1024), "k");
+    assert.ok(!packs("NN", 256, 1020, 1536), "k");
+    assert.ok(!packs("NN", 256, 4092, 1028), "k");
+    assert.ok(!packs("NN", 256, 516, 1024, { n: 32 }), "n");
+    assert.ok(!packs("NN", 256, 516, 2048, { storage: "bf16" }), "storage");
+    assert.ok(!packs("NN", 256, 16_388, 1024), "a panel larger than the buffer");
+    gpu.close();
+  });
+}
+
 for (const layout of LAYOUTS) {
   Deno.test(`recordMatmul() tiled ${layout} shares the steps of k of a small output among workgroups`, async () => {
     const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });

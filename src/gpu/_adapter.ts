@@ -8,8 +8,19 @@ export function isSoftware(info: GPUAdapterInfo): boolean {
     /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.device} ${info.description}`);
 }
 
+/**
+ * Mesa's software driver gives each of its threads one equal run of a dispatch's workgroups, and the next dispatch waits
+ * for the slowest: several threads a core even out what else the cores do.
+ */
+const THREADS_A_CORE = 4;
+const THREADS = "LP_NUM_THREADS";
+
 /** @throws {InputError} where no adapter of the wanted kind answers */
 export async function requestAdapter(kind: "gpu" | "software" | "auto"): Promise<GPUAdapter> {
+  const { state } = await Deno.permissions.query({ name: "env", variable: THREADS });
+  if (state === "granted" && Deno.env.get(THREADS) === undefined) {
+    Deno.env.set(THREADS, String(THREADS_A_CORE * navigator.hardwareConcurrency));
+  }
   const software = kind !== "software"
     ? null
     : await navigator.gpu.requestAdapter({ forceFallbackAdapter: true });

@@ -92,6 +92,7 @@ const SECOND_CACHE = 2 ** 21;
  * m and n keep what they hold.
  *
  * @throws {TypeError} where the tensors' types or shapes do not fit the layout
+ * @throws {RangeError} where a bias or gates would wait for a second part of the sum
  */
 export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
   const { layout, a, b, c, low_rank, bias, residual, gate, alpha = 1, accumulate = false } = spec;

@@ -67,7 +67,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       throw new InputError(
         `${command === undefined ? "A command is missing" : `There is no command ${command}`}.\n${usage}`,
         {
-          field: "command",
+          path: ["command"],
           value: command,
           accepted: "serve | train | plan | score | demo | doctor",
         },

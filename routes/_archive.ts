@@ -1,6 +1,6 @@
 /** A job's result as one archive. */
 import { join } from "node:path";
-import { InputError } from "../src/errors.ts";
+import { InputError, within } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobFolder, jobResult } from "../src/jobs/folder.ts";
 import type { Job } from "../src/jobs/job.ts";
@@ -21,7 +21,7 @@ export function archiveOf(
   async function merge(job: Job, adapter: string, signal: AbortSignal): Promise<string> {
     const folder = join(jobFolder(config.state, job.id), "merged");
     if (await exists(folder)) return folder;
-    const model = await resolveModel({ ...config, hub }, job.model, "model");
+    const model = await within(["model"], () => resolveModel({ ...config, hub }, job.model));
     const part = `${folder}.part`;
     await Deno.remove(part, { recursive: true }).catch(() => {});
     try {
@@ -37,7 +37,7 @@ export function archiveOf(
 
   return async (job, format, signal) => {
     const refuse = (message: string, accepted: string): never => {
-      throw new InputError(message, { field: "id", value: job.id, accepted, status: 409 });
+      throw new InputError(message, { path: ["id"], value: job.id, accepted, status: 409 });
     };
     const result = job.status === "succeeded" ? await jobResult(config.state, job.id) : null;
     if (result === null) {

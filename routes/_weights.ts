@@ -1,5 +1,6 @@
 /** The weights that a request names. */
 import { z } from "@hono/zod-openapi";
+import { within } from "../src/errors.ts";
 import type { ScoringWeights } from "../src/engine/protocol.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { resolveAdapter } from "../src/jobs/folder.ts";
@@ -30,8 +31,10 @@ export async function resolveWeights(
   const sources = { ...config, hub };
   const job = adapter === null ? undefined : store.get(adapter);
   return {
-    model: await resolveModel(sources, model, "model"),
-    adapter: adapter === null ? null : await resolveAdapter(sources, adapter, () => job !== undefined),
+    model: await within(["model"], () => resolveModel(sources, model)),
+    adapter: adapter === null
+      ? null
+      : await within(["adapter"], () => resolveAdapter(sources, adapter, () => job !== undefined)),
     quantization: quantization === undefined ? job?.settings.quantization ?? null : quantization,
   };
 }

@@ -42,7 +42,7 @@ export function createApp(service: Service): OpenAPIHono {
     const accepted = "a route that GET /openapi.json lists";
     return answerProblem(
       c,
-      new InputError(`There is no ${route}.`, { field: "path", value: route, accepted, status: 404 }),
+      new InputError(`There is no ${route}.`, { path: ["path"], value: route, accepted, status: 404 }),
     );
   });
 
@@ -53,7 +53,7 @@ export function createApp(service: Service): OpenAPIHono {
     onMethodNotAllowed: (c, methods) => {
       const accepted = methods.join(", ");
       const error = new InputError(`${c.req.path} takes ${accepted}, not ${c.req.method}.`, {
-        field: "method",
+        path: ["method"],
         value: c.req.method,
         accepted,
         status: 405,
@@ -68,7 +68,7 @@ export function createApp(service: Service): OpenAPIHono {
     maxSize: config.maxBodyBytes,
     onError: () => {
       throw new InputError(`The body is longer than ${config.maxBodyBytes} bytes.`, {
-        field: "body",
+        path: ["body"],
         accepted: `at most ${config.maxBodyBytes} bytes (SIMPO_MAX_BODY)`,
         status: 413,
       });
@@ -86,7 +86,7 @@ function bearerToken(token: string): MiddlewareHandler {
     const given = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? "";
     if (!await timingSafeEqual(given, token)) {
       throw new InputError("Authorization must carry the worker's bearer token.", {
-        field: "Authorization",
+        path: ["Authorization"],
         accepted: "Bearer TOKEN, the worker's SIMPO_TOKEN",
         status: 401,
       });

@@ -2,7 +2,7 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import { join } from "node:path";
 import type { ScoredSequence, ScoringWeights, SequenceRequest } from "../src/engine/protocol.ts";
-import { InputError } from "../src/errors.ts";
+import { relocated } from "../src/errors.ts";
 import { strictObject } from "../src/validation.ts";
 import { quantizationField, resolveWeights } from "./_weights.ts";
 import { problems } from "./problem.ts";
@@ -157,7 +157,8 @@ export function completionRoutes(service: Service): OpenAPIHono {
         scored.push(sequence);
       }
     } catch (error) {
-      throw isMany(body.prompt) ? error : withoutIndex(error);
+      // The engine counts a single prompt as the first; its sender knows of no others.
+      throw isMany(body.prompt) ? error : relocated(error, ["prompt", 0], ["prompt"]);
     }
     const prompt_tokens = scored.reduce((sum, { tokens }) => sum + tokens.length, 0);
     const cached_tokens = scored.reduce((sum, { cached_prompt_tokens }) => sum + cached_prompt_tokens, 0);
@@ -242,8 +243,7 @@ async function weightsOf(
   try {
     return await resolveWeights(service, { model: job.model, adapter: model, quantization });
   } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    throw new InputError(error.message, { ...error.problem, field: "model" });
+    throw relocated(error, ["adapter"], ["model"]);
   }
 }
 
@@ -279,11 +279,4 @@ function jobModels({ store }: Service): Model[] {
 function toModel(id: string, milliseconds: number, parent: string | null): Model {
   const created = Math.floor(milliseconds / 1000);
   return { id, object: "model", created, owned_by: "simpo-worker", parent };
-}
-
-/** The engine counts a single prompt as the first; its sender knows of no others. */
-function withoutIndex(error: unknown): unknown {
-  if (!(error instanceof InputError)) return error;
-  const strip = (text: string) => text.replace("prompt[0]", "prompt");
-  return new InputError(strip(error.message), { ...error.problem, field: strip(error.problem.field) });
 }

@@ -98,11 +98,11 @@ function toOpenAiError({ detail, status, field }: Problem): Problem["error"] {
 
 function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title" | "request_id"> {
   if (error instanceof InputError) {
-    const { field, value, accepted } = error.problem;
+    const { value, accepted } = error.problem;
     return {
       status: error.status,
       detail: error.message,
-      field,
+      field: error.field,
       ...(value === undefined ? {} : { value: cut(value) }),
       ...(accepted === undefined ? {} : { accepted }),
     };

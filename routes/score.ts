@@ -1,13 +1,13 @@
 /** POST /score: candidates ranked by their average log-prob. */
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts";
-import { InputError } from "../src/errors.ts";
 import { ChatTemplateSchema } from "../src/preference/chat_template_schema.ts";
 import {
   fields,
   ItemSchema,
   oneOfPromptAndMessages,
   promptProblem,
+  relocatedItem,
   toEngineItem,
 } from "../src/scoring/items.ts";
 import { strictObject } from "../src/validation.ts";
@@ -142,7 +142,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     // A client that goes takes its request with it, while its model is loaded too.
     const { signal } = c.req.raw;
     const items = (await service.engine).score(request, { signal })[Symbol.asyncIterator]();
-    const explain = (error: unknown) => body.items === undefined ? withoutItem(error, body) : error;
+    const explain = (error: unknown) => inTermsOf(body, error);
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.
       const first = await items.next();
@@ -229,13 +229,13 @@ function toLines(
   });
 }
 
-/** The engine counts a single prompt as the first item; its sender knows of no items. */
-function withoutItem(error: unknown, { messages }: ScoreBody): unknown {
-  if (!(error instanceof InputError)) return error;
-  const prompt = messages === undefined ? "prompt" : "messages";
-  const strip = (text: string) =>
-    text.replace(/items\[0\](\.prompt\b|(?!\.))/g, prompt).replace(/items\[0\]\./g, "");
-  return new InputError(strip(error.message), { ...error.problem, field: strip(error.problem.field) });
+/** An error about one of the engine's items at its place in the request, where a single prompt is no item. */
+function inTermsOf(body: ScoreBody, error: unknown): unknown {
+  if (body.items === undefined) return relocatedItem(error, ["items", 0], [], body);
+  return body.items.reduce((error, item, i) => {
+    const path = ["items", i];
+    return relocatedItem(error, path, path, item);
+  }, error as unknown);
 }
 
 function accepts(accept: string | undefined, type: string): boolean {

@@ -54,7 +54,7 @@ export function probeRoutes(service: Service): OpenAPIHono {
       refuseWhenStopping(service);
       if (!started) {
         throw new InputError("The worker is starting: no device has answered yet.", {
-          field: "worker",
+          path: ["worker"],
           status: 503,
         });
       }

@@ -32,7 +32,7 @@ export interface Service {
 export function refuseWhenStopping({ stopping }: Service): void {
   if (!stopping.aborted) return;
   throw new InputError("The worker is stopping and takes no more work: send the request again later.", {
-    field: "worker",
+    path: ["worker"],
     accepted: "a request to a worker that is ready, as GET /readyz says",
     status: 503,
   });

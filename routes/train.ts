@@ -216,7 +216,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const { limit, before } = c.req.valid("query");
     if (before !== undefined && store.get(before) === undefined) {
       throw new InputError(`before names no job: ${JSON.stringify(before)}.`, {
-        field: "before",
+        path: ["before"],
         value: before,
         accepted: "the id of a job",
       });

@@ -100,8 +100,8 @@ export function readGpuEnvironment(environment: Environment = Deno.env): GpuEnvi
 }
 
 function refuse(name: string, value: string, accepted: string): never {
-  throw new InputError(`${name} must be ${accepted}, not ${JSON.stringify(value)}.`, {
-    field: name,
+  throw new InputError((field) => `${field} must be ${accepted}, not ${JSON.stringify(value)}.`, {
+    path: [name],
     value,
     accepted,
   });
@@ -171,8 +171,8 @@ function token(environment: Environment, name: string): string | null {
   if (text === undefined || text === "") return null;
   // A token with spaces or control characters could never be sent in a header; its value stays out of the message.
   if (!/^[\x21-\x7e]+$/.test(text)) {
-    throw new InputError(`${name} must be printable ASCII characters without spaces.`, {
-      field: name,
+    throw new InputError((field) => `${field} must be printable ASCII characters without spaces.`, {
+      path: [name],
       accepted: "printable ASCII characters without spaces",
     });
   }

@@ -13,7 +13,6 @@ export type PathKind = "directory" | "file" | "file or directory";
  *
  * @param root Folder that the name is relative to.
  * @param name Name with `/` between its parts.
- * @param field The name's place in the request, for the error.
  * @param kind What must be there.
  * @param others What else the field accepts, for the error: `hf://org/name`.
  * @returns The real path, inside the real path of `root`.
@@ -22,14 +21,13 @@ export type PathKind = "directory" | "file" | "file or directory";
 export async function resolveInside(
   root: string,
   name: string,
-  field: string,
   kind: PathKind,
   others?: string,
 ): Promise<string> {
   const named = `the name of a ${kind} under the root, with "/" between its parts`;
   const accepted = others === undefined ? named : `${named}; ${others}`;
   const refuse = (why: string, status = 422): never => {
-    throw new InputError(`${field} ${why}.`, { field, value: name, accepted, status });
+    throw new InputError((field) => `${field} ${why}.`, { path: [], value: name, accepted, status });
   };
   const shown = JSON.stringify(name);
   if (name === "") refuse("must name something under the root, not be empty");

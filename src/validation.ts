@@ -28,7 +28,8 @@ export function strictObject<Shape extends z.core.$ZodLooseShape>(
 }
 
 /**
- * The first issue as an error of ours.
+ * The first issue as an error of ours. A custom issue's message is a sentence, or with `params.predicate` what comes behind
+ * the field's name; its `params.accepted` is what would be accepted.
  *
  * @param value what was parsed
  * @param schema what it was parsed by; without it the error does not say where null would be accepted
@@ -36,30 +37,35 @@ export function strictObject<Shape extends z.core.$ZodLooseShape>(
 export function inputErrorOf(error: z.core.$ZodError, value: unknown, schema?: z.ZodType): InputError {
   const issue = error.issues[0];
   if (issue === undefined) throw new TypeError("A Zod error without an issue.");
+  const path = issue.path as (string | number)[]; // no schema has symbols as keys
   if (issue.code === "unrecognized_keys") {
-    const field = fieldName([...issue.path, issue.keys[0] ?? ""]);
-    return new InputError(`${field} is not a known field; known are ${issue.message}.`, {
-      field,
-      value: valueAt(value, [...issue.path, issue.keys[0] ?? ""]),
+    const unknown = [...path, issue.keys[0] ?? ""];
+    return new InputError((field) => `${field} is not a known field; known are ${issue.message}.`, {
+      path: unknown,
+      value: valueAt(value, unknown),
       accepted: issue.message,
     });
   }
-  const field = fieldName(issue.path);
-  const found = valueAt(value, issue.path);
+  const found = valueAt(value, path);
   if (issue.code === "custom") {
     const accepted = issue.params?.["accepted"];
-    return new InputError(issue.message, {
-      field,
+    const { message } = issue;
+    const sentence = issue.params?.["predicate"] === true
+      ? (field: string) => `${field} ${message}`
+      : message;
+    return new InputError(sentence, {
+      path,
       value: found,
       ...(typeof accepted === "string" ? { accepted } : {}),
     });
   }
   const accepted = acceptedBy(issue) +
-    (schema !== undefined && takesNull(schema, value, issue.path) ? " or null" : "");
-  const sentence = found === undefined
-    ? `${field} is missing: give ${accepted}.`
-    : `${field} must be ${accepted}, not ${show(found)}.`;
-  return new InputError(sentence, { field, value: found, accepted });
+    (schema !== undefined && takesNull(schema, value, path) ? " or null" : "");
+  const sentence = (field: string) =>
+    found === undefined
+      ? `${field} is missing: give ${accepted}.`
+      : `${field} must be ${accepted}, not ${show(found)}.`;
+  return new InputError(sentence, { path, value: found, accepted });
 }
 
 /** What would be accepted where an issue stands, as a phrase. Unions carry theirs as the message. */
@@ -114,12 +120,6 @@ function amount(origin: string, relation: string, bound: number): string {
   if (origin === "string") return `a string of ${relation} ${bound} character${bound === 1 ? "" : "s"}`;
   if (origin === "array") return `a list of ${relation} ${bound} item${bound === 1 ? "" : "s"}`;
   return `${origin === "int" ? "a whole number" : "a number"} of ${relation} ${bound}`;
-}
-
-/** `items[3].candidates[0]`; the body itself is `body`. */
-function fieldName(path: readonly PropertyKey[]): string {
-  const name = path.map((key) => typeof key === "number" ? `[${key}]` : `.${String(key)}`).join("");
-  return name === "" ? "body" : name.replace(/^\./, "");
 }
 
 function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {

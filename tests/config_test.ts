@@ -81,7 +81,7 @@ for (const [name, value, message] of refusals) {
     assert.throws(() => read({ [name]: value }), (error) => {
       assert.ok(error instanceof InputError);
       assert.match(error.message, message);
-      assert.equal(error.problem.field, name);
+      assert.equal(error.field, name);
       return true;
     });
   });

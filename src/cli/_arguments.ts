@@ -19,7 +19,7 @@ export function parseCommand<const Own extends Options>(
   count: number,
 ) {
   const refuse = (sentence: string, value: unknown, accepted: string): never => {
-    throw new InputError(`${sentence}\nUsage: ${usage}`, { field: "arguments", value, accepted });
+    throw new InputError(`${sentence}\nUsage: ${usage}`, { path: ["arguments"], value, accepted });
   };
   const config = { args: [...args], options, allowPositionals: true };
   // Node's own errors speak of more than the mistake.

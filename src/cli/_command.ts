@@ -34,7 +34,7 @@ export function deviceOptions(
 export async function readJson(path: string): Promise<unknown> {
   const refuse = (why: string): never => {
     throw new InputError(`${JSON.stringify(path)} ${why}.`, {
-      field: "job.json",
+      path: ["job.json"],
       value: path,
       accepted: "a JSON file",
     });
@@ -57,7 +57,7 @@ export async function checkRoot({ root }: Config): Promise<void> {
   const found = await Deno.stat(root).catch(() => null);
   if (found?.isDirectory) return;
   throw new InputError(`SIMPO_ROOT must be a folder that is there, not ${JSON.stringify(root)}.`, {
-    field: "SIMPO_ROOT",
+    path: ["SIMPO_ROOT"],
     value: root,
     accepted: "a folder that is there",
   });
@@ -74,7 +74,7 @@ export async function openStore({ state }: Config): Promise<JobStore> {
       "a folder that this process may write to, with jobs.sqlite as the worker left it or none";
     throw new InputError(
       `SIMPO_STATE ${JSON.stringify(state)} cannot be used: ${(error as Error).message}. Give ${accepted}.`,
-      { field: "SIMPO_STATE", value: state, accepted },
+      { path: ["SIMPO_STATE"], value: state, accepted },
     );
   }
 }

@@ -1,6 +1,6 @@
 /** `main.ts plan`: what a job needs of the device's memory, without reading weights or rows. */
 import { type Config, readConfig } from "../config.ts";
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import { largestTensor } from "../gpu/paper_device.ts";
 import { resolveModelConfig } from "../jobs/files.ts";
 import { parseJobSpec } from "../jobs/spec.ts";
@@ -34,7 +34,7 @@ export async function plan(args: readonly string[], startEngine: StartEngine): P
   await checkRoot(config);
   const { model, settings } = parseJobSpec(await readJson(positionals[0] ?? ""));
   const hub = openHub(config);
-  const folder = await resolveModelConfig({ ...config, hub }, model, "model");
+  const folder = await within(["model"], () => resolveModelConfig({ ...config, hub }, model));
   const modelConfig = await readModelConfig(folder);
   const max_length = Math.min(settings.max_length, modelConfig.context_length);
   const { maxTensorBytes, available } = await findDevice(config, startEngine);

@@ -4,21 +4,21 @@ import { createReadStream } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { readConfig } from "../config.ts";
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
-import { ItemSchema, toEngineItem } from "../scoring/items.ts";
+import { type Item, ItemSchema, relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
-import type { LoadProgress, ScoreRequest } from "../engine/protocol.ts";
+import type { LoadProgress } from "../engine/protocol.ts";
 
 const usage =
   "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] [--beta 2] " +
@@ -56,8 +56,8 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
   const beta = Number(values.beta);
   if (!(beta > 0 && beta < Infinity)) {
     const accepted = "a number of more than 0";
-    throw new InputError(`--beta must be ${accepted}, not ${values.beta}.`, {
-      field: "--beta",
+    throw new InputError((field) => `${field} must be ${accepted}, not ${values.beta}.`, {
+      path: ["--beta"],
       value: values.beta,
       accepted,
     });
@@ -65,19 +65,21 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
   const asked = QUANTIZATIONS.find((name) => name === values.quantization) ?? null;
   if (values.quantization !== undefined && asked === null) {
     const accepted = QUANTIZATIONS.join(", ");
-    throw new InputError(`--quantization must be ${accepted}, not ${values.quantization}.`, {
-      field: "--quantization",
+    throw new InputError((field) => `${field} must be ${accepted}, not ${values.quantization}.`, {
+      path: ["--quantization"],
       value: values.quantization,
       accepted,
     });
   }
   if (values.model === undefined) {
     const accepted = "a model's folder under SIMPO_ROOT";
-    throw new InputError(`--model is missing: give ${accepted}.\nUsage: ${usage}`, {
-      field: "--model",
+    throw new InputError((field) => `${field} is missing: give ${accepted}.\nUsage: ${usage}`, {
+      path: ["--model"],
       accepted,
     });
   }
+  const { model, adapter } = values;
+  const isJob = (id: string) => exists(jobFolder(config.state, id));
   const downloads = new DownloadDisplay();
   const sources = {
     ...config,
@@ -85,11 +87,11 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     onDownload: (progress: DownloadProgress) => downloads.update(progress),
   };
   const request = {
-    model: await resolveModel(sources, values.model, "--model"),
-    adapter: values.adapter === undefined
+    model: await within(["--model"], () => resolveModel(sources, model)),
+    adapter: adapter === undefined
       ? null
-      : await resolveAdapter(sources, values.adapter, (id) => exists(jobFolder(config.state, id))),
-    quantization: asked ?? (await readJobSettings(config.state, values.adapter ?? ""))?.quantization ?? null,
+      : await within(["--adapter"], () => resolveAdapter(sources, adapter, isJob)),
+    quantization: asked ?? (await readJobSettings(config.state, adapter ?? ""))?.quantization ?? null,
     chat_template: await readTemplate(values["chat-template"]),
     beta,
     token_logprobs: values["token-logprobs"],
@@ -104,12 +106,12 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     for await (const batch of inBatches(readItems(input))) {
       try {
         let index = 0;
-        const items = batch.map(({ item }) => item);
+        const items = batch.map(({ item }) => toEngineItem(item));
         for await (const scored of engine.score({ ...request, items }, options)) {
           out.write(`${JSON.stringify({ ...batch[index++]?.rest, ...scored })}\n`);
         }
       } catch (error) {
-        throw withLine(error, batch);
+        throw atLine(error, batch);
       }
     }
     return 0;
@@ -129,22 +131,24 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
 
 async function readTemplate(path: string | undefined): Promise<string | null> {
   if (path === undefined) return null;
-  const field = "--chat-template";
+  const name = ["--chat-template"];
+  let template: string;
   try {
-    return parseWith(ChatTemplateSchema, await Deno.readTextFile(path));
+    template = await Deno.readTextFile(path);
   } catch (error) {
-    const why = error instanceof InputError ? "is of no use" : "cannot be read";
-    throw new InputError(`${field} ${JSON.stringify(path)} ${why}: ${(error as Error).message}`, {
-      field,
+    const why = (error as Error).message;
+    throw new InputError((field) => `${field} ${JSON.stringify(path)} cannot be read: ${why}`, {
+      path: name,
       value: path,
       accepted: "a file with a Jinja template",
     });
   }
+  return within(name, () => parseWith(ChatTemplateSchema, template));
 }
 
 /** An item and the line it stands on, from 1. */
 interface NumberedItem {
-  readonly item: ScoreRequest["items"][0];
+  readonly item: Item;
   readonly line: number;
   /** The line's other fields, an id for one: they go over into the answer's line. */
   readonly rest: Readonly<Record<string, unknown>>;
@@ -164,7 +168,7 @@ async function* readItems(path: string): AsyncGenerator<NumberedItem> {
   } catch (error) {
     if (error instanceof InputError) throw error;
     throw new InputError(`${JSON.stringify(path)} cannot be read: ${(error as Error).message}`, {
-      field: "in.jsonl",
+      path: ["in.jsonl"],
       value: path,
       accepted: "a JSONL file, or - for stdin",
     });
@@ -176,34 +180,23 @@ function parseLine(text: string, line: number): NumberedItem {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    const field = `line ${line}`;
-    throw new InputError(`Line ${line} is not JSON: ${(error as Error).message}`, {
-      field,
+    throw new InputError((place) => `${place} is not JSON: ${(error as Error).message}`, {
+      path: [{ line }],
       accepted: "a JSON object",
     });
   }
-  try {
+  return within([{ line }], () => {
     const { prompt, messages, candidates, ...rest } = parseWith(LineSchema, value);
-    return { item: toEngineItem(parseWith(ItemSchema, { prompt, messages, candidates })), line, rest };
-  } catch (error) {
-    throw error instanceof InputError ? atLine(error, line) : error;
-  }
-}
-
-/** An item's error with the line it stands on; what is wrong with the model or the adapter stands on none. */
-function withLine(error: unknown, batch: readonly NumberedItem[]): unknown {
-  if (!(error instanceof InputError)) return error;
-  const [prefix, index] = /^items\[(\d+)\]\./.exec(error.problem.field) ?? [];
-  const line = batch[Number(index)]?.line;
-  return prefix === undefined || line === undefined ? error : atLine(error, line, prefix);
-}
-
-function atLine(error: InputError, line: number, prefix = ""): InputError {
-  const strip = (text: string) => prefix === "" ? text : text.replaceAll(prefix, "");
-  return new InputError(`Line ${line}: ${strip(error.message)}`, {
-    ...error.problem,
-    field: `line ${line}: ${strip(error.problem.field)}`,
+    return { item: parseWith(ItemSchema, { prompt, messages, candidates }), line, rest };
   });
+}
+
+/** An item's error at the line that the item came from. */
+function atLine(error: unknown, batch: readonly NumberedItem[]): unknown {
+  return batch.reduce(
+    (error, { line, item }, i) => relocatedItem(error, ["items", i], [{ line }], item),
+    error,
+  );
 }
 
 /** Gathers items into calls. Before an error is passed on, the items before it are. */
@@ -231,7 +224,7 @@ function openOutput(path: string): { write(text: string): void } & Disposable {
     file = open();
   } catch (error) {
     throw new InputError(`${JSON.stringify(path)} cannot be written: ${(error as Error).message}`, {
-      field: "out.jsonl",
+      path: ["out.jsonl"],
       value: path,
       accepted: "a file in a folder that is there, or - for stdout",
     });

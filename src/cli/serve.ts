@@ -105,7 +105,7 @@ function listen(
     if (error instanceof Deno.errors.AddrInUse) {
       const accepted = "a free port, or 0 for any";
       throw new InputError(`PORT ${port} is in use: give ${accepted}.`, {
-        field: "PORT",
+        path: ["PORT"],
         value: port,
         accepted,
       });
@@ -113,14 +113,14 @@ function listen(
     if (error instanceof Deno.errors.AddrNotAvailable) {
       const accepted = "an address of this machine, such as 127.0.0.1 or 0.0.0.0";
       throw new InputError(`HOST ${host} is no address of this machine: give ${accepted}.`, {
-        field: "HOST",
+        path: ["HOST"],
         value: host,
         accepted,
       });
     }
     const accepted = "an address of this machine and a port that this process may listen on";
     throw new InputError(`HOST ${host}, PORT ${port} cannot be listened on: ${(error as Error).message}`, {
-      field: "HOST",
+      path: ["HOST"],
       value: host,
       accepted,
     });

@@ -66,5 +66,5 @@ export const CONTROL = { cancel: 0, stop: 1, words: 2 } as const;
 export function toPlainError(error: unknown): PlainError {
   if (!(error instanceof GpuMemoryError)) return plainError(error);
   const accepted = "a smaller model, or a smaller micro_batch_tokens";
-  return plainError(new InputError(error.message, { field: "model", accepted }));
+  return plainError(new InputError(error.message, { path: ["model"], accepted }));
 }

@@ -234,7 +234,7 @@ function logWeights({ model, bytes, seconds }: Extract<FromWorker, { type: "weig
 
 function stopped(): InputError {
   return new InputError("The worker is stopping and takes no more work.", {
-    field: "worker",
+    path: ["worker"],
     accepted: "a request to a worker that is ready",
     status: 503,
   });

@@ -29,7 +29,7 @@ export async function requestAdapter(kind: "gpu" | "software" | "auto"): Promise
     throw new InputError(
       "No WebGPU adapter answers: neither a GPU driver nor a software Vulkan driver was found.",
       {
-        field: "SIMPO_DEVICE",
+        path: ["SIMPO_DEVICE"],
         value: kind,
         accepted:
           "a machine with a Vulkan, Metal or Direct3D 12 driver; on Debian: apt-get install libvulkan1 mesa-vulkan-drivers",
@@ -40,7 +40,7 @@ export async function requestAdapter(kind: "gpu" | "software" | "auto"): Promise
     throw new InputError(
       `Only the software driver answers (${adapter.info.description}), and a GPU was asked for.`,
       {
-        field: "SIMPO_DEVICE",
+        path: ["SIMPO_DEVICE"],
         value: kind,
         accepted: "a working GPU driver, or SIMPO_DEVICE=software to run slowly without one",
       },

@@ -25,7 +25,6 @@ export function isTransient(error: unknown): boolean {
 /**
  * What went wrong, in a sentence that says what to do; what is nobody's mistake stays what it is.
  *
- * @param field The name's place in the request
  * @param file Its path in the repository; unless given it is the repository that cannot be read
  * @returns The error to throw
  */
@@ -33,14 +32,13 @@ export function explain(
   error: unknown,
   options: HubOptions,
   name: HubName,
-  field: string,
   file?: string,
 ): unknown {
   if (error instanceof InputError) return error;
   const { endpoint, token, cache } = options;
   const { type, repository, revision } = name;
   const refuse = (message: string, accepted: string, status = 422) =>
-    new InputError(message, { field, value: repository, accepted, status });
+    new InputError(message, { path: [], value: repository, accepted, status });
   const what = `${file === undefined ? "" : `${file} of `}the ${type} ${repository}`;
   const { status, statusCode = status, code } = error as {
     status?: number;

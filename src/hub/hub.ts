@@ -63,18 +63,16 @@ export class Hub {
   /**
    * Names of a repository's files, without any download but of the list itself.
    *
-   * @param field The name's place in the request, for errors
    * @throws InputError where the repository cannot be read
    */
-  async list(name: HubName, field: string, signal?: AbortSignal): Promise<string[]> {
-    return (await this.#snapshot(name, field, signal)).files.map(({ path }) => path);
+  async list(name: HubName, signal?: AbortSignal): Promise<string[]> {
+    return (await this.#snapshot(name, signal)).files.map(({ path }) => path);
   }
 
   /**
    * Brings the chosen files into the cache, going on where an earlier download stopped.
    *
    * @param choose From the repository's files those that are wanted
-   * @param field The name's place in the request, for errors
    * @param signal Ends the waiting; the download ends with it unless others wait for it too
    * @param onDownload Told of each file that is not there yet
    * @returns The folder that holds them under their own names
@@ -83,20 +81,19 @@ export class Hub {
   async fetch(
     name: HubName,
     choose: (paths: string[]) => readonly string[],
-    field: string,
     signal?: AbortSignal,
     onDownload?: OnDownload,
   ): Promise<string> {
-    const snapshot = await this.#snapshot(name, field, signal);
+    const snapshot = await this.#snapshot(name, signal);
     const chosen = new Set(choose(snapshot.files.map(({ path }) => path)));
     for (const file of snapshot.files) {
-      if (chosen.has(file.path)) await this.#bring(snapshot, file, field, signal, onDownload);
+      if (chosen.has(file.path)) await this.#bring(snapshot, file, signal, onDownload);
     }
     return snapshot.folder;
   }
 
   /** The commit that a revision means and its files, both written down when they are first asked for. */
-  async #snapshot(name: HubName, field: string, signal?: AbortSignal): Promise<Snapshot> {
+  async #snapshot(name: HubName, signal?: AbortSignal): Promise<Snapshot> {
     const home = join(this.#options.cache, `${name.type}s`, name.repository);
     try {
       const ref = join(home, "refs", encodeURIComponent(name.revision));
@@ -107,7 +104,7 @@ export class Hub {
       const list = () => this.#list(name, commit, signal).then((files) => JSON.stringify(files));
       return { name, commit, folder, files: JSON.parse(await kept(join(folder, ".files.json"), list)) };
     } catch (error) {
-      throw signal?.aborted ? error : explain(error, this.#options, name, field);
+      throw signal?.aborted ? error : explain(error, this.#options, name);
     }
   }
 
@@ -159,7 +156,6 @@ export class Hub {
   async #bring(
     snapshot: Snapshot,
     file: ListedFile,
-    field: string,
     signal?: AbortSignal,
     onDownload: OnDownload = () => {},
   ): Promise<void> {
@@ -168,7 +164,7 @@ export class Hub {
     const download = (stop: AbortSignal) =>
       this.#download(snapshot, file, path, stop)
         .catch((error) => {
-          throw stop.aborted ? error : explain(error, this.#options, snapshot.name, field, file.path);
+          throw stop.aborted ? error : explain(error, this.#options, snapshot.name, file.path);
         });
     const listeners = this.#listeners.get(path) ?? new Set();
     this.#listeners.set(path, listeners.add(onDownload));

@@ -18,15 +18,14 @@ const SMALL = new Set([
  *
  * @param paths The repository's files
  * @param repository `org/name`, for the error
- * @param field The name's place in the request, for the error
  * @throws InputError where there are no safetensors weights
  */
-export function chooseModelFiles(paths: readonly string[], repository: string, field: string): string[] {
+export function chooseModelFiles(paths: readonly string[], repository: string): string[] {
   const whole = paths.includes("model.safetensors");
   const weights = whole
     ? ["model.safetensors"]
     : paths.filter((path) => /^model-\d+-of-\d+\.safetensors$|^model\.safetensors\.index\.json$/.test(path));
-  if (!weights.some((path) => path.endsWith(".safetensors"))) throw noWeights(repository, field);
+  if (!weights.some((path) => path.endsWith(".safetensors"))) throw noWeights(repository);
   return [...paths.filter((path) => SMALL.has(path)), ...weights];
 }
 
@@ -35,16 +34,16 @@ export function chooseModelFiles(paths: readonly string[], repository: string, f
  *
  * @throws InputError as `chooseModelFiles`
  */
-export function chooseAdapterFiles(paths: readonly string[], repository: string, field: string): string[] {
-  if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository, field);
-  if (!paths.includes("adapter_model.safetensors")) throw noWeights(repository, field);
+export function chooseAdapterFiles(paths: readonly string[], repository: string): string[] {
+  if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository);
+  if (!paths.includes("adapter_model.safetensors")) throw noWeights(repository);
   const wanted = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"];
   return wanted.filter((name) => paths.includes(name));
 }
 
-function noWeights(repository: string, field: string): InputError {
+function noWeights(repository: string): InputError {
   return new InputError(`${repository} has no weights as safetensors.`, {
-    field,
+    path: [],
     value: repository,
     accepted: "a repository with safetensors weights; a pytorch_model.bin must be converted first",
   });

@@ -29,15 +29,14 @@ export function isHubName(name: string): boolean {
 /**
  * Reads a name of the hub. A revision's own slashes are written %2F, as in `@refs%2Fconvert%2Fparquet`.
  *
- * @param field The name's place in the request, for the error
  * @throws InputError where it has not this form
  */
-export function parseHubName(name: string, type: HubName["type"], field: string): HubName {
+export function parseHubName(name: string, type: HubName["type"]): HubName {
   const [, repository, revision = "main", path = ""] = (type === "model" ? MODEL : DATASET).exec(name) ?? [];
   const decoded = decode(revision);
   if (repository === undefined || decoded === null || !isPlainPath(path) || repository.includes("..")) {
-    throw new InputError(`${field} must be ${FORMS[type]}, not ${JSON.stringify(name)}.`, {
-      field,
+    throw new InputError((field) => `${field} must be ${FORMS[type]}, not ${JSON.stringify(name)}.`, {
+      path: [],
       value: name,
       accepted: FORMS[type],
     });

@@ -63,7 +63,7 @@ export function openDataBase(path: string): DatabaseSync {
     if (version > migrations.length) {
       throw new InputError(
         `SIMPO_STATE holds jobs of a newer version (${version}) of this worker: give another folder.`,
-        { field: "SIMPO_STATE", value: path },
+        { path: ["SIMPO_STATE"], value: path },
       );
     }
     const missing = migrations.slice(version).join("");
@@ -75,7 +75,7 @@ export function openDataBase(path: string): DatabaseSync {
     db.close();
     if (!(error instanceof Error) || !error.message.includes("database is locked")) throw error;
     throw new InputError(`SIMPO_STATE is in use by another worker: stop it, or give another folder.`, {
-      field: "SIMPO_STATE",
+      path: ["SIMPO_STATE"],
       value: path,
       accepted: "a folder that no other worker uses",
     });

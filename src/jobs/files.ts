@@ -1,7 +1,7 @@
 /** Names of a request as files of this machine: under the root, or of the hub and downloaded first. */
 import { join } from "node:path";
 import type { Dataset } from "../engine/protocol.ts";
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
@@ -31,31 +31,28 @@ const maxDepth = 3;
 /**
  * The folder of a model.
  *
- * @param field The model's place in the request, for the error
  * @param signal Ends the waiting for a download
  * @throws InputError where there is none, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveModel(
   sources: FileSources,
   name: string,
-  field: string,
   signal?: AbortSignal,
 ): Promise<string> {
-  return await resolveFolder(sources, name, field, "or hf://org/name", chooseModelFiles, signal);
+  return await resolveFolder(sources, name, "or hf://org/name", chooseModelFiles, signal);
 }
 
 /** The folder of a model's config.json, its weights left where they are. @throws InputError as `resolveModel` */
-export async function resolveModelConfig(sources: FileSources, name: string, field: string): Promise<string> {
-  return await resolveFolder(sources, name, field, "or hf://org/name", () => ["config.json"]);
+export async function resolveModelConfig(sources: FileSources, name: string): Promise<string> {
+  return await resolveFolder(sources, name, "or hf://org/name", () => ["config.json"]);
 }
 
 /** The folder of an adapter that is no job's. @throws InputError as `resolveModel` */
 export async function resolveAdapterFolder(
   sources: FileSources,
   name: string,
-  field: string,
 ): Promise<string> {
-  return await resolveFolder(sources, name, field, "hf://org/name; or the id of a job", chooseAdapterFiles);
+  return await resolveFolder(sources, name, "hf://org/name; or the id of a job", chooseAdapterFiles);
 }
 
 /**
@@ -66,65 +63,47 @@ export async function resolveAdapterFolder(
 async function resolveFolder(
   { root, hub, onDownload }: FileSources,
   name: string,
-  field: string,
   accepted: string,
   choose: typeof chooseModelFiles,
   signal?: AbortSignal,
 ): Promise<string> {
-  if (!isHubName(name)) return await resolveInside(root, name, field, "directory", accepted);
-  const hubName = parseHubName(name, "model", field);
-  const chosen = (paths: string[]) => choose(paths, hubName.repository, field);
-  return await hubOf(hub, field).fetch(hubName, chosen, field, signal, onDownload);
+  if (!isHubName(name)) return await resolveInside(root, name, "directory", accepted);
+  const hubName = parseHubName(name, "model");
+  const chosen = (paths: string[]) => choose(paths, hubName.repository);
+  return await hubOf(hub).fetch(hubName, chosen, signal, onDownload);
 }
 
 /**
  * Finds the files of a data set.
  *
- * @param field The data set's place in the request, for the error
  * @param signal Ends the waiting for a download
  * @throws InputError where there is no such file or split, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveDataset(
   { root, hub, onDownload }: FileSources,
   dataset: DatasetSpec,
-  field: string,
   signal?: AbortSignal,
 ): Promise<Dataset> {
   if ("rows" in dataset) return dataset;
   const { path: name, split } = dataset;
-  const splitField = split === undefined ? `${field}.path` : `${field}.split`;
   if (isHubName(name)) {
-    const repository = parseHubName(name, "dataset", `${field}.path`);
-    let chosen: string[] = [];
-    const choose = (paths: string[]) => chosen = chooseRows(paths, repository, split, splitField);
-    const folder = await hubOf(hub, `${field}.path`).fetch(
-      repository,
-      choose,
-      `${field}.path`,
-      signal,
-      onDownload,
-    );
+    const { repository, chosen } = await chooseHubRows(hub, dataset, signal);
+    const fetch = () => hubOf(hub).fetch(repository, () => chosen, signal, onDownload);
+    const folder = await within(["path"], fetch);
     return { paths: chosen.map((file) => join(folder, file)) };
   }
-  const path = await resolveInside(root, name, `${field}.path`, "file or directory");
+  const path = await within(["path"], () => resolveInside(root, name, "file or directory"));
   if ((await Deno.stat(path)).isFile) {
     if (split === undefined) return { path };
     throw new InputError(
-      `${field}.split is for folders, and ${JSON.stringify(name)} is a file: leave it out.`,
-      {
-        field: `${field}.split`,
-        value: split,
-        accepted: "no split beside a file",
-      },
+      (field) => `${field} is for folders, and ${JSON.stringify(name)} is a file: leave it out.`,
+      { path: ["split"], value: split, accepted: "no split beside a file" },
     );
   }
   const names = await Array.fromAsync(dataFiles(path, "", maxDepth));
-  return {
-    paths: await Promise.all(
-      selectDataFiles(names, split ?? "train", splitField)
-        .map((file) => resolveInside(root, join(name, file), `${field}.path`, "file")),
-    ),
-  };
+  const files = selectSplit(names, split);
+  const resolve = (file: string) => resolveInside(root, join(name, file), "file");
+  return { paths: await within(["path"], () => Promise.all(files.map(resolve))) };
 }
 
 /**
@@ -142,13 +121,10 @@ async function checkModel(folder: string, lora: LoraSettings | null): Promise<vo
 
 /** @throws InputError naming the request's field where modules match nothing */
 function checkModules(config: ModelConfig, lora: LoraSettings): void {
-  try {
+  within(["lora"], () => {
     const { modules_to_save } = checkSavedNames(config, lora);
     targetedModules(config, lora.target_modules, modules_to_save);
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    throw new InputError(error.message, { ...error.problem, field: `lora.${error.problem.field}` });
-  }
+  });
 }
 
 /** What a job names: its files, and with `settings` the modules of its model. */
@@ -167,38 +143,51 @@ export async function checkFiles(
   { model, dataset, eval_dataset, settings }: JobNames,
 ): Promise<void> {
   if (isHubName(model)) {
-    const name = parseHubName(model, "model", "model");
-    chooseModelFiles(await hubOf(sources.hub, "model").list(name, "model"), name.repository, "model");
-  } else await checkModel(await resolveModel(sources, model, "model"), settings?.lora ?? null);
+    await within(["model"], async () => {
+      const name = parseHubName(model, "model");
+      chooseModelFiles(await hubOf(sources.hub).list(name), name.repository);
+    });
+  } else {
+    const folder = await within(["model"], () => resolveModel(sources, model));
+    await checkModel(folder, settings?.lora ?? null);
+  }
   for (const [field, rows] of Object.entries({ dataset, eval_dataset })) {
     if (rows === null) continue;
-    if ("path" in rows && isHubName(rows.path)) {
-      const name = parseHubName(rows.path, "dataset", `${field}.path`);
-      const paths = await hubOf(sources.hub, `${field}.path`).list(name, `${field}.path`);
-      chooseRows(paths, name, rows.split, rows.split === undefined ? `${field}.path` : `${field}.split`);
-    } else await resolveDataset(sources, rows, field);
+    await within([field], async () => {
+      if ("path" in rows && isHubName(rows.path)) await chooseHubRows(sources.hub, rows);
+      else await resolveDataset(sources, rows);
+    });
   }
 }
 
 /** A split's files among a repository's, or the one file that is named. */
-function chooseRows(
-  paths: readonly string[],
-  { path }: HubName,
-  split: string | undefined,
-  field: string,
-): string[] {
-  if (split === undefined && isDataFile(path) && paths.includes(path)) return [path];
+async function chooseHubRows(
+  hub: Hub | undefined,
+  { path: name, split }: Extract<DatasetSpec, { path: string }>,
+  signal?: AbortSignal,
+): Promise<{ repository: HubName; chosen: string[] }> {
+  const [repository, paths] = await within(["path"], async () => {
+    const repository = parseHubName(name, "dataset");
+    return [repository, await hubOf(hub).list(repository, signal)] as const;
+  });
+  const { path } = repository;
+  if (split === undefined && isDataFile(path) && paths.includes(path)) return { repository, chosen: [path] };
   const prefix = path === "" ? "" : `${path}/`;
   const inside = paths.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
-  return selectDataFiles(inside, split ?? "train", field).map((name) => prefix + name);
+  return { repository, chosen: selectSplit(inside, split).map((name) => prefix + name) };
 }
 
-function hubOf(hub: Hub | undefined, field: string): Hub {
+/** A split's files; where none is named, train's. @throws InputError at the split, or at the path that has no train */
+function selectSplit(names: readonly string[], split: string | undefined): string[] {
+  return within([split === undefined ? "path" : "split"], () => selectDataFiles(names, split ?? "train"));
+}
+
+function hubOf(hub: Hub | undefined): Hub {
   if (hub !== undefined) return hub;
-  throw new InputError(`${field} names a repository of the hub, and this worker downloads none.`, {
-    field,
-    accepted: "a name relative to the root",
-  });
+  throw new InputError(
+    (field) => `${field} names a repository of the hub, and this worker downloads none.`,
+    { path: [], accepted: "a name relative to the root" },
+  );
 }
 
 /** Names of the files of rows in a folder and those in it. */

@@ -51,20 +51,18 @@ export async function jobWeights(state: string, id: string): Promise<string | nu
  * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root or of the hub.
  *
  * @param isJob Whether there is a job with an id
- * @param field What the errors name
  * @throws InputError with status 409 for a job without weights, or as `resolveAdapterFolder`
  */
 export async function resolveAdapter(
   sources: FileSources & { readonly state: string },
   adapter: string,
   isJob: (id: string) => boolean,
-  field = "adapter",
 ): Promise<string> {
-  if (!isJobId(adapter) || !isJob(adapter)) return await resolveAdapterFolder(sources, adapter, field);
+  if (!isJobId(adapter) || !isJob(adapter)) return await resolveAdapterFolder(sources, adapter);
   const weights = await jobWeights(sources.state, adapter);
   if (weights !== null) return weights;
   throw new InputError(`Job ${adapter} has neither a result nor a checkpoint yet.`, {
-    field,
+    path: [],
     value: adapter,
     accepted: "a job with a result or a checkpoint, or an adapter's folder under the root",
     status: 409,

@@ -1,5 +1,5 @@
 /** The adapter that a job goes on from: a folder, or what an earlier job has learned. */
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import { hasAdapter, readAdapterConfig } from "../model/adapter.ts";
 import { targetedModules } from "../model/adapter_modules.ts";
 import { readChatTemplate } from "../preference/tokenizer.ts";
@@ -11,7 +11,7 @@ import { resolveAdapter } from "./folder.ts";
 import type { JobRequest } from "./spec.ts";
 import type { JobStore } from "./store.ts";
 
-const FIELD = "lora.init_adapter";
+const PATH = ["lora", "init_adapter"];
 
 /** Where names are looked up. */
 interface Folders extends FileSources {
@@ -25,10 +25,11 @@ interface Folders extends FileSources {
  * @throws InputError where there is none, or it holds no adapter
  */
 export async function resolveInitAdapter(folders: Folders, name: string): Promise<string> {
-  const folder = await resolveAdapter(folders, name, (id) => folders.store.get(id) !== undefined, FIELD);
+  const isJob = (id: string) => folders.store.get(id) !== undefined;
+  const folder = await within(PATH, () => resolveAdapter(folders, name, isJob));
   if (await hasAdapter(folder)) return folder;
-  throw new InputError(`${FIELD} ${JSON.stringify(name)} holds no adapter.`, {
-    field: FIELD,
+  throw new InputError((field) => `${field} ${JSON.stringify(name)} holds no adapter.`, {
+    path: PATH,
     value: name,
     accepted: "a folder with adapter_config.json, or a job that trained an adapter",
   });
@@ -45,27 +46,28 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
   const { lora } = request;
   if (lora?.init_adapter == null) return request;
   const folder = await resolveInitAdapter(folders, lora.init_adapter);
-  const model = await readModelConfig(await resolveModelConfig(folders, request.model, "model"));
+  const model = await readModelConfig(
+    await within(["model"], () => resolveModelConfig(folders, request.model)),
+  );
   const { config, modules, saved } = await readAdapterConfig(folder, model);
   const patterns = (["rank_pattern", "alpha_pattern"] as const).find((field) => config[field]);
   if (patterns) {
-    throw new InputError(`${FIELD} has a ${patterns}, but training gives all modules one r and alpha.`, {
-      field: FIELD,
-      value: lora.init_adapter,
-      accepted: "an adapter without rank_pattern and alpha_pattern",
-    });
+    throw new InputError(
+      (field) => `${field} has a ${patterns}, but training gives all modules one r and alpha.`,
+      {
+        path: PATH,
+        value: lora.init_adapter,
+        accepted: "an adapter without rank_pattern and alpha_pattern",
+      },
+    );
   }
   const heeded = heededNames(model, config);
   const agree = (field: keyof typeof lora, same: boolean, value: unknown) => {
     if (lora[field] === undefined || same) return;
     const [asked, found] = [lora[field], value].map((value) => JSON.stringify(value));
     throw new InputError(
-      `lora.${field} is ${asked}, but ${found} in the adapter that training goes on from.`,
-      {
-        field: `lora.${field}`,
-        value: lora[field],
-        accepted: `${found}, or nothing`,
-      },
+      (place) => `${place} is ${asked}, but ${found} in the adapter that training goes on from.`,
+      { path: ["lora", field], value: lora[field], accepted: `${found}, or nothing` },
     );
   };
   const targets = namesOf(model, modules);

@@ -1,6 +1,6 @@
 /** Trains the queued jobs, one at a time. */
 import type { Engine } from "../engine/protocol.ts";
-import { DeviceLostError, InputError } from "../errors.ts";
+import { DeviceLostError, InputError, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
@@ -62,7 +62,7 @@ export class JobRunner {
     if (job.status === "cancelled") return job;
     if (isFinished(job.status)) {
       throw new InputError(`Job ${id} has ${job.status} and cannot be cancelled.`, {
-        field: "id",
+        path: ["id"],
         value: id,
         accepted: "a job that is queued or running",
         status: 409,
@@ -111,11 +111,10 @@ export class JobRunner {
       };
       const request = {
         id,
-        model: await resolveModel(sources, job.model, "model", signal),
-        dataset: await resolveDataset(sources, dataset, "dataset", signal),
-        eval_dataset: eval_dataset === null
-          ? null
-          : await resolveDataset(sources, eval_dataset, "eval_dataset", signal),
+        model: await within(["model"], () => resolveModel(sources, job.model, signal)),
+        dataset: await within(["dataset"], () => resolveDataset(sources, dataset, signal)),
+        eval_dataset: eval_dataset &&
+          await within(["eval_dataset"], () => resolveDataset(sources, eval_dataset, signal)),
         settings: job.settings,
         init_adapter: init === null ? null : await resolveInitAdapter(sources, init),
         directory,
@@ -156,7 +155,7 @@ export class JobRunner {
 /** The answer to an id that no job has. */
 export function unknownJob(id: string): InputError {
   return new InputError(`There is no job ${JSON.stringify(id)}.`, {
-    field: "id",
+    path: ["id"],
     value: id,
     accepted: "the id of a job, as GET /train lists them",
     status: 404,
@@ -165,8 +164,8 @@ export function unknownJob(id: string): InputError {
 
 function jobError(error: unknown): JobError {
   if (error instanceof InputError) {
-    const { field, value, accepted } = error.problem;
-    return { message: error.message, field, value, accepted };
+    const { value, accepted } = error.problem;
+    return { message: error.message, field: error.field, value, accepted };
   }
   return { message: error instanceof Error ? error.message : String(error) };
 }

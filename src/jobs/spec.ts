@@ -1,6 +1,6 @@
 /** What a training job may ask for: the schema of `POST /train` and of a job file, with its defaults and presets. */
 import { z } from "@hono/zod-openapi";
-import { InputError } from "../errors.ts";
+import { within } from "../errors.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import type { Method } from "../objective/method.ts";
 import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
@@ -322,14 +322,8 @@ export function resolveJobSpec(request: JobRequest): JobSpec {
 
 function checkRows(dataset: DatasetSpec, kind: RowKind, field: string): void {
   if (!("rows" in dataset)) return;
-  try {
-    for (const [index, row] of dataset.rows.entries()) parseRow(row, index + 1, kind);
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    throw new InputError(`${field}: ${error.message}`, {
-      ...error.problem,
-      field: `${field}: ${error.problem.field}`,
-    });
+  for (const [index, row] of dataset.rows.entries()) {
+    within([field, "rows", index], () => parseRow(row, index + 1, kind));
   }
 }
 

@@ -76,7 +76,7 @@ export class JobStore implements Disposable {
         throw new InputError(
           `Idempotency-Key ${idempotency?.key} came with another request before: choose a new key.`,
           {
-            field: "Idempotency-Key",
+            path: ["Idempotency-Key"],
             value: idempotency?.key,
             accepted: "a new key, or the same request as before",
           },

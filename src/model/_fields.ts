@@ -57,8 +57,8 @@ export function readTokenIds(json: Fields, name: string): readonly number[] {
 /** @throws InputError naming the field, its value and what would be accepted */
 export function refuse(name: string, value: unknown, accepted: string): never {
   const found = isAbsent(value) ? "is missing" : `is ${show(value)}`;
-  throw new InputError(`config.json: ${name} ${found}, but must be ${accepted}.`, {
-    field: `config.json: ${name}`,
+  throw new InputError((field) => `${field} ${found}, but must be ${accepted}.`, {
+    path: [{ file: "config.json" }, name],
     value,
     accepted,
   });

@@ -34,14 +34,14 @@ export async function readJsonObject(
   try {
     value = JSON.parse(text, reviver as Parameters<typeof JSON.parse>[1]);
   } catch (error) {
-    throw new InputError(`${name} is not JSON: ${(error as Error).message}.`, {
-      field: name,
+    throw new InputError((file) => `${file} is not JSON: ${(error as Error).message}.`, {
+      path: [{ file: name }],
       accepted: "a JSON object",
     });
   }
   if (!isObject(value)) {
-    throw new InputError(`${name} holds ${show(value)}, not a JSON object.`, {
-      field: name,
+    throw new InputError((file) => `${file} holds ${show(value)}, not a JSON object.`, {
+      path: [{ file: name }],
       value,
       accepted: "a JSON object",
     });
@@ -59,8 +59,12 @@ export function missingFile(path: string, error: unknown): unknown {
   if (!absent && !(error instanceof Deno.errors.IsADirectory)) return error;
   const name = basename(path);
   const folder = basename(dirname(path));
-  const message = absent ? `${name} is not in ${folder}.` : `${name} in ${folder} is a folder, not a file.`;
-  return new InputError(message, { field: name, accepted: `a folder that holds the file ${name}` });
+  const message = (file: string) =>
+    absent ? `${file} is not in ${folder}.` : `${file} in ${folder} is a folder, not a file.`;
+  return new InputError(message, {
+    path: [{ file: name }],
+    accepted: `a folder that holds the file ${name}`,
+  });
 }
 
 /**

@@ -82,7 +82,7 @@ export async function openShard(path: string): Promise<Shard> {
 function readHeader(path: string, file: Deno.FsFile, size: number): Pick<Shard, "tensors" | "metadata"> {
   const name = basename(path);
   const refuse = (message: string, accepted: string, value?: unknown): never => {
-    throw new InputError(`${name} ${message}.`, { field: name, value, accepted });
+    throw new InputError((file) => `${file} ${message}.`, { path: [{ file: name }], value, accepted });
   };
   if (size < 8) refuse(`has ${size} bytes, too few for a safetensors file`, "a whole safetensors file", size);
   const shard = { path, file };
@@ -183,8 +183,8 @@ export function readAt(
     const count = file.readSync(out.subarray(done));
     if (count === null) {
       const name = basename(path);
-      throw new InputError(`${name} has become shorter since it was opened.`, {
-        field: name,
+      throw new InputError((file) => `${file} has become shorter since it was opened.`, {
+        path: [{ file: name }],
         accepted: "a file at rest",
       });
     }

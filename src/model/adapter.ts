@@ -64,7 +64,7 @@ export async function openAdapter(dir: string): Promise<Checkpoint> {
     throw new InputError(
       `${basename(dir)} holds its adapter as adapter_model.bin, which must be converted first.`,
       {
-        field: WEIGHTS_FILE,
+        path: [{ file: WEIGHTS_FILE }],
         value: "adapter_model.bin",
         accepted: WEIGHTS_FILE,
       },
@@ -96,7 +96,7 @@ export async function readAdapter(dir: string, model: ModelConfig): Promise<Adap
     throw new InputError(
       `${WEIGHTS_FILE} holds ${name}, which its target_modules and modules_to_save do not name in this model.`,
       {
-        field: WEIGHTS_FILE,
+        path: [{ file: WEIGHTS_FILE }],
         value: name,
         accepted:
           "lora_A.weight and lora_B.weight of every targeted linear layer, and the saved modules' weights",
@@ -109,7 +109,7 @@ export async function readAdapter(dir: string, model: ModelConfig): Promise<Adap
     const bad = values.findIndex((value) => !Number.isFinite(value));
     if (bad === -1) return values;
     throw new InputError(`${name} holds ${values[bad]} at element ${bad}.`, {
-      field: name,
+      path: [name],
       value: `${values[bad]}`,
       accepted: "finite numbers",
     });

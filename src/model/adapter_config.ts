@@ -220,8 +220,8 @@ export function pythonPattern(key: string, source: string): RegExp {
 /** @throws InputError naming the option, its value and what would be accepted */
 export function refuse(key: string, value: unknown, accepted: string): never {
   const found = value === undefined ? "is missing" : `is ${show(value)}`;
-  throw new InputError(`${CONFIG_FILE}: ${key} ${found}, but must be ${accepted}.`, {
-    field: `${CONFIG_FILE}: ${key}`,
+  throw new InputError((field) => `${field} ${found}, but must be ${accepted}.`, {
+    path: [{ file: CONFIG_FILE }, key],
     value,
     accepted,
   });

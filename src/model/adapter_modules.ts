@@ -46,14 +46,14 @@ export function targetedModules(
     const value = Array.isArray(one) ? one[0] ?? [] : one;
     const accepted = `"all-linear" or names out of ${linearNames(model).join(", ")}`;
     throw new InputError(
-      `target_modules: ${show(value)} matches no linear layer of the model; give ${accepted}.`,
-      { field: "target_modules", value, accepted },
+      (field) => `${field}: ${show(value)} matches no linear layer of the model; give ${accepted}.`,
+      { path: ["target_modules"], value, accepted },
     );
   }
   const modules = matchModules(model, targets, saved);
   if (modules.length > 0) return modules;
-  throw new InputError("modules_to_save leaves no module of target_modules to adapt.", {
-    field: "modules_to_save",
+  throw new InputError((field) => `${field} leaves no module of target_modules to adapt.`, {
+    path: ["modules_to_save"],
     value: saved,
     accepted: "names of modules that target_modules does not name alone",
   });
@@ -117,7 +117,7 @@ function matchModules(
   const both = modules.find(({ path }) => whole.has(`${path}.weight`));
   if (both) {
     throw new InputError(`${both.path} is a module to save by a part of its name and to adapt by another.`, {
-      field: "modules_to_save",
+      path: ["modules_to_save"],
       value: saved,
       accepted: "whole names of modules, such as q_proj",
     });
@@ -127,9 +127,9 @@ function matchModules(
     ["lm_head", embedding, positions].find((name) => name !== null && matches(name) && !isSaved(name, saved));
   if (!outside) return modules;
   throw new InputError(
-    `target_modules names ${outside}, but only the blocks' linear layers can have an adapter.`,
+    (field) => `${field} names ${outside}, but only the blocks' linear layers can have an adapter.`,
     {
-      field: "target_modules",
+      path: ["target_modules"],
       value: outside,
       accepted: linearNames(model).join(", "),
     },

@@ -71,7 +71,7 @@ export async function readModelConfig(dir: string): Promise<ModelConfig> {
 export function parseModelConfig(json: unknown): ModelConfig {
   if (!isObject(json)) {
     throw new InputError(`config.json holds ${show(json)}, not a JSON object.`, {
-      field: "config.json",
+      path: [{ file: "config.json" }],
       value: json,
       accepted: "a JSON object",
     });

@@ -261,7 +261,7 @@ function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, max
       `The weight ${name} [${shape}] takes ${
         rows * rowBytes
       } bytes as ${dtype}, more than a tensor may have here.`,
-      { field: name, value: rows * rowBytes, accepted: `at most ${maxBytes} bytes on this device` },
+      { path: [name], value: rows * rowBytes, accepted: `at most ${maxBytes} bytes on this device` },
     );
   }
   return Array.from({ length: Math.ceil(rows / height) }, (_, i) => ({
@@ -311,7 +311,7 @@ async function uploadRun(
       if (run.spec.transposed) place.reverse();
       const index = run.shape.length === 1 ? place[0] : place.join(", ");
       throw new InputError(`The weight ${run.spec.name} holds NaN or infinity at [${index}].`, {
-        field: run.spec.name,
+        path: [run.spec.name],
         accepted: "finite weights",
       });
     }

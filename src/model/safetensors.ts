@@ -46,7 +46,7 @@ export class Checkpoint implements Disposable {
     throw new InputError(
       `${basename(dir)} holds neither model.safetensors nor model.safetensors.index.json.`,
       {
-        field: "model.safetensors",
+        path: [{ file: "model.safetensors" }],
         accepted: "weights as safetensors; a pytorch_model.bin must be converted first",
       },
     );
@@ -81,7 +81,7 @@ export class Checkpoint implements Disposable {
     const info = this.#tensors.get(name);
     if (info !== undefined) return info;
     throw new InputError(`The weights hold no tensor ${show(name)}.`, {
-      field: name,
+      path: [name],
       accepted: "a tensor of this name",
     });
   }
@@ -137,7 +137,7 @@ export class Checkpoint implements Disposable {
       throw new InputError(
         `${name} has the shape [${info.shape}], but the configuration asks for [${shape}].`,
         {
-          field: name,
+          path: [name],
           value: info.shape,
           accepted: `the shape [${shape}]`,
         },
@@ -239,14 +239,14 @@ async function openShards(
   const index = basename(indexPath);
   const { weight_map } = await readJsonObject(indexPath);
   const refuse = (message: string, value: unknown, accepted: string): never => {
-    throw new InputError(`${index}: ${message}`, { field: `${index}: weight_map`, value, accepted });
+    throw new InputError((field) => `${field} ${message}`, {
+      path: [{ file: index }, "weight_map"],
+      value,
+      accepted,
+    });
   };
   if (!isObject(weight_map) || Object.keys(weight_map).length === 0) {
-    return refuse(
-      `weight_map is ${show(weight_map)}.`,
-      weight_map,
-      "an object from tensor names to file names",
-    );
+    return refuse(`is ${show(weight_map)}.`, weight_map, "an object from tensor names to file names");
   }
   const shards = new Map<string, Shard>();
   const tensors = new Map<string, TensorInfo>();
@@ -254,7 +254,7 @@ async function openShards(
     for (const [name, file] of Object.entries(weight_map)) {
       if (typeof file !== "string" || !/^[^/\\\0]+$/.test(file) || file === "." || file === "..") {
         return refuse(
-          `${show(name)} is said to be in ${show(file)}.`,
+          `puts ${show(name)} into ${show(file)}.`,
           file,
           "the name of a file in the model's folder",
         );
@@ -262,14 +262,14 @@ async function openShards(
       let shard = shards.get(file);
       if (shard === undefined) {
         if (!await exists(join(dir, file))) {
-          refuse(`the shard ${show(file)} is missing.`, file, "a file that is there");
+          refuse(`names the shard ${show(file)}, which is missing.`, file, "a file that is there");
         }
         shard = await openShard(join(dir, file));
         shards.set(file, shard);
       }
       const info = shard.tensors.get(name) ??
         refuse(
-          `the shard ${show(file)} holds no tensor ${show(name)}.`,
+          `puts ${show(name)} into ${show(file)}, which does not hold it.`,
           name,
           "a tensor that the shard holds",
         );
@@ -285,7 +285,7 @@ async function openShards(
 
 function wrongDtype(name: string, dtype: SafetensorsDtype): InputError {
   return new InputError(`${name} is of the type ${dtype}, but weights must be F32, F16 or BF16.`, {
-    field: name,
+    path: [name],
     value: dtype,
     accepted: "F32, F16 or BF16",
   });

@@ -62,18 +62,21 @@ export function checkSavedNames(
     if (isModuleName(name) && specs.some((spec) => isNamed(spec.name, name))) continue;
     const ends = specs.map(({ name }) => name.split(".").at(-2));
     const accepted = `names out of ${[...new Set(ends)].join(", ")}`;
-    throw new InputError(`modules_to_save: ${show(name)} matches no module of the model; give ${accepted}.`, {
-      field: "modules_to_save",
-      value: name,
-      accepted,
-    });
+    throw new InputError(
+      (field) => `${field}: ${show(name)} matches no module of the model; give ${accepted}.`,
+      {
+        path: ["modules_to_save"],
+        value: name,
+        accepted,
+      },
+    );
   }
   if (!asked.ensure_weight_tying) return asked;
   const names = asked.modules_to_save;
   const tables = [embedding, head].some((spec) => names.some((name) => isNamed(spec.name, name)));
   if (!tables || !model.tie_word_embeddings) {
     throw new InputError("ensure_weight_tying is true, but modules_to_save names no tied table.", {
-      field: "ensure_weight_tying",
+      path: ["ensure_weight_tying"],
       value: true,
       accepted:
         "false; true where the model ties its head to the embedding and modules_to_save names one of them",

@@ -90,7 +90,7 @@ export function withAddedTokens(files: TokenizerFiles): Json {
     throw new InputError(
       `The added token ${JSON.stringify(word.content)} has single_word, which is not known here.`,
       {
-        field: "tokenizer.json",
+        path: [{ file: "tokenizer.json" }],
         value: word,
         accepted: "added tokens without single_word",
       },

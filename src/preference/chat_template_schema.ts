@@ -12,8 +12,8 @@ export const ChatTemplateSchema = z.string().min(1).max(mostTemplateCharacters).
     } catch (error) {
       // the parser reads past the end of a block that nothing ends
       const why = error instanceof TypeError ? "a block is not ended" : (error as Error).message;
-      const message = `chat_template is not ${accepted}: ${why.replace(/\.?$/, ".")}`;
-      context.addIssue({ code: "custom", message, params: { accepted } });
+      const message = `is not ${accepted}: ${why.replace(/\.?$/, ".")}`;
+      context.addIssue({ code: "custom", message, params: { accepted, predicate: true } });
     }
   },
 ).meta({

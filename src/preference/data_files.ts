@@ -1,6 +1,6 @@
 /** Which files of a folder are a split's rows, and their rows one after another. */
 import { basename, dirname, extname } from "node:path";
-import { InputError } from "../errors.ts";
+import { InputError, located } from "../errors.ts";
 import { readJsonl } from "./jsonl.ts";
 import type { Comparison, RowKind } from "./rows.ts";
 
@@ -20,11 +20,10 @@ export function isDataFile(name: string): boolean {
  * tells of a split, every Parquet and JSONL file for `train`.
  *
  * @param names Files, relative to the data set's folder, with `/` between their parts
- * @param field The split's place in the request, for the error
  * @returns The chosen names, sorted
  * @throws InputError where there is none, or they do not go together
  */
-export function selectDataFiles(names: readonly string[], split: string, field: string): string[] {
+export function selectDataFiles(names: readonly string[], split: string): string[] {
   // As `datasets` does: names that begin with a dot or an underscore are hidden.
   const files = names.filter((name) => isDataFile(name) && !/(^|\/)[._]/.test(name)).sort();
   const shards = files.filter((name) => shardSplit(name) === split);
@@ -35,7 +34,7 @@ export function selectDataFiles(names: readonly string[], split: string, field: 
   const chosen = named.length > 0 ? named : untold ? rows : [];
 
   const refuse = (message: string, value: unknown, accepted: string): never => {
-    throw new InputError(message, { field, value, accepted });
+    throw new InputError(message, { path: [], value, accepted });
   };
   if (chosen.length === 0) {
     const found = files.length === 0 ? "no Parquet or JSONL file" : `only ${listed(files)}`;
@@ -55,7 +54,7 @@ export function selectDataFiles(names: readonly string[], split: string, field: 
       "a folder that holds one kind of file for a split, or the file itself",
     );
   }
-  checkShards(chosen, field);
+  checkShards(chosen);
   return chosen;
 }
 
@@ -75,11 +74,7 @@ export async function* readDataFiles(paths: readonly string[], kind: RowKind): A
         yield comparison;
       }
     } catch (error) {
-      // The row's number is the data set's: where there are many files, say which one holds it.
-      if (paths.length === 1 || !(error instanceof InputError)) throw error;
-      const file = basename(path);
-      if (error.message.includes(file)) throw error;
-      throw new InputError(`${file}: ${error.message}`, error.problem);
+      throw located(error, [{ file: basename(path) }]);
     }
   }
 }
@@ -95,7 +90,7 @@ function shardSplit(name: string): string | null {
 }
 
 /** A split with a shard missing would be trained on as if it were whole. */
-function checkShards(names: readonly string[], field: string): void {
+function checkShards(names: readonly string[]): void {
   const numbers = names.map((name) => /-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.\w+$/.exec(name));
   const shard = numbers.find((match) => match !== null);
   if (!shard) return;
@@ -105,7 +100,7 @@ function checkShards(names: readonly string[], field: string): void {
   throw new InputError(
     `The folder has ${names.length} files of a split in ${count} parts: ${listed(names)}.`,
     {
-      field,
+      path: [],
       value: names,
       accepted: "every part, once",
     },

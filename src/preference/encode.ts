@@ -75,7 +75,7 @@ interface Sequence {
  * it and the longest response exceed `max_length`; then each response to what is left. BOS is never cut.
  *
  * @returns The group, or the reason why the row cannot be used: a response without a token to score.
- * @throws InputError naming the row, where its text cannot be templated.
+ * @throws InputError where its text cannot be templated.
  */
 export function encodeComparison(
   tokenizer: Tokenizer,
@@ -88,26 +88,20 @@ export function encodeComparison(
     return { left_out: { row, reason: `${which} ${why}`, response } };
   };
   if (responses.length === 0) {
-    throw new InputError(`Row ${row} has no response.`, {
-      field: `row ${row}`,
+    throw new InputError((place) => `${place} has no response.`, {
+      path: [],
       accepted: "at least one response",
     });
   }
   const empty = responses.findIndex(isEmpty);
   if (empty >= 0) return leftOut(empty, "is empty");
 
-  let whole: Sequence[];
-  try {
-    const prompts = new Map<string, readonly number[]>(); // mostly one for all responses
-    whole = texts(tokenizer, comparison, settings.prompt_boundary).map(([prompt, response]) => {
-      let ids = prompts.get(prompt);
-      if (!ids) prompts.set(prompt, ids = tokenizer.encode(prompt));
-      return tokenise(tokenizer, prompt, ids, response, settings.prompt_boundary);
-    });
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    throw new InputError(`Row ${row}: ${error.message}`, { ...error.problem, field: `row ${row}` });
-  }
+  const prompts = new Map<string, readonly number[]>(); // mostly one for all responses
+  const whole = texts(tokenizer, comparison, settings.prompt_boundary).map(([prompt, response]) => {
+    let ids = prompts.get(prompt);
+    if (!ids) prompts.set(prompt, ids = tokenizer.encode(prompt));
+    return tokenise(tokenizer, prompt, ids, response, settings.prompt_boundary);
+  });
   const ends = new Set(tokenizer.eos);
   const silent = whole.findIndex(({ ids, boundary }) => ids.slice(boundary).every((id) => ends.has(id)));
   if (silent >= 0) return leftOut(silent, "has no token besides the end");
@@ -138,24 +132,21 @@ export function encodeComparison(
 }
 
 /**
- * Checks a group's token ids against the model's vocabulary.
+ * Checks token ids against the model's vocabulary.
  *
- * @param field what the error names
  * @throws InputError where the tokenizer gives ids that the model has no embedding for
  */
-export function checkTokenIds(group: EncodedGroup, vocabulary: number, field: string): void {
-  for (const tokens of [group.prompt, ...group.responses.map((response) => response.tokens)]) {
-    const beyond = tokens.find((id) => id >= vocabulary);
-    if (beyond === undefined) continue;
-    throw new InputError(
-      `${field} has the token id ${beyond}, but the model's vocabulary has ${vocabulary} entries.`,
-      {
-        field,
-        value: beyond,
-        accepted: `token ids below ${vocabulary}: a tokenizer that belongs to the model`,
-      },
-    );
-  }
+export function checkTokenIds(tokens: Uint32Array, vocabulary: number): void {
+  const beyond = tokens.find((id) => id >= vocabulary);
+  if (beyond === undefined) return;
+  throw new InputError(
+    (place) => `${place} has the token id ${beyond}, but the model's vocabulary has ${vocabulary} entries.`,
+    {
+      path: [],
+      value: beyond,
+      accepted: `token ids below ${vocabulary}: a tokenizer that belongs to the model`,
+    },
+  );
 }
 
 /** Each response's [prompt, response] as text. */

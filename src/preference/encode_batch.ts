@@ -1,4 +1,5 @@
 /** Rows to tokens some dozens at a time: enough to be worth a message to another thread, few enough to wait for. */
+import { within } from "../errors.ts";
 import { checkTokenIds, encodeComparison, type EncodedGroup, type EncodeSettings } from "./encode.ts";
 import type { Comparison } from "./rows.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -59,14 +60,15 @@ export function encodeBatch(
   const groups: EncodedGroup[] = [];
   const left_out: { row: number; reason: string }[] = [];
   for (const comparison of batch) {
-    const encoded = encodeComparison(tokenizer, comparison, settings);
-    if (encoded.group) {
-      checkTokenIds(encoded.group, vocabulary, `row ${encoded.group.row}`);
-      groups.push(encoded.group);
-    } else {
-      const { row, reason } = encoded.left_out;
-      left_out.push({ row, reason });
-    }
+    const { row } = comparison;
+    within([{ row }], () => {
+      const { group, left_out: why } = encodeComparison(tokenizer, comparison, settings);
+      if (!group) return left_out.push({ row, reason: why.reason });
+      for (const { tokens } of [{ tokens: group.prompt }, ...group.responses]) {
+        checkTokenIds(tokens, vocabulary);
+      }
+      groups.push(group);
+    });
   }
   return { groups, left_out };
 }

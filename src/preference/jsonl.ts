@@ -1,6 +1,5 @@
 /** Rows of a JSONL file, a line at a time. */
-import { basename } from "node:path";
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import { type Comparison, missingDataFile, parseRow, type RowKind } from "./rows.ts";
 
 /**
@@ -14,7 +13,6 @@ export async function* readJsonl(
   kind: RowKind,
   rowsBefore = 0,
 ): AsyncGenerator<Comparison> {
-  const file = basename(path);
   const decoder = new TextDecoder("utf-8", { fatal: true });
   for await (const { bytes, line } of readLines(path)) {
     let value: unknown;
@@ -24,12 +22,13 @@ export async function* readJsonl(
       value = JSON.parse(text);
     } catch (error) {
       const what = error instanceof SyntaxError ? `JSON: ${error.message}` : "UTF-8.";
-      throw new InputError(`Line ${line} of ${file} is not ${what}`, {
-        field: `${file}: line ${line}`,
+      throw new InputError((place) => `${place} is not ${what}`, {
+        path: [{ line }],
         accepted: "one JSON object a line",
       });
     }
-    yield parseRow(value, rowsBefore + line, kind);
+    const row = rowsBefore + line;
+    yield within([{ row }], () => parseRow(value, row, kind));
   }
 }
 

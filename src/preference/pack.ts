@@ -230,7 +230,7 @@ function sizeWithin(group: EncodedGroup, budget: number): number {
   if (size <= budget) return size;
   throw new InputError(
     `Row ${group.row} takes ${size} tokens (its prompt and all its responses), more than the ${budget} of a micro-batch.`,
-    { field: "micro_batch_tokens", value: budget, accepted: `at least ${size}` },
+    { path: ["micro_batch_tokens"], value: budget, accepted: `at least ${size}` },
   );
 }
 

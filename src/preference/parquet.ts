@@ -2,7 +2,7 @@
 import { type FileMetaData, parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { basename } from "node:path";
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import { type Comparison, missingDataFile, parseRow, type RowKind } from "./rows.ts";
 
 /** Columns that a row can be made of; the others are never read. */
@@ -43,18 +43,18 @@ export async function* readParquet(
   kind: RowKind,
   rowsBefore = 0,
 ): AsyncGenerator<Comparison> {
-  const name = basename(path);
   using source = openSource(path);
-  const metadata = await readable(name, () => parquetMetadataAsync(source));
-  const columns = wantedColumns(metadata, name);
-  checkCodecs(metadata, name);
+  const metadata = await readable(() => parquetMetadataAsync(source));
+  const columns = wantedColumns(metadata);
+  checkCodecs(metadata);
   let rowStart = 0;
   for (const group of metadata.row_groups) {
     const rowEnd = rowStart + Number(group.num_rows);
     const options = { file: source, metadata, columns, rowStart, rowEnd, compressors };
-    const rows = await readable(name, () => parquetReadObjects(options));
+    const rows = await readable(() => parquetReadObjects(options));
     for (const [index, row] of rows.entries()) {
-      yield parseRow(withoutNulls(row), rowsBefore + rowStart + index + 1, kind);
+      const number = rowsBefore + rowStart + index + 1;
+      yield within([{ row: number }], () => parseRow(withoutNulls(row), number, kind));
     }
     rowStart = rowEnd;
   }
@@ -90,26 +90,29 @@ function openSource(path: string) {
   };
 }
 
-async function readable<T>(name: string, read: () => Promise<T>): Promise<T> {
+async function readable<T>(read: () => Promise<T>): Promise<T> {
   try {
     return await read();
   } catch (error) {
-    throw new InputError(`${name} is not a readable Parquet file: ${(error as Error).message}.`, {
-      field: name,
+    throw new InputError((file) => `${file} is not a readable Parquet file: ${(error as Error).message}.`, {
+      path: [],
       accepted: "a whole Parquet file",
     });
   }
 }
 
-function wantedColumns(metadata: FileMetaData, name: string): string[] {
+function wantedColumns(metadata: FileMetaData): string[] {
   const columns = topColumns(metadata);
   const wanted = columns.filter((column) => COLUMNS.includes(column));
   if (wanted.length > 0) return wanted;
-  throw new InputError(`${name} has only the columns ${columns.join(", ") || "of an empty schema"}.`, {
-    field: name,
-    value: columns,
-    accepted: `columns among ${COLUMNS.join(", ")}`,
-  });
+  throw new InputError(
+    (file) => `${file} has only the columns ${columns.join(", ") || "of an empty schema"}.`,
+    {
+      path: [],
+      value: columns,
+      accepted: `columns among ${COLUMNS.join(", ")}`,
+    },
+  );
 }
 
 /** The schema is a tree written in depth-first order; its root comes first. */
@@ -124,15 +127,16 @@ function topColumns({ schema }: FileMetaData): string[] {
   return columns;
 }
 
-function checkCodecs(metadata: FileMetaData, name: string): void {
+function checkCodecs(metadata: FileMetaData): void {
   for (const { columns } of metadata.row_groups) {
     for (const { meta_data } of columns) {
       const codec = meta_data?.codec;
       if (codec === undefined || CODECS.includes(codec)) continue;
-      throw new InputError(`${name} is compressed with ${codec}, which is not among ${CODECS.join(", ")}.`, {
-        field: name,
+      const accepted = CODECS.join(" | ");
+      throw new InputError((file) => `${file} is compressed with ${codec}, but must be with ${accepted}.`, {
+        path: [],
         value: codec,
-        accepted: CODECS.join(" | "),
+        accepted,
       });
     }
   }

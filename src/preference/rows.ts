@@ -9,7 +9,7 @@
  * @module
  */
 import { isDeepStrictEqual } from "node:util";
-import { InputError } from "../errors.ts";
+import { InputError, type Path } from "../errors.ts";
 import { isObject } from "../json.ts";
 import { commonTextPrefix } from "./_common_prefix.ts";
 
@@ -62,48 +62,49 @@ const SHAPES: Record<RowKind, string> = {
  */
 export function parseRow(value: unknown, row: number, kind: RowKind): Comparison {
   if (!isObject(value)) {
-    throw new InputError(`Row ${row} must be an object, not ${describe(value)}.`, {
-      field: `row ${row}`,
+    throw new InputError((place) => `${place} must be an object, not ${describe(value)}.`, {
+      path: [],
       value,
       accepted: SHAPES[kind],
     });
   }
   if (Array.isArray(value.tools) && value.tools.length > 0) {
-    throw new InputError(`Row ${row} has tools, which are not passed on to chat templates; leave them out.`, {
-      field: `row ${row}: tools`,
-      accepted: "no tools",
-    });
+    throw withTools(["tools"]);
   }
-  const comparison = kind === "preference" ? preferenceRow(value, row) : sftRow(value, row);
+  const comparison = kind === "preference" ? preferenceRow(value) : sftRow(value);
   if (comparison !== null) return { row, ...comparison };
   const keys = Object.keys(value);
   throw new InputError(
-    `Row ${row} must be ${SHAPES[kind]}; its keys are ${keys.length > 0 ? keys.join(", ") : "none"}.`,
-    { field: `row ${row}`, value: keys, accepted: SHAPES[kind] },
+    (place) =>
+      `${place} must be ${SHAPES[kind]}; its keys are ${keys.length > 0 ? keys.join(", ") : "none"}.`,
+    { path: [], value: keys, accepted: SHAPES[kind] },
   );
 }
 
 /**
  * Reads one prompt or response: a string, or a list of `{role, content}`.
  *
- * @param field Where it stands, in the user's terms.
+ * @param path Where it stands in its row.
  * @throws InputError naming the field.
  */
-function parseText(value: unknown, field: string): Text {
+function parseText(value: unknown, path: Path): Text {
   if (typeof value === "string") return value;
   if (!Array.isArray(value)) {
-    throw new InputError(`${field} must be a string or a list of messages, not ${describe(value)}.`, {
-      field,
-      value,
-      accepted: "a string or a list of {role, content}",
-    });
+    throw new InputError(
+      (field) => `${field} must be a string or a list of messages, not ${describe(value)}.`,
+      {
+        path,
+        value,
+        accepted: "a string or a list of {role, content}",
+      },
+    );
   }
   value.forEach((message, index) => {
     for (const key of ["role", "content"]) {
       if (!isObject(message) || typeof message[key] !== "string") {
         const given = isObject(message) ? describe(message[key]) : "missing";
-        throw new InputError(`${field}[${index}].${key} must be a string; it is ${given}.`, {
-          field: `${field}[${index}].${key}`,
+        throw new InputError((field) => `${field} must be a string; it is ${given}.`, {
+          path: [...path, index, key],
           value: message,
           accepted: "{role: string, content: string}",
         });
@@ -116,44 +117,44 @@ function parseText(value: unknown, field: string): Text {
 /** A file of rows that is not there, as the user's mistake; every other error as it is. @returns the error to throw */
 export function missingDataFile(path: string, error: unknown): unknown {
   if (!(error instanceof Deno.errors.NotFound)) return error;
-  return new InputError(`There is no file ${path}.`, {
-    field: "path",
+  return new InputError((file) => `${file} is not there.`, {
+    path: [],
     value: path,
     accepted: "an existing file",
   });
 }
 
-function preferenceRow(value: Record<string, unknown>, row: number): Omit<Comparison, "row"> | null {
+function preferenceRow(value: Record<string, unknown>): Omit<Comparison, "row"> | null {
   if ("preferred_output" in value && "non_preferred_output" in value && "input" in value) {
-    return openAiRow(value, row);
+    return openAiRow(value);
   }
   if (!("chosen" in value && "rejected" in value)) return null;
-  const chosen = parseText(value.chosen, `row ${row}: chosen`);
-  const rejected = parseText(value.rejected, `row ${row}: rejected`);
+  const chosen = parseText(value.chosen, ["chosen"]);
+  const rejected = parseText(value.rejected, ["rejected"]);
   const given = value.prompt === undefined || value.prompt === null
     ? null
-    : parseText(value.prompt, `row ${row}: prompt`);
+    : parseText(value.prompt, ["prompt"]);
 
   if (typeof chosen === "string" && typeof rejected === "string") {
     return given === null ? splitStrings(chosen, rejected) : { prompt: given, responses: [chosen, rejected] };
   }
   if (typeof chosen === "string" || typeof rejected === "string") {
     if (typeof given === "object" && given !== null) return { prompt: given, responses: [chosen, rejected] };
-    throw new InputError(`Row ${row}: chosen and rejected must both be strings or both be message lists.`, {
-      field: `row ${row}: rejected`,
+    throw new InputError("chosen and rejected must both be strings or both be message lists.", {
+      path: ["rejected"],
       value: rejected,
     });
   }
-  if (given === null || given === "") return splitConversations(chosen, rejected, row);
+  if (given === null || given === "") return splitConversations(chosen, rejected);
   if (typeof given === "string") {
     if (!startsConversation(chosen) && !startsConversation(rejected)) {
       return { prompt: given, responses: [chosen, rejected] };
     }
     // ultrafeedback_binarized and its kin repeat the first user turn in a `prompt` column.
-    const whole = splitConversations(chosen, rejected, row);
+    const whole = splitConversations(chosen, rejected);
     if (!whole.prompt.some((turn) => turn.content.trim() === given.trim())) {
-      throw new InputError(`Row ${row}: the prompt is not a turn that chosen and rejected share.`, {
-        field: `row ${row}: prompt`,
+      throw new InputError((field) => `${field} is not a turn that chosen and rejected share.`, {
+        path: ["prompt"],
         value: given,
         accepted: "the shared user turn, a message list, or no prompt",
       });
@@ -163,42 +164,36 @@ function preferenceRow(value: Record<string, unknown>, row: number): Omit<Compar
   return { prompt: given, responses: [withoutPrompt(chosen, given), withoutPrompt(rejected, given)] };
 }
 
-function openAiRow(value: Record<string, unknown>, row: number): Omit<Comparison, "row"> {
+function openAiRow(value: Record<string, unknown>): Omit<Comparison, "row"> {
   const input = value.input;
   const messages = isObject(input) ? input.messages : undefined;
   if (isObject(input) && Array.isArray(input.tools) && input.tools.length > 0) {
-    throw new InputError(
-      `Row ${row} has input.tools, which are not passed on to chat templates; leave them out.`,
-      {
-        field: `row ${row}: input.tools`,
-        accepted: "no tools",
-      },
-    );
+    throw withTools(["input", "tools"]);
   }
   return {
-    prompt: parseMessages(messages, `row ${row}: input.messages`),
+    prompt: parseMessages(messages, ["input", "messages"]),
     responses: [
-      parseMessages(value.preferred_output, `row ${row}: preferred_output`),
-      parseMessages(value.non_preferred_output, `row ${row}: non_preferred_output`),
+      parseMessages(value.preferred_output, ["preferred_output"]),
+      parseMessages(value.non_preferred_output, ["non_preferred_output"]),
     ],
   };
 }
 
-function sftRow(value: Record<string, unknown>, row: number): Omit<Comparison, "row"> | null {
+function sftRow(value: Record<string, unknown>): Omit<Comparison, "row"> | null {
   if ("completion" in value) {
-    const prompt = parseText(value.prompt ?? "", `row ${row}: prompt`);
-    const completion = parseText(value.completion, `row ${row}: completion`);
+    const prompt = parseText(value.prompt ?? "", ["prompt"]);
+    const completion = parseText(value.completion, ["completion"]);
     const response = typeof prompt === "string" || typeof completion === "string"
       ? completion
       : withoutPrompt(completion, prompt);
     return { prompt, responses: [response] };
   }
   if ("messages" in value) {
-    const messages = parseMessages(value.messages, `row ${row}: messages`);
+    const messages = parseMessages(value.messages, ["messages"]);
     const last = messages.findLastIndex((message) => message.role === "assistant");
     if (last < 0) {
-      throw new InputError(`Row ${row}: messages must hold an assistant turn to learn from.`, {
-        field: `row ${row}: messages`,
+      throw new InputError((field) => `${field} must hold an assistant turn to learn from.`, {
+        path: ["messages"],
         value: messages.map((message) => message.role),
         accepted: "at least one message of role assistant",
       });
@@ -207,8 +202,8 @@ function sftRow(value: Record<string, unknown>, row: number): Omit<Comparison, "
   }
   if ("text" in value) {
     if (typeof value.text !== "string") {
-      throw new InputError(`Row ${row}: text must be a string, not ${describe(value.text)}.`, {
-        field: `row ${row}: text`,
+      throw new InputError((field) => `${field} must be a string, not ${describe(value.text)}.`, {
+        path: ["text"],
         value: value.text,
         accepted: "a string",
       });
@@ -229,15 +224,15 @@ function splitStrings(chosen: string, rejected: string): Omit<Comparison, "row">
 }
 
 /** Whole conversations: the turns both begin with, but at most all before the last, are the prompt. */
-function splitConversations(chosen: readonly Message[], rejected: readonly Message[], row: number) {
+function splitConversations(chosen: readonly Message[], rejected: readonly Message[]) {
   const most = Math.min(chosen.length, rejected.length) - 1;
   let shared = 0;
   while (shared < most && isDeepStrictEqual(chosen[shared], rejected[shared])) shared++;
   if (shared === 0) {
     throw new InputError(
-      `Row ${row} has no prompt, and chosen and rejected share no turn before their last.`,
+      (field) => `${field} is missing, and chosen and rejected share no turn before their last.`,
       {
-        field: `row ${row}: prompt`,
+        path: ["prompt"],
         accepted: "a prompt, or chosen and rejected that begin with the same turns",
       },
     );
@@ -256,15 +251,20 @@ function startsConversation(messages: readonly Message[]): boolean {
   return messages.length > 1 && messages[0]?.role !== "assistant";
 }
 
-function parseMessages(value: unknown, field: string): readonly Message[] {
+function parseMessages(value: unknown, path: Path): readonly Message[] {
   if (!Array.isArray(value)) {
-    throw new InputError(`${field} must be a list of messages, not ${describe(value)}.`, {
-      field,
+    throw new InputError((field) => `${field} must be a list of messages, not ${describe(value)}.`, {
+      path,
       value,
       accepted: "a list of {role, content}",
     });
   }
-  return parseText(value, field) as readonly Message[];
+  return parseText(value, path) as readonly Message[];
+}
+
+function withTools(path: Path): InputError {
+  const sentence = (field: string) => `${field} are not passed on to chat templates: leave them out.`;
+  return new InputError(sentence, { path, accepted: "no tools" });
 }
 
 function describe(value: unknown): string {

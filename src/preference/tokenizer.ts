@@ -43,7 +43,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const json = await readJson(dir, "tokenizer.json");
   if (json === null) {
     throw new InputError("The model has no tokenizer.json; tokenizer.model alone is not read.", {
-      field: "tokenizer.json",
+      path: [{ file: "tokenizer.json" }],
       value: dir,
       accepted: "a directory with a tokenizer.json",
     });
@@ -67,8 +67,8 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     model.encode("a");
   } catch (error) {
     if (error instanceof InputError) throw error;
-    throw new InputError(`tokenizer.json cannot be used: ${messageOf(error)}`, {
-      field: "tokenizer.json",
+    throw new InputError((file) => `${file} cannot be used: ${messageOf(error)}`, {
+      path: [{ file: "tokenizer.json" }],
       value: dir,
       accepted: "a fast tokenizer of the tokenizers library",
     });
@@ -118,7 +118,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       renderChat: (messages, { addGenerationPrompt }) => {
         if (chatTemplate === null) {
           throw new InputError("The model has no chat template; give prompts and responses as strings.", {
-            field: "chat_template",
+            path: [],
             accepted:
               "strings, a chat_template, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
           });
@@ -128,7 +128,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
           return template.render({ messages, add_generation_prompt: addGenerationPrompt, ...texts });
         } catch (error) {
           throw new InputError(`The chat template refuses the messages: ${messageOf(error)}`, {
-            field: "messages",
+            path: [],
             value: messages.map((message) => message.role),
             accepted: "turns that the chat template allows",
           });
@@ -161,13 +161,16 @@ async function readJson(dir: string, file: string): Promise<Record<string, unkno
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new InputError(`${file} is not JSON: ${messageOf(error)}`, {
-      field: file,
+    throw new InputError((place) => `${place} is not JSON: ${messageOf(error)}`, {
+      path: [{ file }],
       accepted: "a JSON object",
     });
   }
   if (isObject(value)) return value;
-  throw new InputError(`${file} must be a JSON object.`, { field: file, accepted: "a JSON object" });
+  throw new InputError((place) => `${place} must be a JSON object.`, {
+    path: [{ file }],
+    accepted: "a JSON object",
+  });
 }
 
 async function readText(dir: string, file: string): Promise<string | null> {

@@ -1,5 +1,5 @@
 /** Items and sequences as groups of tokens, or why they are refused. */
-import { InputError } from "../errors.ts";
+import { InputError, type Path, within } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import {
@@ -9,7 +9,7 @@ import {
   type EncodeSettings,
 } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
-import type { Text } from "../preference/rows.ts";
+import type { Comparison, Text } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import type { ScoreRequest, SequenceRequest } from "./request.ts";
 
@@ -37,7 +37,7 @@ const CHARACTERS_A_TOKEN = 100;
  * alone, so that the rest may be known; what follows is predicted either way.
  *
  * @param mostTokens that the device can bind
- * @throws {InputError} naming the prompt
+ * @throws {InputError}
  */
 export function encodeSequence(
   { config, tokenizer }: EncodingModel,
@@ -46,11 +46,10 @@ export function encodeSequence(
   { add_special_tokens, max_tokens, prompt_logprobs }: SequenceSettings,
   mostTokens: number,
 ): EncodedGroup {
-  const field = `prompt[${index}]`;
   const context = config.context_length;
   let ids = prompt;
   if (typeof ids === "string") {
-    refuseEndless(ids, context, field);
+    refuseEndless(ids, context);
     ids = tokenizer.encode(ids);
     const { bos, addBos } = tokenizer;
     if (add_special_tokens && addBos && bos !== null && ids[0] !== bos) ids = [bos, ...ids];
@@ -69,8 +68,8 @@ export function encodeSequence(
     prompt_truncated: 0,
   };
   if (ids.length === 0) {
-    throw new InputError(`${field} has no token.`, {
-      field,
+    throw new InputError((field) => `${field} has no token.`, {
+      path: [],
       value: prompt,
       accepted: "at least one token",
     });
@@ -79,27 +78,29 @@ export function encodeSequence(
   const beyond = ids.find((id) => id >= config.vocab_size);
   if (beyond !== undefined) {
     throw new InputError(
-      `${field} has the token id ${beyond}, but the model's vocabulary has ${config.vocab_size} entries.`,
-      { field, value: beyond, accepted: `token ids below ${config.vocab_size}` },
+      (field) =>
+        `${field} has the token id ${beyond}, but the model's vocabulary has ${config.vocab_size} entries.`,
+      { path: [], value: beyond, accepted: `token ids below ${config.vocab_size}` },
     );
   }
   const most = context - max_tokens;
   if (ids.length > most) {
     throw new InputError(
-      `${field} has ${ids.length} tokens, but the model's context is ${context}${
-        max_tokens > 0 ? `, of which max_tokens takes ${max_tokens}` : ""
-      }.`,
-      { field, value: `${ids.length} tokens`, accepted: `at most ${most} tokens` },
+      (field) =>
+        `${field} has ${ids.length} tokens, but the model's context is ${context}${
+          max_tokens > 0 ? `, of which max_tokens takes ${max_tokens}` : ""
+        }.`,
+      { path: [], value: `${ids.length} tokens`, accepted: `at most ${most} tokens` },
     );
   }
-  refuseUnbindable(ids.length, mostTokens, field, `${field} takes`, "");
+  refuseUnbindable(ids.length, mostTokens, "");
   return group;
 }
 
 /**
  * An item as tokens: its prompt is cut where the context demands it, a candidate never.
  *
- * @throws {InputError} naming the item and candidate
+ * @throws {InputError} at its prompt or candidate
  */
 export function encodeItem(
   model: EncodingModel,
@@ -108,32 +109,34 @@ export function encodeItem(
 ): EncodedGroup {
   const { config } = model;
   const context = config.context_length;
-  refuseEndless(item.prompt, context, `items[${index}].prompt`);
+  within(["prompt"], () => refuseEndless(item.prompt, context));
   for (const [i, text] of item.candidates.entries()) {
-    refuseEndless(text, context, `items[${index}].candidates[${i}]`);
+    within(["candidates", i], () => refuseEndless(text, context));
   }
   const comparison = { row: index + 1, prompt: item.prompt, responses: item.candidates };
-  const whole = encodeWithin(model, comparison, index, {
-    max_length: Infinity,
-    max_prompt_length: Infinity,
-  });
-  checkTokenIds(whole, config.vocab_size, `items[${index}]`);
+  const whole = encodeWithin(model, comparison, { max_length: Infinity, max_prompt_length: Infinity });
+  within(["prompt"], () => checkTokenIds(whole.prompt, config.vocab_size));
+  for (const [i, { tokens }] of whole.responses.entries()) {
+    within(["candidates", i], () => checkTokenIds(tokens, config.vocab_size));
+  }
   const scored = whole.responses.map(({ tokens, scored_from }) => tokens.length - scored_from);
   const longest = Math.max(...scored);
   if (longest >= context) {
     const candidate = scored.indexOf(longest);
-    const field = `items[${index}].candidates[${candidate}]`;
-    throw new InputError(`${field} has ${longest} tokens, but the model's context is ${context}.`, {
-      field,
-      value: `${longest} tokens`,
-      accepted: `a candidate of at most ${context - 1} tokens`,
-    });
+    throw new InputError(
+      (field) => `${field} has ${longest} tokens, but the model's context is ${context}.`,
+      {
+        path: ["candidates", candidate],
+        value: `${longest} tokens`,
+        accepted: `a candidate of at most ${context - 1} tokens`,
+      },
+    );
   }
   const total = Math.max(...whole.responses.map(({ tokens }) => whole.prompt.length + tokens.length));
   const { ropes } = config.traits;
   if (total <= context) return alignSharing(ropes, whole);
   const limits = { max_length: context, max_prompt_length: context - longest };
-  return alignSharing(ropes, encodeWithin(model, comparison, index, limits));
+  return alignSharing(ropes, encodeWithin(model, comparison, limits));
 }
 
 /**
@@ -141,7 +144,7 @@ export function encodeItem(
  *
  * @param budget tokens of a batch
  * @param mostTokens that the device can bind
- * @throws {InputError} where the device has no room for a prompt with one of its candidates
+ * @throws {InputError} at the candidate with which the device has no room for the prompt
  */
 export function splitCandidates(group: EncodedGroup, budget: number, mostTokens: number): Part[] {
   const parts: Part[] = [];
@@ -155,8 +158,8 @@ export function splitCandidates(group: EncodedGroup, budget: number, mostTokens:
       count++;
     }
     const part = { ...group, responses: group.responses.slice(first, first + count) };
-    const field = `items[${group.row - 1}].candidates[${first}]`;
-    refuseUnbindable(groupTokens(part), mostTokens, field, `${field} takes`, " with its prompt");
+    const path = ["candidates", first];
+    within(path, () => refuseUnbindable(groupTokens(part), mostTokens, " with its prompt"));
     parts.push({ first, group: part });
     first += count;
   }
@@ -165,59 +168,37 @@ export function splitCandidates(group: EncodedGroup, budget: number, mostTokens:
 
 function encodeWithin(
   { tokenizer }: EncodingModel,
-  comparison: Parameters<typeof encodeComparison>[1],
-  index: number,
+  comparison: Comparison,
   limits: Pick<EncodeSettings, "max_length" | "max_prompt_length">,
 ): EncodedGroup {
   const settings: EncodeSettings = { ...limits, truncation_mode: "keep_end", prompt_boundary: "trl" };
-  let encoded;
-  try {
-    encoded = encodeComparison(tokenizer, comparison, settings);
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    throw new InputError(error.message.replace(/^Row \d+: /, ""), {
-      ...error.problem,
-      field: `items[${index}]`,
-    });
-  }
+  const encoded = within(["prompt"], () => encodeComparison(tokenizer, comparison, settings));
   if (encoded.group) return encoded.group;
   const { reason, response } = encoded.left_out;
-  const field = `items[${index}].candidates[${response}]`;
-  throw new InputError(`${field} cannot be scored: ${reason}.`, {
-    field,
+  throw new InputError((field) => `${field} cannot be scored: ${reason}.`, {
+    path: ["candidates", response],
     value: comparison.responses[response],
     accepted: "a candidate of at least one token",
   });
 }
 
 /** Tokenising takes a second a few million characters; a text that cannot be of use to the model is not worth it. */
-function refuseEndless(text: Text, context: number, field: string): void {
+function refuseEndless(text: Text, context: number): void {
   const characters = typeof text === "string"
     ? text.length
     : text.reduce((sum, { content }) => sum + content.length, 0);
   const most = context * CHARACTERS_A_TOKEN;
   if (characters <= most) return;
-  throw new InputError(`${field} has ${characters} characters; the model's context is ${context} tokens.`, {
-    field,
-    value: `${characters} characters`,
-    accepted: `at most ${most} characters`,
-  });
+  throw new InputError(
+    (field) => `${field} has ${characters} characters; the model's context is ${context} tokens.`,
+    { path: [], value: `${characters} characters`, accepted: `at most ${most} characters` },
+  );
 }
 
-function refuseUnbindable(
-  tokens: number,
-  mostTokens: number,
-  field: string,
-  takes: string,
-  beside: string,
-): void {
+function refuseUnbindable(tokens: number, mostTokens: number, beside: string): void {
   if (tokens <= mostTokens) return;
   throw new InputError(
-    `${takes} ${tokens} tokens${beside}, more than a batch of this model may have here.`,
-    {
-      field,
-      value: `${tokens} tokens`,
-      accepted: `at most ${mostTokens} tokens on this device`,
-    },
+    (field) => `${field} takes ${tokens} tokens${beside}, more than a batch of this model may have here.`,
+    { path: [], value: `${tokens} tokens`, accepted: `at most ${mostTokens} tokens on this device` },
   );
 }

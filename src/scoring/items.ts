@@ -1,5 +1,6 @@
 /** One prompt with its candidates, as `POST /score` and a line of a scoring file have it. */
 import { z } from "@hono/zod-openapi";
+import { type Path, relocated } from "../errors.ts";
 import { strictObject } from "../validation.ts";
 import type { ScoreRequest } from "./request.ts";
 
@@ -51,9 +52,28 @@ export const ItemSchema = strictObject({
   });
 }).openapi("ScoreItem", { oneOf: [{ required: ["prompt"] }, { required: ["messages"] }] });
 
+/** An item as its sender wrote it. */
+export type Item = z.infer<typeof ItemSchema>;
+
+/**
+ * An error about an item that was given to the engine, in terms of the item as it came.
+ *
+ * @param from the item's place in the engine's request
+ * @param to the item's place for its sender
+ */
+export function relocatedItem(
+  error: unknown,
+  from: Path,
+  to: Path,
+  { messages }: { readonly messages?: unknown },
+): unknown {
+  const prompt = messages === undefined ? "prompt" : "messages";
+  return relocated(relocated(error, [...from, "prompt"], [...from, prompt]), from, to);
+}
+
 /** An item as the engine takes it: beside a conversation each candidate is an assistant's turn. */
 export function toEngineItem(
-  { prompt, messages, candidates }: z.infer<typeof ItemSchema>,
+  { prompt, messages, candidates }: Item,
 ): ScoreRequest["items"][0] {
   const text = messages ?? prompt ?? "";
   if (typeof text === "string") return { prompt: text, candidates };

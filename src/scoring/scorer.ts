@@ -1,4 +1,4 @@
-import { InputError } from "../errors.ts";
+import { InputError, type Path, within } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
 import type { Decoder } from "../model/decoder.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
@@ -60,9 +60,13 @@ export class Scorer {
     const groups: EncodedGroup[] = [];
     const { config, tokenizer } = this.#model;
     const model = { config, tokenizer: tokenizer.withChatTemplate(chat_template) };
-    for (const _ of inSlices(items, (item, i) => groups.push(encodeItem(model, item, i)))) yield [];
+    const encode = (item: ScoreRequest["items"][number], i: number) =>
+      within(["items", i], () => groups.push(encodeItem(model, item, i)));
+    for (const _ of inSlices(items, encode)) yield [];
     const { largestBudget, mostTokens } = this.#batches;
-    const parts = groups.flatMap((group) => splitCandidates(group, largestBudget, mostTokens));
+    const parts = groups.flatMap((group, i) =>
+      within(["items", i], () => splitCandidates(group, largestBudget, mostTokens))
+    );
     let part = 0;
     let item = 0;
     let known = 0;
@@ -88,7 +92,7 @@ export class Scorer {
           });
         }
         if (candidates.length < group.responses.length) continue;
-        finished.push(rank(candidates, group, item, known));
+        finished.push(within(["items", item], () => rank(candidates, group, known)));
         candidates = [];
         item++;
       }
@@ -108,7 +112,10 @@ export class Scorer {
   ): AsyncGenerator<ScoredSequence[]> {
     const groups: EncodedGroup[] = [];
     const encode = (prompt: string | readonly number[], i: number) =>
-      groups.push(encodeSequence(this.#model, prompt, i, settings, this.#batches.mostTokens));
+      within(
+        ["prompt", i],
+        () => groups.push(encodeSequence(this.#model, prompt, i, settings, this.#batches.mostTokens)),
+      );
     for (const _ of inSlices(prompts, encode)) yield [];
     let next = 0;
     for await (const answers of this.#batches.answers(groups)) {
@@ -142,7 +149,7 @@ export class Scorer {
     });
     const bad = [...token_logprobs, ...likeliest.map(({ logprob }) => logprob)]
       .find((x) => !Number.isFinite(x));
-    if (bad !== undefined) throw notFinite(`a token of prompt[${index}]`, bad);
+    if (bad !== undefined) throw notFinite("a token of ", ["prompt", index], bad);
     return {
       text: typeof prompt === "string" ? prompt : tokenizer.decode(prompt),
       token_ids,
@@ -165,9 +172,9 @@ function* inSlices<T>(all: readonly T[], work: (one: T, index: number) => void):
   }
 }
 
-function notFinite(what: string, logprob: number): InputError {
-  return new InputError(`The model gives ${what} a log-prob of ${logprob}.`, {
-    field: "model",
+function notFinite(what: string, path: Path, logprob: number): InputError {
+  return new InputError((place) => `The model gives ${what}${place} a log-prob of ${logprob}.`, {
+    path,
     value: logprob,
     accepted: "a model whose activations are finite",
   });
@@ -176,14 +183,10 @@ function notFinite(what: string, logprob: number): InputError {
 function rank(
   candidates: readonly Omit<ScoredCandidate, "rank">[],
   group: EncodedGroup,
-  item: number,
   cached_prompt_tokens: number,
 ): ScoredItem {
   const bad = candidates.find(({ average_logprob }) => !Number.isFinite(average_logprob));
-  if (bad) {
-    const field = `items[${item}].candidates[${bad.index}]`;
-    throw notFinite(field, bad.average_logprob);
-  }
+  if (bad) throw notFinite("", ["candidates", bad.index], bad.average_logprob);
   const order = candidates.map(({ index }) => index)
     .sort((a, b) => candidates[b]!.average_logprob - candidates[a]!.average_logprob || a - b);
   const candidate_tokens = candidates.reduce((sum, { num_tokens }) => sum + num_tokens, 0);

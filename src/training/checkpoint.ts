@@ -114,10 +114,13 @@ export async function readRunState(checkpoint: string): Promise<RunState> {
   ) {
     return state as unknown as RunState;
   }
-  throw new InputError(`${STATE} of the checkpoint ${basename(checkpoint)} is not as the worker wrote it.`, {
-    field: STATE,
-    accepted: "the file as the worker wrote it",
-  });
+  throw new InputError(
+    (file) => `${file} of the checkpoint ${basename(checkpoint)} is not as the worker wrote it.`,
+    {
+      path: [{ file: STATE }],
+      accepted: "the file as the worker wrote it",
+    },
+  );
 }
 
 /**

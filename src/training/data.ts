@@ -1,4 +1,4 @@
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
@@ -6,7 +6,7 @@ import { EncodePool } from "../preference/encode_pool.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples } from "./examples.ts";
-import type { TrainRequest } from "./request.ts";
+import type { Dataset, TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "./settings.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
 
@@ -38,9 +38,7 @@ export async function readData(
   const chat_template = settings.chat_template ?? null;
   const job = { model: request.model, chat_template, settings, vocabulary };
   using pool = new EncodePool(job, { onStart: onLarge });
-  const read = async (split: "train" | "eval"): Promise<readonly EncodedGroup[]> => {
-    const dataset = split === "train" ? request.dataset : request.eval_dataset;
-    if (!dataset) return [];
+  const read = async (split: "train" | "eval", dataset: Dataset): Promise<readonly EncodedGroup[]> => {
     const examples = await readExamples(
       dataset,
       kind,
@@ -53,14 +51,17 @@ export async function readData(
     report(examples, split, settings, emit);
     const groups = examples.groups.map((group) => alignSharing(config.traits.ropes, group));
     if (groups.length > 0) return groups;
-    const field = split === "train" ? "dataset" : "eval_dataset";
-    throw new InputError(`${field} has no usable row: ${examples.left_out.length} were left out.`, {
-      field,
-      accepted: "rows of which every response has a token",
-    });
+    throw new InputError(
+      (field) => `${field} has no usable row: ${examples.left_out.length} were left out.`,
+      {
+        path: [],
+        accepted: "rows of which every response has a token",
+      },
+    );
   };
-  const train = await read("train");
-  const evaluation = await read("eval");
+  const { dataset, eval_dataset } = request;
+  const train = await within(["dataset"], () => read("train", dataset));
+  const evaluation = eval_dataset ? await within(["eval_dataset"], () => read("eval", eval_dataset)) : [];
   const largest = [...train, ...evaluation].reduce((most, group) => Math.max(most, groupTokens(group)), 0);
   checkLargest(context, settings, largest);
   return { train, eval: evaluation, largest };
@@ -82,7 +83,7 @@ function checkLargest(
     throw new InputError(
       `The largest row takes ${largest} tokens, more than a batch of this model may have here.`,
       {
-        field: "max_length",
+        path: ["max_length"],
         value: max_length,
         accepted: `rows of at most ${most} tokens, prompt and responses together, on this device`,
       },

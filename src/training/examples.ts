@@ -1,3 +1,4 @@
+import { within } from "../errors.ts";
 import { readDataFiles } from "../preference/data_files.ts";
 import type { EncodedGroup, EncodeSettings } from "../preference/encode.ts";
 import { encodeBatch, type EncodedBatch, inBatches } from "../preference/encode_batch.ts";
@@ -79,5 +80,10 @@ async function awaited<T>(batch: Promise<T>, pause: () => Promise<void>): Promis
 async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {
   if ("path" in dataset) yield* readDataFiles([dataset.path], kind);
   else if ("paths" in dataset) yield* readDataFiles(dataset.paths, kind);
-  else for (const [index, row] of dataset.rows.entries()) yield parseRow(row, index + 1, kind);
+  else {
+    for (const [index, value] of dataset.rows.entries()) {
+      const row = index + 1;
+      yield within([{ row }], () => parseRow(value, row, kind));
+    }
+  }
 }

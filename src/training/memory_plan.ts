@@ -190,7 +190,7 @@ function tooLarge(
       bytesText(available)
     } are to be had${remedies.length > 0 ? `, enough for ${remedies.join(", or ")}` : ""}.`,
     {
-      field: "model",
+      path: ["model"],
       value: bytesText(total_bytes),
       accepted: remedies.join(", or ") || "a smaller model, or a device with more memory",
     },

@@ -284,7 +284,7 @@ export class Run {
     const bad = Object.entries(metrics).find(([, value]) => !Number.isFinite(value));
     if (bad) {
       throw new InputError(`Training diverged: ${bad[0]} at step ${step} is ${bad[1]}.`, {
-        field: "learning_rate",
+        path: ["learning_rate"],
         value: settings.learning_rate,
         accepted: "a lower learning rate, or max_grad_norm above 0",
       });

@@ -145,9 +145,9 @@ export function checkRank(
   const most = Math.floor(maxTensorBytes / tensorBytes([widest], "f32"));
   if (r <= most) return;
   throw new InputError(
-    `lora.r is ${r}, but on this device a factor of this model has at most rank ${most}.`,
+    (field) => `${field} is ${r}, but on this device a factor of this model has at most rank ${most}.`,
     {
-      field: "lora.r",
+      path: ["lora", "r"],
       value: r,
       accepted: `at most ${most} on this device`,
     },
@@ -199,9 +199,9 @@ function checkInit(
     ]);
   if (form({ config, saved }, tensors.map(({ module }) => module)) === form(asked, asked.modules)) return;
   throw new InputError(
-    "init_adapter has another r, alpha, target_modules or modules_to_save than the job's settings.",
+    (field) => `${field} has another r, alpha, target_modules or modules_to_save than the job's settings.`,
     {
-      field: "lora.init_adapter",
+      path: ["lora", "init_adapter"],
       accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
     },
   );

@@ -22,7 +22,7 @@ const startEngine: StartEngine = ({ onBroken }) => {
       throw error;
     },
   });
-  engine.failing.set("bad", refusal("config.json: hidden_size"));
+  engine.failing.set("bad", refusal({ file: "config.json" }, "hidden_size"));
   return Promise.resolve(engine);
 };
 

@@ -47,7 +47,7 @@ Deno.test("train() refuses an adapter of another form than its settings", async 
   ) {
     await assert.rejects(lab.train({ max_steps: 1, lora, init_adapter: result }), (error) => {
       assert.ok(error instanceof InputError, String(error));
-      assert.equal(error.problem.field, "lora.init_adapter");
+      assert.equal(error.field, "lora.init_adapter");
       return true;
     });
   }

@@ -42,8 +42,8 @@ Deno.test("score() names the item that the request's template refuses", async ()
   const item = (content: string) => ({ prompt: [{ role: "user", content }], candidates: ["a"] });
   await assert.rejects(lab.score([item("yes"), item("no")], { chat_template }), {
     name: "InputError",
-    message: "The chat template refuses the messages: not no",
-    problem: { field: "items[1]", value: ["user"], accepted: "turns that the chat template allows" },
+    message: "items[1].prompt: The chat template refuses the messages: not no",
+    problem: { path: [], value: ["user"], accepted: "turns that the chat template allows" },
   });
 });
 
@@ -75,6 +75,6 @@ Deno.test("train() names the row that its template refuses", async () => {
   const chat_template = "{{ raise_exception('never') }}";
   await assert.rejects(lab.train({ rows: ROWS, max_steps: 1, chat_template }), {
     name: "InputError",
-    message: "Row 1: The chat template refuses the messages: never",
+    message: "dataset: row 1: The chat template refuses the messages: never",
   });
 });

@@ -35,7 +35,7 @@ Deno.test("train() refuses the last of many rows by its number, and goes on with
   const dataset = await written("malformed.jsonl", [...rows, { prompt: "p", chosen: "c" }]);
   await assert.rejects(lab.train({ ...spec, model, dataset }), (error) => {
     assert.ok(error instanceof InputError);
-    assert.match(error.message, /^Row 2001 must be/);
+    assert.match(error.message, /^dataset: .*row 2001 must be/);
     return true;
   });
   assert.equal((await lab.train({ ...spec, model })).outcome, "succeeded");

@@ -15,7 +15,7 @@ Deno.test("memory() comes back to its level after every job, however it ends", a
     [{ max_steps: 2, lora: { r: 4, dropout: 0.2 }, activation_recomputation: true }, "succeeded"],
     [{ max_steps: 2, lora: null }, "succeeded"],
     [{ lora: null, learning_rate: 1e30, max_grad_norm: 0, max_steps: 6 }, /^InputError: Training diverged/],
-    [{ rows: [{}] }, /^InputError: Row 1/],
+    [{ rows: [{}] }, /^InputError: dataset: row 1/],
     [{
       directory: lab.path("ended"),
       num_train_epochs: 100,
@@ -71,7 +71,7 @@ Deno.test("a device without room lets idle models go, then refuses by name, and 
         /^The job needs [\d.]+ MiB of the device's memory with 4096 tokens a micro-batch/,
       );
       assert.match(error.message, /; [\d.]+ [KM]iB are to be had, enough for /);
-      assert.equal(error.problem.field, "model");
+      assert.equal(error.field, "model");
       return true;
     });
     const left = Object.keys((await lab.engine.memory()).by_name).filter((name) =>

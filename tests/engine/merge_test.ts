@@ -29,7 +29,7 @@ Deno.test("mergeAside() refuses what cannot be merged as exportMerged() does", (
   inFolder(async (folder) => {
     await assert.rejects(mergeAside(folder, folder, join(folder, "out")), (error) => {
       assert.ok(error instanceof InputError);
-      assert.equal(error.problem.field, "config.json");
+      assert.equal(error.field, "config.json");
       return true;
     });
   }));

@@ -17,7 +17,7 @@ function inputError(field: string, message: RegExp) {
   return (error: unknown): boolean => {
     assert.ok(error instanceof InputError, String(error));
     assert.match(error.message, message);
-    assert.equal(error.problem.field, field);
+    assert.equal(error.field, field);
     return true;
   };
 }

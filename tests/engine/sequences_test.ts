@@ -180,7 +180,7 @@ Deno.test("scoreSequences() refuses what does not fit the model, naming the prom
       (error) => {
         assert.ok(error instanceof InputError, String(error));
         assert.match(error.message, message);
-        assert.deepEqual([error.problem.field, error.status], [field, 422]);
+        assert.deepEqual([error.field, error.status], [field, 422]);
         return true;
       },
     );

@@ -163,7 +163,12 @@ const refusals: [name: string, job: Parameters<Lab["train"]>[0], field: string, 
     "eval_dataset",
     /eval_dataset/,
   ],
-  ["a malformed row", { rows: [row, { prompt: "a", chosen: 1, rejected: "b" }] }, "row 2: chosen", /row 2/i],
+  [
+    "a malformed row",
+    { rows: [row, { prompt: "a", chosen: 1, rejected: "b" }] },
+    "dataset: row 2: chosen",
+    /row 2/i,
+  ],
   [
     "target_modules that match nothing",
     { lora: { r: 2, target_modules: ["k_prog"] } },
@@ -176,7 +181,7 @@ for (const [name, job, field, message] of refusals) {
     await assert.rejects(lab.train(job), (error) => {
       assert.ok(error instanceof InputError, String(error));
       assert.match(error.message, message);
-      assert.equal(error.problem.field, field);
+      assert.equal(error.field, field);
       return true;
     });
     assert.equal((await lab.train({ max_steps: 1 })).outcome, "succeeded");
@@ -188,7 +193,7 @@ Deno.test("train() that diverges fails with the step and what would help", async
   await assert.rejects(job, (error) => {
     assert.ok(error instanceof InputError, String(error));
     assert.match(error.message, /^Training diverged: \S+ at step \d+ is (NaN|-?Infinity)\.$/);
-    assert.equal(error.problem.field, "learning_rate");
+    assert.equal(error.field, "learning_rate");
     return true;
   });
 });

@@ -20,7 +20,7 @@ Deno.test({
   fn: () =>
     assert.rejects(Gpu.open({ device: "gpu" }), (error) => {
       assert.ok(error instanceof InputError);
-      assert.equal(error.problem.field, "SIMPO_DEVICE");
+      assert.equal(error.field, "SIMPO_DEVICE");
       assert.match(error.message, /Only the software driver answers/);
       return true;
     }),

@@ -13,7 +13,7 @@ import type {
   TrainOutcome,
   TrainRequest,
 } from "../../src/engine/protocol.ts";
-import { InputError } from "../../src/errors.ts";
+import { InputError, type PathPart } from "../../src/errors.ts";
 
 /** What a fake engine does beside the obvious. */
 export interface FakeOptions {
@@ -175,8 +175,12 @@ export const fakePlan: MemoryPlan = {
 };
 
 /** A refusal as the engine makes one. */
-export function refusal(field: string): InputError {
-  return new InputError(`${field} cannot be used.`, { field, value: "x", accepted: "something else" });
+export function refusal(...path: PathPart[]): InputError {
+  return new InputError((field) => `${field} cannot be used.`, {
+    path,
+    value: "x",
+    accepted: "something else",
+  });
 }
 
 async function newestCheckpoint(directory: string): Promise<number> {

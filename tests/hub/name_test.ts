@@ -3,13 +3,13 @@ import { parseHubName } from "../../src/hub/name.ts";
 import { chooseAdapterFiles, chooseModelFiles } from "../../src/hub/model_files.ts";
 
 Deno.test("parseHubName() reads repository, revision and path", () => {
-  assert.deepEqual(parseHubName("hf://meta-llama/Llama-3.2-1B", "model", "model"), {
+  assert.deepEqual(parseHubName("hf://meta-llama/Llama-3.2-1B", "model"), {
     type: "model",
     repository: "meta-llama/Llama-3.2-1B",
     revision: "main",
     path: "",
   });
-  assert.deepEqual(parseHubName("hf://datasets/org/set@refs%2Fpr%2F1/en/train", "dataset", "dataset.path"), {
+  assert.deepEqual(parseHubName("hf://datasets/org/set@refs%2Fpr%2F1/en/train", "dataset"), {
     type: "dataset",
     repository: "org/set",
     revision: "refs/pr/1",
@@ -33,7 +33,7 @@ for (
   ]
 ) {
   Deno.test(`parseHubName() refuses ${name}`, () => {
-    assert.throws(() => parseHubName(name, "model", "model"), {
+    assert.throws(() => parseHubName(name, "model"), {
       name: "InputError",
       message: /hf:\/\/org\/name@rev/,
     });
@@ -42,7 +42,7 @@ for (
 
 Deno.test("parseHubName() refuses a data set's path that climbs, and a model for a data set", () => {
   for (const name of ["hf://datasets/org/set/../x", "hf://datasets/org/set//etc", "hf://org/set"]) {
-    assert.throws(() => parseHubName(name, "dataset", "dataset.path"), { name: "InputError" });
+    assert.throws(() => parseHubName(name, "dataset"), { name: "InputError" });
   }
 });
 
@@ -57,7 +57,7 @@ const shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safete
 const index = "model.safetensors.index.json";
 
 Deno.test("chooseModelFiles() takes configuration and weights, whole or in shards, and nothing else", () => {
-  const choose = (paths: string[]) => chooseModelFiles(paths, "org/name", "model");
+  const choose = (paths: string[]) => chooseModelFiles(paths, "org/name");
   assert.deepEqual(choose([...others, "model.safetensors", "tokenizer.json"]), [
     "config.json",
     "tokenizer.json",
@@ -68,7 +68,7 @@ Deno.test("chooseModelFiles() takes configuration and weights, whole or in shard
 });
 
 Deno.test("chooseAdapterFiles() takes PEFT's files, or whole weights", () => {
-  const choose = (paths: string[]) => chooseAdapterFiles(paths, "org/name", "adapter");
+  const choose = (paths: string[]) => chooseAdapterFiles(paths, "org/name");
   const peft = ["adapter_config.json", "adapter_model.safetensors"];
   assert.deepEqual(choose([...others, ...peft, "tokenizer.json"]), peft);
   const template = "chat_template.jinja";

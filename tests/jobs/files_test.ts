@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { InputError } from "../../src/errors.ts";
 import { checkFiles, resolveDataset } from "../../src/jobs/files.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -24,44 +25,44 @@ async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
 }
 
 const refused = (field: string, message: RegExp) => (error: unknown) => {
-  const { problem, message: text } = error as Error & { problem: { field: string } };
-  assert.equal(problem?.field, field, String(error));
-  assert.match(text, message);
+  assert(error instanceof InputError, String(error));
+  assert.equal(error.field, field);
+  assert.match(error.message, message);
   return true;
 };
 
 Deno.test("resolveDataset() takes a file whatever its name, and a folder's split", () =>
   withRoot(async (root) => {
-    assert.deepEqual(await resolveDataset({ root }, { path: "rows.txt" }, "dataset"), {
+    assert.deepEqual(await resolveDataset({ root }, { path: "rows.txt" }), {
       path: join(root, "rows.txt"),
     });
     const train = join(root, "set/data/train-00000-of-00001.parquet");
-    assert.deepEqual(await resolveDataset({ root }, { path: "set" }, "dataset"), { paths: [train] });
-    assert.deepEqual(await resolveDataset({ root }, { path: "set/data", split: "test" }, "dataset"), {
+    assert.deepEqual(await resolveDataset({ root }, { path: "set" }), { paths: [train] });
+    assert.deepEqual(await resolveDataset({ root }, { path: "set/data", split: "test" }), {
       paths: [join(root, "set/data/test.jsonl")],
     });
     const rows = [{}];
-    assert.deepEqual(await resolveDataset({ root }, { rows }, "dataset"), { rows });
+    assert.deepEqual(await resolveDataset({ root }, { rows }), { rows });
   }));
 
 Deno.test("resolveDataset() refuses a split that is not there or stands beside a file, and links that leave", () =>
   withRoot(async (root) => {
     await assert.rejects(
-      resolveDataset({ root }, { path: "set", split: "dev" }, "dataset"),
-      refused("dataset.split", /no split "dev"/),
+      resolveDataset({ root }, { path: "set", split: "dev" }),
+      refused("split", /no split "dev"/),
     );
     await assert.rejects(
-      resolveDataset({ root }, { path: "rows.txt", split: "train" }, "eval_dataset"),
-      refused("eval_dataset.split", /is a file/),
+      resolveDataset({ root }, { path: "rows.txt", split: "train" }),
+      refused("split", /is a file/),
     );
     await assert.rejects(
-      resolveDataset({ root }, { path: "gone" }, "dataset"),
-      refused("dataset.path", /no file or directory/),
+      resolveDataset({ root }, { path: "gone" }),
+      refused("path", /no file or directory/),
     );
     await Deno.symlink("/etc/hostname", join(root, "set/data/dev.jsonl"));
     await assert.rejects(
-      resolveDataset({ root }, { path: "set", split: "dev" }, "dataset"),
-      refused("dataset.path", /symbolic link/),
+      resolveDataset({ root }, { path: "set", split: "dev" }),
+      refused("path", /symbolic link/),
     );
   }));
 

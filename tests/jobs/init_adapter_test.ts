@@ -65,7 +65,7 @@ for (
         withInitAdapter(requestOf({ init_adapter: ".", ...fields }), folders),
         (error) => {
           assert.ok(error instanceof InputError, String(error));
-          assert.equal(error.problem.field, field);
+          assert.equal(error.field, field);
           assert.match(error.message, message);
           return true;
         },
@@ -100,7 +100,7 @@ Deno.test("withInitAdapter() takes an adapter's saved modules, and refuses other
     const refused = (field: string, message: RegExp, ...request: Parameters<typeof lora>) =>
       assert.rejects(lora(...request), (error) => {
         assert.ok(error instanceof InputError, `${error}`);
-        assert.equal(error.problem.field, field);
+        assert.equal(error.field, field);
         assert.match(error.message, message);
         return true;
       });

@@ -158,21 +158,21 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   ],
   [{ dataset: {} }, "dataset", /dataset must be an object with one of path .* and rows/],
   [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],
-  [{ dataset: { rows: [5] } }, "dataset: row 1", /^dataset: Row 1 must be an object, not number 5\.$/],
+  [{ dataset: { rows: [5] } }, "dataset.rows[0]", /^dataset\.rows\[0\] must be an object, not number 5\.$/],
   [
     { dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }, { prompt: "a", chosen: "b" }] } },
-    "dataset: row 2",
-    /^dataset: Row 2 must be \{prompt, chosen, rejected\}.*; its keys are prompt, chosen\.$/,
+    "dataset.rows[1]",
+    /^dataset\.rows\[1\] must be \{prompt, chosen, rejected\}.*; its keys are prompt, chosen\.$/,
   ],
   [
     { eval_dataset: { rows: [{ prompt: "a", chosen: 5, rejected: "c" }] } },
-    "eval_dataset: row 1: chosen",
-    /^eval_dataset: row 1: chosen must be a string or a list of messages, not number 5\.$/,
+    "eval_dataset.rows[0].chosen",
+    /^eval_dataset\.rows\[0\]\.chosen must be a string or a list of messages, not number 5\.$/,
   ],
   [
     { method: { type: "sft" }, dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }] } },
-    "dataset: row 1",
-    /^dataset: Row 1 must be \{prompt, completion\}/,
+    "dataset.rows[0]",
+    /^dataset\.rows\[0\] must be \{prompt, completion\}/,
   ],
   [{ dataset: undefined }, "dataset", /dataset is missing: give an object with one of path/],
   [{ model: 3 }, "model", /model must be a string, not 3/],
@@ -195,7 +195,7 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
 for (const [fields, field, message] of refusals) {
   Deno.test(`parseJobSpec() refuses ${JSON.stringify(fields)}`, () => {
     const error = refused(fields);
-    assert.equal(error.problem.field, field);
+    assert.equal(error.field, field);
     assert.match(error.message, message);
     assert.equal(error.status, 422);
     assert.ok(error.problem.accepted);

@@ -290,7 +290,7 @@ for (
       });
       await assert.rejects(readAdapter(dir, model), (error) => {
         assert.ok(error instanceof InputError, `${error}`);
-        assert.equal(error.problem.field, `adapter_config.json: ${field}`);
+        assert.equal(error.field, `adapter_config.json: ${field}`);
         assert.match(
           error.message,
           new RegExp(`^adapter_config\\.json: ${field} is .*, but must be |${field} is missing`),

@@ -139,7 +139,7 @@ for (
   Deno.test(`parseModelConfig() refuses ${field} in ${JSON.stringify(change, (_, value) => value ?? null)}`, () => {
     assert.throws(() => parseModelConfig({ ...SMALL, ...change }), (error) => {
       assert.ok(error instanceof InputError, `${error}`);
-      assert.equal(error.problem.field, `config.json: ${field}`);
+      assert.equal(error.field, `config.json: ${field}`);
       assert.match(
         error.message,
         new RegExp(`^config\\.json: ${field.replace(".", "\\.")} (is|is missing).* must be `),

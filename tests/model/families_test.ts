@@ -207,7 +207,7 @@ for (
     const json = JSON.parse(await Deno.readTextFile(`${familyFolder("gpt2")}/config.json`));
     assert.throws(() => parseModelConfig({ ...json, [field]: value }), (error) => {
       assert.ok(error instanceof InputError, `${error}`);
-      assert.equal(error.problem.field, `config.json: ${field}`);
+      assert.equal(error.field, `config.json: ${field}`);
       return true;
     });
   });

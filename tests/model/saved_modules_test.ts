@@ -114,7 +114,7 @@ for (
 Deno.test("checkSavedNames() says what there is", () => {
   assert.throws(() => checkSavedNames(gpt2, { modules_to_save: ["norm"], ensure_weight_tying: false }), {
     problem: {
-      field: "modules_to_save",
+      path: ["modules_to_save"],
       value: "norm",
       accepted: "names out of wte, wpe, ln_1, ln_2, c_attn, c_proj, c_fc, ln_f, lm_head",
     },

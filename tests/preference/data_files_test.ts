@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { selectDataFiles } from "../../src/preference/data_files.ts";
 
-const select = (names: string[], split = "train") => selectDataFiles(names, split, "dataset.split");
+const select = (names: string[], split = "train") => selectDataFiles(names, split);
 
 Deno.test("selectDataFiles() takes a split's shards in order and leaves the rest", () => {
   const names = [

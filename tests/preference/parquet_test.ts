@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InputError } from "../../src/errors.ts";
 import { readDataFiles } from "../../src/preference/data_files.ts";
-import { readParquet } from "../../src/preference/parquet.ts";
 import type { Comparison } from "../../src/preference/rows.ts";
 import { withFiles } from "./_tokenizers.ts";
 
@@ -11,11 +10,11 @@ const fixtures = fileURLToPath(new URL("../fixtures/parquet/", import.meta.url))
 const prompts = ["one", "zwei ü", "三", "", "five 🙂"];
 
 function read(name: string): Promise<Comparison[]> {
-  return Array.fromAsync(readParquet(join(fixtures, name), "preference"));
+  return Array.fromAsync(readDataFiles([join(fixtures, name)], "preference"));
 }
 
 for (const codec of ["none", "snappy", "zstd", "gzip", "brotli"]) {
-  Deno.test(`readParquet() reads every row group of a file compressed with ${codec}`, async () => {
+  Deno.test(`readDataFiles() reads every row group of a file compressed with ${codec}`, async () => {
     assert.deepEqual(
       await read(`${codec}.parquet`),
       prompts.map((prompt, index) => ({
@@ -27,7 +26,7 @@ for (const codec of ["none", "snappy", "zstd", "gzip", "brotli"]) {
   });
 }
 
-Deno.test("readParquet() refuses a compression it does not know by its name", async () => {
+Deno.test("readDataFiles() refuses a compression it does not know by its name", async () => {
   await assert.rejects(read("lz4.parquet"), {
     name: "InputError",
     message: /^lz4\.parquet is compressed with LZ4_RAW, .*SNAPPY/,
@@ -56,7 +55,7 @@ Deno.test("readDataFiles() reads lists of structs from shards as it reads messag
   );
 });
 
-Deno.test("readDataFiles() numbers rows over the files and says which file holds a broken one", async () => {
+Deno.test("readDataFiles() numbers rows over the files and says which file holds a broken one, of many or alone", async () => {
   await withFiles({ "b.jsonl": '{"prompt":"p","chosen":1,"rejected":"r"}\n' }, async (dir) => {
     const paths = [join(fixtures, "none.parquet"), join(dir, "b.jsonl")];
     await assert.rejects(Array.fromAsync(readDataFiles(paths, "preference")), {
@@ -64,33 +63,36 @@ Deno.test("readDataFiles() numbers rows over the files and says which file holds
       message: /^b\.jsonl: row 6: chosen must be a string/,
     });
     await assert.rejects(Array.fromAsync(readDataFiles(paths.slice(1), "preference")), {
-      message: /^row 1: chosen must be a string/i,
+      message: /^b\.jsonl: row 1: chosen must be a string/,
     });
   });
 });
 
-Deno.test("readParquet() hands on the rows of the groups before a broken one, and names it", async () => {
+Deno.test("readDataFiles() hands on the rows of the groups before a broken one, and names it", async () => {
   const seen: number[] = [];
   await assert.rejects(async () => {
-    for await (const { row } of readParquet(join(fixtures, "broken_row.parquet"), "preference")) {
+    for await (const { row } of readDataFiles([join(fixtures, "broken_row.parquet")], "preference")) {
       seen.push(row);
     }
-  }, { name: "InputError", message: /^Row 3 must be .*its keys are prompt, rejected\.$/ });
+  }, {
+    name: "InputError",
+    message: /^broken_row\.parquet: row 3 must be .*its keys are prompt, rejected\.$/,
+  });
   assert.deepEqual(seen, [1, 2]);
 });
 
-Deno.test("readParquet() refuses columns that are no rows, and values that are no text", async () => {
+Deno.test("readDataFiles() refuses columns that are no rows, and values that are no text", async () => {
   await assert.rejects(read("other_columns.parquet"), {
     name: "InputError",
     message: "other_columns.parquet has only the columns question.",
   });
-  await assert.rejects(Array.fromAsync(readParquet(join(fixtures, "numbers.parquet"), "sft")), {
+  await assert.rejects(Array.fromAsync(readDataFiles([join(fixtures, "numbers.parquet")], "sft")), {
     name: "InputError",
-    message: "Row 1: text must be a string, not number 1.",
+    message: "numbers.parquet: row 1: text must be a string, not number 1.",
   });
 });
 
-Deno.test("readParquet() refuses malformed and missing files by name", async () => {
+Deno.test("readDataFiles() refuses malformed and missing files by name", async () => {
   const whole = await Deno.readFile(join(fixtures, "snappy.parquet"));
   const cut = whole.slice(0, -40);
   const long = whole.slice();
@@ -111,15 +113,15 @@ Deno.test("readParquet() refuses malformed and missing files by name", async () 
     };
     for (const [what, bytes] of Object.entries(cases)) {
       await Deno.writeFile(path, bytes);
-      await assert.rejects(Array.fromAsync(readParquet(path, "preference")), (error) => {
+      await assert.rejects(Array.fromAsync(readDataFiles([path], "preference")), (error) => {
         assert(error instanceof InputError, `${what}: ${error}`);
         assert.match(error.message, /^rows\.parquet is not a readable Parquet file: /, what);
         return true;
       });
     }
-    await assert.rejects(Array.fromAsync(readParquet(join(dir, "gone.parquet"), "sft")), {
+    await assert.rejects(Array.fromAsync(readDataFiles([join(dir, "gone.parquet")], "sft")), {
       name: "InputError",
-      message: /no file .*gone\.parquet/,
+      message: "gone.parquet is not there.",
     });
   });
 });

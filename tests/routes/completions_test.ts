@@ -172,7 +172,7 @@ for (
 Deno.test("POST /v1/completions names the prompt that the engine refuses as its sender knows it", async () => {
   await using service = await testService({
     beforeItem: (index) => {
-      throw refusal(`prompt[${index}]`);
+      throw refusal("prompt", index);
     },
   });
   for (const [prompt, field] of [["a", "prompt"], [[1, 2], "prompt"], [["a"], "prompt[0]"]]) {

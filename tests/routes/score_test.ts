@@ -120,7 +120,7 @@ Deno.test("POST /score streams a line an item, each as it is done", async () => 
 Deno.test("POST /score puts an error after the first line into a last line", async () => {
   await using service = await testService({
     beforeItem: (index) => {
-      if (index === 1) throw refusal("items[1].candidates[0]");
+      if (index === 1) throw refusal("items", 1, "candidates", 0);
     },
   });
   const { status, body } = await service.post("/score", many, ndjson);
@@ -134,7 +134,7 @@ Deno.test("POST /score puts an error after the first line into a last line", asy
 Deno.test("POST /score answers an error before the first line with its status", async () => {
   await using service = await testService({
     beforeItem: () => {
-      throw refusal("items[0].candidates[1]");
+      throw refusal("items", 0, "candidates", 1);
     },
   });
   for (const headers of [{}, ndjson]) {
@@ -148,16 +148,17 @@ Deno.test("POST /score answers an error before the first line with its status", 
 });
 
 Deno.test("POST /score names the field that was sent where an item's prompt is refused", async () => {
-  for (const field of ["items[0]", "items[0].prompt"]) {
-    await using service = await testService({
-      beforeItem: () => {
-        throw refusal(field);
-      },
-    });
-    for (const [sent, prompt] of [["prompt", "a"], ["messages", [{ role: "user", content: "a" }]]] as const) {
-      const answer = await service.post("/score", { model: "model", candidates: ["b"], [sent]: prompt });
-      assert.deepEqual([answer.status, answer.body.field], [422, sent]);
-      assert.equal(answer.body.detail, `${sent} cannot be used.`);
+  await using service = await testService({
+    beforeItem: (index) => {
+      if (index === 0) throw refusal("items", 0, "prompt");
+    },
+  });
+  for (const [sent, prompt] of [["prompt", "a"], ["messages", [{ role: "user", content: "a" }]]] as const) {
+    const item = { candidates: ["b"], [sent]: prompt };
+    for (const [body, field] of [[item, sent], [{ items: [item] }, `items[0].${sent}`]] as const) {
+      const answer = await service.post("/score", { model: "model", ...body });
+      assert.deepEqual([answer.status, answer.body.field], [422, field]);
+      assert.equal(answer.body.detail, `${field} cannot be used.`);
     }
   }
 });
@@ -251,7 +252,7 @@ Deno.test("POST /score answers 409 where a job has neither a result nor a checkp
   const { job } = service.service.store.create(newJobId(), spec);
   const { status, body } = await service.post("/score", { ...one, adapter: job.id });
   assert.equal(status, 409);
-  assert.equal(body.detail, `Job ${job.id} has neither a result nor a checkpoint yet.`);
+  assert.equal(body.detail, `adapter: Job ${job.id} has neither a result nor a checkpoint yet.`);
   step.open();
 });
 

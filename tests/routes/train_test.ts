@@ -121,7 +121,7 @@ Deno.test("POST /train gives a repeated request with an Idempotency-Key the same
 Deno.test("POST /train refuses a malformed row that comes with the request at once", async () => {
   await using service = await testService();
   const { status, body } = await service.post("/train", { ...minimal, dataset: { rows: [pair, { a: 1 }] } });
-  assert.deepEqual([status, body.field], [422, "dataset: row 2"]);
+  assert.deepEqual([status, body.field], [422, "dataset.rows[1]"]);
   assert.equal((await service.get("/train")).body.jobs.length, 0);
 });
 
@@ -358,14 +358,14 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     { ...minimal, lora: { target_modules: ["q_proj", "k_prog"] } },
     422,
     "lora.target_modules",
-    /^target_modules: "k_prog" matches no linear layer of the model; give .*k_proj/,
+    /^lora\.target_modules: "k_prog" matches no linear layer of the model; give .*k_proj/,
   ],
   [
     "a module to save that the model does not have",
     { ...minimal, lora: { modules_to_save: ["wte"] } },
     422,
     "lora.modules_to_save",
-    /^modules_to_save: "wte" matches no module of the model; give .*embed_tokens/,
+    /^lora\.modules_to_save: "wte" matches no module of the model; give .*embed_tokens/,
   ],
   [
     "tied tables in a model that has none",
@@ -401,7 +401,7 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     { ...minimal, dataset: { path: "model" } },
     422,
     "dataset.path",
-    /^There is no split "train"/,
+    /^dataset\.path: There is no split "train"/,
   ],
   ["no data set", { model: "model" }, 422, "dataset", /^dataset is missing/],
   ["a body that is not JSON", "model", 400, "body", /^The body must be JSON\.$/],

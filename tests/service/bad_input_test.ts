@@ -187,7 +187,12 @@ for (const { name, send, status, detail } of refusals) {
 const failures: [name: string, change: object, message: RegExp, field: RegExp][] = [
   ["a broken JSONL line", { dataset: { path: "broken.jsonl" } }, /line 2/i, /line 2/],
   ["NaN in weights", { model: "models/nan" }, /up_proj.* NaN or infinity/, /up_proj/],
-  ["token ids beyond the vocabulary", { model: "models/small" }, /vocabulary has 200 entries/, /^row 1$/],
+  [
+    "token ids beyond the vocabulary",
+    { model: "models/small" },
+    /vocabulary has 200 entries/,
+    /^dataset: row 1$/,
+  ],
   [
     "rows without a response",
     { dataset: { rows: [{ prompt: "a", chosen: "", rejected: "" }] } },

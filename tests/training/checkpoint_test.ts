@@ -123,7 +123,7 @@ Deno.test("a checkpoint whose files were damaged is refused by name", () =>
       const reading = name === "trainer_state.json"
         ? readRunState(checkpoint)
         : restoreMoments(gpu, checkpoint, target.trained.segments, go);
-      await assert.rejects(reading, (error) => error instanceof InputError && error.problem.field === name);
+      await assert.rejects(reading, (error) => error instanceof InputError && error.field === name);
     }
     target.free();
   }));

@@ -24,7 +24,7 @@ const row = (prompt: string, chosen = "x", rejected = "y") => ({ prompt, chosen,
 function inputError(field: string | RegExp, message: RegExp) {
   return (error: unknown): boolean => {
     assert.ok(error instanceof InputError, String(error));
-    assert.match(error.problem.field, typeof field === "string" ? new RegExp(`^${field}$`) : field);
+    assert.match(error.field, typeof field === "string" ? new RegExp(`^${field}$`) : field);
     assert.match(error.message, message);
     return true;
   };
@@ -62,7 +62,7 @@ Deno.test("readExamples() refuses token ids that the model has no embedding for"
   assert.equal((await read({ rows }, 260)).groups.length, 2);
   await assert.rejects(
     read({ rows }, 257),
-    inputError("row 1", /^row 1 has the token id 25[89], but the model's vocabulary has 257 entries\.$/),
+    inputError("row 1", /^Row 1 has the token id 25[89], but the model's vocabulary has 257 entries\.$/),
   );
 });
 

@@ -44,7 +44,7 @@ Deno.test("train() refuses a row that the device cannot bind, with the length th
       error.message,
       /^The largest row takes \d+ tokens, more than a batch of this model may have here\.$/,
     );
-    assert.equal(error.problem.field, "max_length");
+    assert.equal(error.field, "max_length");
     assert.match(error.problem.accepted!, /^rows of at most 32 tokens,/);
     return true;
   });

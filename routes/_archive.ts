@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InputError, within } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobFolder, jobResult } from "../src/jobs/folder.ts";
-import type { Job } from "../src/jobs/job.ts";
+import type { Job } from "../src/api/job.ts";
 import { openTar, type TarArchive } from "../src/model/tar.ts";
 import { SharedWork } from "../src/shared_work.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";

@@ -1,5 +1,6 @@
 /** A job's events as server-sent events (HTML standard, 9.2). */
-import { isFinished, type Job } from "../src/jobs/job.ts";
+import type { Job } from "../src/api/job.ts";
+import { isFinished } from "../src/jobs/job.ts";
 import type { JobStore } from "../src/jobs/store.ts";
 
 /** A comment this often keeps proxies from taking a quiet job for a dead connection. */

@@ -1,18 +1,10 @@
 /** The weights that a request names. */
-import { z } from "@hono/zod-openapi";
 import { within } from "../src/errors.ts";
 import type { ScoringWeights } from "../src/engine/protocol.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { resolveAdapter } from "../src/jobs/folder.ts";
-import { type Quantization, QUANTIZATIONS } from "../src/model/quantization.ts";
+import type { Quantization } from "../src/model/quantization.ts";
 import type { Service } from "./service_context.ts";
-
-/** A request's field. */
-export const quantizationField = z.enum(QUANTIZATIONS).nullable().optional().meta({
-  description:
-    "int8: the model's linear layers are held in 8 bits; null: as their file has them. Left out, what a job was trained " +
-    "with where the job's id is given, else null.",
-});
 
 /**
  * Finds what a request names under the root, of the hub or among the jobs.

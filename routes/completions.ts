@@ -1,132 +1,29 @@
 /** POST /v1/completions as evaluation tools call it for the log-probs of a prompt's tokens, and GET /v1/models. */
-import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { join } from "node:path";
+import {
+  type CompletionBody,
+  CompletionRequestSchema,
+  CompletionSchema,
+  type Model,
+  ModelsSchema,
+} from "../src/api/completion.ts";
 import type { ScoredSequence, ScoringWeights, SequenceRequest } from "../src/engine/protocol.ts";
 import { relocated } from "../src/errors.ts";
-import { strictObject } from "../src/validation.ts";
-import { quantizationField, resolveWeights } from "./_weights.ts";
+import { resolveWeights } from "./_weights.ts";
 import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
-
-const TextSchema = z.string().min(1);
-const IdsSchema = z.array(z.int().min(0)).min(1);
-
-const PROMPT = "a text, a list of texts, token ids or a list of lists of token ids, none of them empty";
-
-/** Of what OpenAI's interface has, the value that says nothing is asked for. */
-const unused = {
-  n: z.literal(1).nullish(),
-  best_of: z.literal(1).nullish(),
-  stream: z.literal(false).nullish(),
-  top_p: z.literal(1).nullish(),
-  presence_penalty: z.literal(0).nullish(),
-  frequency_penalty: z.literal(0).nullish(),
-  suffix: z.null().optional(),
-  stop: z.null().optional(),
-  logit_bias: z.null().optional(),
-  seed: z.int().nullish().meta({ description: "Ignored: nothing is sampled." }),
-  user: z.string().nullish().meta({ description: "Ignored." }),
-};
-
-const CompletionBodySchema = strictObject({
-  model: z.string().meta({
-    description:
-      "Folder of the model, relative to the root; hf://org/name; or the id of a training job: its base " +
-      "with its result, or while it runs its newest checkpoint.",
-    example: "models/llama",
-  }),
-  quantization: quantizationField,
-  prompt: z.union([TextSchema, IdsSchema, z.array(TextSchema).min(1), z.array(IdsSchema).min(1)], {
-    error: PROMPT,
-  }).meta({ description: `${PROMPT}.`, example: "2 + 2 =" }),
-  max_tokens: z.union([z.literal(0), z.literal(1)], { error: "0 | 1" }).meta({
-    description: "1: the likeliest next token is appended. 0: the prompt alone, which needs echo.",
-  }),
-  echo: z.boolean().nullish().meta({ description: "Whether the answer starts with the prompt." }),
-  logprobs: z.int().min(0).max(1).nullish().meta({
-    description: "1: beside each token's log-prob that of the likeliest token in its place.",
-  }),
-  temperature: z.number().min(0).nullish().meta({
-    description: "The next token is not sampled: with max_tokens 1 only 0 is accepted.",
-  }),
-  add_special_tokens: z.boolean().default(true).meta({
-    description:
-      "Whether BOS is put before a text that does not start with it, where the model's tokenizer " +
-      "does so. Token ids are taken as they are.",
-  }),
-  ...unused,
-}).superRefine((body, context) => {
-  const refuse = (field: string, message: string, accepted: string) =>
-    context.addIssue({ code: "custom", path: [field], message, params: { accepted } });
-  if (body.max_tokens === 0 && !body.echo) {
-    refuse("echo", "max_tokens is 0 and echo is not true: nothing would be answered.", "true");
-  }
-  if (body.max_tokens === 1 && body.temperature) {
-    refuse("temperature", "temperature must be 0: the next token is the likeliest, none is sampled.", "0");
-  }
-}).openapi("CompletionRequest");
-
-type CompletionBody = z.infer<typeof CompletionBodySchema>;
-
-const LogprobsSchema = z.object({
-  tokens: z.array(z.string()),
-  token_logprobs: z.array(z.number().nullable()).meta({ description: "null for a prompt's first token." }),
-  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).meta({
-    description: "The token itself and, with logprobs 1, the likeliest in its place. Where two tokens have " +
-      "the same text the likeliest is spelt token_id:ID.",
-  }),
-  text_offset: z.array(z.int()).meta({
-    description: "Where each token starts in the tokens joined, in characters.",
-  }),
-});
-
-const CompletionSchema = z.object({
-  id: z.string(),
-  object: z.literal("text_completion"),
-  created: z.int(),
-  model: z.string(),
-  choices: z.array(z.object({
-    index: z.int(),
-    text: z.string(),
-    logprobs: LogprobsSchema.nullable(),
-    finish_reason: z.literal("length"),
-  })).meta({ description: "One a prompt, in their order." }),
-  usage: z.object({
-    prompt_tokens: z.int(),
-    prompt_tokens_details: z.object({
-      cached_tokens: z.int().meta({
-        description: "Tokens that an earlier prompt had in the same place: they were not computed again. " +
-          "None where the prompt's log-probs are asked for.",
-      }),
-    }),
-    completion_tokens: z.int(),
-    total_tokens: z.int(),
-  }),
-}).openapi("Completion");
 
 const completions = createRoute({
   method: "post",
   path: "/v1/completions",
   summary: "Log-probs of a prompt's tokens, as OpenAI's completions with echo give them.",
-  request: { body: { required: true, content: { "application/json": { schema: CompletionBodySchema } } } },
+  request: { body: { required: true, content: { "application/json": { schema: CompletionRequestSchema } } } },
   responses: {
     200: { description: "The answer.", content: { "application/json": { schema: CompletionSchema } } },
     ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503),
   },
 });
-
-const ModelsSchema = z.object({
-  object: z.literal("list"),
-  data: z.array(z.object({
-    id: z.string().meta({ description: "What other requests name as model." }),
-    object: z.literal("model"),
-    created: z.int().meta({ description: "Unix time in seconds." }),
-    owned_by: z.literal("simpo-worker"),
-    parent: z.string().nullable().meta({ description: "What a training job started from." }),
-  })),
-}).openapi("ModelList");
-
-type Model = z.infer<typeof ModelsSchema>["data"][number];
 
 const models = createRoute({
   method: "get",

@@ -1,36 +1,15 @@
 /** Errors as application/problem+json (RFC 9457), with the refused field, its value and what would be accepted. */
-import { type OpenAPIHono, z } from "@hono/zod-openapi";
+import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
+import type { z } from "zod";
+import { type Problem, ProblemSchema } from "../src/api/problem.ts";
 import { InputError } from "../src/errors.ts";
 import { show } from "../src/json.ts";
 import { logger } from "../src/log.ts";
 import { inputErrorOf } from "../src/validation.ts";
 
 const log = logger("http");
-
-/** What every error answer looks like. */
-const ProblemSchema = z.object({
-  type: z.string(),
-  title: z.string(),
-  status: z.number().int(),
-  detail: z.string().meta({
-    description: "One sentence that names what was refused and what would be accepted.",
-  }),
-  field: z.string().optional(),
-  value: z.unknown().optional().meta({ description: "The refused value; cut short where it is long." }),
-  accepted: z.string().optional(),
-  request_id: z.string().optional(),
-  error: z.object({
-    message: z.string(),
-    type: z.enum(["invalid_request_error", "server_error"]),
-    param: z.string().nullable(),
-    code: z.null(),
-  }).optional().meta({ description: "Under /v1: the same in OpenAI's form." }),
-}).openapi("Problem");
-
-/** The body of an error answer. */
-export type Problem = z.infer<typeof ProblemSchema>;
 
 const titles: Readonly<Record<number, string>> = {
   400: "Bad Request",

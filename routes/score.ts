@@ -1,116 +1,19 @@
 /** POST /score: candidates ranked by their average log-prob. */
-import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
-import type { ScoredItem, ScoreRequest, Usage } from "../src/engine/protocol.ts";
-import { ChatTemplateSchema } from "../src/preference/chat_template_schema.ts";
+import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import {
-  fields,
-  ItemSchema,
-  oneOfPromptAndMessages,
-  promptProblem,
-  relocatedItem,
-  toEngineItem,
-} from "../src/scoring/items.ts";
-import { strictObject } from "../src/validation.ts";
-import { quantizationField, resolveWeights } from "./_weights.ts";
+  type ScoreAnswer,
+  ScoreAnswerSchema,
+  type ScoreBody,
+  type ScoredItem,
+  ScoreLineSchema,
+  ScoreRequestSchema,
+  type Usage,
+} from "../src/api/score.ts";
+import type { ScoreRequest } from "../src/engine/protocol.ts";
+import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
+import { resolveWeights } from "./_weights.ts";
 import { problems, refusing, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
-
-const ScoreBodySchema = strictObject({
-  model: z.string().meta({
-    description:
-      "Folder of the model, relative to the root; or hf://org/name, downloaded by the first call that names it.",
-    example: "models/llama",
-  }),
-  adapter: z.string().nullable().optional().meta({
-    description:
-      "Folder of a PEFT adapter or of full weights, relative to the root; hf://org/name; or the id of a training job: its " +
-      "result, or while it runs its newest checkpoint.",
-  }),
-  quantization: quantizationField,
-  prompt: fields.prompt.optional(),
-  messages: fields.messages.optional(),
-  candidates: fields.candidates.optional(),
-  items: z.array(ItemSchema).min(1).optional().meta({
-    description: "Many prompts, each with its own candidates.",
-  }),
-  chat_template: ChatTemplateSchema.nullable().optional(),
-  beta: z.number().positive().default(2).meta({
-    description: "A candidate's reward is beta times its average log-prob.",
-  }),
-  token_logprobs: z.boolean().default(false).meta({
-    description: "Whether to answer each token with its log-prob.",
-  }),
-}).superRefine((body, context) => {
-  const refuse = (field: string, message: string, accepted: string) =>
-    context.addIssue({ code: "custom", path: [field], message, params: { accepted } });
-  if (body.items !== undefined) {
-    const beside = (["prompt", "messages", "candidates"] as const).find((field) => body[field] !== undefined);
-    if (beside !== undefined) {
-      refuse(
-        beside,
-        `${beside} and items are both given: give one of them.`,
-        "items alone, or a prompt with candidates",
-      );
-    }
-    return;
-  }
-  const why = promptProblem(body);
-  if (why !== undefined) {
-    refuse("prompt", `${why}: give ${oneOfPromptAndMessages}.`, oneOfPromptAndMessages);
-  } else if (body.candidates === undefined) {
-    const accepted = "a list of at least 1 item";
-    refuse("candidates", `candidates is missing: give ${accepted}.`, accepted);
-  }
-}).openapi("ScoreRequest", {
-  oneOf: [
-    { required: ["prompt", "candidates"] },
-    { required: ["messages", "candidates"] },
-    {
-      required: ["items"],
-      not: { anyOf: [{ required: ["prompt"] }, { required: ["messages"] }, { required: ["candidates"] }] },
-    },
-  ],
-});
-
-type ScoreBody = z.infer<typeof ScoreBodySchema>;
-
-const CandidateSchema = z.object({
-  index: z.number().int().meta({ description: "Place in the request, from 0." }),
-  rank: z.number().int().meta({ description: "1 is the best; ties keep the request's order." }),
-  average_logprob: z.number(),
-  sum_logprob: z.number(),
-  num_tokens: z.number().int().meta({ description: "Scored tokens of the response." }),
-  reward: z.number(),
-  truncated: z.boolean(),
-  tokens: z.array(z.string()).optional(),
-  token_logprobs: z.array(z.number()).optional(),
-}).openapi("ScoredCandidate");
-
-const UsageSchema = z.object({
-  prompt_tokens: z.number().int(),
-  cached_prompt_tokens: z.number().int().meta({
-    description:
-      "Of those, tokens that an earlier prompt had in the same place: they were not computed again.",
-  }),
-  candidate_tokens: z.number().int(),
-  total_tokens: z.number().int(),
-}).openapi("Usage");
-
-const scored = {
-  results: z.array(CandidateSchema).meta({ description: "In the candidates' order." }),
-  best: z.number().int().meta({ description: "Index of the candidate ranked first." }),
-  margin: z.number().nullable().meta({
-    description: "The best's average log-prob over the second's; null where there is one candidate.",
-  }),
-};
-
-const OneAnswerSchema = z.object({ model: z.string(), ...scored, usage: UsageSchema }).openapi("ScoreAnswer");
-const ManyAnswerSchema = z.object({ model: z.string(), items: z.array(z.object(scored)), usage: UsageSchema })
-  .openapi("ScoreAnswers");
-const LineSchema = z.object({ index: z.number().int(), ...scored, usage: UsageSchema }).openapi("ScoreLine", {
-  description:
-    "One line an item, as they are done. Where scoring fails on the way, the last line is a Problem.",
-});
 
 const ndjson = "application/x-ndjson";
 
@@ -118,14 +21,14 @@ const score = createRoute({
   method: "post",
   path: "/score",
   summary: "Rank candidate responses by their average log-prob under a model.",
-  request: { body: { required: true, content: { "application/json": { schema: ScoreBodySchema } } } },
+  request: { body: { required: true, content: { "application/json": { schema: ScoreRequestSchema } } } },
   responses: {
     200: {
       description:
         `One prompt's answer, or the items' in their order. With Accept: ${ndjson} one line an item.`,
       content: {
-        "application/json": { schema: z.union([OneAnswerSchema, ManyAnswerSchema]) },
-        [ndjson]: { schema: LineSchema },
+        "application/json": { schema: ScoreAnswerSchema },
+        [ndjson]: { schema: ScoreLineSchema },
       },
     },
     ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503),
@@ -134,7 +37,7 @@ const score = createRoute({
 
 /** POST /score. */
 export function scoreRoutes(service: Service): OpenAPIHono {
-  const app = new OpenAPIHono({ defaultHook: refusing(ScoreBodySchema) });
+  const app = new OpenAPIHono({ defaultHook: refusing(ScoreRequestSchema) });
   app.openapi(score, async (c) => {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
@@ -168,7 +71,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
   return app;
 }
 
-function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
+function toAnswer(body: ScoreBody, results: readonly ScoredItem[]): ScoreAnswer {
   const usage = results.reduce(
     (sum: Usage, item) => ({
       prompt_tokens: sum.prompt_tokens + item.usage.prompt_tokens,
@@ -178,7 +81,7 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]) {
     }),
     { prompt_tokens: 0, cached_prompt_tokens: 0, candidate_tokens: 0, total_tokens: 0 },
   );
-  const items = results.map(({ usage: _, ...item }) => item) as z.infer<typeof ManyAnswerSchema>["items"];
+  const items = results.map(({ usage: _, ...item }) => item);
   const [only] = items;
   if (body.items !== undefined) return { model: body.model, items, usage };
   if (only === undefined) throw new Error("The engine answered one item with none.");

@@ -1,87 +1,22 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
-import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
+import { z } from "zod";
+import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
 import { InputError } from "../src/errors.ts";
 import { checkFiles } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
 import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
-import { JobSpecSchema, resolveJobSpec } from "../src/jobs/spec.ts";
-import { isFinished, type Job } from "../src/jobs/job.ts";
+import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
+import { isFinished } from "../src/jobs/job.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { eventStream } from "./_event_stream.ts";
 import { problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
-const DatasetSummarySchema = z.union([
-  z.object({ path: z.string(), split: z.string().optional() }),
-  z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
-]);
-
-const JobSchema = z.object({
-  id: z.string().meta({ example: "job-0123456789abcdef0123" }),
-  status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
-  model: z.string(),
-  dataset: DatasetSummarySchema,
-  eval_dataset: DatasetSummarySchema.nullable(),
-  preset: z.string().nullable(),
-  settings: z.record(z.string(), z.unknown()).meta({
-    description: "Everything the run depends on, defaults filled in.",
-  }),
-  loading: z.object({ bytes: z.number().int(), total_bytes: z.number().int() }).nullable().meta({
-    description: "While the model's weights are read: how far.",
-  }),
-  downloading: z.object({ file: z.string(), bytes: z.number().int(), total_bytes: z.number().int() })
-    .nullable()
-    .meta({ description: "While files are brought from the hub: how far the present one is." }),
-  plan: z.object({
-    bytes: z.record(z.string(), z.number().int()).meta({
-      description:
-        "weights (frozen), parameters (trained), gradients, moments (AdamW's), activations, head, scratch, other.",
-    }),
-    total_bytes: z.number().int(),
-    available_bytes: z.number().int().nullable().meta({
-      description:
-        "What the device has for the job; null where it does not tell and SIMPO_MEMORY is not set.",
-    }),
-    micro_batch_tokens: z.number().int().meta({ description: "As given or chosen." }),
-    activation_recomputation: z.boolean().meta({ description: "As given or chosen." }),
-  }).nullable().meta({
-    description: "What the job needs of the device's memory; null until its rows are tokenised.",
-  }),
-  progress: z.object({
-    step: z.number().int(),
-    total_steps: z.number().int().nullable().meta({ description: "null until the rows are tokenised." }),
-    fraction: z.number().meta({ description: "From 0 to 1." }),
-    tokens_per_second: z.number().nullable(),
-  }),
-  seconds_remaining: z.number().nullable(),
-  metrics: z.record(z.string(), z.number()).nullable().meta({
-    description: "The newest value of each metric by TRL's names, with the step of the newest.",
-  }),
-  rows_left_out: z.array(
-    z.object({ split: z.enum(["train", "eval"]), row: z.number().int(), reason: z.string() }),
-  ),
-  cancel_requested: z.boolean(),
-  error: z.object({
-    message: z.string(),
-    field: z.string().optional(),
-    value: z.unknown().optional(),
-    accepted: z.string().optional(),
-  }).nullable(),
-  created_at: z.string(),
-  started_at: z.string().nullable(),
-  finished_at: z.string().nullable(),
-  links: z.object({ self: z.string(), events: z.string(), cancel: z.string(), adapter: z.string() }),
-}).openapi("Job");
-
-const ListSchema = z.object({
-  jobs: z.array(JobSchema),
-  next: z.string().nullable().meta({ description: "The next page; null on the last." }),
-}).openapi("JobList");
-
 const jobAnswer = { description: "The job.", content: { "application/json": { schema: JobSchema } } };
-const params = z.object({ id: z.string().openapi({ param: { name: "id", in: "path" } }) });
+const params = z.object({ id: z.string().meta({ param: { name: "id", in: "path" } }) });
 
 const create = createRoute({
   method: "post",
@@ -95,7 +30,7 @@ const create = createRoute({
     }),
     body: {
       required: true,
-      content: { "application/json": { schema: JobSpecSchema.openapi("JobRequest") } },
+      content: { "application/json": { schema: JobRequestSchema } },
     },
   },
   responses: {
@@ -115,7 +50,7 @@ const list = createRoute({
     }),
   },
   responses: {
-    200: { description: "A page of jobs.", content: { "application/json": { schema: ListSchema } } },
+    200: { description: "A page of jobs.", content: { "application/json": { schema: JobListSchema } } },
     ...problems(401, 422, 500),
   },
 });
@@ -194,20 +129,21 @@ export function trainRoutes(service: Service): OpenAPIHono {
     if (job === undefined) throw unknownJob(id);
     return job;
   };
-  const app = new OpenAPIHono({ defaultHook: refusing(JobSpecSchema) });
+  const app = new OpenAPIHono({ defaultHook: refusing(JobRequestSchema) });
 
   app.openapi(create, async (c) => {
     refuseWhenStopping(service);
     const request = c.req.valid("json");
-    let spec = resolveJobSpec(request);
+    const spec = toJobSpec(request);
+    let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
     const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
     // A repeated request gets its job even where the files have gone since.
     if (key === undefined || !store.hasKey(key)) {
       await checkFiles(sources, spec);
-      spec = resolveJobSpec(await withInitAdapter(request, { ...sources, store }));
+      settings = settingsOf(await withInitAdapter(request, { ...sources, store }));
     }
-    const { job, created } = store.create(newJobId(), spec, idempotency);
+    const { job, created } = store.create(newJobId(), { ...spec, settings }, idempotency);
     if (created) runner.wake();
     return c.json(toAnswer(job), 202, { location: `/train/${job.id}` });
   });
@@ -259,16 +195,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
 /** A job as it is answered. */
 function toAnswer(job: Job): z.infer<typeof JobSchema> {
-  const { id, status, step, total_steps, tokens_per_second, settings, rows_left_out, ...rest } = job;
-  const self = `/train/${id}`;
-  const fraction = status === "succeeded" ? 1 : total_steps ? Math.min(step / total_steps, 1) : 0;
-  return {
-    id,
-    status,
-    ...rest,
-    settings: { ...settings },
-    progress: { step, total_steps, fraction, tokens_per_second },
-    rows_left_out: [...rows_left_out],
-    links: { self, events: `${self}/events`, cancel: `${self}/cancel`, adapter: `${self}/adapter` },
-  };
+  const self = `/train/${job.id}`;
+  const links = { self, events: `${self}/events`, cancel: `${self}/cancel`, adapter: `${self}/adapter` };
+  return { ...job, links };
 }

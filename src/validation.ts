@@ -1,5 +1,5 @@
 /** Says what a schema refused in the user's terms. */
-import { z } from "@hono/zod-openapi";
+import { z } from "zod";
 import { InputError } from "./errors.ts";
 import { show } from "./json.ts";
 
@@ -25,6 +25,16 @@ export function strictObject<Shape extends z.core.$ZodLooseShape>(
 ): z.ZodObject<Shape, z.core.$strict> {
   const known = Object.keys(shape).join(", ");
   return z.strictObject(shape, { error: (issue) => issue.code === "unrecognized_keys" ? known : undefined });
+}
+
+/** Refuses a field in a schema's `superRefine`, in a whole sentence. */
+export function refuseField(
+  context: z.core.$RefinementCtx,
+  path: string[],
+  message: string,
+  accepted: string,
+): void {
+  context.addIssue({ code: "custom", path, message, params: { accepted } });
 }
 
 /**

@@ -3,7 +3,7 @@ import type { MemoryPlan } from "../engine/protocol.ts";
 import { bytesText } from "../gpu/memory.ts";
 
 /** One line: what the job takes, and how it is laid out. */
-export function planSummary(plan: MemoryPlan): string {
+export function planSummary(plan: Omit<MemoryPlan, "bytes">): string {
   return `${bytesText(plan.total_bytes)}${availability(plan)}: ${layout(plan)}`;
 }
 

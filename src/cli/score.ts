@@ -1,8 +1,10 @@
 /** `main.ts score`: a JSONL file of prompts with candidates becomes one of scores. */
-import { z } from "@hono/zod-openapi";
+import { z } from "zod";
 import { createReadStream } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { ChatTemplateSchema } from "../api/fields.ts";
+import { type Item, ItemSchema } from "../api/score.ts";
 import { readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
@@ -10,8 +12,7 @@ import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
-import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
-import { type Item, ItemSchema, relocatedItem, toEngineItem } from "../scoring/items.ts";
+import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } from "./_command.ts";

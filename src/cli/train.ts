@@ -2,14 +2,15 @@
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
+import { type Job, JobRequestSchema } from "../api/job.ts";
 import { readConfig } from "../config.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
-import { isFinished, type Job } from "../jobs/job.ts";
+import { isFinished } from "../jobs/job.ts";
 import { JobRunner } from "../jobs/runner.ts";
-import { JobSpecSchema, resolveJobSpec } from "../jobs/spec.ts";
+import { settingsOf, toJobSpec } from "../jobs/spec.ts";
 import type { JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
 import { parseWith } from "../validation.ts";
@@ -49,9 +50,10 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const request = parseWith(JobSpecSchema, await readJson(positionals[0] ?? ""));
-  const spec = resolveJobSpec(request);
-  const id = await jobIdOf(JSON.stringify(spec));
+  const request = parseWith(JobRequestSchema, await readJson(positionals[0] ?? ""));
+  const spec = toJobSpec(request);
+  const { dataset, eval_dataset = null } = request;
+  const id = await jobIdOf(JSON.stringify({ ...spec, dataset, eval_dataset }));
 
   using store = await openStore(config);
   const result = join(jobFolder(config.state, id), "result");
@@ -65,7 +67,8 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   if (known === undefined) {
     const downloads = values.quiet ? null : new DownloadDisplay();
     const onDownload = (progress: DownloadProgress) => downloads?.update(progress);
-    store.create(id, resolveJobSpec(await withInitAdapter(request, { ...config, hub, store, onDownload })));
+    const complete = await withInitAdapter(request, { ...config, hub, store, onDownload });
+    store.create(id, { ...spec, settings: settingsOf(complete) });
   } else if (isFinished(known.status)) store.retry(id);
   else store.recover();
   const waiting = store.get(id);
@@ -106,7 +109,7 @@ function report(job: Job, result: string): number {
     console.error(`${job.rows_left_out.length} rows left out, such as ${rows.join("; ")}`);
   }
   if (job.status === "succeeded") {
-    console.error(`Job ${job.id} succeeded after ${job.step} steps: ${result}`);
+    console.error(`Job ${job.id} succeeded after ${job.progress.step} steps: ${result}`);
     return 0;
   }
   console.error(`Job ${job.id} ${job.status}${job.error === null ? "" : `: ${job.error.message}`}`);
@@ -163,15 +166,16 @@ class Display {
     this.#plan = plan;
     if (job?.downloading) return this.#downloads?.update(job.downloading);
     if (job?.loading) return this.#loading?.update(job.loading);
-    if (this.#bar === null || !this.#running || job?.total_steps == null) return;
+    if (this.#bar === null || !this.#running || job?.progress.total_steps == null) return;
+    const { step, total_steps, tokens_per_second } = job.progress;
     const loss = job.metrics?.["loss"];
     const shown = {
       loss: loss === undefined ? "-" : loss.toFixed(4),
-      speed: job.tokens_per_second === null ? "-" : job.tokens_per_second.toFixed(0),
+      speed: tokens_per_second === null ? "-" : tokens_per_second.toFixed(0),
       left: job.seconds_remaining === null ? "-" : job.seconds_remaining.toFixed(0),
     };
-    if (this.#started) this.#bar.update(job.step, shown);
-    else this.#bar.start(job.total_steps, job.step, shown);
+    if (this.#started) this.#bar.update(step, shown);
+    else this.#bar.start(total_steps, step, shown);
     this.#started = true;
   }
 }

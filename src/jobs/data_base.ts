@@ -1,16 +1,18 @@
 /** The SQLite file of the jobs: its tables, their versions and its lock. */
 import { DatabaseSync } from "node:sqlite";
+import type { DatasetRequest } from "../api/job.ts";
 import { InputError } from "../errors.ts";
+import { readDataset, rowKind } from "./spec.ts";
 
 /** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
-const migrations = [
+const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
   `CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     status TEXT NOT NULL,
     -- model, data set summaries, preset, settings
     spec TEXT NOT NULL,
-    -- the data sets, with the rows that came in the request; read only to train
+    -- the data sets, with the rows that came in the request; loaded only to train
     datasets TEXT NOT NULL,
     step INTEGER NOT NULL DEFAULT 0,
     total_steps INTEGER,
@@ -45,7 +47,19 @@ const migrations = [
   UPDATE jobs SET spec = json_insert(spec, '$.settings.lora.modules_to_save', json('[]'),
     '$.settings.lora.ensure_weight_tying', json('false'))
     WHERE json_type(spec, '$.settings.lora') = 'object';`,
+  readRows,
 ];
+
+/** Rows that came with a request were kept as they were sent, and are kept as they were read. */
+function readRows(db: DatabaseSync): void {
+  const update = db.prepare("UPDATE jobs SET datasets = ? WHERE id = ?");
+  for (const { id, spec, datasets } of db.prepare("SELECT id, spec, datasets FROM jobs").all()) {
+    const kind = rowKind(JSON.parse(String(spec)).settings.method.type);
+    const { dataset, eval_dataset } = JSON.parse(String(datasets));
+    const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind);
+    update.run(JSON.stringify({ dataset: read(dataset), eval_dataset: read(eval_dataset) }), String(id));
+  }
+}
 
 /**
  * Opens the file, which is made where it is missing, and brings its tables to this version.
@@ -66,8 +80,13 @@ export function openDataBase(path: string): DatabaseSync {
         { path: ["SIMPO_STATE"], value: path },
       );
     }
-    const missing = migrations.slice(version).join("");
-    transaction(db, () => db.exec(`${missing} PRAGMA user_version = ${migrations.length};`));
+    transaction(db, () => {
+      for (const migration of migrations.slice(version)) {
+        if (typeof migration === "string") db.exec(migration);
+        else migration(db);
+      }
+      db.exec(`PRAGMA user_version = ${migrations.length};`);
+    });
     // Takes the lock now rather than at the first job.
     transaction(db, () => db.exec("UPDATE jobs SET status = status WHERE 0"));
     return db;

@@ -13,7 +13,7 @@ import { checkSavedNames } from "../model/saved_modules.ts";
 import { storedDtype } from "../model/weights.ts";
 import { resolveInside } from "../paths.ts";
 import { isDataFile, selectDataFiles } from "../preference/data_files.ts";
-import type { LoraSettings } from "../training/settings.ts";
+import type { LoraSettings } from "../api/settings.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
 
 /** Where names are looked up. */
@@ -84,7 +84,7 @@ export async function resolveDataset(
   dataset: DatasetSpec,
   signal?: AbortSignal,
 ): Promise<Dataset> {
-  if ("rows" in dataset) return dataset;
+  if ("comparisons" in dataset) return dataset;
   const { path: name, split } = dataset;
   if (isHubName(name)) {
     const { repository, chosen } = await chooseHubRows(hub, dataset, signal);

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
-import type { TrainingSettings } from "../training/settings.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
 
 const SETTINGS_FILE = "settings.json";

@@ -1,4 +1,5 @@
 /** The adapter that a job goes on from: a folder, or what an earlier job has learned. */
+import type { JobRequest } from "../api/job.ts";
 import { InputError, within } from "../errors.ts";
 import { hasAdapter, readAdapterConfig } from "../model/adapter.ts";
 import { targetedModules } from "../model/adapter_modules.ts";
@@ -8,7 +9,6 @@ import { type LinearModule, linearModules } from "../model/modules.ts";
 import { heededNames, type SavedModules, savedModules } from "../model/saved_modules.ts";
 import { type FileSources, resolveModelConfig } from "./files.ts";
 import { resolveAdapter } from "./folder.ts";
-import type { JobRequest } from "./spec.ts";
 import type { JobStore } from "./store.ts";
 
 const PATH = ["lora", "init_adapter"];

@@ -1,4 +1,5 @@
 /** Trains the queued jobs, one at a time. */
+import type { Job, JobError } from "../api/job.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { DeviceLostError, InputError, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
@@ -6,7 +7,7 @@ import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import { jobFolder, jobWeights, writeJobSettings } from "./folder.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
-import { isFinished, type Job, type JobError } from "./job.ts";
+import { isFinished } from "./job.ts";
 import type { JobStore } from "./store.ts";
 
 const log = logger("jobs");

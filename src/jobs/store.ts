@@ -1,10 +1,11 @@
 /** Training jobs and their events in SQLite: what must survive the process. */
 import type { DatabaseSync } from "node:sqlite";
+import type { DatasetSummary, Job, JobError } from "../api/job.ts";
 import type { TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { openDataBase, transaction } from "./data_base.ts";
-import type { DatasetSummary, Job, JobError, JobEvent, JobStatus } from "./job.ts";
+import type { JobEvent, JobStatus } from "./job.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
 
 /** What tells a repeated request from a new one. */
@@ -278,7 +279,11 @@ export class JobStore implements Disposable {
         `UPDATE jobs SET status = ?, error = ?, finished_at = ?, tokens_per_second = NULL,
          seconds_remaining = CASE ?1 WHEN 'succeeded' THEN 0 END WHERE id = ?4`,
       ).run(status, error === null ? null : JSON.stringify(error), new Date().toISOString(), id);
-      this.#append(id, "done", { status, step: this.#expect(id).step, ...(error === null ? {} : { error }) });
+      this.#append(id, "done", {
+        status,
+        step: this.#expect(id).progress.step,
+        ...(error === null ? {} : { error }),
+      });
     });
   }
 
@@ -346,7 +351,7 @@ export class JobStore implements Disposable {
 }
 
 function summarise(dataset: DatasetSpec): DatasetSummary {
-  return "path" in dataset ? dataset : { rows: dataset.rows.length };
+  return "path" in dataset ? dataset : { rows: dataset.comparisons.length };
 }
 
 /** A rate or time that is not known yet comes as NaN or infinity. */
@@ -355,11 +360,25 @@ function finite(value: number): number | null {
 }
 
 function toJob(
-  { number: _, spec, plan, metrics, left_out, cancel_requested, error, ...row }: JobRow,
+  {
+    number: _,
+    spec,
+    step,
+    total_steps,
+    tokens_per_second,
+    plan,
+    metrics,
+    left_out,
+    cancel_requested,
+    error,
+    ...row
+  }: JobRow,
 ): Omit<Job, "loading" | "downloading"> {
+  const fraction = row.status === "succeeded" ? 1 : total_steps ? Math.min(step / total_steps, 1) : 0;
   return {
     ...JSON.parse(spec),
     ...row,
+    progress: { step, total_steps, fraction, tokens_per_second },
     plan: plan === null ? null : JSON.parse(plan),
     metrics: metrics === null ? null : JSON.parse(metrics),
     rows_left_out: JSON.parse(left_out),

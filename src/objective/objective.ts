@@ -2,7 +2,7 @@ import sftSource from "../../shaders/sft.wgsl" with { type: "text" };
 import simpoSource from "../../shaders/simpo.wgsl" with { type: "text" };
 import sumRowsSource from "../../shaders/sum_rows.wgsl" with { type: "text" };
 import { defineKernel, type Live, type Program, type Tensor } from "../gpu/mod.ts";
-import type { Method } from "./method.ts";
+import type { Method } from "../api/settings.ts";
 import { METRIC_COLUMNS } from "./metrics.ts";
 
 /** Live numbers that an objective needs of its batch. */

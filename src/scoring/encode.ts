@@ -1,5 +1,5 @@
 /** Items and sequences as groups of tokens, or why they are refused. */
-import { InputError, type Path, within } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import {

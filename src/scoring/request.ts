@@ -1,4 +1,5 @@
 /** What scoring is asked, and what it answers. Plain data only: it crosses into the Worker and back. */
+export type { ScoredCandidate, ScoredItem, Usage } from "../api/score.ts";
 import type { Quantization } from "../model/quantization.ts";
 import type { Text } from "../preference/rows.ts";
 
@@ -56,45 +57,4 @@ export interface ScoreRequest extends ScoringWeights {
   readonly beta: number;
   /** Whether results carry `tokens` and `token_logprobs`. */
   readonly token_logprobs: boolean;
-}
-
-/** One candidate's score; log-probs are natural logarithms. */
-export interface ScoredCandidate {
-  /** Place in the request, from 0. */
-  readonly index: number;
-  /** 1 is the best; ties keep the request's order. */
-  readonly rank: number;
-  /** Mean over its scored tokens. */
-  readonly average_logprob: number;
-  readonly sum_logprob: number;
-  /** Scored response tokens. */
-  readonly num_tokens: number;
-  /** beta times average_logprob. */
-  readonly reward: number;
-  /** Whether the prompt was cut to fit the model's context. */
-  readonly truncated: boolean;
-  /** Its scored tokens as the vocabulary spells them. */
-  readonly tokens?: readonly string[];
-  /** Beside `tokens`. */
-  readonly token_logprobs?: readonly number[];
-}
-
-/** Tokens that an item took; a prompt counts once for all its candidates. */
-export interface Usage {
-  readonly prompt_tokens: number;
-  /** Of those, tokens whose keys and values were known from an earlier prompt that began alike. */
-  readonly cached_prompt_tokens: number;
-  readonly candidate_tokens: number;
-  readonly total_tokens: number;
-}
-
-/** A prompt's candidates, compared. */
-export interface ScoredItem {
-  /** In the candidates' order. */
-  readonly results: readonly ScoredCandidate[];
-  /** Index of the candidate ranked first. */
-  readonly best: number;
-  /** The best's average log-prob over the second's; null where there is one candidate. */
-  readonly margin: number | null;
-  readonly usage: Usage;
 }

@@ -7,7 +7,7 @@ import { groupTokens } from "../preference/pack.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples } from "./examples.ts";
 import type { Dataset, TrainRequest } from "./request.ts";
-import type { TrainingSettings } from "./settings.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
 
 /** The rows of a run, as tokens. */

@@ -1,9 +1,8 @@
-import { within } from "../errors.ts";
 import { readDataFiles } from "../preference/data_files.ts";
 import type { EncodedGroup, EncodeSettings } from "../preference/encode.ts";
 import { encodeBatch, type EncodedBatch, inBatches } from "../preference/encode_batch.ts";
 import type { EncodePool } from "../preference/encode_pool.ts";
-import { type Comparison, parseRow, type RowKind } from "../preference/rows.ts";
+import type { Comparison, RowKind } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import type { Dataset, LeftOutRow } from "./request.ts";
 
@@ -80,10 +79,5 @@ async function awaited<T>(batch: Promise<T>, pause: () => Promise<void>): Promis
 async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {
   if ("path" in dataset) yield* readDataFiles([dataset.path], kind);
   else if ("paths" in dataset) yield* readDataFiles(dataset.paths, kind);
-  else {
-    for (const [index, value] of dataset.rows.entries()) {
-      const row = index + 1;
-      yield within([{ row }], () => parseRow(value, row, kind));
-    }
-  }
+  else yield* dataset.comparisons;
 }

@@ -15,7 +15,7 @@ import { readData } from "./data.ts";
 import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { Run, type RunParts } from "./run.ts";
-import type { TrainingSettings } from "./settings.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
 
 const UNTIED = {

@@ -11,7 +11,7 @@ import { declareDecoder, type StoredDtype } from "../model/loading.ts";
 import { mostTokens, passBuffers } from "../model/pass_buffers.ts";
 import { metricBuffers } from "../objective/metrics.ts";
 import { optimizerBuffers } from "./optimizer.ts";
-import type { LoraSettings, TrainingSettings } from "./settings.ts";
+import type { LoraSettings, TrainingSettings } from "../api/settings.ts";
 import { adapterConfig, declareLora } from "./trainable.ts";
 
 /** What memory is for, with what a message says of it. */

@@ -21,7 +21,7 @@ import { Optimizer } from "./optimizer.ts";
 import { Pace } from "./pace.ts";
 import { mix32 } from "./random.ts";
 import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
-import type { TrainingSettings } from "./settings.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 import type { Trainable } from "./trainable.ts";
 
 type Metrics = Record<string, number>;

@@ -1,5 +1,5 @@
 import { Random } from "./random.ts";
-import type { TrainingSettings } from "./settings.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 
 /** Optimiser steps of a run and where each gets its rows from. */
 export interface Schedule {

@@ -27,7 +27,7 @@ import { Checkpoint, type TensorSource, writeSafetensors } from "../model/safete
 import { checkSavedNames, savedModules } from "../model/saved_modules.ts";
 import { storedDtype, transpose, type WeightSpec } from "../model/weights.ts";
 import { Random } from "./random.ts";
-import type { LoraSettings } from "./settings.ts";
+import type { LoraSettings } from "../api/settings.ts";
 
 /** What a run trains: an adapter on frozen weights, or the weights themselves. */
 export interface Trainable {

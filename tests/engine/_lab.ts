@@ -9,7 +9,7 @@ import type {
   TrainEvent,
   TrainOutcome,
 } from "../../src/engine/protocol.ts";
-import { settingsOf } from "../helpers/settings.ts";
+import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
 /** What a job of a test may ask for, by the names of `POST /train`. */
@@ -72,6 +72,12 @@ export class Lab implements AsyncDisposable {
     return writeTinyModel(this.path(name), options);
   }
 
+  /** Writes rows as they are to a file in the lab. */
+  async writeRows(name: string, rows: readonly unknown[]): Promise<{ path: string }> {
+    await Deno.writeTextFile(this.path(name), rows.map((row) => JSON.stringify(row)).join("\n"));
+    return { path: this.path(name) };
+  }
+
   /** Stops the engine as SIGTERM does, and starts another. */
   async restart(): Promise<void> {
     await this.#engine.stop();
@@ -79,10 +85,11 @@ export class Lab implements AsyncDisposable {
   }
 
   async train(options: JobOptions = {}): Promise<Trained> {
+    const method = (options["method"] as { type?: string } | undefined)?.type;
     const {
       model = this.model,
       rows = plainRows(8),
-      dataset = { rows },
+      dataset = datasetOf(rows, method),
       eval_rows,
       init_adapter = null,
       directory = this.path(`job-${this.#jobs++}`),
@@ -94,7 +101,7 @@ export class Lab implements AsyncDisposable {
       id: basename(directory),
       model,
       dataset,
-      eval_dataset: eval_rows ? { rows: eval_rows } : null,
+      eval_dataset: eval_rows ? datasetOf(eval_rows, method) : null,
       settings: settingsOf(spec),
       init_adapter,
       directory,

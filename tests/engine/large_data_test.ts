@@ -1,6 +1,5 @@
 /** Jobs whose rows are tokenised by Workers while the weights are loaded. */
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
 import { InputError } from "../../src/errors.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
 import { Lab } from "./_lab.ts";
@@ -12,13 +11,8 @@ Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
 const rows = plainRows(2_000).map((row) => ({ ...row, chosen: row.chosen.repeat(100) }));
 const spec = { max_steps: 2, max_length: 24, max_prompt_length: 16 };
 
-async function written(name: string, rows: readonly unknown[]): Promise<{ path: string }> {
-  await writeFile(lab.path(name), rows.map((row) => JSON.stringify(row)).join("\n"));
-  return { path: lab.path(name) };
-}
-
 Deno.test("train() on many rows reads the weights meanwhile, and learns what it learns of the same rows cut short", async () => {
-  const large = await lab.train({ ...spec, dataset: await written("large.jsonl", rows) });
+  const large = await lab.train({ ...spec, dataset: await lab.writeRows("large.jsonl", rows) });
   const kinds = large.events.map(({ type }) => type);
   assert.ok(kinds.indexOf("loading") < kinds.indexOf("plan"), kinds.join());
   assert.equal(kinds.filter((kind) => kind === "plan").length, 1);
@@ -32,7 +26,7 @@ Deno.test("train() on many rows reads the weights meanwhile, and learns what it 
 Deno.test("train() refuses the last of many rows by its number, and goes on with the next job", async () => {
   await lab.writeModel("other");
   const model = lab.path("other");
-  const dataset = await written("malformed.jsonl", [...rows, { prompt: "p", chosen: "c" }]);
+  const dataset = await lab.writeRows("malformed.jsonl", [...rows, { prompt: "p", chosen: "c" }]);
   await assert.rejects(lab.train({ ...spec, model, dataset }), (error) => {
     assert.ok(error instanceof InputError);
     assert.match(error.message, /^dataset: .*row 2001 must be/);
@@ -55,7 +49,7 @@ Deno.test("train() on many rows reads no weights for which there is no room, and
 for (const how of ["cancel", "stop"] as const) {
   Deno.test(`${how} ends a job while Workers make its tokens`, async () => {
     const model = await lab.writeModel(`to-${how}`); // not loaded before, so that there is something to load
-    const dataset = await written("long.jsonl", [...rows, ...rows, ...rows]);
+    const dataset = await lab.writeRows("long.jsonl", [...rows, ...rows, ...rows]);
     let stopped: Promise<void> | null = null;
     const { outcome, events } = await lab.train({
       ...spec,

@@ -204,7 +204,7 @@ Deno.test("score() refuses turns where the model has no chat template", async ()
   await Deno.writeTextFile(join(model, "tokenizer_config.json"), `{"bos_token": "<|begin|>"}`);
   await assert.rejects(
     lab.score([item, itemOf(chatRows(1)[0]!)], { model }),
-    inputError("items[1]", /chat template/),
+    inputError("items[1].prompt", /chat template/),
   );
   assert.equal((await lab.score([item], { model })).length, 1);
 });

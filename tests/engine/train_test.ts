@@ -165,9 +165,9 @@ const refusals: [name: string, job: Parameters<Lab["train"]>[0], field: string, 
   ],
   [
     "a malformed row",
-    { rows: [row, { prompt: "a", chosen: 1, rejected: "b" }] },
-    "dataset: row 2: chosen",
-    /row 2/i,
+    { dataset: await lab.writeRows("malformed.jsonl", [row, { prompt: "a", chosen: 1, rejected: "b" }]) },
+    "dataset: malformed.jsonl: row 2: chosen",
+    /row 2/,
   ],
   [
     "target_modules that match nothing",

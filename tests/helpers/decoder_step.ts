@@ -7,7 +7,7 @@ import { DecoderPass } from "../../src/model/pass.ts";
 import type { PassOptions } from "../../src/model/pass_buffers.ts";
 import { alignSharing } from "../../src/model/rope.ts";
 import { adapterName } from "../../src/model/weights.ts";
-import type { Method, SimpoMethod } from "../../src/objective/method.ts";
+import type { Method, SimpoMethod } from "../../src/api/settings.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
 import { type ObjectiveLive, recordObjective, summarizeMetrics } from "../../src/objective/objective.ts";
 import type { EncodedGroup } from "../../src/preference/encode.ts";

@@ -1,5 +1,6 @@
-import { parseJobSpec } from "../../src/jobs/spec.ts";
-import type { TrainingSettings } from "../../src/training/settings.ts";
+import { type Comparison, parseRow } from "../../src/preference/rows.ts";
+import { parseJobSpec, rowKind } from "../../src/jobs/spec.ts";
+import type { TrainingSettings } from "../../src/api/settings.ts";
 
 /** Small steps of four rows, every step logged, nothing saved before the end. */
 const DEFAULTS = {
@@ -17,4 +18,12 @@ const DEFAULTS = {
 /** Settings as `POST /train` resolves them, with defaults that suit a tiny model. */
 export function settingsOf(spec: Readonly<Record<string, unknown>> = {}): TrainingSettings {
   return parseJobSpec({ model: "m", dataset: { path: "p" }, ...DEFAULTS, ...spec }).settings;
+}
+
+/** Rows of a method as a job has them. */
+export function datasetOf(
+  rows: readonly unknown[],
+  method = "simpo",
+): { comparisons: readonly Comparison[] } {
+  return { comparisons: rows.map((row, i) => parseRow(row, i + 1, rowKind(method))) };
 }

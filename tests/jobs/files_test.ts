@@ -41,8 +41,8 @@ Deno.test("resolveDataset() takes a file whatever its name, and a folder's split
     assert.deepEqual(await resolveDataset({ root }, { path: "set/data", split: "test" }), {
       paths: [join(root, "set/data/test.jsonl")],
     });
-    const rows = [{}];
-    assert.deepEqual(await resolveDataset({ root }, { rows }), { rows });
+    const comparisons = [{ row: 1, prompt: "a", responses: ["b", "c"] }];
+    assert.deepEqual(await resolveDataset({ root }, { comparisons }), { comparisons });
   }));
 
 Deno.test("resolveDataset() refuses a split that is not there or stands beside a file, and links that leave", () =>
@@ -85,7 +85,7 @@ Deno.test("checkFiles() refuses a model at once that its configuration or its we
       /the configuration asks for \[47,32\]/,
     ],
   ];
-  const rows = { rows: [{}] };
+  const rows = { comparisons: [] };
   const check = (model: string) => checkFiles({ root }, { model, dataset: rows, eval_dataset: null });
   try {
     for (const [i, [change, field, message]] of mistakes.entries()) {

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
 import { jobFolder } from "../../src/jobs/folder.ts";
 import { resolveInitAdapter, withInitAdapter } from "../../src/jobs/init_adapter.ts";
-import { JobSpecSchema, parseJobSpec, resolveJobSpec } from "../../src/jobs/spec.ts";
+import { JobRequestSchema } from "../../src/api/job.ts";
+import { parseJobSpec, settingsOf } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
 import { parseWith } from "../../src/validation.ts";
 
@@ -24,12 +25,12 @@ async function withFolders(
 }
 
 const requestOf = (lora: Record<string, unknown>) =>
-  parseWith(JobSpecSchema, { model: ".", dataset: { path: "rows.jsonl" }, lora });
+  parseWith(JobRequestSchema, { model: ".", dataset: { path: "rows.jsonl" }, lora });
 
 Deno.test("withInitAdapter() gives a job the form of the adapter that it goes on from", () =>
   withFolders(async (folders) => {
     const lora = async (fields: Record<string, unknown>) =>
-      resolveJobSpec(await withInitAdapter(requestOf({ init_adapter: ".", ...fields }), folders)).settings
+      settingsOf(await withInitAdapter(requestOf({ init_adapter: ".", ...fields }), folders))
         .lora;
     const expected = {
       r: 2,
@@ -79,12 +80,12 @@ const values = new URL("../reference/values", import.meta.url).pathname;
 Deno.test("withInitAdapter() takes an adapter's saved modules, and refuses others", () =>
   withFolders(async (folders) => {
     const lora = async (adapter: string, family: string, fields: Record<string, unknown> = {}) => {
-      const request = parseWith(JobSpecSchema, {
+      const request = parseWith(JobRequestSchema, {
         model: `families/${family}`,
         dataset: { path: "rows.jsonl" },
         lora: { init_adapter: `peft/${adapter}`, ...fields },
       });
-      return resolveJobSpec(await withInitAdapter(request, { ...folders, root: values })).settings.lora!;
+      return settingsOf(await withInitAdapter(request, { ...folders, root: values })).lora!;
     };
     const tied = await lora("gemma3_tied", "gemma3_text");
     assert.deepEqual(tied.modules_to_save, ["model.embed_tokens"]);

@@ -31,20 +31,25 @@ Deno.test("JobRunner trains one job at a time, in order", async () => {
   await service.until(ids[1]!, "succeeded");
   assert.deepEqual(order, ids.flatMap((id) => [1, 2, 3].map((step) => `${id} ${step}`)));
   const job = service.service.store.get(ids[0]!)!;
-  assert.deepEqual([job.status, job.step, job.total_steps, job.seconds_remaining], ["succeeded", 3, 3, 0]);
+  assert.deepEqual([job.status, job.progress.step, job.progress.total_steps, job.seconds_remaining], [
+    "succeeded",
+    3,
+    3,
+    0,
+  ]);
   assert.equal(job.metrics?.["eval_loss"], 0.5);
 });
 
 Deno.test("JobRunner hands the engine absolute paths and the request's rows", async () => {
   await using service = await testService();
   await service.until(put(service), "succeeded");
-  const rows = [{ prompt: "a", chosen: "b", rejected: "c" }];
-  await service.until(put(service, { rows }), "succeeded");
+  const comparisons = [{ row: 1, prompt: "a", responses: ["b", "c"] }];
+  await service.until(put(service, { comparisons }), "succeeded");
   const [byPath, byRows] = service.engine.trained;
   const root = await Deno.realPath(service.root);
   assert.equal(byPath?.model, join(root, "model"));
   assert.deepEqual(byPath?.dataset, { path: join(root, "rows.jsonl") });
-  assert.deepEqual(byRows?.dataset, { rows });
+  assert.deepEqual(byRows?.dataset, { comparisons });
   assert.deepEqual(byPath?.settings, spec.settings);
 });
 
@@ -123,7 +128,9 @@ Deno.test("JobRunner takes a stopped job up again from its checkpoint, with the 
     const before = await testService({ root, beforeStep: (_, n) => n === 2 ? step.opened : undefined });
     const id = put(before);
     const waiting = put(before);
-    while (before.service.store.get(id)?.step !== 1) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (before.service.store.get(id)?.progress.step !== 1) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
     const stopped = before.stop();
     step.open();
     await stopped;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
-import { parseJobSpec, presets } from "../../src/jobs/spec.ts";
+import { presets } from "../../src/api/settings.ts";
+import { parseJobSpec } from "../../src/jobs/spec.ts";
 
 const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
 
@@ -154,7 +155,7 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [
     { lora: { rank: 3 } },
     "lora.rank",
-    /known are r, alpha, use_rslora, dropout, target_modules, modules_to_save, ensure_weight_tying, init_adapter/,
+    /known are r, alpha, dropout, target_modules, use_rslora, modules_to_save, ensure_weight_tying, init_adapter/,
   ],
   [{ dataset: {} }, "dataset", /dataset must be an object with one of path .* and rows/],
   [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],

@@ -11,12 +11,12 @@ const types = (store: JobStore, id: string) => store.events(id, 0).map(({ type }
 
 Deno.test("JobStore.create() keeps the request's rows apart from the job", () => {
   using store = new JobStore(":memory:");
-  const rows = [{ prompt: "a", chosen: "b", rejected: "c" }];
-  const { job } = store.create("job-1", { ...spec, dataset: { rows } });
+  const comparisons = [{ row: 1, prompt: "a", responses: ["b", "c"] }];
+  const { job } = store.create("job-1", { ...spec, dataset: { comparisons } });
   assert.deepEqual(job.dataset, { rows: 1 });
   assert.equal(job.eval_dataset, null);
   assert.deepEqual(job.settings, spec.settings);
-  assert.deepEqual(store.datasets("job-1"), { dataset: { rows }, eval_dataset: null });
+  assert.deepEqual(store.datasets("job-1"), { dataset: { comparisons }, eval_dataset: null });
   assert.equal(job.status, "queued");
 });
 
@@ -90,7 +90,12 @@ Deno.test("JobStore.record() takes unknown rates as null", () => {
     seconds_remaining: Infinity,
   });
   const job = store.get("job-1");
-  assert.deepEqual([job?.step, job?.total_steps, job?.tokens_per_second, job?.seconds_remaining], [
+  assert.deepEqual([
+    job?.progress.step,
+    job?.progress.total_steps,
+    job?.progress.tokens_per_second,
+    job?.seconds_remaining,
+  ], [
     1,
     9,
     null,
@@ -184,17 +189,30 @@ Deno.test("JobStore() takes the jobs of an earlier version over, and refuses tho
       using store = new JobStore(path);
       store.create("job-1", spec);
       store.start("job-1");
+      store.create(
+        "job-2",
+        parseJobSpec({ model: "model", dataset: { path: "p" }, method: { type: "sft" } }),
+      );
     }
+    const datasets = JSON.stringify({
+      dataset: { rows: [{ prompt: "a", completion: "b" }, { text: "c" }] },
+      eval_dataset: null,
+    });
     change(
       `ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;
       UPDATE jobs SET spec = json_remove(spec, '$.settings.quantization', '$.settings.lora.modules_to_save',
-        '$.settings.lora.ensure_weight_tying');`,
+        '$.settings.lora.ensure_weight_tying');
+      UPDATE jobs SET datasets = '${datasets}' WHERE id = 'job-2';`,
     );
     {
       using store = new JobStore(path);
       store.recover();
       assert.equal(store.nextQueued()?.id, "job-1");
       assert.deepEqual(store.get("job-1")!.settings, spec.settings);
+      assert.deepEqual(store.datasets("job-1").dataset, spec.dataset);
+      assert.deepEqual(store.datasets("job-2").dataset, {
+        comparisons: [{ row: 1, prompt: "a", responses: ["b"] }, { row: 2, prompt: "", responses: ["c"] }],
+      });
     }
     change("PRAGMA user_version = 99;");
     assert.throws(() => new JobStore(path), /jobs of a newer version \(99\)/);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../src/gpu/mod.ts";
-import type { Method, SimpoMethod } from "../../src/objective/method.ts";
+import type { Method, SimpoMethod } from "../../src/api/settings.ts";
 import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
 import {
   type ObjectiveLive,

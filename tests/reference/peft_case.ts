@@ -22,7 +22,7 @@ import { trainableLora } from "../../src/training/trainable.ts";
 import { itemOf } from "../engine/_lab.ts";
 import { encodedGroup, scoreGroups } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";
-import { settingsOf } from "../helpers/settings.ts";
+import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { chatRows, plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 import { type Family, familyFolder, readFamily } from "./families.ts";
 
@@ -57,7 +57,7 @@ for (const [name, options] of Object.entries(CASES)) {
   await engine.train({
     id: name,
     model,
-    dataset: { rows },
+    dataset: datasetOf(rows),
     eval_dataset: null,
     init_adapter: null,
     settings: settingsOf({ num_train_epochs: 4, lora: { r: 6, alpha: 9 } }),

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { LoraSettings, TrainingSettings } from "../../src/training/settings.ts";
+import type { LoraSettings, TrainingSettings } from "../../src/api/settings.ts";
 import { VALUES } from "./values.ts";
 
 /** Models that `make_trajectory.py` trained, and how. */

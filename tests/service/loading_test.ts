@@ -99,7 +99,7 @@ Deno.test("main.ts train and score end within their loading by SIGINT", async ()
     assert.ok(!train.lines.some((line) => /^Loaded/.test(line)));
     using store = new JobStore(join(state.SIMPO_STATE, "jobs.sqlite"));
     const [job] = store.list(2);
-    assert.deepEqual([job!.status, job!.step, job!.error], ["queued", 0, null]);
+    assert.deepEqual([job!.status, job!.progress.step, job!.error], ["queued", 0, null]);
   }
   const args = ["--model", "models/large", join(root.path, "in.jsonl"), join(root.path, "out.jsonl")];
   await using score = await startReal(root.path, ["score", ...args], state);

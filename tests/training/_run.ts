@@ -8,7 +8,7 @@ import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { TrainContext } from "../../src/training/context.ts";
 import { train } from "../../src/training/loop.ts";
 import type { TrainEvent, TrainOutcome } from "../../src/training/request.ts";
-import { settingsOf } from "../helpers/settings.ts";
+import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
 export interface RunOptions {
@@ -56,7 +56,7 @@ export async function runTiny(
     }, {
       id: "job",
       model,
-      dataset: { rows: plainRows(8) },
+      dataset: datasetOf(plainRows(8)),
       eval_dataset: null,
       settings,
       init_adapter: null,

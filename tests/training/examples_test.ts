@@ -5,6 +5,7 @@ import { InputError } from "../../src/errors.ts";
 import { EncodePool } from "../../src/preference/encode_pool.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { readExamples } from "../../src/training/examples.ts";
+import { datasetOf } from "../helpers/settings.ts";
 import { VALUES } from "../reference/values.ts";
 import { chatml, llama3, withFiles } from "../preference/_tokenizers.ts";
 
@@ -39,7 +40,7 @@ Deno.test("readExamples() reads a file as it reads rows, and counts what was cut
   ];
   await withFiles({ "rows.jsonl": rows.map((row) => JSON.stringify(row)).join("\n") }, async (dir) => {
     const examples = await read({ path: join(dir, "rows.jsonl") });
-    assert.deepEqual(await read({ rows }), examples);
+    assert.deepEqual(await read(datasetOf(rows)), examples);
     assert.deepEqual(examples.groups.map(({ row }) => row), [1, 2, 3]);
     assert.equal(examples.prompts_cut, 1);
     assert.equal(examples.responses_cut, 1);
@@ -48,20 +49,23 @@ Deno.test("readExamples() reads a file as it reads rows, and counts what was cut
 });
 
 Deno.test("readExamples() names the row at fault by its number", async () => {
-  await assert.rejects(
-    read({ rows: [row("a"), { prompt: "b", chosen: 3, rejected: "c" }] }),
-    inputError(/2/, /2/),
-  );
-  await withFiles({ "rows.jsonl": `${JSON.stringify(row("a"))}\n\n{"prompt": "b"\n` }, async (dir) => {
-    await assert.rejects(read({ path: join(dir, "rows.jsonl") }), inputError(/3/, /3/));
+  const files = {
+    "wrong.jsonl": `${JSON.stringify(row("a"))}\n{"prompt": "b", "chosen": 3, "rejected": "c"}\n`,
+    "broken.jsonl": `${JSON.stringify(row("a"))}\n\n{"prompt": "b"\n`,
+  };
+  await withFiles(files, async (dir) => {
+    const wrong = inputError("wrong.jsonl: row 2: chosen", /^wrong\.jsonl: row 2: chosen must be/);
+    await assert.rejects(read({ path: join(dir, "wrong.jsonl") }), wrong);
+    const broken = inputError("broken.jsonl: line 3", /^broken\.jsonl: line 3 is not JSON/);
+    await assert.rejects(read({ path: join(dir, "broken.jsonl") }), broken);
   });
 });
 
 Deno.test("readExamples() refuses token ids that the model has no embedding for", async () => {
   const rows = [row("abc"), row("d\u00ff")];
-  assert.equal((await read({ rows }, 260)).groups.length, 2);
+  assert.equal((await read(datasetOf(rows), 260)).groups.length, 2);
   await assert.rejects(
-    read({ rows }, 257),
+    read(datasetOf(rows), 257),
     inputError("row 1", /^Row 1 has the token id 25[89], but the model's vocabulary has 257 entries\.$/),
   );
 });
@@ -69,17 +73,24 @@ Deno.test("readExamples() refuses token ids that the model has no embedding for"
 Deno.test("readExamples() pauses every few rows, and stops where the pause throws", async () => {
   const rows = Array.from({ length: 300 }, (_, i) => row(`prompt ${i}`));
   let pauses = 0;
-  await read({ rows }, 1000, () => Promise.resolve(void pauses++));
+  await read(datasetOf(rows), 1000, () => Promise.resolve(void pauses++));
   assert.ok(pauses >= 4, `${pauses} pauses`);
   const stop = new Error("stop");
-  await assert.rejects(read({ rows }, 1000, () => Promise.reject(stop)), (error) => error === stop);
+  await assert.rejects(read(datasetOf(rows), 1000, () => Promise.reject(stop)), (error) => error === stop);
 });
 
 Deno.test("readExamples() reads likelihood rows with one response each", async () => {
   const rows = [{ prompt: "a", completion: "b" }, { text: "some text" }, {
     messages: [{ role: "user", content: "q" }, { role: "assistant", content: "a" }],
   }];
-  const { groups } = await readExamples({ rows }, "sft", llama3, settings, 1000, () => Promise.resolve());
+  const { groups } = await readExamples(
+    datasetOf(rows, "sft"),
+    "sft",
+    llama3,
+    settings,
+    1000,
+    () => Promise.resolve(),
+  );
   assert.deepEqual(groups.map(({ responses }) => responses.length), [1, 1, 1]);
 });
 
@@ -92,10 +103,11 @@ const tokenizer = (await loadTokenizer(job.model)).withChatTemplate(chat_templat
 const others = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
 /** With as many Workers, none for 0. */
-async function readWith(workers: number, rows: readonly unknown[], pause = others) {
+async function readWith(workers: number, rows: readonly unknown[] | Dataset, pause = others) {
   using pool = workers === 0 ? null : new EncodePool(job, { size: workers });
   await pool?.start();
-  return await readExamples({ rows }, "preference", tokenizer, settings, job.vocabulary, pause, pool);
+  const dataset = "length" in rows ? datasetOf(rows) : rows;
+  return await readExamples(dataset, "preference", tokenizer, settings, job.vocabulary, pause, pool);
 }
 
 const manyRows: readonly unknown[] = Array.from({ length: 700 }, (_, i) => {
@@ -118,7 +130,15 @@ Deno.test("readExamples() starts Workers in the middle of a data set to no effec
     await pool.start();
   };
   const rows = Array.from({ length: 2 }, () => manyRows).flat();
-  const read = await readExamples({ rows }, "preference", tokenizer, settings, job.vocabulary, started, pool);
+  const read = await readExamples(
+    datasetOf(rows),
+    "preference",
+    tokenizer,
+    settings,
+    job.vocabulary,
+    started,
+    pool,
+  );
   assert.deepEqual(read, await readWith(0, rows));
 });
 
@@ -127,9 +147,11 @@ Deno.test("readExamples() names the first row at fault with any number of Worker
   const refused = { ...row(""), prompt: [{ role: "user", content: "no" }] };
   for (const [first, second] of [[wrong, refused], [refused, wrong]]) {
     const rows = manyRows.with(300, first).with(310, second).with(600, first);
-    for (const workers of [0, 1, 3]) {
-      await assert.rejects(readWith(workers, rows), inputError(/^row 301/, /^row 301|^Row 301: .*never/i));
-    }
+    await withFiles({ "rows.jsonl": rows.map((row) => JSON.stringify(row)).join("\n") }, async (dir) => {
+      const file = { path: join(dir, "rows.jsonl") };
+      const named = inputError(/row 301/, /^rows\.jsonl: row 301: chosen must|^Row 301: .*never/);
+      for (const workers of [0, 1, 3]) await assert.rejects(readWith(workers, file), named);
+    });
   }
 });
 

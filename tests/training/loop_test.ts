@@ -10,7 +10,7 @@ import type { MemoryPlan } from "../../src/training/memory_plan.ts";
 import type { TrainEvent } from "../../src/training/request.ts";
 import { filesOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
-import { settingsOf } from "../helpers/settings.ts";
+import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
 import { type RunOptions, runTiny } from "./_run.ts";
 
@@ -124,7 +124,7 @@ Deno.test("train() ends within the reading of its weights or moments by a stop o
       makeRoom: () => false,
     };
     const settings = settingsOf({ lora: null, max_steps: 1, max_length: 24, max_prompt_length: 16 });
-    const dataset = { rows: plainRows(8) };
+    const dataset = datasetOf(plainRows(8));
     const request = {
       id: "job",
       model,

@@ -7,9 +7,9 @@ import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { train } from "../../src/training/loop.ts";
 import { ExampleOrder } from "../../src/training/schedule.ts";
-import type { TrainingSettings } from "../../src/training/settings.ts";
+import type { TrainingSettings } from "../../src/api/settings.ts";
 import { assertClose } from "../helpers/assert_close.ts";
-import { settingsOf } from "../helpers/settings.ts";
+import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import {
   readTrajectory,
   TRAJECTORIES,
@@ -47,8 +47,8 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
     }, {
       id: "job",
       model,
-      dataset: { rows: inOrder(settings, trajectory) },
-      eval_dataset: { rows: trajectory.rows },
+      dataset: datasetOf(inOrder(settings, trajectory)),
+      eval_dataset: datasetOf(trajectory.rows),
       settings,
       init_adapter,
       directory,

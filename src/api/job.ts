@@ -1,0 +1,129 @@
+/** Training jobs: what may be asked for, and what is answered. */
+import { z } from "zod";
+import { isObject } from "../json.ts";
+import { strictObject } from "../validation.ts";
+import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
+
+const datasetError =
+  "an object with one of path (a JSONL or Parquet file, or a folder of them) and rows (a list of rows)";
+
+const DatasetSchema = z.union([
+  strictObject({
+    path: z.string().meta({
+      description: "JSONL or Parquet file, or a folder laid out as the hub's data sets are " +
+        "(data/train-00000-of-00002.parquet, train.jsonl), named relative to the root; or hf://datasets/org/name.",
+      example: "data/train.jsonl",
+    }),
+    split: z.string().min(1).optional().meta({
+      description: "Which of a folder's splits; train where nothing is said.",
+      example: "train",
+    }),
+  }),
+  strictObject({
+    rows: z.array(z.unknown().meta({ type: "object" })).min(1).meta({
+      description:
+        "The rows themselves: {prompt, chosen, rejected} as strings or message lists, {chosen, rejected} " +
+        "as whole conversations, or OpenAI's preference rows; for method sft {prompt, completion}, {messages} or {text}.",
+    }),
+  }),
+], { error: datasetError });
+
+/** The body of `POST /train`, and a job file's content. */
+export const JobRequestSchema = strictObject({
+  model: z.string().meta({
+    description:
+      "Folder of the base model, relative to the root; or hf://org/name, with @revision where it is not main.",
+    example: "models/llama",
+  }),
+  dataset: DatasetSchema,
+  eval_dataset: DatasetSchema.nullable().optional(),
+  preset: presetField,
+  ...settingsFields,
+}).superRefine(checkSettings).meta({ id: "JobRequest" });
+
+/** A request as its sender wrote it. */
+export type JobRequest = z.infer<typeof JobRequestSchema>;
+
+/** Rows by a name under the root or of the hub, or the rows themselves. */
+export type DatasetRequest = JobRequest["dataset"];
+
+/** A data set as a job shows it: by its name, or how many rows came with the request. */
+const DatasetSummarySchema = z.union([
+  z.object({ path: z.string(), split: z.string().optional() }),
+  z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
+]);
+
+/** A training job as it stands. */
+export const JobSchema = z.object({
+  id: z.string().meta({ example: "job-0123456789abcdef0123" }),
+  status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
+  model: z.string(),
+  dataset: DatasetSummarySchema,
+  eval_dataset: DatasetSummarySchema.nullable(),
+  preset: z.string().nullable(),
+  settings: z.custom<TrainingSettings>(isObject).meta({
+    type: "object",
+    additionalProperties: {},
+    description: "Everything the run depends on, defaults filled in.",
+  }),
+  loading: z.object({ bytes: z.number().int(), total_bytes: z.number().int() }).nullable().meta({
+    description: "While the model's weights are read: how far.",
+  }),
+  downloading: z.object({ file: z.string(), bytes: z.number().int(), total_bytes: z.number().int() })
+    .nullable()
+    .meta({ description: "While files are brought from the hub: how far the present one is." }),
+  plan: z.object({
+    bytes: z.record(z.string(), z.number().int()).meta({
+      description:
+        "weights (frozen), parameters (trained), gradients, moments (AdamW's), activations, head, scratch, other.",
+    }),
+    total_bytes: z.number().int(),
+    available_bytes: z.number().int().nullable().meta({
+      description:
+        "What the device has for the job; null where it does not tell and SIMPO_MEMORY is not set.",
+    }),
+    micro_batch_tokens: z.number().int().meta({ description: "As given or chosen." }),
+    activation_recomputation: z.boolean().meta({ description: "As given or chosen." }),
+  }).nullable().meta({
+    description: "What the job needs of the device's memory; null until its rows are tokenised.",
+  }),
+  progress: z.object({
+    step: z.number().int(),
+    total_steps: z.number().int().nullable().meta({ description: "null until the rows are tokenised." }),
+    fraction: z.number().meta({ description: "From 0 to 1." }),
+    tokens_per_second: z.number().nullable(),
+  }),
+  seconds_remaining: z.number().nullable(),
+  metrics: z.record(z.string(), z.number()).nullable().meta({
+    description: "The newest value of each metric by TRL's names, with the step of the newest.",
+  }),
+  rows_left_out: z.array(
+    z.object({ split: z.enum(["train", "eval"]), row: z.number().int(), reason: z.string() }),
+  ),
+  cancel_requested: z.boolean(),
+  error: z.object({
+    message: z.string(),
+    field: z.string().optional(),
+    value: z.unknown().optional(),
+    accepted: z.string().optional(),
+  }).nullable(),
+  created_at: z.string(),
+  started_at: z.string().nullable(),
+  finished_at: z.string().nullable(),
+  links: z.object({ self: z.string(), events: z.string(), cancel: z.string(), adapter: z.string() }),
+}).meta({ id: "Job" });
+
+/** See {@link JobSchema}; where it is found is the route's to say. */
+export type Job = Omit<z.infer<typeof JobSchema>, "links">;
+
+/** Why a job failed; the fields beside the message are there where the job's own input is at fault. */
+export type JobError = NonNullable<Job["error"]>;
+
+/** See {@link DatasetSummarySchema}. */
+export type DatasetSummary = Job["dataset"];
+
+/** A page of jobs. */
+export const JobListSchema = z.object({
+  jobs: z.array(JobSchema),
+  next: z.string().nullable().meta({ description: "The next page; null on the last." }),
+}).meta({ id: "JobList" });

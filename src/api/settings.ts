@@ -1,0 +1,296 @@
+/** What a training run depends on beside the model and the rows: fields of `POST /train`, presets and defaults. */
+import { z } from "zod";
+import { QUANTIZATIONS } from "../model/quantization.ts";
+import { refuseField, strictObject } from "../validation.ts";
+import { ChatTemplateSchema } from "./fields.ts";
+
+/** Published recipes of the SimPO authors (princeton-nlp/SimPO, `training_configs/` and README). */
+export const presets = {
+  "mistral-base": preset(3e-7, 2.0, 0.8, 1024, 512),
+  "mistral-instruct": preset(5e-7, 2.5, 0.1, 2048, 1800),
+  "llama3-base": preset(6e-7, 2.0, 0.5, 2048, 1800),
+  "llama3-instruct": preset(1e-6, 2.5, 0.55, 2048, 1800),
+  "llama3-instruct-v0.2": preset(1e-6, 10, 0.3, 2048, 1800),
+  "gemma2-it": preset(8e-7, 10, 0.5, 2048, 1800),
+} as const;
+
+/** What holds without a preset: the authors' trainer's defaults (`scripts/simpo_config.py`). */
+const noPreset = preset(1e-6, 2.0, 0.25, 512, 128);
+
+/** LoRA trains far fewer numbers and wants a higher rate than the recipes, which are for full fine-tuning. */
+const loraRateFactor = 20;
+
+function preset(
+  learning_rate: number,
+  beta: number,
+  gamma_beta_ratio: number,
+  max_length: number,
+  max_prompt_length: number,
+) {
+  return { learning_rate, beta, gamma_beta_ratio, max_length, max_prompt_length } as const;
+}
+
+const presetNames = Object.keys(presets) as [keyof typeof presets, ...(keyof typeof presets)[]];
+
+const wholeNumber = (min: number) => z.number().int().min(min);
+const positive = () => z.number().positive();
+const share = () => z.number().min(0).max(1);
+
+const SimpoMethodSchema = strictObject({
+  type: z.literal("simpo"),
+  beta: positive().optional().meta({
+    description: "Scale of the implicit reward; the preset's, or 2.0.",
+    example: 2,
+  }),
+  gamma: z.number().min(0).optional().meta({
+    description: "Target reward margin, absolute. Not with gamma_beta_ratio.",
+  }),
+  gamma_beta_ratio: z.number().min(0).optional().meta({
+    description: "Target reward margin over beta; the preset's, or 0.25. Not with gamma.",
+  }),
+  loss_type: z.enum(["sigmoid", "hinge"]).default("sigmoid"),
+  label_smoothing: z.number().min(0).max(0.5).default(0).meta({
+    description: "Probability that a pair's labels are swapped; the hinge loss ignores it.",
+  }),
+  sft_weight: z.number().min(0).default(0).meta({
+    description: "Weight of the chosen responses' token-mean cross-entropy, added to the loss.",
+  }),
+});
+
+const SftMethodSchema = strictObject({
+  type: z.literal("sft").meta({ description: "Plain likelihood training on one completion a row." }),
+});
+
+const LoraSchema = strictObject({
+  r: wholeNumber(1).optional().meta({ description: "Rank; 16 where it is left out." }),
+  alpha: positive().optional().meta({
+    description: "The update is scaled by alpha / r. Twice r where it is left out.",
+  }),
+  dropout: z.number().min(0).lt(1).optional().meta({ description: "0 where it is left out." }),
+  target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)], {
+    error: '"all-linear" or a list of module names such as "q_proj"',
+  }).optional().meta({ description: "Every linear layer where it is left out." }),
+  use_rslora: z.boolean().optional().meta({
+    description: "rsLoRA: the update is scaled by alpha / sqrt(r). false where it is left out.",
+  }),
+  modules_to_save: z.array(z.string().min(1)).optional().meta({
+    description:
+      "Modules trained in full beside the factors and saved with them, by the ends of their paths as in PEFT: " +
+      'such as "embed_tokens", "lm_head", "norm". None where it is left out.',
+    example: ["embed_tokens", "lm_head"],
+  }),
+  ensure_weight_tying: z.boolean().optional().meta({
+    description:
+      "Where the model ties its head to the embedding and modules_to_save names one of them: true trains them " +
+      "as one, false (as in PEFT) only what is named, which unties them.",
+  }),
+  init_adapter: z.string().nullable().optional().meta({
+    description:
+      "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
+      "these settings is the adapter's; what is given must agree, but for dropout.",
+  }),
+});
+
+/** The fields of a request. */
+export const settingsFields = {
+  method: z.discriminatedUnion("type", [SimpoMethodSchema, SftMethodSchema]).optional().meta({
+    description: "SimPO with the preset's or the authors' values where it is left out.",
+  }),
+  lora: LoraSchema.nullable().optional().meta({
+    description: "null: full fine-tuning. Left out: rank 16, alpha 32, every linear layer.",
+  }),
+  quantization: z.enum(QUANTIZATIONS).nullable().default(null).meta({
+    description:
+      "int8: the base's linear layers are held in 8 bits, a scale for every 32 weights, which takes half the memory of " +
+      "bf16; only with LoRA. null: as their file has them.",
+  }),
+  learning_rate: positive().optional().meta({
+    description: `The preset's rate or 1e-6; ${loraRateFactor} times that with LoRA.`,
+    example: 2e-5,
+  }),
+  lr_scheduler_type: z.enum(["cosine", "linear", "constant", "constant_with_warmup"]).default("cosine"),
+  warmup_ratio: share().default(0.1),
+  num_train_epochs: positive().optional().meta({
+    description: "1 where it is left out. Not with max_steps.",
+  }),
+  max_steps: wholeNumber(1).nullable().optional().meta({
+    description: "Optimiser steps. Not with num_train_epochs.",
+  }),
+  batch_size: wholeNumber(1).default(128).meta({
+    description: "Rows an optimiser step, reached by accumulation.",
+  }),
+  micro_batch_tokens: wholeNumber(1).optional().meta({
+    description:
+      "Tokens of one packed micro-batch. Where it is left out: 2048, or twice max_length where that is more, halved " +
+      "until it fits the device's memory; never less than the largest row.",
+  }),
+  weight_decay: z.number().min(0).default(0),
+  adam_beta1: z.number().min(0).lt(1).default(0.9),
+  adam_beta2: z.number().min(0).lt(1).default(0.999),
+  adam_epsilon: positive().default(1e-8),
+  max_grad_norm: z.number().min(0).default(1).meta({ description: "0: gradients are never scaled down." }),
+  max_length: wholeNumber(2).optional().meta({
+    description: "Tokens of a prompt with one response; the preset's, or 512.",
+  }),
+  max_prompt_length: wholeNumber(1).optional().meta({
+    description:
+      "Tokens a prompt is cut to where it does not fit; the preset's or 128, and always less than max_length.",
+  }),
+  truncation_mode: z.enum(["keep_end", "keep_start"]).default("keep_end"),
+  prompt_boundary: z.enum(["trl", "simpo"]).default("trl").meta({
+    description:
+      "trl: the assistant header belongs to the prompt. simpo: the authors' tokens. The header is scored, " +
+      "an empty system turn comes first where the template knows such turns, and EOS comes last whatever stands before it.",
+  }),
+  chat_template: ChatTemplateSchema.nullable().optional(),
+  seed: wholeNumber(0).max(2 ** 32 - 1).default(42),
+  save_steps: wholeNumber(0).default(50).meta({
+    description: "Steps between checkpoints; 0: only at the end.",
+  }),
+  eval_steps: wholeNumber(0).default(0).meta({
+    description: "Steps between evaluations; 0: only at the end.",
+  }),
+  logging_steps: wholeNumber(1).default(1),
+  activation_recomputation: z.union([z.boolean(), z.literal("auto")], { error: 'true, false or "auto"' })
+    .default("auto").meta({
+      description: "Recompute each block's activations in the backward pass instead of storing them; " +
+        "auto: where they do not fit the device's memory.",
+    }),
+};
+
+/** A recipe's name. */
+export const presetField = z.enum(presetNames).optional().meta({
+  description:
+    "A published recipe: sets learning_rate, beta, gamma_beta_ratio, max_length and max_prompt_length " +
+    `where the request leaves them out. Its rates are for full fine-tuning; with LoRA they are taken ${loraRateFactor} times.`,
+});
+
+/** The settings' part of a request, as its sender wrote it. */
+export type SettingsRequest = z.infer<z.ZodObject<typeof settingsFields>> & {
+  preset?: z.infer<typeof presetField>;
+};
+
+/** Refuses fields that do not go together. */
+export function checkSettings(spec: SettingsRequest, context: z.core.$RefinementCtx): void {
+  const method = spec.method;
+  if (method?.type === "simpo" && method.gamma !== undefined && method.gamma_beta_ratio !== undefined) {
+    refuseField(
+      context,
+      ["method", "gamma_beta_ratio"],
+      `method has both gamma ${method.gamma} and gamma_beta_ratio ${method.gamma_beta_ratio}: give one of them.`,
+      "one of gamma (absolute) and gamma_beta_ratio (over beta)",
+    );
+  }
+  if (spec.lora === null && spec.quantization !== null) {
+    refuseField(
+      context,
+      ["quantization"],
+      `quantization ${spec.quantization} is for a frozen base, but with lora null all weights are trained.`,
+      "null, or a job with LoRA",
+    );
+  }
+  if (method?.type === "sft" && spec.preset !== undefined) {
+    refuseField(
+      context,
+      ["preset"],
+      `preset ${spec.preset} is a recipe for method simpo, not for sft.`,
+      "no preset with method sft",
+    );
+  }
+  if (spec.max_steps != null && spec.num_train_epochs !== undefined) {
+    refuseField(
+      context,
+      ["max_steps"],
+      `Both max_steps ${spec.max_steps} and num_train_epochs ${spec.num_train_epochs} are given: give one of them.`,
+      "one of max_steps and num_train_epochs",
+    );
+  }
+  const lengths = recipe(spec.preset);
+  const maxLength = spec.max_length ?? lengths.max_length;
+  if (spec.max_prompt_length !== undefined && spec.max_prompt_length >= maxLength) {
+    refuseField(
+      context,
+      ["max_prompt_length"],
+      `max_prompt_length must leave room for a response: less than max_length ${maxLength}, not ${spec.max_prompt_length}.`,
+      `a whole number less than ${maxLength}`,
+    );
+  }
+}
+
+/** Keys in the schema's order, so that the same settings are always the same JSON: a job file's id is a hash of it. */
+const inOrder = Object.fromEntries(Object.keys(settingsFields).map((name) => [name, undefined]));
+
+/** Fills in what a request leaves to its preset and to other fields. */
+export function resolveSettings({ preset, ...given }: SettingsRequest) {
+  const fromPreset = recipe(preset);
+  const lora = given.lora === null ? null : resolveLora(given.lora);
+  const max_length = given.max_length ?? fromPreset.max_length;
+  return {
+    ...inOrder,
+    ...given,
+    method: resolveMethod(given.method, fromPreset),
+    lora,
+    learning_rate: given.learning_rate ??
+      (lora === null ? fromPreset.learning_rate : loraRate(fromPreset.learning_rate)),
+    num_train_epochs: given.num_train_epochs ?? 1,
+    max_steps: given.max_steps ?? null,
+    micro_batch_tokens: given.micro_batch_tokens ?? null,
+    max_length,
+    max_prompt_length: given.max_prompt_length ?? Math.min(fromPreset.max_prompt_length, max_length - 1),
+    chat_template: given.chat_template ?? null,
+  };
+}
+
+/** Plain data that nobody writes to. */
+type Frozen<T> = { readonly [K in keyof T]: Frozen<T[K]> };
+
+/** Everything a training run depends on, beside the model and the rows; every default is filled in. */
+export type TrainingSettings = Frozen<ReturnType<typeof resolveSettings>>;
+
+/** LoRA as PEFT has it: W x + scale B A dropout(x); scale is alpha / r, or alpha / sqrt(r) with rsLoRA. */
+export type LoraSettings = Frozen<ReturnType<typeof resolveLora>>;
+
+/** SimPO: -logsigmoid(beta (s_chosen - s_rejected) - gamma), arXiv 2405.14734. */
+export type SimpoMethod = Frozen<ReturnType<typeof resolveSimpo>>;
+
+/** Plain likelihood training: token-mean cross-entropy of one completion a row. */
+export type SftMethod = Frozen<z.infer<typeof SftMethodSchema>>;
+
+/** What training minimises. */
+export type Method = SimpoMethod | SftMethod;
+
+function recipe(name: keyof typeof presets | undefined) {
+  return name === undefined ? noPreset : presets[name];
+}
+
+/** Rounded, so that 1e-6 gives 2e-5 as it is written. */
+function loraRate(rate: number): number {
+  return Number((rate * loraRateFactor).toPrecision(12));
+}
+
+function resolveLora(lora: z.infer<typeof LoraSchema> | undefined) {
+  const r = lora?.r ?? 16;
+  return {
+    r,
+    alpha: lora?.alpha ?? 2 * r,
+    dropout: lora?.dropout ?? 0,
+    target_modules: lora?.target_modules ?? "all-linear",
+    use_rslora: lora?.use_rslora ?? false,
+    modules_to_save: lora?.modules_to_save ?? [],
+    ensure_weight_tying: lora?.ensure_weight_tying ?? false,
+    init_adapter: lora?.init_adapter ?? null,
+  };
+}
+
+function resolveMethod(method: SettingsRequest["method"], fromPreset: ReturnType<typeof recipe>): Method {
+  return method?.type === "sft" ? method : resolveSimpo(method, fromPreset);
+}
+
+function resolveSimpo(
+  method: z.infer<typeof SimpoMethodSchema> = SimpoMethodSchema.parse({ type: "simpo" }),
+  fromPreset: ReturnType<typeof recipe>,
+) {
+  const { gamma, gamma_beta_ratio = fromPreset.gamma_beta_ratio, ...rest } = method;
+  const { type, beta = fromPreset.beta, loss_type, label_smoothing, sft_weight } = rest;
+  return { type, beta, gamma: gamma ?? gamma_beta_ratio * beta, loss_type, label_smoothing, sft_weight };
+}

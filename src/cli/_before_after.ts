@@ -1,4 +1,5 @@
 /** What training changed, as text for a terminal: scores of the same candidates before and after, side by side. */
+import type { ScoredCandidate } from "../api/score.ts";
 
 /** A held-out pair: two candidates, one of them preferred. */
 export interface HeldOutPair {
@@ -8,11 +9,8 @@ export interface HeldOutPair {
   readonly preferred: 0 | 1;
 }
 
-/** One candidate's score. */
-export interface Score {
-  readonly average_logprob: number;
-  readonly num_tokens: number;
-}
+/** What is shown of a candidate's score. */
+type Score = Pick<ScoredCandidate, "average_logprob" | "num_tokens">;
 
 /** The candidates' scores, in the pair's order. */
 export type PairScores = readonly [Score, Score];

@@ -1,29 +1,9 @@
 /** The demo's side of the HTTP interface: what any client of the worker would write. */
-import type { Text } from "../preference/rows.ts";
+import type { Job } from "../api/job.ts";
+import type { Item, ScoreAnswer } from "../api/score.ts";
 import { readServerSentEvents, type ServerSentEvent } from "./_sse.ts";
 
-/** What `POST /score` is asked about one prompt; `prompt` is plain text, `messages` a conversation. */
-export type ScoreItem =
-  & { readonly candidates: readonly string[] }
-  & ({ readonly prompt: string } | { readonly messages: Exclude<Text, string> });
-
-/** The part of an item's answer in use here. */
-export interface ScoredItem {
-  readonly results: readonly { readonly average_logprob: number; readonly num_tokens: number }[];
-  readonly best: number;
-}
-
-/** A job as `POST /train` and `GET /train/{id}` answer it; the part in use here. */
-export interface Job {
-  readonly id: string;
-  readonly status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
-  readonly progress: {
-    readonly step: number;
-    readonly total_steps: number | null;
-    readonly tokens_per_second: number | null;
-  };
-  readonly error?: unknown;
-}
+type ManyScored = Extract<ScoreAnswer, { items: unknown }>;
 
 /** The worker answered a request with an error, or not as agreed. */
 export class ServiceError extends Error {
@@ -35,13 +15,13 @@ export class Client {
   constructor(private readonly base: string, private readonly signal: AbortSignal) {}
 
   /** Scores many prompts in one call. @returns an answer an item, in the items' order */
-  async score(model: string, items: readonly ScoreItem[], adapter?: string): Promise<readonly ScoredItem[]> {
+  async score(model: string, items: readonly Item[], adapter?: string): Promise<ManyScored["items"]> {
     const response = await this.send("/score", {
       model,
       items,
       ...(adapter === undefined ? {} : { adapter }),
     });
-    const answer = await response.json() as { items: ScoredItem[] };
+    const answer = await response.json() as ManyScored;
     if (answer.items.length !== items.length) {
       throw new ServiceError(`POST /score answered ${answer.items.length} items of ${items.length}.`);
     }

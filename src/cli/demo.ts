@@ -9,8 +9,9 @@ import { SingleBar } from "cli-progress";
 import { readDataFiles } from "../preference/data_files.ts";
 import type { Text } from "../preference/rows.ts";
 import { parseCommand } from "./_arguments.ts";
+import type { Item } from "../api/score.ts";
 import { agreementOf, formatBeforeAfter, type HeldOutPair, type PairScores } from "./_before_after.ts";
-import { Client, type ScoreItem, ServiceError } from "./_client.ts";
+import { Client, ServiceError } from "./_client.ts";
 import { drawCurves, type Panel } from "./_curves.ts";
 import { askDoctor, startServer } from "./_server_process.ts";
 import { unpackTar } from "./_untar.ts";
@@ -30,7 +31,7 @@ export interface DemoInput {
   readonly job: { readonly model: string };
   readonly pairs: readonly HeldOutPair[];
   /** The pairs as POST /score takes them. */
-  readonly items: readonly ScoreItem[];
+  readonly items: readonly Item[];
   /** Folder for the adapter and the curves. */
   readonly output: string;
 }
@@ -189,13 +190,14 @@ function judge(before: number, after: number): 0 | 1 {
 /** Preference rows as pairs; the preferred candidate stands first and second in turns, so that its place says nothing. */
 export async function readHeldOut(path: string): Promise<Pick<DemoInput, "pairs" | "items">> {
   const pairs: HeldOutPair[] = [];
-  const items: ScoreItem[] = [];
+  const items: Item[] = [];
   for await (const { prompt, responses } of readDataFiles([path], "preference")) {
     const [chosen, rejected] = responses.map(lastWords) as [string, string];
     const preferred = pairs.length % 2 === 0 ? 0 : 1;
     const candidates = preferred === 0 ? [chosen, rejected] as const : [rejected, chosen] as const;
     pairs.push({ prompt: lastWords(prompt), candidates, preferred });
-    items.push(typeof prompt === "string" ? { prompt, candidates } : { messages: prompt, candidates });
+    const asked = typeof prompt === "string" ? { prompt } : { messages: prompt.map((turn) => ({ ...turn })) };
+    items.push({ ...asked, candidates: [...candidates] });
   }
   return { pairs, items };
 }

@@ -1,9 +1,12 @@
 /** What the commands share. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import type { Config, DeviceChoice } from "../config.ts";
 import type { Engine } from "../engine/protocol.ts";
-import { InputError } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
+import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
 import { JobStore } from "../jobs/store.ts";
+import { parseWith } from "../validation.ts";
 
 /** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
 export type StartEngine = (
@@ -30,8 +33,13 @@ export function deviceOptions(
   };
 }
 
-/** Reads a job file. @throws InputError where it cannot be read or is not JSON */
-export async function readJson(path: string): Promise<unknown> {
+/**
+ * Reads a job file.
+ *
+ * @returns the request in it, and the job with nothing left open
+ * @throws InputError where it cannot be read, is not JSON, or asks for what no job can do
+ */
+export async function readJob(path: string): Promise<{ request: JobRequest; spec: JobSpec }> {
   const refuse = (why: string): never => {
     throw new InputError(`${JSON.stringify(path)} ${why}.`, {
       path: ["job.json"],
@@ -39,6 +47,7 @@ export async function readJson(path: string): Promise<unknown> {
       accepted: "a JSON file",
     });
   };
+  let json: unknown;
   let text: string;
   try {
     text = await Deno.readTextFile(path);
@@ -46,10 +55,14 @@ export async function readJson(path: string): Promise<unknown> {
     return refuse(`cannot be read: ${(error as Error).message}`);
   }
   try {
-    return JSON.parse(text);
+    json = JSON.parse(text);
   } catch (error) {
     return refuse(`is not JSON: ${(error as Error).message}`);
   }
+  return within([{ file: basename(path) }], () => {
+    const request = parseWith(JobRequestSchema, json);
+    return { request, spec: toJobSpec(request) };
+  });
 }
 
 /** The root must be there before anything is named relative to it. @throws InputError */

@@ -3,13 +3,12 @@ import { type Config, readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import { largestTensor } from "../gpu/paper_device.ts";
 import { resolveModelConfig } from "../jobs/files.ts";
-import { parseJobSpec } from "../jobs/spec.ts";
 import { readModelConfig } from "../model/config.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { planMemory } from "../training/memory_plan.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, deviceOptions, readJson, type StartEngine } from "./_command.ts";
+import { checkRoot, deviceOptions, readJob, type StartEngine } from "./_command.ts";
 import { openHub } from "./_hub.ts";
 import { planTable } from "./_plan.ts";
 
@@ -32,7 +31,7 @@ export async function plan(args: readonly string[], startEngine: StartEngine): P
   const { values, positionals } = parsed;
   const config = readConfig();
   await checkRoot(config);
-  const { model, settings } = parseJobSpec(await readJson(positionals[0] ?? ""));
+  const { model, settings } = (await readJob(positionals[0] ?? "")).spec;
   const hub = openHub(config);
   const folder = await within(["model"], () => resolveModelConfig({ ...config, hub }, model));
   const modelConfig = await readModelConfig(folder);

@@ -2,7 +2,7 @@
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
-import { type Job, JobRequestSchema } from "../api/job.ts";
+import type { Job } from "../api/job.ts";
 import { readConfig } from "../config.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
@@ -10,10 +10,9 @@ import { jobFolder, jobIdOf } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
 import { isFinished } from "../jobs/job.ts";
 import { JobRunner } from "../jobs/runner.ts";
-import { settingsOf, toJobSpec } from "../jobs/spec.ts";
+import { settingsOf } from "../jobs/spec.ts";
 import type { JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
-import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import {
   checkRoot,
@@ -21,7 +20,7 @@ import {
   endsWithin,
   exitCodeOf,
   openStore,
-  readJson,
+  readJob,
   type StartEngine,
   StopSignal,
 } from "./_command.ts";
@@ -50,8 +49,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const request = parseWith(JobRequestSchema, await readJson(positionals[0] ?? ""));
-  const spec = toJobSpec(request);
+  const { request, spec } = await readJob(positionals[0] ?? "");
   const { dataset, eval_dataset = null } = request;
   const id = await jobIdOf(JSON.stringify({ ...spec, dataset, eval_dataset }));
 

@@ -81,7 +81,7 @@ async function checkpointIn(jobs: string): Promise<boolean> {
 
 const mistakes: [name: string, job: unknown, code: number, message: RegExp][] = [
   ["a file that is not JSON", "{", 2, /job\.json" is not JSON/],
-  ["an unknown field", { ...job, learning_rte: 1 }, 2, /^learning_rte is not a known field/m],
+  ["an unknown field", { ...job, learning_rte: 1 }, 2, /^job\.json: learning_rte is not a known field/m],
   ["an unknown model", { ...job, model: "none" }, 2, /^model names no directory under the root/m],
   [
     "a model that the engine refuses",

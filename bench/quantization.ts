@@ -167,7 +167,7 @@ async function trajectory(
   const run = async (id: string, own: Readonly<Record<string, unknown>>) => {
     const { settings } = parseJobSpec({ ...job, eval_steps: 0, save_steps: 0, ...changes, ...own });
     const metrics: Metrics[] = [];
-    await engine.train({
+    await engine.call("train", {
       id,
       model: TINY,
       dataset: { path: join(EXAMPLES, "preferences.train.jsonl") },
@@ -175,8 +175,10 @@ async function trajectory(
       settings,
       init_adapter: null,
       directory: join(folder, id),
-    }, (event) => {
-      if (event.type === "metrics") metrics.push({ step: event.step, ...event.metrics });
+    }, {
+      onItem: (event) => {
+        if (event.type === "metrics") metrics.push({ step: event.step, ...event.metrics });
+      },
     });
     return metrics;
   };

@@ -1,6 +1,6 @@
 import type { Gpu } from "../src/gpu/mod.ts";
 import { startEngine } from "../src/engine/client.ts";
-import type { Engine } from "../src/engine/protocol.ts";
+import { type Engine, stream } from "../src/engine/protocol.ts";
 import type { Tokenizer } from "../src/preference/tokenizer.ts";
 import { Scorer } from "../src/scoring/scorer.ts";
 import { Random } from "../src/training/random.ts";
@@ -29,7 +29,7 @@ export async function benchScoring(gpu: Gpu, settings: Settings): Promise<Findin
 async function concurrentRequests(engine: Engine, settings: Settings): Promise<BenchRow> {
   const requests = Array.from({ length: REQUESTS }, (_, i) => i);
   const one = (i: number) =>
-    Array.fromAsync(engine.score({
+    Array.fromAsync(stream(engine, "score", {
       model: MODEL,
       adapter: null,
       quantization: null,

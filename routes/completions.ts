@@ -8,7 +8,12 @@ import {
   type Model,
   ModelsSchema,
 } from "../src/api/completion.ts";
-import type { ScoredSequence, ScoringWeights, SequenceRequest } from "../src/engine/protocol.ts";
+import {
+  type ScoredSequence,
+  type ScoringWeights,
+  type SequenceRequest,
+  stream,
+} from "../src/engine/protocol.ts";
 import { relocated } from "../src/errors.ts";
 import { resolveWeights } from "./_weights.ts";
 import { problems } from "./problem.ts";
@@ -50,7 +55,7 @@ export function completionRoutes(service: Service): OpenAPIHono {
     try {
       // A client that goes takes its request with it.
       const { signal } = c.req.raw;
-      for await (const sequence of (await service.engine).scoreSequences(request, { signal })) {
+      for await (const sequence of stream(await service.engine, "sequences", request, { signal })) {
         scored.push(sequence);
       }
     } catch (error) {

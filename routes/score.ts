@@ -9,7 +9,7 @@ import {
   ScoreRequestSchema,
   type Usage,
 } from "../src/api/score.ts";
-import type { ScoreRequest } from "../src/engine/protocol.ts";
+import { type ScoreRequest, stream } from "../src/engine/protocol.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import { resolveWeights } from "./_weights.ts";
 import { problems, refusing, toProblem } from "./problem.ts";
@@ -44,7 +44,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     const request = await toRequest(service, body);
     // A client that goes takes its request with it, while its model is loaded too.
     const { signal } = c.req.raw;
-    const items = (await service.engine).score(request, { signal })[Symbol.asyncIterator]();
+    const items = stream(await service.engine, "score", request, { signal });
     const explain = (error: unknown) => inTermsOf(body, error);
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.

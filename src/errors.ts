@@ -176,6 +176,16 @@ function begun(sentence: string, [first]: Path): string {
   return isWord ? sentence[0]!.toUpperCase() + sentence.slice(1) : sentence;
 }
 
+/** Ends work early because its owner wants it to; nothing has gone wrong. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted";
+
+  /** @param how `stop`: it is to go on later, so what is done is to be kept; `cancel`: it is not */
+  constructor(readonly how: "cancel" | "stop") {
+    super(`This work is to ${how === "stop" ? "go on later" : "end"}.`);
+  }
+}
+
 /** The device, or the thread that owns it, has gone in the middle of work that is not at fault: it can be done again. */
 export class DeviceLostError extends Error {
   override readonly name = "DeviceLostError";

@@ -75,7 +75,8 @@ async function pretrain(): Promise<string> {
   const directory = join(WORK, "pretraining");
   const engine = await startEngine({ device: readConfig().device, allowSoftware: true });
   try {
-    const { outcome } = await engine.train(
+    const { outcome } = await engine.call(
+      "train",
       {
         id: "example",
         model: join(ROOT, PRETRAINING.model),
@@ -85,14 +86,18 @@ async function pretrain(): Promise<string> {
         settings,
         directory,
       },
-      (event) => {
-        if (event.type === "metrics") {
-          console.error(`step ${event.step}: loss ${event.metrics.loss?.toFixed(4)}`);
-        } else if (event.type === "warning") {
-          console.error(event.message);
-        } else if (event.type === "left_out") {
-          throw new Error(`${event.rows.length} rows of the corpus were left out: ${event.rows[0]?.reason}`);
-        }
+      {
+        onItem: (event) => {
+          if (event.type === "metrics") {
+            console.error(`step ${event.step}: loss ${event.metrics.loss?.toFixed(4)}`);
+          } else if (event.type === "warning") {
+            console.error(event.message);
+          } else if (event.type === "left_out") {
+            throw new Error(
+              `${event.rows.length} rows of the corpus were left out: ${event.rows[0]?.reason}`,
+            );
+          }
+        },
       },
     );
     if (outcome !== "succeeded") throw new Error(`Pre-training ended as ${outcome}.`);

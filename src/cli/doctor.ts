@@ -40,7 +40,7 @@ export async function doctor(args: readonly string[], startEngine: StartEngine):
   let error: string | null = null;
   try {
     const engine = await startEngine({ device: choice, allowSoftware: true });
-    device = await engine.device();
+    device = await engine.call("device", null);
     await engine.stop();
   } catch (caught) {
     error = caught instanceof Error ? caught.message : String(caught);

@@ -57,8 +57,8 @@ async function findDevice(
   try {
     const engine = await startEngine(deviceOptions(config));
     try {
-      const { limits } = await engine.device();
-      const { free_bytes } = await engine.memory();
+      const { limits } = await engine.call("device", null);
+      const { free_bytes } = await engine.call("memory", null);
       return { maxTensorBytes: largestTensor({ ...TYPICAL_LIMITS, ...limits }), available: free_bytes };
     } finally {
       await engine.stop();

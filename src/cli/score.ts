@@ -19,7 +19,7 @@ import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } fr
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
-import type { LoadProgress } from "../engine/protocol.ts";
+import { type LoadProgress, stream } from "../engine/protocol.ts";
 
 const usage =
   "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] [--beta 2] " +
@@ -108,7 +108,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
       try {
         let index = 0;
         const items = batch.map(({ item }) => toEngineItem(item));
-        for await (const scored of engine.score({ ...request, items }, options)) {
+        for await (const scored of stream(engine, "score", { ...request, items }, options)) {
           out.write(`${JSON.stringify({ ...batch[index++]?.rest, ...scored })}\n`);
         }
       } catch (error) {

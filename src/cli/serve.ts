@@ -64,7 +64,7 @@ export async function serve(
     runner.start();
     const started = await Promise.race([engine, signal.received]);
     if (typeof started !== "string") {
-      const { kind, description } = await started.device();
+      const { kind, description } = await started.call("device", null);
       log[kind === "gpu" ? "info" : "warning"]("Ready on {kind} device {description}.", {
         kind,
         description,

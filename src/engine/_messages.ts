@@ -1,20 +1,9 @@
 /** Messages between the client on the main thread and the Worker; private to the engine. */
-import { InputError } from "../errors.ts";
+import { InputError, type Interrupted } from "../errors.ts";
 import type { GpuOptions } from "../gpu/device.ts";
 import { GpuMemoryError } from "../gpu/memory.ts";
 import { type PlainError, toPlainError as plainError } from "../plain_error.ts";
-import type {
-  DeviceReport,
-  LoadProgress,
-  MemoryReport,
-  ScoredItem,
-  ScoredSequence,
-  ScoreRequest,
-  SequenceRequest,
-  TrainEvent,
-  TrainOutcome,
-  TrainRequest,
-} from "./protocol.ts";
+import type { CallName, Calls, LoadProgress } from "./protocol.ts";
 
 /** How the Worker sets up. */
 export interface WorkerOptions extends GpuOptions {
@@ -22,31 +11,33 @@ export interface WorkerOptions extends GpuOptions {
   readonly promptCacheBytes?: number;
 }
 
-/** What the client asks of the Worker; answers carry the `id` of their question. */
+/** One call of the table. */
+export interface CallMessage<Name extends CallName> {
+  readonly type: "call";
+  readonly id: number;
+  readonly name: Name;
+  readonly request: Calls[Name]["request"];
+  /** The buffer of its {@link Wish}. */
+  readonly wish: SharedArrayBuffer;
+}
+
+/** What the client asks of the Worker; answers carry the `id` of their call. */
 export type ToWorker =
-  | {
-    readonly type: "open";
-    readonly options: WorkerOptions;
-    readonly tuningFolder: string | null;
-    readonly control: SharedArrayBuffer;
-  }
-  | { readonly type: "score"; readonly id: number; readonly request: ScoreRequest }
-  | { readonly type: "sequences"; readonly id: number; readonly request: SequenceRequest }
-  /** Nobody waits for the answer any more. */
-  | { readonly type: "abandon"; readonly id: number }
-  | { readonly type: "train"; readonly id: number; readonly request: TrainRequest }
-  | { readonly type: "memory"; readonly id: number }
+  | { readonly type: "open"; readonly options: WorkerOptions; readonly tuningFolder: string | null }
+  | CallMessage<CallName>
+  /** The call's wish has changed: for calls that wait and do not look. */
+  | { readonly type: "interrupt"; readonly id: number }
   /** The last message: lets go of the device and ends the Worker. */
   | { readonly type: "close" };
 
 /** What the Worker says. */
 export type FromWorker =
-  | { readonly type: "closed" }
-  | { readonly type: "opened"; readonly report: DeviceReport }
-  | { readonly type: "items"; readonly id: number; readonly items: readonly (ScoredItem | ScoredSequence)[] }
-  | { readonly type: "event"; readonly id: number; readonly event: TrainEvent }
-  /** Of a request to score that waits for its model. */
+  | { readonly type: "items"; readonly id: number; readonly items: readonly unknown[] }
+  /** Of a call that waits for its model. */
   | { readonly type: "loading"; readonly id: number; readonly progress: LoadProgress }
+  /** The end of a call: all its items have come. */
+  | { readonly type: "done"; readonly id: number; readonly value: unknown }
+  | { readonly type: "failed"; readonly id: number; readonly error: PlainError }
   /** A folder's weights begin to be read, or have been. */
   | {
     readonly type: "weights";
@@ -54,13 +45,32 @@ export type FromWorker =
     readonly bytes: number;
     readonly seconds: number | null;
   }
-  /** The end of a request: of a score all items have come. */
-  | { readonly type: "done"; readonly id: number; readonly value: TrainOutcome | MemoryReport | null }
-  /** The end of a request; of `open` where there is no id. */
-  | { readonly type: "failed"; readonly id: number | null; readonly error: PlainError };
+  | { readonly type: "closed" };
 
-/** Words of the control buffer; they reach the Worker even while it does not read messages. */
-export const CONTROL = { cancel: 0, stop: 1, words: 2 } as const;
+const WISHES = ["continue", "cancel", "stop"] as const;
+
+/** What a caller wants of its call. It reaches the Worker even while that does not read messages. */
+export class Wish {
+  readonly #word: Int32Array<SharedArrayBuffer>;
+
+  /** @param buffer the other side's */
+  constructor(buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)) {
+    this.#word = new Int32Array(buffer);
+  }
+
+  /** What crosses to the other side. */
+  get buffer(): SharedArrayBuffer {
+    return this.#word.buffer;
+  }
+
+  get now(): "continue" | Interrupted["how"] {
+    return WISHES[Atomics.load(this.#word, 0)]!;
+  }
+
+  interrupt(how: Interrupted["how"]): void {
+    Atomics.store(this.#word, 0, WISHES.indexOf(how));
+  }
+}
 
 /** An error as it leaves the Worker: to have no room is the fault of what was asked for. */
 export function toPlainError(error: unknown): PlainError {

@@ -1,4 +1,5 @@
-/** What crosses the line between the main thread and the Worker that owns the GPU. Plain data only. */
+/** What may be asked of the Worker that owns the GPU: a row a call. Plain data only: it crosses between threads. */
+import { Interrupted } from "../errors.ts";
 import type { LoadProgress } from "../model/loading.ts";
 import type { ScoredItem, ScoredSequence, ScoreRequest, SequenceRequest } from "../scoring/request.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
@@ -6,16 +7,111 @@ import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request
 export type { LoadProgress } from "../model/loading.ts";
 export type {
   LikeliestToken,
-  ScoredCandidate,
   ScoredItem,
   ScoredSequence,
   ScoreRequest,
   ScoringWeights,
   SequenceRequest,
-  Usage,
 } from "../scoring/request.ts";
 export type { MemoryPlan } from "../training/memory_plan.ts";
 export type { Dataset, LeftOutRow, TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
+
+/** What a call is asked, what it tells on its way, and its answer. */
+interface Call<Request, Item = never, Result = null> {
+  readonly request: Request;
+  readonly item: Item;
+  readonly result: Result;
+}
+
+/** The calls. Each has its handler in `handlers.ts`; nothing else lists them. */
+export interface Calls {
+  device: Call<null, never, DeviceReport>;
+  memory: Call<null, never, MemoryReport>;
+  /** Ranks candidates; the items in order, each as soon as it is scored. */
+  score: Call<ScoreRequest, ScoredItem>;
+  /** Scores whole sequences, in order. */
+  sequences: Call<SequenceRequest, ScoredSequence>;
+  /** Runs or resumes a job. */
+  train: Call<TrainRequest, TrainEvent, TrainOutcome>;
+}
+
+/** A row of {@link Calls}. */
+export type CallName = keyof Calls;
+
+/** What the caller does beside waiting for the answer. */
+export interface CallOptions<Name extends CallName> {
+  /**
+   * Ends the call. With an {@link Interrupted} as its reason that says `stop`, a training run leaves a checkpoint to go on
+   * from; else it is cancelled.
+   */
+  readonly signal?: AbortSignal | undefined;
+  readonly onItem?: ((item: Calls[Name]["item"]) => void) | undefined;
+  /** Called a few times a second while the call waits for its model's weights to be read. */
+  readonly onLoading?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** The GPU's one owner, or several, seen from the main thread. */
+export interface Engine {
+  /** Training calls that may run at one time. */
+  readonly trainingSlots: number;
+  /**
+   * Asks for something.
+   *
+   * @returns the answer, after the last item
+   * @throws InputError where the request is at fault, with status 503 once the engine stops; DeviceLostError
+   */
+  call<Name extends CallName>(
+    name: Name,
+    request: Calls[Name]["request"],
+    options?: CallOptions<Name>,
+  ): Promise<Calls[Name]["result"]>;
+  /** Takes no more calls, has running jobs leave a checkpoint, closes its Workers. */
+  stop(): Promise<void>;
+}
+
+/** What {@link stream} may have beside its request. */
+export type StreamOptions = Pick<CallOptions<CallName>, "signal" | "onLoading">;
+
+/**
+ * A call's items as they come. Who leaves before the last ends the call.
+ *
+ * @throws what the call throws, or the signal's reason
+ */
+export async function* stream<Name extends CallName>(
+  engine: Engine,
+  name: Name,
+  request: Calls[Name]["request"],
+  { signal, onLoading }: StreamOptions = {},
+): AsyncGenerator<Calls[Name]["item"]> {
+  signal?.throwIfAborted();
+  const arrived: Calls[Name]["item"][] = [];
+  let wake = Promise.withResolvers<void>();
+  let end: { readonly error?: unknown } | null = null;
+  const leaving = new AbortController();
+  const onItem = (item: Calls[Name]["item"]) => {
+    arrived.push(item);
+    wake.resolve();
+  };
+  engine.call(name, request, { signal: leaving.signal, onItem, onLoading })
+    .then(() => end = {}, (error) => end = { error })
+    .finally(() => wake.resolve());
+  const onAbort = () => wake.resolve();
+  signal?.addEventListener("abort", onAbort);
+  try {
+    while (true) {
+      while (arrived.length > 0) yield arrived.shift()!;
+      const ended = end as { readonly error?: unknown } | null;
+      if (ended && "error" in ended) throw ended.error;
+      if (ended) return;
+      signal?.throwIfAborted();
+      await wake.promise;
+      wake = Promise.withResolvers();
+    }
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    leaving.abort(new Interrupted("cancel"));
+  }
+}
 
 /** Which device answered, and what it can do. */
 export interface DeviceReport {
@@ -38,28 +134,4 @@ export interface MemoryReport {
   /** What is left for more; null where no limit is set and the driver does not tell. */
   readonly free_bytes: number | null;
   readonly by_name: Readonly<Record<string, number>>;
-}
-
-/** What a call to score may have beside its request. */
-export interface ScoreOptions {
-  /** Ends the call: nobody waits for its answer any more. */
-  readonly signal?: AbortSignal;
-  /** Called a few times a second while the call waits for its model's weights to be read. */
-  readonly onLoading?: (progress: LoadProgress) => void;
-}
-
-/** The GPU's one owner, seen from the main thread. */
-export interface Engine {
-  device(): Promise<DeviceReport>;
-  /** Yields the items in order, each as soon as it is scored. @throws InputError, or the signal's reason */
-  score(request: ScoreRequest, options?: ScoreOptions): AsyncIterable<ScoredItem>;
-  /** Yields the sequences in order, a batch of them at a time. @throws as {@link score} */
-  scoreSequences(request: SequenceRequest, options?: ScoreOptions): AsyncIterable<ScoredSequence>;
-  /** Runs or resumes a job. @throws InputError where the job's input is at fault */
-  train(request: TrainRequest, onEvent: (event: TrainEvent) => void): Promise<TrainOutcome>;
-  /** Ends the job after the current micro-batch, or the current piece of the weights. */
-  cancel(id: string): void;
-  memory(): Promise<MemoryReport>;
-  /** Takes no more work, checkpoints a running job, closes the Worker. */
-  stop(): Promise<void>;
 }

@@ -32,8 +32,9 @@ export class Scheduler {
     void request?.return(undefined);
   }
 
-  /** A training run takes the device: requests wait for its {@link turn}. */
+  /** A training run takes the device: requests wait for its {@link turn}. @throws Error where another run has it */
   hold(): void {
+    if (this.#held) throw new Error("Another training run holds this device.");
     this.#held = true;
   }
 

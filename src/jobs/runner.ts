@@ -1,7 +1,7 @@
-/** Trains the queued jobs, one at a time. */
+/** Trains the queued jobs, as many at a time as the engine has slots for. */
 import type { Job, JobError } from "../api/job.ts";
 import type { Engine } from "../engine/protocol.ts";
-import { DeviceLostError, InputError, within } from "../errors.ts";
+import { DeviceLostError, InputError, Interrupted, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
@@ -24,10 +24,9 @@ export interface RunnerOptions extends FileSources {
 /** A life of the queue: from the start of the process to its stop. */
 export class JobRunner {
   readonly #options: RunnerOptions;
+  /** What ends each running job, and when it has ended. */
+  readonly #running = new Map<string, { readonly end: AbortController; readonly ended: Promise<void> }>();
   #stopping = false;
-  /** Ends the downloads of the job that is being prepared. */
-  #preparing = new AbortController();
-  #loop: Promise<void> = Promise.resolve();
 
   /** Nothing runs until `start` or `runToEnd`. */
   constructor(options: RunnerOptions) {
@@ -42,13 +41,12 @@ export class JobRunner {
 
   /** Looks for work; called whenever a job is put into the queue. */
   wake(): void {
-    this.#loop = this.#loop.then(() => this.#drain());
+    void this.#fillSlots();
   }
 
   /** Runs one job, which must be queued, and nothing else. */
   async runToEnd(id: string): Promise<Job> {
-    this.#loop = this.#loop.then(async () => this.#run(this.#job(id), await this.#options.engine));
-    await this.#loop;
+    await this.#take(this.#job(id), await this.#options.engine);
     return this.#job(id);
   }
 
@@ -58,7 +56,7 @@ export class JobRunner {
    * @throws InputError with status 409 where the job has ended otherwise
    */
   cancel(id: string): Job {
-    const { store, engine } = this.#options;
+    const { store } = this.#options;
     const job = this.#job(id);
     if (job.status === "cancelled") return job;
     if (isFinished(job.status)) {
@@ -72,61 +70,69 @@ export class JobRunner {
     if (job.status === "queued") store.finish(id, "cancelled");
     else {
       store.requestCancel(id);
-      this.#preparing.abort();
-      void engine.then((engine) => engine.cancel(id));
+      this.#running.get(id)?.end.abort(new Interrupted("cancel"));
     }
     return this.#job(id);
   }
 
-  /** Starts no further job and waits until the engine has put the running one down; the engine is stopped by its owner. */
+  /** Starts no further job and puts the running ones down: they go on from their checkpoints in a later life. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#preparing.abort();
-    await this.#loop;
+    const running = [...this.#running.values()];
+    for (const { end } of running) end.abort(new Interrupted("stop"));
+    await Promise.all(running.map(({ ended }) => ended));
   }
 
-  async #drain(): Promise<void> {
-    for (;;) {
-      const engine = await this.#options.engine.catch(() => null);
-      const job = engine === null || this.#stopping ? undefined : this.#options.store.nextQueued();
-      if (engine === null || job === undefined) return;
-      await this.#run(job, engine);
+  /** Starts the jobs that wait longest, as many as the engine has slots for. */
+  async #fillSlots(): Promise<void> {
+    const { store } = this.#options;
+    const engine = await this.#options.engine.catch(() => null);
+    while (engine !== null && !this.#stopping && this.#running.size < engine.trainingSlots) {
+      const job = store.nextQueued();
+      if (job === undefined) return;
+      void this.#take(job, engine).then(() => this.wake());
     }
   }
 
-  async #run(job: Job, engine: Engine): Promise<void> {
+  /** Runs a queued job in a slot of its own. @returns when it has ended */
+  #take(job: Job, engine: Engine): Promise<void> {
+    const end = new AbortController();
+    log.info("Job {id} starts.", { id: job.id });
+    this.#options.store.start(job.id);
+    const ended = this.#run(job, engine, end.signal).finally(() => this.#running.delete(job.id));
+    this.#running.set(job.id, { end, ended });
+    return ended;
+  }
+
+  async #run({ id, model, settings }: Job, engine: Engine, signal: AbortSignal): Promise<void> {
     const { store, state } = this.#options;
-    const { id } = job;
-    this.#preparing = new AbortController();
-    const { signal } = this.#preparing;
-    log.info("Job {id} starts.", { id });
-    store.start(id);
     try {
       const { dataset, eval_dataset } = store.datasets(id);
       const directory = jobFolder(state, id);
       // A job that has a checkpoint goes on from it: what it began with may have gone since.
-      const init = await jobWeights(state, id) === null ? job.settings.lora?.init_adapter ?? null : null;
+      const init = await jobWeights(state, id) === null ? settings.lora?.init_adapter ?? null : null;
       const sources = {
         ...this.#options,
         onDownload: (progress: DownloadProgress) => store.recordDownload(id, progress),
       };
       const request = {
         id,
-        model: await within(["model"], () => resolveModel(sources, job.model, signal)),
+        model: await within(["model"], () => resolveModel(sources, model, signal)),
         dataset: await within(["dataset"], () => resolveDataset(sources, dataset, signal)),
         eval_dataset: eval_dataset &&
           await within(["eval_dataset"], () => resolveDataset(sources, eval_dataset, signal)),
-        settings: job.settings,
+        settings,
         init_adapter: init === null ? null : await resolveInitAdapter(sources, init),
         directory,
       };
-      await writeJobSettings(state, id, job.settings);
-      // A cancel or a stop may have come while the files were looked up, before the engine knew the job.
-      if (this.#stopping) return store.requeue(id);
-      if (this.#job(id).cancel_requested) return store.finish(id, "cancelled");
-      const { outcome, step } = await engine.train(request, (event) => {
-        if (event.type === "plan") log.info("Job {id} is planned.", { id, plan: event.plan });
-        store.record(id, event);
+      await writeJobSettings(state, id, settings);
+      const { outcome, step } = await engine.call("train", request, {
+        signal,
+        onLoading: (progress) => store.recordLoading(id, progress),
+        onItem: (event) => {
+          if (event.type === "plan") log.info("Job {id} is planned.", { id, plan: event.plan });
+          store.record(id, event);
+        },
       });
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
       if (outcome === "stopped") store.requeue(id);

@@ -1,7 +1,7 @@
 /** Training jobs and their events in SQLite: what must survive the process. */
 import type { DatabaseSync } from "node:sqlite";
 import type { DatasetSummary, Job, JobError } from "../api/job.ts";
-import type { TrainEvent } from "../engine/protocol.ts";
+import type { LoadProgress, TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { openDataBase, transaction } from "./data_base.ts";
@@ -56,8 +56,8 @@ interface JobRow {
 export class JobStore implements Disposable {
   readonly #db: DatabaseSync;
   readonly #listeners = new Map<string, Set<() => void>>();
-  /** Of the running job. Of no use after the process, so not in the data base. */
-  #preparing: { readonly id: string } & Partial<Pick<Job, "loading" | "downloading">> | null = null;
+  /** How far running jobs are with what comes before their steps. Of no use after the process, so not in the data base. */
+  readonly #preparing = new Map<string, Partial<Pick<Job, "loading" | "downloading">>>();
 
   /** @throws InputError where another process has the store open */
   constructor(path: string) {
@@ -192,17 +192,18 @@ export class JobStore implements Disposable {
 
   /** Takes note of a download. */
   recordDownload(id: string, downloading: DownloadProgress): void {
-    this.#preparing = { id, downloading };
+    this.#preparing.set(id, { downloading });
+    this.#tell(id);
+  }
+
+  /** Takes note of how far a job's weights are read. */
+  recordLoading(id: string, loading: LoadProgress): void {
+    this.#preparing.set(id, { loading });
     this.#tell(id);
   }
 
   /** Takes note of what the engine says. Metrics, checkpoints and warnings that a resumed job sends again are dropped. */
   record(id: string, event: TrainEvent): void {
-    if (event.type === "loading") {
-      const { bytes, total_bytes } = event;
-      this.#preparing = { id, loading: { bytes, total_bytes } };
-      return this.#tell(id);
-    }
     this.#change(id, () => {
       switch (event.type) {
         case "status":
@@ -335,13 +336,13 @@ export class JobStore implements Disposable {
 
   #toJob(row: object): Job {
     const job = toJob(row as JobRow);
-    const { loading = null, downloading = null } = this.#preparing?.id === job.id ? this.#preparing : {};
+    const { loading = null, downloading = null } = this.#preparing.get(job.id) ?? {};
     return { ...job, loading, downloading };
   }
 
   #change(id: string, change: () => void): void {
     transaction(this.#db, change);
-    if (this.#preparing?.id === id) this.#preparing = null;
+    this.#preparing.delete(id);
     this.#tell(id);
   }
 

@@ -1,3 +1,4 @@
+import { Interrupted } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
@@ -28,13 +29,6 @@ export interface TrainContext {
   readonly room: (wanted: number) => Promise<number | null>;
   /** Lets go of what nobody uses. @returns whether there was anything */
   readonly makeRoom: () => boolean;
-}
-
-/** Ends a run early; nothing has gone wrong. */
-export class Interrupted extends Error {
-  constructor(readonly how: "cancel" | "stop") {
-    super(how);
-  }
 }
 
 /** Lets others have the device. @throws {Interrupted} where the run is to end */

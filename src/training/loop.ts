@@ -4,13 +4,13 @@
  * @module
  */
 import { join } from "node:path";
-import { InputError } from "../errors.ts";
+import { InputError, Interrupted } from "../errors.ts";
 import { GpuMemoryError, withRoom } from "../gpu/mod.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { findCheckpoint } from "./checkpoint.ts";
-import { Interrupted, type TrainContext } from "./context.ts";
+import type { TrainContext } from "./context.ts";
 import { readData } from "./data.ts";
 import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";

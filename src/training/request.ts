@@ -37,8 +37,6 @@ export type TrainEvent =
    * driver has less room than it was thought to have.
    */
   | { readonly type: "plan"; readonly plan: MemoryPlan }
-  /** While weights are read, a few times a second; `bytes` as the files have them. */
-  | { readonly type: "loading"; readonly bytes: number; readonly total_bytes: number }
   | { readonly type: "left_out"; readonly split: "train" | "eval"; readonly rows: readonly LeftOutRow[] }
   | {
     readonly type: "progress";

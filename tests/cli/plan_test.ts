@@ -8,8 +8,9 @@ import { makeRoot } from "../helpers/service.ts";
 class LosingEngine extends FakeEngine {
   stops = 0;
 
-  override memory(): Promise<never> {
-    return Promise.reject(new Error("lost"));
+  constructor() {
+    super();
+    this.handlers.memory = () => Promise.reject(new Error("lost"));
   }
 
   override stop(): Promise<void> {

@@ -1,13 +1,15 @@
 /** An engine on whatever device answers, in a temporary folder, for the tests of one file. */
 import { basename, join } from "node:path";
 import { type EngineOptions, startEngine } from "../../src/engine/client.ts";
-import type {
-  Dataset,
-  Engine,
-  ScoredItem,
-  ScoreRequest,
-  TrainEvent,
-  TrainOutcome,
+import {
+  type Dataset,
+  type Engine,
+  type LoadProgress,
+  type ScoredItem,
+  type ScoreRequest,
+  stream,
+  type TrainEvent,
+  type TrainOutcome,
 } from "../../src/engine/protocol.ts";
 import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
@@ -23,18 +25,23 @@ export type JobOptions = Readonly<Record<string, unknown>> & {
   readonly init_adapter?: string;
   /** Goes on in a folder that is there. */
   readonly directory?: string;
-  readonly onEvent?: (event: TrainEvent) => void;
+  readonly onEvent?: (event: JobEvent) => void;
+  /** Ends it. */
+  readonly signal?: AbortSignal;
 };
 
 /** A job's end and everything it said. */
 export interface Trained extends TrainOutcome {
-  readonly events: readonly TrainEvent[];
+  readonly events: readonly JobEvent[];
   /** Metrics events in order. */
   readonly metrics: readonly MetricsEvent[];
   readonly directory: string;
   /** Folder of its result. */
   readonly result: string;
 }
+
+/** What a job tells, how far its weights are read among it. */
+export type JobEvent = TrainEvent | { readonly type: "loading" } & LoadProgress;
 
 type MetricsEvent = Extract<TrainEvent, { type: "metrics" }>;
 
@@ -94,10 +101,15 @@ export class Lab implements AsyncDisposable {
       init_adapter = null,
       directory = this.path(`job-${this.#jobs++}`),
       onEvent,
+      signal,
       ...spec
     } = options;
-    const events: TrainEvent[] = [];
-    const outcome = await this.#engine.train({
+    const events: JobEvent[] = [];
+    const tell = (event: JobEvent) => {
+      events.push(event);
+      onEvent?.(event);
+    };
+    const outcome = await this.#engine.call("train", {
       id: basename(directory),
       model,
       dataset,
@@ -105,9 +117,10 @@ export class Lab implements AsyncDisposable {
       settings: settingsOf(spec),
       init_adapter,
       directory,
-    }, (event) => {
-      events.push(event);
-      onEvent?.(event);
+    }, {
+      signal,
+      onItem: tell,
+      onLoading: (progress) => tell({ type: "loading", ...progress }),
     });
     const metrics = events.filter((event) => event.type === "metrics");
     return { ...outcome, events, metrics, directory, result: join(directory, "result") };
@@ -126,7 +139,7 @@ export class Lab implements AsyncDisposable {
       ...options,
       items,
     };
-    return await Array.fromAsync(this.#engine.score(request));
+    return await Array.fromAsync(stream(this.#engine, "score", request));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -169,7 +169,7 @@ const cases: Case[] = [
 for (const [i, { name, model, field, message }] of cases.entries()) {
   Deno.test(`score() and train() refuse ${name}, and serve the next request`, async () => {
     const broken = await model(`broken-${i}`);
-    const before = (await lab.engine.memory()).bytes;
+    const before = (await lab.engine.call("memory", null)).bytes;
     const refused = (error: unknown): boolean => {
       assert.ok(error instanceof InputError, String(error));
       assert.match(error.message, message);
@@ -182,7 +182,7 @@ for (const [i, { name, model, field, message }] of cases.entries()) {
     assert.equal((await lab.score([item])).length, 1);
     assert.equal((await lab.train({ max_steps: 1 })).outcome, "succeeded");
     // token ids are looked at once the model is there: what stays is the model
-    if (!/token ids/.test(name)) assert.equal((await lab.engine.memory()).bytes, before);
+    if (!/token ids/.test(name)) assert.equal((await lab.engine.call("memory", null)).bytes, before);
   });
 }
 

@@ -51,14 +51,16 @@ for (const how of ["cancel", "stop"] as const) {
     const model = await lab.writeModel(`to-${how}`); // not loaded before, so that there is something to load
     const dataset = await lab.writeRows("long.jsonl", [...rows, ...rows, ...rows]);
     let stopped: Promise<void> | null = null;
+    const cancel = new AbortController();
     const { outcome, events } = await lab.train({
       ...spec,
       model,
       dataset,
       directory: lab.path(how),
+      signal: cancel.signal,
       onEvent: ({ type }) => {
         if (type !== "loading") return;
-        if (how === "cancel") lab.engine.cancel(how);
+        if (how === "cancel") cancel.abort();
         else stopped ??= lab.engine.stop();
       },
     });

@@ -9,7 +9,8 @@ const item = itemOf(plainRows(1)[0]!);
 Deno.test("memory() comes back to its level after every job, however it ends", async () => {
   await using lab = await Lab.open();
   await lab.score([item]);
-  const { bytes, by_name } = await lab.engine.memory();
+  const { bytes, by_name } = await lab.engine.call("memory", null);
+  const ended = new AbortController();
   const jobs: [job: JobOptions, end: string | RegExp][] = [
     [{ max_steps: 2, eval_rows: plainRows(2), save_steps: 1 }, "succeeded"],
     [{ max_steps: 2, lora: { r: 4, dropout: 0.2 }, activation_recomputation: true }, "succeeded"],
@@ -22,15 +23,16 @@ Deno.test("memory() comes back to its level after every job, however it ends", a
     [{
       directory: lab.path("ended"),
       num_train_epochs: 100,
-      onEvent: ({ type }) => type === "progress" && lab.engine.cancel("ended"),
+      signal: ended.signal,
+      onEvent: ({ type }) => type === "progress" && ended.abort(),
     }, "cancelled"],
   ];
   for (const [i, [job, end]] of jobs.entries()) {
     if (typeof end === "string") assert.equal((await lab.train(job)).outcome, end, `job ${i}`);
     else await assert.rejects(lab.train(job), end, `job ${i}`);
-    assert.deepEqual((await lab.engine.memory()).by_name, by_name, `job ${i}`);
+    assert.deepEqual((await lab.engine.call("memory", null)).by_name, by_name, `job ${i}`);
   }
-  const { peak_bytes } = await lab.engine.memory();
+  const { peak_bytes } = await lab.engine.call("memory", null);
   assert.ok(peak_bytes > bytes);
 });
 
@@ -42,7 +44,7 @@ Deno.test("memory() stays bounded however many models and adapters are scored wi
     const model = await lab.writeModel(`model-${i}`, { seed: i });
     await lab.score([item], { model });
     await lab.score([item], { model, adapter: result });
-    levels.push((await lab.engine.memory()).bytes);
+    levels.push((await lab.engine.call("memory", null)).bytes);
   }
   assert.equal(new Set(levels.slice(2)).size, 1, `${levels}`);
 });
@@ -50,10 +52,10 @@ Deno.test("memory() stays bounded however many models and adapters are scored wi
 Deno.test("score() and train() at one time load a model once", async () => {
   await using lab = await Lab.open();
   await Promise.all([lab.train({ max_steps: 2 }), lab.score([item]), lab.score([item])]);
-  const { by_name } = await lab.engine.memory();
+  const { by_name } = await lab.engine.call("memory", null);
   await using other = await Lab.open();
   await other.score([item]);
-  assert.deepEqual(by_name, (await other.engine.memory()).by_name);
+  assert.deepEqual(by_name, (await other.engine.call("memory", null)).by_name);
 });
 
 Deno.test("a device without room lets idle models go, then refuses by name, and goes on", async () => {
@@ -64,7 +66,7 @@ Deno.test("a device without room lets idle models go, then refuses by name, and 
   for (let seed = 1; seed < 5; seed++) {
     const model = await lab.writeModel(`model-${seed}`, { seed });
     assert.equal((await lab.score([item], { model })).length, 1);
-    assert.ok((await lab.engine.memory()).bytes <= limit);
+    assert.ok((await lab.engine.call("memory", null)).bytes <= limit);
   }
   for (const job of [{}, { lora: null }]) {
     await assert.rejects(lab.train({ max_steps: 1, micro_batch_tokens: 4096, ...job }), (error) => {
@@ -77,7 +79,7 @@ Deno.test("a device without room lets idle models go, then refuses by name, and 
       assert.equal(error.field, "model");
       return true;
     });
-    const left = Object.keys((await lab.engine.memory()).by_name).filter((name) =>
+    const left = Object.keys((await lab.engine.call("memory", null)).by_name).filter((name) =>
       /^(train|trained)/.test(name)
     );
     assert.deepEqual(left, []);
@@ -94,7 +96,7 @@ Deno.test("a device without room lets idle models go, then refuses by name, and 
 async function measure(): Promise<{ scoring: number; training: number }> {
   await using lab = await Lab.open();
   await lab.train({ max_steps: 2, lora: null, micro_batch_tokens: 512 });
-  const training = (await lab.engine.memory()).peak_bytes;
+  const training = (await lab.engine.call("memory", null)).peak_bytes;
   await lab.score([item]);
-  return { training, scoring: (await lab.engine.memory()).bytes };
+  return { training, scoring: (await lab.engine.call("memory", null)).bytes };
 }

@@ -57,14 +57,14 @@ Deno.test("score() and train() on an int8 base share it", async () => {
     lab.train({ max_steps: 2, quantization }),
     lab.score(ITEMS, { quantization }),
   ]);
-  const { by_name } = await lab.engine.memory();
+  const { by_name } = await lab.engine.call("memory", null);
   await using other = await Lab.open();
   await other.score(ITEMS, { quantization });
-  assert.deepEqual(by_name, (await other.engine.memory()).by_name);
+  assert.deepEqual(by_name, (await other.engine.call("memory", null)).by_name);
   await other.score(ITEMS);
   // and not with what is held as the file has it
   const name = "model.layers.0.mlp.up_proj.weight";
-  assert.equal((await other.engine.memory()).by_name[name], 48 * 32 * 4 + by_name[name]!);
+  assert.equal((await other.engine.call("memory", null)).by_name[name], 48 * 32 * 4 + by_name[name]!);
 });
 
 Deno.test("an adapter trained on an int8 base is merged into the file's own weights", async () => {

@@ -1,9 +1,8 @@
 /** A run that is stopped and taken up again ends with the numbers of one that was not. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { TrainEvent } from "../../src/engine/protocol.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
-import { filesOf, type JobOptions, Lab, type Trained } from "./_lab.ts";
+import { filesOf, type JobEvent, type JobOptions, Lab, type Trained } from "./_lab.ts";
 
 const lab = await Lab.open();
 Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
@@ -55,7 +54,7 @@ interface Stop {
   readonly ms?: number;
 }
 
-const nameOf = (event: TrainEvent) => "step" in event ? `${event.type} ${event.step}` : event.type;
+const nameOf = (event: JobEvent) => "step" in event ? `${event.type} ${event.step}` : event.type;
 
 /** Trains until each stop in turn, every life in a new engine, then to the end. */
 async function trainThrough(stops: readonly Stop[], job: JobOptions, directory: string): Promise<Trained[]> {

@@ -1,6 +1,7 @@
 /** Modules trained in full beside an adapter, through training, scoring, merging and further training. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { InputError } from "../../src/errors.ts";
 import { exportMerged } from "../../src/model/export.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
@@ -97,7 +98,7 @@ Deno.test("train() refuses names of modules that the model has not", async () =>
     ] as const
   ) {
     await assert.rejects(lab.train({ lora, max_steps: 1 }), (error) => {
-      assert.equal((error as { problem?: { field: string } }).problem?.field, field, `${error}`);
+      assert.equal((error as InputError).field, field, `${error}`);
       return true;
     });
   }
@@ -105,7 +106,7 @@ Deno.test("train() refuses names of modules that the model has not", async () =>
   for (const modules_to_save of [[], ["model.norm"], ["norm", "lm_head"]]) {
     await assert.rejects(lab.train({ max_steps: 1, lora: { r: 2, modules_to_save }, init_adapter: result }), {
       name: "InputError",
-      message: /^init_adapter has another .*modules_to_save/,
+      message: /^lora\.init_adapter has another .*modules_to_save/,
     });
   }
 });

@@ -1,7 +1,7 @@
 /** Ranking candidates: order, batches, what is refused, and models that change on the disk. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { ScoredItem, ScoreRequest } from "../../src/engine/protocol.ts";
+import { type ScoredItem, type ScoreRequest, stream } from "../../src/engine/protocol.ts";
 import { InputError } from "../../src/errors.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { random } from "../helpers/random.ts";
@@ -102,7 +102,7 @@ Deno.test("score() yields an item as soon as it is scored, and lets others in be
   };
   let seen = 0;
   let answered = false;
-  for await (const { results } of lab.engine.score(request)) {
+  for await (const { results } of stream(lab.engine, "score", request)) {
     assert.equal(results.length, 700);
     if (++seen === 1) void lab.score([itemOf(plainRows(1)[0]!)]).then(() => answered = true);
     if (answered) break;
@@ -132,7 +132,7 @@ Deno.test("score() and scoreSequences() at one time answer each caller as they d
   const request = { model: lab.model, adapter: null, quantization: null, ...settings };
   const sequence = async (i: number) => {
     const [one] = await Array.fromAsync(
-      lab.engine.scoreSequences({ ...request, prompts: [`the sand ${i}`] }),
+      stream(lab.engine, "sequences", { ...request, prompts: [`the sand ${i}`] }),
     );
     return [...one!.token_logprobs, ...one!.likeliest.map(({ logprob }) => logprob)];
   };

@@ -1,7 +1,7 @@
 /** Log-probs of whole sequences: against the reference in float64, against scores, in batches; what is refused. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { ScoredSequence, SequenceRequest } from "../../src/engine/protocol.ts";
+import { type ScoredSequence, type SequenceRequest, stream } from "../../src/engine/protocol.ts";
 import { InputError } from "../../src/errors.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { packGroups } from "../../src/preference/pack.ts";
@@ -21,7 +21,7 @@ function sequences(
 ): Promise<ScoredSequence[]> {
   const settings = { add_special_tokens: true, max_tokens: 1, prompt_logprobs: true } as const;
   const request = { model: lab.model, adapter: null, quantization: null, ...settings };
-  return Array.fromAsync(lab.engine.scoreSequences({ ...request, ...options, prompts }));
+  return Array.fromAsync(stream(lab.engine, "sequences", { ...request, ...options, prompts }));
 }
 
 for (const name of ["tied", "grouped", "odd"] as const) {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
+import { stream } from "../../src/engine/protocol.ts";
 import { learningRate, planSchedule } from "../../src/training/schedule.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { chatRows, plainRows } from "../helpers/tiny_model.ts";
@@ -198,29 +199,57 @@ Deno.test("train() that diverges fails with the step and what would help", async
   });
 });
 
-Deno.test("cancel() ends a job after its micro-batch, without a result", async () => {
+Deno.test("train()'s signal ends the job after its micro-batch, without a result", async () => {
   const directory = lab.path("to-cancel");
+  const cancel = new AbortController();
   const run = await lab.train({
     directory,
     num_train_epochs: 1000,
+    signal: cancel.signal,
     onEvent: (event) => {
-      if (event.type === "progress" && event.step === 3) lab.engine.cancel("to-cancel");
+      if (event.type === "progress" && event.step === 3) cancel.abort();
     },
   });
   assert.equal(run.outcome, "cancelled");
   assert.ok(run.step >= 3 && run.step < 2000, `${run.step}`);
   await assert.rejects(Deno.stat(join(directory, "result")), Deno.errors.NotFound);
-  // another job's name cancels nothing
-  const other = await lab.train({ max_steps: 2, onEvent: () => lab.engine.cancel("to-cancel") });
-  assert.equal(other.outcome, "succeeded");
+  assert.equal((await lab.train({ max_steps: 2 })).outcome, "succeeded");
 });
 
-Deno.test("cancel() ends a job that is still reading rows", async () => {
+Deno.test("call() ends the call of its signal alone, and has one slot for training", async () => {
+  const [cancel, done] = [new AbortController(), new AbortController()];
+  let steps = 0;
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+  const onEvent = ({ type }: { type: string }) => {
+    if (type === "progress" && ++steps === 1) begin();
+  };
+  const job = lab.train({ num_train_epochs: 1000, signal: done.signal, onEvent });
+  await begun;
+  await assert.rejects(lab.train({ max_steps: 1 }), /training slots are taken/);
+  const items = plainRows(300).map(itemOf);
+  const request = {
+    model: lab.model,
+    adapter: null,
+    quantization: null,
+    beta: 2,
+    token_logprobs: false,
+    items,
+  };
+  const gone = Array.fromAsync(stream(lab.engine, "score", request, { signal: cancel.signal }));
+  const kept = lab.score(items.slice(0, 3));
+  cancel.abort();
+  await assert.rejects(gone, (error) => error === cancel.signal.reason);
+  assert.equal((await kept).length, 3);
+  const before = steps;
+  while (steps === before) await new Promise((resolve) => setTimeout(resolve, 1));
+  done.abort();
+  assert.equal((await job).outcome, "cancelled");
+});
+
+Deno.test("train()'s signal ends a job that is still reading rows", async () => {
   const rows = plainRows(20_000);
   const directory = lab.path("to-cancel-early");
-  const job = lab.train({ directory, rows });
-  setTimeout(() => lab.engine.cancel("to-cancel-early"), 50);
-  const { outcome, events } = await job;
+  const { outcome, events } = await lab.train({ directory, rows, signal: AbortSignal.timeout(50) });
   assert.equal(outcome, "cancelled");
   assert.deepEqual(events, []);
 });

@@ -1,22 +1,24 @@
 /** An engine without a device: what the service around it does can be tested in milliseconds. */
 import { join } from "node:path";
 import type {
+  CallName,
+  CallOptions,
+  Calls,
   DeviceReport,
   Engine,
   MemoryPlan,
-  MemoryReport,
-  ScoredItem,
-  ScoredSequence,
   ScoreRequest,
   SequenceRequest,
   TrainEvent,
   TrainOutcome,
   TrainRequest,
 } from "../../src/engine/protocol.ts";
-import { InputError, type PathPart } from "../../src/errors.ts";
+import { InputError, type Interrupted, type PathPart } from "../../src/errors.ts";
 
 /** What a fake engine does beside the obvious. */
 export interface FakeOptions {
+  /** Jobs at one time; 1 unless given. */
+  readonly trainingSlots?: number;
   /** Steps of every job. */
   readonly steps?: number;
   /** Awaited before each step. */
@@ -25,85 +27,104 @@ export interface FakeOptions {
   readonly beforeItem?: (index: number) => Promise<void> | void;
 }
 
+type Fakes = {
+  -readonly [Name in CallName]?: (
+    request: Calls[Name]["request"],
+    options: CallOptions<Name>,
+  ) => Promise<Calls[Name]["result"]>;
+};
+
 /**
  * Scores a candidate by its length (shorter is better), trains by counting, writes a checkpoint a step.
  * A job in `failing` is refused as the user's mistake.
  */
 export class FakeEngine implements Engine {
+  readonly trainingSlots: number;
   readonly scored: ScoreRequest[] = [];
   readonly sequences: SequenceRequest[] = [];
   readonly trained: TrainRequest[] = [];
   /** Scoring calls that were given up before their end. */
   abandoned = 0;
   readonly failing = new Map<string, Error>();
-  readonly #cancelled = new Set<string>();
   #stopped = false;
+  /** What it does for each call; a test may put its own in place. */
+  readonly handlers: Fakes = {
+    device: () => Promise.resolve(device),
+    memory: () => Promise.resolve({ bytes: 0, peak_bytes: 0, free_bytes: null, by_name: {} }),
+    score: (request, options) => this.#score(request, options),
+    sequences: (request, options) => this.#scoreSequences(request, options),
+    train: (request, options) => this.#train(request, options),
+  };
 
-  constructor(private readonly options: FakeOptions = {}) {}
-
-  device(): Promise<DeviceReport> {
-    return Promise.resolve({
-      kind: "software",
-      vendor: "fake",
-      architecture: "fake",
-      description: "no device",
-      limits: { maxBufferSize: 1 },
-      features: ["f16"],
-      subgroups: false,
-      f16: true,
-      matmul: "none",
-    });
+  constructor(private readonly options: FakeOptions = {}) {
+    this.trainingSlots = options.trainingSlots ?? 1;
   }
 
-  async *score(request: ScoreRequest): AsyncIterable<ScoredItem> {
+  async call<Name extends CallName>(
+    name: Name,
+    request: Calls[Name]["request"],
+    options: CallOptions<Name> = {},
+  ): Promise<Calls[Name]["result"]> {
+    const fake = this.handlers[name] as Fakes[Name];
+    if (fake === undefined) throw new Error(`The fake engine knows no call ${name}.`);
+    return await fake(request, options);
+  }
+
+  async #score(request: ScoreRequest, { signal, onItem }: CallOptions<"score">): Promise<null> {
     this.scored.push(request);
-    let done = 0;
-    try {
-      for (const [index, { candidates }] of request.items.entries()) {
-        await this.options.beforeItem?.(index);
-        const lengths = candidates.map((text) => (typeof text === "string" ? text : text[0]!.content).length);
-        const ranked = lengths.map((_, i) => i).sort((a, b) => lengths[a]! - lengths[b]!);
-        yield {
-          results: lengths.map((length, i) => ({
-            index: i,
-            rank: ranked.indexOf(i) + 1,
-            average_logprob: -length,
-            sum_logprob: -length * length,
-            num_tokens: length,
-            reward: -length * request.beta,
-            truncated: false,
-            ...(request.token_logprobs ? { tokens: ["a"], token_logprobs: [-1] } : {}),
-          })),
-          best: ranked[0]!,
-          margin: ranked.length < 2 ? null : lengths[ranked[1]!]! - lengths[ranked[0]!]!,
-          usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
-        };
-        done++;
+    for (const [index, { candidates }] of request.items.entries()) {
+      await this.options.beforeItem?.(index);
+      // A turn of the event loop, as a batch on a device gives one.
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      if (signal?.aborted) {
+        this.abandoned++;
+        return null;
       }
-    } finally {
-      if (done < request.items.length) this.abandoned++;
+      const lengths = candidates.map((text) => (typeof text === "string" ? text : text[0]!.content).length);
+      const ranked = lengths.map((_, i) => i).sort((a, b) => lengths[a]! - lengths[b]!);
+      onItem?.({
+        results: lengths.map((length, i) => ({
+          index: i,
+          rank: ranked.indexOf(i) + 1,
+          average_logprob: -length,
+          sum_logprob: -length * length,
+          num_tokens: length,
+          reward: -length * request.beta,
+          truncated: false,
+          ...(request.token_logprobs ? { tokens: ["a"], token_logprobs: [-1] } : {}),
+        })),
+        best: ranked[0]!,
+        margin: ranked.length < 2 ? null : lengths[ranked[1]!]! - lengths[ranked[0]!]!,
+        usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
+      });
     }
+    return null;
   }
 
   /** A text has a token a character, whose id is its code; what stands before `b` is likeliest to be followed by `b`. */
-  async *scoreSequences(request: SequenceRequest): AsyncIterable<ScoredSequence> {
+  async #scoreSequences(request: SequenceRequest, { onItem }: CallOptions<"sequences">): Promise<null> {
     this.sequences.push(request);
     for (const [index, prompt] of request.prompts.entries()) {
       await this.options.beforeItem?.(index);
       const token_ids = typeof prompt === "string" ? [...prompt].map((c) => c.codePointAt(0)!) : [...prompt];
       const tokens = token_ids.map((id) => String.fromCodePoint(id));
-      yield {
+      onItem?.({
         text: tokens.join(""),
         token_ids,
         tokens,
         token_logprobs: tokens.slice(1).map((token) => token === "b" ? -0.5 : -2),
         likeliest: tokens.map(() => ({ id: 98, token: "b", logprob: -0.5 })),
         cached_prompt_tokens: 0,
-      };
+      });
     }
+    return null;
   }
 
-  async train(request: TrainRequest, onEvent: (event: TrainEvent) => void): Promise<TrainOutcome> {
+  async #train(
+    request: TrainRequest,
+    { signal, onItem, onLoading }: CallOptions<"train">,
+  ): Promise<TrainOutcome> {
+    const onEvent = (event: TrainEvent) => onItem?.(event);
     this.trained.push(request);
     const { id, directory } = request;
     const total_steps = this.options.steps ?? 3;
@@ -112,7 +133,7 @@ export class FakeEngine implements Engine {
     onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
     onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
-    for (const bytes of [0, 2]) onEvent({ type: "loading", bytes, total_bytes: 2 });
+    for (const bytes of [0, 2]) onLoading?.({ bytes, total_bytes: 2 });
     onEvent({ type: "status", status: "running", total_steps, resumed_from });
     onEvent({ type: "warning", message: "this is a fake" });
     for (let step = 1; step <= total_steps; step++) {
@@ -121,8 +142,8 @@ export class FakeEngine implements Engine {
         await this.options.beforeStep?.(id, step);
         // A turn of the event loop, as a step on a device gives one.
         await new Promise((resolve) => setTimeout(resolve, 0));
-        if (this.#stopped) return { outcome: "stopped", step: step - 1 };
-        if (this.#cancelled.has(id)) return { outcome: "cancelled", step: step - 1 };
+        const how = this.#stopped ? "stop" : signal?.aborted ? (signal.reason as Interrupted).how : null;
+        if (how !== null) return { outcome: how === "stop" ? "stopped" : "cancelled", step: step - 1 };
       }
       onEvent({
         type: "metrics",
@@ -150,19 +171,23 @@ export class FakeEngine implements Engine {
     return { outcome: "succeeded", step: total_steps };
   }
 
-  cancel(id: string): void {
-    this.#cancelled.add(id);
-  }
-
-  memory(): Promise<MemoryReport> {
-    return Promise.resolve({ bytes: 0, peak_bytes: 0, free_bytes: null, by_name: {} });
-  }
-
   stop(): Promise<void> {
     this.#stopped = true;
     return Promise.resolve();
   }
 }
+
+const device: DeviceReport = {
+  kind: "software",
+  vendor: "fake",
+  architecture: "fake",
+  description: "no device",
+  limits: { maxBufferSize: 1 },
+  features: ["f16"],
+  subgroups: false,
+  f16: true,
+  matmul: "none",
+};
 
 const none = { gradients: 0, moments: 0, activations: 0, head: 0, scratch: 0, other: 0 };
 /** What every job needs. */

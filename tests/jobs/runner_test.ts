@@ -40,6 +40,41 @@ Deno.test("JobRunner trains one job at a time, in order", async () => {
   assert.equal(job.metrics?.["eval_loss"], 0.5);
 });
 
+Deno.test("JobRunner trains a job a slot side by side, and ends one of them alone", async () => {
+  const root = await makeRoot();
+  try {
+    const steps = gate();
+    const before = await testService({ root, trainingSlots: 2, beforeStep: () => steps.opened });
+    const [first, second, third] = [put(before), put(before), put(before)];
+    while (before.engine.trained.length < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+    const { store, runner } = before.service;
+    const statuses = () => [first, second, third].map((id) => store.get(id)!.status);
+    store.recordLoading(first, { bytes: 1, total_bytes: 2 });
+    store.recordDownload(second, { file: "f", bytes: 3, total_bytes: 4 });
+    assert.deepEqual([store.get(first)!.loading?.bytes, store.get(second)!.loading], [1, null]);
+    assert.deepEqual([store.get(first)!.downloading, store.get(second)!.downloading?.bytes], [null, 3]);
+    assert.deepEqual(statuses(), ["running", "running", "queued"]);
+    runner.cancel(first);
+    steps.open();
+    await before.until(first, "cancelled");
+    await before.until(second, "succeeded");
+    await before.until(third, "succeeded"); // the slot that came free is filled
+    await before.stop();
+
+    const held = gate();
+    const stopping = await testService({ root, trainingSlots: 2, beforeStep: () => held.opened });
+    const both = [put(stopping), put(stopping)];
+    while (stopping.engine.trained.length < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+    const stopped = stopping.service.runner.stop();
+    held.open();
+    await stopped;
+    assert.deepEqual(both.map((id) => stopping.service.store.get(id)!.status), ["queued", "queued"]);
+    await stopping.stop();
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});
+
 Deno.test("JobRunner hands the engine absolute paths and the request's rows", async () => {
   await using service = await testService();
   await service.until(put(service), "succeeded");

@@ -9,6 +9,7 @@
  * `adapter`, `merged`, `rows.json`, `adapter.json` and `merged.json` (scores with the adapter, and of the merged export).
  */
 import { join } from "node:path";
+import { stream } from "../../src/engine/protocol.ts";
 import { startEngine } from "../../src/engine/client.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
@@ -54,7 +55,7 @@ for (const [name, options] of Object.entries(CASES)) {
   const directory = join(folder, name);
   await Deno.mkdir(directory, { recursive: true });
   const model = await writeTinyModel(join(directory, "model"), options);
-  await engine.train({
+  await engine.call("train", {
     id: name,
     model,
     dataset: datasetOf(rows),
@@ -62,7 +63,7 @@ for (const [name, options] of Object.entries(CASES)) {
     init_adapter: null,
     settings: settingsOf({ num_train_epochs: 4, lora: { r: 6, alpha: 9 } }),
     directory,
-  }, () => {});
+  });
   await Deno.rename(join(directory, "result"), join(directory, "adapter"));
   await exportMerged(model, join(directory, "adapter"), join(directory, "merged"));
 
@@ -86,7 +87,14 @@ for (const [name, options] of Object.entries(CASES)) {
   };
   for (const [what, request] of Object.entries(scored)) {
     const answer = await Array.fromAsync(
-      engine.score({ adapter: null, quantization: null, items, beta: 2, token_logprobs: false, ...request }),
+      stream(engine, "score", {
+        adapter: null,
+        quantization: null,
+        items,
+        beta: 2,
+        token_logprobs: false,
+        ...request,
+      }),
     );
     const average_logprobs = answer.flatMap(({ results }) =>
       results.map(({ average_logprob }) => average_logprob)

@@ -102,17 +102,17 @@ Deno.test("POST /v1/completions answers what max_tokens, echo and logprobs ask f
 
 Deno.test("POST /v1/completions tells apart two tokens of the same text", async () => {
   await using service = await testService();
-  service.engine.scoreSequences = async function* () {
-    await Promise.resolve();
+  service.engine.handlers.sequences = (_, { onItem }) => {
     const likeliest = [7, 8].map((id) => ({ id, token: "\ufffd", logprob: -0.1 }));
-    yield {
+    onItem?.({
       text: "é",
       token_ids: [1, 2],
       tokens: ["\ufffd", "\ufffd"],
       token_logprobs: [-3],
       likeliest,
       cached_prompt_tokens: 0,
-    };
+    });
+    return Promise.resolve(null);
   };
   const { body } = await service.post("/v1/completions", { ...asked, prompt: "é" });
   assert.deepEqual(body.choices[0].logprobs.top_logprobs[1], { "token_id:7": -0.1, "\ufffd": -3 });

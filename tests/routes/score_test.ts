@@ -173,6 +173,7 @@ Deno.test("POST /score gives the scoring up when its reader goes", async () => {
   const reader = response.body!.getReader();
   await reader.read();
   await reader.cancel();
+  while (service.engine.abandoned === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   assert.equal(service.engine.abandoned, 1);
   assert.equal((await service.post("/score", one)).status, 200);
 });

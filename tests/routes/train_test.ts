@@ -249,7 +249,7 @@ Deno.test("GET /train/{id}/events and GET /train/{id} tell how far the weights a
   const events = await eventsOf(service, id);
   assert.equal((await events.next()).value!.event, "status");
   while ((await events.next()).value!.event !== "warning");
-  store.record(id, { type: "loading", bytes: 3, total_bytes: 4 });
+  store.recordLoading(id, { bytes: 3, total_bytes: 4 });
   assert.deepEqual(await shown(), { bytes: 3, total_bytes: 4 });
   const { value } = await events.next();
   assert.deepEqual([value!.event, value!.data], ["loading", '{"bytes":3,"total_bytes":4}']);

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { InputError } from "../../src/errors.ts";
+import { InputError, Interrupted } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
-import { Interrupted, type TrainContext } from "../../src/training/context.ts";
+import type { TrainContext } from "../../src/training/context.ts";
 import { train } from "../../src/training/loop.ts";
 import type { MemoryPlan } from "../../src/training/memory_plan.ts";
 import type { TrainEvent } from "../../src/training/request.ts";

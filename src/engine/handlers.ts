@@ -1,0 +1,75 @@
+/** What the Worker does for each call of the table. */
+import type { Gpu } from "../gpu/mod.ts";
+import type { Scorer } from "../scoring/scorer.ts";
+import type { Calls, DeviceReport, ScoringWeights } from "./protocol.ts";
+import { train } from "./training_call.ts";
+import type { Handlers, RunningCall, WorkerHost } from "./worker_host.ts";
+
+/** A handler a call. */
+export const handlers: Handlers = {
+  device: async (host) => reportOf((await host.device()).gpu),
+  memory: async (host) => {
+    const { gpu } = await host.device();
+    const { memory } = gpu;
+    const free_bytes = await gpu.freeBytes();
+    return { bytes: memory.bytes, peak_bytes: memory.peak, free_bytes, by_name: memory.byName() };
+  },
+  score: (host, request, call) => inTurns(host, request, call, (scorer) => scorer.score(request)),
+  sequences: (host, request, call) =>
+    inTurns(host, request, call, (scorer) => scorer.scoreSequences(request)),
+  train,
+};
+
+/** Scores in turns of at most one batch each; items go out as they are finished. */
+function inTurns<Name extends "score" | "sequences">(
+  host: WorkerHost,
+  weights: ScoringWeights,
+  call: RunningCall<Name>,
+  score: (scorer: Scorer) => AsyncGenerator<Calls[Name]["item"][]>,
+): Promise<null> {
+  const { promise, resolve, reject } = Promise.withResolvers<null>();
+  async function* turns(): AsyncGenerator<void> {
+    try {
+      const { models } = await host.device();
+      const scorer = await models.scorer(weights, call.onLoad);
+      try {
+        for await (const items of score(scorer.value)) {
+          call.emit(...items);
+          yield;
+        }
+      } finally {
+        scorer.release();
+      }
+      resolve(null);
+    } catch (error) {
+      await host.reopenAfterFault(); // before anyone else's turn
+      reject(error);
+    }
+  }
+  call.interrupted.signal.addEventListener("abort", () => {
+    host.scheduler.remove(call.id);
+    resolve(null);
+  });
+  host.scheduler.add(call.id, turns());
+  return promise;
+}
+
+function reportOf(gpu: Gpu): DeviceReport {
+  const { vendor, architecture, device, description } = gpu.adapterInfo;
+  const limits: Record<string, number> = {};
+  for (const name in gpu.device.limits) {
+    const value = (gpu.device.limits as unknown as Record<string, unknown>)[name];
+    if (typeof value === "number") limits[name] = value;
+  }
+  return {
+    kind: gpu.software ? "software" : "gpu",
+    vendor,
+    architecture,
+    description: description || device,
+    limits,
+    features: [...gpu.features].sort(),
+    subgroups: gpu.subgroupSize > 0,
+    f16: gpu.features.has("shader-f16"),
+    matmul: gpu.matmul,
+  };
+}

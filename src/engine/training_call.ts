@@ -1,0 +1,94 @@
+import { type Gpu, withRoom } from "../gpu/mod.ts";
+import { type ModelConfig, readModelConfig } from "../model/config.ts";
+import type { Decoder } from "../model/decoder.ts";
+import type { OnLoad } from "../model/loading.ts";
+import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
+import type { TrainContext } from "../training/context.ts";
+import type { BaseModel, Lease, Models } from "./models.ts";
+import type { TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
+import type { OpenedDevice, RunningCall, WorkerHost } from "./worker_host.ts";
+
+/** Runs a job on the host's device, between whose micro-batches others are served. */
+export async function train(
+  host: WorkerHost,
+  request: TrainRequest,
+  call: RunningCall<"train">,
+): Promise<TrainOutcome> {
+  const opened = await host.device();
+  host.scheduler.hold();
+  try {
+    // Loaded by the first job: a score must not wait for it.
+    const { train } = await import("../training/loop.ts");
+    const config = await readModelConfig(request.model);
+    const tokenizer = await loadTokenizer(request.model);
+    using surroundings = new Surroundings(host, opened, request, call, config, tokenizer);
+    return await withRoom(surroundings.makeRoom, () => train(surroundings, request));
+  } finally {
+    host.scheduler.release();
+  }
+}
+
+/** What a run finds around it on the Worker. */
+class Surroundings implements TrainContext, Disposable {
+  readonly gpu: Gpu;
+  readonly #models: Models;
+  #base: Lease<BaseModel> | null = null;
+  readonly #reportWeights: OnLoad;
+
+  constructor(
+    readonly host: WorkerHost,
+    { gpu, models }: OpenedDevice,
+    readonly request: TrainRequest,
+    readonly call: RunningCall<"train">,
+    readonly config: ModelConfig,
+    readonly tokenizer: Tokenizer,
+  ) {
+    this.gpu = gpu;
+    this.#models = models;
+    this.#reportWeights = host.reportWeights(request.model);
+  }
+
+  readonly emit = (event: TrainEvent): void => this.call.emit(event);
+
+  readonly between = async () => {
+    await this.host.scheduler.turn();
+    return this.call.wish;
+  };
+
+  readonly frozen = async (signal: AbortSignal): Promise<Decoder> => {
+    const { model, settings } = this.request;
+    const watch: OnLoad = (progress) => {
+      signal.throwIfAborted();
+      this.call.onLoad(progress);
+    };
+    this.#base ??= await this.#models.base(model, settings.quantization, watch, this.tokenizer);
+    return this.#base.value.decoder;
+  };
+
+  /** What full fine-tuning loads the models do not report. */
+  readonly onLoad: OnLoad = (progress) => {
+    this.#reportWeights(progress);
+    this.call.onLoad(progress);
+  };
+
+  readonly makeRoom = (): boolean => this.#models.evict();
+
+  readonly room = async (wanted: number): Promise<number | null> => {
+    const before = await this.#free();
+    if (before === null || before >= wanted || !this.makeRoom()) return before;
+    await this.gpu.settle(); // what was let go of is free once the device has done with it
+    return await this.#free();
+  };
+
+  [Symbol.dispose](): void {
+    this.#base?.release();
+  }
+
+  async #free(): Promise<number | null> {
+    const { model, settings } = this.request;
+    const bytes = await this.gpu.freeBytes();
+    // full fine-tuning has its own copy of the weights
+    if (bytes === null || !settings.lora) return bytes;
+    return bytes + await this.#models.baseBytes(model, settings.quantization);
+  }
+}

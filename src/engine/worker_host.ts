@@ -1,0 +1,166 @@
+import { Interrupted } from "../errors.ts";
+import { Gpu } from "../gpu/mod.ts";
+import type { OnLoad } from "../model/loading.ts";
+import {
+  type CallMessage,
+  type FromWorker,
+  toPlainError,
+  type ToWorker,
+  Wish,
+  type WorkerOptions,
+} from "./_messages.ts";
+import { Models } from "./models.ts";
+import type { CallName, Calls } from "./protocol.ts";
+import { Scheduler } from "./scheduler.ts";
+import { useFastestTiles } from "./tuning.ts";
+
+/** Answers a call on the Worker's thread; what it throws is the caller's. */
+export type Handler<Name extends CallName> = (
+  host: WorkerHost,
+  request: Calls[Name]["request"],
+  call: RunningCall<Name>,
+) => Promise<Calls[Name]["result"]>;
+
+/** A handler a call. */
+export type Handlers = { readonly [Name in CallName]: Handler<Name> };
+
+/** A device and what is on it. */
+export interface OpenedDevice {
+  readonly gpu: Gpu;
+  readonly models: Models;
+}
+
+/** The Worker's side of the table: one device, the models on it, and the calls that use them. */
+export class WorkerHost {
+  readonly scheduler = new Scheduler();
+  readonly #handlers: Handlers;
+  readonly #post: (message: FromWorker) => void;
+  readonly #calls = new Map<number, RunningCall<CallName>>();
+  #options: WorkerOptions = { device: "auto" };
+  #tuningFolder: string | null = null;
+  #opened: Promise<OpenedDevice> | null = null;
+
+  constructor(handlers: Handlers, post: (message: FromWorker) => void) {
+    this.#handlers = handlers;
+    this.#post = post;
+  }
+
+  /** Does what a message says; after `close` nothing may follow. */
+  async receive(message: ToWorker): Promise<void> {
+    switch (message.type) {
+      case "open":
+        this.#options = message.options;
+        this.#tuningFolder = message.tuningFolder;
+        return;
+      case "call":
+        return await this.#serve(message);
+      case "interrupt":
+        return this.#calls.get(message.id)?.interrupted.abort();
+      case "close":
+        // a process that ends while a device is open may crash in the driver
+        (await this.#opened?.catch(() => null))?.gpu.close();
+        return this.#post({ type: "closed" });
+    }
+  }
+
+  /** The device, opened by the first call. @throws {InputError} where none of the wanted kind answers */
+  device(): Promise<OpenedDevice> {
+    this.#opened ??= Gpu.open(this.#options).then((gpu) => {
+      if (this.#tuningFolder !== null) {
+        void useFastestTiles(gpu, this.#tuningFolder, () => this.scheduler.busy);
+      }
+      const report = (model: string) => this.reportWeights(model);
+      return { gpu, models: new Models(gpu, report, this.#options.promptCacheBytes) };
+    });
+    return this.#opened;
+  }
+
+  /**
+   * A device that has faulted answers nothing more and is opened anew. Where that fails this thread ends by the error: no
+   * later call is to be blamed for it.
+   */
+  async reopenAfterFault(): Promise<void> {
+    const before = this.#opened;
+    const current = await before?.catch(() => null);
+    try {
+      current?.gpu.check();
+      if (current) return;
+    } catch {
+      current?.gpu.close();
+    }
+    if (this.#opened === before) this.#opened = null; // else another call has opened it meanwhile
+    if (current) await this.device();
+  }
+
+  /** Tells the main thread when a folder's weights begin to be read and when they have been. */
+  reportWeights(model: string): OnLoad {
+    let start = 0;
+    return ({ bytes, total_bytes }) => {
+      const now = performance.now();
+      if (bytes === 0) {
+        start = now;
+        this.#post({ type: "weights", model, bytes: total_bytes, seconds: null });
+      }
+      if (bytes === total_bytes) {
+        this.#post({ type: "weights", model, bytes: total_bytes, seconds: (now - start) / 1000 });
+      }
+    };
+  }
+
+  async #serve<Name extends CallName>({ id, name, request, wish }: CallMessage<Name>): Promise<void> {
+    const call = new RunningCall<Name>(id, new Wish(wish), this.#post);
+    this.#calls.set(id, call);
+    try {
+      const value = await this.#handlers[name](this, request, call);
+      this.#post({ type: "done", id, value });
+    } catch (error) {
+      await this.reopenAfterFault();
+      this.#post({ type: "failed", id, error: toPlainError(error) });
+    } finally {
+      this.#calls.delete(id);
+    }
+  }
+}
+
+/** Milliseconds between two reports of progress. */
+const REPORT_MS = 200;
+
+/** A call as its handler sees it. */
+export class RunningCall<Name extends CallName> {
+  readonly id: number;
+  /** Aborted by a message of the caller's, which comes late where the thread is busy: {@link wish} comes at once. */
+  readonly interrupted = new AbortController();
+  readonly #wish: Wish;
+  readonly #post: (message: FromWorker) => void;
+  #nextReport = 0;
+
+  constructor(id: number, wish: Wish, post: (message: FromWorker) => void) {
+    this.id = id;
+    this.#wish = wish;
+    this.#post = post;
+  }
+
+  /** What the caller wants of it now. */
+  get wish(): Wish["now"] {
+    return this.#wish.now;
+  }
+
+  /** Sends items to the caller. */
+  emit(...items: Calls[Name]["item"][]): void {
+    if (items.length > 0) this.#post({ type: "items", id: this.id, items });
+  }
+
+  /**
+   * Tells the caller that its model's weights are read: the first report, the last, and of those between a few a second.
+   *
+   * @throws {Interrupted} where the call is to end
+   */
+  readonly onLoad: OnLoad = (progress) => {
+    const { wish } = this;
+    if (wish !== "continue") throw new Interrupted(wish);
+    const now = performance.now();
+    if (now < this.#nextReport && progress.bytes < progress.total_bytes) return;
+    this.#nextReport = now + REPORT_MS;
+    this.#post({ type: "loading", id: this.id, progress });
+  };
+}

@@ -4,6 +4,7 @@ import type { Config, DeviceChoice } from "../config.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import { JobStore } from "../jobs/store.ts";
+import { STOP_SIGNALS } from "../signals.ts";
 
 /** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
 export type StartEngine = (
@@ -81,9 +82,6 @@ export async function openStore({ state }: Config): Promise<JobStore> {
 
 /** Waits for SIGTERM or SIGINT. */
 export class StopSignal implements Disposable {
-  readonly #signals: readonly Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGTERM", "SIGINT"];
   readonly #listeners = new Map<Deno.Signal, () => void>();
   /** Resolves with the first signal's name. */
   readonly received: Promise<Deno.Signal>;
@@ -91,7 +89,7 @@ export class StopSignal implements Disposable {
   constructor() {
     const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
     this.received = promise;
-    for (const signal of this.#signals) {
+    for (const signal of STOP_SIGNALS) {
       const listener = () => resolve(signal);
       this.#listeners.set(signal, listener);
       Deno.addSignalListener(signal, listener);

@@ -3,6 +3,7 @@ import { z } from "@hono/zod-openapi";
 import { createReadStream } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
@@ -39,14 +40,7 @@ const itemsPerCall = 64;
  * @throws InputError naming the line that cannot be scored; the lines before it are written
  */
 export async function score(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, {
-    model: { type: "string" },
-    adapter: { type: "string" },
-    quantization: { type: "string" },
-    "chat-template": { type: "string" },
-    beta: { type: "string", default: "2" },
-    "token-logprobs": { type: "boolean", default: false },
-  }, 2);
+  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.score, 2);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
   const [input = "-", output = "-"] = positionals;

@@ -1,5 +1,6 @@
 /** `main.ts serve`: the HTTP service. */
 import type { ExportMerged } from "../../routes/service_context.ts";
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
@@ -30,7 +31,7 @@ export async function serve(
   args: readonly string[],
   { startEngine, exportMerged }: ServeParts,
 ): Promise<number> {
-  if (parseCommand(args, usage, {}, 0) === null) return 0;
+  if (parseCommand(args, usage, COMMAND_OPTIONS.serve, 0) === null) return 0;
   const config = readConfig();
   startLogging(config.logLevel);
   await checkRoot(config);

@@ -2,6 +2,7 @@
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { readConfig } from "../config.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
@@ -43,7 +44,7 @@ const shutdownMs = 7_000;
  * @throws InputError for a file or setting that cannot be used
  */
 export async function train(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, { quiet: { type: "boolean", default: false } }, 1);
+  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.train, 1);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
   const config = readConfig();

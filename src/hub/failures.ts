@@ -66,6 +66,16 @@ export function explain(
     return refuse(`The hub answers ${statusCode} for ${what}: try again later.`, "a hub that answers", 503);
   }
   if (error instanceof Refusal) return refuse(`${what} ${error.message}.`, "files as the hub lists them");
+  const [, host] = error instanceof Deno.errors.NotCapable
+    ? /net access to "(.+?)"/.exec(error.message) ?? []
+    : [];
+  if (host !== undefined) {
+    return refuse(
+      `The hub at ${endpoint} sends on to ${host} for ${what}, and the worker may connect to no host that it is not told ` +
+        `of: where you trust it start the worker with SIMPO_HOSTS=${host}.`,
+      "a hub whose hosts are named in HF_ENDPOINT and SIMPO_HOSTS",
+    );
+  }
   if (code === "ENOSPC" || code === "EDQUOT") {
     return refuse(`There is no room for ${what} in SIMPO_CACHE, ${cache}.`, "a folder with enough room");
   }

@@ -1,9 +1,8 @@
-/** Commands as processes of their own, with the permissions of deno.json's tasks. */
+/** Commands as processes of their own, with the permissions that the launcher gives them. */
 import { fileURLToPath } from "node:url";
 import { gpuEnvironment } from "../../src/cli/_gpu_environment.ts";
-import { denoArguments } from "../../src/cli/_server_process.ts";
+import { commandArguments } from "../../src/cli/_server_process.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
-import config from "../../deno.json" with { type: "json" };
 
 const checkout = fileURLToPath(new URL("../..", import.meta.url));
 const fakeMain = fileURLToPath(new URL("../cli/fake_main.ts", import.meta.url));
@@ -28,31 +27,22 @@ export interface CommandProcess extends AsyncDisposable {
 export function startFake(
   root: string,
   stepMs: number,
-  [command = "", ...args]: readonly string[],
+  command: readonly string[],
   env: Record<string, string> = {},
   stdin?: string,
 ): CommandProcess {
-  const task = config.tasks[command as "serve" | "train" | "score" | "doctor"];
-  const permissions = task.split(" ").filter((arg) => arg.startsWith("--"));
-  return start(["run", ...permissions, fakeMain, String(stepMs), command, ...args], {
-    ...settings(root),
-    ...env,
-  }, stdin);
+  const all = { ...settings(root), ...env };
+  return start(commandArguments(command, all, [fakeMain, String(stepMs)]), all, stdin);
 }
 
 /** Starts a command as its task does, on the device that there is. */
 export async function startReal(
   root: string,
-  [command = "", ...args]: readonly string[],
+  command: readonly string[],
   env: Record<string, string> = {},
 ): Promise<CommandProcess> {
-  const task = config.tasks[command as "serve" | "train" | "score"];
-  return start([...denoArguments(task), ...args], {
-    ...gpuEnvironment(),
-    ...settings(root),
-    SIMPO_DEVICE: await deviceThere(),
-    ...env,
-  });
+  const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere(), ...env };
+  return start(commandArguments(command, all), all);
 }
 
 let there: Promise<"gpu" | "software"> | undefined;

@@ -1,8 +1,10 @@
 /** Commands as processes of their own, with the permissions that the launcher gives them. */
+import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { gpuEnvironment } from "../../src/cli/_gpu_environment.ts";
 import { commandArguments } from "../../src/cli/_server_process.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
+import config from "../../deno.json" with { type: "json" };
 
 const checkout = fileURLToPath(new URL("../..", import.meta.url));
 const fakeMain = fileURLToPath(new URL("../cli/fake_main.ts", import.meta.url));
@@ -45,6 +47,23 @@ export async function startReal(
   return start(commandArguments(command, all), all);
 }
 
+/**
+ * Starts a task of deno.json as it stands there, launcher and all.
+ *
+ * @param detached Whether it has a process group of its own, as in a terminal
+ */
+export async function startTask(
+  root: string,
+  [task, ...args]: readonly [task: "serve" | "train" | "plan" | "score" | "doctor", ...args: string[]],
+  env: Record<string, string> = {},
+  { stdin, detached = false }: { stdin?: string; detached?: boolean } = {},
+): Promise<CommandProcess> {
+  const [name, ...words] = config.tasks[task].split(" ");
+  assert.equal(name, "deno");
+  const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere(), ...env };
+  return start([...words, ...args], all, stdin, detached);
+}
+
 let there: Promise<"gpu" | "software"> | undefined;
 
 /** What serve must be told: it takes the software driver only where it is named. */
@@ -64,12 +83,18 @@ function settings(root: string): Record<string, string> {
     SIMPO_STATE: `${root}/state`,
     // whoever runs the tests may have these set
     SIMPO_CACHE: `${root}/state/hub`,
+    SIMPO_HOSTS: "",
     SIMPO_DEVICE: "auto",
     NO_COLOR: "1",
   };
 }
 
-function start(args: string[], env: Record<string, string>, stdin?: string): CommandProcess {
+function start(
+  args: string[],
+  env: Record<string, string>,
+  stdin?: string,
+  detached = false,
+): CommandProcess {
   const child = new Deno.Command(Deno.execPath(), {
     args,
     cwd: checkout,
@@ -77,6 +102,7 @@ function start(args: string[], env: Record<string, string>, stdin?: string): Com
     stdin: stdin === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
+    detached,
   }).spawn();
   const written = stdin === undefined ? Promise.resolve() : new Blob([stdin]).stream().pipeTo(child.stdin);
   const lines: string[] = [];

@@ -1,7 +1,6 @@
 /** The command line. Each command's code is loaded when it is called for. */
 import { readConfig, variablesOf } from "./src/config.ts";
 import { InputError } from "./src/errors.ts";
-import { STOP_SIGNALS } from "./src/signals.ts";
 
 const usage = `Usage: deno task COMMAND
 
@@ -100,6 +99,4 @@ try {
   console.error(told(error));
   code = error instanceof InputError ? 2 : 1;
 }
-// The work is done: a stop that comes late, as when a terminal and a launcher both hand on Ctrl-C, changes no exit code.
-for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, () => {});
 setTimeout(() => Deno.exit(code), pauseMs);

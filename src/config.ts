@@ -196,7 +196,8 @@ function url(environment: Environment, name: string, otherwise: string): string 
 
 function host(environment: Environment, name: string, otherwise: string): string {
   const text = environment.get(name) || otherwise;
-  if (isHost(text.includes(":") ? `[${text}]` : text)) return text;
+  const bare = text.replace(/^\[(.*)\]$/, "$1");
+  if (isHost(bare.includes(":") ? `[${bare}]` : bare)) return bare;
   return refuse(name, text, "an address or a name of this machine");
 }
 

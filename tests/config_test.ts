@@ -65,6 +65,7 @@ Deno.test("readConfig() takes a HOST of every kind", () => {
   for (const HOST of ["localhost", "gpu-1.local", "0.0.0.0", "::", "fe80::1"]) {
     assert.equal(read({ HOST }).host, HOST);
   }
+  assert.equal(read({ HOST: "[::1]" }).host, "::1");
 });
 
 Deno.test("variablesOf() names every variable that a reader asks for", () => {

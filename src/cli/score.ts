@@ -15,7 +15,7 @@ import { ChatTemplateSchema } from "../preference/chat_template_schema.ts";
 import { ItemSchema, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } from "./_command.ts";
+import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, stopSignal } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
@@ -89,7 +89,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     token_logprobs: values["token-logprobs"],
   };
 
-  using signal = new StopSignal();
+  const signal = stopSignal();
   const engine = await startEngine(deviceOptions(config));
   const loading = new LoadingDisplay();
   const options = { onLoading: (progress: LoadProgress) => loading.update(progress) };
@@ -109,7 +109,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     return 0;
   };
   try {
-    const end = await Promise.race([work(), signal.received]);
+    const end = await Promise.race([work(), signal]);
     return typeof end === "string" ? exitCodeOf(end) : end;
   } catch (error) {
     // Whoever reads stdout wants no more, as `head` does.

@@ -6,7 +6,7 @@ import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, StopSignal } from "./_command.ts";
+import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, stopSignal } from "./_command.ts";
 
 const log = logger("serve");
 
@@ -36,7 +36,7 @@ export async function serve(
   startLogging(config.logLevel);
   await checkRoot(config);
   using store = await openStore(config);
-  using signal = new StopSignal();
+  const signal = stopSignal();
   const stopping = new AbortController();
   const broken = Promise.withResolvers<Error>();
   let runner: JobRunner | null = null;
@@ -63,7 +63,7 @@ export async function serve(
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();
-    const started = await Promise.race([engine, signal.received]);
+    const started = await Promise.race([engine, signal]);
     if (typeof started !== "string") {
       const { kind, description } = await started.device();
       log[kind === "gpu" ? "info" : "warning"]("Ready on {kind} device {description}.", {
@@ -71,7 +71,7 @@ export async function serve(
         description,
       });
     }
-    const end = await Promise.race([signal.received, broken.promise]);
+    const end = await Promise.race([signal, broken.promise]);
     if (typeof end !== "string") {
       log.error("{error} The process ends; jobs go on when it is started again.", { error: end });
       return 1;

@@ -23,7 +23,7 @@ import {
   openStore,
   readJson,
   type StartEngine,
-  StopSignal,
+  stopSignal,
 } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
@@ -72,7 +72,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const waiting = store.get(id);
   if (waiting !== undefined && isFinished(waiting.status)) return report(waiting, result);
 
-  using signal = new StopSignal();
+  const signal = stopSignal();
   const engine = await startEngine(deviceOptions(config));
   const runner = new JobRunner({
     store,
@@ -83,7 +83,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   });
   const display = new Display(store, id, values.quiet);
   try {
-    const outcome = await Promise.race([runner.runToEnd(id), signal.received]);
+    const outcome = await Promise.race([runner.runToEnd(id), signal]);
     if (typeof outcome !== "string") {
       display.end();
       return report(outcome, result);

@@ -122,8 +122,9 @@ export function permissionFlags(
   args: readonly string[],
   environment: Environment,
 ): string[] {
-  // Nothing asks at the terminal, and code comes from this folder and the packages of deno.lock alone.
-  const fixed = ["--no-prompt", "--no-remote"];
+  // Nothing asks at the terminal. Code comes from the checkout and from the packages that are there alone: even the
+  // question for another package would tell the registry a name.
+  const fixed = ["--no-prompt", "--no-remote", "--cached-only"];
   if (command === undefined || !Object.hasOwn(PERMISSIONS, command)) return fixed;
   const { read, write, net, run, env = [] } = PERMISSIONS[command as Command](
     needsOf(command as Command, args, environment),

@@ -30,6 +30,7 @@ Deno.test("permissionFlags() gives serve its folders, its port and the hub where
   assert.deepEqual(rest, {
     "no-prompt": [""],
     "no-remote": [""],
+    "cached-only": [""],
     read: [...CODE, CHECKOUT, state, join(state, "hub")],
     write: [state, join(state, "hub")],
     net: ["127.0.0.1:8080", ...HUB],
@@ -102,7 +103,7 @@ for (const [env, net] of hosts) {
 
 Deno.test("permissionFlags() gives doctor the drivers' folders and variables, and no host", () => {
   const { read, env, ...rest } = permissions(["doctor"], { VK_DRIVER_FILES: "/a.json:/b.json" });
-  assert.deepEqual(Object.keys(rest), ["no-prompt", "no-remote"]);
+  assert.deepEqual(Object.keys(rest), ["no-prompt", "no-remote", "cached-only"]);
   assert.ok(["/usr/lib", "/etc/vulkan/icd.d", "/a.json", "/b.json"].every((path) => read!.includes(path)));
   assert.ok(!read!.includes(CHECKOUT));
   assert.ok(["VK_DRIVER_FILES", "NVIDIA_VISIBLE_DEVICES"].every((name) => env!.includes(name)));
@@ -110,7 +111,11 @@ Deno.test("permissionFlags() gives doctor the drivers' folders and variables, an
 
 Deno.test("permissionFlags() gives nothing to what is no command", () => {
   for (const command of [undefined, "help", "constructor"]) {
-    assert.deepEqual(permissionFlags(command, [], { get: () => undefined }), ["--no-prompt", "--no-remote"]);
+    assert.deepEqual(permissionFlags(command, [], { get: () => undefined }), [
+      "--no-prompt",
+      "--no-remote",
+      "--cached-only",
+    ]);
   }
 });
 
@@ -334,4 +339,23 @@ Deno.test("the hostile dependency is refused nothing where everything is allowed
   withTargets(async (targets, env) => {
     const found = await tryAll(targets, env, (main) => ["run", "--allow-all", ...main]);
     assert.deepEqual(found.refused, []);
+  }));
+
+Deno.test("a dependency tells no registry a name by importing a package of that name", () =>
+  inFolder(async (folder) => {
+    const requests: string[] = [];
+    await using registry = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, ({ url }) => {
+      requests.push(new URL(url).pathname);
+      return new Response(null, { status: 404 });
+    });
+    const main = join(folder, "main.js");
+    await Deno.writeTextFile(main, 'await import("npm:@" + "the/secret").catch(() => {});');
+    const env = { NPM_CONFIG_REGISTRY: `http://127.0.0.1:${registry.addr.port}` };
+    const run = (args: string[]) => new Deno.Command(Deno.execPath(), { args, env, stdin: "null" }).output();
+    for (const command of Object.keys(ALLOWED)) {
+      assert.equal((await run(commandArguments([command], env, [main]))).code, 0);
+    }
+    assert.deepEqual(requests, []);
+    await run(["run", "--allow-all", main]);
+    assert.deepEqual([...new Set(requests)], ["/@the%2fsecret"]);
   }));

@@ -8,7 +8,7 @@ import { InputError } from "./src/errors.ts";
 import { permissionFlags } from "./src/permissions.ts";
 import { STOP_SIGNALS } from "./src/signals.ts";
 
-/** Handed on to the command, which a terminal's Ctrl-C reaches by itself too: there the second changes nothing. */
+/** What is handed on. A terminal's Ctrl-C reaches the command by itself too: the second changes nothing there. */
 const handedOn: readonly Deno.Signal[] = Deno.build.os === "windows"
   ? STOP_SIGNALS
   : [...STOP_SIGNALS, "SIGHUP", "SIGQUIT"];
@@ -16,8 +16,7 @@ const handedOn: readonly Deno.Signal[] = Deno.build.os === "windows"
 /** Runs a command to its end. @returns its exit code, 128 and the signal's number where a signal ended it */
 async function launch([command, ...args]: readonly string[]): Promise<number> {
   const flags = permissionFlags(command, args, Deno.env);
-  await fetchPackages();
-  const process = new Deno.Command(Deno.execPath(), {
+  const child = new Deno.Command(Deno.execPath(), {
     args: ["run", ...flags, join(CHECKOUT, "main.ts"), ...Deno.args],
     env: { DENO_WEBGPU_BACKEND: WEBGPU_BACKENDS },
     stdin: "inherit",
@@ -28,27 +27,13 @@ async function launch([command, ...args]: readonly string[]): Promise<number> {
     Deno.addSignalListener(signal, () => {
       if (Deno.build.os === "windows") return; // its console has told every process
       try {
-        process.kill(signal);
+        child.kill(signal);
       } catch {
         // It has ended already.
       }
     });
   }
-  return (await process.status).code;
-}
-
-/**
- * Fetches packages of deno.lock that are not there: the command may not. Takes 10 ms where all are; where one cannot be
- * fetched deno says why, and the command goes on as far as it comes without.
- */
-async function fetchPackages(): Promise<void> {
-  await new Deno.Command(Deno.execPath(), {
-    args: ["install", "--frozen"],
-    cwd: CHECKOUT,
-    stdin: "null",
-    stdout: "null",
-    stderr: "inherit",
-  }).spawn().status;
+  return (await child.status).code;
 }
 
 try {

@@ -85,9 +85,8 @@ const pauseMs = 200;
 function told(error: unknown): unknown {
   if (error instanceof InputError) return error.message;
   if (error instanceof Deno.errors.NotCapable) {
-    return `${
-      error.message.split(",")[0]
-    }: deno task starts a command with what its settings and arguments need.`;
+    const [what] = error.message.split(", run again with");
+    return `${what}: deno task permits a command what its settings and arguments name.`;
   }
   return error;
 }

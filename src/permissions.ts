@@ -65,8 +65,9 @@ interface Needs {
   readonly hub: readonly string[];
   /** Drivers' files that the environment names. */
   readonly driverFiles: readonly string[];
-  /** Files that arguments name, in their order; null for stdin or stdout, and where none is named. */
+  /** Files that arguments name, in their order; null for stdin or stdout. */
   readonly files: readonly (string | null)[];
+  /** The file of `--chat-template`. */
   readonly template: string | null;
 }
 
@@ -122,8 +123,8 @@ export function permissionFlags(
   args: readonly string[],
   environment: Environment,
 ): string[] {
-  // Nothing asks at the terminal. Code comes from the checkout and from the packages that are there alone: even the
-  // question for another package would tell the registry a name.
+  // Nothing asks at the terminal. Code comes from the checkout and from packages that are there, which `deno task` sees to:
+  // even the question for another package would tell the registry a name.
   const fixed = ["--no-prompt", "--no-remote", "--cached-only"];
   if (command === undefined || !Object.hasOwn(PERMISSIONS, command)) return fixed;
   const { read, write, net, run, env = [] } = PERMISSIONS[command as Command](

@@ -71,9 +71,8 @@ export function explain(
     : [];
   if (host !== undefined) {
     return refuse(
-      `The hub at ${endpoint} sends on to ${host} for ${what}, and the worker may connect to no host that it is not told ` +
-        `of: where you trust it start the worker with SIMPO_HOSTS=${host}.`,
-      "a hub whose hosts are named in HF_ENDPOINT and SIMPO_HOSTS",
+      `The hub at ${endpoint} sends on to ${host} for ${what}, where the worker may not connect to: add it to SIMPO_HOSTS.`,
+      "a hub whose hosts HF_ENDPOINT and SIMPO_HOSTS name",
     );
   }
   if (code === "ENOSPC" || code === "EDQUOT") {

@@ -41,6 +41,17 @@ Deno.test("neither the server nor the engine's thread imports at its start what 
   assert.deepEqual([...imports].filter((name) => late.test(name)), []);
 });
 
+Deno.test("the launcher imports no package and little of Node", async () => {
+  const imports = await importsOf("launcher.ts");
+  assert.ok(imports.includes("node:path"));
+  assert.deepEqual(imports.filter((name) => !/^(file|node):/.test(name)), []);
+  assert.deepEqual(imports.filter((name) => /^node:/.test(name)).sort(), [
+    "node:path",
+    "node:url",
+    "node:util",
+  ]);
+});
+
 Deno.test("a worker answers /livez, and a score that waits for the device, as soon as it listens", async () => {
   await using root = await makeRealRoot();
   await using worker = await Worker.start(root.path);

@@ -6,28 +6,26 @@ import { writeTinyModel } from "./helpers/tiny_model.ts";
 
 const windows = Deno.build.os === "windows";
 
-const ends: [signals: Deno.Signal[], to: "the launcher" | "the terminal's processes", code: number][] = [
-  [["SIGTERM"], "the launcher", 0],
-  [["SIGINT"], "the launcher", 0],
+const ends: [signal: Deno.Signal, to: "the launcher" | "the terminal's processes", code: number][] = [
+  ["SIGTERM", "the launcher", 0],
+  ["SIGINT", "the launcher", 0],
   // from the terminal to both, and from the launcher again
-  [["SIGINT"], "the terminal's processes", 0],
+  ["SIGINT", "the terminal's processes", 0],
   // serve does not listen for these: the signal ends it
-  [["SIGHUP"], "the launcher", 129],
-  [["SIGQUIT"], "the launcher", 131],
+  ["SIGHUP", "the launcher", 129],
+  ["SIGQUIT", "the launcher", 131],
 ];
 
-for (const [signals, to, code] of ends) {
+for (const [signal, to, code] of ends) {
   Deno.test({
-    name: `launcher.ts serve, ${
-      signals.join(" and ")
-    } to ${to}: ends with exit code ${code}, and the server with it`,
+    name: `launcher.ts serve, ${signal} to ${to}: ends with exit code ${code}, and the server with it`,
     ignore: windows,
     fn: () =>
       inFolder(async (root) => {
-        await using launched = await startTask(root, ["serve"], {}, { detached: true });
+        await using launched = await startTask(root, ["serve"]);
         const url = await urlOf(launched);
         const { pid } = launched.child;
-        for (const signal of signals) Deno.kill(to === "the launcher" ? pid : -pid, signal);
+        Deno.kill(to === "the launcher" ? pid : -pid, signal);
         assert.equal(await launched.code, code, launched.lines.join("\n"));
         await assert.rejects(fetch(`${url}/livez`), TypeError);
       }),
@@ -39,7 +37,7 @@ Deno.test({
   ignore: windows,
   fn: () =>
     inFolder(async (root) => {
-      await using launched = await startTask(root, ["serve"], {}, { detached: true });
+      await using launched = await startTask(root, ["serve"]);
       await urlOf(launched);
       let ended = false;
       const code = launched.code.finally(() => ended = true);
@@ -61,7 +59,7 @@ Deno.test("launcher.ts score reads stdin, writes stdout, and files outside the r
       await writeTinyModel(join(root, "models", "tiny"));
       const lines = '{"prompt": "the", "candidates": [" sea", " land"]}\n';
       const args = ["score", "--model", "models/tiny"] as const;
-      await using piped = await startTask(root, [...args, "-", "-"], {}, { stdin: lines });
+      await using piped = await startTask(root, [...args, "-", "-"], {}, lines);
       assert.equal(await piped.code, 0, piped.lines.join("\n"));
       const [input, output] = ["in.jsonl", "out.jsonl"].map((name) => join(elsewhere, name));
       await Deno.writeTextFile(input!, lines);

@@ -47,21 +47,17 @@ export async function startReal(
   return start(commandArguments(command, all), all);
 }
 
-/**
- * Starts a task of deno.json as it stands there, launcher and all.
- *
- * @param detached Whether it has a process group of its own, as in a terminal
- */
+/** Starts a task of deno.json as it stands there, launcher and all: a process group of its own, as in a terminal. */
 export async function startTask(
   root: string,
   [task, ...args]: readonly [task: "serve" | "train" | "plan" | "score" | "doctor", ...args: string[]],
   env: Record<string, string> = {},
-  { stdin, detached = false }: { stdin?: string; detached?: boolean } = {},
+  stdin?: string,
 ): Promise<CommandProcess> {
   const [name, ...words] = config.tasks[task].split(" ");
   assert.equal(name, "deno");
   const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere(), ...env };
-  return start([...words, ...args], all, stdin, detached);
+  return start([...words, ...args], all, stdin, Deno.build.os !== "windows");
 }
 
 let there: Promise<"gpu" | "software"> | undefined;
@@ -93,7 +89,7 @@ function start(
   args: string[],
   env: Record<string, string>,
   stdin?: string,
-  detached = false,
+  detached = false, // a process group of its own
 ): CommandProcess {
   const child = new Deno.Command(Deno.execPath(), {
     args,
@@ -137,7 +133,7 @@ function start(
     },
     async [Symbol.asyncDispose]() {
       try {
-        child.kill("SIGKILL");
+        Deno.kill(detached ? -child.pid : child.pid, "SIGKILL");
       } catch {
         // It has ended already.
       }

@@ -26,11 +26,11 @@ COPY --chown=deno:deno deno.json deno.lock ./
 RUN deno install --frozen
 COPY --chown=deno:deno . .
 # Types are not checked here, only every module transpiled and kept; the workers are not reached from main.ts by imports.
-RUN deno cache --frozen main.ts src/engine/worker.ts src/engine/merge_worker.ts src/preference/encode_worker.ts
+RUN deno cache --frozen launcher.ts main.ts src/engine/worker.ts src/engine/merge_worker.ts src/preference/encode_worker.ts
 
 VOLUME /state
 EXPOSE 8080
-# The service stops by itself within 10 s of SIGTERM; tini and the task runner hand the signal on.
+# The service stops by itself within 10 s of SIGTERM; tini, the task runner and the launcher hand the signal on.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["deno", "eval", "--no-config", "Deno.exit((await fetch(`http://127.0.0.1:${Deno.env.get('PORT')}/livez`)).ok ? 0 : 1)"]

@@ -1,7 +1,8 @@
 /** The command line. Each command's code is loaded when it is called for. */
+import { readConfig, variablesOf } from "./src/config.ts";
 import { InputError } from "./src/errors.ts";
 
-const usage = `Usage: deno run main.ts COMMAND
+const usage = `Usage: deno task COMMAND
 
   serve                 the HTTP service
   train job.json        run a training job to its end
@@ -12,8 +13,7 @@ const usage = `Usage: deno run main.ts COMMAND
   doctor                which device answers, and what is missing
 
 COMMAND --help says how a command is called.
-Settings are environment variables: PORT, HOST, SIMPO_ROOT, SIMPO_STATE, SIMPO_TOKEN, SIMPO_DEVICE, SIMPO_MEMORY,
-SIMPO_MAX_BODY, SIMPO_PROMPT_CACHE, SIMPO_LOG, SIMPO_CACHE, HF_TOKEN, HF_ENDPOINT.`;
+Settings are environment variables: ${variablesOf(readConfig).join(", ")}.`;
 
 /** Runs a command. @returns the exit code */
 async function main([command, ...args]: readonly string[]): Promise<number> {
@@ -81,12 +81,21 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
  */
 const pauseMs = 200;
 
+/** What is told of a failure: the user's mistake needs a sentence, ours a stack. */
+function told(error: unknown): unknown {
+  if (error instanceof InputError) return error.message;
+  if (error instanceof Deno.errors.NotCapable) {
+    const [what] = error.message.split(", run again with");
+    return `${what}: deno task permits a command what its settings and arguments name.`;
+  }
+  return error;
+}
+
 let code: number;
 try {
   code = await main(Deno.args);
 } catch (error) {
-  // The user's mistake needs a sentence, ours a stack.
-  console.error(error instanceof InputError ? error.message : error);
+  console.error(told(error));
   code = error instanceof InputError ? 2 : 1;
 }
 setTimeout(() => Deno.exit(code), pauseMs);

@@ -72,7 +72,7 @@ async function withServer<T>(
   work: (client: Client, server: ServerProcess) => Promise<T>,
 ): Promise<T> {
   const state = await Deno.makeTempDir({ prefix: "simpo-bench-" });
-  const server = startServer(state, device);
+  const server = startServer(state, device, ["task", "--quiet", "serve"]);
   try {
     return await work(new Client(server.url, server.ended), server);
   } finally {

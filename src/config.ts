@@ -33,6 +33,8 @@ export interface Config {
   readonly cache: string;
   /** The hub, a URL without a slash at its end. */
   readonly hubEndpoint: string;
+  /** Hosts beside the hub's own that its files may come from, each with its port where only that one is meant. */
+  readonly hubHosts: readonly string[];
   /** What the hub is shown; null: nothing, which is enough for what is public. */
   readonly hubToken: string | null;
 }
@@ -48,13 +50,22 @@ export interface GpuEnvironment {
   readonly runtimeDirectory: string | null;
 }
 
+/** Mesa's own variable: threads of its software driver. The worker sets it where it is not set. */
+export const DRIVER_THREADS = "LP_NUM_THREADS";
+
+/**
+ * `DENO_WEBGPU_BACKEND` for a process that is to use WebGPU. Left to itself wgpu also takes OpenGL where Vulkan is missing
+ * (Mesa's EGL is on many machines without a Vulkan driver): it answers like a device and has neither subgroups nor f16.
+ */
+export const WEBGPU_BACKENDS = "vulkan,metal,dx12";
+
 /** Where values come from: `Deno.env`, or a test's own. */
 export interface Environment {
   get(name: string): string | undefined;
 }
 
 /** The checkout's folder, the default root. */
-const checkout = dirname(dirname(fileURLToPath(import.meta.url)));
+export const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /**
  * Reads the settings.
@@ -69,11 +80,11 @@ const checkout = dirname(dirname(fileURLToPath(import.meta.url)));
  * ```
  */
 export function readConfig(environment: Environment = Deno.env): Config {
-  const root = folder(environment, "SIMPO_ROOT") ?? checkout;
+  const root = folder(environment, "SIMPO_ROOT") ?? CHECKOUT;
   const state = folder(environment, "SIMPO_STATE") ?? join(root, "state");
   return {
     port: wholeNumber(environment, "PORT", 8080, 0, 65535),
-    host: environment.get("HOST") || "127.0.0.1",
+    host: host(environment, "HOST", "127.0.0.1"),
     root,
     state,
     token: token(environment, "SIMPO_TOKEN"),
@@ -84,6 +95,7 @@ export function readConfig(environment: Environment = Deno.env): Config {
     logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
     cache: folder(environment, "SIMPO_CACHE") ?? join(state, "hub"),
     hubEndpoint: url(environment, "HF_ENDPOINT", "https://huggingface.co"),
+    hubHosts: hosts(environment, "SIMPO_HOSTS"),
     hubToken: token(environment, "HF_TOKEN"),
   };
 }
@@ -97,6 +109,22 @@ export function readGpuEnvironment(environment: Environment = Deno.env): GpuEnvi
     nvidiaDevices: environment.get("NVIDIA_VISIBLE_DEVICES") || null,
     runtimeDirectory: environment.get("XDG_RUNTIME_DIR") || null,
   };
+}
+
+/**
+ * Names of the variables that a reader of the environment asks for, so that a new setting is named by its reader alone.
+ *
+ * @param read `readConfig` or `readGpuEnvironment`
+ */
+export function variablesOf(read: (environment: Environment) => unknown): string[] {
+  const names: string[] = [];
+  read({
+    get(name) {
+      names.push(name);
+      return undefined;
+    },
+  });
+  return names;
 }
 
 function refuse(name: string, value: string, accepted: string): never {
@@ -164,6 +192,27 @@ function url(environment: Environment, name: string, otherwise: string): string 
     refuse(name, shown, "an http or https URL without a query or a user's name");
   }
   return text.replace(/\/+$/, "");
+}
+
+function host(environment: Environment, name: string, otherwise: string): string {
+  const text = environment.get(name) || otherwise;
+  const bare = text.replace(/^\[(.*)\]$/, "$1");
+  if (isHost(bare.includes(":") ? `[${bare}]` : bare)) return bare;
+  return refuse(name, text, "an address or a name of this machine");
+}
+
+function hosts(environment: Environment, name: string): string[] {
+  const texts = (environment.get(name) || "").split(/[\s,]+/).filter((text) => text !== "");
+  for (const text of texts) {
+    if (isHost(text.replace(/^\*\./, ""))) continue;
+    refuse(name, text, "hosts with commas between them, such as cdn.example.com,*.example.org:443");
+  }
+  return texts;
+}
+
+/** Whether a text is a name or an address, in brackets where it has colons; a port may follow. */
+function isHost(text: string): boolean {
+  return /^([\w.-]+|\[[\da-f:.]+\])(:\d+)?$/i.test(text) && URL.canParse(`http://${text}`);
 }
 
 function token(environment: Environment, name: string): string | null {

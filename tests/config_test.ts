@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { readConfig } from "../src/config.ts";
+import { readConfig, variablesOf } from "../src/config.ts";
 import { InputError } from "../src/errors.ts";
 
 const read = (values: Record<string, string>) => readConfig({ get: (name) => values[name] });
@@ -20,6 +20,7 @@ Deno.test("readConfig() listens on this machine only where nothing is said", () 
     logLevel: "info",
     cache: `${checkout}/state/hub`,
     hubEndpoint: "https://huggingface.co",
+    hubHosts: [],
     hubToken: null,
   });
   assert.deepEqual(read({ PORT: "", SIMPO_TOKEN: "", SIMPO_ROOT: "" }), read({}));
@@ -38,6 +39,7 @@ Deno.test("readConfig() takes what is set", () => {
     SIMPO_LOG: "debug",
     SIMPO_CACHE: "/cache",
     HF_ENDPOINT: "http://mirror:8000/",
+    SIMPO_HOSTS: "cdn.example.com, *.example.org:443,[::1]:90",
     HF_TOKEN: "hf_x",
   });
   assert.deepEqual(config, {
@@ -53,9 +55,23 @@ Deno.test("readConfig() takes what is set", () => {
     logLevel: "debug",
     cache: "/cache",
     hubEndpoint: "http://mirror:8000",
+    hubHosts: ["cdn.example.com", "*.example.org:443", "[::1]:90"],
     hubToken: "hf_x",
   });
   assert.equal(read({ SIMPO_STATE: "jobs" }).state, `${Deno.cwd()}/jobs`);
+});
+
+Deno.test("readConfig() takes a HOST of every kind", () => {
+  for (const HOST of ["localhost", "gpu-1.local", "0.0.0.0", "::", "fe80::1"]) {
+    assert.equal(read({ HOST }).host, HOST);
+  }
+  assert.equal(read({ HOST: "[::1]" }).host, "::1");
+});
+
+Deno.test("variablesOf() names every variable that a reader asks for", () => {
+  assert.deepEqual(variablesOf((environment) => environment.get("A") || environment.get("B")), ["A", "B"]);
+  const names = variablesOf(readConfig);
+  for (const name of ["PORT", "SIMPO_ROOT", "SIMPO_HOSTS", "HF_TOKEN"]) assert.ok(names.includes(name), name);
 });
 
 const refusals: [name: string, value: string, message: RegExp][] = [
@@ -72,6 +88,20 @@ const refusals: [name: string, value: string, message: RegExp][] = [
   ["SIMPO_LOG", "loud", /SIMPO_LOG must be/],
   ["HF_ENDPOINT", "huggingface.co", /HF_ENDPOINT must be an http or https URL/],
   ["HF_ENDPOINT", "http://me:secret@mirror", /HF_ENDPOINT must be/],
+  [
+    "HOST",
+    "0.0.0.0,elsewhere",
+    /HOST must be an address or a name of this machine, not "0\.0\.0\.0,elsewhere"/,
+  ],
+  ["HOST", "localhost:80", /HOST must be/],
+  ["HOST", "999.0.0.1", /HOST must be/],
+  [
+    "SIMPO_HOSTS",
+    "cdn,https://cdn",
+    /SIMPO_HOSTS must be hosts with commas between them, .* not "https:\/\/cdn"/,
+  ],
+  ["SIMPO_HOSTS", "*", /SIMPO_HOSTS must be/],
+  ["SIMPO_HOSTS", "cdn:99999", /SIMPO_HOSTS must be/],
   ["HF_TOKEN", "a\nb", /HF_TOKEN must be printable ASCII/],
   ["SIMPO_TOKEN", "two words", /SIMPO_TOKEN must be printable ASCII/],
 ];

@@ -7,6 +7,7 @@ import { InputError, within } from "../errors.ts";
 import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
 import { JobStore } from "../jobs/store.ts";
 import { parseWith } from "../validation.ts";
+import { STOP_SIGNALS } from "../signals.ts";
 
 /** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
 export type StartEngine = (
@@ -67,7 +68,10 @@ export async function readJob(path: string): Promise<{ request: JobRequest; spec
 
 /** The root must be there before anything is named relative to it. @throws InputError */
 export async function checkRoot({ root }: Config): Promise<void> {
-  const found = await Deno.stat(root).catch(() => null);
+  const found = await Deno.stat(root).catch((error) => {
+    if (error instanceof Deno.errors.NotCapable) throw error; // it may be there
+    return null;
+  });
   if (found?.isDirectory) return;
   throw new InputError(`SIMPO_ROOT must be a folder that is there, not ${JSON.stringify(root)}.`, {
     path: ["SIMPO_ROOT"],
@@ -92,28 +96,16 @@ export async function openStore({ state }: Config): Promise<JobStore> {
   }
 }
 
-/** Waits for SIGTERM or SIGINT. */
-export class StopSignal implements Disposable {
-  readonly #signals: readonly Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGTERM", "SIGINT"];
-  readonly #listeners = new Map<Deno.Signal, () => void>();
-  /** Resolves with the first signal's name. */
-  readonly received: Promise<Deno.Signal>;
-
-  constructor() {
-    const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
-    this.received = promise;
-    for (const signal of this.#signals) {
-      const listener = () => resolve(signal);
-      this.#listeners.set(signal, listener);
-      Deno.addSignalListener(signal, listener);
-    }
-  }
-
-  [Symbol.dispose](): void {
-    for (const [signal, listener] of this.#listeners) Deno.removeSignalListener(signal, listener);
-  }
+/**
+ * Waits for SIGTERM or SIGINT, and listens to the end of the process: a signal that comes again, as where a terminal and
+ * the launcher both hand on Ctrl-C, must not cut the stopping short.
+ *
+ * @returns the first signal's name
+ */
+export function stopSignal(): Promise<Deno.Signal> {
+  const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
+  for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, () => resolve(signal));
+  return promise;
 }
 
 /** Whether `work` ends within a time. Its failure counts as an end. */

@@ -1,11 +1,11 @@
-/** The worker as a process of its own, started with the command of `deno task serve`. */
-import { fileURLToPath } from "node:url";
+/** Commands as processes of their own, with the permissions that the launcher gives them. */
+import { join } from "node:path";
 import type { DoctorReport } from "./doctor.ts";
+import { CHECKOUT } from "../config.ts";
+import { permissionFlags } from "../permissions.ts";
 import { gpuEnvironment } from "./_gpu_environment.ts";
 import { ServiceError } from "./_client.ts";
-import config from "../../deno.json" with { type: "json" };
 
-const CHECKOUT = fileURLToPath(new URL("../..", import.meta.url));
 /** The service stops within 10 s by its own promise. */
 const STOP_MS = 12_000;
 const LOG_LINES = 20;
@@ -13,7 +13,7 @@ const LOG_LINES = 20;
 /** Which device answers, as `main.ts doctor` reports it: a GPU where there is one. @throws Error where none does */
 export async function askDoctor(): Promise<NonNullable<DoctorReport["device"]>> {
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [...denoArguments(config.tasks.doctor), "--json"],
+    args: commandArguments(["doctor", "--json"]),
     cwd: CHECKOUT,
     env: gpuEnvironment(),
     stdin: "null",
@@ -43,22 +43,28 @@ export interface ServerProcess {
  *
  * @param state folder of its jobs
  * @param device what `SIMPO_DEVICE` says: serve takes the software driver only where it is named
+ * @param through arguments of deno that start `serve` another way than by itself: `deno task` with the launcher
  */
-export function startServer(state: string, device: "gpu" | "software"): ServerProcess {
+export function startServer(
+  state: string,
+  device: "gpu" | "software",
+  through?: readonly string[],
+): ServerProcess {
   const port = freePort();
+  const env = {
+    ...gpuEnvironment(),
+    PORT: String(port),
+    HOST: "127.0.0.1",
+    SIMPO_ROOT: CHECKOUT,
+    SIMPO_STATE: state,
+    SIMPO_TOKEN: "",
+    SIMPO_DEVICE: device,
+    NO_COLOR: "1",
+  };
   const child = new Deno.Command(Deno.execPath(), {
-    args: denoArguments(config.tasks.serve),
+    args: [...through ?? commandArguments(["serve"], env)],
     cwd: CHECKOUT,
-    env: {
-      ...gpuEnvironment(),
-      PORT: String(port),
-      HOST: "127.0.0.1",
-      SIMPO_ROOT: CHECKOUT,
-      SIMPO_STATE: state,
-      SIMPO_TOKEN: "",
-      SIMPO_DEVICE: device,
-      NO_COLOR: "1",
-    },
+    env,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -98,13 +104,21 @@ export function startServer(state: string, device: "gpu" | "software"): ServerPr
   };
 }
 
-/** The arguments of a task's one command, `NAME=value deno run …`: the permissions stand in deno.json alone. */
-export function denoArguments(task: string): string[] {
-  const [name, ...args] = task.replace(/^(\w+=\S+ )+/, "").split(" ");
-  if (name !== "deno" || /["'$&|;]/.test(task)) {
-    throw new Error(`This task is not one plain deno command: ${task}`);
-  }
-  return args;
+/**
+ * Deno's arguments for a command, as the launcher gives them.
+ *
+ * @param command its name and arguments
+ * @param env variables that the process is given beside this one's
+ * @param main what runs the command: `main.ts`, or a test's own with arguments before the command's
+ */
+export function commandArguments(
+  command: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  main: readonly string[] = [join(CHECKOUT, "main.ts")],
+): string[] {
+  const [name, ...args] = command;
+  const flags = permissionFlags(name, args, { get: (name) => env[name] ?? Deno.env.get(name) });
+  return ["run", ...flags, ...main, ...command];
 }
 
 function freePort(): number {

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { SingleBar } from "cli-progress";
 import { readDataFiles } from "../preference/data_files.ts";
 import type { Text } from "../preference/rows.ts";
+import { STOP_SIGNALS } from "../signals.ts";
 import { parseCommand } from "./_arguments.ts";
 import type { Item } from "../api/score.ts";
 import { agreementOf, formatBeforeAfter, type HeldOutPair, type PairScores } from "./_before_after.ts";
@@ -59,8 +60,7 @@ export async function demo(args: readonly string[]): Promise<number> {
   };
   const interrupted = new AbortController();
   const interrupt = () => interrupted.abort();
-  const signals: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
+  for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, interrupt);
   const device = await askDoctor();
   const state = await Deno.makeTempDir({ prefix: "simpo-demo-" });
   const server = startServer(state, device.kind);
@@ -81,7 +81,7 @@ export async function demo(args: readonly string[]): Promise<number> {
   } finally {
     await server.stop();
     await Deno.remove(state, { recursive: true });
-    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
+    for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, interrupt);
   }
 }
 

@@ -1,6 +1,8 @@
 /** `main.ts doctor`: which device answers, what it can do, and what is missing where none does. */
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type GpuEnvironment, readConfig, readGpuEnvironment } from "../config.ts";
 import type { DeviceReport } from "../engine/protocol.ts";
+import { DRIVER_FOLDERS, LIBRARY_FOLDERS } from "../permissions.ts";
 import { parseCommand } from "./_arguments.ts";
 import type { StartEngine } from "./_command.ts";
 
@@ -33,7 +35,7 @@ export interface DoctorReport {
  * @returns the exit code: 0 where a device answers, 1 where none does
  */
 export async function doctor(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, { json: { type: "boolean", default: false } }, 0);
+  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.doctor, 0);
   if (parsed === null) return 0;
   const { device: choice } = readConfig();
   let device: DeviceReport | null = null;
@@ -62,19 +64,9 @@ export async function doctor(args: readonly string[], startEngine: StartEngine):
   return device === null ? 1 : 0;
 }
 
-const libraryFolders = [
-  "/usr/lib/x86_64-linux-gnu",
-  "/usr/lib/aarch64-linux-gnu",
-  "/usr/lib64",
-  "/usr/lib",
-  "/usr/local/lib",
-  "/usr/local/nvidia/lib64",
-];
-const driverFolders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
-
 /** Looks at what a Vulkan device needs on Linux, in containers above all. */
 export async function examine(environment: GpuEnvironment): Promise<Finding[]> {
-  const drivers = (await Promise.all(driverFolders.map(listFolder))).flat();
+  const drivers = (await Promise.all(DRIVER_FOLDERS.map(listFolder))).flat();
   const passedIn = environment.nvidiaDevices !== null &&
     !["void", "none"].includes(environment.nvidiaDevices);
   const nvidia = passedIn || await isThere("/dev/nvidiactl") === true;
@@ -117,7 +109,7 @@ async function driverFiles({ driverFiles }: GpuEnvironment, installed: readonly 
   return {
     name,
     ok: false,
-    found: `none in ${driverFolders.join(", ")}`,
+    found: `none in ${DRIVER_FOLDERS.join(", ")}`,
     remedy:
       "For a GPU install its driver's Vulkan part, or let VK_DRIVER_FILES name the ICD file that the host mounts; " +
       "without a GPU install mesa-vulkan-drivers and set SIMPO_DEVICE=software.",
@@ -147,12 +139,12 @@ async function nvidiaFindings(environment: GpuEnvironment, drivers: readonly str
 }
 
 async function library(name: string, file: string, remedy: string): Promise<Finding> {
-  for (const folder of libraryFolders) {
+  for (const folder of LIBRARY_FOLDERS) {
     const there = await isThere(`${folder}/${file}`);
     if (there === null) return { name, ok: null, found: `no permission to look into ${folder}` };
     if (there) return { name, ok: true, found: `${folder}/${file}` };
   }
-  return { name, ok: false, found: `no ${file} in ${libraryFolders.join(", ")}`, remedy };
+  return { name, ok: false, found: `no ${file} in ${LIBRARY_FOLDERS.join(", ")}`, remedy };
 }
 
 /** null: this process may not look. */

@@ -1,4 +1,5 @@
 /** `main.ts plan`: what a job needs of the device's memory, without reading weights or rows. */
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Config, readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import { largestTensor } from "../gpu/paper_device.ts";
@@ -26,7 +27,7 @@ const TYPICAL_LIMITS = { maxStorageBufferBindingSize: 2 ** 31 - 4, maxBufferSize
  * @throws InputError with the figures where the job does not fit
  */
 export async function plan(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, { json: { type: "boolean", default: false } }, 1);
+  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.plan, 1);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
   const config = readConfig();

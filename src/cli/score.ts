@@ -5,6 +5,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { ChatTemplateSchema } from "../api/fields.ts";
 import { type Item, ItemSchema } from "../api/score.ts";
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
@@ -15,7 +16,7 @@ import { QUANTIZATIONS } from "../model/quantization.ts";
 import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, StopSignal } from "./_command.ts";
+import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, stopSignal } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
@@ -40,14 +41,7 @@ const itemsPerCall = 64;
  * @throws InputError naming the line that cannot be scored; the lines before it are written
  */
 export async function score(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, {
-    model: { type: "string" },
-    adapter: { type: "string" },
-    quantization: { type: "string" },
-    "chat-template": { type: "string" },
-    beta: { type: "string", default: "2" },
-    "token-logprobs": { type: "boolean", default: false },
-  }, 2);
+  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.score, 2);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
   const [input = "-", output = "-"] = positionals;
@@ -98,7 +92,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     token_logprobs: values["token-logprobs"],
   };
 
-  using signal = new StopSignal();
+  const signal = stopSignal();
   const engine = await startEngine(deviceOptions(config));
   const loading = new LoadingDisplay();
   const options = { onLoading: (progress: LoadProgress) => loading.update(progress) };
@@ -118,7 +112,7 @@ export async function score(args: readonly string[], startEngine: StartEngine): 
     return 0;
   };
   try {
-    const end = await Promise.race([work(), signal.received]);
+    const end = await Promise.race([work(), signal]);
     return typeof end === "string" ? exitCodeOf(end) : end;
   } catch (error) {
     // Whoever reads stdout wants no more, as `head` does.

@@ -1,11 +1,12 @@
 /** `main.ts serve`: the HTTP service. */
 import type { ExportMerged } from "../../routes/service_context.ts";
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, StopSignal } from "./_command.ts";
+import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, stopSignal } from "./_command.ts";
 
 const log = logger("serve");
 
@@ -30,12 +31,12 @@ export async function serve(
   args: readonly string[],
   { startEngine, exportMerged }: ServeParts,
 ): Promise<number> {
-  if (parseCommand(args, usage, {}, 0) === null) return 0;
+  if (parseCommand(args, usage, COMMAND_OPTIONS.serve, 0) === null) return 0;
   const config = readConfig();
   startLogging(config.logLevel);
   await checkRoot(config);
   using store = await openStore(config);
-  using signal = new StopSignal();
+  const signal = stopSignal();
   const stopping = new AbortController();
   const broken = Promise.withResolvers<Error>();
   let runner: JobRunner | null = null;
@@ -62,7 +63,7 @@ export async function serve(
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();
-    const started = await Promise.race([engine, signal.received]);
+    const started = await Promise.race([engine, signal]);
     if (typeof started !== "string") {
       const { kind, description } = await started.call("device", null);
       log[kind === "gpu" ? "info" : "warning"]("Ready on {kind} device {description}.", {
@@ -70,7 +71,7 @@ export async function serve(
         description,
       });
     }
-    const end = await Promise.race([signal.received, broken.promise]);
+    const end = await Promise.race([signal, broken.promise]);
     if (typeof end !== "string") {
       log.error("{error} The process ends; jobs go on when it is started again.", { error: end });
       return 1;

@@ -3,6 +3,7 @@
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import type { Job } from "../api/job.ts";
+import { COMMAND_OPTIONS } from "../command_options.ts";
 import { readConfig } from "../config.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { checkFiles } from "../jobs/files.ts";
@@ -22,7 +23,7 @@ import {
   openStore,
   readJob,
   type StartEngine,
-  StopSignal,
+  stopSignal,
 } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
@@ -43,7 +44,7 @@ const shutdownMs = 7_000;
  * @throws InputError for a file or setting that cannot be used
  */
 export async function train(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, { quiet: { type: "boolean", default: false } }, 1);
+  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.train, 1);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
   const config = readConfig();
@@ -72,7 +73,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const waiting = store.get(id);
   if (waiting !== undefined && isFinished(waiting.status)) return report(waiting, result);
 
-  using signal = new StopSignal();
+  const signal = stopSignal();
   const engine = await startEngine(deviceOptions(config));
   const runner = new JobRunner({
     store,
@@ -83,7 +84,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   });
   const display = new Display(store, id, values.quiet);
   try {
-    const outcome = await Promise.race([runner.runToEnd(id), signal.received]);
+    const outcome = await Promise.race([runner.runToEnd(id), signal]);
     if (typeof outcome !== "string") {
       display.end();
       return report(outcome, result);

@@ -1,4 +1,5 @@
 /** Finding an adapter, and learning what it is. */
+import { DRIVER_THREADS } from "../config.ts";
 import { InputError } from "../errors.ts";
 import probeSource from "../../shaders/subgroup_probe.wgsl" with { type: "text" };
 
@@ -13,13 +14,12 @@ export function isSoftware(info: GPUAdapterInfo): boolean {
  * for the slowest: several threads a core even out what else the cores do.
  */
 const THREADS_A_CORE = 4;
-const THREADS = "LP_NUM_THREADS";
 
 /** @throws {InputError} where no adapter of the wanted kind answers */
 export async function requestAdapter(kind: "gpu" | "software" | "auto"): Promise<GPUAdapter> {
-  const { state } = await Deno.permissions.query({ name: "env", variable: THREADS });
-  if (state === "granted" && Deno.env.get(THREADS) === undefined) {
-    Deno.env.set(THREADS, String(THREADS_A_CORE * navigator.hardwareConcurrency));
+  const { state } = await Deno.permissions.query({ name: "env", variable: DRIVER_THREADS });
+  if (state === "granted" && Deno.env.get(DRIVER_THREADS) === undefined) {
+    Deno.env.set(DRIVER_THREADS, String(THREADS_A_CORE * navigator.hardwareConcurrency));
   }
   const software = kind !== "software"
     ? null

@@ -1,5 +1,5 @@
-/** Where NVIDIA's driver lies on Linux, in containers too; the tasks permit this path and no other. */
-const NVIDIA_SMI = "/usr/bin/nvidia-smi";
+/** Where NVIDIA's driver lies on Linux, in containers too; commands may run this path and no other. */
+export const NVIDIA_SMI = "/usr/bin/nvidia-smi";
 const NVIDIA_VENDOR = /nvidia|\b4318\b|10de/i;
 /** The rest is for pipelines and for what the driver rounds up. */
 const USABLE = 0.95;

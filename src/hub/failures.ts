@@ -64,6 +64,15 @@ export function explain(
     return refuse(`The hub answers ${statusCode} for ${what}: try again later.`, "a hub that answers", 503);
   }
   if (error instanceof Refusal) return refuse(`${what} ${error.message}.`, "files as the hub lists them");
+  const [, host] = error instanceof Deno.errors.NotCapable
+    ? /net access to "(.+?)"/.exec(error.message) ?? []
+    : [];
+  if (host !== undefined) {
+    return refuse(
+      `The hub at ${endpoint} sends on to ${host} for ${what}, where the worker may not connect to: add it to SIMPO_HOSTS.`,
+      "a hub whose hosts HF_ENDPOINT and SIMPO_HOSTS name",
+    );
+  }
   if (code === "ENOSPC" || code === "EDQUOT") {
     return refuse(`There is no room for ${what} in SIMPO_CACHE, ${cache}.`, "a folder with enough room");
   }

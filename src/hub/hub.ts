@@ -280,6 +280,7 @@ export class Hub {
       }
     } catch (error) {
       if (signal.aborted || error instanceof HttpError || error instanceof Refusal) throw error;
+      if (error instanceof Deno.errors.NotCapable) throw error; // a host that is not permitted stays so
       throw new NetworkError((error as Error).message, { cause: error });
     } finally {
       clearTimeout(timer);

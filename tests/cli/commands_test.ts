@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { examine } from "../../src/cli/doctor.ts";
-import { startFakeHub } from "../helpers/fake_hub.ts";
+import { bytes, startFakeHub } from "../helpers/fake_hub.ts";
 import { startFake } from "../helpers/process.ts";
 import { makeRoot } from "../helpers/service.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
@@ -179,6 +179,24 @@ Deno.test("score() says what it downloads", () =>
     assert.equal(await process.code, 0, process.lines.join("\n"));
     assert.match(process.lines.join("\n"), /^Downloading org\/name\/model\.safetensors, 0\.000004 MB\.$/m);
     assert.equal((await process.stdout).trim().split("\n").length, 1);
+  }));
+
+Deno.test("score() names a host that the hub sends on to and SIMPO_HOSTS does not, and no file comes from there", () =>
+  withJob(job, async (root) => {
+    await using hub = startFakeHub();
+    const files = { "config.json": bytes(2), "model.safetensors": bytes(2000) };
+    hub.repositories.set("org/name", new Map(Object.entries(files)));
+    const args = ["score", "--model", "hf://org/name", "-", "-"];
+    await using refused = startFake(root, 1, args, { HF_ENDPOINT: hub.url }, item(1));
+    assert.equal(await refused.code, 2);
+    const log = refused.lines.join("\n");
+    const [, host] = /sends on to (localhost:\d+) for model\.safetensors of the model org\/name/.exec(log) ??
+      [];
+    assert.ok(host !== undefined && log.includes("add it to SIMPO_HOSTS."), log);
+    assert.ok(hub.requests.every((request) => !request.startsWith("cdn ")));
+    const env = { HF_ENDPOINT: hub.url, SIMPO_HOSTS: host };
+    await using allowed = startFake(root, 1, args, env, item(1));
+    assert.equal(await allowed.code, 0, allowed.lines.join("\n"));
   }));
 
 const wrongArguments: [args: string[], message: RegExp][] = [

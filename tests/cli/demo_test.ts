@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Client } from "../../src/cli/_client.ts";
-import { denoArguments } from "../../src/cli/_server_process.ts";
 import { type DemoInput, readHeldOut, runDemo } from "../../src/cli/demo.ts";
 import { openTar } from "../../src/model/tar.ts";
 
@@ -150,15 +149,3 @@ Deno.test("Client names the request and the answer where the worker refuses", ()
   withDemo({}, async ({ client }) => {
     await assert.rejects(() => client.job("j2"), { message: "GET /train/j2 answered 404: no such path" });
   }));
-
-Deno.test("denoArguments() takes a plain deno command, and nothing that needs a shell", () => {
-  assert.deepEqual(denoArguments("A=b,c deno run --allow-net main.ts serve"), [
-    "run",
-    "--allow-net",
-    "main.ts",
-    "serve",
-  ]);
-  for (const task of ["node main.js", "deno run a.ts && b", "deno run --allow-write=$STATE a.ts"]) {
-    assert.throws(() => denoArguments(task), /one plain deno command/);
-  }
-});

@@ -1,7 +1,8 @@
-/** Commands as processes of their own, with the permissions of deno.json's tasks. */
+/** Commands as processes of their own, with the permissions that the launcher gives them. */
+import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { gpuEnvironment } from "../../src/cli/_gpu_environment.ts";
-import { denoArguments } from "../../src/cli/_server_process.ts";
+import { commandArguments } from "../../src/cli/_server_process.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
 import config from "../../deno.json" with { type: "json" };
 
@@ -28,31 +29,35 @@ export interface CommandProcess extends AsyncDisposable {
 export function startFake(
   root: string,
   stepMs: number,
-  [command = "", ...args]: readonly string[],
+  command: readonly string[],
   env: Record<string, string> = {},
   stdin?: string,
 ): CommandProcess {
-  const task = config.tasks[command as "serve" | "train" | "score" | "doctor"];
-  const permissions = task.split(" ").filter((arg) => arg.startsWith("--"));
-  return start(["run", ...permissions, fakeMain, String(stepMs), command, ...args], {
-    ...settings(root),
-    ...env,
-  }, stdin);
+  const all = { ...settings(root), ...env };
+  return start(commandArguments(command, all, [fakeMain, String(stepMs)]), all, stdin);
 }
 
 /** Starts a command as its task does, on the device that there is. */
 export async function startReal(
   root: string,
-  [command = "", ...args]: readonly string[],
+  command: readonly string[],
   env: Record<string, string> = {},
 ): Promise<CommandProcess> {
-  const task = config.tasks[command as "serve" | "train" | "score"];
-  return start([...denoArguments(task), ...args], {
-    ...gpuEnvironment(),
-    ...settings(root),
-    SIMPO_DEVICE: await deviceThere(),
-    ...env,
-  });
+  const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere(), ...env };
+  return start(commandArguments(command, all), all);
+}
+
+/** Starts a task of deno.json as it stands there, launcher and all: a process group of its own, as in a terminal. */
+export async function startTask(
+  root: string,
+  [task, ...args]: readonly [task: "serve" | "train" | "plan" | "score" | "doctor", ...args: string[]],
+  env: Record<string, string> = {},
+  stdin?: string,
+): Promise<CommandProcess> {
+  const [name, ...words] = config.tasks[task].split(" ");
+  assert.equal(name, "deno");
+  const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere(), ...env };
+  return start([...words, ...args], all, stdin, Deno.build.os !== "windows");
 }
 
 let there: Promise<"gpu" | "software"> | undefined;
@@ -74,12 +79,18 @@ function settings(root: string): Record<string, string> {
     SIMPO_STATE: `${root}/state`,
     // whoever runs the tests may have these set
     SIMPO_CACHE: `${root}/state/hub`,
+    SIMPO_HOSTS: "",
     SIMPO_DEVICE: "auto",
     NO_COLOR: "1",
   };
 }
 
-function start(args: string[], env: Record<string, string>, stdin?: string): CommandProcess {
+function start(
+  args: string[],
+  env: Record<string, string>,
+  stdin?: string,
+  detached = false, // a process group of its own
+): CommandProcess {
   const child = new Deno.Command(Deno.execPath(), {
     args,
     cwd: checkout,
@@ -87,6 +98,7 @@ function start(args: string[], env: Record<string, string>, stdin?: string): Com
     stdin: stdin === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
+    detached,
   }).spawn();
   const written = stdin === undefined ? Promise.resolve() : new Blob([stdin]).stream().pipeTo(child.stdin);
   const lines: string[] = [];
@@ -121,7 +133,7 @@ function start(args: string[], env: Record<string, string>, stdin?: string): Com
     },
     async [Symbol.asyncDispose]() {
       try {
-        child.kill("SIGKILL");
+        Deno.kill(detached ? -child.pid : child.pid, "SIGKILL");
       } catch {
         // It has ended already.
       }

@@ -41,6 +41,17 @@ Deno.test("neither the server nor the engine's thread imports at its start what 
   assert.deepEqual([...imports].filter((name) => late.test(name)), []);
 });
 
+Deno.test("the launcher imports no package and little of Node", async () => {
+  const imports = await importsOf("launcher.ts");
+  assert.ok(imports.includes("node:path"));
+  assert.deepEqual(imports.filter((name) => !/^(file|node):/.test(name)), []);
+  assert.deepEqual(imports.filter((name) => /^node:/.test(name)).sort(), [
+    "node:path",
+    "node:url",
+    "node:util",
+  ]);
+});
+
 Deno.test("a worker answers /livez, and a score that waits for the device, as soon as it listens", async () => {
   await using root = await makeRealRoot();
   await using worker = await Worker.start(root.path);
@@ -49,7 +60,7 @@ Deno.test("a worker answers /livez, and a score that waits for the device, as so
   assert.equal(score.status, 200, JSON.stringify(score.body));
 });
 
-Deno.test("a model of the hub and a Parquet data set are trained and scored with the permissions of the serve task", async () => {
+Deno.test("a model of the hub and a Parquet data set are trained and scored with the permissions that the launcher gives serve", async () => {
   await using root = await makeRealRoot();
   await using hub = startFakeHub();
   const folder = join(root.path, "models", "tiny");
@@ -61,7 +72,11 @@ Deno.test("a model of the hub and a Parquet data set are trained and scored with
   hub.repositories.set("org/tiny", new Map(files));
   const rows = new URL("../fixtures/parquet/zstd.parquet", import.meta.url);
   await Deno.copyFile(rows, join(root.path, "rows.parquet"));
-  await using worker = await Worker.start(root.path, { HF_ENDPOINT: hub.url, SIMPO_TOKEN: "s3cret" });
+  await using worker = await Worker.start(root.path, {
+    HF_ENDPOINT: hub.url,
+    SIMPO_HOSTS: "localhost", // large files come from there
+    SIMPO_TOKEN: "s3cret",
+  });
   const token = { authorization: "Bearer s3cret" };
 
   const model = "hf://org/tiny";

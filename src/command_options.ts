@@ -1,0 +1,17 @@
+import type { ParseArgsConfig } from "node:util";
+
+/** Each command's options, for its own code and for `permissions.ts`, which must know a file's name from an option's. */
+export const COMMAND_OPTIONS = {
+  serve: {},
+  train: { quiet: { type: "boolean", default: false } },
+  plan: { json: { type: "boolean", default: false } },
+  score: {
+    model: { type: "string" },
+    adapter: { type: "string" },
+    quantization: { type: "string" },
+    "chat-template": { type: "string" },
+    beta: { type: "string", default: "2" },
+    "token-logprobs": { type: "boolean", default: false },
+  },
+  doctor: { json: { type: "boolean", default: false } },
+} as const satisfies Record<string, NonNullable<ParseArgsConfig["options"]>>;

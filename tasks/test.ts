@@ -1,23 +1,32 @@
 /**
  * Every check of the project, one after another: lock file, format, lint, types, then the tests with named permissions.
- * Each gate counts as one, each test as one; the last line is `N passed, N failed`, the exit code 1 where any failed.
- * Arguments go on to `deno test`: `deno task test tests/gpu --filter matmul`.
+ * Without `--all` a sample of the tests' variants runs (`tests/helpers/tier.ts`). Each gate counts as one, each test as one;
+ * the last line is `N passed, N failed`, the exit code 1 where any failed. Other arguments go on to `deno test`:
+ * `deno task test tests/gpu --filter matmul`.
  */
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gpuEnvironment } from "../src/cli/_gpu_environment.ts";
+import { TIER_VARIABLE } from "../tests/helpers/tier.ts";
 
-/** How many checks held and how many did not. */
+/** How many checks held, how many did not, and how many were left out. */
 export interface Tally {
   readonly passed: number;
   readonly failed: number;
+  readonly ignored: number;
 }
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+/** What is the project's own; a user's files beside it are none of the gates' business. deno.json has the same list. */
+const CODE = ["launcher.ts", "main.ts", "src", "routes", "tests", "bench", "tasks"];
 
 /** The gates before the tests; any of them may fail without stopping the rest. */
 const GATES: readonly (readonly string[])[] = [
   ["install", "--quiet", "--frozen"],
   ["fmt", "--check"],
   ["lint", "--quiet"],
-  ["check", "--quiet"],
+  ["check", "--quiet", ...CODE],
 ];
 
 /**
@@ -36,6 +45,15 @@ const TESTS = [
   "--deny-ffi",
 ];
 
+/** What a tier is, and how long it takes on two cores with empty caches. */
+const TIERS = {
+  sample: "a sample of the variants, TIME_SAMPLE",
+  all: "every variant, TIME_ALL",
+};
+
+/** Slowest test files that are named at the end. */
+const SLOWEST = 5;
+
 /**
  * Reads the counts off the summary of `deno test`.
  *
@@ -45,18 +63,82 @@ const TESTS = [
  */
 export function tallyOf(output: string, code: number): Tally {
   // The last one: a test that runs `deno test` itself prints a summary too.
-  const summary = [...output.matchAll(/^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed/gm)].at(-1);
-  const passed = Number(summary?.[1] ?? 0);
-  const failed = Number(summary?.[2] ?? 0);
-  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed };
+  const summary = [
+    ...output.matchAll(/^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed(?:.*? \| (\d+) ignored)?/gm),
+  ].at(-1);
+  const [passed, failed, ignored] = [1, 2, 3].map((i) => Number(summary?.[i] ?? 0)) as [
+    number,
+    number,
+    number,
+  ];
+  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, ignored };
 }
 
-/** Runs `deno` with its output shown as it comes, and kept. */
-async function deno(args: readonly string[]): Promise<{ code: number; output: string }> {
+/** Where a run of the tests is: told behind the line with which `deno test` begins a file. */
+export class Progress {
+  readonly #files: number;
+  readonly #now: () => number;
+  readonly #start: number;
+  readonly #begun: { readonly file: string; readonly at: number }[] = [];
+
+  /** @param files how many files there are; 0 where that is not known */
+  constructor(files: number, now: () => number = () => performance.now()) {
+    this.#files = files;
+    this.#now = now;
+    this.#start = now();
+  }
+
+  /** @returns what is to be told after a line; null: nothing */
+  line(text: string): string | null {
+    const [, file] = /^running \d+ tests? from \.\/(\S+)$/.exec(text) ?? [];
+    if (file === undefined) return null;
+    this.#begun.push({ file, at: this.#now() });
+    const of = this.#files > 0 ? ` of ${this.#files}` : "";
+    return `  [file ${this.#begun.length}${of}, after ${duration(this.#now() - this.#start)}]`;
+  }
+
+  /** How long all took, and the files that took longest. */
+  summary(): string {
+    const end = this.#now();
+    const took = this.#begun
+      .map(({ file, at }, i) => ({ file, ms: (this.#begun[i + 1]?.at ?? end) - at }))
+      .sort((a, b) => b.ms - a.ms)
+      .slice(0, SLOWEST)
+      .map(({ file, ms }) => `${file} ${duration(ms)}`);
+    return `${duration(end - this.#start)}, most of it in ${took.join(", ")}`;
+  }
+}
+
+/** `3 min 05 s`, or `5 s`. */
+function duration(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  const [minutes, rest] = [Math.floor(seconds / 60), seconds % 60];
+  return minutes === 0 ? `${rest} s` : `${minutes} min ${String(rest).padStart(2, "0")} s`;
+}
+
+/** Test files under the paths that the arguments name, or under all of tests/. */
+async function countFiles(args: readonly string[]): Promise<number> {
+  const named = args.filter((arg) => !arg.startsWith("-") && /^(\.\/)?tests\b/.test(arg));
+  let files = 0;
+  const count = async (path: string): Promise<void> => {
+    const found = await Deno.stat(path).catch(() => null);
+    if (found?.isFile) files += /_test\.ts$/.test(path) ? 1 : 0;
+    else if (found) { for await (const { name } of Deno.readDir(path)) await count(join(path, name)); }
+  };
+  for (const path of named.length > 0 ? named : ["tests"]) await count(join(ROOT, path));
+  return files;
+}
+
+/** Runs `deno` with its output shown as it comes, and kept; what `after` says of a line comes behind it. */
+async function deno(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  after: (line: string) => string | null = () => null,
+): Promise<{ code: number; output: string }> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
-    cwd: fileURLToPath(new URL("..", import.meta.url)),
-    env: { ...gpuEnvironment(), NO_COLOR: "1" },
+    cwd: ROOT,
+    env: { ...gpuEnvironment(), NO_COLOR: "1", ...env },
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -64,9 +146,22 @@ async function deno(args: readonly string[]): Promise<{ code: number; output: st
   let output = "";
   const show = async (stream: ReadableStream<Uint8Array>, to: typeof Deno.stdout) => {
     const text = new TextDecoder();
+    const write = (part: string) => {
+      const bytes = new TextEncoder().encode(part);
+      for (let from = 0; from < bytes.length;) from += to.writeSync(bytes.subarray(from));
+    };
+    let line = "";
     for await (const bytes of stream) {
-      output += text.decode(bytes, { stream: true });
-      for (let from = 0; from < bytes.length;) from += await to.write(bytes.subarray(from));
+      const decoded = text.decode(bytes, { stream: true });
+      output += decoded;
+      for (const part of decoded.split(/(?<=\n)/)) {
+        write(part);
+        line += part;
+        if (!line.endsWith("\n")) continue;
+        const told = after(line.trimEnd());
+        if (told !== null) write(`${told}\n`);
+        line = "";
+      }
     }
   };
   const [{ code }] = await Promise.all([
@@ -78,6 +173,9 @@ async function deno(args: readonly string[]): Promise<{ code: number; output: st
 }
 
 if (import.meta.main) {
+  const all = Deno.args.includes("--all");
+  const args = Deno.args.filter((arg) => arg !== "--all");
+  console.log(`Gates, then ${TIERS[all ? "all" : "sample"]}.`);
   let passed = 0;
   let failed = 0;
   for (const gate of GATES) {
@@ -85,10 +183,16 @@ if (import.meta.main) {
     console.log(`deno ${gate.join(" ")} ... ${code === 0 ? "ok" : "FAILED"}`);
     code === 0 ? passed++ : failed++;
   }
-  const { code, output } = await deno([...TESTS, ...Deno.args]);
+  const progress = new Progress(await countFiles(args));
+  const env = { [TIER_VARIABLE]: all ? "all" : "sample" };
+  const { code, output } = await deno([...TESTS, ...args], env, (line) => progress.line(line));
   const tests = tallyOf(output, code);
   passed += tests.passed;
   failed += tests.failed;
+  console.log(`Tests: ${progress.summary()}.`);
+  if (tests.ignored > 0) {
+    console.log(`${tests.ignored} were left out; deno task test --all runs every variant.`);
+  }
   console.log(`${passed} passed, ${failed} failed`);
   Deno.exit(failed === 0 ? 0 : 1);
 }

@@ -6,7 +6,7 @@ import { inFolder } from "../helpers/folder.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Copies what deno.lock names from this machine's cache, as `deno install` would fetch it. */
+/** Copies what deno.lock names from this machine's cache, as a frozen `deno install` would fetch it: without the registry's lists. */
 async function cachedPackages(denoDir: string): Promise<void> {
   const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"], cwd: root })
     .output();
@@ -18,7 +18,6 @@ async function cachedPackages(denoDir: string): Promise<void> {
     const parts = [registry!, ...name!.split("/")];
     const [from, to] = [join(npmCache, ...parts), join(denoDir, "npm", ...parts)];
     await Deno.mkdir(to, { recursive: true });
-    await Deno.copyFile(join(from, "registry.json"), join(to, "registry.json"));
     const copied = await new Deno.Command("cp", { args: ["-r", join(from, version!), to] }).output();
     assert(copied.success, `${key} is not in the cache`);
   }

@@ -5,6 +5,7 @@ import { random } from "../helpers/random.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
 import { filesOf } from "../engine/_lab.ts";
 import { type JobEvent, makeRealRoot, Worker } from "./_worker.ts";
+import { variant } from "../helpers/tier.ts";
 
 /** Reading the rows takes about a quarter of a second, the steps a few more. */
 const ROWS = 1000;
@@ -105,7 +106,8 @@ const trainings: [name: string, settings: object, moments: Moment[]][] = [
 ];
 
 for (const [name, settings, moments] of trainings) {
-  Deno.test(`a job of ${name} goes on by itself after kill -9 and SIGTERM, to the same end bit for bit`, async () => {
+  const test = variant(name === "LoRA" || name === "full fine-tuning");
+  test(`a job of ${name} goes on by itself after kill -9 and SIGTERM, to the same end bit for bit`, async () => {
     await using root = await makeRealRoot();
     const rows = plainRows(ROWS).map((row) => `${JSON.stringify(row)}\n`).join("");
     await Deno.writeTextFile(join(root.path, "train.jsonl"), rows);

@@ -1,167 +1,40 @@
 /** A job outlives its process: killed or stopped at any moment it ends as if nothing had been. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { random } from "../helpers/random.ts";
-import { plainRows } from "../helpers/tiny_model.ts";
-import { filesOf } from "../engine/_lab.ts";
-import { type JobEvent, makeRealRoot, Worker } from "./_worker.ts";
 import { variant } from "../helpers/tier.ts";
-
-/** Reading the rows takes about a quarter of a second, the steps a few more. */
-const ROWS = 1000;
-
-const JOB = {
-  model: "models/tiny",
-  dataset: { path: "train.jsonl" },
-  eval_dataset: { rows: plainRows(30, 11) },
-  max_steps: 48,
-  batch_size: 16,
-  micro_batch_tokens: 160,
-  learning_rate: 3e-3,
-  max_length: 96,
-  max_prompt_length: 48,
-  logging_steps: 3,
-  save_steps: 5,
-  eval_steps: 11,
-};
-
-/** What a life of the worker sees before it is ended. */
-interface Life {
-  readonly worker: Worker;
-  readonly id: string;
-  /** Where the job's checkpoints lie. */
-  readonly checkpoints: string;
-  /** Reads the job's events up to the first that the test holds for; false where the job has ended before. */
-  until(test: (event: JobEvent) => boolean): Promise<boolean>;
-}
-
-interface Moment {
-  readonly name: string;
-  readonly signal: "SIGKILL" | "SIGTERM";
-  readonly reached: (life: Life) => Promise<unknown>;
-}
-
-const running = ({ type, data }: JobEvent) => type === "status" && data.status === "running";
-const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-const readingRows: Moment = {
-  name: "while rows are read",
-  signal: "SIGKILL",
-  reached: async ({ worker, id }) => {
-    for (;;) {
-      const { body } = await worker.get(`/train/${id}`);
-      if (body.status === "running") return await wait(60);
-      await wait(5);
-    }
-  },
-};
-const afterCheckpoint: Moment = {
-  name: "right after a checkpoint",
-  signal: "SIGKILL",
-  reached: async ({ until }) => await until(running) && await until(({ type }) => type === "checkpoint"),
-};
-const writingCheckpoint: Moment = {
-  name: "while a checkpoint is written",
-  signal: "SIGKILL",
-  reached: async ({ worker, id, checkpoints, until }) => {
-    await until(running);
-    for (let ended = false; !ended;) {
-      for (let polls = 0; polls < 200; polls++) {
-        if (names(checkpoints).some((name) => name.endsWith(".partial"))) return;
-        await wait(0);
-      }
-      ended = (await worker.get(`/train/${id}`)).body.status !== "running";
-    }
-  },
-};
-const after = (ms: number, signal: Moment["signal"] = "SIGKILL"): Moment => ({
-  name: `${ms.toFixed(0)} ms into its steps`,
-  signal,
-  reached: async ({ until }) => await until(running) && await wait(ms),
-});
+import {
+  after,
+  afterCheckpoint,
+  endsAsUndisturbed,
+  type Moment,
+  readingRows,
+  TRAININGS,
+  writingCheckpoint,
+} from "./_crashes.ts";
 
 const source = random(20);
-const trainings: [name: string, settings: object, moments: Moment[]][] = [
-  ["LoRA", { lora: { r: 4, dropout: 0.1 } }, [
+const MOMENTS: Readonly<Record<string, readonly Moment[]>> = {
+  LoRA: [
     readingRows,
     after(source.uniform() * 200),
     afterCheckpoint,
     after(source.uniform() * 200, "SIGTERM"),
     writingCheckpoint,
-  ]],
-  ["LoRA and whole modules", {
-    lora: { r: 4, modules_to_save: ["lm_head", "norm"], ensure_weight_tying: true },
-  }, [
-    writingCheckpoint,
-    after(source.uniform() * 200),
-    afterCheckpoint,
-  ]],
-  ["LoRA on an int8 base", { lora: { r: 4 }, quantization: "int8" }, [afterCheckpoint, writingCheckpoint]],
-  ["full fine-tuning", { lora: null }, [
+  ],
+  "LoRA and whole modules": [writingCheckpoint, after(source.uniform() * 200), afterCheckpoint],
+  "LoRA on an int8 base": [afterCheckpoint, writingCheckpoint],
+  "full fine-tuning": [
     writingCheckpoint,
     after(source.uniform() * 200),
     after(source.uniform() * 200, "SIGTERM"),
     afterCheckpoint,
-  ]],
-];
+  ],
+};
 
-for (const [name, settings, moments] of trainings) {
+for (const [name, moments] of Object.entries(MOMENTS)) {
   const test = variant(name === "LoRA" || name === "full fine-tuning");
   test(`a job of ${name} goes on by itself after kill -9 and SIGTERM, to the same end bit for bit`, async () => {
-    await using root = await makeRealRoot();
-    const rows = plainRows(ROWS).map((row) => `${JSON.stringify(row)}\n`).join("");
-    await Deno.writeTextFile(join(root.path, "train.jsonl"), rows);
-    const seen: JobEvent[] = [];
-    let id = "";
-
-    const live = async (worker: Worker): Promise<Life> => {
-      if (id === "") id = (await worker.post("/train", { ...JOB, ...settings })).body.id;
-      const until: Life["until"] = async (test) => {
-        for await (const event of worker.events(id, seen.at(-1)?.id ?? 0)) {
-          // progress of the moment, which is not kept and has no id of its own
-          if (event.type === "loading") continue;
-          seen.push(event);
-          if (test(event)) return true;
-        }
-        return false;
-      };
-      return { worker, id, until, checkpoints: join(root.path, "state", "jobs", id, "checkpoints") };
-    };
-
-    for (const { name, signal, reached } of moments) {
-      await using worker = await Worker.start(root.path);
-      await reached(await live(worker));
-      assert.equal((await worker.get("/livez")).status, 200);
-      const code = await worker.end(signal);
-      assert.equal(code, signal === "SIGKILL" ? 137 : 0, `${name}: ${worker.log()}`);
-      assert.ok(!/did not end in time/.test(worker.log()), `${name}: ${worker.log()}`);
-    }
-
-    await using worker = await Worker.start(root.path);
-    await (await live(worker)).until(({ type }) => type === "done");
-    assert.deepEqual(seen.at(-1)!.data, { status: "succeeded", step: 48 });
-    assert.deepEqual(seen.map(({ id }) => id), seen.map((_, i) => i + 1));
-    const resumed = seen.filter(running).map(({ data }) => data.resumed_from);
+    const resumed = await endsAsUndisturbed(TRAININGS[name]!, moments);
     assert.ok(resumed.length > 2 && resumed.at(-1)! > 0, `${resumed}`);
-
-    // the same job, let alone
-    const other = (await worker.post("/train", { ...JOB, ...settings })).body.id;
-    const undisturbed = await Array.fromAsync(worker.events(other, 0));
-    const metrics = (events: readonly JobEvent[]) =>
-      events.filter(({ type }) => type === "metrics").map(({ data }) => data);
-    assert.deepEqual(metrics(seen), metrics(undisturbed));
-    const result = (id: string) => filesOf(join(root.path, "state", "jobs", id, "result"));
-    assert.deepEqual(await result(id), await result(other));
-    const left = names(join(root.path, "state", "jobs", id, "checkpoints"));
-    assert.ok(!left.some((name) => name.endsWith(".partial")), `${left}`);
-    assert.equal(await worker.end("SIGINT"), 0);
   });
-}
-
-function names(folder: string): string[] {
-  try {
-    return [...Deno.readDirSync(folder)].map(({ name }) => name);
-  } catch {
-    return [];
-  }
 }

@@ -1,0 +1,184 @@
+/** Odd requests to a real service. */
+import fc from "fast-check";
+import assert from "node:assert/strict";
+import { makeRealRoot, Worker } from "../../tests/service/_worker.ts";
+import type { Soak } from "../soak.ts";
+
+/** What a request is made of. */
+interface FuzzedRequest {
+  readonly path: string;
+  readonly method: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | null;
+}
+
+const MODEL = "models/tiny";
+
+/** Bodies that are right, of which one place is changed. */
+const BODIES: readonly [path: string, body: Readonly<Record<string, unknown>>][] = [
+  ["/score", { model: MODEL, prompt: "the", candidates: [" sand", " sea"], beta: 2, token_logprobs: true }],
+  ["/score", { model: MODEL, messages: [{ role: "user", content: "the" }], candidates: ["a"] }],
+  ["/score", { model: MODEL, items: [{ prompt: "a", candidates: ["b", "c"] }], quantization: "int8" }],
+  ["/v1/completions", { model: MODEL, prompt: ["a", "b"], max_tokens: 0, echo: true, logprobs: 1 }],
+  ["/v1/completions", { model: MODEL, prompt: [5, 6, 7], max_tokens: 1, temperature: 0 }],
+  ["/train", {
+    model: MODEL,
+    dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }] },
+    method: { type: "simpo", beta: 2, gamma_beta_ratio: 0.5 },
+    lora: { r: 2, target_modules: ["q_proj"] },
+    learning_rate: 1e-3,
+    max_steps: 1,
+    batch_size: 1,
+    max_length: 32,
+    max_prompt_length: 16,
+    seed: 1,
+  }],
+  ["/train", { model: MODEL, dataset: { path: "rows.jsonl" }, eval_dataset: null, lora: null, max_steps: 1 }],
+];
+
+const READS = ["/train", "/v1/models", "/openapi.json", "/livez", "/readyz", "/ping", "/train/job-0", "/"];
+
+/**
+ * Known faults of the service stay outside: epochs past 2^53, templates that are programs, lists of millions. Numbers are
+ * small or so large that they are refused, texts short, templates without a statement.
+ */
+const oddValue: fc.Arbitrary<unknown> = fc.oneof(
+  fc.constantFrom(
+    null,
+    true,
+    false,
+    "",
+    "\0",
+    " ",
+    "..",
+    "../..",
+    "/etc/passwd",
+    "hf://a/b@c",
+    "{{",
+    "{% if",
+    "\ud800",
+  ),
+  fc.constantFrom(0, -0, -1, 0.5, 1e-320, 2 ** 31, 2 ** 32, 2 ** 53, -1e308, "1", "NaN", [], {}, [[]], [{}]),
+  fc.string({ unit: "binary", maxLength: 40 }),
+  fc.string({ minLength: 2_000, maxLength: 20_000 }).map((text) => text.replaceAll("{%", "")),
+  fc.array(fc.integer(), { maxLength: 50 }),
+  fc.jsonValue({ maxDepth: 4 }),
+);
+
+/** Places in a value, each as the keys that lead there. */
+function places(value: unknown, path: readonly string[] = []): (readonly string[])[] {
+  if (typeof value !== "object" || value === null) return [path];
+  return [path, ...Object.entries(value).flatMap(([key, inner]) => places(inner, [...path, key]))];
+}
+
+/** A copy with another value in a place; undefined takes it away. */
+function changed(value: unknown, [key, ...rest]: readonly string[], put: unknown): unknown {
+  if (key === undefined) return put;
+  const copy = Array.isArray(value) ? [...value] : { ...value as Record<string, unknown> };
+  const at = copy as Record<string, unknown>;
+  if (rest.length === 0 && put === undefined) delete at[key];
+  else at[key] = changed(at[key], rest, put);
+  return copy;
+}
+
+const fuzzedBody: fc.Arbitrary<FuzzedRequest> = fc.constantFrom(...BODIES).chain(([path, body]) =>
+  fc.record({
+    place: fc.constantFrom(...places(body)),
+    put: fc.oneof(oddValue, fc.constant(undefined)),
+    extra: fc.option(fc.tuple(fc.string({ maxLength: 10 }), oddValue), { freq: 4 }),
+    broken: fc.option(fc.nat(), { freq: 8 }),
+    headers: fc.constantFrom({}, {}, {}, { accept: "application/x-ndjson" }, { "idempotency-key": "k" }, {
+      "content-type": "text/plain",
+    }),
+  }).map(({ place, put, extra, broken, headers }) => {
+    const value = changed(body, place, put);
+    const isPlain = typeof value === "object" && value !== null && !Array.isArray(value);
+    const text = JSON.stringify(extra && isPlain ? { ...value, [extra[0]]: extra[1] } : value) ?? "";
+    return {
+      path,
+      method: "POST",
+      headers: { "content-type": "application/json", ...headers as Record<string, string> },
+      body: broken === null ? text : text.slice(0, broken % (text.length + 1)),
+    };
+  })
+);
+
+const fuzzedRead: fc.Arbitrary<FuzzedRequest> = fc.record({
+  path: fc.oneof(
+    fc.constantFrom(...READS),
+    fc.webPath(),
+    fc.tuple(fc.constantFrom("limit", "before", "format", "x"), fc.string({ maxLength: 8 })).map((
+      [key, value],
+    ) => `/train?${key}=${encodeURIComponent(value.toWellFormed())}`),
+  ),
+  method: fc.constantFrom("GET", "GET", "HEAD", "POST", "DELETE", "PUT", "OPTIONS"),
+  headers: fc.constantFrom({}, { "last-event-id": "x" }, { authorization: "Bearer" }),
+  body: fc.constant(null),
+}).map((request) => ({ ...request, headers: request.headers as Record<string, string> }));
+
+const anyRequest = fc.oneof({ arbitrary: fuzzedBody, weight: 4 }, { arbitrary: fuzzedRead, weight: 1 });
+
+/** Requests that are under way at one time. */
+const AT_A_TIME = 8;
+
+/**
+ * Sends requests of one seed to a service of its own.
+ *
+ * @returns how many answers of each status there were
+ * @throws where an answer is a 5xx other than 503, an error is no problem+json with a field, or the process does not live
+ */
+export async function fuzzRequests(seed: number, count: number, signal?: AbortSignal) {
+  await using root = await makeRealRoot();
+  await Deno.writeTextFile(`${root.path}/rows.jsonl`, '{"prompt":"a","chosen":"b","rejected":"c"}\n');
+  await using worker = await Worker.start(root.path);
+  while ((await worker.get("/readyz")).status !== 200) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const requests = fc.sample(anyRequest, { seed, numRuns: count });
+  const statuses: Record<string, number> = {};
+  for (let i = 0; i < requests.length && !signal?.aborted; i += AT_A_TIME) {
+    const batch = requests.slice(i, i + AT_A_TIME);
+    for (const status of await Promise.all(batch.map((request) => send(worker, request)))) {
+      statuses[status] = (statuses[status] ?? 0) + 1;
+    }
+    const { status } = await worker.get("/livez");
+    assert.equal(status, 200, `GET /livez after request ${i}`);
+  }
+  // Whatever has come before, a plain request is served.
+  const [path, body] = BODIES[0]!;
+  assert.equal((await worker.post(path, body)).status, 200);
+  assert.equal(await worker.end("SIGTERM"), 0, worker.log());
+  return { requests: count, statuses };
+}
+
+async function send(worker: Worker, request: FuzzedRequest): Promise<number> {
+  const { path, method, headers, body } = request;
+  const told = `${method} ${path} ${JSON.stringify(headers)} ${body?.slice(0, 2000)}`;
+  const response = await fetch(worker.url + path, { method, headers, body }).catch((error) => {
+    throw new Error(`${told} had no answer: ${error.message}\n${worker.log()}`);
+  });
+  const { status } = response;
+  const text = await response.text();
+  assert.ok(status < 500 || status === 503, `${told} answered ${status}: ${text}\n${worker.log()}`);
+  if (status >= 400 && method !== "HEAD") {
+    assert.equal(response.headers.get("content-type"), "application/problem+json", told);
+    const problem = JSON.parse(text);
+    assert.ok(
+      problem.status === status && problem.detail !== "" && typeof problem.field === "string",
+      told + text,
+    );
+  }
+  // Jobs are not to gather.
+  if (status === 202) await worker.post(`/train/${JSON.parse(text).id}/cancel`, "");
+  return status;
+}
+
+/** See {@link fuzzRequests}. */
+export const requests: Soak = {
+  proves:
+    "No request ends the service or is answered with a 5xx other than 503, and every refusal names its field.",
+  version: 1,
+  cells: Array.from({ length: 10 }, (_, i) => `seed ${i + 1}`),
+  minutesPerCell: 5,
+  run: (cell, signal) => fuzzRequests(Number(cell.split(" ")[1]), 5_000, signal),
+};

@@ -16,6 +16,7 @@ import { encodedGroup, trainingStep } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";
 import { type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 import { dequantizeInt8 } from "../reference/int8.ts";
+import { variant } from "../helpers/tier.ts";
 
 /** Matrices of a block that int8 leaves alone beside those that it takes. */
 const MODELS: Record<string, { options: TinyModelOptions; kept: RegExp }> = {
@@ -90,7 +91,8 @@ async function train(gpu: Gpu, folder: string, quantization: Quantization | null
 }
 
 for (const [name, { options, kept }] of Object.entries(MODELS)) {
-  Deno.test(`an int8 ${name} computes what its rounded weights compute in f32`, async () => {
+  const test = variant(name === "llama");
+  test(`an int8 ${name} computes what its rounded weights compute in f32`, async () => {
     const gpu = await Gpu.open({ device: "auto" });
     const folder = await Deno.makeTempDir();
     try {

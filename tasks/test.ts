@@ -43,7 +43,12 @@ const TESTS = [
   "--allow-run",
   "--allow-net=127.0.0.1,localhost",
   "--deny-ffi",
+  // A driver compiles kernels on one core: two files at a time use two.
+  "--parallel",
 ];
+
+/** Files at a time: more share the driver's threads and the memory, and gain nothing. */
+const AT_A_TIME = "2";
 
 /** What a tier is, and how long it takes on two cores with empty caches. */
 const TIERS = {
@@ -74,14 +79,15 @@ export function tallyOf(output: string, code: number): Tally {
   return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, ignored };
 }
 
-/** Where a run of the tests is: told behind the line with which `deno test` begins a file. */
+/** Where a run of the tests is: told behind the first line of each file. */
 export class Progress {
   readonly #files: number;
   readonly #now: () => number;
   readonly #start: number;
-  readonly #begun: { readonly file: string; readonly at: number }[] = [];
+  /** By file, when its first line came and when its last. */
+  readonly #seen = new Map<string, { readonly first: number; last: number }>();
 
-  /** @param files how many files there are; 0 where that is not known */
+  /** @param files how many files there are */
   constructor(files: number, now: () => number = () => performance.now()) {
     this.#files = files;
     this.#now = now;
@@ -90,22 +96,26 @@ export class Progress {
 
   /** @returns what is to be told after a line; null: nothing */
   line(text: string): string | null {
-    const [, file] = /^running \d+ tests? from \.\/(\S+)$/.exec(text) ?? [];
+    const [, file] = /^\.\/(\S+_test\.ts) => /.exec(text) ??
+      /^running \d+ tests? from \.\/(\S+)$/.exec(text) ?? [];
     if (file === undefined) return null;
-    this.#begun.push({ file, at: this.#now() });
-    const of = this.#files > 0 ? ` of ${this.#files}` : "";
-    return `  [file ${this.#begun.length}${of}, after ${duration(this.#now() - this.#start)}]`;
+    const now = this.#now();
+    const seen = this.#seen.get(file);
+    if (seen) {
+      seen.last = now;
+      return null;
+    }
+    this.#seen.set(file, { first: now, last: now });
+    return `  [file ${this.#seen.size} of ${this.#files}, after ${duration(now - this.#start)}]`;
   }
 
-  /** How long all took, and the files that took longest. */
+  /** How long all took, and the files that took longest from their first test's end on. */
   summary(): string {
-    const end = this.#now();
-    const took = this.#begun
-      .map(({ file, at }, i) => ({ file, ms: (this.#begun[i + 1]?.at ?? end) - at }))
+    const took = Array.from(this.#seen, ([file, { first, last }]) => ({ file, ms: last - first }))
       .sort((a, b) => b.ms - a.ms)
       .slice(0, SLOWEST)
       .map(({ file, ms }) => `${file} ${duration(ms)}`);
-    return `${duration(end - this.#start)}, most of it in ${took.join(", ")}`;
+    return `${duration(this.#now() - this.#start)}; longest were ${took.join(", ")}`;
   }
 }
 
@@ -184,7 +194,7 @@ if (import.meta.main) {
     code === 0 ? passed++ : failed++;
   }
   const progress = new Progress(await countFiles(args));
-  const env = { [TIER_VARIABLE]: all ? "all" : "sample" };
+  const env = { [TIER_VARIABLE]: all ? "all" : "sample", DENO_JOBS: AT_A_TIME };
   const { code, output } = await deno([...TESTS, ...args], env, (line) => progress.line(line));
   const tests = tallyOf(output, code);
   passed += tests.passed;

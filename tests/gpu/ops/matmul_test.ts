@@ -185,7 +185,8 @@ for (const design of DESIGNS) {
   const open = () => Gpu.open({ device: "auto", matmul: design });
 
   for (const layout of LAYOUTS) {
-    Deno.test(`recordMatmul() ${design} ${layout} is right at every awkward size`, async () => {
+    const testSizes = variant(design === DESIGNS[0] || layout === SAMPLED[design]);
+    testSizes(`recordMatmul() ${design} ${layout} is right at every awkward size`, async () => {
       const gpu = await open();
       const source = random(1);
       for (
@@ -241,7 +242,7 @@ for (const design of DESIGNS) {
 
   for (const layout of ["NT", "NN"] as const) {
     for (const storage of ["f16", "bf16"] as const) {
-      const test = variant(layout === SAMPLED[design]);
+      const test = variant(layout === SAMPLED[design] && (design === DESIGNS[0] || storage === "bf16"));
       test(`recordMatmul() ${design} ${layout} reads ${storage}`, async () => {
         const gpu = await open();
         const source = random(4);
@@ -287,7 +288,7 @@ for (const design of DESIGNS) {
   }
 
   for (const layout of ["NT", "NN"] as const) {
-    const test = variant(layout === SAMPLED[design]);
+    const test = variant(layout === SAMPLED[design] && design === DESIGNS[0]);
     test(`recordMatmul() ${design} ${layout} adds a low-rank update in the same sums`, async () => {
       const gpu = await Gpu.open({ device: "auto", matmul: design });
       const source = random(8);
@@ -316,7 +317,7 @@ for (const design of DESIGNS) {
   }
 
   for (const layout of LAYOUTS) {
-    const test = variant(layout === SAMPLED[design]);
+    const test = variant(layout === SAMPLED[design] && design !== "direct");
     test(`recordMatmul() ${design} ${layout} adds a bias or a residual and multiplies gates as it stores`, async () => {
       const gpu = await Gpu.open({ device: "auto", matmul: design });
       const source = random(10);
@@ -527,10 +528,10 @@ Deno.test("splitLength() shares long sums of small outputs alone", () => {
   assert.equal(splitLength("NT", 17, 64, 4096), 4096);
 });
 
-Deno.test("recordMatmul() gives the same digits with every tile", async () => {
+variant(false)("recordMatmul() gives the same digits with every tile", async () => {
   const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
   const sizes = { m: 132, n: 68, k: 36 };
-  for (const layout of someOf(LAYOUTS, 1)) {
+  for (const layout of LAYOUTS) {
     const digits = new Set<string>();
     for (const tile of Object.keys(MATMUL_TILES) as TileName[]) {
       gpu.measuredTiles = { [tileKey(layout, "small")]: tile };

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { plainRows } from "../helpers/tiny_model.ts";
 import { filesOf, type JobEvent, type JobOptions, Lab, type Trained } from "./_lab.ts";
-import { someOf, variant } from "../helpers/tier.ts";
+import { variant } from "../helpers/tier.ts";
 
 const lab = await Lab.open();
 Deno.test.afterAll(() => lab[Symbol.asyncDispose]());
@@ -203,8 +203,9 @@ Deno.test("a run goes on from the newest whole checkpoint and takes no notice of
   assert.deepEqual(left.sort(), ["step-000009", "step-000012"]);
 });
 
-Deno.test("a run whose newest checkpoint is damaged goes on from the one before to the same end, and says so", async () => {
-  for (const [name, job] of someOf(Object.entries(trainings), 0)) {
+for (const [name, job] of Object.entries(trainings)) {
+  const test = variant(name === "LoRA");
+  test(`a run of ${name} whose newest checkpoint is damaged goes on from the one before, and says so`, async () => {
     const directory = lab.path(`damaged ${name}`);
     const whole = await lab.train({ ...job, directory: lab.path(`undamaged ${name}`) });
     const first = await lab.train({
@@ -225,5 +226,5 @@ Deno.test("a run whose newest checkpoint is damaged goes on from the one before 
     assert.ok(resumed[0]! > 0 && resumed[0]! < first.step, `${resumed}`);
     assert.deepEqual(metricsOf([first, second]), metricsOf([whole]));
     assert.deepEqual(await filesOf(second.result), await filesOf(whole.result));
-  }
-});
+  });
+}

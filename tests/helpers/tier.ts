@@ -20,8 +20,3 @@ export function everyVariant(): boolean {
 export function variant(inSample: boolean): (name: string, fn: () => void | Promise<void>) => void {
   return inSample || everyVariant() ? Deno.test : Deno.test.ignore;
 }
-
-/** What one test goes through: all of it, or in a sample the entries of these indices. */
-export function someOf<T>(all: readonly T[], ...sample: readonly number[]): readonly T[] {
-  return everyVariant() ? all : sample.map((index) => all[index]!);
-}

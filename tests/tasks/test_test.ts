@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
-import { Progress, tallyOf } from "../../tasks/test.ts";
+import { dirname, join } from "node:path";
+import config from "../../deno.json" with { type: "json" };
+import { GATES, Progress, tallyOf } from "../../tasks/test.ts";
+import { inFolder } from "../helpers/folder.ts";
 
 Deno.test("tallyOf() reads the summary of a run that held", () => {
   assert.deepEqual(
@@ -33,4 +36,41 @@ Deno.test("Progress tells how many files have begun and how long it took, and na
   assert.equal(progress.line("./tests/b_test.ts => another ... ok (1s)"), null);
   now = 70_000;
   assert.match(progress.summary(), /^1 min 10 s; longest were tests\/b_test\.ts 1 min 00 s, /);
+});
+
+Deno.test("the gates look at the project's files and at none that a user keeps beside them", () =>
+  inFolder(async (folder) => {
+    const write = async (path: string, text: string) => {
+      await Deno.mkdir(join(folder, dirname(path)), { recursive: true });
+      await Deno.writeTextFile(join(folder, path), text);
+    };
+    const { fmt, lint, exclude } = config;
+    await write("deno.json", `${JSON.stringify({ fmt, lint, exclude }, null, 2)}\n`);
+    for (const path of lint.include) {
+      await write(path.endsWith(".ts") ? path : `${path}/mod.ts`, "export const x = 1;\n");
+    }
+    for (const path of ["README.md", "docs/topic.md"]) await write(path, "# Title\n");
+    for (const path of ["mine.ts", "models/mine/convert.ts", "demo-output/mine.ts"]) {
+      await write(path, "debugger\nexport const x : string = 1 as any");
+    }
+    await write("job.json", '{"a":   1}');
+    await write("demo-output/notes.md", "*  a list   ");
+    const failing = async () => {
+      const failed = [];
+      for (const args of GATES.filter(([gate]) => gate !== "install")) {
+        const { success } = await new Deno.Command(Deno.execPath(), { args: [...args], cwd: folder })
+          .output();
+        if (!success) failed.push(args[0]);
+      }
+      return failed;
+    };
+    assert.deepEqual(await failing(), []);
+    await write("src/mod.ts", "debugger\nexport const x : string = 1 as any");
+    assert.deepEqual(await failing(), ["fmt", "lint"]);
+    await write("src/mod.ts", "export const x: string = 1;\n");
+    assert.deepEqual(await failing(), ["check"]);
+  }));
+
+Deno.test("deno task check looks at the folders that deno task test looks at", () => {
+  assert.ok(config.tasks.check.endsWith(` ${config.lint.include.join(" ")}`), config.tasks.check);
 });

@@ -6,9 +6,9 @@ import { MATMUL_TILES, splitLength, tileKey, type TileName } from "../../../src/
 import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
 import { ACTIVATIONS } from "../../reference/cpu.ts";
+import { variant } from "../../helpers/tier.ts";
 import { dequantizeInt8 } from "../../reference/int8.ts";
 import { matmul, type MatmulLayout } from "../../reference/linear.ts";
-import { someOf, variant } from "../../helpers/tier.ts";
 
 const device = await Gpu.open({ device: "auto" });
 const DESIGNS: readonly MatmulDesign[] = device.subgroupSize === 8
@@ -19,6 +19,11 @@ const LAYOUTS = ["NT", "NN", "TN"] as const;
 type Storage = "f32" | "f16" | "bf16" | "int8";
 type Sizes = { m: number; n: number; k: number };
 type Shape = [rows: number, columns: number];
+
+/** Registers one of `kinds` tests of a design and layout; a sample has another of them for the next design or layout. */
+function oneOf(kinds: number, kind: number, design: MatmulDesign, layout: typeof LAYOUTS[number]) {
+  return variant((4 * DESIGNS.indexOf(design) + LAYOUTS.indexOf(layout)) % kinds === kind);
+}
 
 interface Case {
   readonly layout: Matmul<Sizes>["layout"];
@@ -34,6 +39,35 @@ interface Case {
   readonly gate?: "silu" | "gelu_tanh";
   readonly residual?: boolean;
 }
+
+/** What may be done to a product as it is stored. */
+const EPILOGUES: readonly Pick<Case, "biased" | "gate" | "residual">[] = [
+  { biased: true },
+  { gate: "silu" },
+  { biased: true, gate: "gelu_tanh" },
+  { residual: true },
+];
+
+/** Live sizes and those of the tensors. */
+const EPILOGUE_SIZES: readonly (readonly [live: Sizes, full: Sizes])[] = [
+  [{ m: 1, n: 1, k: 1 }, { m: 1, n: 1, k: 1 }],
+  [{ m: 67, n: 72, k: 40 }, { m: 67, n: 72, k: 40 }],
+  [{ m: 37, n: 41, k: 27 }, { m: 40, n: 44, k: 32 }],
+  [{ m: 33, n: 66, k: 18 }, { m: 35, n: 67, k: 19 }],
+  [{ m: 45, n: 3, k: 6 }, { m: 48, n: 8, k: 8 }],
+  [{ m: 13, n: 64, k: 1030 }, { m: 16, n: 64, k: 1032 }],
+  [{ m: 5, n: 6, k: 0 }, { m: 8, n: 8, k: 8 }],
+];
+
+/** As {@link EPILOGUE_SIZES}: a residual is added as C is stored, or copied to C before. */
+const RESIDUAL_SIZES: typeof EPILOGUE_SIZES = [
+  [{ m: 35, n: 68, k: 20 }, { m: 40, n: 68, k: 24 }],
+  [{ m: 35, n: 20, k: 20 }, { m: 35, n: 20, k: 20 }],
+  [{ m: 9, n: 16, k: 20 }, { m: 12, n: 16, k: 20 }],
+  [{ m: 9, n: 67, k: 20 }, { m: 12, n: 67, k: 20 }],
+  [{ m: 13, n: 64, k: 1030 }, { m: 16, n: 64, k: 1032 }],
+  [{ m: 3, n: 32, k: 70_004 }, { m: 3, n: 32, k: 70_004 }],
+];
 
 /** Runs one product and compares all of C, what must stay untouched included; the operands' unused parts hold NaN. */
 async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
@@ -174,19 +208,11 @@ function int8OperandB(gpu: Gpu, source: Random, live: Shape, full: Shape) {
   return { b, bLive };
 }
 
-/** The layout in which a sample tries what differs by design and layout. */
-const SAMPLED: Readonly<Record<MatmulDesign, (typeof LAYOUTS)[number]>> = {
-  subgroup: "NN",
-  direct: "NT",
-  tiled: "NT",
-};
-
 for (const design of DESIGNS) {
   const open = () => Gpu.open({ device: "auto", matmul: design });
 
   for (const layout of LAYOUTS) {
-    const testSizes = variant(design === DESIGNS[0] || layout === SAMPLED[design]);
-    testSizes(`recordMatmul() ${design} ${layout} is right at every awkward size`, async () => {
+    Deno.test(`recordMatmul() ${design} ${layout} is right at every awkward size`, async () => {
       const gpu = await open();
       const source = random(1);
       for (
@@ -206,25 +232,28 @@ for (const design of DESIGNS) {
       gpu.close();
     });
 
-    const test = variant(layout === SAMPLED[design]);
-    test(`recordMatmul() ${design} ${layout} reads and writes nothing outside the live sizes`, async () => {
-      const gpu = await open();
-      const source = random(2);
-      for (
-        const [live, full] of [
-          [{ m: 37, n: 41, k: 27 }, { m: 40, n: 44, k: 32 }],
-          [{ m: 33, n: 66, k: 18 }, { m: 35, n: 67, k: 19 }],
-          [{ m: 1, n: 1, k: 1 }, { m: 100, n: 100, k: 100 }],
-          [{ m: 45, n: 3, k: 6 }, { m: 48, n: 8, k: 8 }],
-          [{ m: 0, n: 6, k: 7 }, { m: 8, n: 8, k: 8 }],
-          [{ m: 5, n: 6, k: 0 }, { m: 8, n: 8, k: 8 }],
-        ] as const
-      ) {
-        await check(gpu, source, { layout, live, full });
-        await check(gpu, source, { layout, live, full, accumulate: true, alpha: -0.75 });
-      }
-      gpu.close();
-    });
+    const test = oneOf(3, 0, design, layout);
+    test(
+      `recordMatmul() ${design} ${layout} reads and writes nothing outside the live sizes`,
+      async () => {
+        const gpu = await open();
+        const source = random(2);
+        for (
+          const [live, full] of [
+            [{ m: 37, n: 41, k: 27 }, { m: 40, n: 44, k: 32 }],
+            [{ m: 33, n: 66, k: 18 }, { m: 35, n: 67, k: 19 }],
+            [{ m: 1, n: 1, k: 1 }, { m: 100, n: 100, k: 100 }],
+            [{ m: 45, n: 3, k: 6 }, { m: 48, n: 8, k: 8 }],
+            [{ m: 0, n: 6, k: 7 }, { m: 8, n: 8, k: 8 }],
+            [{ m: 5, n: 6, k: 0 }, { m: 8, n: 8, k: 8 }],
+          ] as const
+        ) {
+          await check(gpu, source, { layout, live, full });
+          await check(gpu, source, { layout, live, full, accumulate: true, alpha: -0.75 });
+        }
+        gpu.close();
+      },
+    );
 
     test(`recordMatmul() ${design} ${layout} sums past the driver's budget of loop iterations`, async () => {
       const gpu = await open();
@@ -241,9 +270,8 @@ for (const design of DESIGNS) {
   }
 
   for (const layout of ["NT", "NN"] as const) {
-    for (const storage of ["f16", "bf16"] as const) {
-      const test = variant(layout === SAMPLED[design] && (design === DESIGNS[0] || storage === "bf16"));
-      test(`recordMatmul() ${design} ${layout} reads ${storage}`, async () => {
+    for (const [kind, storage] of (["f16", "bf16"] as const).entries()) {
+      oneOf(3, kind, design, layout)(`recordMatmul() ${design} ${layout} reads ${storage}`, async () => {
         const gpu = await open();
         const source = random(4);
         for (
@@ -264,8 +292,7 @@ for (const design of DESIGNS) {
 
 for (const design of DESIGNS) {
   for (const layout of ["NT", "NN"] as const) {
-    const test = variant(layout === SAMPLED[design]);
-    test(`recordMatmul() ${design} ${layout} reads int8`, async () => {
+    oneOf(3, 2, design, layout)(`recordMatmul() ${design} ${layout} reads int8`, async () => {
       const gpu = await Gpu.open({ device: "auto", matmul: design });
       const source = random(6);
       for (
@@ -288,16 +315,16 @@ for (const design of DESIGNS) {
   }
 
   for (const layout of ["NT", "NN"] as const) {
-    const test = variant(layout === SAMPLED[design] && design === DESIGNS[0]);
+    const test = oneOf(6, 1, design, layout);
     test(`recordMatmul() ${design} ${layout} adds a low-rank update in the same sums`, async () => {
       const gpu = await Gpu.open({ device: "auto", matmul: design });
       const source = random(8);
       const even = { m: 67, n: 72, k: 40 };
-      for (const rank of someOf([1, 3, 4, 16, 64, 256], 1)) {
+      for (const rank of [1, 3, 4, 16, 64, 256]) {
         await check(gpu, source, { layout, rank, live: even });
         await check(gpu, source, { layout, rank, live: { m: 67, n: 131, k: 37 }, accumulate: true });
       }
-      for (const storage of someOf(["f16", "bf16", "int8"] as const, 1)) {
+      for (const storage of ["f16", "bf16", "int8"] as const) {
         const full = { m: 36, n: 96, k: 64 };
         const live = { m: 35, n: 77, k: 43 };
         await check(gpu, source, { layout, storage, rank: 8, live, full, alpha: -0.75 });
@@ -317,56 +344,25 @@ for (const design of DESIGNS) {
   }
 
   for (const layout of LAYOUTS) {
-    const test = variant(layout === SAMPLED[design] && design !== "direct");
-    test(`recordMatmul() ${design} ${layout} adds a bias or a residual and multiplies gates as it stores`, async () => {
-      const gpu = await Gpu.open({ device: "auto", matmul: design });
-      const source = random(10);
-      const epilogues = [{ biased: true }, { gate: "silu" }, { biased: true, gate: "gelu_tanh" }] as const;
-      const ranks = someOf([3, 8], 0);
-      for (const epilogue of someOf(epilogues, 2)) {
-        for (
-          const [live, full] of someOf(
-            [
-              [{ m: 1, n: 1, k: 1 }, { m: 1, n: 1, k: 1 }],
-              [{ m: 67, n: 72, k: 40 }, { m: 67, n: 72, k: 40 }],
-              [{ m: 37, n: 41, k: 27 }, { m: 40, n: 44, k: 32 }],
-              [{ m: 33, n: 66, k: 18 }, { m: 35, n: 67, k: 19 }],
-              [{ m: 45, n: 3, k: 6 }, { m: 48, n: 8, k: 8 }],
-              [{ m: 13, n: 64, k: 1030 }, { m: 16, n: 64, k: 1032 }],
-              [{ m: 5, n: 6, k: 0 }, { m: 8, n: 8, k: 8 }],
-            ] as const,
-            1,
-            3,
-          )
-        ) {
-          await check(gpu, source, { layout, live, full, ...epilogue, alpha: -0.75 });
-          if (layout === "TN") continue;
-          for (const rank of ranks) await check(gpu, source, { layout, live, full, rank, ...epilogue });
-        }
+    const ranks = layout === "TN" ? [0] : [0, 3, 8];
+    for (const [i, epilogue] of EPILOGUES.entries()) {
+      for (const [j, rank] of ranks.entries()) {
+        const given = { layout, ...epilogue, ...rank > 0 && { rank } };
+        const test = oneOf(3 * EPILOGUES.length, 3 * i + j, design, layout);
+        test(`recordMatmul() ${design} stores as it is told: ${JSON.stringify(given)}`, async () => {
+          const gpu = await Gpu.open({ device: "auto", matmul: design });
+          const source = random(10);
+          for (const [live, full] of epilogue.residual ? RESIDUAL_SIZES : EPILOGUE_SIZES) {
+            const biased = epilogue.residual ? rank > 0 && live.k < 70_000 : epilogue.biased ?? false;
+            await check(gpu, source, { ...given, live, full, biased, ...rank === 0 && { alpha: -0.75 } });
+          }
+          if (epilogue.biased && !epilogue.gate && rank === 0) {
+            await check(gpu, source, { ...given, live: { m: 35, n: 68, k: 20 }, accumulate: true });
+          }
+          gpu.close();
+        });
       }
-      await check(gpu, source, { layout, live: { m: 35, n: 68, k: 20 }, biased: true, accumulate: true });
-      for (
-        const [live, full] of someOf(
-          [
-            [{ m: 35, n: 68, k: 20 }, { m: 40, n: 68, k: 24 }],
-            [{ m: 35, n: 20, k: 20 }, { m: 35, n: 20, k: 20 }],
-            [{ m: 9, n: 16, k: 20 }, { m: 12, n: 16, k: 20 }],
-            [{ m: 9, n: 67, k: 20 }, { m: 12, n: 67, k: 20 }],
-            [{ m: 13, n: 64, k: 1030 }, { m: 16, n: 64, k: 1032 }],
-            [{ m: 3, n: 32, k: 70_004 }, { m: 3, n: 32, k: 70_004 }],
-          ] as const,
-          0,
-          3,
-        )
-      ) {
-        await check(gpu, source, { layout, live, full, residual: true, alpha: -0.75 });
-        if (layout === "TN") continue;
-        for (const rank of ranks) {
-          await check(gpu, source, { layout, live, full, residual: true, rank, biased: live.k < 70_000 });
-        }
-      }
-      gpu.close();
-    });
+    }
   }
 
   Deno.test(`recordMatmul() ${design} reads rows of a larger int8 tensor`, async () => {
@@ -395,7 +391,7 @@ for (const design of DESIGNS) {
 
 for (const design of DESIGNS.filter((design) => design !== "tiled")) {
   for (const layout of ["NN", "TN"] as const) {
-    const test = variant(layout === SAMPLED[design]);
+    const test = oneOf(6, 1, design, layout);
     test(`recordMatmul() ${design} ${layout} is right where columns of B are packed`, async () => {
       const gpu = await Gpu.open({ device: "auto", matmul: design });
       const source = random(11);
@@ -422,7 +418,7 @@ for (const design of DESIGNS.filter((design) => design !== "tiled")) {
       gpu.close();
     });
 
-    test(`recordMatmul() ${design} ${layout} packs columns of B without another digit`, async () => {
+    Deno.test(`recordMatmul() ${design} ${layout} packs columns of B without another digit`, async () => {
       const gpu = await Gpu.open({ device: "auto", matmul: design });
       const source = random(12);
       const [n, most] = [1000, { m: 516, k: 1100 }];
@@ -528,10 +524,10 @@ Deno.test("splitLength() shares long sums of small outputs alone", () => {
   assert.equal(splitLength("NT", 17, 64, 4096), 4096);
 });
 
-variant(false)("recordMatmul() gives the same digits with every tile", async () => {
-  const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
-  const sizes = { m: 132, n: 68, k: 36 };
-  for (const layout of LAYOUTS) {
+for (const layout of LAYOUTS) {
+  variant(layout === "NT")(`recordMatmul() ${layout} gives the same digits with every tile`, async () => {
+    const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+    const sizes = { m: 132, n: 68, k: 36 };
     const digits = new Set<string>();
     for (const tile of Object.keys(MATMUL_TILES) as TileName[]) {
       gpu.measuredTiles = { [tileKey(layout, "small")]: tile };
@@ -548,17 +544,18 @@ variant(false)("recordMatmul() gives the same digits with every tile", async () 
       digits.add((await gpu.readF32(c)).join());
     }
     assert.equal(digits.size, 1);
-  }
-  gpu.close();
-});
+    gpu.close();
+  });
+}
 
-Deno.test("recordMatmul() tiled takes large tiles where they keep a GPU busy", async () => {
-  const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
-  for (const layout of someOf(LAYOUTS, 0)) {
+for (const layout of LAYOUTS) {
+  const test = variant(layout === "NN");
+  test(`recordMatmul() tiled ${layout} takes large tiles where they keep a GPU busy`, async () => {
+    const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
     await check(gpu, random(5), { layout, live: { m: 1796, n: 1764, k: 20 } });
-  }
-  gpu.close();
-});
+    gpu.close();
+  });
+}
 
 Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   const gpu = await Gpu.open({ device: "auto" });

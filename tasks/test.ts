@@ -46,11 +46,18 @@ const TESTS = [
   "--deny-ffi",
 ];
 
-/** What a tier is, and how long it takes on two cores with empty caches. */
+/** What a tier is, how long it takes on two cores with empty caches, and how it runs. */
+interface Tier {
+  readonly about: string;
+  readonly flags: readonly string[];
+}
+
 const TIERS = {
-  sample: "a sample of the variants, TIME_SAMPLE",
-  all: "every variant, TIME_ALL",
-};
+  // A driver compiles kernels on one core: two files at a time use two. More share the driver's threads and gain nothing.
+  sample: { about: "a sample of the variants, TIME_SAMPLE", flags: ["--parallel"] },
+  // One file at a time: what fails here fails by itself.
+  all: { about: "every variant, TIME_ALL", flags: [] },
+} satisfies Record<string, Tier>;
 
 /** Slowest test files that are named at the end. */
 const SLOWEST = 5;
@@ -75,14 +82,15 @@ export function tallyOf(output: string, code: number): Tally {
   return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, ignored };
 }
 
-/** Where a run of the tests is: told behind the line with which `deno test` begins a file. */
+/** Where a run of the tests is: told behind the first line of each file. */
 export class Progress {
   readonly #files: number;
   readonly #now: () => number;
   readonly #start: number;
-  readonly #begun: { readonly file: string; readonly at: number }[] = [];
+  /** By file, when its first line came and when its last. */
+  readonly #seen = new Map<string, { readonly first: number; last: number }>();
 
-  /** @param files how many files there are; 0 where that is not known */
+  /** @param files how many files there are */
   constructor(files: number, now: () => number = () => performance.now()) {
     this.#files = files;
     this.#now = now;
@@ -91,22 +99,26 @@ export class Progress {
 
   /** @returns what is to be told after a line; null: nothing */
   line(text: string): string | null {
-    const [, file] = /^running \d+ tests? from \.\/(\S+)$/.exec(text) ?? [];
+    const [, file] = /^\.\/(\S+_test\.ts) => /.exec(text) ??
+      /^running \d+ tests? from \.\/(\S+)$/.exec(text) ?? [];
     if (file === undefined) return null;
-    this.#begun.push({ file, at: this.#now() });
-    const of = this.#files > 0 ? ` of ${this.#files}` : "";
-    return `  [file ${this.#begun.length}${of}, after ${duration(this.#now() - this.#start)}]`;
+    const now = this.#now();
+    const seen = this.#seen.get(file);
+    if (seen) {
+      seen.last = now;
+      return null;
+    }
+    this.#seen.set(file, { first: now, last: now });
+    return `  [file ${this.#seen.size} of ${this.#files}, after ${duration(now - this.#start)}]`;
   }
 
-  /** How long all took, and the files that took longest. */
+  /** How long all took, and the files that took longest from their first test's end on. */
   summary(): string {
-    const end = this.#now();
-    const took = this.#begun
-      .map(({ file, at }, i) => ({ file, ms: (this.#begun[i + 1]?.at ?? end) - at }))
+    const took = Array.from(this.#seen, ([file, { first, last }]) => ({ file, ms: last - first }))
       .sort((a, b) => b.ms - a.ms)
       .slice(0, SLOWEST)
       .map(({ file, ms }) => `${file} ${duration(ms)}`);
-    return `${duration(end - this.#start)}, most of it in ${took.join(", ")}`;
+    return `${duration(this.#now() - this.#start)}; longest were ${took.join(", ")}`;
   }
 }
 
@@ -176,7 +188,9 @@ async function deno(
 if (import.meta.main) {
   const all = Deno.args.includes("--all");
   const args = Deno.args.filter((arg) => arg !== "--all");
-  console.log(`Gates, then ${TIERS[all ? "all" : "sample"]}.`);
+  const tier = all ? "all" : "sample";
+  const { about, flags } = TIERS[tier];
+  console.log(`Gates, then ${about}.`);
   let passed = 0;
   let failed = 0;
   for (const gate of GATES) {
@@ -185,8 +199,8 @@ if (import.meta.main) {
     code === 0 ? passed++ : failed++;
   }
   const progress = new Progress(await countFiles(args));
-  const env = { [TIER_VARIABLE]: all ? "all" : "sample" };
-  const { code, output } = await deno([...TESTS, ...args], env, (line) => progress.line(line));
+  const env = { [TIER_VARIABLE]: tier, DENO_JOBS: "2" };
+  const { code, output } = await deno([...TESTS, ...flags, ...args], env, (line) => progress.line(line));
   const tests = tallyOf(output, code);
   passed += tests.passed;
   failed += tests.failed;

@@ -1,6 +1,6 @@
 /** `main.ts plan`: what a job needs of the device's memory, without reading weights or rows. */
 import { COMMAND_OPTIONS } from "../command_options.ts";
-import { type Config, readConfig } from "../config.ts";
+import { type Config, type Environment, readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import { largestTensor } from "../gpu/paper_device.ts";
 import { resolveModelConfig } from "../jobs/files.ts";
@@ -23,14 +23,19 @@ const TYPICAL_LIMITS = { maxStorageBufferBindingSize: 2 ** 31 - 4, maxBufferSize
  * GPU of usual limits. Of the model `config.json` is enough; where weights are not there they are taken to be bf16.
  *
  * @param args `[--json] job.json`; with `--json` every layout that fits, the best first
+ * @param environment where settings are read from
  * @returns the exit code 0
  * @throws InputError with the figures where the job does not fit
  */
-export async function plan(args: readonly string[], startEngine: StartEngine): Promise<number> {
+export async function plan(
+  args: readonly string[],
+  startEngine: StartEngine,
+  environment: Environment = Deno.env,
+): Promise<number> {
   const parsed = parseCommand(args, usage, COMMAND_OPTIONS.plan, 1);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
-  const config = readConfig();
+  const config = readConfig(environment);
   await checkRoot(config);
   const { model, settings } = (await readJob(positionals[0] ?? "")).spec;
   const hub = openHub(config);

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { ChatTemplateSchema } from "../api/fields.ts";
 import { type Item, ItemSchema } from "../api/score.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
-import { readConfig } from "../config.ts";
+import { type Environment, readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
@@ -37,15 +37,20 @@ const itemsPerCall = 64;
  * Scores every line of a file, by a job's result with the quantization that the job had. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`
  * behind the line's other fields.
  *
+ * @param environment where settings are read from
  * @returns the exit code: 0, 130 or 143 after a signal, 141 where nobody reads the output any more
  * @throws InputError naming the line that cannot be scored; the lines before it are written
  */
-export async function score(args: readonly string[], startEngine: StartEngine): Promise<number> {
+export async function score(
+  args: readonly string[],
+  startEngine: StartEngine,
+  environment: Environment = Deno.env,
+): Promise<number> {
   const parsed = parseCommand(args, usage, COMMAND_OPTIONS.score, 2);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
   const [input = "-", output = "-"] = positionals;
-  const config = readConfig();
+  const config = readConfig(environment);
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
   const beta = Number(values.beta);

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { plan } from "../../src/cli/plan.ts";
-import { withEnvironment } from "../helpers/environment.ts";
 import { FakeEngine } from "../helpers/fake_engine.ts";
 import { makeRoot } from "../helpers/service.ts";
 
@@ -25,9 +24,8 @@ Deno.test("plan() stops the engine where the device fails", async () => {
   await Deno.writeTextFile(path, JSON.stringify({ model: "model", dataset: { path: "rows.jsonl" } }));
   const engine = new LosingEngine();
   try {
-    await withEnvironment({ SIMPO_ROOT: root }, async () => {
-      await assert.rejects(plan([path], () => Promise.resolve(engine)), /lost/);
-    });
+    const environment = new Map([["SIMPO_ROOT", root]]);
+    await assert.rejects(plan([path], () => Promise.resolve(engine), environment), /lost/);
     assert.equal(engine.stops, 1);
   } finally {
     await Deno.remove(root, { recursive: true });

@@ -5,7 +5,6 @@ import { newJobId } from "../../src/jobs/folder.ts";
 import { JobRunner } from "../../src/jobs/runner.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
-import { withEnvironment } from "../helpers/environment.ts";
 import { FakeEngine } from "../helpers/fake_engine.ts";
 import { makeRoot } from "../helpers/service.ts";
 
@@ -25,12 +24,11 @@ Deno.test("score() takes the quantization that a job had, beside a service that 
       ids.push(job.id);
       assert.equal((await runner.runToEnd(job.id)).status, "succeeded");
     }
-    await withEnvironment({ SIMPO_ROOT: root, SIMPO_STATE: state! }, async () => {
-      for (const adapter of [...ids, "adapter"]) {
-        const args = ["--model", "model", "--adapter", adapter, input!, output!];
-        assert.equal(await score(args, () => Promise.resolve(engine)), 0);
-      }
-    });
+    const environment = new Map([["SIMPO_ROOT", root], ["SIMPO_STATE", state!]]);
+    for (const adapter of [...ids, "adapter"]) {
+      const args = ["--model", "model", "--adapter", adapter, input!, output!];
+      assert.equal(await score(args, () => Promise.resolve(engine), environment), 0);
+    }
     assert.deepEqual(engine.scored.map(({ quantization }) => quantization), ["int8", null, null]);
   } finally {
     await Deno.remove(root, { recursive: true });

@@ -24,22 +24,18 @@ Deno.test("tallyOf() counts a crash and a failure outside the tests as one failu
   assert.deepEqual(tallyOf("ok | 5 passed | 0 failed (1s)\n", 1), { passed: 5, failed: 1, ignored: 0 });
 });
 
-Deno.test("Progress tells how many files have begun and how long it took, and names the slowest at the end", () => {
+Deno.test("Progress tells how many files have begun and how long it took, and names the longest at the end", () => {
   let now = 0;
   const progress = new Progress(3, () => now);
   assert.equal(progress.line("running 2 tests from ./tests/a_test.ts"), "  [file 1 of 3, after 0 s]");
   assert.equal(progress.line("a test ... ok (1s)"), null);
+  now = 1_000;
+  assert.equal(progress.line("./tests/b_test.ts => some test ... ok (1s)"), "  [file 2 of 3, after 1 s]");
   now = 61_400;
-  assert.equal(progress.line("running 1 test from ./tests/b_test.ts"), "  [file 2 of 3, after 1 min 01 s]");
+  assert.equal(progress.line("./tests/c_test.ts => other ... ok (1s)"), "  [file 3 of 3, after 1 min 01 s]");
+  assert.equal(progress.line("./tests/b_test.ts => another ... ok (1s)"), null);
   now = 70_000;
-  assert.equal(
-    progress.summary(),
-    "1 min 10 s, most of it in tests/a_test.ts 1 min 01 s, tests/b_test.ts 9 s",
-  );
-  assert.equal(
-    new Progress(0, () => 0).line("running 1 test from ./tests/b_test.ts"),
-    "  [file 1, after 0 s]",
-  );
+  assert.match(progress.summary(), /^1 min 10 s; longest were tests\/b_test\.ts 1 min 00 s, /);
 });
 
 Deno.test("the gates look at the project's files and at none that a user keeps beside them", () =>

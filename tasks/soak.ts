@@ -6,20 +6,7 @@
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-
-/** A long proof. */
-export interface Soak {
-  /** What it shows, in one sentence. */
-  readonly proves: string;
-  /** Raised where earlier results no longer count. */
-  readonly version: number;
-  /** Names of the cells, in their order. */
-  readonly cells: readonly string[];
-  /** About what a cell takes on two cores. */
-  readonly minutesPerCell: number;
-  /** @returns figures to be kept @throws where the proof fails */
-  run(cell: string, signal: AbortSignal): Promise<Record<string, unknown>>;
-}
+import type { Soak } from "./soak/_soak.ts";
 
 /** A line of the results. */
 interface Result {

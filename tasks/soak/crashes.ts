@@ -9,7 +9,7 @@ import {
   TRAININGS,
   writingCheckpoint,
 } from "../../tests/service/_crashes.ts";
-import type { Soak } from "../soak.ts";
+import type { Soak } from "./_soak.ts";
 
 /** Lives of one job before it is left to end. */
 const LIVES = 8;

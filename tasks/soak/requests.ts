@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import assert from "node:assert/strict";
 import { makeRealRoot, Worker } from "../../tests/service/_worker.ts";
-import type { Soak } from "../soak.ts";
+import type { Soak } from "./_soak.ts";
 
 /** What a request is made of. */
 interface FuzzedRequest {

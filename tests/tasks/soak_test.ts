@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { runSoak, type Soak } from "../../tasks/soak.ts";
+import { runSoak } from "../../tasks/soak.ts";
+import type { Soak } from "../../tasks/soak/_soak.ts";
 import { crashChains } from "../../tasks/soak/crashes.ts";
 import { fuzzRequests } from "../../tasks/soak/requests.ts";
 import { inFolder } from "../helpers/folder.ts";

@@ -10,7 +10,7 @@ export const COMMAND_OPTIONS = {
     adapter: { type: "string" },
     quantization: { type: "string" },
     "chat-template": { type: "string" },
-    beta: { type: "string", default: "2" },
+    beta: { type: "string" },
     "token-logprobs": { type: "boolean", default: false },
   },
   doctor: { json: { type: "boolean", default: false } },

@@ -3,6 +3,9 @@ import { z } from "zod";
 import { refuseField, strictObject } from "../validation.ts";
 import { ChatTemplateSchema, quantizationField } from "./fields.ts";
 
+/** The scale of rewards where none is given. */
+export const defaultBeta = 2;
+
 const MessageSchema = z.looseObject({ role: z.string().min(1), content: z.string() }).meta({
   id: "Message",
   description: "One turn. Further keys reach the model's chat template as they are.",
@@ -73,7 +76,7 @@ export const ScoreRequestSchema = strictObject({
     description: "Many prompts, each with its own candidates.",
   }),
   chat_template: ChatTemplateSchema.nullable().optional(),
-  beta: z.number().positive().default(2).meta({
+  beta: z.number().positive().default(defaultBeta).meta({
     description: "A candidate's reward is beta times its average log-prob.",
   }),
   token_logprobs: z.boolean().default(false).meta({

@@ -4,7 +4,7 @@ import { createReadStream } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { ChatTemplateSchema } from "../api/fields.ts";
-import { type Item, ItemSchema } from "../api/score.ts";
+import { defaultBeta, type Item, ItemSchema } from "../api/score.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Environment, readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
@@ -53,7 +53,7 @@ export async function score(
   const config = readConfig(environment);
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const beta = Number(values.beta);
+  const beta = values.beta === undefined ? defaultBeta : Number(values.beta);
   if (!(beta > 0 && beta < Infinity)) {
     const accepted = "a number of more than 0";
     throw new InputError((field) => `${field} must be ${accepted}, not ${values.beta}.`, {

@@ -4,13 +4,10 @@ import { type Handler, type Handlers, WorkerHost } from "../../src/engine/worker
 import { InputError } from "../../src/errors.ts";
 import { fromPlainError } from "../../src/plain_error.ts";
 
-const none = () => Promise.reject(new Error("not asked"));
-
 /** A host that does `memory` as a test wants, and what it posts. */
 function hostOf(memory: Handler<"memory">) {
   const posted: FromWorker[] = [];
-  const handlers: Handlers = { device: none, memory, score: none, sequences: none, train: none };
-  const host = new WorkerHost(handlers, (message) => posted.push(message));
+  const host = new WorkerHost({ memory } as Handlers, (message) => posted.push(message));
   const ask = (id: number, wish = new Wish()) => {
     const done = host.receive({ type: "call", id, name: "memory", request: null, wish: wish.buffer });
     return { wish, done };

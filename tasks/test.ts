@@ -89,6 +89,8 @@ export class Progress {
   readonly #start: number;
   /** By file, when its first line came and when its last. */
   readonly #seen = new Map<string, { readonly first: number; last: number }>();
+  /** The file whose lines do not name it: the one that runs where one runs at a time. */
+  #only: string | null = null;
 
   /** @param files how many files there are */
   constructor(files: number, now: () => number = () => performance.now()) {
@@ -99,10 +101,14 @@ export class Progress {
 
   /** @returns what is to be told after a line; null: nothing */
   line(text: string): string | null {
-    const [, file] = /^\.\/(\S+_test\.ts) => /.exec(text) ??
-      /^running \d+ tests? from \.\/(\S+)$/.exec(text) ?? [];
+    const [, begun] = /^running \d+ tests? from \.\/(\S+)$/.exec(text) ?? [];
+    const [, file = begun] = /^\.\/(\S+_test\.ts) => /.exec(text) ?? [];
     if (file === undefined) return null;
     const now = this.#now();
+    if (begun !== undefined) {
+      this.#end(now);
+      this.#only = begun;
+    }
     const seen = this.#seen.get(file);
     if (seen) {
       seen.last = now;
@@ -114,11 +120,17 @@ export class Progress {
 
   /** How long all took, and the files that took longest from their first test's end on. */
   summary(): string {
+    this.#end(this.#now());
     const took = Array.from(this.#seen, ([file, { first, last }]) => ({ file, ms: last - first }))
       .sort((a, b) => b.ms - a.ms)
       .slice(0, SLOWEST)
       .map(({ file, ms }) => `${file} ${duration(ms)}`);
     return `${duration(this.#now() - this.#start)}; longest were ${took.join(", ")}`;
+  }
+
+  #end(now: number): void {
+    const seen = this.#only === null ? undefined : this.#seen.get(this.#only);
+    if (seen) seen.last = now;
   }
 }
 

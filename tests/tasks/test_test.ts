@@ -35,7 +35,18 @@ Deno.test("Progress tells how many files have begun and how long it took, and na
   assert.equal(progress.line("./tests/c_test.ts => other ... ok (1s)"), "  [file 3 of 3, after 1 min 01 s]");
   assert.equal(progress.line("./tests/b_test.ts => another ... ok (1s)"), null);
   now = 70_000;
-  assert.match(progress.summary(), /^1 min 10 s; longest were tests\/b_test\.ts 1 min 00 s, /);
+  assert.match(
+    progress.summary(),
+    /^1 min 10 s; longest were tests\/a_test\.ts 1 min 10 s, tests\/b_test\.ts 1 min 00 s, /,
+  );
+
+  now = 0;
+  const serial = new Progress(2, () => now);
+  for (const file of ["a", "b"]) {
+    serial.line(`running 1 test from ./tests/${file}_test.ts`);
+    now += file === "a" ? 3_000 : 5_000;
+  }
+  assert.equal(serial.summary(), "8 s; longest were tests/b_test.ts 5 s, tests/a_test.ts 3 s");
 });
 
 Deno.test("the gates look at the project's files and at none that a user keeps beside them", () =>

@@ -82,6 +82,7 @@ Deno.test("the gates look at the project's files and at none that a user keeps b
     assert.deepEqual(await failing(), ["check"]);
   }));
 
-Deno.test("deno task check looks at the folders that deno task test looks at", () => {
+Deno.test("deno task check looks at the folders that deno task test looks at, and all of them are formatted", () => {
+  for (const path of config.lint.include) assert.ok(config.fmt.include.includes(path), path);
   assert.ok(config.tasks.check.endsWith(` ${config.lint.include.join(" ")}`), config.tasks.check);
 });

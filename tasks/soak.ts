@@ -1,7 +1,8 @@
 /**
- * `deno task soak [NAME]`: proofs that take longer than tests may. Each is a list of cells of at most an hour. What a cell
+ * `deno task soak [NAME [CELL]]`: proofs that take longer than tests may. Each is a list of cells of at most an hour. What a cell
  * found is kept as a line of JSON in `soak-results/NAME.jsonl`, and a later run goes on with the cells that are missing or
- * failed: `rm` the file to begin anew. Without a name it lists what there is.
+ * failed: `rm` the file to begin anew. A cell that is named runs alone, also where it has held. Without a name it lists what
+ * there is.
  */
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -22,37 +23,41 @@ interface Result {
 const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
   requests: async () => (await import("./soak/requests.ts")).requests,
+  files: async () => (await import("./soak/files.ts")).files,
 };
 
 /**
  * Runs the cells that have not held yet.
  *
- * @param file the results' file, made where it is missing
+ * @param file the results' file, made where it is missing; of two results of a cell the later counts
  * @param signal ends it; a cell under way is left without a result
- * @returns whether every cell has held
+ * @param cells those that run; the ones that have not held yet unless given
+ * @returns those of them that failed or were left
  */
 export async function runSoak(
   soak: Soak,
   file: string,
   signal: AbortSignal,
   say: (line: string) => void,
-): Promise<boolean> {
-  const held = new Set(
-    (await readResults(file)).filter(({ version, ok }) => ok && version === soak.version)
-      .map(({ cell }) => cell),
-  );
-  if (held.size > 0) say(`${held.size} of ${soak.cells.length} cells have held before.`);
-  let failed = 0;
-  for (const [i, cell] of soak.cells.entries()) {
-    if (held.has(cell)) continue;
-    if (signal.aborted) return false;
-    say(`Cell ${cell} (${i + 1} of ${soak.cells.length}, about ${soak.minutesPerCell} minutes)`);
+  cells?: readonly string[],
+): Promise<string[]> {
+  const counted = (await readResults(file)).filter(({ version }) => version === soak.version);
+  const held = new Map(counted.map(({ cell, ok }) => [cell, ok]));
+  const due = cells ?? soak.cells.filter((cell) => !held.get(cell));
+  if (due.length < soak.cells.length) say(`${due.length} of ${soak.cells.length} cells are to run.`);
+  const left = new Set(due);
+  const begun = performance.now();
+  for (const [i, cell] of due.entries()) {
+    if (signal.aborted) break;
+    const minutes = Math.round((performance.now() - begun) / 60_000);
+    const more = (due.length - i) * soak.minutesPerCell;
+    say(`Cell ${cell} (${i + 1} of ${due.length}, ${minutes} minutes gone, about ${more} left)`);
     const start = performance.now();
     const outcome = await soak.run(cell, signal).then(
       (figures) => ({ ok: true, ...figures }),
       (error) => ({ ok: false, error: error instanceof Error ? error.message : String(error) }),
     );
-    if (signal.aborted) return false;
+    if (signal.aborted) break;
     const seconds = Math.round((performance.now() - start) / 1000);
     const result: Result = {
       version: soak.version,
@@ -65,9 +70,9 @@ export async function runSoak(
     await Deno.mkdir(dirname(file), { recursive: true });
     await Deno.writeTextFile(file, `${line}\n`, { append: true });
     say(line);
-    if (!result.ok) failed++;
+    if (result.ok) left.delete(cell);
   }
-  return failed === 0;
+  return [...left];
 }
 
 /** Reads earlier results, and takes the last line away where a kill has cut it. */
@@ -81,9 +86,9 @@ async function readResults(file: string): Promise<Result[]> {
   return whole.split("\n").slice(0, -1).map((line) => JSON.parse(line));
 }
 
-/** @returns the exit code: 0 all held, 1 a cell failed, 2 no such proof, 130 or 143 after a signal */
+/** @returns the exit code: 0 all held, 1 a cell failed, 2 no such proof or cell, 130 or 143 after a signal */
 async function main(args: readonly string[]): Promise<number> {
-  const { positionals: [name, ...more] } = parseArgs({
+  const { positionals: [name, cell, ...more] } = parseArgs({
     args: [...args],
     options: {},
     allowPositionals: true,
@@ -95,7 +100,15 @@ async function main(args: readonly string[]): Promise<number> {
       console.log(`${name}: ${proves} ${cells.length} cells of about ${minutesPerCell} minutes.`);
     }
     if (name === undefined) return 0;
-    console.error(`Give one of ${Object.keys(SOAKS).join(", ")}, not ${[name, ...more].join(" ")}.`);
+    console.error(`Give one of ${Object.keys(SOAKS).join(", ")}, not ${args.join(" ")}.`);
+    return 2;
+  }
+  const soak = await load();
+  const named = cell === undefined ? undefined : [cell];
+  if (cell !== undefined && !soak.cells.includes(cell)) {
+    console.error(
+      `Give a cell of ${name}, one of ${soak.cells.map((c) => `"${c}"`).join(", ")}, not "${cell}".`,
+    );
     return 2;
   }
   const stop = new AbortController();
@@ -107,10 +120,12 @@ async function main(args: readonly string[]): Promise<number> {
     });
   }
   const file = join(fileURLToPath(new URL("..", import.meta.url)), "soak-results", `${name}.jsonl`);
-  const held = await runSoak(await load(), file, stop.signal, (line) => console.log(line));
-  if (held) console.log(`Every cell has held: ${file}`);
-  else if (!stop.signal.aborted) console.error(`A cell failed; deno task soak ${name} runs it again.`);
-  return held ? 0 : code;
+  const left = await runSoak(soak, file, stop.signal, (line) => console.log(line), named);
+  if (left.length === 0) console.log(`${cell ?? "Every cell"} has held: ${file}`);
+  else if (!stop.signal.aborted) {
+    console.error(`Failed: ${left.join(", ")}. One alone: deno task soak ${name} "${left[0]}"`);
+  }
+  return left.length === 0 ? 0 : code;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -18,6 +18,9 @@ interface Damage {
 const MODEL = "models/tiny";
 const SCORE = { prompt: "the thin", candidates: [" sand", " other hand"], token_logprobs: true };
 
+/** What such files say elsewhere. */
+const WORDS = ["F16", "BF16", "F64", "I32", "float16", "mistral", "qwen2", "qwen3", "gemma2", "gpt2", "phi3"];
+
 const parse = (bytes: Uint8Array): unknown => JSON.parse(new TextDecoder().decode(bytes));
 const format = (value: unknown) => new TextEncoder().encode(JSON.stringify(value) ?? "");
 
@@ -46,8 +49,12 @@ function damagedBytes(bytes: Uint8Array, within = bytes.length): fc.Arbitrary<Da
 function damagedJson(name: string, value: unknown): fc.Arbitrary<Damage> {
   const all = places(value);
   const at = (path: readonly string[]) => path.reduce((inner, key) => (inner as never)[key], value);
-  const other = fc.constantFrom(...all).map(at);
-  return fc.record({ place: fc.constantFrom(...all), put: fc.oneof(oddValue, other, fc.constant(undefined)) })
+  const puts = fc.oneof(
+    { arbitrary: oddValue, weight: 3 },
+    fc.constantFrom(...all).map(at),
+    fc.constantFrom(...WORDS, undefined),
+  );
+  return fc.record({ place: fc.constantFrom(...all), put: puts })
     .filter(({ place, put }) => !isKnownFault(name, place, put))
     .map(({ place, put }) => ({
       told: `has at [${place}] ${JSON.stringify(put)?.slice(0, 2000)}`,
@@ -150,6 +157,6 @@ export const files: Soak = {
     "No damaged file of a model or adapter ends the service: it is refused by name, or scores are numbers.",
   version: 1,
   cells: Array.from({ length: 10 }, (_, i) => `seed ${i + 1}`),
-  minutesPerCell: 5,
+  minutesPerCell: 3,
   run: (cell, signal) => fuzzFiles(Number(cell.split(" ")[1]), 2_000, signal),
 };

@@ -140,8 +140,8 @@ async function send(worker: Worker, request: FuzzedRequest): Promise<number> {
 export const requests: Soak = {
   proves:
     "No request ends the service or is answered with a 5xx other than 503, and every refusal names its field.",
-  version: 1,
+  version: 2,
   cells: Array.from({ length: 10 }, (_, i) => `seed ${i + 1}`),
-  minutesPerCell: 5,
-  run: (cell, signal) => fuzzRequests(Number(cell.split(" ")[1]), 5_000, signal),
+  minutesPerCell: 3,
+  run: (cell, signal) => fuzzRequests(Number(cell.split(" ")[1]), 50_000, signal),
 };

@@ -54,7 +54,7 @@ interface Tier {
 
 const TIERS = {
   // A driver compiles kernels on one core: two files at a time use two. More share the driver's threads and gain nothing.
-  sample: { about: "a sample of the variants: 3 to 6 minutes on two cores", flags: ["--parallel"] },
+  sample: { about: "a sample of the variants: 5 to 7 minutes on two cores", flags: ["--parallel"] },
   // One file at a time: what fails here fails by itself.
   all: {
     about: "every variant: about 11 minutes on two cores with Mesa 22, over half an hour with Mesa 25",

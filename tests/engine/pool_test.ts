@@ -60,6 +60,8 @@ Deno.test("EnginePool scores where the model was used last, unless that is busy 
   assert.deepEqual(scored(), ["aaac", "bb", "a"]);
   item.open();
   await Promise.all(calls);
+  for (const model of ["a", "b"]) await pool.call("score", asked(model));
+  assert.deepEqual(scored(), ["aaac", "bbb", "aa"]); // home, though the first is as idle
 });
 
 Deno.test("EnginePool answers for the device by its first member, and stops them all", async () => {

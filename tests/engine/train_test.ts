@@ -246,6 +246,18 @@ Deno.test("call() ends the call of its signal alone, and has one slot for traini
   assert.equal((await job).outcome, "cancelled");
 });
 
+Deno.test("stop() refuses the scores under way, though a job has still to leave its checkpoint", async () => {
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+  const job = lab.train({ num_train_epochs: 1000, onEvent: ({ type }) => type === "progress" && begin() });
+  await begun;
+  const refused = assert.rejects(
+    lab.score(plainRows(1).map(itemOf)),
+    (error) => error instanceof InputError && error.status === 503,
+  );
+  await Promise.all([refused, lab.restart()]);
+  assert.equal((await job).outcome, "stopped");
+});
+
 Deno.test("train()'s signal ends a job that is still reading rows", async () => {
   const rows = plainRows(20_000);
   const directory = lab.path("to-cancel-early");

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
 import { InputError } from "../errors.ts";
-import { isObject } from "../json.ts";
+import { isObject, show } from "../json.ts";
 import { cacheWords } from "./_word_cache.ts";
 import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
 import { ChatTemplate } from "./chat_template.ts";
@@ -63,6 +63,12 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   try {
     model = new TokenizerModel(withAddedTokens(files), config);
     cacheWords(model);
+    // The library encodes to whatever the file has.
+    for (const id of model.model!.tokens_to_ids.values()) {
+      if (!Number.isInteger(id) || id < 0) {
+        throw new Error(`a token has the id ${show(id)}, not a whole number >= 0.`);
+      }
+    }
     for (const id of model.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
     model.encode("a");
   } catch (error) {

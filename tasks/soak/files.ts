@@ -109,7 +109,7 @@ export async function fuzzFiles(seed: number, count: number, signal?: AbortSigna
   };
   const { id } = (await worker.post("/train", train)).body;
   const [last] = (await Array.fromAsync(worker.events(id, 0))).slice(-1);
-  assert.deepEqual(last!.data, { status: "succeeded", step: 1 }, worker.log());
+  assert.deepEqual(last!.data, { status: "succeeded", step: 1 }, worker.log(20));
   const untouched = { ...SCORE, model: MODEL, adapter: id };
   const { body: { results } } = await worker.post("/score", untouched);
 
@@ -132,7 +132,7 @@ export async function fuzzFiles(seed: number, count: number, signal?: AbortSigna
     }
     const request = { ...SCORE, model: MODEL, [of]: folder };
     const { status, body } = await worker.post("/score", request).catch((error) => {
-      throw new Error(`${i}: ${name} ${told}: no answer: ${error.message}\n${worker.log()}`);
+      throw new Error(`${i}: ${name} ${told}: no answer: ${error.message}\n${worker.log(20)}`);
     });
     const about = `${i}: ${name} ${told}: ${status} ${JSON.stringify(body)}`;
     if (status === 200) {
@@ -142,12 +142,12 @@ export async function fuzzFiles(seed: number, count: number, signal?: AbortSigna
       }
     } else {
       refused++;
-      assert.ok([404, 422].includes(status) && body.field && body.detail, `${about}\n${worker.log()}`);
+      assert.ok([404, 422].includes(status) && body.field && body.detail, `${about}\n${worker.log(20)}`);
     }
     await Deno.remove(join(root.path, folder), { recursive: true });
     assert.deepEqual((await worker.post("/score", untouched)).body.results, results, about);
   }
-  assert.equal(await worker.end("SIGTERM"), 0, worker.log());
+  assert.equal(await worker.end("SIGTERM"), 0, worker.log(20));
   return { used, refused };
 }
 

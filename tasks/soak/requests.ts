@@ -110,7 +110,7 @@ export async function fuzzRequests(seed: number, count: number, signal?: AbortSi
   // Whatever has come before, a plain request is served.
   const [path, body] = BODIES[0]!;
   assert.equal((await worker.post(path, body)).status, 200);
-  assert.equal(await worker.end("SIGTERM"), 0, worker.log());
+  assert.equal(await worker.end("SIGTERM"), 0, worker.log(20));
   return { requests: count, statuses };
 }
 
@@ -118,11 +118,11 @@ async function send(worker: Worker, request: FuzzedRequest): Promise<number> {
   const { path, method, headers, body } = request;
   const told = `${method} ${path} ${JSON.stringify(headers)} ${body?.slice(0, 2000)}`;
   const response = await fetch(worker.url + path, { method, headers, body }).catch((error) => {
-    throw new Error(`${told} had no answer: ${error.message}\n${worker.log()}`);
+    throw new Error(`${told} had no answer: ${error.message}\n${worker.log(20)}`);
   });
   const { status } = response;
   const text = await response.text();
-  assert.ok(status < 500 || status === 503, `${told} answered ${status}: ${text}\n${worker.log()}`);
+  assert.ok(status < 500 || status === 503, `${told} answered ${status}: ${text}\n${worker.log(20)}`);
   if (status >= 400 && method !== "HEAD") {
     assert.equal(response.headers.get("content-type"), "application/problem+json", told);
     const problem = JSON.parse(text);
@@ -143,5 +143,5 @@ export const requests: Soak = {
   version: 2,
   cells: Array.from({ length: 10 }, (_, i) => `seed ${i + 1}`),
   minutesPerCell: 3,
-  run: (cell, signal) => fuzzRequests(Number(cell.split(" ")[1]), 50_000, signal),
+  run: (cell, signal) => fuzzRequests(Number(cell.split(" ")[1]), 20_000, signal),
 };

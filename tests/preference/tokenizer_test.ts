@@ -114,6 +114,11 @@ Deno.test("loadTokenizer() names the file that is missing, broken or of no use",
   await refused({ "tokenizer.json": "{" }, /^tokenizer\.json is not JSON/);
   await refused({ "tokenizer.json": "[]" }, /^tokenizer\.json must be a JSON object/);
   await refused({ "tokenizer.json": "{}" }, /^tokenizer\.json cannot be used/);
+  for (const id of [[1], 0.5, -1, "1"]) {
+    const tokenizer = structuredClone(byteLevel([], [])) as { model: { vocab: Record<string, unknown> } };
+    tokenizer.model.vocab.d = id;
+    await refused({ "tokenizer.json": tokenizer }, /^tokenizer\.json cannot be used: a token has the id /);
+  }
   await refused(
     { "tokenizer.json": byteLevel([], []), "tokenizer_config.json": "no" },
     /^tokenizer_config\.json/,

@@ -73,8 +73,9 @@ export class Worker implements AsyncDisposable {
     return await this.#process.code;
   }
 
-  log(): string {
-    return this.#process.lines.join("\n");
+  /** @param last how many of the last lines; all unless given */
+  log(last = Infinity): string {
+    return this.#process.lines.slice(-last).join("\n");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,31 +2,8 @@
 import { z } from "zod";
 import { isObject } from "../json.ts";
 import { strictObject } from "../validation.ts";
+import { DatasetSchema } from "./dataset.ts";
 import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
-
-const datasetError =
-  "an object with one of path (a JSONL or Parquet file, or a folder of them) and rows (a list of rows)";
-
-const DatasetSchema = z.union([
-  strictObject({
-    path: z.string().meta({
-      description: "JSONL or Parquet file, or a folder laid out as the hub's data sets are " +
-        "(data/train-00000-of-00002.parquet, train.jsonl), named relative to the root; or hf://datasets/org/name.",
-      example: "data/train.jsonl",
-    }),
-    split: z.string().min(1).optional().meta({
-      description: "Which of a folder's splits; train where nothing is said.",
-      example: "train",
-    }),
-  }),
-  strictObject({
-    rows: z.array(z.unknown().meta({ type: "object" })).min(1).meta({
-      description:
-        "The rows themselves: {prompt, chosen, rejected} as strings or message lists, {chosen, rejected} " +
-        "as whole conversations, or OpenAI's preference rows; for method sft {prompt, completion}, {messages} or {text}.",
-    }),
-  }),
-], { error: datasetError });
 
 /** The body of `POST /train`, and a job file's content. */
 export const JobRequestSchema = strictObject({
@@ -43,9 +20,6 @@ export const JobRequestSchema = strictObject({
 
 /** A request as its sender wrote it. */
 export type JobRequest = z.infer<typeof JobRequestSchema>;
-
-/** Rows by a name under the root or of the hub, or the rows themselves. */
-export type DatasetRequest = JobRequest["dataset"];
 
 /** A data set as a job shows it: by its name, or how many rows came with the request. */
 const DatasetSummarySchema = z.union([

@@ -1,6 +1,6 @@
 /** The SQLite file of the jobs: its tables, their versions and its lock. */
 import { DatabaseSync } from "node:sqlite";
-import type { DatasetRequest } from "../api/job.ts";
+import type { DatasetRequest } from "../api/dataset.ts";
 import { InputError } from "../errors.ts";
 import { readDataset, rowKind } from "./spec.ts";
 

@@ -1,5 +1,6 @@
 /** A request for a training job, made into a job with nothing left open. */
-import { type DatasetRequest, type JobRequest, JobRequestSchema } from "../api/job.ts";
+import type { DatasetRequest } from "../api/dataset.ts";
+import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import { resolveSettings, type TrainingSettings } from "../api/settings.ts";
 import { within } from "../errors.ts";
 import { type Comparison, parseRow, type RowKind } from "../preference/rows.ts";

@@ -7,6 +7,16 @@ import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
 import { ChatTemplate } from "./chat_template.ts";
 import type { Message } from "./rows.ts";
 
+/** What a chat template is given beside the turns. */
+export interface TemplateOptions {
+  /** Whether the text ends with the opening of the assistant's turn. */
+  readonly addGenerationPrompt: boolean;
+  /** Functions that the assistant may call, as JSON schemas; none where it is left out. */
+  readonly tools?: readonly unknown[] | null | undefined;
+  /** Further variables by name, as `chat_template_kwargs` has them: `enable_thinking`, `documents`, … */
+  readonly kwargs?: Readonly<Record<string, unknown>> | null | undefined;
+}
+
 /** A model's tokenizer and chat template. */
 export interface Tokenizer {
   /** Token ids of a text; special tokens written out in the text are recognised, none are added. */
@@ -28,7 +38,7 @@ export interface Tokenizer {
   /** Jinja source; null where the model has none. */
   readonly chatTemplate: string | null;
   /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
-  renderChat(messages: readonly Message[], options: { readonly addGenerationPrompt: boolean }): string;
+  renderChat(messages: readonly Message[], options: TemplateOptions): string;
   /** This tokenizer with another chat template; this one where none is given. */
   withChatTemplate(source: string | null | undefined): Tokenizer;
 }
@@ -121,7 +131,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       addBos: bos !== null && added,
       vocabSize,
       chatTemplate,
-      renderChat: (messages, { addGenerationPrompt }) => {
+      renderChat: (messages, { addGenerationPrompt, tools = null, kwargs }) => {
         if (chatTemplate === null) {
           throw new InputError("The model has no chat template; give prompts and responses as strings.", {
             path: [],
@@ -131,7 +141,13 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
         }
         try {
           template ??= new ChatTemplate(chatTemplate);
-          return template.render({ messages, add_generation_prompt: addGenerationPrompt, ...texts });
+          return template.render({
+            ...texts,
+            tools,
+            ...kwargs,
+            messages,
+            add_generation_prompt: addGenerationPrompt,
+          });
         } catch (error) {
           throw new InputError(`The chat template refuses the messages: ${messageOf(error)}`, {
             path: [],

@@ -274,5 +274,5 @@ function cutPrompts(
 /** No text, and nothing else (tool calls) that a template could write. */
 function isEmpty(response: Text): boolean {
   if (typeof response === "string") return response === "";
-  return response.every((message) => message.content === "" && Object.keys(message).length <= 2);
+  return response.every((message) => !message.content && Object.keys(message).length <= 2);
 }

@@ -186,7 +186,7 @@ function encodeWithin(
 function refuseEndless(text: Text, context: number): void {
   const characters = typeof text === "string"
     ? text.length
-    : text.reduce((sum, { content }) => sum + content.length, 0);
+    : text.reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
   const most = context * CHARACTERS_A_TOKEN;
   if (characters <= most) return;
   throw new InputError(

@@ -1,4 +1,5 @@
 /** An engine without a device: what the service around it does can be tested in milliseconds. */
+import type { LeftOut } from "../../src/preference/left_out.ts";
 import { join } from "node:path";
 import type {
   CallName,
@@ -80,7 +81,9 @@ export class FakeEngine implements Engine {
         this.abandoned++;
         return null;
       }
-      const lengths = candidates.map((text) => (typeof text === "string" ? text : text[0]!.content).length);
+      const lengths = candidates.map((text) =>
+        (typeof text === "string" ? text : text[0]?.content ?? "").length
+      );
       const ranked = lengths.map((_, i) => i).sort((a, b) => lengths[a]! - lengths[b]!);
       onItem?.({
         results: lengths.map((length, i) => ({
@@ -130,7 +133,7 @@ export class FakeEngine implements Engine {
     const total_steps = this.options.steps ?? 3;
     const failure = this.failing.get(request.model.split("/").at(-1)!);
     if (failure !== undefined) throw failure;
-    onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
+    onEvent({ type: "left_out", split: "train", ...leftOut(7, "empty response") });
     onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
     for (const bytes of [0, 2]) onLoading?.({ bytes, total_bytes: 2 });
@@ -215,4 +218,9 @@ async function newestCheckpoint(directory: string): Promise<number> {
   } catch {
     return 0;
   }
+}
+
+/** One row that is left out. */
+export function leftOut(row: number, reason: string): LeftOut {
+  return { count: 1, faults: 1, reasons: [{ reason, count: 1 }], first: [{ row, reason }] };
 }

@@ -4,15 +4,16 @@ import { createReadStream } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { ChatTemplateSchema } from "../api/fields.ts";
-import { defaultBeta, type Item, ItemSchema } from "../api/score.ts";
+import { defaultBeta, encodingFields, type Item, ItemSchema } from "../api/score.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Environment, readConfig } from "../config.ts";
-import { InputError, within } from "../errors.ts";
+import { InputError, relocated, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
+import { encodingOf } from "../scoring/encoding.ts";
 import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
@@ -23,8 +24,9 @@ import { LoadingDisplay } from "./_loading.ts";
 import { type LoadProgress, stream } from "../engine/protocol.ts";
 
 const usage =
-  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] [--beta 2] " +
-  "[--token-logprobs] in.jsonl out.jsonl " +
+  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] " +
+  "[--chat-template-kwargs JSON] [--prompt-boundary trl|simpo] [--max-length N] [--max-prompt-length N] " +
+  "[--truncation-mode keep_end|keep_start] [--no-eos] [--beta 2] [--token-logprobs] in.jsonl out.jsonl " +
   "(- is stdin or stdout)";
 
 /** A shell's exit code for SIGPIPE, which Deno ignores. */
@@ -34,8 +36,9 @@ const brokenPipe = 141;
 const itemsPerCall = 64;
 
 /**
- * Scores every line of a file, by a job's result with the quantization that the job had. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`
- * behind the line's other fields.
+ * Scores every line of a file; by a job's result as the job had its base and its rows, unless options say otherwise. A line
+ * is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, prompt_truncated, encoding, usage}` behind
+ * the line's other fields.
  *
  * @param environment where settings are read from
  * @returns the exit code: 0, 130 or 143 after a signal, 141 where nobody reads the output any more
@@ -79,6 +82,10 @@ export async function score(
     });
   }
   const { model, adapter } = values;
+  const given = {
+    ...readEncoding(values),
+    chat_template: await readTemplate(values["chat-template"]),
+  };
   const isJob = (id: string) => exists(jobFolder(config.state, id));
   const downloads = new DownloadDisplay();
   const sources = {
@@ -86,13 +93,14 @@ export async function score(
     hub: openHub(config),
     onDownload: (progress: DownloadProgress) => downloads.update(progress),
   };
+  const job = await readJobSettings(config.state, adapter ?? "");
   const request = {
     model: await within(["--model"], () => resolveModel(sources, model)),
     adapter: adapter === undefined
       ? null
       : await within(["--adapter"], () => resolveAdapter(sources, adapter, isJob)),
-    quantization: asked ?? (await readJobSettings(config.state, adapter ?? ""))?.quantization ?? null,
-    chat_template: await readTemplate(values["chat-template"]),
+    quantization: asked ?? job?.quantization ?? null,
+    ...encodingFrom(given, job),
     beta,
     token_logprobs: values["token-logprobs"],
   };
@@ -126,6 +134,56 @@ export async function score(
   } finally {
     loading.end();
     await engine.stop();
+  }
+}
+
+const EncodingOptionsSchema = z.object(encodingFields).omit({ chat_template: true });
+
+type EncodingOptions = z.infer<typeof EncodingOptionsSchema>;
+
+/** The options that are fields of `POST /score` too. @throws InputError naming the option */
+function readEncoding(values: Readonly<Record<string, string | boolean | undefined>>): EncodingOptions {
+  const given = Object.keys(EncodingOptionsSchema.shape).map((field) => {
+    const value = values[optionOf(field)];
+    return [field, typeof value !== "string" || field in asText ? value : jsonOr(value)];
+  });
+  const { add_eos_token: _, ...fields } = Object.fromEntries(given);
+  try {
+    return parseWith(EncodingOptionsSchema, { ...fields, ...values["no-eos"] && { add_eos_token: false } });
+  } catch (error) {
+    throw inOptions(error);
+  }
+}
+
+function encodingFrom(...[given, job]: Parameters<typeof encodingOf>): ReturnType<typeof encodingOf> {
+  try {
+    return encodingOf(given, job);
+  } catch (error) {
+    throw inOptions(error);
+  }
+}
+
+/** What is no JSON on the command line. */
+const asText: Readonly<Record<string, true>> = { prompt_boundary: true, truncation_mode: true };
+
+/** Of `max_length`: `--max-length`. */
+function optionOf(field: string): string {
+  return field.replaceAll("_", "-");
+}
+
+/** An error about a field at its option. */
+function inOptions(error: unknown): unknown {
+  if (!(error instanceof InputError)) return error;
+  const [field] = error.path;
+  return typeof field === "string" ? relocated(error, [field], [`--${optionOf(field)}`]) : error;
+}
+
+/** A value as JSON, or as it is where it is none: what it is used for refuses it then. */
+function jsonOr(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
   }
 }
 

@@ -40,7 +40,7 @@ export function charactersOf({ prompt, responses }: Comparison): number {
   let sum = 0;
   for (const text of [prompt, ...responses]) {
     if (typeof text === "string") sum += text.length;
-    else for (const { content } of text) sum += content.length;
+    else for (const { content } of text) sum += content?.length ?? 0;
   }
   return sum;
 }

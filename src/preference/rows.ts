@@ -16,7 +16,8 @@ import { commonTextPrefix } from "./_common_prefix.ts";
 /** One turn of a conversation. Keys beyond these two (`name`, `tool_calls`, …) reach the chat template as they are. */
 export interface Message {
   readonly role: string;
-  readonly content: string;
+  /** null: the turn says nothing, beside `tool_calls` for one. */
+  readonly content: string | null;
 }
 
 /** Plain text, or turns that the model's chat template turns into text. */
@@ -152,7 +153,7 @@ function preferenceRow(value: Record<string, unknown>): Omit<Comparison, "row"> 
     }
     // ultrafeedback_binarized and its kin repeat the first user turn in a `prompt` column.
     const whole = splitConversations(chosen, rejected);
-    if (!whole.prompt.some((turn) => turn.content.trim() === given.trim())) {
+    if (!whole.prompt.some((turn) => turn.content?.trim() === given.trim())) {
       throw new InputError((field) => `${field} is not a turn that chosen and rejected share.`, {
         path: ["prompt"],
         value: given,

@@ -112,7 +112,14 @@ Deno.test("score() maps a file's lines to lines", () =>
     assert.equal(await process.code, 0, process.lines.join("\n"));
     const lines = (await Deno.readTextFile(output)).trim().split("\n").map((line) => JSON.parse(line));
     assert.equal(lines.length, 70);
-    assert.deepEqual(Object.keys(lines[0]), ["results", "best", "margin", "usage"]);
+    assert.deepEqual(Object.keys(lines[0]), [
+      "results",
+      "best",
+      "margin",
+      "prompt_truncated",
+      "encoding",
+      "usage",
+    ]);
     assert.equal(lines[0].results[0].reward, -3);
   }));
 

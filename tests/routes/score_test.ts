@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { formatRecord } from "../../src/log.ts";
+import { DEFAULT_ENCODING } from "../../src/scoring/request.ts";
 import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 import { gate, type TestService, testService } from "../helpers/service.ts";
 
@@ -29,6 +30,7 @@ Deno.test("POST /score answers one prompt", async () => {
         num_tokens: 5,
         reward: -10,
         truncated: false,
+        candidate_truncated: false,
       },
       {
         index: 1,
@@ -38,10 +40,22 @@ Deno.test("POST /score answers one prompt", async () => {
         num_tokens: 2,
         reward: -4,
         truncated: false,
+        candidate_truncated: false,
       },
     ],
     best: 1,
     margin: 3,
+    prompt_truncated: 0,
+    encoding: {
+      prompt_boundary: "trl",
+      max_length: 128,
+      max_prompt_length: null,
+      truncation_mode: "keep_end",
+      add_eos_token: true,
+      chat_template: "files",
+      chat_template_kwargs: null,
+      quantization: null,
+    },
     usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
   });
   assert.deepEqual(service.engine.scored, [{
@@ -50,6 +64,7 @@ Deno.test("POST /score answers one prompt", async () => {
     quantization: null,
     items: [{ prompt: "2 + 2 =", candidates: [" four", " 4"] }],
     chat_template: null,
+    encoding: DEFAULT_ENCODING,
     beta: 2,
     token_logprobs: false,
   }]);
@@ -59,12 +74,12 @@ Deno.test("POST /score answers many prompts with the sum of their usage", async 
   await using service = await testService();
   const { status, body } = await service.post("/score", { ...many, beta: 3, token_logprobs: true });
   assert.equal(status, 200);
-  assert.deepEqual(Object.keys(body), ["model", "items", "usage"]);
+  assert.deepEqual(Object.keys(body), ["model", "items", "encoding", "usage"]);
   assert.deepEqual(body.items.map(({ best, margin }: { best: number; margin: number }) => [best, margin]), [[
     0,
     null,
   ], [1, 1]]);
-  assert.deepEqual(Object.keys(body.items[0]), ["results", "best", "margin"]);
+  assert.deepEqual(Object.keys(body.items[0]), ["results", "best", "margin", "prompt_truncated"]);
   assert.deepEqual(body.usage, {
     prompt_tokens: 2,
     cached_prompt_tokens: 0,
@@ -294,11 +309,11 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     /^candidates is missing: give a list/,
   ],
   [
-    "an empty response",
-    { ...one, candidates: ["a", ""] },
+    "an only candidate that is empty",
+    { ...one, candidates: [""] },
     422,
-    "candidates[1]",
-    /candidates\[1\] must be a string of at least 1 character, not ""/,
+    "candidates[0]",
+    /^candidates\[0\] cannot be scored: the candidate is empty\.$/,
   ],
   ["no items", { model: "model", items: [] }, 422, "items", /at least 1 item/],
   [
@@ -410,7 +425,7 @@ for (const [name, body, status, field, detail] of refusals) {
       assert.equal(answer.body.field, field);
       assert.match(answer.body.detail, detail);
       assert.equal(typeof answer.body.accepted, "string");
-      assert.equal(service.engine.scored.length, 0);
+      assert.equal(service.engine.scored.length, name.startsWith("an only candidate") ? 1 : 0);
       assert.equal((await service.post("/score", one)).status, 200);
     }));
 }

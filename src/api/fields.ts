@@ -1,6 +1,6 @@
 /** Fields that several requests have. */
 import { z } from "zod";
-import { isObject } from "../json.ts";
+import { isDeeper, mostDepth } from "../json.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { ChatTemplate, mostTemplateCharacters } from "../preference/chat_template.ts";
 
@@ -30,14 +30,17 @@ export const quantizationField = z.enum(QUANTIZATIONS).nullable().optional().met
     "with where the job's id is given, else null.",
 });
 
+/** What is said of a value that goes deeper than {@link mostDepth}. */
+export const tooDeep = `is nested more than ${mostDepth} deep.`;
+
 /** What a template is given by us, and what `apply_chat_template` takes for itself. */
 const RESERVED = ["messages", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize"];
-/** Most characters of {@link ChatTemplateKwargsSchema}'s JSON, and how deep it goes. */
-const mostKwargs = { characters: 65_536, depth: 64 };
-const kwargs = `an object of JSON values, ${mostKwargs.characters} characters of JSON at most`;
+/** Of {@link ChatTemplateKwargsSchema}'s JSON. */
+const mostKwargsCharacters = 65_536;
+const kwargs = `an object of JSON values, ${mostKwargsCharacters} characters of JSON at most`;
 
 /** Variables for a chat template. */
-export const ChatTemplateKwargsSchema = z.record(z.string(), z.unknown(), { error: kwargs }).superRefine(
+export const ChatTemplateKwargsSchema = z.record(z.string(), z.unknown()).superRefine(
   (values, context) => {
     const refuse = (message: string, path: string[] = [], accepted = kwargs) =>
       context.addIssue({ code: "custom", path, message, params: { accepted, predicate: true } });
@@ -49,21 +52,14 @@ export const ChatTemplateKwargsSchema = z.record(z.string(), z.unknown(), { erro
         `none of ${RESERVED.join(", ")}`,
       );
     }
-    if (isDeeper(values, mostKwargs.depth)) {
-      return refuse(`is nested more than ${mostKwargs.depth} deep.`);
-    }
+    if (isDeeper(values, mostDepth)) return refuse(tooDeep);
     const { length } = JSON.stringify(values);
-    if (length > mostKwargs.characters) refuse(`has ${length} characters of JSON: give ${kwargs}.`);
+    if (length > mostKwargsCharacters) refuse(`has ${length} characters of JSON: give ${kwargs}.`);
   },
 ).meta({
   description: "Further variables for the chat template by name, as apply_chat_template and vLLM take them.",
   example: { enable_thinking: false },
 });
-
-function isDeeper(value: unknown, most: number): boolean {
-  if (!isObject(value) && !Array.isArray(value)) return false;
-  return most === 0 || Object.values(value).some((inner) => isDeeper(inner, most - 1));
-}
 
 /** Where a prompt ends, in training as in scoring. */
 export const promptBoundaryField = z.enum(["trl", "simpo"]);

@@ -1,12 +1,13 @@
 /** `POST /score`, and the lines of a scoring file. */
 import { z } from "zod";
 import { refuseField, strictObject } from "../validation.ts";
-import { show } from "../json.ts";
+import { isDeeper, mostDepth, show } from "../json.ts";
 import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,
   promptBoundaryField,
   quantizationField,
+  tooDeep,
   truncationModeField,
 } from "./fields.ts";
 
@@ -27,11 +28,16 @@ const PartSchema = z.looseObject({ type: z.string(), text: z.string().optional()
 const MessageSchema = z.looseObject({
   role: z.string().min(1),
   content: z.union([z.string(), z.array(PartSchema).min(1)], { error: contentKinds }).nullish(),
-}).superRefine(({ content, tool_calls }, context) => {
+}).superRefine((message, context) => {
+  if (isDeeper(message, mostDepth)) {
+    const params = { accepted: "a turn as chat templates take it", predicate: true };
+    return context.addIssue({ code: "custom", message: tooDeep, params });
+  }
+  const { content, tool_calls } = message;
   if (content != null || (Array.isArray(tool_calls) && tool_calls.length > 0)) return;
-  const message = `${content === null ? "must not be null here" : "is missing"}: give ${contentKinds}.`;
+  const why = `${content === null ? "must not be null here" : "is missing"}: give ${contentKinds}.`;
   const params = { accepted: contentKinds, predicate: true };
-  context.addIssue({ code: "custom", path: ["content"], message, params });
+  context.addIssue({ code: "custom", path: ["content"], message: why, params });
 }).meta({
   id: "Message",
   description:

@@ -227,10 +227,11 @@ export function checkSettings(spec: SettingsRequest, context: z.core.$Refinement
 }
 
 /** Keys in the schema's order, so that the same settings are always the same JSON: a job file's id is a hash of it. */
-const inOrder = Object.fromEntries(Object.keys(settingsFields).map((name) => [name, undefined]));
+const { chat_template_kwargs: _, ...everyJobs } = settingsFields;
+const inOrder = Object.fromEntries(Object.keys(everyJobs).map((name) => [name, undefined]));
 
 /** Fills in what a request leaves to its preset and to other fields. */
-export function resolveSettings({ preset, ...given }: SettingsRequest) {
+export function resolveSettings({ preset, chat_template_kwargs, ...given }: SettingsRequest) {
   const fromPreset = recipe(preset);
   const lora = given.lora === null ? null : resolveLora(given.lora);
   const max_length = given.max_length ?? fromPreset.max_length;
@@ -247,8 +248,8 @@ export function resolveSettings({ preset, ...given }: SettingsRequest) {
     max_length,
     max_prompt_length: given.max_prompt_length ?? Math.min(fromPreset.max_prompt_length, max_length - 1),
     chat_template: given.chat_template ?? null,
-    // left out where there are none: jobs without keep the JSON, and so the id, that they had before there were any
-    chat_template_kwargs: given.chat_template_kwargs ?? undefined,
+    // only where there are any: jobs without keep the JSON, and so the id, that they had before this setting
+    ...chat_template_kwargs && { chat_template_kwargs },
   };
 }
 

@@ -4,21 +4,21 @@ import { createReadStream } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { ChatTemplateSchema } from "../api/fields.ts";
-import { defaultBeta, encodingFields, type Item, ItemSchema } from "../api/score.ts";
+import { defaultBeta, type Item, ItemSchema } from "../api/score.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Environment, readConfig } from "../config.ts";
-import { InputError, relocated, within } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
-import { encodingOf } from "../scoring/encoding.ts";
 import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, stopSignal } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
+import { encodingOfOptions } from "./_encoding_options.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { type LoadProgress, stream } from "../engine/protocol.ts";
@@ -82,10 +82,6 @@ export async function score(
     });
   }
   const { model, adapter } = values;
-  const given = {
-    ...readEncoding(values),
-    chat_template: await readTemplate(values["chat-template"]),
-  };
   const isJob = (id: string) => exists(jobFolder(config.state, id));
   const downloads = new DownloadDisplay();
   const sources = {
@@ -100,7 +96,7 @@ export async function score(
       ? null
       : await within(["--adapter"], () => resolveAdapter(sources, adapter, isJob)),
     quantization: asked ?? job?.quantization ?? null,
-    ...encodingFrom(given, job),
+    ...encodingOfOptions(values, await readTemplate(values["chat-template"]), job),
     beta,
     token_logprobs: values["token-logprobs"],
   };
@@ -134,56 +130,6 @@ export async function score(
   } finally {
     loading.end();
     await engine.stop();
-  }
-}
-
-const EncodingOptionsSchema = z.object(encodingFields).omit({ chat_template: true });
-
-type EncodingOptions = z.infer<typeof EncodingOptionsSchema>;
-
-/** The options that are fields of `POST /score` too. @throws InputError naming the option */
-function readEncoding(values: Readonly<Record<string, string | boolean | undefined>>): EncodingOptions {
-  const given = Object.keys(EncodingOptionsSchema.shape).map((field) => {
-    const value = values[optionOf(field)];
-    return [field, typeof value !== "string" || field in asText ? value : jsonOr(value)];
-  });
-  const { add_eos_token: _, ...fields } = Object.fromEntries(given);
-  try {
-    return parseWith(EncodingOptionsSchema, { ...fields, ...values["no-eos"] && { add_eos_token: false } });
-  } catch (error) {
-    throw inOptions(error);
-  }
-}
-
-function encodingFrom(...[given, job]: Parameters<typeof encodingOf>): ReturnType<typeof encodingOf> {
-  try {
-    return encodingOf(given, job);
-  } catch (error) {
-    throw inOptions(error);
-  }
-}
-
-/** What is no JSON on the command line. */
-const asText: Readonly<Record<string, true>> = { prompt_boundary: true, truncation_mode: true };
-
-/** Of `max_length`: `--max-length`. */
-function optionOf(field: string): string {
-  return field.replaceAll("_", "-");
-}
-
-/** An error about a field at its option. */
-function inOptions(error: unknown): unknown {
-  if (!(error instanceof InputError)) return error;
-  const [field] = error.path;
-  return typeof field === "string" ? relocated(error, [field], [`--${optionOf(field)}`]) : error;
-}
-
-/** A value as JSON, or as it is where it is none: what it is used for refuses it then. */
-function jsonOr(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
   }
 }
 

@@ -210,6 +210,13 @@ const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  [["--model", "model", "--prompt-boundary", "dpo", "-", "-"], /--prompt-boundary must be "trl" \| "simpo"/],
+  [["--model", "model", "--max-length", "x", "-", "-"], /--max-length must be a number or null, not "x"/],
+  [
+    ["--model", "model", "--max-length", "8", "--max-prompt-length", "8", "-", "-"],
+    /--max-prompt-length must leave room for a response: less than max_length 8, not 8/,
+  ],
+  [["--model", "model", "--chat-template-kwargs", "{", "-", "-"], /--chat-template-kwargs must be an object/],
   [["--model", "model", "--quantization", "int4", "-", "-"], /--quantization must be int8, not int4/],
   [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
   [

@@ -49,7 +49,8 @@ for (const size of [1, 2, 3]) {
 Deno.test("EncodePool.encode() takes the job's chat template and refuses what encodeBatch() refuses", async () => {
   const asked = {
     ...job,
-    chat_template: "{{ messages[0].content }}{{ raise_exception('no') if messages[1] }}",
+    chat_template: "{{ lead }}{{ messages[0].content }}{{ raise_exception('no') if messages[1] }}",
+    settings: { ...job.settings, chat_template_kwargs: { lead: "hm " } },
   };
   using pool = new EncodePool(asked, { size: 1 });
   await pool.start();
@@ -63,7 +64,7 @@ Deno.test("EncodePool.encode() takes the job's chat template and refuses what en
   for (const batch of batches) {
     let expected: unknown;
     try {
-      expected = encodeBatch(templated, batch, job.settings, job.vocabulary);
+      expected = encodeBatch(templated, batch, asked.settings, job.vocabulary);
     } catch (error) {
       expected = error;
     }
@@ -71,6 +72,8 @@ Deno.test("EncodePool.encode() takes the job's chat template and refuses what en
     assert.deepEqual(found, expected);
     assert.equal(found instanceof InputError, batch[0]!.row !== 4);
   }
+  const { groups: [written] } = await pool.encode(batches[2]!)!;
+  assert.match(tokenizer.decode(written!.responses[0]!.tokens), /^hm q/);
 });
 
 Deno.test("EncodePool leaves small data sets to its owner and starts once", async () => {

@@ -13,7 +13,7 @@ import {
   tokeniseResponses,
 } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
-import type { Message, Text } from "../preference/rows.ts";
+import type { Comparison, Message, Text } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import {
   DEFAULT_ENCODING,
@@ -51,6 +51,9 @@ export interface Part {
 
 /** How prompts become sequences. */
 export type SequenceSettings = Pick<SequenceRequest, "add_special_tokens" | "max_tokens" | "prompt_logprobs">;
+
+/** How long candidates are templated apart to find the one that is at fault. */
+const APART_MS = 5_000;
 
 /** No text in use has this many characters to a token: what passes it is refused before it is tokenised at length. */
 const CHARACTERS_A_TOKEN = 100;
@@ -145,10 +148,14 @@ export function encodeItem(
     ? texts.map((ids) => ({ ids: [...prompt, ...ids as readonly number[]], boundary: prompt.length }))
     : within(["prompt"], () => {
       const comparison = { row: index + 1, prompt, responses: texts as readonly Text[] };
-      return texts.length === 0 ? [] : tokeniseResponses(tokenizer, comparison, encoding);
+      return tokeniseEach(tokenizer, comparison, encoding);
     });
   for (const [place, sequence] of tokenised.entries()) {
     const candidate = kept[place]!;
+    if (typeof sequence === "string") {
+      left_out.set(candidate, sequence);
+      continue;
+    }
     const beyond = sequence.ids.findIndex((id) => id >= config.vocab_size);
     within(
       beyond < sequence.boundary ? ["prompt"] : ["candidates", candidate],
@@ -156,6 +163,7 @@ export function encodeItem(
     );
     sequences.set(candidate, sequence);
   }
+  kept = kept.filter((candidate) => sequences.has(candidate));
   if (!isIds(prompt)) {
     leaveOut((candidate) => isSilent(tokenizer, sequences.get(candidate)!) ? SILENT : null);
   }
@@ -185,6 +193,32 @@ export function encodeItem(
     leaveOut((_, place) => faults.get(place));
   }
   return { group: null, candidates: [], left_out };
+}
+
+/** Each response as tokens, or why the template refuses it. @throws {InputError} where it refuses all */
+function tokeniseEach(
+  tokenizer: Tokenizer,
+  comparison: Comparison,
+  encoding: UsedEncoding,
+): (Sequence | string)[] {
+  if (comparison.responses.length === 0) return [];
+  try {
+    return tokeniseResponses(tokenizer, comparison, encoding);
+  } catch (error) {
+    if (!(error instanceof InputError) || comparison.responses.length === 1) throw error;
+    const end = performance.now() + APART_MS;
+    const each = comparison.responses.map((response) => {
+      if (performance.now() > end) throw error;
+      try {
+        return tokeniseResponses(tokenizer, { ...comparison, responses: [response] }, encoding)[0]!;
+      } catch (own) {
+        if (!(own instanceof InputError)) throw own;
+        return `cannot be templated: ${own.message.replace(/\.$/, "")}`;
+      }
+    });
+    if (each.every((one) => typeof one === "string")) throw error;
+    return each;
+  }
 }
 
 /** An encoding with what a model's context makes of it. */

@@ -20,16 +20,20 @@ export function relocatedItem(
   return relocated(relocated(error, [...from, "prompt"], [...from, prompt]), from, to);
 }
 
-/** An item as the engine takes it: beside a conversation a text is an assistant's turn. */
+/** An item as the engine takes it: beside turns a prompt of text is a user's turn, a candidate of text an assistant's. */
 export function toEngineItem({ prompt, messages, candidates }: Item): EngineItem {
   const given = toText(messages ?? prompt ?? "");
-  const isChat = typeof given === "object" && typeof given[0] === "object";
-  return {
-    prompt: given,
-    candidates: candidates.map(toText).map((text) =>
-      isChat && typeof text === "string" ? [{ role: "assistant", content: text }] : text
-    ),
+  const texts = candidates.map(toText);
+  if (![given, ...texts].some(isTurns)) return { prompt: given, candidates: texts };
+  const asTurns = (text: ScoreText, role: string): ScoreText => {
+    if (typeof text !== "string") return text;
+    return text === "" ? [] : [{ role, content: text }];
   };
+  return { prompt: asTurns(given, "user"), candidates: texts.map((text) => asTurns(text, "assistant")) };
+}
+
+function isTurns(text: ScoreText): boolean {
+  return typeof text[0] === "object";
 }
 
 type EngineItem = ScoreRequest["items"][number];

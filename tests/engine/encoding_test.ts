@@ -203,6 +203,22 @@ Deno.test("POST /score gives null scores and a reason to candidates that have no
 /** Of the tiny model: bytes come first, and the pair "in" is one token. */
 const [BOS, END, IN, A] = [263, 264, 258, 97];
 
+Deno.test("POST /score gives a candidate that the template refuses a reason, and refuses what it refuses throughout", async () => {
+  const chat_template =
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}" +
+    "{{ m.content }}{% endfor %}";
+  const candidates = [[{ role: "tool", content: "2" }], "", "2"];
+  const { items } = await score({ chat_template }, [{ prompt: "1 + 1?", candidates }]);
+  assert.deepEqual(items[0]!.results.map(({ reason }) => reason), [
+    "The candidate cannot be templated: The chat template refuses the messages: no tools.",
+    "The candidate is empty.",
+    undefined,
+  ]);
+  const refused = { model: "model", chat_template, messages: candidates[0], candidates };
+  const { status, body } = await service.post("/score", refused);
+  assert.deepEqual([status, body.field], [422, "messages"]);
+});
+
 Deno.test("POST /score takes token ids as they are, without BOS or EOS", async () => {
   const asText = { prompt: "in", candidates: ["a", "aa"] };
   const asIds = { prompt: [BOS, IN], candidates: [[A], [A, END], [END], []] };

@@ -359,7 +359,10 @@ Deno.test("POST /score hands token ids, lists of messages, tool calls and joined
         [{ role: "assistant", content: "c" }],
       ],
     },
-    { prompt: "a", candidates: [[{ role: "assistant", content: null, tool_calls }], "b"] },
+    {
+      prompt: [{ role: "user", content: "a" }],
+      candidates: [[{ role: "assistant", content: null, tool_calls }], [{ role: "assistant", content: "b" }]],
+    },
   ]);
 });
 

@@ -5,7 +5,7 @@ import { HTTPException } from "hono/http-exception";
 import type { z } from "zod";
 import { type Problem, ProblemSchema } from "../src/api/problem.ts";
 import { InputError } from "../src/errors.ts";
-import { show } from "../src/json.ts";
+import { isDeeper, mostDepth, show } from "../src/json.ts";
 import { logger } from "../src/log.ts";
 import { inputErrorOf } from "../src/validation.ts";
 
@@ -106,5 +106,5 @@ function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title
 
 /** A refused value as it came where it is short, and its beginning where it is not. */
 function cut(value: unknown): unknown {
-  return (JSON.stringify(value) ?? "").length <= 200 ? value : show(value);
+  return !isDeeper(value, mostDepth) && (JSON.stringify(value) ?? "").length <= 200 ? value : show(value);
 }

@@ -312,7 +312,7 @@ Deno.test("score() uses a running job's checkpoint", async () => {
     onEvent: (event) => {
       if (event.type !== "checkpoint" || scored) return;
       const adapter = join(directory, "checkpoints", "step-000005");
-      scored = lab.score([item], { adapter }).then(([scored]) => scored!.results[0]!.average_logprob);
+      scored = lab.score([item], { adapter }).then(([scored]) => scored!.results[0]!.average_logprob!);
     },
   });
   const { result } = await lab.train({ num_train_epochs: 20, max_steps: undefined, save_steps: 0 });

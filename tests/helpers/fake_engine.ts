@@ -14,6 +14,8 @@ import type {
   TrainOutcome,
   TrainRequest,
 } from "../../src/engine/protocol.ts";
+import type { Message } from "../../src/preference/rows.ts";
+import { DEFAULT_ENCODING } from "../../src/scoring/request.ts";
 import { InputError, type Interrupted, type PathPart } from "../../src/errors.ts";
 
 /** What a fake engine does beside the obvious. */
@@ -82,22 +84,35 @@ export class FakeEngine implements Engine {
         return null;
       }
       const lengths = candidates.map((text) =>
-        (typeof text === "string" ? text : text[0]?.content ?? "").length
+        typeof text === "string" || typeof text[0] === "number"
+          ? text.length
+          : (text[0] as Message | undefined)?.content?.length ?? 0
       );
-      const ranked = lengths.map((_, i) => i).sort((a, b) => lengths[a]! - lengths[b]!);
+      const ranked = lengths.map((_, i) => i).filter((i) => lengths[i]! > 0)
+        .sort((a, b) => lengths[a]! - lengths[b]!);
+      const nothing = { rank: null, average_logprob: null, sum_logprob: null, reward: null };
+      const { max_length, chat_template_kwargs: _, ...encoding } = {
+        ...DEFAULT_ENCODING,
+        ...request.encoding,
+      };
       onItem?.({
         results: lengths.map((length, i) => ({
           index: i,
-          rank: ranked.indexOf(i) + 1,
-          average_logprob: -length,
-          sum_logprob: -length * length,
           num_tokens: length,
-          reward: -length * request.beta,
           truncated: false,
+          candidate_truncated: false,
+          ...length === 0 ? { ...nothing, reason: "The candidate is empty." } : {
+            rank: ranked.indexOf(i) + 1,
+            average_logprob: -length,
+            sum_logprob: -length * length,
+            reward: -length * request.beta,
+          },
           ...(request.token_logprobs ? { tokens: ["a"], token_logprobs: [-1] } : {}),
         })),
-        best: ranked[0]!,
+        best: ranked[0] ?? null,
         margin: ranked.length < 2 ? null : lengths[ranked[1]!]! - lengths[ranked[0]!]!,
+        prompt_truncated: 0,
+        encoding: { ...encoding, max_length: max_length ?? 128 },
         usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
       });
     }

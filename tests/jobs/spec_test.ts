@@ -15,6 +15,14 @@ function refused(fields: Record<string, unknown>): InputError {
   assert.fail(`${JSON.stringify(fields)} is accepted`);
 }
 
+Deno.test("parseJobSpec() keeps the template's variables, and no place for them where there are none", () => {
+  const chat_template_kwargs = { enable_thinking: false };
+  const { settings } = parseJobSpec({ ...minimal, chat_template_kwargs });
+  assert.deepEqual(settings.chat_template_kwargs, chat_template_kwargs);
+  assert.ok(!("chat_template_kwargs" in parseJobSpec({ ...minimal, chat_template_kwargs: null }).settings));
+  assert.equal(refused({ chat_template_kwargs: { tokenize: true } }).field, "chat_template_kwargs.tokenize");
+});
+
 Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
   assert.deepEqual(parseJobSpec(minimal), {
     model: "model",

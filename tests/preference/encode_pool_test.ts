@@ -48,7 +48,8 @@ for (const size of [1, 2, 3]) {
 Deno.test("EncodePool.encode() takes the job's chat template and refuses what encodeBatch() refuses", async () => {
   const asked = {
     ...job,
-    chat_template: "{{ messages[0].content }}{{ raise_exception('no') if messages[1] }}",
+    chat_template: "{{ lead }}{{ messages[0].content }}{{ raise_exception('no') if messages[1] }}",
+    settings: { ...job.settings, chat_template_kwargs: { lead: "hm " } },
   };
   using pool = new EncodePool(asked, { size: 1 });
   await pool.start();
@@ -62,7 +63,7 @@ Deno.test("EncodePool.encode() takes the job's chat template and refuses what en
   const reasons: (string | undefined)[] = [];
   for (const batch of batches) {
     const found = await pool.encode(batch);
-    assert.deepEqual(found, encodeBatch(templated, batch, job.settings, job.vocabulary));
+    assert.deepEqual(found, encodeBatch(templated, batch, asked.settings, job.vocabulary));
     reasons.push(found?.left_out[0]?.reason);
   }
   assert.deepEqual(reasons.map((reason) => reason?.slice(0, 33)), [
@@ -70,6 +71,8 @@ Deno.test("EncodePool.encode() takes the job's chat template and refuses what en
     "has no response.",
     undefined,
   ]);
+  const { groups: [written] } = await pool.encode(batches[2]!)!;
+  assert.match(tokenizer.decode(written!.responses[0]!.tokens), /^hm q/);
   using strict = new EncodePool({ ...asked, vocabulary: 3 }, { size: 1 });
   await strict.start();
   const beyond = { name: "InputError", message: /^Row 4 has the token id/ };

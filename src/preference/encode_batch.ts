@@ -6,6 +6,7 @@ import {
   type Encoded,
   type EncodedGroup,
   type EncodeSettings,
+  type Uncut,
 } from "./encode.ts";
 import type { Comparison } from "./rows.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -13,6 +14,8 @@ import type { Tokenizer } from "./tokenizer.ts";
 /** Rows as tokens, and those that have none to learn from. */
 export interface EncodedBatch {
   readonly groups: readonly EncodedGroup[];
+  /** How long each group was before anything was cut. */
+  readonly uncut: readonly Uncut[];
   readonly left_out: readonly { readonly row: number; readonly reason: string }[];
 }
 
@@ -64,10 +67,11 @@ export function encodeBatch(
   vocabulary: number,
 ): EncodedBatch {
   const groups: EncodedGroup[] = [];
+  const lengths: Uncut[] = [];
   const left_out: { row: number; reason: string }[] = [];
   for (const comparison of batch) {
     const { row } = comparison;
-    const { group, left_out: why } = encoded(tokenizer, comparison, settings);
+    const { group, uncut, left_out: why } = encoded(tokenizer, comparison, settings);
     if (!group) {
       left_out.push({ row, reason: why.reason });
       continue;
@@ -78,8 +82,9 @@ export function encodeBatch(
       }
     });
     groups.push(group);
+    lengths.push(uncut);
   }
-  return { groups, left_out };
+  return { groups, uncut: lengths, left_out };
 }
 
 /** A row that the template refuses is left out like one without a response. */

@@ -11,7 +11,7 @@ import { type ColumnNames, Columns } from "./shapes/columns.ts";
 import { completionColumns, completionShapes, isLabelled, readCompletion } from "./shapes/completions.ts";
 import { type PairChoice, preferenceShapes, readPairs } from "./shapes/pairs.ts";
 import { promptColumns } from "./shapes/prompts.ts";
-import { describe } from "./shapes/turns.ts";
+import { describe, turnOf } from "./shapes/turns.ts";
 
 /** One turn of a conversation. Keys beyond these two (`name`, `tool_calls`, …) reach the chat template as they are. */
 export interface Message {
@@ -108,7 +108,7 @@ export function readRow(
   if (made === null) throw unknownShape(columns, kind);
   const { skipped, comparisons } = made;
   return {
-    comparisons: comparisons.map((comparison) => ({ row, ...comparison, ...extras })),
+    comparisons: comparisons.map((comparison) => ({ row, ...asConversation(comparison, extras), ...extras })),
     ...(skipped === undefined ? {} : { skipped }),
     shape: columns.shape(promptColumns),
     unused: columns.unused,
@@ -124,6 +124,15 @@ export function missingDataFile(path: string, error: unknown): unknown {
     accepted: "an existing file",
   });
 }
+
+/** Tools are for a conversation: a prompt beside them is a user's turn. */
+function asConversation(comparison: Omit<Comparison, "row">, { tools }: Extras): Omit<Comparison, "row"> {
+  const { prompt } = comparison;
+  if (tools === undefined || typeof prompt !== "string") return comparison;
+  return { ...comparison, prompt: turnOf("user", prompt) };
+}
+
+type Extras = Pick<Comparison, "tools" | "chat_template_kwargs">;
 
 type Made = { readonly comparisons: readonly Omit<Comparison, "row">[]; readonly skipped?: string };
 
@@ -163,7 +172,7 @@ function unknownShape(columns: Columns, kind: RowKind): InputError {
   );
 }
 
-function readExtras(columns: Columns): Pick<Comparison, "tools" | "chat_template_kwargs"> {
+function readExtras(columns: Columns): Extras {
   const inner = columns.peek("input");
   const [given, path]: [unknown, Path] = columns.has("tools")
     ? [columns.take("tools"), ["tools"]]

@@ -52,7 +52,8 @@ export async function readData(
 
 /** What the tokens of a job depend on beside its rows. */
 function keyOf({ config }: TrainContext, settings: TrainingSettings): string {
-  const { max_length, max_prompt_length, truncation_mode, prompt_boundary, chat_template, method } = settings;
+  const { max_length, max_prompt_length, truncation_mode, prompt_boundary, method } = settings;
+  const { chat_template, chat_template_kwargs } = settings;
   return JSON.stringify([
     config.vocab_size,
     max_length,
@@ -60,6 +61,7 @@ function keyOf({ config }: TrainContext, settings: TrainingSettings): string {
     truncation_mode,
     prompt_boundary,
     chat_template,
+    chat_template_kwargs,
     method.type,
   ]);
 }
@@ -157,7 +159,7 @@ function checkLargest(
 
 /** Tells what was made of a split's rows. */
 function report(
-  { emit, tokenizer }: TrainContext,
+  { config, emit, tokenizer }: TrainContext,
   settings: TrainingSettings,
   split: "train" | "eval",
   examples: readonly Examples[],
@@ -189,9 +191,14 @@ function report(
   const responses = examples.reduce((sum, { responses_cut }) => sum + responses_cut, 0);
   if (prompts + responses === 0) return;
   const { max_length, max_prompt_length } = settings;
+  const longest = (of: "prompt" | "whole") => Math.max(...examples.map(({ lengths }) => lengths[of].max));
+  const beyond = longest("whole") > config.context_length
+    ? `, and the model's context is ${config.context_length}`
+    : "";
   warn(
     `${prompts} prompts and the responses of ${responses} rows were cut to fit ` +
-      `max_length ${max_length} (max_prompt_length ${max_prompt_length}).`,
+      `max_length ${max_length} (max_prompt_length ${max_prompt_length}). ` +
+      `max_length ${longest("whole")} would keep them whole${beyond}.`,
   );
 }
 

@@ -6,6 +6,7 @@ import type { EncodePool } from "../preference/encode_pool.ts";
 import { allowedFaults, RowReader, type RowsReport, tooManyLeftOut } from "../preference/row_reader.ts";
 import type { Comparison, RowKind } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
+import { Lengths } from "./lengths.ts";
 import type { RowSource } from "./request.ts";
 
 /** What was made of a source of rows. */
@@ -17,6 +18,8 @@ export interface Examples {
   readonly prompts_cut: number;
   /** Rows of which a response was cut. */
   readonly responses_cut: number;
+  /** Tokens before anything was cut: of prompts, and of prompts with their longest response. */
+  readonly lengths: { readonly prompt: Lengths; readonly whole: Lengths };
 }
 
 /** How rows become tokens. */
@@ -55,6 +58,7 @@ export async function readExamples(
     pool?.encode(batch) ?? encodeBatch(tokenizer, batch, settings, vocabulary);
 
   let [groups, prompts_cut, responses_cut] = [0, 0, 0];
+  const lengths = { prompt: new Lengths(), whole: new Lengths() };
   // In the order of the rows, so that the first error among them is the one that is told.
   const underWay: Promise<EncodedBatch | null>[] = [];
   for (let more = true; more || underWay.length > 0;) {
@@ -72,6 +76,10 @@ export async function readExamples(
       if (group.responses.some(({ truncated }) => truncated)) responses_cut++;
       take(group);
     }
+    for (const { prompt, whole } of batch?.uncut ?? []) {
+      lengths.prompt.add(prompt);
+      lengths.whole.add(whole);
+    }
     for (const { row, reason } of batch?.left_out ?? []) {
       const sentence = (place: string) => `${place} cannot be used: ${reason.replace(/\.$/, "")}.`;
       reader.left_out.fault(row, reason, () => new InputError(sentence, { path: [{ row }] }));
@@ -79,7 +87,7 @@ export async function readExamples(
   }
   const report = reader.report();
   checkLeftOut(reader, report, groups, maxLeftOut);
-  return { report, groups, prompts_cut, responses_cut };
+  return { report, groups, prompts_cut, responses_cut, lengths };
 }
 
 /** @throws {InputError} where too many rows cannot be used, or none is left */

@@ -41,10 +41,8 @@ export function scoreRoutes(service: Service): OpenAPIHono {
   app.openapi(score, async (c) => {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
-    const request = await toRequest(service, body);
     // A client that goes takes its request with it, while its model is loaded too.
-    const { signal } = c.req.raw;
-    const items = stream(await service.engine, "score", request, { signal });
+    const items = scoredItems(service, body, c.req.raw.signal);
     const explain = (error: unknown) => inTermsOf(body, error);
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.
@@ -69,6 +67,17 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     }
   });
   return app;
+}
+
+/** The items as they are scored. A job that is deleted meanwhile keeps its folder until the last. */
+async function* scoredItems(
+  service: Service,
+  body: ScoreBody,
+  signal: AbortSignal,
+): AsyncGenerator<ScoredItem> {
+  using _ = service.runner.uses.hold(body.adapter);
+  const request = await toRequest(service, body);
+  yield* stream(await service.engine, "score", request, { signal });
 }
 
 function toAnswer(body: ScoreBody, results: readonly ScoredItem[]): ScoreAnswer {

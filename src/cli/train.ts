@@ -101,11 +101,10 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
 }
 
 function report(job: Job, result: string): number {
-  if (job.rows_left_out.length > 0) {
-    const rows = job.rows_left_out.slice(0, 5).map(({ split, row, reason }) =>
-      `${split} row ${row}: ${reason}`
-    );
-    console.error(`${job.rows_left_out.length} rows left out, such as ${rows.join("; ")}`);
+  const { count, first } = job.rows_left_out;
+  if (count > 0) {
+    const rows = first.slice(0, 5).map(({ split, row, reason }) => `${split} row ${row}: ${reason}`);
+    console.error(`${count} rows left out, such as ${rows.join("; ")}`);
   }
   if (job.status === "succeeded") {
     console.error(`Job ${job.id} succeeded after ${job.progress.step} steps: ${result}`);

@@ -6,6 +6,7 @@ import { EncodePool } from "../preference/encode_pool.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples } from "./examples.ts";
+import { summarizeLeftOut } from "./left_out.ts";
 import type { Dataset, TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
@@ -102,7 +103,7 @@ function report(
   settings: TrainingSettings,
   emit: TrainContext["emit"],
 ): void {
-  if (left_out.length > 0) emit({ type: "left_out", split, rows: left_out });
+  if (left_out.length > 0) emit({ type: "left_out", split, ...summarizeLeftOut(left_out) });
   if (prompts_cut + responses_cut === 0) return;
   const { max_length, max_prompt_length } = settings;
   const message =

@@ -1,7 +1,10 @@
 /** What a training run is asked, and what it says. Plain data only: it crosses into the Worker and back. */
 import type { Comparison } from "../preference/rows.ts";
+import type { LeftOut } from "./left_out.ts";
 import type { MemoryPlan } from "./memory_plan.ts";
 import type { TrainingSettings } from "../api/settings.ts";
+
+export type { LeftOutRow } from "./left_out.ts";
 
 /** Rows by path (absolute; Parquet or JSONL), in many files one after another, or those that came with the request. */
 export type Dataset =
@@ -37,7 +40,8 @@ export type TrainEvent =
    * driver has less room than it was thought to have.
    */
   | { readonly type: "plan"; readonly plan: MemoryPlan }
-  | { readonly type: "left_out"; readonly split: "train" | "eval"; readonly rows: readonly LeftOutRow[] }
+  /** Once for each data set that has such rows. */
+  | { readonly type: "left_out"; readonly split: "train" | "eval" } & LeftOut
   | {
     readonly type: "progress";
     readonly step: number;
@@ -49,12 +53,6 @@ export type TrainEvent =
   | { readonly type: "metrics"; readonly step: number; readonly metrics: Readonly<Record<string, number>> }
   | { readonly type: "checkpoint"; readonly step: number }
   | { readonly type: "warning"; readonly message: string };
-
-/** A row that could not be used, by its number in the file or list (from 1). */
-export interface LeftOutRow {
-  readonly row: number;
-  readonly reason: string;
-}
 
 /** How a run ended, and after how many steps. `stopped`: the worker was asked to stop; the job goes on from its checkpoint at the next start. */
 export interface TrainOutcome {

@@ -129,8 +129,20 @@ Deno.test("train() leaves unusable rows out and says which", async () => {
   const eval_rows = [{ prompt: "a", chosen: "b", rejected: "" }, row];
   const { events, metrics } = await lab.train({ rows, eval_rows, max_steps: 1 });
   assert.deepEqual(events.filter(({ type }) => type === "left_out"), [
-    { type: "left_out", split: "train", rows: [{ row: 3, reason: "response 1 of 2 is empty" }] },
-    { type: "left_out", split: "eval", rows: [{ row: 1, reason: "response 2 of 2 is empty" }] },
+    {
+      type: "left_out",
+      split: "train",
+      count: 1,
+      reasons: [{ reason: "response 1 of 2 is empty", count: 1 }],
+      first: [{ row: 3, reason: "response 1 of 2 is empty" }],
+    },
+    {
+      type: "left_out",
+      split: "eval",
+      count: 1,
+      reasons: [{ reason: "response 2 of 2 is empty", count: 1 }],
+      first: [{ row: 1, reason: "response 2 of 2 is empty" }],
+    },
   ]);
   const clean = await lab.train({ rows: rows.toSpliced(2, 1), eval_rows: [row], max_steps: 1 });
   assert.deepEqual(metrics, clean.metrics);

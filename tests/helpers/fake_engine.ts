@@ -6,6 +6,7 @@ import type {
   Calls,
   DeviceReport,
   Engine,
+  LeftOutRow,
   MemoryPlan,
   ScoreRequest,
   SequenceRequest,
@@ -13,6 +14,7 @@ import type {
   TrainOutcome,
   TrainRequest,
 } from "../../src/engine/protocol.ts";
+import { summarizeLeftOut } from "../../src/training/left_out.ts";
 import { InputError, type Interrupted, type PathPart } from "../../src/errors.ts";
 
 /** What a fake engine does beside the obvious. */
@@ -21,6 +23,8 @@ export interface FakeOptions {
   readonly trainingSlots?: number;
   /** Steps of every job. */
   readonly steps?: number;
+  /** Rows left out of every job. */
+  readonly leftOut?: readonly LeftOutRow[];
   /** Awaited before each step. */
   readonly beforeStep?: (id: string, step: number) => Promise<void> | void;
   /** Awaited before each scored item; may throw. */
@@ -130,7 +134,11 @@ export class FakeEngine implements Engine {
     const total_steps = this.options.steps ?? 3;
     const failure = this.failing.get(request.model.split("/").at(-1)!);
     if (failure !== undefined) throw failure;
-    onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
+    onEvent({
+      type: "left_out",
+      split: "train",
+      ...summarizeLeftOut(this.options.leftOut ?? [{ row: 7, reason: "empty response" }]),
+    });
     onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
     for (const bytes of [0, 2]) onLoading?.({ bytes, total_bytes: 2 });

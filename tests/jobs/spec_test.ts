@@ -53,6 +53,7 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
       chat_template: null,
       seed: 42,
       save_steps: 50,
+      keep_checkpoints: 2,
       eval_steps: 0,
       logging_steps: 1,
       activation_recomputation: "auto",

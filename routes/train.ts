@@ -249,12 +249,12 @@ function toAnswer(job: Job): z.infer<typeof JobSchema> {
   };
   return {
     ...job,
-    model: boundedText(job.model, 500),
-    dataset: boundedJson(job.dataset, 1500),
-    eval_dataset: boundedJson(job.eval_dataset, 1500),
+    model: boundedText(job.model, 250),
+    dataset: boundedJson(job.dataset, 1000),
+    eval_dataset: boundedJson(job.eval_dataset, 1000),
     settings: boundedJson(job.settings, 4500),
-    metrics: boundedJson(job.metrics, 1500),
-    rows_left_out: boundedJson(job.rows_left_out, 2500),
+    metrics: boundedJson(job.metrics, 1000),
+    rows_left_out: boundedJson(job.rows_left_out, 4000),
     warnings: boundedJson(job.warnings, 4000),
     error: boundedJson(job.error, 2000),
     links,

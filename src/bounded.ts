@@ -9,7 +9,9 @@ const encoder = new TextEncoder();
  */
 export function boundedText(text: string, most: number): string {
   if (text.length <= most) return text;
-  return `${text.slice(0, most).replace(/[\ud800-\udbff]$/, "")}… (${text.length} characters)`;
+  // Half of a surrogate pair is no character.
+  const end = /[\ud800-\udbff]/.test(text[most - 1] ?? "") ? most - 1 : most;
+  return `${text.slice(0, end)}… (${text.length} characters)`;
 }
 
 /**
@@ -46,14 +48,14 @@ function cutInside(value: unknown, most: number, depth = 0): unknown {
   if (typeof value === "string") return boundedText(value, most);
   if (typeof value !== "object" || value === null) return value;
   if (depth > 8) return "…";
-  const items = Math.min(mostItems, most);
+  const items = most > 10 ? mostItems : most;
   if (Array.isArray(value)) {
     const kept = value.slice(0, items).map((item) => cutInside(item, most, depth + 1));
     return value.length > items && typeof value[0] === "string"
       ? [...kept, `… (${value.length} in all)`]
       : kept;
   }
-  const entries = Object.entries(value).slice(0, Math.max(items, depth === 0 ? Infinity : 0));
+  const entries = Object.entries(value).slice(0, mostItems);
   return Object.fromEntries(
     entries.map(([name, part]) => [boundedText(name, most), cutInside(part, most, depth + 1)]),
   );

@@ -55,6 +55,10 @@ const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
   -- whether what only a run needs has been dropped from the folder of a job that has succeeded
   ALTER TABLE jobs ADD COLUMN tidied INTEGER NOT NULL DEFAULT 0;
   -- jobs that have gone and whose folders may not have
+  -- The rows that came in a request, apart: a change of a job writes all of its row anew.
+  CREATE TABLE datasets (job TEXT PRIMARY KEY, data TEXT NOT NULL) STRICT;
+  INSERT INTO datasets SELECT id, datasets FROM jobs;
+  ALTER TABLE jobs DROP COLUMN datasets;
   CREATE TABLE deleted_jobs (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
   UPDATE jobs SET spec = json_insert(spec, '$.settings.keep_checkpoints', 2);`,
   boundLists,

@@ -101,16 +101,17 @@ export class JobStore implements Disposable {
     };
     transaction(this.#db, () => {
       this.#db.prepare(
-        `INSERT INTO jobs (id, status, spec, datasets, created_at, idempotency_key, request_hash)
-         VALUES (?, 'queued', ?, ?, ?, ?, ?)`,
+        `INSERT INTO jobs (id, status, spec, created_at, idempotency_key, request_hash)
+         VALUES (?, 'queued', ?, ?, ?, ?)`,
       ).run(
         id,
         JSON.stringify(summary),
-        JSON.stringify({ dataset, eval_dataset }),
         new Date().toISOString(),
         idempotency?.key ?? null,
         idempotency?.hash ?? null,
       );
+      this.#db.prepare("INSERT INTO datasets (job, data) VALUES (?, ?)")
+        .run(id, JSON.stringify({ dataset, eval_dataset }));
       this.#append(id, "status", { status: "queued" });
     });
     return { job: this.#expect(id), created: true };
@@ -138,9 +139,9 @@ export class JobStore implements Disposable {
 
   /** The data sets of a job, with the rows that came in its request. */
   datasets(id: string): { dataset: DatasetSpec; eval_dataset: DatasetSpec | null } {
-    const row = this.#db.prepare("SELECT datasets FROM jobs WHERE id = ?").get(id);
+    const row = this.#db.prepare("SELECT data FROM datasets WHERE job = ?").get(id);
     if (row === undefined) throw new TypeError(`No job ${id}.`);
-    return JSON.parse(String(row["datasets"]));
+    return JSON.parse(String(row["data"]));
   }
 
   /** The job that waits longest. */
@@ -343,6 +344,7 @@ export class JobStore implements Disposable {
   delete(id: string): void {
     transaction(this.#db, () => {
       this.#db.prepare("DELETE FROM events WHERE job = ?").run(id);
+      this.#db.prepare("DELETE FROM datasets WHERE job = ?").run(id);
       this.#db.prepare("DELETE FROM jobs WHERE id = ?").run(id);
       this.#db.prepare("INSERT INTO deleted_jobs (id) VALUES (?)").run(id);
     });

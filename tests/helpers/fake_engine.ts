@@ -162,6 +162,8 @@ export class FakeEngine implements Engine {
         const folder = join(directory, "checkpoints", `step-${String(step).padStart(6, "0")}`);
         await Deno.mkdir(folder, { recursive: true });
         await Deno.writeTextFile(join(folder, "adapter_config.json"), `{"step":${step}}`);
+        await Deno.writeTextFile(join(folder, "optimizer.safetensors"), "moments");
+        await Deno.writeTextFile(join(folder, "trainer_state.json"), "{}");
       }
       onEvent({ type: "checkpoint", step });
       onEvent({

@@ -63,6 +63,7 @@ export class JobRunner {
   /** Runs one job, which must be queued, and nothing else. */
   async runToEnd(id: string): Promise<Job> {
     await this.#take(this.#job(id), await this.#options.engine);
+    await this.#tidying;
     return this.#job(id);
   }
 

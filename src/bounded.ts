@@ -3,15 +3,17 @@
 const encoder = new TextEncoder();
 
 /**
- * A text that is not longer than `most` characters, but for a note of its length where it was cut.
+ * A text that is not longer than `most` characters, but for a note of its length where it was cut; cut again it keeps the
+ * first note.
  *
  * @param most UTF-16 units
  */
 export function boundedText(text: string, most: number): string {
   if (text.length <= most) return text;
+  const note = /… \(\d+ characters\)$/.exec(text.slice(-40))?.[0] ?? `… (${text.length} characters)`;
   // Half of a surrogate pair is no character.
   const end = /[\ud800-\udbff]/.test(text[most - 1] ?? "") ? most - 1 : most;
-  return `${text.slice(0, end)}… (${text.length} characters)`;
+  return text.slice(0, end) + note;
 }
 
 /**

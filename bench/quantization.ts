@@ -15,7 +15,7 @@ import type { Quantization } from "../src/model/quantization.ts";
 import { Checkpoint, writeSafetensors } from "../src/model/safetensors.ts";
 import { encodeComparison, type EncodedGroup } from "../src/preference/encode.ts";
 import { packGroups } from "../src/preference/pack.ts";
-import { readJsonl } from "../src/preference/jsonl.ts";
+import { readComparisons } from "../src/preference/comparisons.ts";
 import { loadTokenizer } from "../src/preference/tokenizer.ts";
 import { Random } from "../src/training/random.ts";
 import { contest } from "./_contest.ts";
@@ -260,7 +260,7 @@ async function evaluationGroups(): Promise<EncodedGroup[]> {
     prompt_boundary: "trl",
   } as const;
   const groups: EncodedGroup[] = [];
-  for await (const row of readJsonl(join(EXAMPLES, "preferences.eval.jsonl"), "preference")) {
+  for await (const row of readComparisons([join(EXAMPLES, "preferences.eval.jsonl")], "preference")) {
     const { group } = encodeComparison(tokenizer, row, settings);
     if (group) groups.push(group);
   }

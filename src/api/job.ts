@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { isObject } from "../json.ts";
 import { strictObject } from "../validation.ts";
-import { DatasetSchema } from "./dataset.ts";
+import { DataFilesSchema, DatasetSchema } from "./dataset.ts";
 import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
 
 /** The body of `POST /train`, and a job file's content. */
@@ -23,7 +23,12 @@ export type JobRequest = z.infer<typeof JobRequestSchema>;
 
 /** A data set as a job shows it: by its name, or how many rows came with the request. */
 const DatasetSummarySchema = z.union([
-  z.object({ path: z.string(), split: z.string().optional() }),
+  z.object({
+    path: z.string(),
+    name: z.string().optional(),
+    data_files: DataFilesSchema.optional(),
+    split: z.string().optional(),
+  }),
   z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
 ]);
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
-import { readDataFiles } from "../preference/data_files.ts";
+import { readComparisons } from "../preference/comparisons.ts";
 import type { Text } from "../preference/rows.ts";
 import { STOP_SIGNALS } from "../signals.ts";
 import { parseCommand } from "./_arguments.ts";
@@ -191,7 +191,7 @@ function judge(before: number, after: number): 0 | 1 {
 export async function readHeldOut(path: string): Promise<Pick<DemoInput, "pairs" | "items">> {
   const pairs: HeldOutPair[] = [];
   const items: Item[] = [];
-  for await (const { prompt, responses } of readDataFiles([path], "preference")) {
+  for await (const { prompt, responses } of readComparisons([path], "preference")) {
     const [chosen, rejected] = responses.map(lastWords) as [string, string];
     const preferred = pairs.length % 2 === 0 ? 0 : 1;
     const candidates = preferred === 0 ? [chosen, rejected] as const : [rejected, chosen] as const;

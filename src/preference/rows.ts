@@ -114,16 +114,6 @@ function parseText(value: unknown, path: Path): Text {
   return value as Message[];
 }
 
-/** A file of rows that is not there, as the user's mistake; every other error as it is. @returns the error to throw */
-export function missingDataFile(path: string, error: unknown): unknown {
-  if (!(error instanceof Deno.errors.NotFound)) return error;
-  return new InputError((file) => `${file} is not there.`, {
-    path: [],
-    value: path,
-    accepted: "an existing file",
-  });
-}
-
 function preferenceRow(value: Record<string, unknown>): Omit<Comparison, "row"> | null {
   if ("preferred_output" in value && "non_preferred_output" in value && "input" in value) {
     return openAiRow(value);

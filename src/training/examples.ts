@@ -1,4 +1,4 @@
-import { readDataFiles } from "../preference/data_files.ts";
+import { readComparisons } from "../preference/comparisons.ts";
 import type { EncodedGroup, EncodeSettings } from "../preference/encode.ts";
 import { encodeBatch, type EncodedBatch, inBatches } from "../preference/encode_batch.ts";
 import type { EncodePool } from "../preference/encode_pool.ts";
@@ -77,7 +77,7 @@ async function awaited<T>(batch: Promise<T>, pause: () => Promise<void>): Promis
 }
 
 async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {
-  if ("path" in dataset) yield* readDataFiles([dataset.path], kind);
-  else if ("paths" in dataset) yield* readDataFiles(dataset.paths, kind);
+  if ("path" in dataset) yield* readComparisons([dataset.path], kind);
+  else if ("paths" in dataset) yield* readComparisons(dataset.paths, kind);
   else yield* dataset.comparisons;
 }

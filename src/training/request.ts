@@ -1,12 +1,13 @@
 /** What a training run is asked, and what it says. Plain data only: it crosses into the Worker and back. */
+import type { SlicedFiles } from "../preference/data_files.ts";
 import type { Comparison } from "../preference/rows.ts";
 import type { MemoryPlan } from "./memory_plan.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 
-/** Rows by path (absolute; Parquet or JSONL), in many files one after another, or those that came with the request. */
+/** Rows by path (absolute), in many files or slices of them one after another, or those that came with the request. */
 export type Dataset =
   | { readonly path: string }
-  | { readonly paths: readonly string[] }
+  | { readonly paths: readonly (string | SlicedFiles)[] }
   | { readonly comparisons: readonly Comparison[] };
 
 /** A job for the engine: everything that a run depends on, and where it works. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError, within } from "../../src/errors.ts";
-import { readDataFiles } from "../../src/preference/data_files.ts";
+import { readComparisons } from "../../src/preference/comparisons.ts";
 import { type Comparison, parseRow, type RowKind } from "../../src/preference/rows.ts";
 import { withFiles } from "./_tokenizers.ts";
 
@@ -157,26 +157,26 @@ async function readAll(content: string | Uint8Array): Promise<Comparison[]> {
   return await withFiles({}, async (dir) => {
     const path = join(dir, "rows.jsonl");
     await (typeof content === "string" ? Deno.writeTextFile(path, content) : Deno.writeFile(path, content));
-    return await Array.fromAsync(readDataFiles([path], "sft"));
+    return await Array.fromAsync(readComparisons([path], "sft"));
   });
 }
 
-Deno.test("readDataFiles() numbers rows by their lines, skips empty ones and takes CRLF, a BOM and a missing last line feed", async () => {
+Deno.test("readComparisons() numbers rows by their lines, skips empty ones and takes CRLF, a BOM and a missing last line feed", async () => {
   const rows = await readAll('\uFEFF{"text":"a"}\r\n\n   \n{"text":"ü"}');
   assert.deepEqual(rows.map(({ row, responses }) => [row, responses[0]]), [[1, "a"], [4, "ü"]]);
   assert.deepEqual(await readAll(""), []);
 });
 
-Deno.test("readDataFiles() joins lines that are longer than one read", async () => {
+Deno.test("readComparisons() joins lines that are longer than one read", async () => {
   const texts = ["x".repeat(200_000), "y".repeat(70_000), "z"];
   const rows = await readAll(texts.map((text) => JSON.stringify({ text }) + "\n").join(""));
   assert.deepEqual(rows.map(({ responses }) => responses[0]), texts);
 });
 
-Deno.test("readDataFiles() names the line that is broken", async () => {
+Deno.test("readComparisons() names the line that is broken", async () => {
   await assert.rejects(readAll('{"text":"a"}\n\n{"text":\n'), (error) => {
     assert(error instanceof InputError);
-    assert.match(error.message, /^rows\.jsonl: line 3 is not JSON: /);
+    assert.match(error.message, /^rows\.jsonl: row 3 is not JSON: /);
     return true;
   });
   await assert.rejects(readAll('{"text":"a"}\n{"no":1}\n'), {
@@ -185,11 +185,11 @@ Deno.test("readDataFiles() names the line that is broken", async () => {
   });
   const bytes = new TextEncoder().encode('{"text":"a"}\n{"text":"?"}\n');
   bytes[bytes.indexOf(0x3f)] = 0xff;
-  await assert.rejects(readAll(bytes), { name: "InputError", message: "rows.jsonl: line 2 is not UTF-8." });
+  await assert.rejects(readAll(bytes), { name: "InputError", message: "rows.jsonl: row 2 is not UTF-8." });
 });
 
-Deno.test("readDataFiles() names a missing file", async () => {
-  await assert.rejects(Array.fromAsync(readDataFiles(["no/such.jsonl"], "sft")), {
+Deno.test("readComparisons() names a missing file", async () => {
+  await assert.rejects(Array.fromAsync(readComparisons(["no/such.jsonl"], "sft")), {
     name: "InputError",
     message: "such.jsonl is not there.",
   });

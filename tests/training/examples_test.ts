@@ -56,7 +56,7 @@ Deno.test("readExamples() names the row at fault by its number", async () => {
   await withFiles(files, async (dir) => {
     const wrong = inputError("wrong.jsonl: row 2: chosen", /^wrong\.jsonl: row 2: chosen must be/);
     await assert.rejects(read({ path: join(dir, "wrong.jsonl") }), wrong);
-    const broken = inputError("broken.jsonl: line 3", /^broken\.jsonl: line 3 is not JSON/);
+    const broken = inputError("broken.jsonl: row 3", /^broken\.jsonl: row 3 is not JSON/);
     await assert.rejects(read({ path: join(dir, "broken.jsonl") }), broken);
   });
 });

@@ -1,0 +1,51 @@
+/** Rows of an Arrow file, as `datasets` saves them, a record batch at a time. */
+import { type Table, tableFromIPC } from "@uwdata/flechette";
+import { readArrowMessages } from "./arrow_messages.ts";
+import { plainRow } from "./plain.ts";
+import { type ChooseColumns, type FileRow, unreadable } from "./source_row.ts";
+
+/** Whole numbers of 64 bits that no number holds must not be an error. */
+const OPTIONS = { useBigInt: true, useDate: true };
+
+/**
+ * Streams an Arrow file's rows. Columns that are not chosen are not decoded.
+ *
+ * @throws InputError naming the file where it is missing, malformed or compressed
+ */
+export async function* readArrow(path: string, choose: ChooseColumns): AsyncGenerator<FileRow> {
+  const before: Uint8Array[] = [];
+  let columns: string[] = [];
+  let row = 0;
+  for await (const { kind, bytes } of readArrowMessages(path)) {
+    const table = readable(() => tableFromIPC([...before, bytes], OPTIONS));
+    if (kind === "schema") columns = [...choose(namesOf(table))];
+    if (kind !== "batch") before.push(bytes);
+    else if (columns.length === 0) {
+      for (let i = 0; i < table.numRows; i++) yield { row: ++row, value: {} };
+    } else {
+      for (const value of readable(() => table.select(columns).toArray())) {
+        yield { row: ++row, value: plainRow(value) };
+      }
+    }
+  }
+}
+
+/** Names of an Arrow file's columns. @throws InputError as {@link readArrow} */
+export async function arrowColumns(path: string): Promise<string[]> {
+  for await (const { bytes } of readArrowMessages(path)) {
+    return namesOf(readable(() => tableFromIPC([bytes])));
+  }
+  throw unreadable("Arrow", "it has no schema");
+}
+
+function namesOf(table: Table): string[] {
+  return table.schema.fields.map(({ name }) => name);
+}
+
+function readable<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw unreadable("Arrow", (error as Error).message);
+  }
+}

@@ -1,5 +1,5 @@
 /** Rows of an Arrow file, as `datasets` saves them, a record batch at a time. */
-import { type Table, tableFromIPC } from "@uwdata/flechette";
+import { type Batch, type Table, tableFromIPC } from "@uwdata/flechette";
 import { readArrowMessages } from "./arrow_messages.ts";
 import { plainRow } from "./plain.ts";
 import { type ChooseColumns, type FileRow, unreadable } from "./source_row.ts";
@@ -23,7 +23,7 @@ export async function* readArrow(path: string, choose: ChooseColumns): AsyncGene
     else if (columns.length === 0) {
       for (let i = 0; i < table.numRows; i++) yield { row: ++row, value: {} };
     } else {
-      for (const value of readable(() => table.select(columns).toArray())) {
+      for (const value of readable(() => checked(table.select(columns), bytes.length).toArray())) {
         yield { row: ++row, value: plainRow(value) };
       }
     }
@@ -36,6 +36,26 @@ export async function arrowColumns(path: string): Promise<string[]> {
     return namesOf(readable(() => tableFromIPC([bytes])));
   }
   throw unreadable("Arrow", "it has no schema");
+}
+
+/** A batch's table, whose lengths and offsets must be inside it: damaged ones would fill the memory. */
+function checked(table: Table, bytes: number): Table {
+  const most = 8 * bytes;
+  const check = (batch: Batch<unknown>) => {
+    const { length, offsets, children = [] } = batch as Batch<unknown> & {
+      offsets?: ArrayLike<number | bigint>;
+      children?: Batch<unknown>[];
+    };
+    if (length > most) throw new RangeError("a batch is damaged");
+    for (let i = 0; offsets && i < length && children.length > 0; i++) {
+      const [from, to] = [Number(offsets[i]), Number(offsets[i + 1])];
+      if (!(from >= 0 && from <= to && to <= children[0]!.length)) throw new RangeError("a list is damaged");
+    }
+    children.forEach(check);
+  };
+  if (table.numRows > most) throw new RangeError("a batch is damaged");
+  for (const { data } of table.children) data.forEach(check);
+  return table;
 }
 
 function namesOf(table: Table): string[] {

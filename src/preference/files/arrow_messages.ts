@@ -56,20 +56,53 @@ export async function* readArrowMessages(path: string): AsyncGenerator<ArrowMess
   }
 }
 
-/** The two fields of a Message (a FlatBuffers table) that say what it is and how long its body. */
+/** A vector of a table: its field, the bytes of an element and, where its elements are tables, their vectors. */
+type Vectors = readonly (readonly [field: number, elementBytes: number, inner?: () => Vectors])[];
+
+/** Field of Schema.fbs: children, custom_metadata. */
+const FIELD: Vectors = [[5, 4, () => FIELD], [6, 4]];
+/** The vectors of each kind of header: fields and custom_metadata; nodes and buffers. */
+const VECTORS: Readonly<Record<ArrowMessage["kind"], Vectors>> = {
+  schema: [[1, 4, () => FIELD], [2, 4]],
+  dictionary: [],
+  batch: [[1, 16], [2, 16]],
+};
+/** More tables than any schema has; damaged offsets could lead to the same ones again and again. */
+const MOST_TABLES = 100_000;
+
+/**
+ * What a Message (a FlatBuffers table) is and how long its body. Its vectors must be inside it: flechette would read a
+ * damaged one for hours.
+ */
 function readHeader(header: Uint8Array<ArrayBuffer>): { kind: ArrowMessage["kind"]; bodyBytes: number } {
   const view = new DataView(header.buffer);
-  try {
-    const table = view.getUint32(0, true);
+  let tables = 0;
+  /** Where a field of a table stands; null where it is left out. */
+  const place = (table: number, field: number) => {
     const fields = table - view.getInt32(table, true);
-    const offset = (field: number) => {
-      const at = 4 + 2 * field;
-      return at < view.getUint16(fields, true) ? view.getUint16(fields + at, true) : 0;
-    };
-    const [type, body] = [offset(1), offset(3)];
-    const kind = KINDS[type === 0 ? 0 : view.getUint8(table + type)];
-    if (!kind) throw new RangeError("a message is of no known kind");
-    return { kind, bodyBytes: body === 0 ? 0 : Number(view.getBigInt64(table + body, true)) };
+    const at = 4 + 2 * field;
+    const offset = at < view.getUint16(fields, true) ? view.getUint16(fields + at, true) : 0;
+    return offset === 0 ? null : table + offset;
+  };
+  const pointed = (at: number) => at + view.getUint32(at, true);
+  const check = (table: number, vectors: Vectors) => {
+    if (++tables > MOST_TABLES) throw new RangeError("its schema is endless");
+    for (const [field, bytes, inner] of vectors) {
+      const at = place(table, field);
+      if (at === null) continue;
+      const vector = pointed(at);
+      const count = view.getUint32(vector, true);
+      if (vector + 4 + count * bytes > header.length) throw new RangeError("a message is damaged");
+      for (let i = 0; inner && i < count; i++) check(pointed(vector + 4 + 4 * i), inner());
+    }
+  };
+  try {
+    const message = pointed(0);
+    const [type, root, body] = [1, 2, 3].map((field) => place(message, field)) as (number | null)[];
+    const kind = KINDS[type == null ? 0 : view.getUint8(type)];
+    if (!kind || root == null) throw new RangeError("a message is of no known kind");
+    check(pointed(root), VECTORS[kind]);
+    return { kind, bodyBytes: body == null ? 0 : Number(view.getBigInt64(body, true)) };
   } catch (error) {
     throw unreadable("Arrow", (error as Error).message);
   }

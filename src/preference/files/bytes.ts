@@ -17,7 +17,11 @@ export async function* readBytes(path: string): Bytes {
     const { value: first } = await chunks.next();
     if (first === undefined) return;
     const all = chain(first, chunks);
-    const text = begins(first, 0x1f, 0x8b) ? gunzip(all) : isZstd(first) ? unzstd(all) : all;
+    const text = begins(first, 0x1f, 0x8b)
+      ? decompressed("gzip", gunzip(all))
+      : isZstd(first)
+      ? decompressed("zstd", unzstd(all))
+      : all;
     let start = true;
     for await (const chunk of text) {
       if (start && (begins(chunk, 0xff, 0xfe) || begins(chunk, 0xfe, 0xff))) {
@@ -63,6 +67,19 @@ async function* gunzip(chunks: Bytes): Bytes {
   const text = createGunzip();
   const done = pipeline(Readable.from(chunks), text);
   done.catch(() => {}); // heard of where the text is read
+  try {
+    yield* text;
+  } finally {
+    await done.catch(() => {});
+  }
+}
+
+async function* unzstd(chunks: Bytes): Bytes {
+  yield* (await import("./zstd.ts")).unzstd(chunks);
+}
+
+/** A compressed text; that it is damaged is told with how far it went. */
+async function* decompressed(kind: "gzip" | "zstd", text: Bytes): Bytes {
   let bytes = 0;
   try {
     for await (const chunk of text) {
@@ -70,39 +87,6 @@ async function* gunzip(chunks: Bytes): Bytes {
       yield chunk;
     }
   } catch (error) {
-    throw damaged("gzip", bytes, error);
-  } finally {
-    await done.catch(() => {});
+    throw unreadable(kind, `${(error as Error).message}, after ${bytes} bytes of text`);
   }
-}
-
-/**
- * Of any number of frames. Deno's own zstd stream stops silently after the first, and at the end of a file that was cut.
- * A frame's checksum is not compared.
- */
-async function* unzstd(chunks: Bytes): Bytes {
-  const { Decompress } = await import("fzstd");
-  let done: Uint8Array<ArrayBuffer>[] = [];
-  let bytes = 0;
-  const zstd = new Decompress((chunk) => done.push(chunk as Uint8Array<ArrayBuffer>));
-  const push = (chunk: Uint8Array, last: boolean) => {
-    try {
-      zstd.push(chunk, last);
-    } catch (error) {
-      throw damaged("zstd", bytes, error);
-    }
-  };
-  for await (const chunk of chain(new Uint8Array(), chunks)) {
-    push(chunk, false);
-    for (const text of done) bytes += text.length;
-    yield* done;
-    done = [];
-  }
-  push(new Uint8Array(), true);
-  yield* done;
-}
-
-function damaged(kind: string, bytes: number, error: unknown): unknown {
-  if (error instanceof InputError) return error;
-  return unreadable(kind, `${(error as Error).message}, after ${bytes} bytes of text`);
 }

@@ -1,5 +1,5 @@
 /** Rows of comma- or tab-separated text. */
-import { type CastingContext, CsvError, parse } from "csv-parse";
+import { type CastingContext, CsvError, type InfoRecord, parse } from "csv-parse";
 import { Readable } from "node:stream";
 import { InputError } from "../../errors.ts";
 import { readBytes } from "./bytes.ts";
@@ -76,11 +76,16 @@ async function* readRecords(
       yield chunk;
     }
   }
+  let last = 0;
   const text = Readable.from(watched());
   const records = parse({
     bom: true,
     cast: (value: string, { quoting }: CastingContext): unknown => value === "" && !quoting ? null : value,
     delimiter,
+    on_record: (record: string[], { lines }: InfoRecord) => {
+      last = lines;
+      return record;
+    },
     max_record_size: MOST_ROW_BYTES,
     record_delimiter: ["\r\n", "\n", "\r"],
     relax_column_count: true,
@@ -89,10 +94,8 @@ async function* readRecords(
     skip_empty_lines: true,
   });
   text.on("error", (error) => records.destroy(error));
-  let last = 0;
   try {
     for await (const fields of text.pipe(records)) {
-      last = records.info.lines;
       yield { fields, isUtf8 };
     }
   } catch (error) {

@@ -7,7 +7,7 @@ import { type ChooseColumns, type FileRow, openDataFile, unreadable } from "./so
 
 /** Beside UNCOMPRESSED and SNAPPY, which hyparquet knows, and LZ4. */
 const DECOMPRESSORS = { ZSTD: zstdDecompressSync, GZIP: gunzipSync, BROTLI: brotliDecompressSync };
-const LZ4 = ["LZ4", "LZ4_RAW"];
+const LZ4 = ["LZ4", "LZ4_RAW"] as const;
 const CODECS = ["UNCOMPRESSED", "SNAPPY", ...Object.keys(DECOMPRESSORS), ...LZ4];
 
 const native = Object.fromEntries(
@@ -122,5 +122,10 @@ async function compressorsOf({ row_groups }: FileMetaData, chosen: readonly stri
   if (!LZ4.some((codec) => codecs.has(codec))) return native;
   // Node has no LZ4.
   const { compressors } = await import("hyparquet-compressors");
-  return { ...compressors, ...native };
+  // A column of nulls alone has pages of no bytes, which the package takes for damaged ones.
+  const lz4 = LZ4.map((codec) => [
+    codec,
+    (page: Uint8Array, bytes: number) => bytes === 0 ? new Uint8Array() : compressors[codec]!(page, bytes),
+  ]);
+  return { ...native, ...Object.fromEntries(lz4) };
 }

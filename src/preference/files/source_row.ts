@@ -22,8 +22,8 @@ export type FileRow = Omit<SourceRow, "file">;
 /** Asked once a file that knows its columns beforehand: which of them are to be read. */
 export type ChooseColumns = (names: readonly string[]) => readonly string[];
 
-/** Most bytes of one row, and so of what is held of a file in text: JavaScript's strings end at 512 MiB. */
-export const MOST_ROW_BYTES = 2 ** 27;
+/** Most bytes of one row, and so of what is held of a file in text: some millions of tokens. */
+export const MOST_ROW_BYTES = 2 ** 25;
 
 /** The problem of a row that is longer than {@link MOST_ROW_BYTES}. */
 export const TOO_LONG = `is longer than ${MOST_ROW_BYTES / 2 ** 20} MiB`;

@@ -52,7 +52,7 @@ const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
   readRows,
   `ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '{"count":0,"first":[]}';
   ALTER TABLE jobs ADD COLUMN bytes INTEGER;
-  -- whether what only a run needs has been dropped from the folder of a job that has succeeded
+  -- whether the folder of a job that has ended has been measured, and rid of what only a run needs
   ALTER TABLE jobs ADD COLUMN tidied INTEGER NOT NULL DEFAULT 0;
   -- jobs that have gone and whose folders may not have
   -- The rows that came in a request, apart: a change of a job writes all of its row anew.

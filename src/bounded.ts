@@ -1,5 +1,7 @@
 /** Values and sentences of any length, cut to what an answer may hold. */
 
+import { isDeeper, mostDepth, show } from "./json.ts";
+
 const encoder = new TextEncoder();
 
 /**
@@ -22,6 +24,7 @@ export function boundedText(text: string, most: number): string {
  * @param mostBytes of its JSON; a text in its place may take a few more
  */
 export function boundedValue(value: unknown, mostBytes: number): unknown {
+  if (isDeeper(value, mostDepth)) return show(value);
   const json = JSON.stringify(value, (_, part) => typeof part === "bigint" ? String(part) : part);
   if (json === undefined || bytesOf(json) <= mostBytes) return json && JSON.parse(json);
   const text = typeof value === "string" ? value : json;

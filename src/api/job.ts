@@ -1,7 +1,7 @@
 /** Training jobs: what may be asked for, and what is answered. */
 import { z } from "zod";
 import { isObject } from "../json.ts";
-import { strictObject } from "../validation.ts";
+import { refuseField, strictObject } from "../validation.ts";
 import { DatasetSchema } from "./dataset.ts";
 import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
 
@@ -16,16 +16,34 @@ export const JobRequestSchema = strictObject({
   eval_dataset: DatasetSchema.nullable().optional(),
   preset: presetField,
   ...settingsFields,
-}).superRefine(checkSettings).meta({ id: "JobRequest" });
+}).superRefine(checkSettings).superRefine(({ eval_dataset, eval_fraction }, context) => {
+  if (eval_dataset == null || eval_fraction === 0) return;
+  const accepted = "one of eval_dataset and eval_fraction";
+  refuseField(
+    context,
+    ["eval_fraction"],
+    `Both eval_dataset and eval_fraction ${eval_fraction} are given: give one of them.`,
+    accepted,
+  );
+}).meta({ id: "JobRequest" });
 
 /** A request as its sender wrote it. */
 export type JobRequest = z.infer<typeof JobRequestSchema>;
 
-/** A data set as a job shows it: by its name, or how many rows came with the request. */
-const DatasetSummarySchema = z.union([
-  z.object({ path: z.string(), split: z.string().optional() }),
+const SourceSummarySchema = z.union([
+  z.looseObject({ path: z.string(), split: z.string().optional() }),
   z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
 ]);
+
+/** A data set as a job shows it: by its name, or how many rows came with the request; or several such. */
+const DatasetSummarySchema = z.union([SourceSummarySchema, z.array(SourceSummarySchema)]);
+const RowsReadSchema = z.object({
+  rows: z.number().int(),
+  shapes: z.array(z.object({ shape: z.string(), rows: z.number().int() })).meta({
+    description:
+      "The columns that were used and how, with how many rows have them; docs/data.md lists all shapes.",
+  }),
+});
 
 const splits = z.enum(["train", "eval"]);
 
@@ -73,6 +91,9 @@ export const JobSchema = z.object({
   seconds_remaining: z.number().nullable(),
   metrics: z.record(z.string(), z.number()).nullable().meta({
     description: "The newest value of each metric by TRL's names, with the step of the newest.",
+  }),
+  rows_read: z.object({ train: RowsReadSchema.nullable(), eval: RowsReadSchema.nullable() }).meta({
+    description: "What the rows were read as; null until they are read, or where there are none.",
   }),
   rows_left_out: z.object({
     count: z.number().int(),

@@ -4,6 +4,7 @@ import { InputError } from "../errors.ts";
 import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
+import { tokenFolder } from "../training/token_files.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
 
 const SETTINGS_FILE = "settings.json";
@@ -66,8 +67,12 @@ export async function jobCheckpoint(state: string, id: string, step: number | "l
   throw new InputError(sentence, { path: ["step"], value: step, accepted, status: 409 });
 }
 
-/** Removes what only a run needs, of a job that runs no more: the moments in its checkpoints, and what was half written. */
+/**
+ * Removes what only a run needs, of a job that runs no more: its tokens, the moments in its checkpoints, and what was half
+ * written.
+ */
 export async function dropRunFiles(state: string, id: string): Promise<void> {
+  await removeAny(tokenFolder(jobFolder(state, id)));
   const folder = join(jobFolder(state, id), "checkpoints");
   for (const name of await entries(folder)) {
     const path = join(folder, name);
@@ -83,10 +88,11 @@ export async function removeJobFolder(state: string, id: string): Promise<void> 
 /**
  * Bytes of a job's files.
  *
- * @param over whether the job has succeeded: the moments in its checkpoints are about to go
+ * @param over whether the job has succeeded: its tokens and the moments in its checkpoints are about to go
  */
 export async function jobBytes(state: string, id: string, over: boolean): Promise<number> {
   const sizeOf = async (path: string): Promise<number> => {
+    if (over && path === tokenFolder(jobFolder(state, id))) return 0;
     const found = await Deno.lstat(path).catch(() => null); // a checkpoint may be put away meanwhile
     if (!found?.isDirectory) return over && basename(path) === OPTIMIZER ? 0 : found?.size ?? 0;
     const sizes = await Promise.all((await entries(path)).map((name) => sizeOf(join(path, name))));

@@ -5,11 +5,11 @@ import type { LoadProgress, TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { boundedText } from "../bounded.ts";
-import { type LeftOut, mostRows } from "../training/left_out.ts";
+import { type LeftOut, mostRows } from "../preference/left_out.ts";
 import { boundedError, mostCharacters, type Warnings, withWarning } from "./bounds.ts";
 import { openDataBase, transaction } from "./data_base.ts";
 import type { JobEvent, JobStatus } from "./job.ts";
-import type { DatasetSpec, JobSpec } from "./spec.ts";
+import type { DatasetSpec, JobSpec, SourceSpec } from "./spec.ts";
 
 /** The rows that were left out of one data set. */
 type LeftOutOfSplit = LeftOut & { readonly split: "train" | "eval" };
@@ -25,7 +25,7 @@ export interface Idempotency {
 const maxCrashes = 3;
 
 const jobColumns =
-  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, left_out,
+  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, rows_read, left_out,
   warnings, bytes, cancel_requested, error, created_at, started_at, finished_at`;
 
 interface JobRow {
@@ -39,6 +39,7 @@ interface JobRow {
   seconds_remaining: number | null;
   plan: string | null;
   metrics: string | null;
+  rows_read: string;
   left_out: string;
   warnings: string;
   bytes: number | null;
@@ -228,6 +229,12 @@ export class JobStore implements Disposable {
             total_steps: event.total_steps,
             resumed_from: event.resumed_from,
           });
+        case "rows": {
+          const { split, rows, shapes } = event;
+          const read = { ...this.#json<Job["rows_read"]>(id, "rows_read"), [split]: { rows, shapes } };
+          this.#db.prepare("UPDATE jobs SET rows_read = ? WHERE id = ?").run(JSON.stringify(read), id);
+          return;
+        }
         case "left_out": {
           const { type: _, ...left } = event;
           const others = this.#json<LeftOutOfSplit[]>(id, "left_out").filter(({ split }) =>
@@ -402,7 +409,7 @@ export class JobStore implements Disposable {
     return job;
   }
 
-  #json<T>(id: string, column: "left_out" | "warnings"): T {
+  #json<T>(id: string, column: "left_out" | "rows_read" | "warnings"): T {
     const row = this.#db.prepare(`SELECT ${column} FROM jobs WHERE id = ?`).get(id);
     return JSON.parse(String(row?.[column]));
   }
@@ -435,7 +442,9 @@ export class JobStore implements Disposable {
 }
 
 function summarise(dataset: DatasetSpec): DatasetSummary {
-  return "path" in dataset ? dataset : { rows: dataset.comparisons.length };
+  const ofSource = (source: SourceSpec) =>
+    "path" in source ? source : { rows: source.report?.rows ?? source.comparisons.length };
+  return Array.isArray(dataset) ? dataset.map(ofSource) : ofSource(dataset as SourceSpec);
 }
 
 /** The rows that were left out of both data sets. */
@@ -461,6 +470,7 @@ function toJob(
     tokens_per_second,
     plan,
     metrics,
+    rows_read,
     left_out,
     warnings,
     cancel_requested,
@@ -476,6 +486,7 @@ function toJob(
     progress: { step, total_steps, fraction, tokens_per_second },
     plan: plan === null ? null : JSON.parse(plan),
     metrics: metrics === null ? null : JSON.parse(metrics),
+    rows_read: JSON.parse(rows_read),
     rows_left_out: joinSplits(JSON.parse(left_out)),
     warnings: said.first,
     warning_count: said.count,

@@ -155,7 +155,14 @@ Deno.test("score() maps a file's lines to lines", () =>
     assert.equal(await process.code, 0, process.lines.join("\n"));
     const lines = (await Deno.readTextFile(output)).trim().split("\n").map((line) => JSON.parse(line));
     assert.equal(lines.length, 70);
-    assert.deepEqual(Object.keys(lines[0]), ["results", "best", "margin", "usage"]);
+    assert.deepEqual(Object.keys(lines[0]), [
+      "results",
+      "best",
+      "margin",
+      "prompt_truncated",
+      "encoding",
+      "usage",
+    ]);
     assert.equal(lines[0].results[0].reward, -3);
   }));
 
@@ -246,6 +253,13 @@ const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  [["--model", "model", "--prompt-boundary", "dpo", "-", "-"], /--prompt-boundary must be "trl" \| "simpo"/],
+  [["--model", "model", "--max-length", "x", "-", "-"], /--max-length must be a number or null, not "x"/],
+  [
+    ["--model", "model", "--max-length", "8", "--max-prompt-length", "8", "-", "-"],
+    /--max-prompt-length must leave room for a response: less than max_length 8, not 8/,
+  ],
+  [["--model", "model", "--chat-template-kwargs", "{", "-", "-"], /--chat-template-kwargs must be an object/],
   [["--model", "model", "--quantization", "int4", "-", "-"], /--quantization must be int8, not int4/],
   [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
   [

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../../src/errors.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
-import { summarizeLeftOut } from "../../src/training/left_out.ts";
+import { summarizeLeftOut } from "../../src/preference/left_out.ts";
 import { fakePlan } from "../helpers/fake_engine.ts";
 
 const spec = parseJobSpec({ model: "model", dataset: { path: "rows.jsonl" } });
@@ -227,9 +227,11 @@ Deno.test("JobStore() takes the jobs of an earlier version over, and refuses tho
       assert.deepEqual(rows_left_out.reasons, [{ split: "eval", reason: "empty", count: 30 }]);
       assert.deepEqual([rows_left_out.count, rows_left_out.first.length], [30, 20]);
       assert.match(error!.value as string, /^\["row","row",.*… \(59995 characters\)$/);
-      assert.deepEqual(store.datasets("job-2").dataset, {
-        comparisons: [{ row: 1, prompt: "a", responses: ["b"] }, { row: 2, prompt: "", responses: ["c"] }],
-      });
+      const { dataset } = store.datasets("job-2");
+      assert.deepEqual("comparisons" in dataset && dataset.comparisons, [
+        { row: 1, prompt: "a", responses: ["b"] },
+        { row: 2, prompt: "", responses: ["c"] },
+      ]);
     }
     change("PRAGMA user_version = 99;");
     assert.throws(() => new JobStore(path), /jobs of a newer version \(99\)/);

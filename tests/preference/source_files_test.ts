@@ -94,6 +94,7 @@ Deno.test("readDataFiles() tells of a row that alone cannot be read, and reads o
     3,
     "is not JSON",
   ], [4, { a: 3 }]]);
+  assert.deepEqual(await problems("rows.json", '{"a":\n{"a":2}'), numbered("is not JSON", { a: 2 }));
   assert.deepEqual(
     await problems("rows.json", '[{"a":1},{"a":tru},,{"a":3}]'),
     numbered({ a: 1 }, "is not JSON", "is not JSON", { a: 3 }),

@@ -161,7 +161,7 @@ async function resolveFiles(
     read: async (file: string) =>
       await Deno.readTextFile(await resolveInside(root, join(name, file), "file")),
   };
-  const chosen = await chooseDataFiles(folder, dataset);
+  const chosen = await choose(folder, dataset);
   const resolve = (file: string) => resolveInside(root, join(name, file), "file");
   return { paths: await within(["path"], () => pathsOf(chosen, resolve)) };
 }
@@ -244,12 +244,17 @@ async function chooseHubRows(
       return await Deno.readTextFile(join(await within(["path"], fetch), prefix + name));
     },
   };
-  const chosen = await chooseDataFiles(folder, dataset);
+  const chosen = await choose(folder, dataset);
   const whole = ({ files, ...slice }: ChosenFiles) => ({
     ...slice,
     files: files.map((file) => prefix + file),
   });
   return { repository, chosen: chosen.map(whole) };
+}
+
+/** Loaded by the first folder: a worker that reads none starts sooner. */
+async function choose(...folder: Parameters<typeof chooseDataFiles>): ReturnType<typeof chooseDataFiles> {
+  return await (await import("../preference/files/folder.ts")).chooseDataFiles(...folder);
 }
 
 /** The one file that is named, or slices of it: its only split is train. @throws InputError for fields of a folder */

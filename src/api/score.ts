@@ -74,7 +74,7 @@ const fields = {
     }),
 };
 
-/** What is accepted where {@link itemProblem} finds no prompt, or two. */
+/** What is accepted where {@link checkItem} finds no prompt, or two. */
 const oneOfPromptAndMessages = `one of prompt (${textKinds}) and messages (a list of messages)`;
 
 /** An item as it may come. */

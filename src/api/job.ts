@@ -1,7 +1,7 @@
 /** Training jobs: what may be asked for, and what is answered. */
 import { z } from "zod";
 import { isObject } from "../json.ts";
-import { strictObject } from "../validation.ts";
+import { refuseField, strictObject } from "../validation.ts";
 import { DatasetSchema } from "./dataset.ts";
 import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
 
@@ -16,16 +16,27 @@ export const JobRequestSchema = strictObject({
   eval_dataset: DatasetSchema.nullable().optional(),
   preset: presetField,
   ...settingsFields,
-}).superRefine(checkSettings).meta({ id: "JobRequest" });
+}).superRefine(checkSettings).superRefine(({ eval_dataset, eval_fraction }, context) => {
+  if (eval_dataset == null || eval_fraction === 0) return;
+  const accepted = "one of eval_dataset and eval_fraction";
+  refuseField(
+    context,
+    ["eval_fraction"],
+    `Both eval_dataset and eval_fraction ${eval_fraction} are given: give one of them.`,
+    accepted,
+  );
+}).meta({ id: "JobRequest" });
 
 /** A request as its sender wrote it. */
 export type JobRequest = z.infer<typeof JobRequestSchema>;
 
-/** A data set as a job shows it: by its name, or how many rows came with the request. */
-const DatasetSummarySchema = z.union([
-  z.object({ path: z.string(), split: z.string().optional() }),
+const SourceSummarySchema = z.union([
+  z.looseObject({ path: z.string(), split: z.string().optional() }),
   z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
 ]);
+
+/** A data set as a job shows it: by its name, or how many rows came with the request; or several such. */
+const DatasetSummarySchema = z.union([SourceSummarySchema, z.array(SourceSummarySchema)]);
 
 /** A training job as it stands. */
 export const JobSchema = z.object({

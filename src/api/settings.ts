@@ -151,6 +151,16 @@ export const settingsFields = {
       "an empty system turn comes first where the template knows such turns, and EOS comes last whatever stands before it.",
   }),
   chat_template: ChatTemplateSchema.nullable().optional(),
+  max_left_out: share().default(0.1).meta({
+    description:
+      "Share of a data set's rows that may be left out because they cannot be used; above it the job fails. One row may be, " +
+      "be it of a few; 0: none.",
+  }),
+  eval_fraction: z.number().min(0).max(0.5).default(0).meta({
+    description:
+      "Share of the rows that are held out for evaluation, chosen by the seed; rows with the same prompt stay together. " +
+      "Not with eval_dataset.",
+  }),
   chat_template_kwargs: ChatTemplateKwargsSchema.nullable().optional(),
   seed: wholeNumber(0).max(2 ** 32 - 1).default(42),
   save_steps: wholeNumber(0).default(50).meta({

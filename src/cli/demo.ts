@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
 import { readDataFiles } from "../preference/data_files.ts";
+import { RowReader } from "../preference/row_reader.ts";
 import type { Text } from "../preference/rows.ts";
 import { STOP_SIGNALS } from "../signals.ts";
 import { parseCommand } from "./_arguments.ts";
@@ -203,12 +204,18 @@ function judge(before: number, after: number): 0 | 1 {
 export async function readHeldOut(path: string): Promise<Pick<DemoInput, "pairs" | "items">> {
   const pairs: HeldOutPair[] = [];
   const items: Item[] = [];
-  for await (const { prompt, responses } of readDataFiles([path], "preference")) {
+  const reader = new RowReader({ kind: "preference" });
+  for await (const row of readDataFiles([path])) {
+    const [comparison] = reader.read(row);
+    if (comparison === undefined) throw reader.left_out.firstFault;
+    const { prompt, responses } = comparison;
     const [chosen, rejected] = responses.map(lastWords) as [string, string];
     const preferred = pairs.length % 2 === 0 ? 0 : 1;
     const candidates = preferred === 0 ? [chosen, rejected] as const : [rejected, chosen] as const;
     pairs.push({ prompt: lastWords(prompt), candidates, preferred });
-    const asked = typeof prompt === "string" ? { prompt } : { messages: prompt.map((turn) => ({ ...turn })) };
+    const asked = typeof prompt === "string"
+      ? { prompt }
+      : { messages: prompt.map((turn) => ({ ...turn, content: turn.content ?? "" })) };
     items.push({ ...asked, candidates: [...candidates] });
   }
   return { pairs, items };

@@ -48,6 +48,7 @@ const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
     '$.settings.lora.ensure_weight_tying', json('false'))
     WHERE json_type(spec, '$.settings.lora') = 'object';`,
   readRows,
+  `UPDATE jobs SET spec = json_insert(spec, '$.settings.max_left_out', 1, '$.settings.eval_fraction', 0);`,
 ];
 
 /** Rows that came with a request were kept as they were sent, and are kept as they were read. */
@@ -56,7 +57,7 @@ function readRows(db: DatabaseSync): void {
   for (const { id, spec, datasets } of db.prepare("SELECT id, spec, datasets FROM jobs").all()) {
     const kind = rowKind(JSON.parse(String(spec)).settings.method.type);
     const { dataset, eval_dataset } = JSON.parse(String(datasets));
-    const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind);
+    const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind, 1);
     update.run(JSON.stringify({ dataset: read(dataset), eval_dataset: read(eval_dataset) }), String(id));
   }
 }

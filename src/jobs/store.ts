@@ -6,7 +6,7 @@ import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { openDataBase, transaction } from "./data_base.ts";
 import type { JobEvent, JobStatus } from "./job.ts";
-import type { DatasetSpec, JobSpec } from "./spec.ts";
+import type { DatasetSpec, JobSpec, SourceSpec } from "./spec.ts";
 
 /** What tells a repeated request from a new one. */
 export interface Idempotency {
@@ -215,9 +215,11 @@ export class JobStore implements Disposable {
             total_steps: event.total_steps,
             resumed_from: event.resumed_from,
           });
+        case "rows":
+          return;
         case "left_out": {
           const others = this.#expect(id).rows_left_out.filter(({ split }) => split !== event.split);
-          const rows = [...others, ...event.rows.map((row) => ({ split: event.split, ...row }))];
+          const rows = [...others, ...event.first.map((row) => ({ split: event.split, ...row }))];
           this.#db.prepare("UPDATE jobs SET left_out = ? WHERE id = ?").run(JSON.stringify(rows), id);
           return;
         }
@@ -352,7 +354,9 @@ export class JobStore implements Disposable {
 }
 
 function summarise(dataset: DatasetSpec): DatasetSummary {
-  return "path" in dataset ? dataset : { rows: dataset.comparisons.length };
+  const ofSource = (source: SourceSpec) =>
+    "path" in source ? source : { rows: source.report?.rows ?? source.comparisons.length };
+  return Array.isArray(dataset) ? dataset.map(ofSource) : ofSource(dataset as SourceSpec);
 }
 
 /** A rate or time that is not known yet comes as NaN or infinity. */

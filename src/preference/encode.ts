@@ -58,9 +58,17 @@ export interface EncodedGroup {
   readonly prompt_truncated: number;
 }
 
+/** Tokens of a comparison before anything is cut. */
+export interface Uncut {
+  /** Of the prompt, as the longest of its spellings. */
+  readonly prompt: number;
+  /** Of the prompt with the longest response. */
+  readonly whole: number;
+}
+
 /** A group, or why the row has none. */
 export type Encoded =
-  | { readonly group: EncodedGroup; readonly left_out?: never }
+  | { readonly group: EncodedGroup; readonly uncut: Uncut; readonly left_out?: never }
   | {
     readonly left_out: {
       readonly row: number;
@@ -69,6 +77,7 @@ export type Encoded =
       readonly response: number;
     };
     readonly group?: never;
+    readonly uncut?: never;
   };
 
 /** A prompt and one response as tokens of one sequence. */
@@ -110,7 +119,12 @@ export function encodeComparison(
   const silent = sequences.findIndex((sequence) => isSilent(tokenizer, sequence));
   if (silent >= 0) return leftOut(silent, SILENT);
   const { group, faults } = groupSequences(tokenizer, row, sequences, settings);
-  return group ? { group } : leftOut(...[...faults][0]!);
+  if (!group) return leftOut(...[...faults][0]!);
+  const uncut = {
+    prompt: Math.max(...sequences.map(({ boundary }) => boundary)),
+    whole: Math.max(...sequences.map(({ ids }) => ids.length)),
+  };
+  return { group, uncut };
 }
 
 /** What is said of a response that {@link isEmpty}. */
@@ -204,24 +218,31 @@ export function checkTokenIds(tokens: Uint32Array, vocabulary: number): void {
   );
 }
 
+/** Turns as text, by a template that is given what the conversation is to have beside them. */
+type Render = (messages: readonly Message[], addGenerationPrompt?: boolean) => string;
+
 /** Each response's [prompt, response] as text. */
 function texts(
   tokenizer: Tokenizer,
-  { prompt, responses }: Comparison,
-  { prompt_boundary: boundary, chat_template_kwargs: kwargs }: TextSettings,
+  { prompt, responses, tools, chat_template_kwargs: own }: Comparison,
+  { prompt_boundary: boundary, chat_template_kwargs }: TextSettings,
 ): (readonly [string, string])[] {
   if (typeof prompt === "string" && responses.every((response) => typeof response === "string")) {
     return responses.map((response) => [prompt, response]);
   }
-  const render = (messages: readonly Message[], addGenerationPrompt = false): string =>
-    messages.length === 0 ? "" : tokenizer.renderChat(messages, { addGenerationPrompt, kwargs });
+  const kwargs = own === undefined ? chat_template_kwargs : { ...chat_template_kwargs, ...own };
+  const render: Render = (messages, addGenerationPrompt = false) =>
+    messages.length === 0 ? "" : tokenizer.renderChat(messages, { addGenerationPrompt, tools, kwargs });
   const given = asMessages(prompt, "user");
-  const turns = boundary === "simpo" ? withSystemTurn(tokenizer, given, kwargs) : given;
-  // A prompt that ends with an assistant turn is already at the response.
-  const opened = render(turns, boundary === "trl" && turns.at(-1)?.role !== "assistant");
+  const turns = boundary === "simpo" ? withSystemTurn(tokenizer, given, render) : given;
+  const answers = responses.map((response) => asMessages(response, "assistant"));
+  const last = turns.at(-1);
+  if (last?.role === "assistant" && answers.every(([first]) => first?.role === "assistant")) {
+    return continued(render, turns.slice(0, -1), last, answers);
+  }
+  const opened = render(turns, boundary === "trl" && last?.role !== "assistant");
 
-  return responses.map((response) => {
-    const answer = asMessages(response, "assistant");
+  return answers.map((answer) => {
     const full = render([...turns, ...answer]);
     if (boundary === "simpo" && !full.startsWith(opened)) {
       return [opened, withoutBos(tokenizer, render(answer))];
@@ -229,9 +250,43 @@ function texts(
     // TRL: where the template opens a turn otherwise than it writes it (an empty <think>), the prompt is what both have.
     // The authors template the response apart; the end of the whole is the same text for the templates they used, and is
     // right too for templates that refuse a conversation without a user turn or put a system turn before it.
-    const split = commonTextPrefix(opened, full);
-    return [full.slice(0, split), full.slice(split)];
+    return splitAt(opened, full);
   });
+}
+
+/** A prompt that ends in the midst of the assistant's turn: each response goes on with it. */
+function continued(
+  render: Render,
+  turns: readonly Message[],
+  begun: Message,
+  answers: readonly (readonly Message[])[],
+): (readonly [string, string])[] {
+  const content = begun.content ?? "";
+  const opened = content.trim() === "" ? render(turns, true) : upTo(render([...turns, begun]), content);
+  return answers.map(([first, ...rest]) => {
+    const whole = { ...begun, ...first!, content: content + (first!.content ?? "") };
+    return splitAt(opened, render([...turns, whole, ...rest]));
+  });
+}
+
+/** A conversation's text to the end of what its last turn says: transformers' `continue_final_message`. */
+function upTo(text: string, content: string): string {
+  const at = text.lastIndexOf(content.trim());
+  if (at < 0) {
+    throw new InputError("The chat template does not write the assistant's turn that is to be continued.", {
+      path: [],
+      value: content,
+      accepted: "a prompt that ends with another turn",
+    });
+  }
+  // What stands behind it may be trimmed.
+  const spaced = content.trimStart();
+  return text.slice(0, at + (text.startsWith(spaced, at) ? spaced : content.trim()).length);
+}
+
+function splitAt(opened: string, full: string): readonly [string, string] {
+  const split = commonTextPrefix(opened, full);
+  return [full.slice(0, split), full.slice(split)];
 }
 
 function asMessages(text: Text, role: string): readonly Message[] {
@@ -240,16 +295,12 @@ function asMessages(text: Text, role: string): readonly Message[] {
 }
 
 /** The authors' condition on the template's source; theirs fails where the template refuses system turns all the same. */
-function withSystemTurn(
-  tokenizer: Tokenizer,
-  turns: readonly Message[],
-  kwargs: TextSettings["chat_template_kwargs"],
-): readonly Message[] {
+function withSystemTurn(tokenizer: Tokenizer, turns: readonly Message[], render: Render): readonly Message[] {
   const named = /system|<\|im_start\|>/.test(tokenizer.chatTemplate ?? "");
   if (!named || turns.length === 0 || turns[0]?.role === "system") return turns;
   const begun = [{ role: "system", content: "" }, ...turns];
   try {
-    tokenizer.renderChat(begun, { addGenerationPrompt: false, kwargs });
+    render(begun);
     return begun;
   } catch (error) {
     if (error instanceof InputError) return turns;

@@ -1,4 +1,5 @@
 /** An engine without a device: what the service around it does can be tested in milliseconds. */
+import type { LeftOut } from "../../src/preference/left_out.ts";
 import { join } from "node:path";
 import type {
   CallName,
@@ -147,7 +148,7 @@ export class FakeEngine implements Engine {
     const total_steps = this.options.steps ?? 3;
     const failure = this.failing.get(request.model.split("/").at(-1)!);
     if (failure !== undefined) throw failure;
-    onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
+    onEvent({ type: "left_out", split: "train", ...leftOut(7, "empty response") });
     onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
     for (const bytes of [0, 2]) onLoading?.({ bytes, total_bytes: 2 });
@@ -232,4 +233,9 @@ async function newestCheckpoint(directory: string): Promise<number> {
   } catch {
     return 0;
   }
+}
+
+/** One row that is left out. */
+export function leftOut(row: number, reason: string): LeftOut {
+  return { count: 1, faults: 1, reasons: [{ reason, count: 1 }], first: [{ row, reason }] };
 }

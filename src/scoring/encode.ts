@@ -18,7 +18,7 @@ import type { Tokenizer } from "../preference/tokenizer.ts";
 import {
   DEFAULT_ENCODING,
   type ScoreEncoding,
-  type ScoreRequest,
+  type ScoreRequestItem,
   type ScoreText,
   type SequenceRequest,
 } from "./request.ts";
@@ -123,7 +123,7 @@ export function encodeSequence(
  */
 export function encodeItem(
   model: EncodingModel,
-  item: ScoreRequest["items"][number],
+  item: ScoreRequestItem,
   index: number,
   encoding: UsedEncoding,
 ): EncodedItem {
@@ -164,7 +164,7 @@ export function encodeItem(
  */
 function tokeniseItem(
   { config, tokenizer }: EncodingModel,
-  { prompt, candidates }: ScoreRequest["items"][number],
+  { prompt, candidates, ...extras }: ScoreRequestItem,
   index: number,
   encoding: UsedEncoding,
   left_out: Map<number, string>,
@@ -180,7 +180,7 @@ function tokeniseItem(
     ? kept.map(({ text }) => ({ ids: [...prompt, ...text as readonly number[]], boundary: prompt.length }))
     : within(["prompt"], () => {
       const responses = kept.map(({ text }) => text as Text);
-      return tokeniseEach(tokenizer, { row: index + 1, prompt, responses }, encoding);
+      return tokeniseEach(tokenizer, { row: index + 1, prompt, responses, ...extras }, encoding);
     });
   const sequences = new Map<number, Sequence>();
   for (const [place, sequence] of tokenised.entries()) {

@@ -47,11 +47,14 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
     const job = jobSettings(service, body.adapter ?? null);
+    // A job that is deleted meanwhile keeps its folder until the last item.
+    using held = new DisposableStack();
+    held.use(service.runner.uses.hold(body.adapter));
     const request = await toRequest(service, body, job);
     const names = namesOf(body, job, request.encoding, request.quantization);
     // A client that goes takes its request with it, while its model is loaded too.
-    const { signal } = c.req.raw;
-    const items = stream(await service.engine, "score", request, { signal });
+    const scored = stream(await service.engine, "score", request, { signal: c.req.raw.signal });
+    const items = holding(held.move(), scored);
     const explain = (error: unknown) => inTermsOf(body, error);
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.
@@ -183,4 +186,10 @@ function inTermsOf(body: ScoreBody, error: unknown): unknown {
 
 function accepts(accept: string | undefined, type: string): boolean {
   return (accept ?? "").split(",").some((part) => part.split(";")[0]?.trim().toLowerCase() === type);
+}
+
+/** Items as they come, and what is held until the last. */
+async function* holding<T>(held: Disposable, items: AsyncGenerator<T>): AsyncGenerator<T> {
+  using _ = held;
+  yield* items;
 }

@@ -1,15 +1,21 @@
 /** Values and sentences of any length, cut to what an answer may hold. */
 
+import { isDeeper, mostDepth, show } from "./json.ts";
+
 const encoder = new TextEncoder();
 
 /**
- * A text that is not longer than `most` characters, but for a note of its length where it was cut.
+ * A text that is not longer than `most` characters, but for a note of its length where it was cut; cut again it keeps the
+ * first note.
  *
  * @param most UTF-16 units
  */
 export function boundedText(text: string, most: number): string {
   if (text.length <= most) return text;
-  return `${text.slice(0, most).replace(/[\ud800-\udbff]$/, "")}… (${text.length} characters)`;
+  const note = /… \(\d+ characters\)$/.exec(text.slice(-40))?.[0] ?? `… (${text.length} characters)`;
+  // Half of a surrogate pair is no character.
+  const end = /[\ud800-\udbff]/.test(text[most - 1] ?? "") ? most - 1 : most;
+  return text.slice(0, end) + note;
 }
 
 /**
@@ -18,6 +24,7 @@ export function boundedText(text: string, most: number): string {
  * @param mostBytes of its JSON; a text in its place may take a few more
  */
 export function boundedValue(value: unknown, mostBytes: number): unknown {
+  if (isDeeper(value, mostDepth)) return show(value);
   const json = JSON.stringify(value, (_, part) => typeof part === "bigint" ? String(part) : part);
   if (json === undefined || bytesOf(json) <= mostBytes) return json && JSON.parse(json);
   const text = typeof value === "string" ? value : json;
@@ -46,14 +53,14 @@ function cutInside(value: unknown, most: number, depth = 0): unknown {
   if (typeof value === "string") return boundedText(value, most);
   if (typeof value !== "object" || value === null) return value;
   if (depth > 8) return "…";
-  const items = Math.min(mostItems, most);
+  const items = most > 10 ? mostItems : most;
   if (Array.isArray(value)) {
     const kept = value.slice(0, items).map((item) => cutInside(item, most, depth + 1));
     return value.length > items && typeof value[0] === "string"
       ? [...kept, `… (${value.length} in all)`]
       : kept;
   }
-  const entries = Object.entries(value).slice(0, Math.max(items, depth === 0 ? Infinity : 0));
+  const entries = Object.entries(value).slice(0, mostItems);
   return Object.fromEntries(
     entries.map(([name, part]) => [boundedText(name, most), cutInside(part, most, depth + 1)]),
   );

@@ -3,7 +3,11 @@ import type { ParseArgsConfig } from "node:util";
 /** Each command's options, for its own code and for `permissions.ts`, which must know a file's name from an option's. */
 export const COMMAND_OPTIONS = {
   serve: {},
-  train: { quiet: { type: "boolean", default: false } },
+  train: {
+    quiet: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
+    rows: { type: "boolean", default: false },
+  },
   plan: { json: { type: "boolean", default: false } },
   score: {
     model: { type: "string" },

@@ -166,6 +166,10 @@ export const settingsFields = {
   save_steps: wholeNumber(0).default(50).meta({
     description: "Steps between checkpoints; 0: only at the end.",
   }),
+  keep_checkpoints: wholeNumber(1).default(2).meta({
+    description:
+      "How many of the newest checkpoints stay. With one, a checkpoint that is damaged has none before it to go on from.",
+  }),
   eval_steps: wholeNumber(0).default(0).meta({
     description: "Steps between evaluations; 0: only at the end.",
   }),

@@ -97,3 +97,10 @@ export class LeftOutRows {
     };
   }
 }
+
+/** Rows of which only that is known, in a few lines. */
+export function summarizeLeftOut(rows: readonly LeftOutRow[]): LeftOut {
+  const left = new LeftOutRows();
+  for (const { row, reason } of rows) left.skip(row, reason);
+  return left.summary();
+}

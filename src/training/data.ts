@@ -1,3 +1,4 @@
+import { boundedText } from "../bounded.ts";
 import { InputError, within } from "../errors.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { alignSharing } from "../model/rope.ts";
@@ -10,7 +11,8 @@ import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
 import type { Dataset, RowSource, TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { countShared, type Fingerprint, fingerprint, holdOut, weighted } from "./mixture.ts";
-import { type Groups, TokenFile, tokenFolder, TokenWriter } from "./token_file.ts";
+import { type Groups, TokenFile, TokenWriter } from "./token_file.ts";
+import { tokenFolder } from "./token_files.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
 
 /** The rows of a run, as tokens on disk. */
@@ -20,6 +22,9 @@ export interface Data extends Disposable {
   /** Tokens of the largest row. */
   readonly largest: number;
 }
+
+/** What a job tells of the shapes of its rows. */
+const [MOST_SHAPES, MOST_CHARACTERS] = [10, 200];
 
 /** Groups that a source's rows have become: their numbers, and how often they come. */
 interface Source {
@@ -166,7 +171,7 @@ function report(
 ): void {
   const { rows, shapes, unused, identical, with_tools } = joined(examples.map(({ report }) => report));
   const warn = (message: string) => emit({ type: "warning", message: `${split}: ${message}` });
-  emit({ type: "rows", split, rows, shapes });
+  emit({ type: "rows", split, rows, shapes: shapes.slice(0, MOST_SHAPES).map(bounded) });
   const left_out = new LeftOutRows();
   for (const [i, { report }] of examples.entries()) {
     const { first, ...others } = report.left_out;
@@ -200,6 +205,10 @@ function report(
       `max_length ${max_length} (max_prompt_length ${max_prompt_length}). ` +
       `max_length ${longest("whole")} would keep them whole${beyond}.`,
   );
+}
+
+function bounded({ shape, rows }: RowsReport["shapes"][number]): RowsReport["shapes"][number] {
+  return { shape: boundedText(shape, MOST_CHARACTERS), rows };
 }
 
 function joined(reports: readonly RowsReport[]): Omit<RowsReport, "left_out"> {

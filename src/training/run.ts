@@ -227,7 +227,7 @@ export class Run {
       grad_norm: clip[1]!,
       logged: this.#logged,
       history: this.#history,
-    });
+    }, this.#settings.keep_checkpoints);
     this.#savedStep = this.step;
     emit({ type: "checkpoint", step: this.step });
   }

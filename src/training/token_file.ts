@@ -202,11 +202,6 @@ function readManifest(folder: string): (TokenManifest & { readonly version: numb
   }
 }
 
-/** Where a job keeps its tokens. */
-export function tokenFolder(directory: string): string {
-  return join(directory, "tokens");
-}
-
 function wordsOf({ row, prompt, responses, prompt_truncated }: EncodedGroup): Uint32Array {
   const length = responses.reduce((sum, { tokens }) => sum + RESPONSE_WORDS + tokens.length, 0);
   const words = new Uint32Array(GROUP_WORDS + length + prompt.length);

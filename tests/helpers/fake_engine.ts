@@ -1,5 +1,4 @@
 /** An engine without a device: what the service around it does can be tested in milliseconds. */
-import type { LeftOut } from "../../src/preference/left_out.ts";
 import { join } from "node:path";
 import type {
   CallName,
@@ -16,6 +15,7 @@ import type {
 } from "../../src/engine/protocol.ts";
 import type { Message } from "../../src/preference/rows.ts";
 import { DEFAULT_ENCODING } from "../../src/scoring/request.ts";
+import { type LeftOut, type LeftOutRow, summarizeLeftOut } from "../../src/preference/left_out.ts";
 import { InputError, type Interrupted, type PathPart } from "../../src/errors.ts";
 
 /** What a fake engine does beside the obvious. */
@@ -24,6 +24,8 @@ export interface FakeOptions {
   readonly trainingSlots?: number;
   /** Steps of every job. */
   readonly steps?: number;
+  /** Rows left out of every job. */
+  readonly leftOut?: readonly LeftOutRow[];
   /** Awaited before each step. */
   readonly beforeStep?: (id: string, step: number) => Promise<void> | void;
   /** Awaited before each scored item; may throw. */
@@ -148,7 +150,11 @@ export class FakeEngine implements Engine {
     const total_steps = this.options.steps ?? 3;
     const failure = this.failing.get(request.model.split("/").at(-1)!);
     if (failure !== undefined) throw failure;
-    onEvent({ type: "left_out", split: "train", ...leftOut(7, "empty response") });
+    onEvent({
+      type: "left_out",
+      split: "train",
+      ...summarizeLeftOut(this.options.leftOut ?? [{ row: 7, reason: "empty response" }]),
+    });
     onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
     for (const bytes of [0, 2]) onLoading?.({ bytes, total_bytes: 2 });
@@ -172,6 +178,8 @@ export class FakeEngine implements Engine {
         const folder = join(directory, "checkpoints", `step-${String(step).padStart(6, "0")}`);
         await Deno.mkdir(folder, { recursive: true });
         await Deno.writeTextFile(join(folder, "adapter_config.json"), `{"step":${step}}`);
+        await Deno.writeTextFile(join(folder, "optimizer.safetensors"), "moments");
+        await Deno.writeTextFile(join(folder, "trainer_state.json"), "{}");
       }
       onEvent({ type: "checkpoint", step });
       onEvent({

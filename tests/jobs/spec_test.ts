@@ -63,6 +63,7 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
       eval_fraction: 0,
       seed: 42,
       save_steps: 50,
+      keep_checkpoints: 2,
       eval_steps: 0,
       logging_steps: 1,
       activation_recomputation: "auto",

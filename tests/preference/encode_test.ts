@@ -186,7 +186,7 @@ Deno.test("encodeComparison() goes on from a prompt that ends with an assistant 
   ]);
 });
 
-Deno.test("encodeComparison() continues the assistant's turn that a prompt ends with", async () => {
+Deno.test("encodeComparison() continues the assistant's turn that a prompt ends with", () => {
   for (const prompt_boundary of ["trl", "simpo"] as const) {
     const group = encode(chatml, [user("Q"), assistant("Sure, ")], ["yes", [assistant("no"), user("why?")]], {
       prompt_boundary,
@@ -195,10 +195,10 @@ Deno.test("encodeComparison() continues the assistant's turn that a prompt ends 
     const [prompt, ...responses] = spelled(chatml, group);
     assert.equal(prompt, `${system}<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nSure, `);
     assert.deepEqual(
-      responses.map((parts) => (parts as string[]).join("").replace(/(<\|im_end\|>)?\n?$/, "")),
+      responses.map((parts) => (parts as string[]).join("").replace(/(<\|im_end\|>\n?)+$/, "")),
       [
-        " yes",
-        " no<|im_end|>\n<|im_start|>user\nwhy?",
+        "yes",
+        "no<|im_end|>\n<|im_start|>user\nwhy?",
       ],
     );
   }

@@ -35,6 +35,7 @@ Deno.test("POST /train answers 202 with the job, its URL and its settings", asyn
     self: `/train/${body.id}`,
     events: `/train/${body.id}/events`,
     cancel: `/train/${body.id}/cancel`,
+    resume: `/train/${body.id}/resume`,
     adapter: `/train/${body.id}/adapter`,
   });
   assert.deepEqual(
@@ -101,7 +102,11 @@ Deno.test("GET /train/{id} shows a job's end", async () => {
   );
   assert.deepEqual(body.dataset, { rows: 2 });
   assert.deepEqual(body.metrics, { loss: 1 / 3, "rewards/accuracies": 1, epoch: 1, eval_loss: 0.5, step: 3 });
-  assert.deepEqual(body.rows_left_out, [{ split: "train", row: 7, reason: "empty response" }]);
+  assert.deepEqual(body.rows_left_out, {
+    count: 1,
+    reasons: [{ split: "train", reason: "empty response", count: 1 }],
+    first: [{ split: "train", row: 7, reason: "empty response" }],
+  });
   assert.ok(body.created_at <= body.started_at && body.started_at <= body.finished_at);
 });
 

@@ -93,7 +93,7 @@ for (const prompt_boundary of ["trl", "simpo"]) {
       });
       await service.until(queued.id, "succeeded", "failed");
       const { body: job } = await service.get(`/train/${queued.id}`);
-      assert.deepEqual([job.status, job.rows_left_out], ["succeeded", []]);
+      assert.deepEqual([job.status, job.rows_left_out.count], ["succeeded", 0]);
       const logged = (prefix: string) =>
         ["chosen", "rejected"].map((part) => job.metrics[`${prefix}logps/${part}`]);
 

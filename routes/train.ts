@@ -47,7 +47,10 @@ const list = createRoute({
   request: {
     query: strictObject({
       limit: z.coerce.number().int().min(1).max(100).default(20),
-      before: z.string().optional().meta({ description: "Id of the job that the page comes after." }),
+      before: z.string().optional().meta({
+        description:
+          "What the page comes after: the id of a job, or what next has, which stays good where that job is deleted.",
+      }),
     }),
   },
   responses: {
@@ -183,7 +186,12 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
   app.openapi(list, (c) => {
     const { limit, before } = c.req.valid("query");
-    if (before !== undefined && store.get(before) === undefined) {
+    const number = before === undefined
+      ? undefined
+      : /^\d{1,15}$/.test(before)
+      ? Number(before)
+      : store.numberOf(before);
+    if (before !== undefined && number === undefined) {
       throw new InputError(`before names no job: ${JSON.stringify(before)}.`, {
         path: ["before"],
         value: before,
@@ -191,9 +199,11 @@ export function trainRoutes(service: Service): OpenAPIHono {
       });
     }
     // One more than asked for tells whether there is a next page.
-    const jobs = store.list(limit + 1, before);
+    const jobs = store.list(limit + 1, number);
     const page = jobs.slice(0, limit);
-    const next = jobs.length > limit ? `/train?limit=${limit}&before=${page.at(-1)?.id}` : null;
+    const next = jobs.length > limit
+      ? `/train?limit=${limit}&before=${store.numberOf(page.at(-1)!.id)}`
+      : null;
     return c.json({ jobs: page.map(toAnswer), next }, 200);
   });
 

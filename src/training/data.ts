@@ -169,7 +169,9 @@ function report(
   split: "train" | "eval",
   examples: readonly Examples[],
 ): void {
-  const { rows, shapes, unused, identical, with_tools } = joined(examples.map(({ report }) => report));
+  const { rows, shapes, unused, unread, identical, with_tools } = joined(
+    examples.map(({ report }) => report),
+  );
   const warn = (message: string) => emit({ type: "warning", message: `${split}: ${message}` });
   emit({ type: "rows", split, rows, shapes: shapes.slice(0, MOST_SHAPES).map(bounded) });
   const left_out = new LeftOutRows();
@@ -186,6 +188,9 @@ function report(
         unused.join(", ")
       }.`,
     );
+  }
+  if (unread.length > 0) {
+    warn(`${unread.length === 1 ? "a column is" : "columns are"} not read: ${unread.join(", ")}.`);
   }
   if (identical > 0) warn(`in ${identical} of ${rows} rows chosen and rejected are the same.`);
   const template = settings.chat_template ?? tokenizer.chatTemplate;
@@ -222,6 +227,7 @@ function joined(reports: readonly RowsReport[]): Omit<RowsReport, "left_out"> {
     rows: sum(({ rows }) => rows),
     shapes: [...shapes].map(([shape, rows]) => ({ shape, rows })),
     unused: [...new Set(reports.flatMap(({ unused }) => unused))],
+    unread: [...new Set(reports.flatMap(({ unread }) => unread))],
     identical: sum(({ identical }) => identical),
     with_tools: sum(({ with_tools }) => with_tools),
   };

@@ -7,6 +7,7 @@ const usage = `Usage: deno task COMMAND
   serve                 the HTTP service
   train job.json        run a training job to its end
   plan job.json         what a training job needs of the device's memory
+  inspect job.json      what its rows become: templated text, what is scored, cut and left out
   score in.jsonl out.jsonl
                         score candidates, a prompt a line
   demo                  score, train and score again over HTTP
@@ -40,6 +41,10 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       ]);
       return await plan(args, startEngine);
     }
+    case "inspect": {
+      const { inspect } = await import("./src/cli/inspect.ts");
+      return await inspect(args);
+    }
     case "score": {
       const [{ score }, { startEngine }] = await Promise.all([
         import("./src/cli/score.ts"),
@@ -69,7 +74,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
         {
           path: ["command"],
           value: command,
-          accepted: "serve | train | plan | score | demo | doctor",
+          accepted: "serve | train | plan | inspect | score | demo | doctor",
         },
       );
   }

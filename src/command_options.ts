@@ -9,6 +9,7 @@ export const COMMAND_OPTIONS = {
     rows: { type: "boolean", default: false },
   },
   plan: { json: { type: "boolean", default: false } },
+  inspect: { json: { type: "boolean", default: false } },
   score: {
     model: { type: "string" },
     adapter: { type: "string" },

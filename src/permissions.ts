@@ -91,6 +91,11 @@ const PERMISSIONS: Record<Command, (needs: Needs) => Permissions> = {
     net: hub,
     run: [NVIDIA_SMI],
   }),
+  inspect: ({ root, cache, hub, files: [job] }) => ({
+    read: [...root, cache, ...named(job)],
+    write: [cache],
+    net: hub,
+  }),
   score: ({ root, state, cache, hub, files: [input, output], template }) => ({
     read: [...root, state, cache, ...named(input), ...named(template)],
     write: [cache, ...named(output)],

@@ -278,6 +278,19 @@ const ALLOWED: Record<Command, { args: (targets: Targets) => string[]; allowed: 
       "run nvidia-smi",
     ],
   },
+  inspect: {
+    args: ({ input }) => [input],
+    allowed: [
+      "read the root",
+      "read the root by its real path",
+      "read the cache",
+      "write the cache",
+      "read the input",
+      "read the worker's code",
+      "fetch from the hub",
+      "read a setting",
+    ],
+  },
   score: {
     args: ({ input, output, template }) => ["--model", "m", "--chat-template", template, input, output],
     allowed: [

@@ -1,0 +1,89 @@
+/** `main.ts inspect`: what a job's rows become, before anything is trained. */
+import { styleText } from "node:util";
+import type { Inspection, SplitInspection } from "../api/inspection.ts";
+import { COMMAND_OPTIONS } from "../command_options.ts";
+import { type Environment, readConfig } from "../config.ts";
+import { resolveInspection } from "../jobs/files.ts";
+import { readModelConfig } from "../model/config.ts";
+import { loadTokenizer } from "../preference/tokenizer.ts";
+import { inspect as inspectRows } from "../training/inspect.ts";
+import { parseCommand } from "./_arguments.ts";
+import { checkRoot, readJob } from "./_command.ts";
+import { openHub } from "./_hub.ts";
+
+const usage = "main.ts inspect [--json] job.json";
+
+/**
+ * Reads and tokenises a job file's rows as training does, and shows the first ones with their scored tokens marked, what
+ * is left out and cut, and how long the rows are. Neither weights nor a device are needed.
+ *
+ * @param args `[--json] job.json`
+ * @param environment where settings are read from
+ * @returns the exit code 0
+ * @throws InputError where training would fail by its rows
+ */
+export async function inspect(args: readonly string[], environment: Environment = Deno.env): Promise<number> {
+  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.inspect, 1);
+  if (parsed === null) return 0;
+  const { values, positionals } = parsed;
+  const config = readConfig(environment);
+  await checkRoot(config);
+  const { spec } = await readJob(positionals[0] ?? "");
+  const request = await resolveInspection({ ...config, hub: openHub(config) }, spec);
+  const found = await inspectRows(request, {
+    config: await readModelConfig(request.model),
+    tokenizer: await loadTokenizer(request.model),
+    pause: () => Promise.resolve(),
+  });
+  console.log(values.json ? JSON.stringify(found, null, 2) : inspectionText(found, Deno.stdout.isTerminal()));
+  return 0;
+}
+
+/**
+ * An inspection as text.
+ *
+ * @param colours whether what is scored is coloured; else it stands between ⟦ and ⟧
+ */
+export function inspectionText({ train, eval: evaluation, ...limits }: Inspection, colours: boolean): string {
+  const parts = [splitText("train", train, limits, colours)];
+  if (evaluation !== null) parts.push(splitText("eval", evaluation, limits, colours));
+  return parts.join("\n\n");
+}
+
+function splitText(
+  name: string,
+  split: SplitInspection,
+  { max_length, max_prompt_length }: Pick<Inspection, "max_length" | "max_prompt_length">,
+  colours: boolean,
+): string {
+  const mark = (text: string) => colours ? styleText("green", text, { validateStream: false }) : `⟦${text}⟧`;
+  const { prompt_length: prompt, whole_length: whole, left_out } = split;
+  const rows = split.first.map(({ row, prompt, responses }) =>
+    [
+      `row ${row}`,
+      prompt,
+      ...responses.map(({ unscored, scored, scored_tokens }) =>
+        `  → ${unscored}${mark(scored)} (${scored_tokens} tokens)`
+      ),
+    ].join("\n")
+  );
+  return [
+    `${name}: ${split.rows} rows, of which ${split.examples} ${
+      split.examples === 1 ? "example" : "examples"
+    }`,
+    ...split.shapes.map(({ shape, rows }) => `  ${rows} read as ${shape}`),
+    `  left out ${left_out.count}, prompts cut ${split.prompts_cut}, responses cut in ${split.responses_cut} rows`,
+    ...left_out.reasons.map(({ reason, count }) => `    ${count}: ${reason}`),
+    ...left_out.first.map(({ row, reason }) => `    row ${row}: ${reason}`),
+    `  tokens            p50    p90    p99    max`,
+    `  prompt      ${columns(prompt)}   max_prompt_length ${max_prompt_length}`,
+    `  with answer ${columns(whole)}   max_length ${max_length}`,
+    ...split.warnings.map((warning) => `  warning: ${warning}`),
+    "",
+    ...rows,
+  ].join("\n");
+}
+
+function columns({ p50, p90, p99, max }: SplitInspection["prompt_length"]): string {
+  return [p50, p90, p99, max].map((length) => String(length).padStart(9).slice(-7)).join("");
+}

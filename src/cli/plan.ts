@@ -41,6 +41,7 @@ export async function plan(
   const hub = openHub(config);
   const folder = await within(["model"], () => resolveModelConfig({ ...config, hub }, model));
   const modelConfig = await readModelConfig(folder);
+  for (const warning of modelConfig.warnings) console.error(warning);
   const max_length = Math.min(settings.max_length, modelConfig.context_length);
   const { maxTensorBytes, available } = await findDevice(config, startEngine);
   const planned = { config: modelConfig, stored: await storedDtypes(folder), maxTensorBytes };

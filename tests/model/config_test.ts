@@ -29,6 +29,7 @@ Deno.test("parseModelConfig() fills in what transformers would", () => {
     initializer_range: 0.02,
     eos_token_ids: [],
     bos_token_id: null,
+    warnings: [],
   });
 });
 
@@ -102,7 +103,6 @@ for (
     ["hidden_act", { hidden_act: "gelu" }],
     ["attention_bias", { attention_bias: true }],
     ["mlp_bias", { mlp_bias: true }],
-    ["quantization_config", { quantization_config: { quant_method: "bitsandbytes" } }],
     ["partial_rotary_factor", { partial_rotary_factor: 0.5 }],
     ["vocab_size", { vocab_size: undefined }],
     ["vocab_size", { vocab_size: 2 ** 32 }],
@@ -118,7 +118,7 @@ for (
     ["initializer_range", { initializer_range: -0.1 }],
     ["tie_word_embeddings", { tie_word_embeddings: 1 }],
     ["max_position_embeddings", { max_position_embeddings: 0 }],
-    ["eos_token_id", { eos_token_id: [2, -1] }],
+    ["eos_token_id", { eos_token_id: [2, -2] }],
     ["bos_token_id", { bos_token_id: "<s>" }],
     ["rope_theta", { rope_theta: 0 }],
     ["rope_parameters.rope_theta", { rope_parameters: { rope_theta: -1 } }],

@@ -1,0 +1,113 @@
+/** A model's configuration put right by the weights beside it, which decide what the two disagree about. */
+import { InputError } from "../errors.ts";
+import { isObject, show } from "../json.ts";
+import { type Fields, refuse } from "./_fields.ts";
+import type { ModelConfig } from "./config.ts";
+import { FLOAT_BYTES, isFloatDtype, toF32 } from "./dtype.ts";
+import { weightSpecs } from "./modules.ts";
+import type { Checkpoint } from "./safetensors.ts";
+import { HEAD_WEIGHT } from "./saved_modules.ts";
+import { storedName } from "./weights.ts";
+
+/** Ends of names that the tensors of quantised weights have: GPTQ, AWQ, bitsandbytes, compressed-tensors, FP8, HQQ. */
+const QUANTISED =
+  /[._](qweight|qzeros|g_idx|scales|SCB|absmax|quant_map|quant_state\.\w+|weight_(packed|scale|scale_inv|scale_2|zero_point|shape|format)|input_scale|activation_scale|W_q)$/;
+/** Names of what hears and sees. */
+const SENSES = /vision|visual|image|multi_modal|audio/;
+/** Buffers that older files hold beside the weights. */
+const BUFFERS = /rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$/;
+
+/**
+ * Looks at the tensors that a model's folder holds.
+ *
+ * @param json its config.json, which `config` was read from
+ * @returns the configuration as the weights have it, with warnings of what is not heeded
+ * @throws InputError where they are quantised, or a head that is not tied is missing
+ */
+export async function heedWeights(
+  config: ModelConfig,
+  json: Fields,
+  checkpoint: Checkpoint,
+): Promise<ModelConfig> {
+  const names = checkpoint.names();
+  const quantised = names.find((name) => QUANTISED.test(name) && !SENSES.test(name));
+  if (quantised !== undefined) throw quantisedTensor(quantised, json);
+  const warnings = [...config.warnings];
+  const heeded = { ...config, tie_word_embeddings: await isTied(config, checkpoint, warnings) };
+
+  const specs = [{ name: HEAD_WEIGHT }, ...weightSpecs(heeded)];
+  const used = new Set(specs.map((spec) => storedName(checkpoint, spec)));
+  const left = names.filter((name) => !used.has(name) && !BUFFERS.test(name));
+  if (left.length > 0) {
+    const kinds = Map.groupBy(left, (name) => name.split(".").find((part) => part !== "model"));
+    const groups = [...kinds.values()].map((group) =>
+      group.length === 1 ? group[0] : `${group[0]} and ${group.length - 1} more of its kind`
+    );
+    warnings.push(`The weights hold tensors that are not used here: ${groups.join("; ")}.`);
+  }
+  const { quantization_config: quantization } = json;
+  if (isObject(quantization) && Object.keys(quantization).length > 0) {
+    warnings.push(
+      `config.json has a quantization_config (${
+        show(quantization.quant_method ?? quantization)
+      }), but the weights ` +
+        "are not quantised: they are taken as they are.",
+    );
+  }
+  return { ...heeded, warnings };
+}
+
+/** Whether the head is the embedding; transformers 5 asks the same of a file. */
+async function isTied(config: ModelConfig, checkpoint: Checkpoint, warnings: string[]): Promise<boolean> {
+  const [embedding, head] = [`${config.traits.names.embedding}.weight`, HEAD_WEIGHT]
+    .map((name) => storedName(checkpoint, { name })) as [string, string];
+  if (!checkpoint.has(head)) {
+    if (config.tie_word_embeddings) return true;
+    refuse("tie_word_embeddings", false, `true, as the weights hold no ${HEAD_WEIGHT}`);
+  }
+  if (!config.tie_word_embeddings) return false;
+  if (!checkpoint.has(embedding) || await isSame(checkpoint, embedding, head)) return true;
+  warnings.push(
+    `tie_word_embeddings is true, but the weights hold a ${head} that is not the embedding: this head is used, ` +
+      "as transformers 5 does, and the two are not tied.",
+  );
+  return false;
+}
+
+/** Answers by the tensors' place and the time of their file: a large table takes a second to compare. */
+const compared = new Map<string, boolean>();
+/** Bytes of one comparison, between which others have the thread. */
+const PIECE_BYTES = 4 * 2 ** 20;
+
+/** Whether two tables hold the same numbers. */
+async function isSame(checkpoint: Checkpoint, one: string, other: string): Promise<boolean> {
+  const [a, b] = [checkpoint.info(one), checkpoint.info(other)];
+  if (String(a.shape) !== String(b.shape) || !isFloatDtype(a.dtype) || !isFloatDtype(b.dtype)) return false;
+  const places = [a, b].map(async ({ file, begin }) => [file, begin, (await Deno.stat(file)).mtime]);
+  const key = JSON.stringify(await Promise.all(places));
+  const known = compared.get(key);
+  if (known !== undefined) return known;
+  const [rows, columns = 1] = a.shape as [number, number?];
+  const step = Math.max(1, Math.floor(PIECE_BYTES / (columns * FLOAT_BYTES[a.dtype])));
+  let same = true;
+  for (let row = 0; same && row < rows; row += step) {
+    const count = Math.min(step, rows - row);
+    const x = toF32(await checkpoint.readRows(one, row, count), a.dtype);
+    const y = toF32(await checkpoint.readRows(other, row, count), b.dtype);
+    same = x.every((value, i) => value === y[i]);
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  compared.set(key, same);
+  return same;
+}
+
+function quantisedTensor(name: string, { quantization_config: config }: Fields): InputError {
+  const method = isObject(config) && typeof config.quant_method === "string"
+    ? ` by ${config.quant_method}`
+    : "";
+  return new InputError(`The weights are quantised${method}: they hold ${name}.`, {
+    path: [name],
+    value: name,
+    accepted: "weights that are not quantised (F32, F16 or BF16)",
+  });
+}

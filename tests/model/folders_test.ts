@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Gpu } from "../../src/gpu/mod.ts";
+import { readModelConfig } from "../../src/model/config.ts";
+import { loadDecoder } from "../../src/model/loading.ts";
+import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
+import { assertClose } from "../helpers/assert_close.ts";
+import { encodedGroup, scoreGroups } from "../helpers/decoder_step.ts";
+import { inFolder } from "../helpers/folder.ts";
+import { FOLDERS, type ModelFolder, modelFolder, readFolderValues } from "../reference/folders.ts";
+
+/** What a folder's warnings say. */
+const WARNINGS: Readonly<Record<ModelFolder, readonly RegExp[]>> = {
+  gemma3: [/not used here: multi_modal_projector\.\S+ and 1 more of its kind; vision_tower\./],
+  mistral3: [
+    /language_model\.lm_head\.weight that is not the embedding/,
+    /not used here: multi_modal_projector/,
+  ],
+  own_head: [/tie_word_embeddings is true, but the weights hold a lm_head\.weight that is not the embedding/],
+};
+
+/** Log-probs of the reference's candidates with the weights in `folder`. */
+async function checkScoring(name: ModelFolder, folder = modelFolder(name)): Promise<readonly string[]> {
+  const gpu = await Gpu.open({ device: "auto" });
+  try {
+    const { prompt, responses, token_logprobs } = (await readFolderValues(name)).candidates;
+    const config = await readModelConfig(folder);
+    using checkpoint = await Checkpoint.open(folder);
+    const { decoder } = await loadDecoder(gpu, checkpoint, config, { trainable: false });
+    const { logprobs } = await scoreGroups(gpu, decoder, [encodedGroup(prompt, responses)]);
+    assertClose(logprobs, token_logprobs.flat(), { rtol: 0, atol: 1e-4, name });
+    return config.warnings;
+  } finally {
+    gpu.close();
+  }
+}
+
+for (const name of FOLDERS) {
+  Deno.test(`readModelConfig() and loadDecoder() read the folder ${name} as transformers does`, async () => {
+    const warnings = await checkScoring(name);
+    assert.equal(warnings.length, WARNINGS[name].length, warnings.join("\n"));
+    for (const [i, expected] of WARNINGS[name].entries()) assert.match(warnings[i]!, expected);
+  });
+}
+
+/** Writes a folder's model anew. @param change its tensors, and its configuration in place */
+export async function rewrite(
+  from: string,
+  to: string,
+  change: (tensors: TensorSource[], config: Record<string, unknown>) => TensorSource[],
+): Promise<void> {
+  using checkpoint = await Checkpoint.open(from);
+  const tensors = await Promise.all(
+    checkpoint.names().map(async (name): Promise<TensorSource> => {
+      const { dtype, shape } = checkpoint.info(name);
+      return { name, dtype, shape, data: await checkpoint.read(name) };
+    }),
+  );
+  const config = JSON.parse(await Deno.readTextFile(join(from, "config.json")));
+  const changed = change(tensors, config);
+  await writeSafetensors(join(to, "model.safetensors"), changed);
+  await Deno.writeTextFile(join(to, "config.json"), JSON.stringify(config));
+}
+
+for (const name of ["gemma3", "mistral3"] as const) {
+  Deno.test(`loadDecoder() reads ${name} under the names of transformers 5's classes too`, () =>
+    inFolder(async (folder) => {
+      await rewrite(modelFolder(name), folder, (tensors) =>
+        tensors.map((tensor) => ({
+          ...tensor,
+          name: tensor.name.replace("language_model.lm_head", "lm_head")
+            .replace(/^(language_model)\.model|^(vision_tower|multi_modal_projector)/, "model.$1$2"),
+        })));
+      await checkScoring(name, folder);
+    }));
+}

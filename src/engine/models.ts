@@ -139,11 +139,12 @@ export class Models {
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
-        const { config, decoder } = base.value;
         const template = adapter === null ? null : await readChatTemplate(adapter);
         const tokenizer = base.value.tokenizer.withChatTemplate(template);
-        const adapted = adapter === null ? null : await loadAdapter(this.#gpu, decoder, adapter);
-        const model = { config, tokenizer, decoder: adapted?.decoder ?? decoder };
+        const adapted = adapter === null ? null : await loadAdapter(this.#gpu, base.value.decoder, adapter);
+        for (const warning of adapted?.warnings ?? []) this.#report.warning(adapter!, warning);
+        const decoder = adapted?.decoder ?? base.value.decoder;
+        const model = { config: decoder.config, tokenizer, decoder };
         const scorer = new Scorer(this.#gpu, model, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),

@@ -13,7 +13,7 @@ import { storedName } from "./weights.ts";
 const QUANTISED =
   /[._](qweight|qzeros|g_idx|scales|SCB|absmax|quant_map|quant_state\.\w+|weight_(packed|scale|scale_inv|scale_2|zero_point|shape|format)|input_scale|activation_scale|W_q)$/;
 /** Names of what hears and sees. */
-const SENSES = /vision|visual|image|multi_modal|audio/;
+export const SENSES = /vision|visual|image|multi_modal|audio/;
 /** Buffers that older files hold beside the weights. */
 const BUFFERS = /rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$/;
 

@@ -24,7 +24,9 @@ export interface SavedModules {
 }
 
 /** The head of every family. */
-export const HEAD_WEIGHT = "lm_head.weight";
+export const HEAD_MODULE = "lm_head";
+/** Its weight. */
+export const HEAD_WEIGHT = `${HEAD_MODULE}.weight`;
 
 /** Names by which PEFT knows a vocabulary table, and heeds ensure_weight_tying. */
 const TABLES: ReadonlySet<string> = new Set(["embed_tokens", "lm_head"]);

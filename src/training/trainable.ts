@@ -7,8 +7,8 @@ import {
   readAdapter,
   writeAdapter,
 } from "../model/adapter.ts";
-import { type AdapterConfig, adapterScale } from "../model/adapter_config.ts";
-import { adapterForm, targetedModules } from "../model/adapter_modules.ts";
+import type { AdapterConfig } from "../model/adapter_config.ts";
+import { adapterForm, adapterRank, targetedModules } from "../model/adapter_modules.ts";
 import { InputError } from "../errors.ts";
 import { type Decoder, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
 import {
@@ -129,29 +129,40 @@ export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: stri
     // by name, as PEFT writes "all-linear": what that means differs from family to family
     target_modules: lora.target_modules === "all-linear" ? linearNames(model) : lora.target_modules,
     use_rslora: lora.use_rslora,
+    ...patternsOf(lora),
     ...checkSavedNames(model, lora),
     base_model_name_or_path: base,
   };
+}
+
+/** The fields that are given. */
+function patternsOf(
+  { rank_pattern, alpha_pattern }: LoraSettings,
+): Pick<AdapterConfig, "rank_pattern" | "alpha_pattern"> {
+  return { ...rank_pattern && { rank_pattern }, ...alpha_pattern && { alpha_pattern } };
 }
 
 /** A factor lies in one binding. @throws {InputError} where the rank is too large for that */
 export function checkRank(
   { maxTensorBytes }: Pick<TensorMemory, "maxTensorBytes">,
   model: ModelConfig,
-  { r, target_modules, modules_to_save }: Pick<AdapterConfig, "r" | "target_modules" | "modules_to_save">,
+  adapter: Pick<AdapterConfig, "r" | "rank_pattern" | "target_modules" | "modules_to_save">,
 ): void {
-  const modules = targetedModules(model, target_modules, modules_to_save);
-  const widest = Math.max(...modules.map(({ inputs, outputs }) => Math.max(inputs, outputs)));
-  const most = Math.floor(maxTensorBytes / tensorBytes([widest], "f32"));
-  if (r <= most) return;
-  throw new InputError(
-    (field) => `${field} is ${r}, but on this device a factor of this model has at most rank ${most}.`,
-    {
-      path: ["lora", "r"],
-      value: r,
-      accepted: `at most ${most} on this device`,
-    },
-  );
+  for (
+    const { path, inputs, outputs } of targetedModules(model, adapter.target_modules, adapter.modules_to_save)
+  ) {
+    const r = adapterRank(adapter, path);
+    const most = Math.floor(maxTensorBytes / tensorBytes([Math.max(inputs, outputs)], "f32"));
+    if (r <= most) continue;
+    throw new InputError(
+      (field) => `${field} is ${r}, but on this device a factor of ${path} has at most rank ${most}.`,
+      {
+        path: ["lora", r === adapter.r ? "r" : "rank_pattern"],
+        value: r,
+        accepted: `at most ${most} on this device`,
+      },
+    );
+  }
 }
 
 /**
@@ -180,7 +191,7 @@ export function declareLora(
   const adapted = withLora(
     withSaved(decoder, weights, saved),
     (name) => parameters.get(name),
-    adapterScale(config),
+    (path) => adapterForm(config, path).scale,
     config.lora_dropout,
   );
   return { decoder: adapted, trained: trained!, runs, free };
@@ -188,9 +199,20 @@ export function declareLora(
 
 /** @throws {InputError} where an adapter is not of the form that the settings ask for */
 function checkInit(
-  { config, tensors, saved }: Adapter,
+  { config, tensors, saved, vocab_size }: Adapter,
   asked: Omit<Adapter, "tensors"> & { readonly modules: readonly LinearModule[] },
 ): void {
+  const path = ["lora", "init_adapter"];
+  if (vocab_size !== undefined) {
+    throw new InputError(
+      (field) => `${field} has resized the vocabulary to ${vocab_size} rows: training cannot go on from it.`,
+      {
+        path,
+        value: vocab_size,
+        accepted: "an adapter of the base's own vocabulary; merge this one and train on the merged model",
+      },
+    );
+  }
   const form = ({ config, saved }: Omit<Adapter, "tensors">, modules: readonly LinearModule[]) =>
     JSON.stringify([
       modules.map(({ path }) => [path, adapterForm(config, path)]),
@@ -199,9 +221,9 @@ function checkInit(
     ]);
   if (form({ config, saved }, tensors.map(({ module }) => module)) === form(asked, asked.modules)) return;
   throw new InputError(
-    (field) => `${field} has another r, alpha, target_modules or modules_to_save than the job's settings.`,
+    (field) => `${field} has other ranks, alphas, target_modules or modules_to_save than the job's settings.`,
     {
-      path: ["lora", "init_adapter"],
+      path,
       accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
     },
   );

@@ -2,12 +2,21 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { loadDecoder } from "../../src/model/loading.ts";
+import type { Decoder } from "../../src/model/decoder.ts";
+import { loadAdapter, loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { encodedGroup, scoreGroups } from "../helpers/decoder_step.ts";
 import { inFolder } from "../helpers/folder.ts";
-import { FOLDERS, type ModelFolder, modelFolder, readFolderValues } from "../reference/folders.ts";
+import type { FamilyValues } from "../reference/families.ts";
+import {
+  FOLDER_ADAPTERS,
+  FOLDERS,
+  type ModelFolder,
+  modelFolder,
+  readFolderAdapter,
+  readFolderValues,
+} from "../reference/folders.ts";
 
 /** What a folder's warnings say. */
 const WARNINGS: Readonly<Record<ModelFolder, readonly RegExp[]>> = {
@@ -19,20 +28,31 @@ const WARNINGS: Readonly<Record<ModelFolder, readonly RegExp[]>> = {
   own_head: [/tie_word_embeddings is true, but the weights hold a lm_head\.weight that is not the embedding/],
 };
 
-/** Log-probs of the reference's candidates with the weights in `folder`. */
+const gpu = await Gpu.open({ device: "auto" });
+
+Deno.test.afterAll(() => gpu.close());
+
+async function load(folder: string): Promise<LoadedDecoder> {
+  using checkpoint = await Checkpoint.open(folder);
+  return await loadDecoder(gpu, checkpoint, await readModelConfig(folder), { trainable: false });
+}
+
+/** The candidates' log-probs by a decoder against transformers'. */
+async function checkCandidates(
+  decoder: Decoder,
+  { candidates: { prompt, responses, token_logprobs } }: Pick<FamilyValues, "candidates">,
+  name: string,
+): Promise<void> {
+  const { logprobs } = await scoreGroups(gpu, decoder, [encodedGroup(prompt, responses)]);
+  assertClose(logprobs, token_logprobs.flat(), { rtol: 0, atol: 1e-4, name });
+}
+
+/** Scores the reference's candidates with the weights in `folder`. @returns what was warned of */
 async function checkScoring(name: ModelFolder, folder = modelFolder(name)): Promise<readonly string[]> {
-  const gpu = await Gpu.open({ device: "auto" });
-  try {
-    const { prompt, responses, token_logprobs } = (await readFolderValues(name)).candidates;
-    const config = await readModelConfig(folder);
-    using checkpoint = await Checkpoint.open(folder);
-    const { decoder } = await loadDecoder(gpu, checkpoint, config, { trainable: false });
-    const { logprobs } = await scoreGroups(gpu, decoder, [encodedGroup(prompt, responses)]);
-    assertClose(logprobs, token_logprobs.flat(), { rtol: 0, atol: 1e-4, name });
-    return config.warnings;
-  } finally {
-    gpu.close();
-  }
+  const { decoder, free } = await load(folder);
+  await checkCandidates(decoder, await readFolderValues(name), name);
+  free();
+  return decoder.config.warnings;
 }
 
 for (const name of FOLDERS) {
@@ -73,4 +93,22 @@ for (const name of ["gemma3", "mistral3"] as const) {
         })));
       await checkScoring(name, folder);
     }));
+}
+
+for (const name of FOLDER_ADAPTERS) {
+  Deno.test(`loadAdapter() scores with PEFT's adapter ${name} as PEFT does`, async () => {
+    const values = await readFolderAdapter(name);
+    const base = await load(values.base);
+    const { decoder, warnings, free } = await loadAdapter(gpu, base.decoder, values.folder);
+    await checkCandidates(decoder, values, name);
+    free();
+    base.free();
+    const resized = name.startsWith("resized");
+    assert.equal(decoder.config.vocab_size, base.decoder.config.vocab_size + (resized ? 4 : 0));
+    if (name !== "wrapped") return assert.deepEqual(warnings, []);
+    assert.match(
+      warnings[0]!,
+      /^The adapter holds 2 tensors that are not used here, \S+vision_tower\.\S+ the first\.$/,
+    );
+  });
 }

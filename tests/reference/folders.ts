@@ -17,3 +17,28 @@ export function modelFolder(name: ModelFolder): string {
 export async function readFolderValues(name: ModelFolder): Promise<Pick<FamilyValues, "candidates">> {
   return JSON.parse(await readFile(`${modelFolder(name)}/reference.json`, "utf8"));
 }
+
+/** Adapters that `make_folders.py` made, as PEFT saves them. */
+export const FOLDER_ADAPTERS = [
+  "wrapped",
+  "eva",
+  "orthogonal",
+  "resized",
+  "resized_tied",
+  "resized_saved",
+] as const;
+
+/** What transformers and PEFT compute with an adapter. */
+export interface FolderAdapterValues extends Pick<FamilyValues, "candidates"> {
+  /** Folder of the PEFT files. */
+  readonly folder: string;
+  /** Folder of the base model. */
+  readonly base: string;
+}
+
+/** Reads an adapter's reference.json. */
+export async function readFolderAdapter(name: typeof FOLDER_ADAPTERS[number]): Promise<FolderAdapterValues> {
+  const folder = `${VALUES}/folder_adapters/${name}`;
+  const { base, candidates } = JSON.parse(await readFile(`${folder}/reference.json`, "utf8"));
+  return { folder, base: `${VALUES}/${base}`, candidates };
+}

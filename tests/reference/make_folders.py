@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 from make_families import VOCABULARY, compute_in_float64, exact_in_all_types, make_candidates, score_candidates
+from peft import EvaConfig, LoraConfig, get_peft_model, initialize_lora_eva_weights
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-VALUES = Path(__file__).parent / "values" / "folders"
+VALUES = Path("tests/reference/values/folders")
 
 VISION = dict(
     hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14,
@@ -104,11 +106,70 @@ def make(name: str, seed: int) -> None:
     print(f"{name}: stock float32 within {worst:.1e}, {size:.0f} KiB")
 
 
+def eva(model, seed: int):
+    """EVA gives its ranks out by the activations of some data."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = [{"input_ids": torch.randint(3, VOCABULARY, (4, 12), generator=generator)} for _ in range(4)]
+    initialize_lora_eva_weights(model, batches, show_progress_bar=False)
+
+
+# Name: the base's folder, settings beside r 4 and alpha 5, and the rows that its tables have got.
+ADAPTERS = {
+    # q_proj names layers of the vision tower too.
+    "wrapped": ("folders/gemma3", dict(target_modules=["q_proj", "down_proj"]), VOCABULARY),
+    "eva": ("families/llama_llama3", dict(
+        target_modules=["q_proj", "down_proj", "o_proj"], init_lora_weights="eva", eva_config=EvaConfig(rho=2.0, tau=0.5),
+    ), VOCABULARY),
+    "orthogonal": ("families/llama_llama3", dict(target_modules=["v_proj"], init_lora_weights="orthogonal"), VOCABULARY),
+    "resized": ("families/llama_llama3", dict(target_modules=["q_proj"], init_lora_weights="gaussian"), VOCABULARY + 4),
+    "resized_tied": ("families/qwen2", dict(target_modules=["q_proj"]), VOCABULARY + 4),
+    "resized_saved": ("families/qwen2", dict(target_modules=["v_proj"], modules_to_save=["embed_tokens", "lm_head"]), VOCABULARY + 4),
+}
+
+
+def make_adapter(name: str, seed: int) -> None:
+    base, settings, rows = ADAPTERS[name]
+    folder = VALUES.parent / "folder_adapters" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    source = VALUES.parent / base
+    model = load(source)
+    if rows != VOCABULARY:
+        model.resize_token_embeddings(rows)
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **{"r": 4, "lora_alpha": 5, **settings}))
+    if name == "eva":
+        eva(model, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "lora_" in parameter_name:
+                parameter.copy_(0.2 * noise)
+            elif "embed_tokens" in parameter_name or "lm_head" in parameter_name:
+                parameter[VOCABULARY:].copy_(0.25 * noise[VOCABULARY:])
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    family = model.config.model_type
+    replaced = compute_in_float64({"gemma3": "Gemma3Text", "llama": "Llama", "qwen2": "Qwen2"}[family])
+    asked = make_candidates(2, seed)
+    asked["responses"] = [[id + rows - VOCABULARY for id in response] for response in asked["responses"]]
+    candidates = score_candidates(model.double().eval(), asked)
+    for (owner, attribute), before in replaced.items():
+        setattr(owner, attribute, before)
+    reference = {"base": base, "candidates": candidates}
+    (folder / "reference.json").write_text(json.dumps(reference, indent=1) + "\n")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    print(name, {key: config[key] for key in ("rank_pattern", "alpha_pattern", "r", "target_modules")})
+    print({key: tuple(value.shape) for key, value in load_file(folder / "adapter_model.safetensors").items()})
+
+
 def main() -> None:
     torch.set_num_threads(1)
     for seed, name in enumerate(FOLDERS, start=400):
         if len(sys.argv) == 1 or name in sys.argv[1:]:
             make(name, seed)
+    for seed, name in enumerate(ADAPTERS, start=420):
+        if len(sys.argv) == 1 or name in sys.argv[1:]:
+            make_adapter(name, seed)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
+import { exists } from "../model/_files.ts";
 import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
@@ -140,10 +141,13 @@ export class Models {
       const base = await this.base(model, quantization, watch);
       try {
         const template = adapter === null ? null : await readChatTemplate(adapter);
-        const tokenizer = base.value.tokenizer.withChatTemplate(template);
         const adapted = adapter === null ? null : await loadAdapter(this.#gpu, base.value.decoder, adapter);
         for (const warning of adapted?.warnings ?? []) this.#report.warning(adapter!, warning);
         const decoder = adapted?.decoder ?? base.value.decoder;
+        const resized = decoder.config.vocab_size !== base.value.config.vocab_size;
+        const own = resized && await exists(join(adapter!, "tokenizer.json"));
+        const tokenizer = (own ? await loadTokenizer(adapter!) : base.value.tokenizer)
+          .withChatTemplate(template);
         const model = { config: decoder.config, tokenizer, decoder };
         const scorer = new Scorer(this.#gpu, model, {
           promptCacheBytes: this.#promptCacheBytes,

@@ -11,7 +11,7 @@ import {
 } from "./adapter_config.ts";
 import type { ModelConfig } from "./config.ts";
 import { type LinearModule, linearModules, linearNames } from "./modules.ts";
-import { isSaved, savedModules, type SavedNames } from "./saved_modules.ts";
+import { isSaved, savedModules } from "./saved_modules.ts";
 
 /** What decides the rank and scale of each module. */
 export type AdapterForms = Pick<

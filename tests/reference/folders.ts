@@ -42,3 +42,20 @@ export async function readFolderAdapter(name: typeof FOLDER_ADAPTERS[number]): P
   const { base, candidates } = JSON.parse(await readFile(`${folder}/reference.json`, "utf8"));
   return { folder, base: `${VALUES}/${base}`, candidates };
 }
+
+/** What transformers' classes fill in for a config.json that says little. */
+export interface DefaultsCase {
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly expected: Readonly<Record<string, unknown>> & {
+    readonly windows: readonly (number | null)[];
+    readonly rope_thetas: readonly number[];
+    readonly query_pre_attn_scalar: number | null;
+    /** Of attention and of the logits. */
+    readonly softcaps: readonly (number | null)[];
+  };
+}
+
+/** Reads defaults.json. */
+export async function readDefaults(): Promise<DefaultsCase[]> {
+  return JSON.parse(await readFile(`${VALUES}/folders/defaults.json`, "utf8"));
+}

@@ -162,8 +162,47 @@ def make_adapter(name: str, seed: int) -> None:
     print({key: tuple(value.shape) for key, value in load_file(folder / "adapter_model.safetensors").items()})
 
 
+def windows_of(config) -> list:
+    """The window of each block; null: none."""
+    sliding = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    if config.model_type == "llama":
+        sliding = None
+    return [sliding if kind == "sliding_attention" else None for kind in kinds]
+
+
+def make_defaults() -> None:
+    """What the classes fill in for a file that names its sizes alone, and for an empty text_config."""
+    sizes = dict(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=48, num_hidden_layers=7, num_attention_heads=32)
+    files = [
+        {"model_type": kind, **sizes}
+        for kind in ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3")
+    ]
+    files += [{"model_type": kind, "text_config": {}} for kind in ("gemma3", "mistral3")]
+    cases = []
+    for file in files:
+        parsed = AutoConfig.for_model(**file)
+        text = getattr(parsed, "text_config", parsed)
+        ropes = text.rope_parameters
+        ropes = [ropes[kind] for kind in ("full_attention", "sliding_attention")] if "full_attention" in ropes else [ropes]
+        expected = {
+            "vocab_size": text.vocab_size, "hidden_size": text.hidden_size, "intermediate_size": text.intermediate_size,
+            "num_hidden_layers": text.num_hidden_layers, "num_attention_heads": text.num_attention_heads,
+            "num_key_value_heads": text.num_key_value_heads,
+            "head_dim": getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+            "rms_norm_eps": text.rms_norm_eps, "max_position_embeddings": text.max_position_embeddings,
+            "tie_word_embeddings": parsed.tie_word_embeddings, "windows": windows_of(text),
+            "rope_thetas": [rope["rope_theta"] for rope in ropes],
+            "query_pre_attn_scalar": getattr(text, "query_pre_attn_scalar", None),
+            "softcaps": [getattr(text, f"{what}_logit_softcapping", None) for what in ("attn", "final")],
+        }
+        cases.append({"config": file, "expected": expected})
+    (VALUES / "defaults.json").write_text("[\n" + ",\n".join(map(json.dumps, cases)) + "\n]\n")
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    make_defaults()
     for seed, name in enumerate(FOLDERS, start=400):
         if len(sys.argv) == 1 or name in sys.argv[1:]:
             make(name, seed)

@@ -15,7 +15,7 @@ const QUANTISED =
 /** Names of what hears and sees. */
 export const SENSES = /vision|visual|image|multi_modal|audio/;
 /** Buffers that older files hold beside the weights. */
-const BUFFERS = /rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$/;
+const BUFFERS = /rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|position_ids$/;
 
 /**
  * Looks at the tensors that a model's folder holds.
@@ -29,15 +29,12 @@ export async function heedWeights(
   json: Fields,
   checkpoint: Checkpoint,
 ): Promise<ModelConfig> {
-  const names = checkpoint.names();
-  const quantised = names.find((name) => QUANTISED.test(name) && !SENSES.test(name));
+  const quantised = checkpoint.names().find((name) => QUANTISED.test(name) && !SENSES.test(name));
   if (quantised !== undefined) throw quantisedTensor(quantised, json);
   const warnings = [...config.warnings];
   const heeded = { ...config, tie_word_embeddings: await isTied(config, checkpoint, warnings) };
 
-  const specs = [{ name: HEAD_WEIGHT }, ...weightSpecs(heeded)];
-  const used = new Set(specs.map((spec) => storedName(checkpoint, spec)));
-  const left = names.filter((name) => !used.has(name) && !BUFFERS.test(name));
+  const left = unusedTensors(heeded, checkpoint);
   if (left.length > 0) {
     const kinds = Map.groupBy(left, (name) => name.split(".").find((part) => part !== "model"));
     const groups = [...kinds.values()].map((group) =>
@@ -55,6 +52,13 @@ export async function heedWeights(
     );
   }
   return { ...heeded, warnings };
+}
+
+/** Tensors of a model's files that the decoder has no use for, such as those of a vision tower. */
+export function unusedTensors(config: ModelConfig, checkpoint: Checkpoint): string[] {
+  const specs = [{ name: HEAD_WEIGHT }, ...weightSpecs(config)];
+  const used = new Set(specs.map((spec) => storedName(checkpoint, spec)));
+  return checkpoint.names().filter((name) => !used.has(name) && !BUFFERS.test(name));
 }
 
 /** Whether the head is the embedding; transformers 5 asks the same of a file. */

@@ -142,18 +142,18 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
   only("task_type", ["CAUSAL_LM"]);
   only("bias", ["none"]);
   only("use_rslora", [false, true]);
-  const init = json.init_lora_weights ?? true;
-  if (typeof init === "string" && !KEEPING_INITS.has(init.toLowerCase())) {
+  const init = json.init_lora_weights;
+  if (typeof init !== "string") only("init_lora_weights", [true, false]);
+  else if (!KEEPING_INITS.has(init.toLowerCase())) {
     refuse(
       "init_lora_weights",
       init,
-      `of an adapter for the base's own weights, which ${
-        show(init)
-      } changes before training. PEFT converts it by ` +
-        "save_pretrained(folder, path_initial_model_for_weight_conversion=...): an init_lora_weights of true",
+      `true, false or one that leaves the base's weights alone (${
+        [...KEEPING_INITS].join(", ")
+      }); PEFT makes such an ` +
+        "adapter of this one by save_pretrained(folder, path_initial_model_for_weight_conversion=...)",
     );
   }
-  if (typeof init !== "string") only("init_lora_weights", [true, false]);
   for (const [key, value] of Object.entries(json)) {
     if (READ_OR_IGNORED.has(key) || isSwitchedOff(value)) continue;
     refuse(key, value, "absent, null, false or empty: only LoRA and rsLoRA are known here");

@@ -7,7 +7,7 @@ import {
   readAdapter,
   writeAdapter,
 } from "../model/adapter.ts";
-import type { AdapterConfig } from "../model/adapter_config.ts";
+import type { AdapterConfig, TargetModules } from "../model/adapter_config.ts";
 import { adapterForm, adapterRank, targetedModules } from "../model/adapter_modules.ts";
 import { InputError } from "../errors.ts";
 import { type Decoder, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
@@ -24,7 +24,7 @@ import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
 import type { Parameter, TrainedParameters } from "../model/parameters.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
-import { checkSavedNames, savedModules } from "../model/saved_modules.ts";
+import { checkSavedNames, savedModules, type SavedNames } from "../model/saved_modules.ts";
 import { storedDtype, transpose, type WeightSpec } from "../model/weights.ts";
 import { Random } from "./random.ts";
 import type { LoraSettings } from "../api/settings.ts";
@@ -126,13 +126,36 @@ export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: stri
     r: lora.r,
     lora_alpha: lora.alpha,
     lora_dropout: lora.dropout,
-    // by name, as PEFT writes "all-linear": what that means differs from family to family
-    target_modules: lora.target_modules === "all-linear" ? linearNames(model) : lora.target_modules,
+    target_modules: targetsOf(lora, model),
     use_rslora: lora.use_rslora,
     ...patternsOf(lora),
-    ...checkSavedNames(model, lora),
+    ...savedNamesOf(lora, model),
     base_model_name_or_path: base,
   };
+}
+
+/** Whether the model stands inside another, whose vision tower has layers of the same names. */
+function isWrapped({ traits: { names } }: ModelConfig): boolean {
+  return names.blocks.includes(".language_model.");
+}
+
+/**
+ * By name, as PEFT writes "all-linear": what that means differs from family to family. Of a wrapped model a pattern leaves
+ * out the layers of its vision tower.
+ */
+function targetsOf({ target_modules }: LoraSettings, model: ModelConfig): TargetModules {
+  const names = target_modules === "all-linear" ? linearNames(model) : target_modules;
+  if (!isWrapped(model)) return names;
+  const ends = names.map((name) => name.replaceAll(".", "\\."));
+  return { pattern: `(?=.*\\.language_model\\.)(.*\\.)?(${ends.join("|")})` };
+}
+
+/** As they are given; of a wrapped model the modules' whole paths. */
+function savedNamesOf(lora: LoraSettings, model: ModelConfig): SavedNames {
+  const names = checkSavedNames(model, lora);
+  if (!isWrapped(model)) return names;
+  const paths = savedModules(model, names).weights.map(({ name }) => name.slice(0, name.lastIndexOf(".")));
+  return { ...names, modules_to_save: [...new Set(paths)] };
 }
 
 /** The fields that are given. */

@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Gpu } from "../../src/gpu/mod.ts";
+import type { LoraSettings } from "../../src/api/settings.ts";
+import { targetedModules } from "../../src/model/adapter_modules.ts";
+import { savedModules } from "../../src/model/saved_modules.ts";
+import { adapterConfig, trainableLora } from "../../src/training/trainable.ts";
+import { settingsOf } from "../helpers/settings.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import { loadAdapter, loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
@@ -17,6 +22,8 @@ import {
   readFolderAdapter,
   readFolderValues,
 } from "../reference/folders.ts";
+
+const LORA: LoraSettings = settingsOf({ lora: {} }).lora!;
 
 /** What a folder's warnings say. */
 const WARNINGS: Readonly<Record<ModelFolder, readonly RegExp[]>> = {
@@ -112,3 +119,42 @@ for (const name of FOLDER_ADAPTERS) {
     );
   });
 }
+
+Deno.test("adapterConfig() leaves a wrapped model's vision tower out, whose layers have the same names", async () => {
+  const model = await readModelConfig(modelFolder("gemma3"));
+  const lora = {
+    ...LORA,
+    target_modules: ["q_proj", "mlp.down_proj"],
+    modules_to_save: ["norm", "embed_tokens"],
+  };
+  const config = adapterConfig(lora, model, null);
+  const targets = config.target_modules as { readonly pattern: string };
+  const matches = (path: string) => new RegExp(`^(?:${targets.pattern})$`).test(path);
+  assert.ok(matches("model.language_model.layers.0.self_attn.q_proj"));
+  assert.ok(matches("model.language_model.layers.5.mlp.down_proj"));
+  assert.ok(!matches("model.vision_tower.encoder.layers.0.self_attn.q_proj"));
+  assert.equal(targetedModules(model, targets).length, 12);
+  assert.ok(config.modules_to_save.every((path) => path.startsWith("model.language_model.")));
+  // the two of each block's queries and keys, its four others, the last one, and the table
+  assert.equal(config.modules_to_save.length, 6 * 6 + 1 + 1);
+  assert.deepEqual(savedModules(model, config), savedModules(model, lora));
+});
+
+Deno.test("trainableLora() refuses to go on from an adapter that has resized the vocabulary", async () => {
+  const { base, folder } = await readFolderAdapter("resized_saved");
+  const loaded = await load(base);
+  const lora = {
+    ...LORA,
+    r: 4,
+    alpha: 5,
+    target_modules: ["v_proj"],
+    modules_to_save: ["embed_tokens", "lm_head"],
+  };
+  await assert.rejects(
+    trainableLora(gpu, loaded.decoder, lora, { model: base, seed: 1, init: folder, resume: null }),
+    {
+      message: /^lora\.init_adapter has resized the vocabulary to 65 rows: training cannot go on from it\.$/,
+    },
+  );
+  loaded.free();
+});

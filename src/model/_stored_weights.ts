@@ -11,7 +11,7 @@ import { storedName } from "./weights.ts";
 
 /** Ends of names that the tensors of quantised weights have: GPTQ, AWQ, bitsandbytes, compressed-tensors, FP8, HQQ. */
 const QUANTISED =
-  /[._](qweight|qzeros|g_idx|scales|SCB|absmax|quant_map|quant_state\.\w+|weight_(packed|scale|scale_inv|scale_2|zero_point|shape|format)|input_scale|activation_scale|W_q)$/;
+  /[._](qweight|qzeros|g_idx|scales|SCB|absmax|quant_map|quant_state\.\w+|weight_(packed|scale|scale_inv|scale_2|zero_point|shape|format)|input_scale|activation_scale|W_q|weight\._(data|scale))$/;
 /** Names of what hears and sees. */
 export const SENSES = /vision|visual|image|multi_modal|audio/;
 /** Buffers that older files hold beside the weights. */
@@ -42,16 +42,17 @@ export async function heedWeights(
     );
     warnings.push(`The weights hold tensors that are not used here: ${groups.join("; ")}.`);
   }
-  const { quantization_config: quantization } = json;
-  if (isObject(quantization) && Object.keys(quantization).length > 0) {
-    warnings.push(
-      `config.json has a quantization_config (${
-        show(quantization.quant_method ?? quantization)
-      }), but the weights ` +
-        "are not quantised: they are taken as they are.",
-    );
+  const quantization = quantizationIn(json);
+  if (quantization !== null) {
+    warnings.push(`${quantization}, but the weights are not quantised: they are taken as they are.`);
   }
   return { ...heeded, warnings };
+}
+
+/** The beginning of a sentence about a quantization_config that says something; null where there is none. */
+export function quantizationIn({ quantization_config: config }: Fields): string | null {
+  if (!isObject(config) || Object.keys(config).length === 0) return null;
+  return `config.json has a quantization_config (${show(config.quant_method ?? config)})`;
 }
 
 /** Tensors of a model's files that the decoder has no use for, such as those of a vision tower. */

@@ -82,9 +82,9 @@ export function checkUnread(
     const [name, parent = ""] = path.split(".").toReversed() as [string, string?];
     const inRope = /^rope_|_attention$/.test(parent);
     if (!inRope && HARMLESS.some((field) => field.test(name) || field.test(path))) continue;
-    const neutral = inRope ? undefined : ALTERING.find(([field]) => field.test(name))?.[1];
+    const neutral = inRope ? neutralInRope(name) : ALTERING.find(([field]) => field.test(name))?.[1];
     if (isEmpty(value) || (value === false && !neutral)) continue;
-    if (inRope ? !ROPE_KEYS.test(name) : neutral && !neutral(value)) {
+    if (neutral && !neutral(value)) {
       refuse(path, value, `absent, or of no effect: models of the type ${model_type} do not know it`);
     }
     if (!neutral) unknown.push(path);
@@ -94,6 +94,12 @@ export function checkUnread(
     `config.json has fields that a model of the type ${model_type} does not read, and they are ignored: ` +
     `${unknown.join(", ")}.`,
   ];
+}
+
+/** Whatever a kind of scaling does not read of rotary settings changes them, unless another kind is known to read it. */
+function neutralInRope(name: string): Neutral | undefined {
+  if (ROPE_KEYS.test(name)) return undefined;
+  return name === "alpha" ? one : off; // HunYuan's, which stretches the base
 }
 
 function isEmpty(value: unknown): boolean {

@@ -12,7 +12,7 @@ import {
 } from "./_fields.ts";
 import { isObject, show } from "../json.ts";
 import { readJsonObject } from "./_files.ts";
-import { heedWeights } from "./_stored_weights.ts";
+import { heedWeights, quantizationIn } from "./_stored_weights.ts";
 import { checkUnread } from "./_unread_fields.ts";
 import { gemma2, gemma3, gemma3Conditional } from "./families/gemma.ts";
 import { gpt2 } from "./families/gpt2.ts";
@@ -73,7 +73,11 @@ export interface ModelConfig {
 export async function readModelConfig(dir: string): Promise<ModelConfig> {
   const json = await readJsonObject(join(dir, "config.json"));
   const config = parseModelConfig(json);
-  if (!await holdsWeights(dir)) return config;
+  if (!await holdsWeights(dir)) {
+    const quantization = quantizationIn(json);
+    if (quantization === null) return config;
+    return { ...config, warnings: [...config.warnings, `${quantization}: quantised weights are refused.`] };
+  }
   using checkpoint = await Checkpoint.open(dir);
   return await heedWeights(config, json, checkpoint);
 }

@@ -72,12 +72,27 @@ Deno.test("parseModelConfig() names the fields that it does not read, and nothin
     ...harmless,
     sliding_window: 4096,
     future: 1,
-    rope_scaling: { rope_type: "linear", factor: 2, beta_fast: 3 },
+    rope_scaling: { rope_type: "linear", factor: 2, beta_fast: 3, alpha: 1 },
   });
   assert.deepEqual(warnings, [
     "config.json has fields that a model of the type llama does not read, and they are ignored: sliding_window, " +
     "future, rope_scaling.beta_fast.",
   ]);
+});
+
+Deno.test("readModelConfig() warns of a quantization_config where there are no weights to look at", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const write = (config: unknown) => Deno.writeTextFile(`${dir}/config.json`, JSON.stringify(config));
+    await write({ ...SMALL, quantization_config: { quant_method: "awq" } });
+    assert.deepEqual((await readModelConfig(dir)).warnings, [
+      'config.json has a quantization_config ("awq"): quantised weights are refused.',
+    ]);
+    await write({ ...SMALL, quantization_config: {} });
+    assert.deepEqual((await readModelConfig(dir)).warnings, []);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
 
 Deno.test("parseModelConfig() takes transformers' other names of an activation, and no other function", async () => {

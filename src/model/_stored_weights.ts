@@ -1,7 +1,7 @@
 /** A model's configuration put right by the weights beside it, which decide what the two disagree about. */
 import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
-import { type Fields, refuse } from "./_fields.ts";
+import { type Fields, isAbsent, refuse } from "./_fields.ts";
 import type { ModelConfig } from "./config.ts";
 import { FLOAT_BYTES, isFloatDtype, toF32 } from "./dtype.ts";
 import { weightSpecs } from "./modules.ts";
@@ -32,7 +32,7 @@ export async function heedWeights(
   const quantised = checkpoint.names().find((name) => QUANTISED.test(name) && !SENSES.test(name));
   if (quantised !== undefined) throw quantisedTensor(quantised, json);
   const warnings = [...config.warnings];
-  const heeded = { ...config, tie_word_embeddings: await isTied(config, checkpoint, warnings) };
+  const heeded = { ...config, tie_word_embeddings: await isTied(config, json, checkpoint, warnings) };
 
   const left = unusedTensors(heeded, checkpoint);
   if (left.length > 0) {
@@ -63,20 +63,38 @@ export function unusedTensors(config: ModelConfig, checkpoint: Checkpoint): stri
 }
 
 /** Whether the head is the embedding; transformers 5 asks the same of a file. */
-async function isTied(config: ModelConfig, checkpoint: Checkpoint, warnings: string[]): Promise<boolean> {
+async function isTied(
+  config: ModelConfig,
+  json: Fields,
+  checkpoint: Checkpoint,
+  warnings: string[],
+): Promise<boolean> {
   const [embedding, head] = [`${config.traits.names.embedding}.weight`, HEAD_WEIGHT]
     .map((name) => storedName(checkpoint, { name })) as [string, string];
+  const { name, value } = tyingFlag(json);
   if (!checkpoint.has(head)) {
     if (config.tie_word_embeddings) return true;
-    refuse("tie_word_embeddings", false, `true, as the weights hold no ${HEAD_WEIGHT}`);
+    refuse(name, value, `true, as the weights hold no ${HEAD_WEIGHT}`);
   }
   if (!config.tie_word_embeddings) return false;
   if (!checkpoint.has(embedding) || await isSame(checkpoint, embedding, head)) return true;
   warnings.push(
-    `tie_word_embeddings is true, but the weights hold a ${head} that is not the embedding: this head is used, ` +
-      "as transformers 5 does, and the two are not tied.",
+    `${name} is ${
+      value === true ? "true" : "left out, which stands for true"
+    }, but the weights hold a ${head} that ` +
+      "is not the embedding: this head is used, as transformers 5 does, and the two are not tied.",
   );
   return false;
+}
+
+/** Where a file says whether they are tied, and what; of a wrapped model the text's own word goes first. */
+function tyingFlag(
+  { text_config: text, ...json }: Fields,
+): { readonly name: string; readonly value: unknown } {
+  const name = "tie_word_embeddings";
+  return isObject(text) && !isAbsent(text[name])
+    ? { name: `text_config.${name}`, value: text[name] }
+    : { name, value: json[name] };
 }
 
 /** Answers by the tensors' place and the time of their file: a large table takes a second to compare. */

@@ -193,7 +193,10 @@ Deno.test("POST /score and /train with a device: wrapped models, heads of their 
   const lines: string[] = [];
   configureSync({
     sinks: { lines: (record) => void lines.push(formatRecord(record)) },
-    loggers: [{ category: ["simpo"], lowestLevel: "warning", sinks: ["lines"] }],
+    loggers: [
+      { category: ["simpo"], lowestLevel: "warning", sinks: ["lines"] },
+      { category: ["logtape", "meta"], lowestLevel: "error", sinks: [] },
+    ],
   });
   await using service = await realService();
   const at = (name: string) => join(service.root, name);

@@ -97,9 +97,11 @@ export function heededNames(model: ModelConfig, found: SavedNames): SavedNames {
   };
 }
 
-/** Every weight of a model that an adapter is merged into. */
+/** Every weight of a model that an adapter is merged into; tables that it has resized in their new shape. */
 export function mergedWeights(model: ModelConfig, saved: SavedModules | undefined): readonly WeightSpec[] {
-  return saved?.untied ? savableWeights(model).specs : weightSpecs(model);
+  const specs = saved?.untied ? savableWeights(model).specs : weightSpecs(model);
+  const own = new Map(saved?.weights.map((spec) => [spec.name, spec]));
+  return specs.map((spec) => own.get(spec.name) ?? spec);
 }
 
 /** Whether PEFT leaves a module without factors because it, or one that holds it, is saved by that name. */

@@ -33,6 +33,8 @@ import type { LoraSettings } from "../api/settings.ts";
 export interface Trainable {
   readonly decoder: Decoder;
   readonly trained: TrainedParameters;
+  /** What of the adapter that training begins with is not heeded. */
+  readonly warnings?: readonly string[];
   /** Writes what was learned as a user would load it: PEFT files, or a whole model folder in f32. */
   save(directory: string): Promise<void>;
   free(): void;
@@ -96,6 +98,7 @@ export async function trainableLora(
   return {
     decoder: declared.decoder,
     trained,
+    warnings: adapter?.warnings ?? [],
     save: async (directory) => {
       const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
       const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];

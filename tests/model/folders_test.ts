@@ -158,3 +158,15 @@ Deno.test("trainableLora() refuses to go on from an adapter that has resized the
   );
   loaded.free();
 });
+
+Deno.test("trainableLora() goes on from an adapter of a wrapped model, and says what it leaves out", async () => {
+  const { base, folder, candidates } = await readFolderAdapter("wrapped");
+  const loaded = await load(base);
+  const lora = { ...LORA, r: 4, alpha: 5, target_modules: ["q_proj", "down_proj"], init_adapter: folder };
+  const options = { model: base, seed: 1, init: folder, resume: null };
+  const { decoder, warnings, free } = await trainableLora(gpu, loaded.decoder, lora, options);
+  await checkCandidates(decoder, { candidates }, "wrapped");
+  assert.match(warnings![0]!, /^The adapter holds 2 tensors that are not used here/);
+  free();
+  loaded.free();
+});

@@ -95,6 +95,15 @@ Deno.test("readModelConfig() warns of a quantization_config where there are no w
   }
 });
 
+Deno.test("parseModelConfig() has Gemma 3's own bases for a kind of layer that rope_parameters leaves out", () => {
+  const gemma = { ...SMALL, model_type: "gemma3_text", num_attention_heads: 8, head_dim: 16 };
+  const thetas = (rope_parameters: unknown) =>
+    parseModelConfig({ ...gemma, rope_parameters }).traits.ropes.map(({ rope_theta }) => rope_theta);
+  assert.deepEqual(thetas({ full_attention: { rope_type: "linear", factor: 8 } }), [1e6, 1e4]);
+  assert.deepEqual(thetas({ sliding_attention: { rope_type: "default" } }), [1e6, 1e4]);
+  assert.deepEqual(thetas({ sliding_attention: { rope_type: "default", rope_theta: 5e3 } }), [1e6, 5e3]);
+});
+
 Deno.test("parseModelConfig() takes transformers' other names of an activation, and no other function", async () => {
   const gpt2 = JSON.parse(await Deno.readTextFile(`${familyFolder("gpt2")}/config.json`));
   const gemma = JSON.parse(await Deno.readTextFile(`${familyFolder("gemma2")}/config.json`));

@@ -1,5 +1,4 @@
 import { type Fields, isAbsent, only, onlyActivation, readCount, readNumber, refuse } from "../_fields.ts";
-import { isObject } from "../../json.ts";
 import type { RopeSettings } from "../rope.ts";
 import type { Family, Sizes, Traits, Wrapper } from "./family.ts";
 import { llamaTraits, readWholeRope, readWindow, slidingLayers } from "./_common.ts";
@@ -56,11 +55,9 @@ export const gemma3: Family = {
     const window = readWindow(json);
     const pattern = readCount(json, "sliding_window_pattern");
     const full = readWholeRope(json, sizes, "full_attention");
-    // transformers 4 names the other base apart, and stretches only the blocks without a window
-    const { rope_parameters, rope_local_base_freq } = json;
-    const local = isObject(rope_parameters)
-      ? readWholeRope(json, sizes, "sliding_attention")
-      : readWholeRope({ rope_theta: rope_local_base_freq }, sizes);
+    // transformers 4 names the other base apart, and its rope_scaling stretches only the blocks without a window
+    const { rope_parameters, rope_local_base_freq: rope_theta } = json;
+    const local = readWholeRope({ rope_theta, rope_parameters }, sizes, "sliding_attention");
     return {
       ...gemmaTraits(json, sizes, full),
       logit_softcap: softcap(json, "final_logit_softcapping"),

@@ -247,7 +247,7 @@ function checkInit(
     ]);
   if (form({ config, saved }, tensors.map(({ module }) => module)) === form(asked, asked.modules)) return;
   throw new InputError(
-    (field) => `${field} has other ranks, alphas, target_modules or modules_to_save than the job's settings.`,
+    (field) => `${field} has another r, alpha, target_modules or modules_to_save than the job's settings.`,
     {
       path,
       accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",

@@ -44,6 +44,22 @@ const wholeNumber = (min: number) => z.number().int().min(min);
 const positive = () => z.number().positive();
 const share = () => z.number().min(0).max(1);
 
+/** Numbers by regular expressions. */
+const patterns = (numbers: z.ZodNumber) =>
+  z.record(
+    z.string().min(1).refine(isPattern, { error: "a regular expression" }),
+    numbers,
+    { error: "an object from ends of module paths to numbers" },
+  );
+
+function isPattern(source: string): boolean {
+  try {
+    return new RegExp(source) !== null;
+  } catch {
+    return false;
+  }
+}
+
 const SimpoMethodSchema = strictObject({
   type: z.literal("simpo"),
   beta: positive().optional().meta({
@@ -97,6 +113,13 @@ const LoraSchema = strictObject({
       "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
       "these settings is the adapter's; what is given must agree, but for dropout.",
   }),
+  rank_pattern: patterns(wholeNumber(1)).optional().meta({
+    description:
+      "Ranks of modules that have another than r, by the ends of their paths or regular expressions of them, as in " +
+      "PEFT; the first that matches counts.",
+    example: { "down_proj": 32, "layers\\.0\\..*": 4 },
+  }),
+  alpha_pattern: patterns(positive()).optional().meta({ description: "The same of alpha." }),
 });
 
 /** The fields of a request. */
@@ -302,6 +325,8 @@ function resolveLora(lora: z.infer<typeof LoraSchema> | undefined) {
     dropout: lora?.dropout ?? 0,
     target_modules: lora?.target_modules ?? "all-linear",
     use_rslora: lora?.use_rslora ?? false,
+    ...lora?.rank_pattern && { rank_pattern: lora.rank_pattern },
+    ...lora?.alpha_pattern && { alpha_pattern: lora.alpha_pattern },
     modules_to_save: lora?.modules_to_save ?? [],
     ensure_weight_tying: lora?.ensure_weight_tying ?? false,
     init_adapter: lora?.init_adapter ?? null,

@@ -4,6 +4,7 @@ import { type Config, type Environment, readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import { largestTensor } from "../gpu/paper_device.ts";
 import { resolveModelConfig } from "../jobs/files.ts";
+import { largestRank } from "../model/adapter_modules.ts";
 import { readModelConfig } from "../model/config.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
@@ -41,10 +42,11 @@ export async function plan(
   const hub = openHub(config);
   const folder = await within(["model"], () => resolveModelConfig({ ...config, hub }, model));
   const modelConfig = await readModelConfig(folder);
+  for (const warning of modelConfig.warnings) console.error(warning);
   const max_length = Math.min(settings.max_length, modelConfig.context_length);
   const { maxTensorBytes, available } = await findDevice(config, startEngine);
   const planned = { config: modelConfig, stored: await storedDtypes(folder), maxTensorBytes };
-  const most = mostTokens(planned, modelConfig, settings.lora?.r);
+  const most = mostTokens(planned, modelConfig, largestRank(settings.lora));
   const largest = Math.min(2 * max_length, most);
   const plans = planMemory(planned, { ...settings, max_length }, largest, available);
   if (2 * max_length > most) {

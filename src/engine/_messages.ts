@@ -45,6 +45,8 @@ export type FromWorker =
     readonly bytes: number;
     readonly seconds: number | null;
   }
+  /** What of a folder's files is not heeded, as it is loaded. */
+  | { readonly type: "warning"; readonly folder: string; readonly message: string }
   | { readonly type: "closed" };
 
 const WISHES = ["continue", "cancel", "stop"] as const;

@@ -120,6 +120,9 @@ class WorkerEngine implements Engine {
   #receive(message: FromWorker): void {
     if (message.type === "closed") return this.#ended.resolve();
     if (message.type === "weights") return logWeights(message);
+    if (message.type === "warning") {
+      return log.warn("{warning}", { warning: message.message, folder: message.folder });
+    }
     const pending = this.#pending.get(message.id);
     if (!pending) return;
     if (message.type === "loading") return pending.onLoading?.(message.progress);

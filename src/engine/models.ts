@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
+import { exists } from "../model/_files.ts";
 import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
@@ -49,24 +50,32 @@ const PROMPT_CACHE_BYTES = { software: 64 * 2 ** 20, gpu: 256 * 2 ** 20 };
 /** Base models and scorers (of one with an adapter or without) that stay on the GPU while idle. */
 const KEPT = 4;
 
+/** Who is told of what is loaded. */
+export interface LoadingReport {
+  /** A folder's weights begin to be read. @returns is called as they are */
+  weights(folder: string): OnLoad;
+  /** Something in a folder's files is not heeded. */
+  warning(folder: string, message: string): void;
+}
+
 /** Nobody waits any longer for what is being loaded. */
 class Unwanted extends Error {}
 
 /** Models and adapters on the GPU, the least recently used let go first. */
 export class Models {
   readonly #gpu: Gpu;
-  readonly #report: (directory: string) => OnLoad;
+  readonly #report: LoadingReport;
   readonly #promptCacheBytes: number;
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
   /**
-   * @param report is told of every loading of a folder's weights, whoever waits for it
+   * @param report is told of every loading, whoever waits for it
    * @param promptCacheBytes of each scorer, as BatchOptions has it; the device decides unless given
    */
   constructor(
     gpu: Gpu,
-    report: (directory: string) => OnLoad,
+    report: LoadingReport,
     promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
   ) {
     this.#gpu = gpu;
@@ -94,7 +103,8 @@ export class Models {
       const config = await readModelConfig(directory);
       tokenizer ??= await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
-      const report = this.#report(directory);
+      for (const warning of config.warnings) this.#report.warning(directory, warning);
+      const report = this.#report.weights(directory);
       const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {
         trainable: false,
         quantization,
@@ -130,11 +140,15 @@ export class Models {
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
-        const { config, decoder } = base.value;
         const template = adapter === null ? null : await readChatTemplate(adapter);
-        const tokenizer = base.value.tokenizer.withChatTemplate(template);
-        const adapted = adapter === null ? null : await loadAdapter(this.#gpu, decoder, adapter);
-        const model = { config, tokenizer, decoder: adapted?.decoder ?? decoder };
+        const adapted = adapter === null ? null : await loadAdapter(this.#gpu, base.value.decoder, adapter);
+        for (const warning of adapted?.warnings ?? []) this.#report.warning(adapter!, warning);
+        const decoder = adapted?.decoder ?? base.value.decoder;
+        const resized = decoder.config.vocab_size !== base.value.config.vocab_size;
+        const own = resized && await exists(join(adapter!, "tokenizer.json"));
+        const tokenizer = (own ? await loadTokenizer(adapter!) : base.value.tokenizer)
+          .withChatTemplate(template);
+        const model = { config: decoder.config, tokenizer, decoder };
         const scorer = new Scorer(this.#gpu, model, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),

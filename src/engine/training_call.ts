@@ -21,6 +21,7 @@ export async function train(
     const { train } = await import("../training/loop.ts");
     const config = await readModelConfig(request.model);
     const tokenizer = await loadTokenizer(request.model);
+    for (const message of config.warnings) call.emit({ type: "warning", message });
     using surroundings = new Surroundings(host, opened, request, call, config, tokenizer);
     return await withRoom(surroundings.makeRoom, () => train(surroundings, request));
   } finally {

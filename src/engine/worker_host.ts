@@ -69,7 +69,10 @@ export class WorkerHost {
       if (this.#tuningFolder !== null) {
         void useFastestTiles(gpu, this.#tuningFolder, () => this.scheduler.busy);
       }
-      const report = (model: string) => this.reportWeights(model);
+      const report = {
+        weights: (model: string) => this.reportWeights(model),
+        warning: (folder: string, message: string) => this.#post({ type: "warning", folder, message }),
+      };
       return { gpu, models: new Models(gpu, report, this.#options.promptCacheBytes) };
     });
     return this.#opened;

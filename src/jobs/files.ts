@@ -5,7 +5,7 @@ import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles, chooseTokenizerFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
-import { targetedModules } from "../model/adapter_modules.ts";
+import { checkPatterns, targetedModules } from "../model/adapter_modules.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { weightSpecs } from "../model/modules.ts";
 import { Checkpoint } from "../model/safetensors.ts";
@@ -183,7 +183,7 @@ async function checkModel(folder: string, lora: LoraSettings | null): Promise<vo
 function checkModules(config: ModelConfig, lora: LoraSettings): void {
   within(["lora"], () => {
     const { modules_to_save } = checkSavedNames(config, lora);
-    targetedModules(config, lora.target_modules, modules_to_save);
+    checkPatterns(targetedModules(config, lora.target_modules, modules_to_save), lora);
   });
 }
 

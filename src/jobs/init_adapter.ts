@@ -1,4 +1,5 @@
 /** The adapter that a job goes on from: a folder, or what an earlier job has learned. */
+import { isDeepStrictEqual } from "node:util";
 import type { JobRequest } from "../api/job.ts";
 import { InputError, within } from "../errors.ts";
 import { hasAdapter, readAdapterConfig } from "../model/adapter.ts";
@@ -50,17 +51,6 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
     await within(["model"], () => resolveModelConfig(folders, request.model)),
   );
   const { config, modules, saved } = await readAdapterConfig(folder, model);
-  const patterns = (["rank_pattern", "alpha_pattern"] as const).find((field) => config[field]);
-  if (patterns) {
-    throw new InputError(
-      (field) => `${field} has a ${patterns}, but training gives all modules one r and alpha.`,
-      {
-        path: PATH,
-        value: lora.init_adapter,
-        accepted: "an adapter without rank_pattern and alpha_pattern",
-      },
-    );
-  }
   const heeded = heededNames(model, config);
   const agree = (field: keyof typeof lora, same: boolean, value: unknown) => {
     if (lora[field] === undefined || same) return;
@@ -78,6 +68,9 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
   agree("r", lora.r === config.r, config.r);
   agree("use_rslora", lora.use_rslora === config.use_rslora, config.use_rslora);
   agree("alpha", lora.alpha === config.lora_alpha, config.lora_alpha);
+  const { rank_pattern, alpha_pattern } = config;
+  agree("rank_pattern", isDeepStrictEqual(lora.rank_pattern, rank_pattern ?? {}), rank_pattern ?? {});
+  agree("alpha_pattern", isDeepStrictEqual(lora.alpha_pattern, alpha_pattern ?? {}), alpha_pattern ?? {});
   agree(
     "modules_to_save",
     String(namesOfWeights(toSave)) === String(namesOfWeights(saved)),
@@ -97,6 +90,8 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
       r: config.r,
       alpha: config.lora_alpha,
       use_rslora: config.use_rslora,
+      ...rank_pattern && { rank_pattern: { ...rank_pattern } },
+      ...alpha_pattern && { alpha_pattern: { ...alpha_pattern } },
       dropout: lora.dropout ?? config.lora_dropout,
       target_modules: targets,
       modules_to_save: [...heeded.modules_to_save],

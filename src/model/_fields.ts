@@ -5,6 +5,31 @@ import { isObject, show } from "../json.ts";
 /** A parsed `config.json`. */
 export type Fields = Readonly<Record<string, unknown>>;
 
+/** A file's fields, and which of them nobody has read. */
+export interface RecordedFields {
+  readonly fields: Fields;
+  /** Names and values; of an object that was read, those inside it: `rope_scaling.alpha`. */
+  unread(): [name: string, value: unknown][];
+}
+
+/** Records which fields are read, so that no list of them can fall behind the code that reads them. */
+export function recorded(json: Fields): RecordedFields {
+  const read = new Map<string | symbol, RecordedFields | null>();
+  const fields = new Proxy(json, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (!read.has(name)) read.set(name, isObject(value) ? recorded(value) : null);
+      return read.get(name)?.fields ?? value;
+    },
+  });
+  const unread = (): [string, unknown][] =>
+    Object.entries(json).flatMap(([name, value]): [string, unknown][] => {
+      if (!read.has(name)) return [[name, value]];
+      return (read.get(name)?.unread() ?? []).map(([inner, value]) => [`${name}.${inner}`, value]);
+    });
+  return { fields, unread };
+}
+
 /** Whether a field is not there, or null. */
 export function isAbsent(value: unknown): value is null | undefined {
   return value === null || value === undefined;
@@ -13,6 +38,19 @@ export function isAbsent(value: unknown): value is null | undefined {
 /** Whether a field says nothing: it is absent, or an object without fields. */
 export function isEmpty(value: unknown): boolean {
   return isAbsent(value) || (isObject(value) && Object.keys(value).length === 0);
+}
+
+/** Names of transformers' activations (its ACT2FN) for what the decoder computes: those of a row are one function. */
+const ACTIVATIONS = {
+  silu: ["silu", "swish"],
+  gelu_tanh: ["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh", "gelu_accurate"],
+} as const;
+
+/** Refuses another activation than the one that the decoder computes. */
+export function onlyActivation(json: Fields, field: string, activation: keyof typeof ACTIVATIONS): void {
+  const names: readonly unknown[] = ACTIVATIONS[activation];
+  const found = json[field];
+  if (!isAbsent(found) && !names.includes(found)) refuse(field, found, names.map(show).join(", "));
 }
 
 /** Refuses a field that is there with another value than the only one that the decoder computes. */
@@ -44,14 +82,14 @@ export function readFlag(json: Fields, name: string, fallback = false): boolean 
   return value;
 }
 
-/** Token ids, of which a file may name one or several. */
+/** Token ids, of which a file may name one or several; -1 stands for none, as in files of some converters. */
 export function readTokenIds(json: Fields, name: string): readonly number[] {
   const value = json[name];
   if (isAbsent(value)) return [];
   const ids: unknown[] = Array.isArray(value) ? value : [value];
-  const isId = (id: unknown): id is number => typeof id === "number" && Number.isInteger(id) && id >= 0;
-  if (!ids.every(isId)) refuse(name, value, "a token id, a list of them or null");
-  return ids;
+  const isId = (id: unknown): id is number => typeof id === "number" && Number.isInteger(id) && id >= -1;
+  if (!ids.every(isId)) refuse(name, value, "a token id, a list of them, -1 or null");
+  return ids.filter((id) => id >= 0);
 }
 
 /** @throws InputError naming the field, its value and what would be accepted */

@@ -9,12 +9,13 @@ import {
   parseAdapterConfig,
 } from "./adapter_config.ts";
 import { adaptedModules, adapterForm } from "./adapter_modules.ts";
+import { SENSES } from "./_stored_weights.ts";
 import type { ModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";
 import type { LinearModule } from "./modules.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
-import { HEAD_WEIGHT, type SavedModules, savedModules } from "./saved_modules.ts";
-import { adapterName, type WeightSpec } from "./weights.ts";
+import { HEAD_MODULE, HEAD_WEIGHT, type SavedModules, savedModules } from "./saved_modules.ts";
+import { adapterName, spellings, type WeightSpec } from "./weights.ts";
 
 const WEIGHTS_FILE = "adapter_model.safetensors";
 
@@ -34,6 +35,10 @@ export interface Adapter {
   readonly tensors: readonly AdapterTensors[];
   /** Modules that it replaces; their weights stay in its file, which {@link openAdapter} opens. */
   readonly saved: SavedModules;
+  /** Rows of its embedding and head, where it was trained with another vocabulary than the base's. */
+  readonly vocab_size?: number;
+  /** What of its file is not heeded, a sentence each. */
+  readonly warnings?: readonly string[];
 }
 
 /** Whether a folder holds an adapter (and not, say, full weights). */
@@ -83,14 +88,18 @@ export async function openAdapter(dir: string): Promise<Checkpoint> {
  * @throws InputError where a file is missing or malformed, the adapter is no plain LoRA, or it does not fit the model
  */
 export async function readAdapter(dir: string, model: ModelConfig): Promise<Adapter> {
-  const { config, modules, saved } = await readAdapterConfig(dir, model);
+  const { config, modules } = await readAdapterConfig(dir, model);
   using weights = await openAdapter(dir);
+  const { saved, ...rows } = savedIn(weights, model, config);
   const inFull = saved.tied ? [...saved.weights, headOf(saved)] : saved.weights;
+  const inFile = (name: string) =>
+    spellings(name).map(adapterName).find((each) => weights.has(each)) ?? adapterName(name);
   const expected = new Set([
     ...modules.flatMap(({ path }) => [tensorName(path, "A"), tensorName(path, "B")]),
-    ...inFull.map(({ name }) => adapterName(name)),
-  ]);
-  const stranger = weights.names().find((name) => !expected.has(name));
+    ...inFull.map(({ name }) => name),
+  ].map(inFile));
+  const strangers = weights.names().filter((name) => !expected.has(name) && !isCopy(name, expected));
+  const stranger = strangers.find((name) => !SENSES.test(name));
   if (stranger !== undefined || expected.size === 0) {
     const name = stranger ?? "no tensor";
     throw new InputError(
@@ -114,15 +123,67 @@ export async function readAdapter(dir: string, model: ModelConfig): Promise<Adap
       accepted: "finite numbers",
     });
   };
-  for (const { name, shape } of inFull) weights.expect(adapterName(name), shape);
+  for (const { name, shape } of inFull) weights.expect(inFile(name), shape);
   const tensors: AdapterTensors[] = [];
   for (const module of modules) {
     const { r } = adapterForm(config, module.path);
-    const a = await read(tensorName(module.path, "A"), [r, module.inputs]);
-    const b = await read(tensorName(module.path, "B"), [module.outputs, r]);
+    const a = await read(inFile(tensorName(module.path, "A")), [r, module.inputs]);
+    const b = await read(inFile(tensorName(module.path, "B")), [module.outputs, r]);
     tensors.push({ module, a, b });
   }
-  return { config, tensors, saved };
+  if (strangers.length === 0) return { config, tensors, saved, ...rows };
+  const warning = `The adapter holds ${strangers.length} tensors that are not used here, ${
+    strangers[0]
+  } the first.`;
+  return { config, tensors, saved, ...rows, warnings: [warning] };
+}
+
+/**
+ * The saved modules as a file has them. Where the vocabulary has been resized, PEFT saves the embedding and the head
+ * beside what modules_to_save names, in as many rows as they have then.
+ */
+function savedIn(
+  weights: Checkpoint,
+  model: ModelConfig,
+  config: AdapterConfig,
+): Pick<Adapter, "saved" | "vocab_size"> {
+  const saved = savedModules(model, config);
+  const { names: { embedding } } = model.traits;
+  const tables = [embedding, HEAD_MODULE].flatMap((path) => {
+    const name = spellings(`${path}.weight`).map(adapterName).find((each) => weights.has(each));
+    const shape = name === undefined ? [] : weights.info(name).shape;
+    return shape.length === 2 && shape[1] === model.hidden_size ? [{ path, rows: shape[0]! }] : [];
+  });
+  const [first] = tables;
+  const isNamed = ({ path }: { path: string }) => saved.weights.some(({ name }) => name === `${path}.weight`);
+  if (!first) return { saved };
+  const resized = tables.some(({ rows }) => rows !== model.vocab_size);
+  if (!resized && (saved.tied || tables.every(isNamed))) return { saved };
+  if (resized && (tables.some(({ rows }) => rows !== first.rows) || tables.length < 2)) {
+    const found = tables.map(({ path, rows }) => `${path} of ${rows} rows`).join(" and ");
+    throw new InputError(
+      `The adapter holds ${found}, but the base's embedding and head have ${model.vocab_size}.`,
+      {
+        path: [{ file: WEIGHTS_FILE }],
+        value: first.rows,
+        accepted: "an embedding and a head of as many rows as each other, or as the base",
+      },
+    );
+  }
+  const tied = model.tie_word_embeddings && !tables.some(isNamed);
+  return {
+    saved: savedModules({ ...model, vocab_size: first.rows }, {
+      modules_to_save: [...config.modules_to_save, ...tables.map(({ path }) => path)],
+      ensure_weight_tying: config.ensure_weight_tying || tied,
+    }),
+    ...resized && { vocab_size: first.rows },
+  };
+}
+
+/** Whether a tensor is one of those that PEFT saves again beside a saved table: it reads none of them. */
+function isCopy(name: string, expected: ReadonlySet<string>): boolean {
+  const plain = name.replace(/\.(original_module|modules_to_save)(?=\.weight$)/, "");
+  return plain !== name && expected.has(plain);
 }
 
 /** The head's weight where it is the saved embedding. */
@@ -148,9 +209,10 @@ export async function writeAdapter(
   const { config, tensors, saved } = adapter;
   const sources = tensors.flatMap(({ module: { path, inputs, outputs }, a, b }): TensorSource[] => {
     const { r } = adapterForm(config, path);
+    const nameOf = (factor: "A" | "B") => adapterName(tensorName(path, factor));
     return [
-      { name: tensorName(path, "A"), dtype, shape: [r, inputs], data: fromF32(a, dtype) },
-      { name: tensorName(path, "B"), dtype, shape: [outputs, r], data: fromF32(b, dtype) },
+      { name: nameOf("A"), dtype, shape: [r, inputs], data: fromF32(a, dtype) },
+      { name: nameOf("B"), dtype, shape: [outputs, r], data: fromF32(b, dtype) },
     ];
   });
   for (const spec of saved.weights) sources.push({ ...weightOf!(spec), name: adapterName(spec.name) });
@@ -161,5 +223,5 @@ export async function writeAdapter(
 }
 
 function tensorName(path: string, factor: "A" | "B"): string {
-  return adapterName(`${path}.lora_${factor}.weight`);
+  return `${path}.lora_${factor}.weight`;
 }

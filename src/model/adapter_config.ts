@@ -126,6 +126,9 @@ const READ_OR_IGNORED = new Set([
   "use_rslora",
 ]);
 
+/** Ways of making first factors that leave the base's weights alone: they say nothing of a finished adapter. */
+const KEEPING_INITS: ReadonlySet<string> = new Set(["gaussian", "orthogonal", "eva", "mica"]);
+
 /**
  * Checks a parsed `adapter_config.json`.
  *
@@ -139,8 +142,18 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
   only("task_type", ["CAUSAL_LM"]);
   only("bias", ["none"]);
   only("use_rslora", [false, true]);
-  // The others (PiSSA, OLoRA, ...) also change the base model's weights when PEFT loads them.
-  only("init_lora_weights", [true, false, "gaussian", "orthogonal", "eva"]);
+  const init = json.init_lora_weights;
+  if (typeof init !== "string") only("init_lora_weights", [true, false]);
+  else if (!KEEPING_INITS.has(init.toLowerCase())) {
+    refuse(
+      "init_lora_weights",
+      init,
+      `true, false or one that leaves the base's weights alone (${
+        [...KEEPING_INITS].join(", ")
+      }); PEFT makes such an ` +
+        "adapter of this one by save_pretrained(folder, path_initial_model_for_weight_conversion=...)",
+    );
+  }
   for (const [key, value] of Object.entries(json)) {
     if (READ_OR_IGNORED.has(key) || isSwitchedOff(value)) continue;
     refuse(key, value, "absent, null, false or empty: only LoRA and rsLoRA are known here");

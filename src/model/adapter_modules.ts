@@ -11,18 +11,70 @@ import {
 } from "./adapter_config.ts";
 import type { ModelConfig } from "./config.ts";
 import { type LinearModule, linearModules, linearNames } from "./modules.ts";
-import { isSaved, savedModules, type SavedNames } from "./saved_modules.ts";
+import { isSaved, savedModules } from "./saved_modules.ts";
+
+/** What decides the rank and scale of each module. */
+export type AdapterForms = Pick<
+  AdapterConfig,
+  "r" | "lora_alpha" | "use_rslora" | "rank_pattern" | "alpha_pattern"
+>;
 
 /** A module's rank, and what its product is multiplied by, where an adapter gives some modules their own. */
 export function adapterForm(
-  { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern }: Omit<AdapterConfig, keyof SavedNames>,
+  { lora_alpha, use_rslora, alpha_pattern, ...ranks }: AdapterForms,
   path: string,
 ): { readonly r: number; readonly scale: number } {
-  const own = (field: string, patterns: Readonly<Record<string, number>> = {}) =>
-    Object.entries(patterns).find(([end]) => pythonPattern(field, `(.*\\.)?(${end})`).test(path))?.[1];
-  const rank = own("rank_pattern", rank_pattern) ?? r;
-  const alpha = own("alpha_pattern", alpha_pattern) ?? lora_alpha;
-  return { r: rank, scale: adapterScale({ r: rank, lora_alpha: alpha, use_rslora }) };
+  const r = adapterRank(ranks, path);
+  const alpha = ownOf("alpha_pattern", alpha_pattern, path) ?? lora_alpha;
+  return { r, scale: adapterScale({ r, lora_alpha: alpha, use_rslora }) };
+}
+
+/** A module's rank alone. */
+export function adapterRank(
+  { r, rank_pattern }: Pick<AdapterForms, "r" | "rank_pattern">,
+  path: string,
+): number {
+  return ownOf("rank_pattern", rank_pattern, path) ?? r;
+}
+
+/** The largest rank that a module may have; 0 without an adapter. */
+export function largestRank(lora: Pick<AdapterForms, "r" | "rank_pattern"> | null): number {
+  return lora === null ? 0 : Math.max(lora.r, ...Object.values(lora.rank_pattern ?? {}));
+}
+
+/** What the first pattern says that matches a path's end. */
+function ownOf(
+  field: "rank_pattern" | "alpha_pattern",
+  patterns: Readonly<Record<string, number>> = {},
+  path: string,
+): number | undefined {
+  return Object.entries(patterns).find(([end]) => isEnd(field, end, path))?.[1];
+}
+
+function isEnd(field: string, end: string, path: string): boolean {
+  return pythonPattern(field, `(.*\\.)?(${end})`).test(path);
+}
+
+/**
+ * Checks the patterns that training shall give some modules their own rank or alpha by.
+ *
+ * @param modules those that get an adapter
+ * @throws InputError where a pattern matches none of them
+ */
+export function checkPatterns(
+  modules: readonly LinearModule[],
+  { rank_pattern = {}, alpha_pattern = {} }: Pick<AdapterForms, "rank_pattern" | "alpha_pattern">,
+): void {
+  for (const [field, patterns] of Object.entries({ rank_pattern, alpha_pattern })) {
+    const stray = Object.keys(patterns).find((end) => !modules.some(({ path }) => isEnd(field, end, path)));
+    if (stray === undefined) continue;
+    const accepted = "ends of the paths of modules that get an adapter, or regular expressions of them";
+    throw new InputError((place) => `${place}: ${show(stray)} matches no module that gets an adapter.`, {
+      path: [field],
+      value: stray,
+      accepted,
+    });
+  }
 }
 
 /**

@@ -1,17 +1,38 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { type Fields, isAbsent, readCount, readFlag, readNumber, readTokenIds, refuse } from "./_fields.ts";
+import {
+  type Fields,
+  isAbsent,
+  readCount,
+  readFlag,
+  readNumber,
+  readTokenIds,
+  recorded,
+  refuse,
+} from "./_fields.ts";
 import { isObject, show } from "../json.ts";
 import { readJsonObject } from "./_files.ts";
-import { gemma2, gemma3 } from "./families/gemma.ts";
+import { heedWeights, quantizationIn } from "./_stored_weights.ts";
+import { checkUnread } from "./_unread_fields.ts";
+import { gemma2, gemma3, gemma3Conditional } from "./families/gemma.ts";
 import { gpt2 } from "./families/gpt2.ts";
 import { llama } from "./families/llama.ts";
-import { mistral } from "./families/mistral.ts";
+import { mistral, mistral3 } from "./families/mistral.ts";
 import { phi3 } from "./families/phi3.ts";
 import { qwen2, qwen3 } from "./families/qwen.ts";
-import type { Family, Traits } from "./families/family.ts";
+import { Checkpoint, holdsWeights } from "./safetensors.ts";
+import type { Family, Names, Traits, Wrapper } from "./families/family.ts";
 
 const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2];
+const WRAPPERS: readonly Wrapper[] = [gemma3Conditional, mistral3];
+
+/** Fields whose null is a value; elsewhere it stands for what the class of transformers says. */
+const NULLABLE = new Set([
+  "num_key_value_heads",
+  "sliding_window",
+  "attn_logit_softcapping",
+  "final_logit_softcapping",
+]);
 
 /** What `config.json` says of a decoder; names as transformers has them. */
 export interface ModelConfig {
@@ -23,7 +44,7 @@ export interface ModelConfig {
   /** Query heads, a multiple of num_key_value_heads. */
   readonly num_attention_heads: number;
   readonly num_key_value_heads: number;
-  /** Size of one head; even. */
+  /** Size of one head; even where keys and queries are rotated. */
   readonly head_dim: number;
   /** Added to the variance in every norm. */
   readonly rms_norm_eps: number;
@@ -31,7 +52,7 @@ export interface ModelConfig {
   readonly max_position_embeddings: number;
   /** The longest sequence that the rotary scaling makes of it. */
   readonly context_length: number;
-  /** Whether the head's weight is the embedding's. */
+  /** Whether the head's weight is the embedding's; with weights at hand as their files have it. */
   readonly tie_word_embeddings: boolean;
   /** Standard deviation of freshly made weights. */
   readonly initializer_range: number;
@@ -39,16 +60,26 @@ export interface ModelConfig {
   readonly eos_token_ids: readonly number[];
   readonly bos_token_id: number | null;
   readonly traits: Traits;
+  /** What of the files is not heeded, a sentence each. */
+  readonly warnings: readonly string[];
 }
 
 /**
- * Reads `config.json` of a model folder.
+ * Reads `config.json` of a model folder, and what its weights have otherwise, where they are there.
  *
  * @param dir Folder of the model's files
- * @throws InputError as parseModelConfig(), and where the file is missing or no JSON
+ * @throws InputError as parseModelConfig() and heedWeights(), and where the file is missing or no JSON
  */
 export async function readModelConfig(dir: string): Promise<ModelConfig> {
-  return parseModelConfig(await readJsonObject(join(dir, "config.json")));
+  const json = await readJsonObject(join(dir, "config.json"));
+  const config = parseModelConfig(json);
+  if (!await holdsWeights(dir)) {
+    const quantization = quantizationIn(json);
+    if (quantization === null) return config;
+    return { ...config, warnings: [...config.warnings, `${quantization}: quantised weights are refused.`] };
+  }
+  using checkpoint = await Checkpoint.open(dir);
+  return await heedWeights(config, json, checkpoint);
 }
 
 /**
@@ -76,7 +107,91 @@ export function parseModelConfig(json: unknown): ModelConfig {
       accepted: "a JSON object",
     });
   }
-  const family = familyOf(json);
+  const wrapper = WRAPPERS.find(({ model_type }) => model_type === json.model_type);
+  return wrapper ? parseWrapped(json, wrapper) : parseFlat(json);
+}
+
+function parseFlat(json: Fields): ModelConfig {
+  const { model_type } = json;
+  const family = FAMILIES.find((family) => family.model_type === model_type);
+  if (!family) {
+    const known = [...FAMILIES, ...WRAPPERS].map(({ model_type }) => `"${model_type}"`);
+    refuse("model_type", model_type, known.join(", "));
+  }
+  checkArchitecture(json, family);
+  const { fields, unread } = recorded(withDefaults(json, family.defaults));
+  const config = parseFamily(fields, family);
+  return { ...config, warnings: checkUnread(unread(), model_type as string) };
+}
+
+/** The text model of a {@link Wrapper}, under the wrapper's names. */
+function parseWrapped(json: Fields, { text: family, ...wrapper }: Wrapper): ModelConfig {
+  checkArchitecture(json, wrapper);
+  const { text_config } = json;
+  if (!isObject(text_config)) refuse("text_config", text_config, "an object");
+  // transformers' wrappers tie unless they are told otherwise
+  const tied = text_config.tie_word_embeddings ?? json.tie_word_embeddings ?? true;
+  const outer = recorded({ ...json, text_config: null });
+  const text = recorded(
+    withDefaults({ ...text_config, tie_word_embeddings: tied }, {
+      ...family.nested_defaults,
+      ...family.defaults,
+    }),
+  );
+  const config = inTextConfig(() => {
+    const { model_type } = text.fields;
+    if (!isAbsent(model_type) && model_type !== family.model_type) {
+      refuse("model_type", model_type, `"${family.model_type}"`);
+    }
+    return parseFamily(text.fields, family);
+  });
+  const ids = (name: string, own: readonly number[]) =>
+    own.length > 0 ? own : readTokenIds(outer.fields, name);
+  const unread = [
+    ...outer.unread(),
+    ...text.unread().map(([name, value]) => [`text_config.${name}`, value] as const),
+  ];
+  return {
+    ...config,
+    model_type: wrapper.model_type,
+    eos_token_ids: ids("eos_token_id", config.eos_token_ids),
+    traits: { ...config.traits, names: wrappedNames(config.traits.names) },
+    warnings: checkUnread(unread, wrapper.model_type),
+  };
+}
+
+/** Names of the text model's weights inside a wrapper, as transformers 5 has them. */
+function wrappedNames(names: Names): Names {
+  const inside = (name: string) => name.replace(/^model\./, "model.language_model.");
+  return {
+    ...names,
+    embedding: inside(names.embedding),
+    blocks: inside(names.blocks),
+    norm: inside(names.norm),
+  };
+}
+
+/** Fields with the class's own values for what the file leaves out. */
+function withDefaults(json: Fields, defaults: Fields): Fields {
+  const said = Object.entries(json).filter(([name, value]) =>
+    value !== undefined && (value !== null || NULLABLE.has(name))
+  );
+  return { ...defaults, ...Object.fromEntries(said) };
+}
+
+/** Errors of fields inside `text_config`. */
+function inTextConfig<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const { problem: { path: [file, ...path], ...problem }, sentence, context } = error;
+    throw new InputError(sentence, { ...problem, path: [file!, "text_config", ...path] }, context);
+  }
+}
+
+/** Reads what all families share, then what is the family's own. */
+function parseFamily(json: Fields, family: Family): Omit<ModelConfig, "warnings"> {
   const fieldOf = (name: string): string => family.fields?.[name] ?? name;
   const count = (name: string, fallback?: number): number => readCount(json, fieldOf(name), fallback);
   const hidden_size = count("hidden_size");
@@ -89,19 +204,17 @@ export function parseModelConfig(json: unknown): ModelConfig {
       `a divisor of num_attention_heads (${num_attention_heads})`,
     );
   }
-  const { defaults } = family;
-  if (isAbsent(json.head_dim) && defaults.head_dim === undefined && hidden_size % num_attention_heads !== 0) {
+  if (isAbsent(json.head_dim) && hidden_size % num_attention_heads !== 0) {
     refuse(
       fieldOf("hidden_size"),
       hidden_size,
       `a multiple of ${fieldOf("num_attention_heads")} (${num_attention_heads}), or a head_dim`,
     );
   }
-  const head_dim = count("head_dim", defaults.head_dim ?? hidden_size / num_attention_heads);
-  if (head_dim % 2 !== 0) refuse("head_dim", head_dim, "an even number, as rotary embedding turns pairs");
-  const max_position_embeddings = count("max_position_embeddings", defaults.max_position_embeddings ?? 2048);
+  const head_dim = count("head_dim", hidden_size / num_attention_heads);
+  const max_position_embeddings = count("max_position_embeddings", 2048);
   const eps = fieldOf("rms_norm_eps");
-  const rms_norm_eps = readNumber(json, eps, eps, defaults.rms_norm_eps ?? 1e-6);
+  const rms_norm_eps = readNumber(json, eps, eps, 1e-6);
   if (rms_norm_eps < 0) refuse(eps, rms_norm_eps, "a number >= 0");
   const initializer_range = readNumber(json, "initializer_range", "initializer_range", 0.02);
   if (initializer_range < 0) refuse("initializer_range", initializer_range, "a number >= 0");
@@ -112,7 +225,7 @@ export function parseModelConfig(json: unknown): ModelConfig {
     rope_scaling.type === "dynamic" ? rope_scaling.factor : 1
   );
   const stretch = stretches.length > 0 ? Math.max(1, Math.min(...stretches)) : 1;
-  const per_hidden = defaults.intermediate_per_hidden;
+  const per_hidden = family.intermediate_per_hidden;
   return {
     model_type: family.model_type,
     vocab_size: count("vocab_size"),
@@ -125,7 +238,7 @@ export function parseModelConfig(json: unknown): ModelConfig {
     rms_norm_eps,
     max_position_embeddings,
     context_length: Math.floor(max_position_embeddings * stretch),
-    tie_word_embeddings: readFlag(json, "tie_word_embeddings", defaults.tie_word_embeddings ?? false),
+    tie_word_embeddings: readFlag(json, "tie_word_embeddings"),
     initializer_range,
     eos_token_ids: readTokenIds(json, "eos_token_id"),
     bos_token_id: readTokenIds(json, "bos_token_id")[0] ?? null,
@@ -133,22 +246,10 @@ export function parseModelConfig(json: unknown): ModelConfig {
   };
 }
 
-/** The family that a file names. */
-function familyOf(json: Fields): Family {
-  const { model_type, architectures } = json;
-  const family = FAMILIES.find((family) => family.model_type === model_type);
-  if (!family) {
-    refuse("model_type", model_type, FAMILIES.map((family) => `"${family.model_type}"`).join(", "));
+/** @throws InputError where a checkpoint names another class */
+function checkArchitecture({ architectures }: Fields, { architecture }: Pick<Family, "architecture">): void {
+  if (isAbsent(architectures) || (Array.isArray(architectures) && architectures.includes(architecture))) {
+    return;
   }
-  const named = isAbsent(architectures) ||
-    (Array.isArray(architectures) && architectures.includes(family.architecture));
-  if (!named) refuse("architectures", architectures, `["${family.architecture}"]`);
-  if (!isAbsent(json.quantization_config)) {
-    refuse(
-      "quantization_config",
-      json.quantization_config,
-      "weights that are not quantised (F32, F16 or BF16)",
-    );
-  }
-  return family;
+  refuse("architectures", architectures, `["${architecture}"]`);
 }

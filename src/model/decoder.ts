@@ -1,6 +1,6 @@
 import type { ModelConfig } from "./config.ts";
 import type { AdapterConfig } from "./adapter_config.ts";
-import { targetedModules } from "./adapter_modules.ts";
+import { adapterRank, targetedModules } from "./adapter_modules.ts";
 import type { LinearLayer } from "./families/family.ts";
 import { linearModules, normNames } from "./modules.ts";
 import type { Parameter, ParameterSpec } from "./parameters.ts";
@@ -119,13 +119,18 @@ export function withLora(
 /** The factors of a LoRA adapter that is to be trained: A [r, inputs], B [outputs, r] a module. */
 export function loraSpecs(
   config: ModelConfig,
-  adapter: Pick<AdapterConfig, "r" | "target_modules"> & Partial<Pick<AdapterConfig, "modules_to_save">>,
+  adapter:
+    & Pick<AdapterConfig, "r" | "rank_pattern" | "target_modules">
+    & Partial<Pick<AdapterConfig, "modules_to_save">>,
 ): ParameterSpec[] {
   const modules = targetedModules(config, adapter.target_modules, adapter.modules_to_save);
-  return modules.flatMap(({ path, inputs, outputs }) => [
-    { name: `${path}.lora_A`, shape: [adapter.r, inputs], decay: true },
-    { name: `${path}.lora_B`, shape: [outputs, adapter.r], decay: true },
-  ]);
+  return modules.flatMap(({ path, inputs, outputs }) => {
+    const r = adapterRank(adapter, path);
+    return [
+      { name: `${path}.lora_A`, shape: [r, inputs], decay: true },
+      { name: `${path}.lora_B`, shape: [outputs, r], decay: true },
+    ];
+  });
 }
 
 /** A decoder of weights that are on the device, by their names in the files. */

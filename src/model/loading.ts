@@ -191,20 +191,23 @@ export async function loadAdapter(
   gpu: Gpu,
   decoder: Decoder,
   folder: string,
-): Promise<Pick<LoadedDecoder, "decoder" | "free">> {
+): Promise<Pick<LoadedDecoder, "decoder" | "free"> & { readonly warnings: readonly string[] }> {
   const adapter = await readAdapter(folder, decoder.config);
   using file = await openAdapter(folder);
   const stored: StoredDtype = (spec) => storedDtype(file, spec);
-  const { saved, config } = adapter;
+  const { saved, config, warnings = [] } = adapter;
+  const { vocab_size = decoder.config.vocab_size } = adapter;
   const frozen = { trainable: false };
   const declared = await gpu.allocate(() => declareWeights(gpu, saved.weights, stored, frozen));
   await uploadRuns(gpu, file, declared);
   try {
     const factors = await uploadAdapter(gpu, adapter);
-    const base = withSaved(decoder, declared.weights, saved);
+    const resized = { ...decoder, config: { ...decoder.config, vocab_size } };
+    const base = withSaved(resized, declared.weights, saved);
     const scale = (path: string) => adapterForm(config, path).scale;
     return {
       decoder: withLora(base, (name) => factors.get(name), scale, 0),
+      warnings,
       free: () => {
         declared.free();
         gpu.free(...[...factors.values()].map(({ value }) => value));

@@ -90,7 +90,9 @@ export function weightSpecs(config: ModelConfig): WeightSpec[] {
     add(`${path}.weight`, [size]);
     if (traits.layer_norm) add(`${path}.bias`, [size]);
   };
-  add(`${names.embedding}.weight`, [vocab_size, hidden]);
+  const embedding = { name: `${names.embedding}.weight`, shape: [vocab_size, hidden] as const };
+  const tied = config.tie_word_embeddings ? { or: "lm_head.weight" } : {};
+  specs.push({ ...embedding, transposed: false, linear: false, ...tied });
   if (names.positions !== null) add(`${names.positions}.weight`, [config.max_position_embeddings, hidden]);
   const modules = linearModules(config);
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {

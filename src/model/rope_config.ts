@@ -30,18 +30,18 @@ export function readRope(
     if (value <= 0) refuse(`${name}.${key}`, value, "a number > 0");
     return value;
   };
-  const inside = !isAbsent(settings.rope_theta);
-  const rope_theta = inside ? positive("rope_theta") : readNumber(json, "rope_theta", "rope_theta", 10_000);
+  // read in any case: beside the inner one it says nothing
+  const outer = readNumber(json, "rope_theta", "rope_theta", 10_000);
+  const rope_theta = isAbsent(settings.rope_theta) ? outer : positive("rope_theta");
   if (rope_theta <= 0) refuse("rope_theta", rope_theta, "a number > 0");
-  const nested = Object.entries(settings).find(([, value]) => isObject(value));
-  if (nested !== undefined) {
-    refuse(`${name}.${nested[0]}`, nested[1], "one set of rotary settings for all layers");
-  }
   const within = !isAbsent(settings.partial_rotary_factor);
   const partial = within
     ? positive("partial_rotary_factor")
     : readNumber(json, "partial_rotary_factor", "partial_rotary_factor", 1);
   const rotary_dim = Math.trunc(head_dim * partial);
+  if (head_dim % 2 !== 0 && partial === 1) {
+    refuse("head_dim", head_dim, "an even number, as rotary embedding turns pairs");
+  }
   if (rotary_dim % 2 !== 0 || rotary_dim < 2 || rotary_dim > head_dim) {
     refuse(
       "partial_rotary_factor",
@@ -63,10 +63,12 @@ function readScaling(
 ): RopeScaling {
   const key = isAbsent(rope.rope_type) && !isAbsent(rope.type) ? "type" : "rope_type";
   const type = rope[key] ?? "default";
-  const original = () =>
-    isAbsent(json.original_max_position_embeddings)
-      ? positive("original_max_position_embeddings", maxPositions)
+  const original = () => {
+    const inner = positive("original_max_position_embeddings", maxPositions);
+    return isAbsent(json.original_max_position_embeddings)
+      ? inner
       : readCount(json, "original_max_position_embeddings");
+  };
   switch (type) {
     case "default":
       return { type: "none" };

@@ -24,7 +24,9 @@ export interface SavedModules {
 }
 
 /** The head of every family. */
-export const HEAD_WEIGHT = "lm_head.weight";
+export const HEAD_MODULE = "lm_head";
+/** Its weight. */
+export const HEAD_WEIGHT = `${HEAD_MODULE}.weight`;
 
 /** Names by which PEFT knows a vocabulary table, and heeds ensure_weight_tying. */
 const TABLES: ReadonlySet<string> = new Set(["embed_tokens", "lm_head"]);
@@ -95,9 +97,11 @@ export function heededNames(model: ModelConfig, found: SavedNames): SavedNames {
   };
 }
 
-/** Every weight of a model that an adapter is merged into. */
+/** Every weight of a model that an adapter is merged into; tables that it has resized in their new shape. */
 export function mergedWeights(model: ModelConfig, saved: SavedModules | undefined): readonly WeightSpec[] {
-  return saved?.untied ? savableWeights(model).specs : weightSpecs(model);
+  const specs = saved?.untied ? savableWeights(model).specs : weightSpecs(model);
+  const own = new Map(saved?.weights.map((spec) => [spec.name, spec]));
+  return specs.map((spec) => own.get(spec.name) ?? spec);
 }
 
 /** Whether PEFT leaves a module without factors because it, or one that holds it, is saved by that name. */

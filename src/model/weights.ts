@@ -12,6 +12,8 @@ export interface WeightSpec {
   readonly linear: boolean;
   /** The weight that stands for it in a model's files: of a head that is tied, the embedding. */
   readonly tied_to?: string;
+  /** Another weight that files may hold in its place: of an embedding that a head is tied to, the head. */
+  readonly or?: string;
 }
 
 /** Shape of a weight in the decoder. */
@@ -21,15 +23,26 @@ export function decoderShape({ shape, transposed }: WeightSpec): readonly number
 
 /**
  * The name in this checkpoint, which may be an adapter's: files of a model without its head lack the first part
- * (`transformer.`, `model.`).
+ * (`transformer.`, `model.`), and those of transformers 4 have a wrapped model's (`model.language_model.`) otherwise.
  */
 export function storedName(
   checkpoint: Checkpoint,
-  { name, tied_to }: Pick<WeightSpec, "name" | "tied_to">,
+  { name, tied_to, or }: Pick<WeightSpec, "name" | "tied_to" | "or">,
 ): string {
   const own = tied_to ?? name;
-  const bare = own.slice(own.indexOf(".") + 1);
-  return [adapterName(name), own, bare].find((each) => checkpoint.has(each)) ?? name;
+  const names = [
+    ...spellings(name).map(adapterName),
+    ...spellings(own),
+    own.slice(own.indexOf(".") + 1),
+    ...(or === undefined ? [] : spellings(or)),
+  ];
+  return names.find((each) => checkpoint.has(each)) ?? name;
+}
+
+/** A name as transformers 5 and as transformers 4 has it. */
+export function spellings(name: string): [string, string] {
+  if (name.startsWith("lm_head.")) return [name, `language_model.${name}`];
+  return [name, name.replace(/^model\.language_model\./, "language_model.model.")];
 }
 
 /** What PEFT's adapters call a weight. */

@@ -52,11 +52,15 @@ export interface Tokenizer {
 export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const json = await readJson(dir, "tokenizer.json");
   if (json === null) {
-    throw new InputError("The model has no tokenizer.json; tokenizer.model alone is not read.", {
-      path: [{ file: "tokenizer.json" }],
-      value: dir,
-      accepted: "a directory with a tokenizer.json",
-    });
+    throw new InputError(
+      "The model has no tokenizer.json, and other files (tokenizer.model, vocab.json) are not read: " +
+        'AutoTokenizer.from_pretrained("folder").save_pretrained("folder") of transformers writes it.',
+      {
+        path: [{ file: "tokenizer.json" }],
+        value: dir,
+        accepted: "a folder with a tokenizer.json",
+      },
+    );
   }
   const config = await readJson(dir, "tokenizer_config.json") ?? {};
   const files = {

@@ -1,4 +1,5 @@
 import { InputError, within } from "../errors.ts";
+import { largestRank } from "../model/adapter_modules.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
@@ -143,7 +144,7 @@ function checkLargest(
   largest: number,
 ): void {
   if (lora) checkRank(gpu, config, adapterConfig(lora, config, null));
-  const most = mostTokens(gpu, config, lora?.r);
+  const most = mostTokens(gpu, config, largestRank(lora));
   if (largest > most) {
     throw new InputError(
       `The largest row takes ${largest} tokens, more than a batch of this model may have here.`,

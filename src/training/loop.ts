@@ -62,6 +62,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       })
       : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
     if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
+    for (const message of plain.warnings ?? []) context.emit({ type: "warning", message });
     trainable = withChatTemplate(settings.chat_template, plain);
     run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);

@@ -6,6 +6,7 @@
  */
 import { InputError } from "../errors.ts";
 import { bytesText, PaperDevice } from "../gpu/mod.ts";
+import { largestRank } from "../model/adapter_modules.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { declareDecoder, type StoredDtype } from "../model/loading.ts";
 import { mostTokens, passBuffers } from "../model/pass_buffers.ts";
@@ -121,7 +122,7 @@ export function runShapes(
   { lora, max_length, micro_batch_tokens, activation_recomputation: recompute }: PlannedSettings,
   largest: number,
 ): RunShape[] {
-  const most = mostTokens({ maxTensorBytes }, config, lora?.r);
+  const most = mostTokens({ maxTensorBytes }, config, largestRank(lora));
   const wanted = micro_batch_tokens ?? Math.max(DEFAULT_TOKENS, 2 * max_length);
   const sizes = [Math.max(largest, Math.min(wanted, most))];
   if (micro_batch_tokens === null) {
@@ -149,7 +150,7 @@ export function planMemory(
   kept: RunShape | null = null,
 ): MemoryPlan[] {
   const shapes = runShapes(model, settings, largest);
-  const most = mostTokens(model, model.config, settings.lora?.r);
+  const most = mostTokens(model, model.config, largestRank(settings.lora));
   if (kept && kept.micro_batch_tokens >= largest && kept.micro_batch_tokens <= most) shapes.unshift(kept);
   const plans = shapes.map((shape) => planOf(model, settings, shape, available));
   if (available === null) return plans;

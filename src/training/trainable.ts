@@ -7,8 +7,8 @@ import {
   readAdapter,
   writeAdapter,
 } from "../model/adapter.ts";
-import { type AdapterConfig, adapterScale } from "../model/adapter_config.ts";
-import { adapterForm, targetedModules } from "../model/adapter_modules.ts";
+import type { AdapterConfig, TargetModules } from "../model/adapter_config.ts";
+import { adapterForm, adapterRank, targetedModules } from "../model/adapter_modules.ts";
 import { InputError } from "../errors.ts";
 import { type Decoder, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
 import {
@@ -24,7 +24,7 @@ import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
 import type { Parameter, TrainedParameters } from "../model/parameters.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
-import { checkSavedNames, savedModules } from "../model/saved_modules.ts";
+import { checkSavedNames, savedModules, type SavedNames } from "../model/saved_modules.ts";
 import { storedDtype, transpose, type WeightSpec } from "../model/weights.ts";
 import { Random } from "./random.ts";
 import type { LoraSettings } from "../api/settings.ts";
@@ -33,6 +33,8 @@ import type { LoraSettings } from "../api/settings.ts";
 export interface Trainable {
   readonly decoder: Decoder;
   readonly trained: TrainedParameters;
+  /** What of the adapter that training begins with is not heeded. */
+  readonly warnings?: readonly string[];
   /** Writes what was learned as a user would load it: PEFT files, or a whole model folder in f32. */
   save(directory: string): Promise<void>;
   free(): void;
@@ -96,6 +98,7 @@ export async function trainableLora(
   return {
     decoder: declared.decoder,
     trained,
+    warnings: adapter?.warnings ?? [],
     save: async (directory) => {
       const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
       const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];
@@ -126,32 +129,66 @@ export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: stri
     r: lora.r,
     lora_alpha: lora.alpha,
     lora_dropout: lora.dropout,
-    // by name, as PEFT writes "all-linear": what that means differs from family to family
-    target_modules: lora.target_modules === "all-linear" ? linearNames(model) : lora.target_modules,
+    target_modules: targetsOf(lora, model),
     use_rslora: lora.use_rslora,
-    ...checkSavedNames(model, lora),
+    ...patternsOf(lora),
+    ...savedNamesOf(lora, model),
     base_model_name_or_path: base,
   };
+}
+
+/** Whether the model stands inside another, whose vision tower has layers of the same names. */
+function isWrapped({ traits: { names } }: ModelConfig): boolean {
+  return names.blocks.includes(".language_model.");
+}
+
+/**
+ * By name, as PEFT writes "all-linear": what that means differs from family to family. Of a wrapped model a pattern leaves
+ * out the layers of its vision tower.
+ */
+function targetsOf({ target_modules }: LoraSettings, model: ModelConfig): TargetModules {
+  const names = target_modules === "all-linear" ? linearNames(model) : target_modules;
+  if (!isWrapped(model)) return names;
+  const ends = names.map((name) => name.replaceAll(".", "\\."));
+  return { pattern: `(?=.*\\.language_model\\.)(.*\\.)?(${ends.join("|")})` };
+}
+
+/** As they are given; of a wrapped model the modules' whole paths. */
+function savedNamesOf(lora: LoraSettings, model: ModelConfig): SavedNames {
+  const names = checkSavedNames(model, lora);
+  if (!isWrapped(model)) return names;
+  const paths = savedModules(model, names).weights.map(({ name }) => name.slice(0, name.lastIndexOf(".")));
+  return { ...names, modules_to_save: [...new Set(paths)] };
+}
+
+/** The fields that are given. */
+function patternsOf(
+  { rank_pattern, alpha_pattern }: LoraSettings,
+): Pick<AdapterConfig, "rank_pattern" | "alpha_pattern"> {
+  return { ...rank_pattern && { rank_pattern }, ...alpha_pattern && { alpha_pattern } };
 }
 
 /** A factor lies in one binding. @throws {InputError} where the rank is too large for that */
 export function checkRank(
   { maxTensorBytes }: Pick<TensorMemory, "maxTensorBytes">,
   model: ModelConfig,
-  { r, target_modules, modules_to_save }: Pick<AdapterConfig, "r" | "target_modules" | "modules_to_save">,
+  adapter: Pick<AdapterConfig, "r" | "rank_pattern" | "target_modules" | "modules_to_save">,
 ): void {
-  const modules = targetedModules(model, target_modules, modules_to_save);
-  const widest = Math.max(...modules.map(({ inputs, outputs }) => Math.max(inputs, outputs)));
-  const most = Math.floor(maxTensorBytes / tensorBytes([widest], "f32"));
-  if (r <= most) return;
-  throw new InputError(
-    (field) => `${field} is ${r}, but on this device a factor of this model has at most rank ${most}.`,
-    {
-      path: ["lora", "r"],
-      value: r,
-      accepted: `at most ${most} on this device`,
-    },
-  );
+  for (
+    const { path, inputs, outputs } of targetedModules(model, adapter.target_modules, adapter.modules_to_save)
+  ) {
+    const r = adapterRank(adapter, path);
+    const most = Math.floor(maxTensorBytes / tensorBytes([Math.max(inputs, outputs)], "f32"));
+    if (r <= most) continue;
+    throw new InputError(
+      (field) => `${field} is ${r}, but on this device a factor of ${path} has at most rank ${most}.`,
+      {
+        path: ["lora", r === adapter.r ? "r" : "rank_pattern"],
+        value: r,
+        accepted: `at most ${most} on this device`,
+      },
+    );
+  }
 }
 
 /**
@@ -180,7 +217,7 @@ export function declareLora(
   const adapted = withLora(
     withSaved(decoder, weights, saved),
     (name) => parameters.get(name),
-    adapterScale(config),
+    (path) => adapterForm(config, path).scale,
     config.lora_dropout,
   );
   return { decoder: adapted, trained: trained!, runs, free };
@@ -188,9 +225,20 @@ export function declareLora(
 
 /** @throws {InputError} where an adapter is not of the form that the settings ask for */
 function checkInit(
-  { config, tensors, saved }: Adapter,
+  { config, tensors, saved, vocab_size }: Adapter,
   asked: Omit<Adapter, "tensors"> & { readonly modules: readonly LinearModule[] },
 ): void {
+  const path = ["lora", "init_adapter"];
+  if (vocab_size !== undefined) {
+    throw new InputError(
+      (field) => `${field} has resized the vocabulary to ${vocab_size} rows: training cannot go on from it.`,
+      {
+        path,
+        value: vocab_size,
+        accepted: "an adapter of the base's own vocabulary; merge this one and train on the merged model",
+      },
+    );
+  }
   const form = ({ config, saved }: Omit<Adapter, "tensors">, modules: readonly LinearModule[]) =>
     JSON.stringify([
       modules.map(({ path }) => [path, adapterForm(config, path)]),
@@ -201,7 +249,7 @@ function checkInit(
   throw new InputError(
     (field) => `${field} has another r, alpha, target_modules or modules_to_save than the job's settings.`,
     {
-      path: ["lora", "init_adapter"],
+      path,
       accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
     },
   );

@@ -26,13 +26,15 @@ const leaveAt = (most: number) => ({ bytes }: LoadProgress) => {
 const stay = () => {};
 
 /** A store of models, the loadings that were begun, and those that came to their end. */
-function make(): { models: Models; count: { begun: number; ended: number } } {
+function make(): { models: Models; count: { begun: number; ended: number }; warnings: string[] } {
   const count = { begun: 0, ended: 0 };
-  const report = () => ({ bytes, total_bytes }: LoadProgress) => {
+  const warnings: string[] = [];
+  const weights = () => ({ bytes, total_bytes }: LoadProgress) => {
     if (bytes === 0) count.begun++;
     if (bytes === total_bytes) count.ended++;
   };
-  return { models: new Models(gpu, report), count };
+  const warning = (_: string, message: string) => void warnings.push(message);
+  return { models: new Models(gpu, { weights, warning }), count, warnings };
 }
 
 Deno.test("base() tells how far it is, from 0 to the bytes that the files hold", async () => {

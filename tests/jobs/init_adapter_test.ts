@@ -77,7 +77,13 @@ for (
 /** Adapters by PEFT beside their base models. */
 const values = new URL("../reference/values", import.meta.url).pathname;
 
-Deno.test("withInitAdapter() takes an adapter's saved modules, and refuses others", () =>
+/** Those of the adapter llama_patterns. */
+const PATTERNS = {
+  rank_pattern: { q_proj: 5, "layers.1.mlp.down_proj": 1 },
+  alpha_pattern: { ".*0.self_attn.q_proj": 7, k_proj: 2 },
+};
+
+Deno.test("withInitAdapter() takes an adapter's saved modules and patterns, and refuses others", () =>
   withFolders(async (folders) => {
     const lora = async (adapter: string, family: string, fields: Record<string, unknown> = {}) => {
       const request = parseWith(JobRequestSchema, {
@@ -112,11 +118,17 @@ Deno.test("withInitAdapter() takes an adapter's saved modules, and refuses other
     await refused("lora.ensure_weight_tying", /is false, but true in/, "gemma3_tied", "gemma3_text", {
       ensure_weight_tying: false,
     });
+    const patterns = await lora("llama_patterns", "llama_llama3", { rank_pattern: PATTERNS.rank_pattern });
+    assert.deepEqual([patterns.rank_pattern, patterns.alpha_pattern], Object.values(PATTERNS));
+    assert.deepEqual((await lora("gpt2", "gpt2", { rank_pattern: {} })).rank_pattern, {});
     await refused(
-      "lora.init_adapter",
-      /has a rank_pattern, but training gives all modules one r and alpha/,
+      "lora.rank_pattern",
+      /is \{"q_proj":4\}, but \{"layers\.1/,
       "llama_patterns",
       "llama_llama3",
+      {
+        rank_pattern: { q_proj: 4 },
+      },
     );
   }));
 

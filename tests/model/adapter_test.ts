@@ -301,6 +301,25 @@ for (
   });
 }
 
+for (const init of ["eva", "orthogonal", "Gaussian", "mica", true, false, null]) {
+  Deno.test(`readAdapter() takes init_lora_weights ${init}, which leaves the base as it is`, () =>
+    inFolder(async (dir) => {
+      await copyFixture(dir, { init_lora_weights: init });
+      assert.equal((await readAdapter(dir, model)).tensors.length, 6);
+    }));
+}
+
+for (const init of ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"]) {
+  Deno.test(`readAdapter() refuses init_lora_weights ${init} with what converts it, as it changes the base`, () =>
+    inFolder(async (dir) => {
+      await copyFixture(dir, { init_lora_weights: init });
+      await assert.rejects(readAdapter(dir, model), {
+        message:
+          /init_lora_weights is .*leaves the base's weights alone.*PEFT makes such an adapter of this one by/,
+      });
+    }));
+}
+
 Deno.test("readAdapter() takes options that are switched off, and an init that leaves the base model alone", async () => {
   await inFolder(async (dir) => {
     await copyFixture(dir, {

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
 import { parseModelConfig, readModelConfig } from "../../src/model/config.ts";
 import { ropeFrequencies } from "../../src/model/rope.ts";
+import { FAMILIES, familyFolder } from "../reference/families.ts";
+import { readDefaults } from "../reference/folders.ts";
 import cases from "../fixtures/rope_frequencies.json" with { type: "json" };
 
 const SMALL = {
@@ -29,7 +31,90 @@ Deno.test("parseModelConfig() fills in what transformers would", () => {
     initializer_range: 0.02,
     eos_token_ids: [],
     bos_token_id: null,
+    warnings: [],
   });
+});
+
+Deno.test("parseModelConfig() fills in what every class of transformers does, in a text_config too", async () => {
+  for (const { config, expected } of await readDefaults()) {
+    const { traits, ...parsed } = parseModelConfig(config);
+    const { windows, rope_thetas, query_pre_attn_scalar: scalar, softcaps, ...sizes } = expected;
+    const found = Object.fromEntries(
+      Object.keys(sizes).map((name) => [name, parsed[name as keyof typeof parsed]]),
+    );
+    assert.deepEqual(found, sizes);
+    const what = JSON.stringify(config);
+    assert.deepEqual(traits.layers.map(({ window }) => window), windows, what);
+    assert.deepEqual(traits.ropes.map(({ rope_theta }) => rope_theta), rope_thetas, what);
+    assert.equal(Math.fround(traits.query_scale), Math.fround((scalar ?? parsed.head_dim) ** -0.5), what);
+    assert.deepEqual([traits.attention_softcap, traits.logit_softcap], softcaps, what);
+  }
+});
+
+Deno.test("parseModelConfig() has nothing to say of the files that transformers writes", async () => {
+  for (const family of FAMILIES) {
+    for (const file of ["config.json", "config_transformers4.json"]) {
+      const text = await Deno.readTextFile(`${familyFolder(family)}/${file}`);
+      assert.deepEqual(parseModelConfig(JSON.parse(text)).warnings, [], `${family}/${file}`);
+    }
+  }
+});
+
+Deno.test("parseModelConfig() names the fields that it does not read, and nothing that is known to be harmless", () => {
+  const harmless = {
+    use_cache: true,
+    _name_or_path: "x",
+    attention_dropout: 0.1,
+    "transformers.js_config": { a: 1 },
+  };
+  const { warnings } = parseModelConfig({
+    ...SMALL,
+    ...harmless,
+    sliding_window: 4096,
+    future: 1,
+    rope_scaling: { rope_type: "linear", factor: 2, beta_fast: 3, alpha: 1 },
+  });
+  assert.deepEqual(warnings, [
+    "config.json has fields that a model of the type llama does not read, and they are ignored: sliding_window, " +
+    "future, rope_scaling.beta_fast.",
+  ]);
+});
+
+Deno.test("readModelConfig() warns of a quantization_config where there are no weights to look at", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const write = (config: unknown) => Deno.writeTextFile(`${dir}/config.json`, JSON.stringify(config));
+    await write({ ...SMALL, quantization_config: { quant_method: "awq" } });
+    assert.deepEqual((await readModelConfig(dir)).warnings, [
+      'config.json has a quantization_config ("awq"): quantised weights are refused.',
+    ]);
+    await write({ ...SMALL, quantization_config: {} });
+    assert.deepEqual((await readModelConfig(dir)).warnings, []);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("parseModelConfig() has Gemma 3's own bases for a kind of layer that rope_parameters leaves out", () => {
+  const gemma = { ...SMALL, model_type: "gemma3_text", num_attention_heads: 8, head_dim: 16 };
+  const thetas = (rope_parameters: unknown) =>
+    parseModelConfig({ ...gemma, rope_parameters }).traits.ropes.map(({ rope_theta }) => rope_theta);
+  assert.deepEqual(thetas({ full_attention: { rope_type: "linear", factor: 8 } }), [1e6, 1e4]);
+  assert.deepEqual(thetas({ sliding_attention: { rope_type: "default" } }), [1e6, 1e4]);
+  assert.deepEqual(thetas({ sliding_attention: { rope_type: "default", rope_theta: 5e3 } }), [1e6, 5e3]);
+});
+
+Deno.test("parseModelConfig() takes transformers' other names of an activation, and no other function", async () => {
+  const gpt2 = JSON.parse(await Deno.readTextFile(`${familyFolder("gpt2")}/config.json`));
+  const gemma = JSON.parse(await Deno.readTextFile(`${familyFolder("gemma2")}/config.json`));
+  for (const name of ["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh", "gelu_accurate"]) {
+    parseModelConfig({ ...gpt2, activation_function: name });
+    parseModelConfig({ ...gemma, hidden_activation: name });
+  }
+  for (const name of ["silu", "swish"]) parseModelConfig({ ...SMALL, hidden_act: name });
+  for (const name of ["gelu", "quick_gelu", "gelu_10", "mish"]) {
+    assert.throws(() => parseModelConfig({ ...gpt2, activation_function: name }), { name: "InputError" });
+  }
 });
 
 Deno.test("parseModelConfig() reads Llama 3.2's file as transformers 4 wrote it", () => {
@@ -102,7 +187,6 @@ for (
     ["hidden_act", { hidden_act: "gelu" }],
     ["attention_bias", { attention_bias: true }],
     ["mlp_bias", { mlp_bias: true }],
-    ["quantization_config", { quantization_config: { quant_method: "bitsandbytes" } }],
     ["partial_rotary_factor", { partial_rotary_factor: 0.5 }],
     ["vocab_size", { vocab_size: undefined }],
     ["vocab_size", { vocab_size: 2 ** 32 }],
@@ -118,7 +202,7 @@ for (
     ["initializer_range", { initializer_range: -0.1 }],
     ["tie_word_embeddings", { tie_word_embeddings: 1 }],
     ["max_position_embeddings", { max_position_embeddings: 0 }],
-    ["eos_token_id", { eos_token_id: [2, -1] }],
+    ["eos_token_id", { eos_token_id: [2, -2] }],
     ["bos_token_id", { bos_token_id: "<s>" }],
     ["rope_theta", { rope_theta: 0 }],
     ["rope_parameters.rope_theta", { rope_parameters: { rope_theta: -1 } }],
@@ -133,6 +217,12 @@ for (
     ["rope_parameters.high_freq_factor", {
       rope_parameters: { rope_type: "llama3", factor: 8, low_freq_factor: 4, high_freq_factor: 4 },
     }],
+    ["rope_scaling.alpha", { rope_scaling: { type: "dynamic", factor: 2, alpha: 1000 } }],
+    ["is_causal", { is_causal: false }],
+    ["layer_types", { layer_types: ["full_attention", "sliding_attention", "full_attention"] }],
+    ["no_bias", { no_bias: false }],
+    ["use_bidirectional_attention", { use_bidirectional_attention: true }],
+    ["per_layer_config", { per_layer_config: { 0: { num_key_value_heads: 1 } } }],
     ["rope_parameters.full_attention", { rope_parameters: { full_attention: { rope_type: "default" } } }],
   ] as const
 ) {

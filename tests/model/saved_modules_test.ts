@@ -14,7 +14,7 @@ const LLAMA = {
 const untied = parseModelConfig({ ...LLAMA, tie_word_embeddings: false });
 const tied = parseModelConfig({ ...LLAMA, tie_word_embeddings: true });
 const gpt2 = parseModelConfig({ model_type: "gpt2", vocab_size: 7, n_embd: 4, n_head: 2, n_layer: 1 });
-const qwen2 = parseModelConfig({ ...LLAMA, model_type: "qwen2" });
+const qwen2 = parseModelConfig({ ...LLAMA, model_type: "qwen2", num_key_value_heads: 2 });
 
 function names(model: typeof tied, modules_to_save: string[], ensure_weight_tying = false): string[] {
   return savedModules(model, { modules_to_save, ensure_weight_tying }).weights.map(({ name }) => name);

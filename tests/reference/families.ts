@@ -15,6 +15,7 @@ export const FAMILIES = [
   "phi3_longrope",
   "phi3_partial",
   "gpt2",
+  "gpt2_odd",
   "llama_linear",
   "llama_dynamic",
   "llama_llama3",

@@ -123,6 +123,10 @@ FAMILIES = {
             "beta_fast": 8.0, "beta_slow": 0.5,
         },
     )),
+    "gpt2_odd": ("GPT2", dict(
+        vocab_size=VOCABULARY, n_embd=15, n_head=3, n_layer=2, n_positions=64, activation_function="gelu_fast",
+        bos_token_id=60, eos_token_id=60, tie_word_embeddings=True,
+    )),
 }
 
 

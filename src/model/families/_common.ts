@@ -1,5 +1,6 @@
-import { type Fields, isAbsent, only, readCount, refuse } from "../_fields.ts";
+import { type Fields, isAbsent, only, onlyActivation, readCount, refuse } from "../_fields.ts";
 import type { LayerTraits, Names, Sizes, Traits } from "./family.ts";
+import type { RopeSettings } from "../rope.ts";
 import { readRope } from "../rope_config.ts";
 
 const NAMES: Names = {
@@ -39,22 +40,25 @@ export const PLAIN: Omit<Traits, "query_scale" | "ropes" | "layers"> = {
   transposed_files: false,
 };
 
-/**
- * Traits of a plain Llama, which the other families change.
- *
- * @param partialRotary whether a part of each head may stay as it is
- */
-export function llamaTraits(json: Fields, sizes: Sizes, partialRotary = false): Traits {
-  const rope = readRope(json, sizes.max_position_embeddings, sizes.head_dim);
-  if (!partialRotary && rope.rotary_dim !== sizes.head_dim) {
-    refuse("partial_rotary_factor", rope.rotary_dim / sizes.head_dim, "1: the whole head is rotated");
-  }
+/** Traits of a plain Llama, which the other families change. */
+export function llamaTraits(sizes: Sizes, rope: RopeSettings): Traits {
   return {
     ...PLAIN,
     query_scale: 1 / Math.sqrt(sizes.head_dim),
     ropes: [rope],
     layers: everyLayer(sizes, { window: null, rope: 0 }),
   };
+}
+
+/** Rotary settings that turn the whole head. @param layers as {@link readRope} has it */
+export function readWholeRope(
+  json: Fields,
+  { max_position_embeddings, head_dim }: Sizes,
+  layers?: string,
+): RopeSettings {
+  const rope = readRope(json, max_position_embeddings, head_dim, layers);
+  if (rope.rotary_dim === head_dim) return rope;
+  refuse("partial_rotary_factor", rope.rotary_dim / head_dim, "1: the whole head is rotated");
 }
 
 /** The same for all blocks. */
@@ -94,7 +98,7 @@ export function slidingLayers(
 
 /** Refuses projections with a bias, and any activation but SiLU. */
 export function requireSiluWithoutBias(json: Fields): void {
-  only(json, "hidden_act", "silu", `"silu"`);
+  onlyActivation(json, "hidden_act", "silu");
   only(json, "attention_bias", false, "false: projections have no bias here");
   only(json, "mlp_bias", false, "false: projections have no bias here");
 }

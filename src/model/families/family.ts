@@ -90,15 +90,18 @@ export interface Family {
   readonly architecture: string;
   /** The file's names of fields that it calls otherwise than Llama's does. */
   readonly fields?: Readonly<Record<string, string>>;
-  /** Where the file says nothing of it. */
-  readonly defaults: {
-    readonly head_dim?: number;
-    readonly tie_word_embeddings?: boolean;
-    readonly rms_norm_eps?: number;
-    readonly max_position_embeddings?: number;
-    /** intermediate_size / hidden_size */
-    readonly intermediate_per_hidden?: number;
-  };
+  /** What the class of transformers 5.23 says where the file leaves a field out; sizes of the model are not guessed. */
+  readonly defaults: Fields;
+  /** The same of the sizes, which the text_config of a {@link Wrapper} may leave out. */
+  readonly nested_defaults?: Fields;
+  /** intermediate_size / hidden_size where the file says nothing of it. */
+  readonly intermediate_per_hidden?: number;
   /** @throws InputError for an option that the decoder would compute wrongly */
   traits(json: Fields, sizes: Sizes): Traits;
+}
+
+/** A model of text and images, of which the decoder of the text is computed. */
+export interface Wrapper extends Pick<Family, "model_type" | "architecture"> {
+  /** What `text_config` is read as. */
+  readonly text: Family;
 }

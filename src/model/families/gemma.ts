@@ -1,22 +1,32 @@
-import { type Fields, isAbsent, only, readCount, readNumber, refuse } from "../_fields.ts";
-import { isObject } from "../../json.ts";
-import type { Family, Sizes, Traits } from "./family.ts";
-import { readRope } from "../rope_config.ts";
-import { llamaTraits, readWindow, slidingLayers } from "./_common.ts";
+import { type Fields, isAbsent, only, onlyActivation, readCount, readNumber, refuse } from "../_fields.ts";
+import type { RopeSettings } from "../rope.ts";
+import type { Family, Sizes, Traits, Wrapper } from "./family.ts";
+import { llamaTraits, readWholeRope, readWindow, slidingLayers } from "./_common.ts";
 
-const DEFAULTS = { head_dim: 256, tie_word_embeddings: true };
+const DEFAULTS = {
+  num_key_value_heads: 4,
+  head_dim: 256,
+  tie_word_embeddings: true,
+  query_pre_attn_scalar: 256,
+  sliding_window: 4096,
+};
 
 /** Gemma 2: soft-caps, norms on both sides of each branch, a window in every other block. */
 export const gemma2: Family = {
   model_type: "gemma2",
   architecture: "Gemma2ForCausalLM",
-  defaults: DEFAULTS,
+  defaults: {
+    ...DEFAULTS,
+    max_position_embeddings: 8192,
+    attn_logit_softcapping: 50,
+    final_logit_softcapping: 30,
+  },
   traits: (json, sizes) => {
-    const window = isAbsent(json.sliding_window) ? 4096 : readWindow(json);
+    const window = readWindow(json);
     return {
-      ...gemmaTraits(json, sizes),
-      attention_softcap: softcap(json, "attn_logit_softcapping", 50),
-      logit_softcap: softcap(json, "final_logit_softcapping", 30),
+      ...gemmaTraits(json, sizes, readWholeRope(json, sizes)),
+      attention_softcap: softcap(json, "attn_logit_softcapping"),
+      logit_softcap: softcap(json, "final_logit_softcapping"),
       layers: slidingLayers(json, sizes, (layer) => layer % 2 === 0)
         .map((sliding) => ({ window: sliding ? window : null, rope: 0 })),
     };
@@ -27,19 +37,30 @@ export const gemma2: Family = {
 export const gemma3: Family = {
   model_type: "gemma3_text",
   architecture: "Gemma3ForCausalLM",
-  defaults: DEFAULTS,
+  defaults: {
+    ...DEFAULTS,
+    max_position_embeddings: 131_072,
+    sliding_window_pattern: 6,
+    rope_theta: 1_000_000,
+    rope_local_base_freq: 10_000,
+  },
+  nested_defaults: {
+    vocab_size: 262_208,
+    hidden_size: 2304,
+    intermediate_size: 9216,
+    num_hidden_layers: 26,
+    num_attention_heads: 8,
+  },
   traits: (json, sizes) => {
-    const window = isAbsent(json.sliding_window) ? 4096 : readWindow(json);
-    const pattern = isAbsent(json.sliding_window_pattern) ? 6 : readCount(json, "sliding_window_pattern");
-    const { max_position_embeddings: context, head_dim } = sizes;
-    const full = readRope({ rope_theta: 1_000_000, ...json }, context, head_dim, "full_attention");
-    // transformers 4 names the other base apart, and stretches only the blocks without a window
-    const local = isObject(json.rope_parameters)
-      ? readRope(json, context, head_dim, "sliding_attention")
-      : readRope({ rope_theta: json.rope_local_base_freq ?? 10_000 }, context, head_dim);
+    const window = readWindow(json);
+    const pattern = readCount(json, "sliding_window_pattern");
+    const full = readWholeRope(json, sizes, "full_attention");
+    // transformers 4 names the other base apart, and its rope_scaling stretches only the blocks without a window
+    const { rope_parameters, rope_local_base_freq: rope_theta } = json;
+    const local = readWholeRope({ rope_theta, rope_parameters }, sizes, "sliding_attention");
     return {
-      ...gemmaTraits(json, sizes),
-      logit_softcap: softcap(json, "final_logit_softcapping", null),
+      ...gemmaTraits(json, sizes, full),
+      logit_softcap: softcap(json, "final_logit_softcapping"),
       qk_norm: true,
       ropes: [full, local],
       layers: slidingLayers(json, sizes, (layer) => (layer + 1) % pattern !== 0)
@@ -48,18 +69,22 @@ export const gemma3: Family = {
   },
 };
 
+/** Gemma 3 as published, from 4 B parameters on: the text model beside a vision tower. */
+export const gemma3Conditional: Wrapper = {
+  model_type: "gemma3",
+  architecture: "Gemma3ForConditionalGeneration",
+  text: gemma3,
+};
+
 /** What Gemma 2 and 3 share. */
-function gemmaTraits(json: Fields, sizes: Sizes): Traits {
-  for (const name of ["hidden_activation", "hidden_act"]) {
-    only(json, name, "gelu_pytorch_tanh", `"gelu_pytorch_tanh"`);
-  }
+function gemmaTraits(json: Fields, sizes: Sizes, rope: RopeSettings): Traits {
+  for (const name of ["hidden_activation", "hidden_act"]) onlyActivation(json, name, "gelu_tanh");
   only(json, "attention_bias", false, "false: projections have no bias here");
   only(json, "use_bidirectional_attention", false, "false: attention is causal");
-  const scalar = readNumber(json, "query_pre_attn_scalar", "query_pre_attn_scalar", 256);
+  const scalar = readNumber(json, "query_pre_attn_scalar", "query_pre_attn_scalar");
   if (scalar <= 0) refuse("query_pre_attn_scalar", scalar, "a number > 0");
   return {
-    // Gemma 3 reads its rotary settings by kind of layer
-    ...llamaTraits(json.model_type === "gemma2" ? json : {}, sizes),
+    ...llamaTraits(sizes, rope),
     activation: "gelu_tanh",
     norm_offset: 1,
     embedding_scale: Math.fround(Math.sqrt(sizes.hidden_size)),
@@ -68,9 +93,8 @@ function gemmaTraits(json: Fields, sizes: Sizes): Traits {
   };
 }
 
-function softcap(json: Fields, name: string, fallback: number | null): number | null {
-  if (json[name] === null) return null;
-  if (json[name] === undefined) return fallback;
+function softcap(json: Fields, name: string): number | null {
+  if (isAbsent(json[name])) return null;
   const cap = readNumber(json, name, name);
   if (cap <= 0) refuse(name, cap, "a number > 0, or null");
   return cap;

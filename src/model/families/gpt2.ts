@@ -1,4 +1,4 @@
-import { only, refuse } from "../_fields.ts";
+import { only, onlyActivation } from "../_fields.ts";
 import type { Family, Names } from "./family.ts";
 import { everyLayer, PLAIN } from "./_common.ts";
 
@@ -32,17 +32,10 @@ export const gpt2: Family = {
     max_position_embeddings: "n_positions",
     rms_norm_eps: "layer_norm_epsilon",
   },
-  defaults: {
-    tie_word_embeddings: true,
-    rms_norm_eps: 1e-5,
-    max_position_embeddings: 1024,
-    intermediate_per_hidden: 4,
-  },
+  defaults: { tie_word_embeddings: true, layer_norm_epsilon: 1e-5, n_positions: 1024 },
+  intermediate_per_hidden: 4,
   traits: (json, sizes) => {
-    const { activation_function: activation = "gelu_new" } = json;
-    if (activation !== "gelu_new" && activation !== "gelu_pytorch_tanh") {
-      refuse("activation_function", activation, `"gelu_new" or "gelu_pytorch_tanh"`);
-    }
+    onlyActivation(json, "activation_function", "gelu_tanh");
     only(json, "scale_attn_weights", true, "true: scores are divided by the root of a head's size");
     only(json, "scale_attn_by_inverse_layer_idx", false, "false: every layer has the same scale");
     only(json, "add_cross_attention", false, "false: there is no encoder to attend to");

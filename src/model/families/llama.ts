@@ -1,5 +1,5 @@
 import type { Family } from "./family.ts";
-import { llamaTraits, requireSiluWithoutBias } from "./_common.ts";
+import { llamaTraits, readWholeRope, requireSiluWithoutBias } from "./_common.ts";
 
 /** Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama. */
 export const llama: Family = {
@@ -8,6 +8,6 @@ export const llama: Family = {
   defaults: {},
   traits: (json, sizes) => {
     requireSiluWithoutBias(json);
-    return llamaTraits(json, sizes);
+    return llamaTraits(sizes, readWholeRope(json, sizes));
   },
 };

@@ -1,13 +1,30 @@
-import type { Family } from "./family.ts";
-import { everyLayer, llamaTraits, readWindow, requireSiluWithoutBias } from "./_common.ts";
+import type { Family, Wrapper } from "./family.ts";
+import { everyLayer, llamaTraits, readWholeRope, readWindow, requireSiluWithoutBias } from "./_common.ts";
 
 /** Mistral: a Llama whose every block may have a sliding window. */
 export const mistral: Family = {
   model_type: "mistral",
   architecture: "MistralForCausalLM",
-  defaults: {},
+  defaults: { num_key_value_heads: 8, max_position_embeddings: 131_072, sliding_window: 4096 },
+  nested_defaults: {
+    vocab_size: 32_000,
+    hidden_size: 4096,
+    intermediate_size: 14_336,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+  },
   traits: (json, sizes) => {
     requireSiluWithoutBias(json);
-    return { ...llamaTraits(json, sizes), layers: everyLayer(sizes, { window: readWindow(json), rope: 0 }) };
+    return {
+      ...llamaTraits(sizes, readWholeRope(json, sizes)),
+      layers: everyLayer(sizes, { window: readWindow(json), rope: 0 }),
+    };
   },
+};
+
+/** Mistral Small 3.1 and 3.2: a Mistral beside a vision tower. */
+export const mistral3: Wrapper = {
+  model_type: "mistral3",
+  architecture: "Mistral3ForConditionalGeneration",
+  text: mistral,
 };

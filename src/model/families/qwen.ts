@@ -1,15 +1,23 @@
-import { type Fields, isAbsent, only, readFlag, readNumber } from "../_fields.ts";
+import { type Fields, only, onlyActivation, readFlag, readNumber } from "../_fields.ts";
 import type { Family, LayerTraits, Sizes } from "./family.ts";
-import { llamaTraits, readWindow, slidingLayers } from "./_common.ts";
+import { llamaTraits, readWholeRope, readWindow, slidingLayers } from "./_common.ts";
+
+const DEFAULTS = {
+  num_key_value_heads: 32,
+  max_position_embeddings: 32_768,
+  sliding_window: 4096,
+  max_window_layers: 28,
+};
 
 /** Qwen2 and Qwen2.5: a Llama with biases on queries, keys and values. */
 export const qwen2: Family = {
   model_type: "qwen2",
   architecture: "Qwen2ForCausalLM",
-  defaults: {},
+  defaults: DEFAULTS,
   traits: (json, sizes) => {
-    only(json, "hidden_act", "silu", `"silu"`);
-    return { ...llamaTraits(json, sizes), biases: "qkv", layers: layers(json, sizes) };
+    onlyActivation(json, "hidden_act", "silu");
+    void [json.attention_bias, json.qkv_bias]; // whatever they say: the class always has the three biases
+    return { ...llamaTraits(sizes, readWholeRope(json, sizes)), biases: "qkv", layers: layers(json, sizes) };
   },
 };
 
@@ -17,20 +25,19 @@ export const qwen2: Family = {
 export const qwen3: Family = {
   model_type: "qwen3",
   architecture: "Qwen3ForCausalLM",
-  defaults: { head_dim: 128 },
+  defaults: { ...DEFAULTS, head_dim: 128 },
   traits: (json, sizes) => {
-    only(json, "hidden_act", "silu", `"silu"`);
+    onlyActivation(json, "hidden_act", "silu");
     only(json, "attention_bias", false, "false: projections have no bias here");
-    return { ...llamaTraits(json, sizes), qk_norm: true, layers: layers(json, sizes) };
+    return { ...llamaTraits(sizes, readWholeRope(json, sizes)), qk_norm: true, layers: layers(json, sizes) };
   },
 };
 
 /** A window only where the file switches it on, and then from block max_window_layers on. */
 function layers(json: Fields, sizes: Sizes): LayerTraits[] {
-  const window = readFlag(json, "use_sliding_window") ? readWindow(json) : null;
-  const first = isAbsent(json.max_window_layers)
-    ? 28
-    : readNumber(json, "max_window_layers", "max_window_layers");
+  const width = readWindow(json); // read where it is off too: it means nothing then
+  const window = readFlag(json, "use_sliding_window") ? width : null;
+  const first = readNumber(json, "max_window_layers", "max_window_layers");
   return slidingLayers(json, sizes, (layer) => layer >= first)
     .map((sliding) => ({ window: sliding ? window : null, rope: 0 }));
 }

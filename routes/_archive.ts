@@ -4,7 +4,7 @@ import { InputError, within } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobFolder, jobResult } from "../src/jobs/folder.ts";
 import type { Job } from "../src/api/job.ts";
-import { openTar, type TarArchive } from "../src/model/tar.ts";
+import { openFolderAsTar, type TarArchive } from "../src/model/tar.ts";
 import { SharedWork } from "../src/shared_work.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
@@ -47,16 +47,9 @@ export function archiveOf(
     if (full && format === "adapter") {
       refuse(`Job ${job.id} trained the full weights and has no adapter.`, "format=full, or no format");
     }
-    if (full || format === undefined || format === "adapter") return await pack(result);
-    return await pack(await merging.run(job.id, (stop) => merge(job, result, stop), signal));
+    if (full || format === undefined || format === "adapter") return await openFolderAsTar(result);
+    return await openFolderAsTar(await merging.run(job.id, (stop) => merge(job, result, stop), signal));
   };
-}
-
-async function pack(folder: string): Promise<TarArchive> {
-  const names = await Array.fromAsync(Deno.readDir(folder), ({ name, isFile }) => isFile ? name : null);
-  return await openTar(
-    names.filter((name) => name !== null).sort().map((name) => ({ name, path: join(folder, name) })),
-  );
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -3,7 +3,9 @@ import { join } from "node:path";
 import { InputError, within } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobFolder, jobResult } from "../src/jobs/folder.ts";
+import { writeModelCard } from "../src/jobs/model_card.ts";
 import type { Job } from "../src/api/job.ts";
+import { savedAs } from "../src/model/dtype.ts";
 import { openFolderAsTar, type TarArchive } from "../src/model/tar.ts";
 import { SharedWork } from "../src/shared_work.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -25,7 +27,9 @@ export function archiveOf(
     const part = `${folder}.part`;
     await Deno.remove(part, { recursive: true }).catch(() => {});
     try {
-      await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]));
+      const dtype = savedAs(job.settings.save_dtype);
+      await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]), dtype);
+      await writeModelCard(part, job, "merged");
       await Deno.rename(part, folder);
     } catch (error) {
       await Deno.remove(part, { recursive: true }).catch(() => {});

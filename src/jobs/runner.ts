@@ -1,4 +1,5 @@
 /** Trains the queued jobs, as many at a time as the engine has slots for. */
+import { join } from "node:path";
 import type { Job, JobError } from "../api/job.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { DeviceLostError, InputError, Interrupted, within } from "../errors.ts";
@@ -6,8 +7,10 @@ import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import { jobFolder, jobWeights, writeJobSettings } from "./folder.ts";
+import { modelReference } from "../hub/name.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished } from "./job.ts";
+import { writeModelCard } from "./model_card.ts";
 import type { JobStore } from "./store.ts";
 
 const log = logger("jobs");
@@ -118,6 +121,7 @@ export class JobRunner {
       const request = {
         id,
         model: await within(["model"], () => resolveModel(sources, model, signal)),
+        base: modelReference(model),
         dataset: await within(["dataset"], () => resolveDataset(sources, dataset, signal)),
         eval_dataset: eval_dataset &&
           await within(["eval_dataset"], () => resolveDataset(sources, eval_dataset, signal)),
@@ -135,6 +139,10 @@ export class JobRunner {
         },
       });
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
+      if (outcome === "succeeded") {
+        const form = settings.lora === null ? "full" : "adapter";
+        await writeModelCard(join(directory, "result"), this.#job(id), form);
+      }
       if (outcome === "stopped") store.requeue(id);
       else store.finish(id, outcome);
     } catch (error) {

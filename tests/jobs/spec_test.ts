@@ -51,6 +51,7 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
       truncation_mode: "keep_end",
       prompt_boundary: "trl",
       chat_template: null,
+      save_dtype: null,
       seed: 42,
       save_steps: 50,
       eval_steps: 0,

@@ -225,12 +225,14 @@ Deno.test("GET /train/{id}/adapter gives the PEFT files, or the merged weights, 
     assert.equal(response.headers.get("content-length"), `${bytes.length}`);
     return (await unpackTar(bytes)).map(({ header }) => header.name);
   };
-  assert.deepEqual(await fetched(""), ["adapter_config.json", "adapter_model.safetensors"]);
-  assert.deepEqual(await fetched("?format=adapter"), ["adapter_config.json", "adapter_model.safetensors"]);
-  assert.deepEqual(await fetched("?format=merged"), ["model.safetensors"]);
+  const adapter = ["README.md", "adapter_config.json", "adapter_model.safetensors"];
+  const merged = ["README.md", "model.safetensors"];
+  assert.deepEqual(await fetched(""), adapter);
+  assert.deepEqual(await fetched("?format=adapter"), adapter);
+  assert.deepEqual(await fetched("?format=merged"), merged);
   assert.deepEqual(await Promise.all([fetched("?format=full"), fetched("?format=merged")]), [
-    ["model.safetensors"],
-    ["model.safetensors"],
+    merged,
+    merged,
   ]);
   const odd = await service.get(`/train/${id}/adapter?format=zip`);
   assert.deepEqual([odd.status, odd.body.field, odd.body.accepted], [

@@ -6,7 +6,7 @@ import { exists, readJsonObject, writeWhole } from "./_files.ts";
 import { openAdapter, readAdapter } from "./adapter.ts";
 import { adapterForm } from "./adapter_modules.ts";
 import { readModelConfig } from "./config.ts";
-import { findNonFinite, type FloatDtype, fromF32, toF32 } from "./dtype.ts";
+import { findNonFinite, type FloatDtype, fromF32, isFloatDtype, toF32 } from "./dtype.ts";
 import { Checkpoint, writeModelWeights } from "./safetensors.ts";
 import { mergedWeights } from "./saved_modules.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
@@ -14,7 +14,7 @@ import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.t
 const CHAT_TEMPLATE = "chat_template.jinja";
 const TOKENIZER_CONFIG = "tokenizer_config.json";
 
-/** Files of a tokenizer, its templates among them. */
+/** Files of a tokenizer or processor, its templates among them. */
 const TOKENIZER = [
   "tokenizer.json",
   TOKENIZER_CONFIG,
@@ -23,6 +23,8 @@ const TOKENIZER = [
   "tokenizer.model",
   CHAT_TEMPLATE,
   "chat_template.json",
+  "preprocessor_config.json",
+  "processor_config.json",
 ];
 
 /** How a model's weights are written. */
@@ -34,7 +36,9 @@ export interface ExportOptions {
 }
 
 /** A weight to be written. */
-export interface WeightSource extends Pick<WeightSpec, "name" | "shape"> {
+export interface WeightSource {
+  readonly name: string;
+  readonly shape: readonly number[];
   /** Its type in the base model's files. */
   readonly dtype: FloatDtype;
   /** Its numbers in the file's order; each piece is the receiver's own, who detaches its buffer. */
@@ -42,7 +46,8 @@ export interface WeightSource extends Pick<WeightSpec, "name" | "shape"> {
 }
 
 /**
- * Writes a model folder without its tokenizer: weights and configuration.
+ * Writes a model folder without its tokenizer: weights and configuration. Where the base wraps a text model in another
+ * (`text_config`), what its files hold beside that, such as a vision tower, goes along.
  *
  * @param out an existing folder
  * @param base the folder that the configuration is taken from
@@ -56,18 +61,37 @@ export async function writeModel(
   { dtype, maxShardBytes }: ExportOptions = {},
   changed: Readonly<Record<string, unknown>> = {},
 ): Promise<void> {
-  const tensors = weights.map(({ name, shape, dtype: own, values }) => {
+  const config = await readJsonObject(join(base, "config.json"), asWritten);
+  using wrapper = isObject(config["text_config"]) ? await Checkpoint.open(base) : null;
+  const all = wrapper === null ? weights : [...weights, ...besidesText(wrapper)];
+  const tensors = all.map(({ name, shape, dtype: own, values }) => {
     const target = dtype ?? own;
     return { name, shape, dtype: target, data: encode(name, values(), target) };
   });
   await writeModelWeights(out, tensors, maxShardBytes);
   const type = NAMES[tensors.find(({ shape }) => shape.length === 2)!.dtype];
-  const config = withChanges(await readJsonObject(join(base, "config.json"), asWritten), type, changed);
-  await writeJson(join(out, "config.json"), config);
+  await writeJson(join(out, "config.json"), withChanges(config, type, changed));
   await copyIfThere(base, out, "generation_config.json");
 }
 
 const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/** Weights of a wrapped model's files that are not its text model's. */
+function besidesText(checkpoint: Checkpoint): WeightSource[] {
+  return checkpoint.names().flatMap((name) => {
+    const { dtype, shape } = checkpoint.info(name);
+    // others than floats are no weights, but counters that transformers makes anew
+    if (/(^|\.)(language_model|lm_head)\./.test(name) || !isFloatDtype(dtype)) return [];
+    return [{
+      name,
+      shape,
+      dtype,
+      values: async function* () {
+        yield await checkpoint.readF32(name);
+      },
+    }];
+  });
+}
 
 /** Numbers as a file has them. @throws {InputError} at the first that is not finite, or that the type cannot hold */
 async function* encode(

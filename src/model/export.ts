@@ -8,7 +8,7 @@ import { adapterForm } from "./adapter_modules.ts";
 import { readModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, fromF32, isFloatDtype, toF32 } from "./dtype.ts";
 import { Checkpoint, writeModelWeights } from "./safetensors.ts";
-import { mergedWeights } from "./saved_modules.ts";
+import { HEAD_WEIGHT, mergedWeights } from "./saved_modules.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 
 const CHAT_TEMPLATE = "chat_template.jinja";
@@ -51,7 +51,6 @@ export interface WeightSource {
  *
  * @param out an existing folder
  * @param base the folder that the configuration is taken from
- * @param changed what `config.json` shall say that the base's does not
  * @throws {InputError} where the type cannot hold a weight
  */
 export async function writeModel(
@@ -59,7 +58,6 @@ export async function writeModel(
   base: string,
   weights: readonly WeightSource[],
   { dtype, maxShardBytes }: ExportOptions = {},
-  changed: Readonly<Record<string, unknown>> = {},
 ): Promise<void> {
   const config = await readJsonObject(join(base, "config.json"), asWritten);
   using wrapper = isObject(config["text_config"]) ? await Checkpoint.open(base) : null;
@@ -70,7 +68,9 @@ export async function writeModel(
   });
   await writeModelWeights(out, tensors, maxShardBytes);
   const type = NAMES[tensors.find(({ shape }) => shape.length === 2)!.dtype];
-  await writeJson(join(out, "config.json"), withChanges(config, type, changed));
+  // a head that the base ties, and that an adapter or its own files have untied
+  const untied = weights.some(({ name }) => name === HEAD_WEIGHT) ? { tie_word_embeddings: false } : {};
+  await writeJson(join(out, "config.json"), withChanges(config, type, untied));
   await copyIfThere(base, out, "generation_config.json");
 }
 
@@ -218,7 +218,7 @@ export async function exportMerged(
     }
   }
 
-  await writeModel(out, model, weights, options, lora?.saved.untied ? { tie_word_embeddings: false } : {});
+  await writeModel(out, model, weights, options);
   const own = adapter === null ? null : await readIfThere(join(adapter, CHAT_TEMPLATE));
   await copyTokenizer(model, out, own === null ? null : new TextDecoder().decode(own));
 }

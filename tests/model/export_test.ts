@@ -68,7 +68,7 @@ Deno.test("writeModel() rounds to the nearest, ties to even, and refuses what th
     }
   }));
 
-Deno.test("writeModel() keeps what a model holds beside the text model that it wraps", () =>
+Deno.test("writeModel() keeps what a model holds beside the text model that it wraps, and says that a head is its own", () =>
   inFolder(async (dir) => {
     const tensor = (
       name: string,
@@ -88,10 +88,11 @@ Deno.test("writeModel() keeps what a model holds beside the text model that it w
       }),
     );
     const out = await Deno.makeTempDir({ dir });
-    const changed = { tie_word_embeddings: false };
-    await writeModel(out, dir, [source("model.language_model.norm.weight", 3, 4)], { dtype: "F32" }, changed);
+    const weights = [source("model.language_model.norm.weight", 3, 4), source("lm_head.weight", 5, 6)];
+    await writeModel(out, dir, weights, { dtype: "F32" });
     using checkpoint = await Checkpoint.open(out);
     assert.deepEqual(checkpoint.names().sort(), [
+      "lm_head.weight",
       "model.language_model.norm.weight",
       "multi_modal_projector.weight",
       "vision_tower.patch.weight",

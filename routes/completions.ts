@@ -46,6 +46,7 @@ export function completionRoutes(service: Service): OpenAPIHono {
   app.openapi(completions, async (c) => {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
+    using _ = service.runner.uses.hold(body.model); // where it is a job's, and that is deleted meanwhile
     const prompts = promptsOf(body);
     const { max_tokens, add_special_tokens } = body;
     const prompt_logprobs = body.echo === true && body.logprobs != null;

@@ -2,6 +2,7 @@
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
 import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
+import { boundedJson, boundedText } from "../src/bounded.ts";
 import { InputError } from "../src/errors.ts";
 import { checkFiles } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
@@ -98,6 +99,29 @@ const cancel = createRoute({
   responses: { 202: jobAnswer, ...problems(401, 404, 409, 500) },
 });
 
+const resume = createRoute({
+  method: "post",
+  path: "/train/{id}/resume",
+  summary:
+    "Put a job that was cancelled or has failed back into the queue: it goes on from its newest checkpoint.",
+  request: { params },
+  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503) },
+});
+
+const remove = createRoute({
+  method: "delete",
+  path: "/train/{id}",
+  summary: "Delete a job that has ended, with its events and files.",
+  request: { params },
+  responses: {
+    204: {
+      description:
+        "It has gone, and its idempotency key is free again. Who reads its files at the moment still gets them whole.",
+    },
+    ...problems(401, 404, 409, 500),
+  },
+});
+
 const archiveContent = { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } };
 const archiveHeaders = z.object({
   "content-length": z.string(),
@@ -108,7 +132,7 @@ const archiveHeaders = z.object({
 const adapter = createRoute({
   method: "get",
   path: "/train/{id}/adapter",
-  summary: "A finished job's files as a tar archive.",
+  summary: "A job's result, or one of its checkpoints, as a tar archive.",
   description:
     "The same bytes every time: a download that broke off goes on with Range, and with the ETag in If-Range. " +
     "HEAD tells the size. Merged weights are written at the first request for them.",
@@ -130,6 +154,15 @@ const adapter = createRoute({
         description:
           "adapter: the PEFT files. merged or full: the whole model's weights, an adapter merged into them. " +
           "Left out: what the job trained.",
+      }),
+      step: z.union([z.literal("latest"), z.string().regex(/^\d{1,15}$/).transform(Number)], {
+        error: '"latest" or the step of a checkpoint',
+      }).optional().meta({
+        type: ["string", "integer"],
+        description:
+          "latest: the newest checkpoint, of a job that runs, was cancelled or has failed too. A number: the " +
+          "checkpoint of that step, where it is still kept. Left out: the result of a job that has succeeded.",
+        example: "latest",
       }),
     }),
   },
@@ -205,18 +238,46 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
   app.openapi(cancel, (c) => c.json(toAnswer(runner.cancel(find(c.req.valid("param").id).id)), 202));
 
+  app.openapi(resume, (c) => {
+    refuseWhenStopping(service);
+    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id)), 202);
+  });
+
+  app.openapi(remove, async (c) => {
+    await runner.delete(find(c.req.valid("param").id).id);
+    return c.body(null, 204);
+  });
+
   const archive = archiveOf(service);
   app.openapi(adapter, async (c) => {
     const job = find(c.req.valid("param").id);
-    const made = await archive(job, c.req.valid("query").format, c.req.raw.signal);
+    const { format, step } = c.req.valid("query");
+    const made = await archive(job, { format, step }, c.req.raw.signal);
     return answerArchive(c, made, `${job.id}.tar`) as never;
   });
   return app;
 }
 
-/** A job as it is answered. */
+/** A job as it is answered: what its request or its data can make long is cut, so that it is never more than 20 kB. */
 function toAnswer(job: Job): z.infer<typeof JobSchema> {
   const self = `/train/${job.id}`;
-  const links = { self, events: `${self}/events`, cancel: `${self}/cancel`, adapter: `${self}/adapter` };
-  return { ...job, links };
+  const links = {
+    self,
+    events: `${self}/events`,
+    cancel: `${self}/cancel`,
+    resume: `${self}/resume`,
+    adapter: `${self}/adapter`,
+  };
+  return {
+    ...job,
+    model: boundedText(job.model, 250),
+    dataset: boundedJson(job.dataset, 1000),
+    eval_dataset: boundedJson(job.eval_dataset, 1000),
+    settings: boundedJson(job.settings, 4500),
+    metrics: boundedJson(job.metrics, 1000),
+    rows_left_out: boundedJson(job.rows_left_out, 4000),
+    warnings: boundedJson(job.warnings, 4000),
+    error: boundedJson(job.error, 2000),
+    links,
+  };
 }

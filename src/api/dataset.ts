@@ -1,12 +1,37 @@
 /** The data sets of a training job. */
 import { z } from "zod";
-import { strictObject } from "../validation.ts";
+import { knownColumns } from "../preference/rows.ts";
+import { refuseField, strictObject } from "../validation.ts";
 
-const datasetError =
+const sourceError =
   "an object with one of path (a JSONL or Parquet file, or a folder of them) and rows (a list of rows)";
 
-/** Rows by a name under the root or of the hub, or the rows themselves. */
-export const DatasetSchema = z.union([
+/** How rows are read and how many of them are taken, wherever they come from. */
+const reading = {
+  columns: z.record(z.string(), z.string().min(1).nullable()).superRefine((columns, context) => {
+    const unknown = Object.keys(columns).find((name) => !knownColumns.includes(name));
+    if (unknown === undefined) return;
+    const known = knownColumns.toSorted().join(", ");
+    refuseField(context, [unknown], `${unknown} is no column that rows are read from: ${known}.`, known);
+  }).optional().meta({
+    description:
+      "Which of the data set's columns is which, by the names of docs/data.md: the prompt, the chosen response, … " +
+      'A path such as "data.question" leads into objects; null: there is no such column, whatever its name says.',
+    example: { prompt: "question" },
+  }),
+  pairs: z.enum(["best_worst", "adjacent", "all"]).optional().meta({
+    description:
+      "Which pairs a row with several ranked answers makes: the best with the worst (as where nothing is said), each with " +
+      "the next, or each with every worse one. Given, ranked answers go before a pair that the row names beside them.",
+  }),
+  weight: z.number().positive().max(1000).optional().meta({
+    description:
+      "How often a row comes in an epoch: 2 takes every row twice, 0.5 a half of them, chosen by the seed. 1 where it is left out.",
+  }),
+  limit: z.number().int().min(1).optional().meta({ description: "Only the data set's first rows, so many." }),
+};
+
+const SourceSchema = z.union([
   strictObject({
     path: z.string().meta({
       description: "JSONL or Parquet file, or a folder laid out as the hub's data sets are " +
@@ -17,15 +42,26 @@ export const DatasetSchema = z.union([
       description: "Which of a folder's splits; train where nothing is said.",
       example: "train",
     }),
+    ...reading,
   }),
   strictObject({
     rows: z.array(z.unknown().meta({ type: "object" })).min(1).meta({
       description:
         "The rows themselves: {prompt, chosen, rejected} as strings or message lists, {chosen, rejected} " +
-        "as whole conversations, or OpenAI's preference rows; for method sft {prompt, completion}, {messages} or {text}.",
+        "as whole conversations, or OpenAI's preference rows; for method sft {prompt, completion}, {messages} or {text}; " +
+        "and what else docs/data.md lists.",
     }),
+    ...reading,
   }),
-], { error: datasetError });
+], { error: sourceError });
+
+/** Rows by a name under the root or of the hub, or the rows themselves; or several of these, one after another. */
+export const DatasetSchema = z.union([SourceSchema, z.array(SourceSchema).min(1).max(100)], {
+  error: `${sourceError}, or a list of such objects`,
+});
+
+/** One of a job's data sets. */
+export type SourceRequest = z.infer<typeof SourceSchema>;
 
 /** See {@link DatasetSchema}. */
 export type DatasetRequest = z.infer<typeof DatasetSchema>;

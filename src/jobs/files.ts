@@ -1,6 +1,6 @@
 /** Names of a request as files of this machine: under the root, or of the hub and downloaded first. */
 import { join } from "node:path";
-import type { Dataset } from "../engine/protocol.ts";
+import type { Dataset, RowSource } from "../engine/protocol.ts";
 import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
@@ -14,7 +14,7 @@ import { storedDtype } from "../model/weights.ts";
 import { resolveInside } from "../paths.ts";
 import { isDataFile, selectDataFiles } from "../preference/data_files.ts";
 import type { LoraSettings } from "../api/settings.ts";
-import type { DatasetSpec, JobSpec } from "./spec.ts";
+import type { DatasetSpec, JobSpec, NamedRows, SourceSpec } from "./spec.ts";
 
 /** Where names are looked up. */
 export interface FileSources {
@@ -80,11 +80,37 @@ async function resolveFolder(
  * @throws InputError where there is no such file or split, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveDataset(
-  { root, hub, onDownload }: FileSources,
+  sources: FileSources,
   dataset: DatasetSpec,
   signal?: AbortSignal,
 ): Promise<Dataset> {
-  if ("comparisons" in dataset) return dataset;
+  if (!isList(dataset)) return await resolveSource(sources, dataset, signal);
+  const resolved: RowSource[] = [];
+  for (const [index, source] of dataset.entries()) {
+    resolved.push(await within([index], () => resolveSource(sources, source, signal)));
+  }
+  return resolved;
+}
+
+function isList(dataset: DatasetSpec): dataset is readonly SourceSpec[] {
+  return Array.isArray(dataset);
+}
+
+async function resolveSource(
+  sources: FileSources,
+  source: SourceSpec,
+  signal: AbortSignal | undefined,
+): Promise<RowSource> {
+  if ("comparisons" in source) return source;
+  const { path: _path, split: _split, ...reading } = source;
+  return { ...await resolveFiles(sources, source, signal), ...reading };
+}
+
+async function resolveFiles(
+  { root, hub, onDownload }: FileSources,
+  dataset: NamedRows,
+  signal: AbortSignal | undefined,
+): Promise<{ path: string } | { paths: string[] }> {
   const { path: name, split } = dataset;
   if (isHubName(name)) {
     const { repository, chosen } = await chooseHubRows(hub, dataset, signal);
@@ -154,8 +180,12 @@ export async function checkFiles(
   for (const [field, rows] of Object.entries({ dataset, eval_dataset })) {
     if (rows === null) continue;
     await within([field], async () => {
-      if ("path" in rows && isHubName(rows.path)) await chooseHubRows(sources.hub, rows);
-      else await resolveDataset(sources, rows);
+      const check = async (source: SourceSpec) => {
+        if ("path" in source && isHubName(source.path)) await chooseHubRows(sources.hub, source);
+        else await resolveSource(sources, source, undefined);
+      };
+      if (!isList(rows)) return await check(rows);
+      for (const [index, source] of rows.entries()) await within([index], () => check(source));
     });
   }
 }
@@ -163,7 +193,7 @@ export async function checkFiles(
 /** A split's files among a repository's, or the one file that is named. */
 async function chooseHubRows(
   hub: Hub | undefined,
-  { path: name, split }: Extract<DatasetSpec, { path: string }>,
+  { path: name, split }: NamedRows,
   signal?: AbortSignal,
 ): Promise<{ repository: HubName; chosen: string[] }> {
   const [repository, paths] = await within(["path"], async () => {

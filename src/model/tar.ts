@@ -64,10 +64,15 @@ export async function openTar(files: readonly TarFile[]): Promise<TarArchive> {
   };
 }
 
-/** Puts a folder's own files, by their names' order, into one archive; what is in folders under it is left out. */
-export async function openFolderAsTar(folder: string): Promise<TarArchive> {
+/**
+ * Puts a folder's own files, by their names' order, into one archive; what is in folders under it is left out.
+ *
+ * @param leftOut names of files that are left out too
+ */
+export async function openFolderAsTar(folder: string, leftOut: readonly string[] = []): Promise<TarArchive> {
   const entries = await Array.fromAsync(Deno.readDir(folder));
-  const names = entries.filter(({ isFile }) => isFile).map(({ name }) => name).sort();
+  const kept = entries.filter(({ name, isFile }) => isFile && !leftOut.includes(name));
+  const names = kept.map(({ name }) => name).sort();
   return await openTar(names.map((name) => ({ name, path: join(folder, name) })));
 }
 

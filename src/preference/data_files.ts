@@ -2,7 +2,18 @@
 import { basename, dirname, extname } from "node:path";
 import { InputError, located } from "../errors.ts";
 import { readJsonl } from "./jsonl.ts";
-import type { Comparison, RowKind } from "./rows.ts";
+
+/** A row as its file has it. */
+export interface SourceRow {
+  /** Its number in the data set, from 1. */
+  readonly row: number;
+  /** Name of its file; left out where it has none. */
+  readonly file?: string;
+  /** Parsed; left out where it could not be read. */
+  readonly value?: unknown;
+  /** Why this row alone could not be read, as the end of a sentence about it. */
+  readonly problem?: string;
+}
 
 const EXTENSIONS = [".parquet", ".jsonl", ".json"];
 
@@ -62,19 +73,20 @@ export function selectDataFiles(names: readonly string[], split: string): string
  * Streams the rows of files; their numbers run on from file to file.
  *
  * @param paths Absolute paths of `.parquet` files; any other is read as JSONL
- * @throws InputError naming the row, the line or the file
+ * @throws InputError naming the file
  */
-export async function* readDataFiles(paths: readonly string[], kind: RowKind): AsyncGenerator<Comparison> {
+export async function* readDataFiles(paths: readonly string[]): AsyncGenerator<SourceRow> {
   let rows = 0;
   for (const path of paths) {
+    const file = basename(path);
     const read = extname(path) === ".parquet" ? await parquetReader() : readJsonl;
     try {
-      for await (const comparison of read(path, kind, rows)) {
-        rows = comparison.row;
-        yield comparison;
+      for await (const row of read(path, rows)) {
+        rows = row.row;
+        yield { ...row, file };
       }
     } catch (error) {
-      throw located(error, [{ file: basename(path) }]);
+      throw located(error, [{ file }]);
     }
   }
 }

@@ -1,20 +1,17 @@
 /** Rows of a JSONL file, a line at a time. */
-import { InputError, within } from "../errors.ts";
-import { type Comparison, missingDataFile, parseRow, type RowKind } from "./rows.ts";
+import type { SourceRow } from "./data_files.ts";
+import { missingDataFile } from "./rows.ts";
 
 /**
  * Streams a JSONL file's rows; empty lines are skipped, and a row's number is its line's.
  *
  * @param rowsBefore Rows of the data set in front of this file, added to its rows' numbers
- * @throws InputError naming the number of the line that is not UTF-8, not JSON or not a row, or the missing file.
+ * @throws InputError where the file is missing
  */
-export async function* readJsonl(
-  path: string,
-  kind: RowKind,
-  rowsBefore = 0,
-): AsyncGenerator<Comparison> {
+export async function* readJsonl(path: string, rowsBefore = 0): AsyncGenerator<SourceRow> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   for await (const { bytes, line } of readLines(path)) {
+    const row = rowsBefore + line;
     let value: unknown;
     try {
       const text = decoder.decode(bytes);
@@ -22,13 +19,10 @@ export async function* readJsonl(
       value = JSON.parse(text);
     } catch (error) {
       const what = error instanceof SyntaxError ? `JSON: ${error.message}` : "UTF-8.";
-      throw new InputError((place) => `${place} is not ${what}`, {
-        path: [{ line }],
-        accepted: "one JSON object a line",
-      });
+      yield { row, problem: `is not ${what}` };
+      continue;
     }
-    const row = rowsBefore + line;
-    yield within([{ row }], () => parseRow(value, row, kind));
+    yield { row, value };
   }
 }
 

@@ -2,22 +2,9 @@
 import { type FileMetaData, parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { basename } from "node:path";
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
-import { InputError, within } from "../errors.ts";
-import { type Comparison, missingDataFile, parseRow, type RowKind } from "./rows.ts";
-
-/** Columns that a row can be made of; the others are never read. */
-const COLUMNS = [
-  "prompt",
-  "chosen",
-  "rejected",
-  "input",
-  "preferred_output",
-  "non_preferred_output",
-  "completion",
-  "messages",
-  "text",
-  "tools",
-];
+import { InputError } from "../errors.ts";
+import type { SourceRow } from "./data_files.ts";
+import { knownColumns, missingDataFile } from "./rows.ts";
 
 /** Beside UNCOMPRESSED and SNAPPY, which hyparquet knows. */
 const DECOMPRESSORS = { ZSTD: zstdDecompressSync, GZIP: gunzipSync, BROTLI: brotliDecompressSync };
@@ -40,9 +27,8 @@ const compressors = Object.fromEntries(
  */
 export async function* readParquet(
   path: string,
-  kind: RowKind,
   rowsBefore = 0,
-): AsyncGenerator<Comparison> {
+): AsyncGenerator<SourceRow> {
   using source = openSource(path);
   const metadata = await readable(() => parquetMetadataAsync(source));
   const columns = wantedColumns(metadata);
@@ -54,7 +40,7 @@ export async function* readParquet(
     const rows = await readable(() => parquetReadObjects(options));
     for (const [index, row] of rows.entries()) {
       const number = rowsBefore + rowStart + index + 1;
-      yield within([{ row: number }], () => parseRow(withoutNulls(row), number, kind));
+      yield { row: number, value: withoutNulls(row) };
     }
     rowStart = rowEnd;
   }
@@ -103,14 +89,14 @@ async function readable<T>(read: () => Promise<T>): Promise<T> {
 
 function wantedColumns(metadata: FileMetaData): string[] {
   const columns = topColumns(metadata);
-  const wanted = columns.filter((column) => COLUMNS.includes(column));
+  const wanted = columns.filter((column) => knownColumns.includes(column));
   if (wanted.length > 0) return wanted;
   throw new InputError(
     (file) => `${file} has only the columns ${columns.join(", ") || "of an empty schema"}.`,
     {
       path: [],
       value: columns,
-      accepted: `columns among ${COLUMNS.join(", ")}`,
+      accepted: `columns among ${knownColumns.join(", ")}`,
     },
   );
 }

@@ -171,7 +171,7 @@ async function modelFolders(root: string): Promise<Model[]> {
 
 function jobModels({ store }: Service): Model[] {
   const found: Model[] = [];
-  for (let page = store.list(100); page.length > 0; page = store.list(100, page.at(-1)!.id)) {
+  for (let page = store.list(100); page.length > 0; page = store.list(100, store.numberOf(page.at(-1)!.id))) {
     for (const { id, status, model, finished_at } of page) {
       if (status === "succeeded") found.push(toModel(id, Date.parse(finished_at!), model));
     }

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { isObject } from "../json.ts";
 import { refuseField, strictObject } from "../validation.ts";
-import { DatasetSchema } from "./dataset.ts";
+import { DataFilesSchema, DatasetSchema } from "./dataset.ts";
 import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
 
 /** The body of `POST /train`, and a job file's content. */
@@ -31,7 +31,12 @@ export const JobRequestSchema = strictObject({
 export type JobRequest = z.infer<typeof JobRequestSchema>;
 
 const SourceSummarySchema = z.union([
-  z.looseObject({ path: z.string(), split: z.string().optional() }),
+  z.looseObject({
+    path: z.string(),
+    name: z.string().optional(),
+    data_files: DataFilesSchema.optional(),
+    split: z.string().optional(),
+  }),
   z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
 ]);
 

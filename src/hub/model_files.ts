@@ -29,6 +29,11 @@ export function chooseModelFiles(paths: readonly string[], repository: string): 
   return [...paths.filter((path) => SMALL.has(path)), ...weights];
 }
 
+/** Chooses what a model's texts need: configuration and tokenizer. */
+export function chooseTokenizerFiles(paths: readonly string[]): string[] {
+  return paths.filter((path) => SMALL.has(path));
+}
+
 /**
  * Chooses an adapter's files: PEFT's two and a chat template, or else whole weights.
  *

@@ -53,7 +53,7 @@ const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
   `UPDATE jobs SET spec = json_insert(spec, '$.settings.max_left_out', 1, '$.settings.eval_fraction', 0);`,
   `ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '{"count":0,"first":[]}';
   ALTER TABLE jobs ADD COLUMN bytes INTEGER;
-  -- whether what only a run needs has been dropped from the folder of a job that has succeeded
+  -- whether the folder of a job that has ended has been measured, and rid of what only a run needs
   ALTER TABLE jobs ADD COLUMN tidied INTEGER NOT NULL DEFAULT 0;
   -- The rows that came in a request, apart: a change of a job writes all of its row anew.
   CREATE TABLE datasets (job TEXT PRIMARY KEY, data TEXT NOT NULL) STRICT;

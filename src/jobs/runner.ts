@@ -223,7 +223,7 @@ export class JobRunner {
       }
       await this.#tidying; // an earlier measurement must not come after this one
       store.finish(id, outcome, null, await jobBytes(state, id, outcome === "succeeded"));
-      if (outcome === "succeeded") this.#tidy(id);
+      this.#tidy(id);
     } catch (error) {
       if (error instanceof DeviceLostError) {
         log.error("Job {id} lost its device: {error}", { id, error });
@@ -237,14 +237,20 @@ export class JobRunner {
       if (error instanceof InputError) log.info("Job {id} failed: {error}", { id, error: told.message });
       else log.error("Job {id} failed: {error}", { id, error });
       store.finish(id, "failed", told);
+      this.#tidy(id);
     }
   }
 
-  /** Drops what only a run needs from the folder of a job that has succeeded; after a crash the next start does it. */
+  /**
+   * Measures the folder of a job that has ended; from that of one that has succeeded goes what only a run needs. After a
+   * crash the next start does it.
+   */
   #tidy(id: string): void {
     const { store, state } = this.#options;
     this.#inBackground(async () => {
-      await dropRunFiles(state, id);
+      const status = store.get(id)?.status ?? "queued";
+      if (!isFinished(status)) return; // it was resumed or deleted meanwhile
+      if (status === "succeeded") await dropRunFiles(state, id);
       await this.measure(id);
       store.recordTidied(id);
     });

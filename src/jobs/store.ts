@@ -129,13 +129,17 @@ export class JobStore implements Disposable {
     return row === undefined ? undefined : this.#toJob(row);
   }
 
-  /** Newest first; `before` is the id of the last job of the page before. */
-  list(limit: number, before?: string): Job[] {
+  /** Newest first; `before` is the number of the last job of the page before. */
+  list(limit: number, before?: number): Job[] {
     const rows = this.#db.prepare(
-      `SELECT ${jobColumns} FROM jobs
-       WHERE ?1 IS NULL OR number < (SELECT number FROM jobs WHERE id = ?1) ORDER BY number DESC LIMIT ?2`,
+      `SELECT ${jobColumns} FROM jobs WHERE ?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2`,
     ).all(before ?? null, limit);
     return rows.map((row) => this.#toJob(row));
+  }
+
+  /** A job's place among all that ever were; undefined where there is none of this id. */
+  numberOf(id: string): number | undefined {
+    return this.#db.prepare("SELECT number FROM jobs WHERE id = ?").get(id)?.["number"] as number | undefined;
   }
 
   /** The data sets of a job, with the rows that came in its request. */
@@ -194,7 +198,7 @@ export class JobStore implements Disposable {
     this.#change(id, () => {
       this.#db.prepare(
         `UPDATE jobs SET status = 'queued', seconds_remaining = NULL, tokens_per_second = NULL, error = NULL,
-         finished_at = NULL, cancel_requested = 0, crashes = ? WHERE id = ?`,
+         finished_at = NULL, cancel_requested = 0, tidied = 0, crashes = ? WHERE id = ?`,
       ).run(crashes, id);
       this.#append(id, "status", { status: "queued" });
     });
@@ -328,14 +332,15 @@ export class JobStore implements Disposable {
     this.#db.prepare("UPDATE jobs SET bytes = ? WHERE id = ?").run(bytes, id);
   }
 
-  /** Takes note that the folder of a job that has succeeded holds only what is kept. */
+  /** Takes note that the folder of a job that has ended holds only what is kept. */
   recordTidied(id: string): void {
     this.#db.prepare("UPDATE jobs SET tidied = 1 WHERE id = ?").run(id);
   }
 
-  /** Jobs that have succeeded and whose folders still hold what only a run needs. */
+  /** Jobs that have ended and whose folders may still hold what only a run needs. */
   untidied(): string[] {
-    return this.#db.prepare("SELECT id FROM jobs WHERE status = 'succeeded' AND tidied = 0").all()
+    return this.#db.prepare("SELECT id FROM jobs WHERE status NOT IN ('queued', 'running') AND tidied = 0")
+      .all()
       .map(({ id }) => String(id));
   }
 

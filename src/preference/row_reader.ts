@@ -1,9 +1,10 @@
 /** Rows of a data set to comparisons, with an account of what was made of them. */
 import { InputError, located, type Path } from "../errors.ts";
 import { isDeepStrictEqual } from "node:util";
-import type { SourceRow } from "./data_files.ts";
+import type { SourceRow } from "./files/source_row.ts";
 import { type LeftOut, LeftOutRows } from "./left_out.ts";
-import { type Comparison, readRow, type RowOptions } from "./rows.ts";
+import { type Comparison, knownColumns, readRow, type RowOptions } from "./rows.ts";
+import { promptColumns } from "./shapes/prompts.ts";
 
 /** What was made of a data set's rows. */
 export interface RowsReport {
@@ -13,6 +14,8 @@ export interface RowsReport {
   readonly shapes: readonly { readonly shape: string; readonly rows: number }[];
   /** Columns that hold text and were not used. */
   readonly unused: readonly string[];
+  /** Columns of files that know theirs beforehand which were not even read. */
+  readonly unread: readonly string[];
   /** Pairs of which both responses are the same. */
   readonly identical: number;
   /** Rows that have tools. */
@@ -23,13 +26,18 @@ export interface RowsReport {
 /** Shapes and columns that are told: a file with a column of its own for every row is not to fill the memory. */
 const MOST_NAMES = 50;
 
+/** A row of a file, or one that came by itself. */
+type AnyRow = Omit<SourceRow, "file"> & Partial<Pick<SourceRow, "file">>;
+
 /** Reads rows; one that cannot be used is left out, with its number and the reason. */
 export class RowReader {
+  /** Rows that are not learned from. */
   readonly left_out = new LeftOutRows();
   readonly #options: RowOptions;
-  readonly #placeOf: (row: SourceRow) => Path;
+  readonly #placeOf: (row: AnyRow) => Path;
   readonly #shapes = new Map<string, number>();
   readonly #unused = new Set<string>();
+  readonly #unread = new Set<string>();
   #rows = 0;
   #identical = 0;
   #withTools = 0;
@@ -37,18 +45,18 @@ export class RowReader {
   /** @param placeOf where a row stands, for the error that the first one at fault may become */
   constructor(
     options: RowOptions,
-    placeOf: (row: SourceRow) => Path = ({ row, file }) => [...file === undefined ? [] : [{ file }], { row }],
+    placeOf: (row: AnyRow) => Path = ({ row, file }) => [...file === undefined ? [] : [{ file }], { row }],
   ) {
     this.#options = options;
     this.#placeOf = placeOf;
   }
 
   /** The pairs or completions of a row. */
-  read(source: SourceRow): readonly Comparison[] {
+  read(source: AnyRow): readonly Comparison[] {
     const { row, value, problem } = source;
     this.#rows++;
     try {
-      if (problem !== undefined) throw new InputError((place) => `${place} ${problem}`, { path: [] });
+      if (problem !== undefined) throw new InputError((place) => `${place} ${problem}.`, { path: [] });
       const { comparisons, skipped, shape, unused } = readRow(value, row, this.#options);
       if (skipped !== undefined) {
         this.left_out.skip(row, skipped);
@@ -70,16 +78,33 @@ export class RowReader {
     }
   }
 
+  /**
+   * Which of a file's columns are to be read: those that are known; all, where none of them is the prompt, so that a row tells
+   * what else it has.
+   */
+  choose(names: readonly string[]): readonly string[] {
+    const mapped = Object.values(this.#options.columns ?? {})
+      .flatMap((name) => name === null ? [] : [name, name.split(".")[0]!]);
+    const wanted = names.filter((name) => knownColumns.includes(name) || mapped.includes(name));
+    const { prompt } = this.#options.columns ?? {};
+    if (prompt === undefined && !wanted.some((name) => promptColumns.includes(name))) return names;
+    for (const name of names) {
+      if (!wanted.includes(name) && this.#unread.size < MOST_NAMES) this.#unread.add(name);
+    }
+    return wanted;
+  }
+
   /** Counts rows that were read elsewhere. */
   count(rows: number): void {
     this.#rows += rows;
   }
 
   /** Takes over what was made of rows before. */
-  take({ rows, shapes, unused, identical, with_tools, left_out }: RowsReport): void {
+  take({ rows, shapes, unused, unread, identical, with_tools, left_out }: RowsReport): void {
     this.count(rows);
     for (const { shape, rows } of shapes) count(this.#shapes, shape, rows);
     for (const name of unused) this.#unused.add(name);
+    for (const name of unread) this.#unread.add(name);
     this.#identical += identical;
     this.#withTools += with_tools;
     this.left_out.take(left_out);
@@ -91,6 +116,7 @@ export class RowReader {
       rows: this.#rows,
       shapes: [...this.#shapes].sort(([, a], [, b]) => b - a).map(([shape, rows]) => ({ shape, rows })),
       unused: [...this.#unused],
+      unread: [...this.#unread],
       identical: this.#identical,
       with_tools: this.#withTools,
       left_out: this.left_out.summary(),

@@ -115,16 +115,6 @@ export function readRow(
   };
 }
 
-/** A file of rows that is not there, as the user's mistake; every other error as it is. @returns the error to throw */
-export function missingDataFile(path: string, error: unknown): unknown {
-  if (!(error instanceof Deno.errors.NotFound)) return error;
-  return new InputError((file) => `${file} is not there.`, {
-    path: [],
-    value: path,
-    accepted: "an existing file",
-  });
-}
-
 /** Tools are for a conversation: a prompt beside them is a user's turn. */
 function asConversation(comparison: Omit<Comparison, "row">, { tools }: Extras): Omit<Comparison, "row"> {
   const { prompt } = comparison;

@@ -130,7 +130,8 @@ async function* comparisons(source: RowSource, reader: RowReader): AsyncGenerato
   }
   const { limit = Infinity } = source;
   let rows = 0;
-  for await (const row of readDataFiles("path" in source ? [source.path] : source.paths)) {
+  const columns = (names: readonly string[]) => reader.choose(names);
+  for await (const row of readDataFiles("path" in source ? [source.path] : source.paths, { columns })) {
     if (++rows > limit) return;
     yield* reader.read(row);
   }

@@ -1,4 +1,5 @@
 /** What a training run is asked, and what it says. Plain data only: it crosses into the Worker and back. */
+import type { SlicedFiles } from "../preference/data_files.ts";
 import type { LeftOut } from "../preference/left_out.ts";
 import type { RowsReport } from "../preference/row_reader.ts";
 import type { Comparison } from "../preference/rows.ts";
@@ -7,15 +8,20 @@ import type { PairChoice } from "../preference/shapes/pairs.ts";
 import type { MemoryPlan } from "./memory_plan.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 
-/** Rows by path (absolute), in many files one after another, or those that came with the request; and how they are read. */
-export type RowSource = ({ readonly path: string } | { readonly paths: readonly string[] } | GivenRows) & {
-  readonly columns?: ColumnNames | undefined;
-  readonly pairs?: PairChoice | undefined;
-  /** How often a row comes in an epoch; once where it is left out. */
-  readonly weight?: number | undefined;
-  /** How many of the first rows are read; all where it is left out. */
-  readonly limit?: number | undefined;
-};
+/**
+ * Rows by path (absolute), in many files or slices of them one after another, or those that came with the request; and how
+ * they are read.
+ */
+export type RowSource =
+  & ({ readonly path: string } | { readonly paths: readonly (string | SlicedFiles)[] } | GivenRows)
+  & {
+    readonly columns?: ColumnNames | undefined;
+    readonly pairs?: PairChoice | undefined;
+    /** How often a row comes in an epoch; once where it is left out. */
+    readonly weight?: number | undefined;
+    /** How many of the first rows are read; all where it is left out. */
+    readonly limit?: number | undefined;
+  };
 
 interface GivenRows {
   readonly comparisons: readonly Comparison[];

@@ -38,8 +38,8 @@ Deno.test("JobStore.list() gives pages, newest first", () => {
   using store = new JobStore(":memory:");
   for (let n = 1; n <= 5; n++) store.create(`job-${n}`, spec);
   assert.deepEqual(store.list(2).map(({ id }) => id), ["job-5", "job-4"]);
-  assert.deepEqual(store.list(2, "job-4").map(({ id }) => id), ["job-3", "job-2"]);
-  assert.deepEqual(store.list(2, "job-2").map(({ id }) => id), ["job-1"]);
+  assert.deepEqual(store.list(2, store.numberOf("job-4")).map(({ id }) => id), ["job-3", "job-2"]);
+  assert.deepEqual(store.list(2, store.numberOf("job-2")).map(({ id }) => id), ["job-1"]);
 });
 
 Deno.test("JobStore.record() drops metrics, checkpoints and warnings that a resumed job sends again", () => {

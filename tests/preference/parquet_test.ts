@@ -19,25 +19,46 @@ async function readAll(paths: readonly string[]): Promise<Comparison[]> {
   return (await Array.fromAsync(readDataFiles(paths), (row) => reader.read(row))).flat();
 }
 
-for (const codec of ["none", "snappy", "zstd", "gzip", "brotli"]) {
+for (const codec of ["none", "snappy", "zstd", "gzip", "brotli", "lz4"]) {
   Deno.test(`readDataFiles() reads every row group of a file compressed with ${codec}`, async () => {
     assert.deepEqual(
       await read(`${codec}.parquet`),
-      prompts.map((prompt, index) => ({
-        row: index + 1,
-        prompt,
-        responses: [`good ${index}`, `bad ${index}`],
-      })),
+      prompts.flatMap((prompt, index) =>
+        prompt === "" ? [] : [{ row: index + 1, prompt, responses: [`good ${index}`, `bad ${index}`] }]
+      ),
     );
   });
 }
 
 Deno.test("readDataFiles() refuses a compression it does not know by its name", async () => {
-  await assert.rejects(read("lz4.parquet"), {
-    name: "InputError",
-    message: /^lz4\.parquet is compressed with LZ4_RAW, .*SNAPPY/,
+  await withLz4As(0x06, async (path) => {
+    await assert.rejects(Array.fromAsync(readDataFiles([path])), {
+      name: "InputError",
+      message: /^rows\.parquet is compressed with LZO, .*LZ4_RAW/,
+    });
   });
 });
+
+Deno.test("readDataFiles() reads pages of the old codec LZ4 that have no frames of Hadoop's", async () => {
+  await withLz4As(0x0a, async (path) => {
+    assert.deepEqual(
+      await await readAll([path]),
+      await read("lz4.parquet"),
+    );
+  });
+});
+
+/** The LZ4 fixture with another codec in its footer, a zigzag number: a field of 32 bits before one of 64. */
+async function withLz4As(codec: number, test: (path: string) => Promise<void>): Promise<void> {
+  const bytes = await Deno.readFile(join(fixtures, "lz4.parquet"));
+  for (let at = 0; at < bytes.length; at++) {
+    if (bytes[at] === 0x15 && bytes[at + 1] === 0x0e && bytes[at + 2] === 0x16) bytes[at + 1] = codec;
+  }
+  await withFiles({}, async (dir) => {
+    await Deno.writeFile(join(dir, "rows.parquet"), bytes);
+    await test(join(dir, "rows.parquet"));
+  });
+}
 
 Deno.test("readDataFiles() reads lists of structs from shards as it reads messages from JSONL", async () => {
   const shards = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"];
@@ -64,7 +85,13 @@ Deno.test("readDataFiles() numbers rows over the files and says which file holds
     const paths = [join(fixtures, "none.parquet"), join(dir, "b.jsonl")];
     const reader = new RowReader({ kind: "preference" });
     for await (const row of readDataFiles(paths)) reader.read(row);
-    assert.match(String(reader.left_out.firstFault), /b\.jsonl: row 6: chosen must be a string/);
+    const reasons = reader.left_out.summary().first;
+    assert.deepEqual(reasons.map(({ row }) => row), [4, 6]);
+    assert.match(reasons[1]!.reason, /^chosen must be a string/);
+    assert.match(
+      String(reader.left_out.firstFault),
+      /none\.parquet: row 4: prompt is empty, and other columns hold text: notes\./,
+    );
   });
 });
 
@@ -75,7 +102,7 @@ Deno.test("readDataFiles() hands on a row in the midst that is none, and those a
   assert.deepEqual(read, [[1, 1], [2, 1], [3, 0]]);
   assert.match(
     String(reader.left_out.firstFault),
-    /broken_row\.parquet: row 3 must be .*its keys are prompt, rejected\.$/,
+    /broken_row\.parquet: row 3: chosen must be a string or a list of messages, not null\.$/,
   );
 });
 

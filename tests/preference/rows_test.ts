@@ -179,7 +179,7 @@ Deno.test("readDataFiles() says which line alone cannot be read, and goes on", a
   assert.deepEqual([broken?.row, next], [3, { row: 4, file, value: { text: "b" } }]);
   const bytes = new TextEncoder().encode('{"text":"a"}\n{"text":"?"}\n');
   bytes[bytes.indexOf(0x3f)] = 0xff;
-  assert.deepEqual((await readAll(bytes))[1], { row: 2, file, problem: "is not UTF-8." });
+  assert.deepEqual((await readAll(bytes))[1], { row: 2, file, problem: "is not UTF-8" });
 });
 
 Deno.test("readDataFiles() names a missing file", async () => {

@@ -154,6 +154,20 @@ Deno.test("DELETE /train/{id} that was cut short is brought to its end by the ne
   }
 });
 
+Deno.test("GET /train goes on with its next page where the jobs of the page before were deleted", async () => {
+  await using service = await testService();
+  const ids: string[] = [];
+  for (let n = 0; n < 5; n++) ids.unshift(await finished(service));
+  const seen: string[] = [];
+  for (let next: string | null = "/train?limit=2"; next !== null;) {
+    const { body }: { body: { jobs: { id: string }[]; next: string | null } } = await service.get(next);
+    for (const { id } of body.jobs) assert.equal((await remove(service, id)).status, 204);
+    seen.push(...body.jobs.map(({ id }) => id));
+    next = body.next;
+  }
+  assert.deepEqual(seen, ids);
+});
+
 Deno.test("GET /train/{id} tells the size of a job's folder, from which AdamW's moments go when it has succeeded", async () => {
   const step = gate();
   await using service = await testService({ beforeStep: (_, n) => n === 3 ? step.opened : undefined });

@@ -55,7 +55,8 @@ export function readPairs(columns: Columns, choice: PairChoice | undefined): Pai
 }
 
 function answerShape(columns: Columns, wantsRanked: boolean): AnswerShape | null {
-  const fits = ({ columns: names }: AnswerShape) => names.every((name) => columns.has(name));
+  const fits = ({ columns: names }: AnswerShape) =>
+    names.every((name) => columns.has(name)) && names.some((name) => columns.peek(name) != null);
   // A mapped column says which shape is meant.
   const meant = (shapes: readonly AnswerShape[]) => {
     const mapped = shapes.filter((shape) => shape.columns.some((name) => columns.isMapped(name)));

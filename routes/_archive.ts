@@ -3,8 +3,10 @@ import { basename, join } from "node:path";
 import { InputError, within } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobCheckpoint, jobFolder, jobResult } from "../src/jobs/folder.ts";
+import { writeModelCard } from "../src/jobs/model_card.ts";
 import type { Job } from "../src/api/job.ts";
-import { openTar, type TarArchive } from "../src/model/tar.ts";
+import { savedAs } from "../src/model/dtype.ts";
+import { openFolderAsTar, type TarArchive } from "../src/model/tar.ts";
 import { SharedWork } from "../src/shared_work.ts";
 import { OPTIMIZER, STATE } from "../src/training/checkpoint_files.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -29,7 +31,9 @@ export function archiveOf(
     const part = `${folder}.part`;
     await Deno.remove(part, { recursive: true }).catch(() => {});
     try {
-      await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]));
+      const dtype = savedAs(job.settings.save_dtype);
+      await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]), dtype);
+      await writeModelCard(part, job, "merged");
       await Deno.rename(part, folder);
       await runner.measure(job.id);
     } catch (error) {
@@ -68,7 +72,10 @@ export function archiveOf(
   return async (job, options, signal) => {
     using _ = runner.uses.hold(job.id);
     const archive = await make(job, options, signal);
-    return { ...archive, stream: holding(() => runner.uses.hold(job.id), archive.stream) };
+    return {
+      ...archive,
+      stream: (...range) => holding(() => runner.uses.hold(job.id), archive.stream(...range)),
+    };
   };
 }
 
@@ -95,12 +102,9 @@ function holding<T>(hold: () => Disposable, stream: ReadableStream<T>): Readable
   }, { highWaterMark: 0 });
 }
 
+/** What was learned, without what only a run needs. */
 async function pack(folder: string): Promise<TarArchive> {
-  const kept = ({ name, isFile }: Deno.DirEntry) => isFile && name !== STATE && name !== OPTIMIZER;
-  const names = await Array.fromAsync(Deno.readDir(folder), (entry) => kept(entry) ? entry.name : null);
-  return await openTar(
-    names.filter((name) => name !== null).sort().map((name) => ({ name, path: join(folder, name) })),
-  );
+  return await openFolderAsTar(folder, [STATE, OPTIMIZER]);
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -5,13 +5,15 @@ import { InputError } from "../src/errors.ts";
 import type { Hub } from "../src/hub/hub.ts";
 import type { JobRunner } from "../src/jobs/runner.ts";
 import type { JobStore } from "../src/jobs/store.ts";
+import type { FloatDtype } from "../src/model/dtype.ts";
 
-/** Writes a model with an adapter merged into its weights, until `signal` aborts. */
+/** Writes a model with an adapter merged into its weights, in a type where one is given, until `signal` aborts. */
 export type ExportMerged = (
   modelDir: string,
   adapterDir: string,
   outDir: string,
   signal: AbortSignal,
+  dtype?: FloatDtype,
 ) => Promise<unknown>;
 
 /** The service that the routes are the face of. */

@@ -13,6 +13,7 @@ import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
+import { answerArchive } from "./_download.ts";
 import { eventStream } from "./_event_stream.ts";
 import { problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -135,12 +136,33 @@ const remove = createRoute({
   },
 });
 
+const archiveContent = { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } };
+const archiveHeaders = z.object({
+  "content-length": z.string(),
+  etag: z.string().meta({ description: "Names these bytes; for If-Range." }),
+  "accept-ranges": z.literal("bytes"),
+});
+
 const adapter = createRoute({
   method: "get",
   path: "/train/{id}/adapter",
   summary: "A job's result, or one of its checkpoints, as a tar archive.",
+  description:
+    "The same bytes every time: a download that broke off goes on with Range, and with the ETag in If-Range. " +
+    "HEAD tells the size. Merged weights are written at the first request for them.",
   request: {
     params,
+    headers: z.object({
+      range: z.string().optional().meta({
+        description: "One range of bytes; several are answered with the whole archive.",
+        example: "bytes=1048576-",
+      }),
+      "if-range": z.string().optional().meta({
+        description: "An earlier answer's ETag: where the archive is another one, it comes as a whole.",
+      }),
+      "if-match": z.string().optional(),
+      "if-none-match": z.string().optional(),
+    }),
     query: strictObject({
       format: z.enum(["adapter", "merged", "full"]).optional().meta({
         description:
@@ -159,11 +181,14 @@ const adapter = createRoute({
     }),
   },
   responses: {
-    200: {
-      description: "The archive.",
-      content: { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } },
+    200: { description: "The archive.", headers: archiveHeaders, content: archiveContent },
+    206: {
+      description: "A part of it.",
+      headers: archiveHeaders.extend({ "content-range": z.string() }),
+      content: archiveContent,
     },
-    ...problems(401, 404, 409, 422, 500),
+    304: { description: "It is what If-None-Match names." },
+    ...problems(401, 404, 409, 412, 416, 422, 500, 503),
   },
 });
 
@@ -258,12 +283,8 @@ export function trainRoutes(service: Service): OpenAPIHono {
   app.openapi(adapter, async (c) => {
     const job = find(c.req.valid("param").id);
     const { format, step } = c.req.valid("query");
-    const { stream, byteLength } = await archive(job, { format, step }, c.req.raw.signal);
-    return c.body(stream, 200, {
-      "content-type": "application/x-tar",
-      "content-length": `${byteLength}`,
-      "content-disposition": `attachment; filename="${job.id}.tar"`,
-    }) as never;
+    const made = await archive(job, { format, step }, c.req.raw.signal);
+    return answerArchive(c, made, `${job.id}.tar`) as never;
   });
   return app;
 }

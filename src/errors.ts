@@ -22,7 +22,7 @@ export interface InputProblem {
   readonly value?: unknown;
   /** What would be accepted instead, as a phrase. */
   readonly accepted?: string | undefined;
-  /** HTTP status that fits: 400, 401, 404, 409, 413 or 422 (the default). */
+  /** HTTP status that fits: 400, 401, 404, 409, 412, 413, 416 or 422 (the default). */
   readonly status?: number | undefined;
 }
 

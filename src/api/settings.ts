@@ -1,5 +1,6 @@
 /** What a training run depends on beside the model and the rows: fields of `POST /train`, presets and defaults. */
 import { z } from "zod";
+import { SAVE_DTYPES } from "../model/dtype.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { refuseField, strictObject } from "../validation.ts";
 import {
@@ -174,6 +175,13 @@ export const settingsFields = {
       "an empty system turn comes first where the template knows such turns, and EOS comes last whatever stands before it.",
   }),
   chat_template: ChatTemplateSchema.nullable().optional(),
+  save_dtype: z.enum(SAVE_DTYPES).nullable().optional().meta({
+    description:
+      "Type of whole weights in the result: those of full fine-tuning, and of an adapter merged into its base " +
+      "(format=merged), rounded to the nearest, ties to even. Weights that f16 cannot hold (over 65504) are refused. An " +
+      "adapter's own files and checkpoints are f32 always. Left out or null: as the base model's files have each weight.",
+    example: "bf16",
+  }),
   max_left_out: share().default(0.1).meta({
     description:
       "Share of a data set's rows that may be left out because they cannot be used; above it the job fails. One row may be, " +
@@ -285,6 +293,7 @@ export function resolveSettings({ preset, chat_template_kwargs, ...given }: Sett
     max_length,
     max_prompt_length: given.max_prompt_length ?? Math.min(fromPreset.max_prompt_length, max_length - 1),
     chat_template: given.chat_template ?? null,
+    save_dtype: given.save_dtype ?? null,
     // only where there are any: jobs without keep the JSON, and so the id, that they had before this setting
     ...chat_template_kwargs && { chat_template_kwargs },
   };

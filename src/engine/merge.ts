@@ -1,3 +1,4 @@
+import type { FloatDtype } from "../model/dtype.ts";
 import { fromPlainError, type PlainError } from "../plain_error.ts";
 
 /** What `merge_worker.ts` is asked for: the arguments of `exportMerged`. */
@@ -5,6 +6,7 @@ export interface MergeRequest {
   readonly model: string;
   readonly adapter: string;
   readonly out: string;
+  readonly dtype: FloatDtype | undefined;
 }
 
 /**
@@ -15,7 +17,8 @@ export interface MergeRequest {
  * @param adapter folder of the PEFT files
  * @param out an empty or missing folder
  * @param signal ends it; what it has written stays in `out`
- * @throws {InputError} where either cannot be read or they do not fit
+ * @param dtype the type of its weights; each one's own in the base model's files unless given
+ * @throws {InputError} where either cannot be read, they do not fit, or the type cannot hold a weight
  * @throws the signal's reason
  */
 export async function mergeAside(
@@ -23,6 +26,7 @@ export async function mergeAside(
   adapter: string,
   out: string,
   signal?: AbortSignal,
+  dtype?: FloatDtype,
 ): Promise<void> {
   signal?.throwIfAborted();
   const worker = new Worker(new URL("./merge_worker.ts", import.meta.url), { type: "module", name: "merge" });
@@ -37,7 +41,7 @@ export async function mergeAside(
   };
   const abort = () => reject(signal!.reason);
   signal?.addEventListener("abort", abort);
-  worker.postMessage({ model, adapter, out } satisfies MergeRequest);
+  worker.postMessage({ model, adapter, out, dtype } satisfies MergeRequest);
   try {
     await promise;
   } finally {

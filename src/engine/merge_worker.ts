@@ -9,7 +9,7 @@ const scope = self as unknown as DedicatedWorkerGlobalScope;
 scope.onmessage = async ({ data }: MessageEvent<MergeRequest>) => {
   let failure: PlainError | null = null;
   try {
-    await exportMerged(data.model, data.adapter, data.out);
+    await exportMerged(data.model, data.adapter, data.out, { dtype: data.dtype });
   } catch (error) {
     failure = toPlainError(error);
   }

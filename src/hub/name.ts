@@ -44,6 +44,20 @@ export function parseHubName(name: string, type: HubName["type"]): HubName {
   return { type, repository, revision: decoded, path: path.replace(/\/$/, "") };
 }
 
+/** A model as PEFT and transformers name it: `org/name` and the revision that was asked for, or a folder as it was given. */
+export interface ModelReference {
+  readonly name: string;
+  /** null: the main branch, or a folder. */
+  readonly revision: string | null;
+}
+
+/** @throws InputError where a name of the hub is malformed */
+export function modelReference(name: string): ModelReference {
+  if (!isHubName(name)) return { name, revision: null };
+  const { repository, revision } = parseHubName(name, "model");
+  return { name: repository, revision: revision === "main" ? null : revision };
+}
+
 /** Whether a path of a repository can be a path under a folder of ours. */
 export function isPlainPath(path: string): boolean {
   return !/[\\\0]/.test(path) && !path.startsWith("/") && !path.split("/").includes("..");

@@ -1,10 +1,12 @@
 /** Trains the queued jobs, as many at a time as the engine has slots for. */
+import { join } from "node:path";
 import type { Job, JobError } from "../api/job.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { DeviceLostError, InputError, Interrupted, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
+import { modelReference } from "../hub/name.ts";
 import { boundedError } from "./bounds.ts";
 import {
   dropRunFiles,
@@ -16,6 +18,7 @@ import {
 } from "./folder.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished } from "./job.ts";
+import { writeModelCard } from "./model_card.ts";
 import type { JobStore } from "./store.ts";
 import { Uses } from "./uses.ts";
 
@@ -194,6 +197,7 @@ export class JobRunner {
       const request = {
         id,
         model: await within(["model"], () => resolveModel(sources, model, signal)),
+        base: modelReference(model),
         dataset: await within(["dataset"], () => resolveDataset(sources, dataset, signal)),
         eval_dataset: eval_dataset &&
           await within(["eval_dataset"], () => resolveDataset(sources, eval_dataset, signal)),
@@ -213,6 +217,10 @@ export class JobRunner {
       });
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
       if (outcome === "stopped") return store.requeue(id);
+      if (outcome === "succeeded") {
+        const form = settings.lora === null ? "full" : "adapter";
+        await writeModelCard(join(directory, "result"), this.#job(id), form);
+      }
       await this.#tidying; // an earlier measurement must not come after this one
       store.finish(id, outcome, null, await jobBytes(state, id, outcome === "succeeded"));
       this.#tidy(id);

@@ -26,8 +26,10 @@ export interface AdapterConfig extends SavedNames {
   readonly rank_pattern?: Readonly<Record<string, number>>;
   /** The same of lora_alpha. */
   readonly alpha_pattern?: Readonly<Record<string, number>>;
-  /** Where the base model came from; for people, never opened. */
+  /** The base model's name on the hub, or its folder; for PEFT and people, never opened here. */
   readonly base_model_name_or_path: string | null;
+  /** Its branch, tag or commit on the hub where it is not the main branch. */
+  readonly revision?: string | null;
 }
 
 /** What the product B A is multiplied by: lora_alpha / r, with rsLoRA lora_alpha / sqrt(r). */
@@ -78,7 +80,7 @@ export function formatAdapterConfig(config: AdapterConfig, transposed = false): 
     qalora_group_size: 16,
     r: config.r,
     rank_pattern: config.rank_pattern ?? {},
-    revision: null,
+    revision: config.revision ?? null,
     target_modules: targets === "all-linear"
       ? LINEAR_LAYERS
       : "pattern" in targets
@@ -158,7 +160,7 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
     if (READ_OR_IGNORED.has(key) || isSwitchedOff(value)) continue;
     refuse(key, value, "absent, null, false or empty: only LoRA and rsLoRA are known here");
   }
-  const { r, lora_alpha, lora_dropout = 0, base_model_name_or_path: base } = json;
+  const { r, lora_alpha, lora_dropout = 0, base_model_name_or_path: base, revision } = json;
   if (typeof r !== "number" || !Number.isInteger(r) || r < 1) refuse("r", r, "a whole number >= 1");
   if (typeof lora_alpha !== "number" || !(lora_alpha > 0)) refuse("lora_alpha", lora_alpha, "a number > 0");
   if (typeof lora_dropout !== "number" || !(lora_dropout >= 0 && lora_dropout < 1)) {
@@ -175,6 +177,7 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
     ...parsePatterns("rank_pattern", json.rank_pattern, Number.isInteger, "whole numbers >= 1"),
     ...parsePatterns("alpha_pattern", json.alpha_pattern, Number.isFinite, "numbers > 0"),
     base_model_name_or_path: typeof base === "string" ? base : null,
+    ...(typeof revision === "string" ? { revision } : {}),
   };
 }
 

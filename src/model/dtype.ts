@@ -4,6 +4,14 @@
 /** Float types that weights and adapters may have, by safetensors' names. */
 export type FloatDtype = "F32" | "F16" | "BF16";
 
+/** The same by the names of requests. */
+export const SAVE_DTYPES = ["f32", "bf16", "f16"] as const;
+
+/** A name of {@link SAVE_DTYPES} as files have it; undefined where none is given. */
+export function savedAs(name: typeof SAVE_DTYPES[number] | null | undefined): FloatDtype | undefined {
+  return name?.toUpperCase() as FloatDtype | undefined;
+}
+
 /** Bytes of one element. */
 export const FLOAT_BYTES: Readonly<Record<FloatDtype, number>> = { F32: 4, F16: 2, BF16: 2 };
 

@@ -1,39 +1,143 @@
+/** Model folders as others expect them. */
 import { join } from "node:path";
-import { readJsonObject, writeWhole } from "./_files.ts";
+import { InputError } from "../errors.ts";
+import { isObject } from "../json.ts";
+import { exists, readJsonObject, writeWhole } from "./_files.ts";
 import { openAdapter, readAdapter } from "./adapter.ts";
 import { adapterForm } from "./adapter_modules.ts";
 import { readModelConfig } from "./config.ts";
-import { type FloatDtype, fromF32, toF32 } from "./dtype.ts";
-import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
-import { mergedWeights } from "./saved_modules.ts";
+import { findNonFinite, type FloatDtype, fromF32, isFloatDtype, toF32 } from "./dtype.ts";
+import { Checkpoint, writeModelWeights } from "./safetensors.ts";
+import { HEAD_WEIGHT, mergedWeights } from "./saved_modules.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
 
 const CHAT_TEMPLATE = "chat_template.jinja";
+const TOKENIZER_CONFIG = "tokenizer_config.json";
 
-/** Files beside the weights that make a folder a usable model. */
-const COMPANIONS = [
-  "generation_config.json",
+/** Files of a tokenizer or processor, its templates among them. */
+const TOKENIZER = [
   "tokenizer.json",
-  "tokenizer_config.json",
+  TOKENIZER_CONFIG,
   "special_tokens_map.json",
   "added_tokens.json",
-  CHAT_TEMPLATE,
   "tokenizer.model",
+  CHAT_TEMPLATE,
+  "chat_template.json",
+  "preprocessor_config.json",
+  "processor_config.json",
 ];
 
+/** How a model's weights are written. */
+export interface ExportOptions {
+  /** The type of all; each one's own in the base model's files unless given. */
+  readonly dtype?: FloatDtype | undefined;
+  /** What a shard's tensors take at most; see {@link writeModelWeights}. */
+  readonly maxShardBytes?: number;
+}
+
+/** A weight to be written. */
+export interface WeightSource {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Its type in the base model's files. */
+  readonly dtype: FloatDtype;
+  /** Its numbers in the file's order; each piece is the receiver's own, who detaches its buffer. */
+  readonly values: () => AsyncIterable<Float32Array>;
+}
+
 /**
- * Copies configuration and tokenizer of a model to another folder.
+ * Writes a model folder without its tokenizer: weights and configuration. Where the base wraps a text model in another
+ * (`text_config`), what its files hold beside that, such as a vision tower, goes along.
  *
- * @param changed what `config.json` shall say of the weights there
+ * @param out an existing folder
+ * @param base the folder that the configuration is taken from
+ * @throws {InputError} where the type cannot hold a weight
  */
-export async function copyModelFiles(
-  from: string,
-  to: string,
-  changed: { readonly dtype: string; readonly tie_word_embeddings?: boolean },
+export async function writeModel(
+  out: string,
+  base: string,
+  weights: readonly WeightSource[],
+  { dtype, maxShardBytes }: ExportOptions = {},
 ): Promise<void> {
-  const { torch_dtype: _, ...config } = await readJsonObject(join(from, "config.json"), asWritten);
-  await writeText(join(to, "config.json"), JSON.stringify({ ...config, ...changed }, null, 2) + "\n");
-  for (const name of COMPANIONS) await copyIfThere(from, to, name);
+  const config = await readJsonObject(join(base, "config.json"), asWritten);
+  using wrapper = isObject(config["text_config"]) ? await Checkpoint.open(base) : null;
+  const all = wrapper === null ? weights : [...weights, ...besidesText(wrapper)];
+  const tensors = all.map(({ name, shape, dtype: own, values }) => {
+    const target = dtype ?? own;
+    return { name, shape, dtype: target, data: encode(name, values(), target) };
+  });
+  await writeModelWeights(out, tensors, maxShardBytes);
+  const type = NAMES[tensors.find(({ shape }) => shape.length === 2)!.dtype];
+  // a head that the base ties, and that an adapter or its own files have untied
+  const untied = weights.some(({ name }) => name === HEAD_WEIGHT) ? { tie_word_embeddings: false } : {};
+  await writeJson(join(out, "config.json"), withChanges(config, type, untied));
+  await copyIfThere(base, out, "generation_config.json");
+}
+
+const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/** Weights of a wrapped model's files that are not its text model's. */
+function besidesText(checkpoint: Checkpoint): WeightSource[] {
+  return checkpoint.names().flatMap((name) => {
+    const { dtype, shape } = checkpoint.info(name);
+    // others than floats are no weights, but counters that transformers makes anew
+    if (/(^|\.)(language_model|lm_head)\./.test(name) || !isFloatDtype(dtype)) return [];
+    return [{
+      name,
+      shape,
+      dtype,
+      values: async function* () {
+        yield await checkpoint.readF32(name);
+      },
+    }];
+  });
+}
+
+/** Numbers as a file has them. @throws {InputError} at the first that is not finite, or that the type cannot hold */
+async function* encode(
+  name: string,
+  values: AsyncIterable<Float32Array>,
+  dtype: FloatDtype,
+): AsyncGenerator<Uint8Array> {
+  for await (const piece of values) {
+    const bytes = fromF32(piece, dtype);
+    const bad = findNonFinite(bytes, dtype);
+    if (bad !== -1) {
+      if (!Number.isFinite(piece[bad])) {
+        throw new InputError(`${name} holds ${piece[bad]}.`, { path: [name], accepted: "finite numbers" });
+      }
+      const type = dtype.toLowerCase();
+      throw new InputError((field) => `${field} ${type} cannot hold ${piece[bad]}, a number of ${name}.`, {
+        path: ["save_dtype"],
+        value: type,
+        accepted: "a type that holds every weight: f16 goes up to 65504, bf16 and f32 to 3.4e38",
+      });
+    }
+    yield bytes;
+    free(bytes);
+    free(piece);
+  }
+}
+
+/** Gives memory back at once: V8 collects buffers so late that a merge held half of the model. */
+function free({ buffer }: Float32Array | Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
+}
+
+/** A configuration with what was changed, in its text_config too; its weights' type by the names that it has. */
+function withChanges(
+  config: Readonly<Record<string, unknown>>,
+  type: string,
+  changed: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const { text_config: text } = config;
+  const names = ["dtype", "torch_dtype"].filter((name) => name in config);
+  return {
+    ...config,
+    ...Object.fromEntries((names.length > 0 ? names : ["dtype"]).map((name) => [name, type])),
+    ...changed,
+    ...(isObject(text) ? { text_config: withChanges(text, type, changed) } : {}),
+  };
 }
 
 /** Keeps a number's own spelling: where 30.0 has become 30, transformers refuses it for want of a float. */
@@ -42,18 +146,25 @@ function asWritten(_key: string, value: unknown, { source }: { readonly source?:
   return typeof value === "number" && source !== undefined ? rawJSON(source) : value;
 }
 
-async function copyIfThere(from: string, to: string, name: string): Promise<void> {
-  let bytes;
-  try {
-    bytes = await Deno.readFile(join(from, name));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    throw error;
+/**
+ * Copies a model's tokenizer, as far as it is there.
+ *
+ * @param template the chat template in place of the model's own; as transformers writes it, in a file by itself
+ */
+export async function copyTokenizer(from: string, to: string, template: string | null = null): Promise<void> {
+  if (template === null) {
+    for (const name of TOKENIZER) await copyIfThere(from, to, name);
+    return;
   }
-  await writeWhole(join(to, name), [bytes]);
+  for (const name of TOKENIZER) {
+    if (name !== TOKENIZER_CONFIG && !name.startsWith("chat_template.")) await copyIfThere(from, to, name);
+  }
+  if (await exists(join(from, TOKENIZER_CONFIG))) {
+    const { chat_template: _, ...config } = await readJsonObject(join(from, TOKENIZER_CONFIG), asWritten);
+    await writeJson(join(to, TOKENIZER_CONFIG), config);
+  }
+  await writeText(join(to, CHAT_TEMPLATE), template);
 }
-
-const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
  * Writes the model with the adapter merged in: W + scale B A, computed in float64, and saved modules as they are,
@@ -63,13 +174,13 @@ const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "floa
  * @param model the base model's folder
  * @param adapter folder of the PEFT files, or null to convert the model's type alone
  * @param out an empty or missing folder
- * @throws {InputError} where either cannot be read or they do not fit
+ * @throws {InputError} where either cannot be read, they do not fit, or the type cannot hold a weight
  */
 export async function exportMerged(
   model: string,
   adapter: string | null,
   out: string,
-  dtype?: FloatDtype,
+  options?: ExportOptions,
 ): Promise<void> {
   const config = await readModelConfig(model);
   using checkpoint = await Checkpoint.open(model);
@@ -78,18 +189,12 @@ export async function exportMerged(
   using file = adapter === null ? null : await openAdapter(adapter);
   const saved = new Set(lora?.saved.weights.map(({ name }) => name));
   await Deno.mkdir(out, { recursive: true });
-  const tensors = mergedWeights(config, lora?.saved).map((spec): TensorSource => {
-    const { name, shape } = spec;
-    const target = dtype ?? storedDtype(checkpoint, spec);
-    const from = file && saved.has(name) ? file : checkpoint;
-    return { name, shape, dtype: target, data: rows(from, spec, target) };
+  const weights = mergedWeights(config, lora?.saved).map((spec): WeightSource => {
+    const from = file && saved.has(spec.name) ? file : checkpoint;
+    return { ...spec, dtype: storedDtype(checkpoint, spec), values: () => rows(from, spec) };
   });
 
-  async function* rows(
-    from: Checkpoint,
-    spec: WeightSpec,
-    target: FloatDtype,
-  ): AsyncGenerator<Uint8Array> {
+  async function* rows(from: Checkpoint, spec: WeightSpec): AsyncGenerator<Float32Array> {
     const { name, shape: [height, width = 1], transposed } = spec;
     const stored = storedDtype(from, spec);
     const factor = factors.get(name);
@@ -103,19 +208,19 @@ export async function exportMerged(
     const step = Math.max(1, Math.floor(2 ** 22 / width));
     for (let first = 0; first < height; first += step) {
       const count = Math.min(step, height - first);
-      const values = toF32(await from.readRows(storedName(from, spec), first, count), stored);
+      const bytes = await from.readRows(storedName(from, spec), first, count);
+      const values = toF32(bytes, stored);
+      if (values.buffer !== bytes.buffer) free(bytes);
       if (left && right) {
         addProduct(values, left.subarray(first * r, (first + count) * r), right, r, scale);
       }
-      yield fromF32(values, target);
+      yield values;
     }
   }
 
-  await writeSafetensors(join(out, "model.safetensors"), tensors);
-  const type = tensors.find(({ shape }) => shape.length === 2)!.dtype as FloatDtype;
-  const untied = lora?.saved.untied ? { tie_word_embeddings: false } : {};
-  await copyModelFiles(model, out, { dtype: NAMES[type], ...untied });
-  if (adapter !== null) await copyIfThere(adapter, out, CHAT_TEMPLATE);
+  await writeModel(out, model, weights, options);
+  const own = adapter === null ? null : await readIfThere(join(adapter, CHAT_TEMPLATE));
+  await copyTokenizer(model, out, own === null ? null : new TextDecoder().decode(own));
 }
 
 /** values [n, k] += scale * b [n, r] a [r, k], each element summed in float64. */
@@ -128,6 +233,24 @@ function addProduct(values: Float32Array, b: Float32Array, a: Float32Array, r: n
       values[row * k + column]! += scale * sum;
     }
   }
+}
+
+async function copyIfThere(from: string, to: string, name: string): Promise<void> {
+  const bytes = await readIfThere(join(from, name));
+  if (bytes !== null) await writeWhole(join(to, name), [bytes]);
+}
+
+async function readIfThere(path: string): Promise<Uint8Array | null> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
+async function writeJson(path: string, value: unknown): Promise<void> {
+  await writeText(path, JSON.stringify(value, null, 2) + "\n");
 }
 
 async function writeText(path: string, text: string): Promise<void> {

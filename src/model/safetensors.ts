@@ -214,6 +214,48 @@ export async function writeSafetensors(
   await writeWhole(path, fileChunks(padded, ordered));
 }
 
+/** What a file of weights holds at most, as Hugging Face's libraries have it. */
+const MAX_SHARD_BYTES = 5e9;
+
+/**
+ * Writes a model's weights as transformers does: `model.safetensors`, or where that were too large shards
+ * (`model-00001-of-00002.safetensors`, …), then `model.safetensors.index.json`.
+ *
+ * @param dir An existing folder without weights
+ * @param tensors In the model's order, which the shards keep
+ * @param maxShardBytes What a shard's tensors take at most; a larger tensor has a shard of its own
+ * @throws RangeError as {@link writeSafetensors}
+ */
+export async function writeModelWeights(
+  dir: string,
+  tensors: Iterable<TensorSource>,
+  maxShardBytes = MAX_SHARD_BYTES,
+): Promise<void> {
+  const shards: TensorSource[][] = [[]];
+  let [shardBytes, total_size] = [0, 0];
+  for (const tensor of tensors) {
+    const bytes = byteLength(tensor.dtype, tensor.shape);
+    if (shardBytes > 0 && shardBytes + bytes > maxShardBytes) {
+      shards.push([]);
+      shardBytes = 0;
+    }
+    shards.at(-1)!.push(tensor);
+    shardBytes += bytes;
+    total_size += bytes;
+  }
+  if (shards.length === 1) return await writeSafetensors(join(dir, "model.safetensors"), shards[0]!);
+  const number = (n: number) => String(n).padStart(5, "0");
+  const places: [string, string][] = [];
+  for (const [i, shard] of shards.entries()) {
+    const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
+    await writeSafetensors(join(dir, file), shard);
+    places.push(...shard.map(({ name }): [string, string] => [name, file]));
+  }
+  const weight_map = Object.fromEntries(places.sort(([a], [b]) => a < b ? -1 : 1));
+  const index = JSON.stringify({ metadata: { total_size }, weight_map }, null, 2) + "\n";
+  await writeWhole(join(dir, "model.safetensors.index.json"), [new TextEncoder().encode(index)]);
+}
+
 async function* fileChunks(header: Uint8Array, tensors: readonly TensorSource[]): AsyncGenerator<Uint8Array> {
   yield header;
   for (const { name, dtype, shape, data } of tensors) {

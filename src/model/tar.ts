@@ -1,8 +1,10 @@
-/** Archives of files in the ustar format (POSIX.1-1988), made as a stream: no more than a chunk is in memory. */
+/** Archives of files in the tar format, read from any byte on: no more than a chunk is in memory. */
+import { createTarPacker } from "modern-tar";
+import { join } from "node:path";
 
 /** A file for an archive. */
 export interface TarFile {
-  /** Path in the archive, parted by `/`: at most 100 bytes, or 255 where a `/` parts it into 155 and 100. */
+  /** Path in the archive, parted by `/`. */
   readonly name: string;
   /** Where its content is read from. */
   readonly path: string;
@@ -12,100 +14,116 @@ export interface TarFile {
 export interface TarArchive {
   /** Size of the whole archive, for a Content-Length. */
   readonly byteLength: number;
-  /** The archive; the files are opened one after another as it is read. */
-  readonly stream: ReadableStream<Uint8Array<ArrayBuffer>>;
+  /**
+   * 64 hexadecimal digits that change with the archive's bytes: a hash of the names, sizes and times of change of its
+   * files, whose contents are not read for it.
+   */
+  readonly version: string;
+  /**
+   * Bytes `begin` to `end` (exclusive) of the archive, all of them unless given; the files are opened one after another
+   * as the stream is read. It fails where a file's size changes before it has been read.
+   */
+  stream(begin?: number, end?: number): ReadableStream<Uint8Array<ArrayBuffer>>;
 }
 
 const BLOCK = 512;
-/** What eleven octal digits can say. */
-const MAX_FILE_BYTES = 8 ** 11 - 1;
+/** What ends an archive. */
+const END_BYTES = 2 * BLOCK;
+const CHUNK_BYTES = 1 << 18;
 
 /**
- * Puts files into one archive. Time stamps and owners are left out, so the same files give the same archive.
+ * Puts files into one archive. Time stamps and owners are left out, so the same files give the same bytes. What ustar
+ * cannot say, such as a size of 8 GiB or more, stands in a pax header (POSIX.1-2001) before the file's own.
  *
  * @param files In the archive's order
- * @returns The archive; its stream fails where a file's size changes before it has been read
- * @throws RangeError for a name that ustar cannot hold, or a file of 8 GiB or more
  * @throws Deno.errors.NotFound where a file is missing
  *
  * @example Answer with two files
  * ```ts
  * import { openTar } from "./tar.ts";
  * const { stream, byteLength } = await openTar([{ name: "adapter/adapter_config.json", path: "/tmp/a.json" }]);
- * const response = new Response(stream, { headers: { "content-length": `${byteLength}` } });
+ * const response = new Response(stream(), { headers: { "content-length": `${byteLength}` } });
  * ```
  */
 export async function openTar(files: readonly TarFile[]): Promise<TarArchive> {
-  const entries: Entry[] = [];
-  let byteLength = 2 * BLOCK;
+  const parts: Part[] = [];
+  const changed: unknown[] = [];
   for (const { name, path } of files) {
-    const { size } = await Deno.stat(path);
-    entries.push({ name, path, size, header: tarHeader(name, size) });
-    byteLength += BLOCK + size + padding(size);
+    const { size, mtime } = await Deno.stat(path);
+    changed.push([name, size, mtime]);
+    const padding = -size & (BLOCK - 1);
+    parts.push(await tarHeader(name, size), { name, path, length: size }, new Uint8Array(padding));
   }
-  return { byteLength, stream: ReadableStream.from(tarChunks(entries)) };
+  parts.push(new Uint8Array(END_BYTES));
+  const byteLength = parts.reduce((sum, { length }) => sum + length, 0);
+  const text = new TextEncoder().encode(JSON.stringify(changed));
+  return {
+    byteLength,
+    version: new Uint8Array(await crypto.subtle.digest("SHA-256", text)).toHex(),
+    stream: (begin = 0, end = byteLength) => ReadableStream.from(slice(parts, begin, end)),
+  };
 }
 
-interface Entry extends TarFile {
-  readonly size: number;
-  readonly header: Uint8Array<ArrayBuffer>;
+/**
+ * Puts a folder's own files, by their names' order, into one archive; what is in folders under it is left out.
+ *
+ * @param leftOut names of files that are left out too
+ */
+export async function openFolderAsTar(folder: string, leftOut: readonly string[] = []): Promise<TarArchive> {
+  const entries = await Array.fromAsync(Deno.readDir(folder));
+  const kept = entries.filter(({ name, isFile }) => isFile && !leftOut.includes(name));
+  const names = kept.map(({ name }) => name).sort();
+  return await openTar(names.map((name) => ({ name, path: join(folder, name) })));
 }
 
-async function* tarChunks(entries: readonly Entry[]): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  for (const { name, path, size, header } of entries) {
-    yield header;
-    let left = size;
-    using file = await Deno.open(path);
-    while (left > 0) {
-      const chunk = new Uint8Array(Math.min(left, 1 << 18));
-      const count = await file.read(chunk);
-      if (count === null) throw new Error(`${name} became shorter while it was put into the archive.`);
-      left -= count;
-      yield chunk.subarray(0, count);
-    }
-    if (padding(size) > 0) yield new Uint8Array(padding(size));
+/** Bytes of an archive that are there, or that are read from a file. */
+type Part = Uint8Array<ArrayBuffer> | TarFile & { readonly length: number };
+
+async function* slice(
+  parts: readonly Part[],
+  begin: number,
+  end: number,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  let at = 0;
+  for (const part of parts) {
+    const [from, to] = [Math.max(begin - at, 0), Math.min(end - at, part.length)];
+    at += part.length;
+    if (from >= to) continue;
+    if (part instanceof Uint8Array) yield part.slice(from, to);
+    else yield* readFile(part, from, to);
   }
-  yield new Uint8Array(2 * BLOCK);
 }
 
-/** Bytes from the end of a file's content to the next block. */
-function padding(size: number): number {
-  return (BLOCK - size % BLOCK) % BLOCK;
-}
-
-function tarHeader(name: string, size: number): Uint8Array<ArrayBuffer> {
-  if (size > MAX_FILE_BYTES) {
-    throw new RangeError(`${name} has ${size} bytes: a ustar archive holds less than 8 GiB a file.`);
+async function* readFile(
+  { name, path, length }: TarFile & { readonly length: number },
+  begin: number,
+  end: number,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  using file = await Deno.open(path);
+  const changed = () => new Error(`${name} has changed since the archive was opened.`);
+  if ((await file.stat()).size !== length) throw changed();
+  await file.seek(begin, Deno.SeekMode.Start);
+  for (let left = end - begin; left > 0;) {
+    const chunk = new Uint8Array(Math.min(left, CHUNK_BYTES));
+    const count = await file.read(chunk);
+    if (count === null) throw changed();
+    left -= count;
+    yield chunk.subarray(0, count);
   }
-  const header = new Uint8Array(BLOCK);
-  const encoder = new TextEncoder();
-  const put = (offset: number, text: string): void => header.set(encoder.encode(text), offset);
-  const octal = (value: number, digits: number): string => value.toString(8).padStart(digits, "0");
-  const [prefix, rest] = splitName(name);
-  put(0, rest);
-  put(100, octal(0o644, 7)); // mode
-  put(108, octal(0, 7)); // user
-  put(116, octal(0, 7)); // group
-  put(124, octal(size, 11));
-  put(136, octal(0, 11)); // time
-  put(148, " ".repeat(8)); // the checksum counts itself as blanks
-  put(156, "0"); // a regular file
-  put(257, "ustar\x0000");
-  put(345, prefix);
-  put(148, `${octal(header.reduce((sum, byte) => sum + byte, 0), 6)}\0 `);
-  return header;
 }
 
-/** Parts a name into ustar's prefix (155 bytes) and name (100 bytes), at a slash that is not stored. */
-function splitName(name: string): [prefix: string, rest: string] {
-  const bytes = (text: string): number => new TextEncoder().encode(text).length;
-  if (name !== "" && bytes(name) <= 100) return ["", name];
-  for (let slash = name.indexOf("/"); slash > 0; slash = name.indexOf("/", slash + 1)) {
-    const [prefix, rest] = [name.slice(0, slash), name.slice(slash + 1)];
-    if (bytes(prefix) > 155) break;
-    if (rest !== "" && bytes(rest) <= 100) return [prefix, rest];
-  }
-  throw new RangeError(
-    `The name ${JSON.stringify(name)} does not fit a ustar archive: 1 to 255 bytes, parted by a slash.`,
-  );
+/** The blocks before a file's content: its header, after a pax header where it needs one. */
+async function tarHeader(name: string, size: number): Promise<Uint8Array<ArrayBuffer>> {
+  const { readable, controller } = createTarPacker();
+  controller.add({ name, size, mtime: new Date(0), mode: 0o644, uid: 0, gid: 0 });
+  const reader = readable.getReader();
+  const blocks: Uint8Array<ArrayBuffer>[] = [];
+  // The packer has put all of them into its queue, and waits for the content.
+  while (!isHeaderOfFile(blocks.at(-1))) blocks.push((await reader.read()).value!);
+  await reader.cancel();
+  return new Uint8Array(await new Blob(blocks).arrayBuffer());
+}
+
+function isHeaderOfFile(block: Uint8Array | undefined): boolean {
+  return block?.length === BLOCK && block[156] === "0".charCodeAt(0);
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { InputError, Interrupted } from "../errors.ts";
 import { GpuMemoryError, withRoom } from "../gpu/mod.ts";
 import type { Decoder } from "../model/decoder.ts";
+import { copyTokenizer } from "../model/export.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { findCheckpoint } from "./checkpoint.ts";
@@ -56,14 +57,15 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     const plain = settings.lora
       ? await trainableLora(context.gpu, loaded ?? await context.frozen(over.signal), settings.lora, {
         model: request.model,
+        base: request.base,
         seed: settings.seed,
         init: request.init_adapter,
         resume,
       })
-      : await trainableWeights(context.gpu, request.model, resume, context.onLoad);
+      : await trainableWeights(context.gpu, request.model, settings.save_dtype, resume, context.onLoad);
     if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
     for (const message of plain.warnings ?? []) context.emit({ type: "warning", message });
-    trainable = withChatTemplate(settings.chat_template, plain);
+    trainable = withTokenizer(request.model, settings.chat_template, plain);
     run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);
     await run.steps();
@@ -168,24 +170,27 @@ async function allocateRun(
   throw new Error("A run without a plan.");
 }
 
-/** With a template of the job's own beside what is saved: whoever uses the weights needs it. */
-function withChatTemplate(template: string | null | undefined, trainable: Trainable): Trainable {
-  if (template == null) return trainable;
-  return {
-    ...trainable,
-    save: async (directory) => {
-      await trainable.save(directory);
-      await Deno.writeTextFile(join(directory, "chat_template.jinja"), template);
-    },
+/** With the tokenizer, and the chat template that was trained with, beside what is saved: whoever uses the weights needs them. */
+function withTokenizer(model: string, template: string | null, trainable: Trainable): Trainable {
+  const also = (save: (directory: string) => Promise<void>) => async (directory: string) => {
+    await save(directory);
+    await copyTokenizer(model, directory, template);
   };
+  return { ...trainable, save: also(trainable.save), publish: also(trainable.publish) };
 }
 
 /** Puts the result in its place whole. */
 async function publish(trainable: Trainable, result: string): Promise<void> {
   const aside = `${result}.partial`;
-  await Deno.remove(aside, { recursive: true }).catch(() => {});
+  const clear = (folder: string) => Deno.remove(folder, { recursive: true }).catch(() => {});
+  await clear(aside);
   await Deno.mkdir(aside, { recursive: true });
-  await trainable.save(aside);
-  await Deno.remove(result, { recursive: true }).catch(() => {});
+  try {
+    await trainable.publish(aside);
+  } catch (error) {
+    await clear(aside);
+    throw error;
+  }
+  await clear(result);
   await Deno.rename(aside, result);
 }

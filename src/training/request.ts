@@ -37,6 +37,8 @@ export interface TrainRequest {
   readonly id: string;
   /** Absolute directory of the base model. */
   readonly model: string;
+  /** What an adapter's users know the base model by; its folder unless given. */
+  readonly base?: { readonly name: string; readonly revision: string | null };
   readonly dataset: Dataset;
   readonly eval_dataset: Dataset | null;
   readonly settings: TrainingSettings;

@@ -1,4 +1,3 @@
-import { basename, join } from "node:path";
 import { type Gpu, type Tensor, tensorBytes, type TensorMemory } from "../gpu/mod.ts";
 import {
   type Adapter,
@@ -19,15 +18,17 @@ import {
   type StoredDtype,
   uploadRuns,
 } from "../model/loading.ts";
-import { copyModelFiles } from "../model/export.ts";
+import { writeModel } from "../model/export.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
-import type { Parameter, TrainedParameters } from "../model/parameters.ts";
-import { Checkpoint, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
+import type { TrainedParameters } from "../model/parameters.ts";
+import { fromF32, savedAs } from "../model/dtype.ts";
+import { Checkpoint } from "../model/safetensors.ts";
 import { checkSavedNames, savedModules, type SavedNames } from "../model/saved_modules.ts";
-import { storedDtype, transpose, type WeightSpec } from "../model/weights.ts";
+import { storedDtype, storedDtypes, transpose, type WeightSpec } from "../model/weights.ts";
 import { Random } from "./random.ts";
-import type { LoraSettings } from "../api/settings.ts";
+import type { LoraSettings, TrainingSettings } from "../api/settings.ts";
+import type { TrainRequest } from "./request.ts";
 
 /** What a run trains: an adapter on frozen weights, or the weights themselves. */
 export interface Trainable {
@@ -35,8 +36,10 @@ export interface Trainable {
   readonly trained: TrainedParameters;
   /** What of the adapter that training begins with is not heeded. */
   readonly warnings?: readonly string[];
-  /** Writes what was learned as a user would load it: PEFT files, or a whole model folder in f32. */
+  /** Writes what was learned as a run can go on from it: PEFT files, or a whole model folder in f32. */
   save(directory: string): Promise<void>;
+  /** Writes it as its users want it, whole weights in the type that was asked for. @throws {InputError} where that cannot hold them */
+  publish(directory: string): Promise<void>;
   free(): void;
 }
 
@@ -49,7 +52,8 @@ export function savedFiles({ lora }: { readonly lora: LoraSettings | null }): st
  * A LoRA adapter on a frozen decoder: with PEFT's initialisation (A uniform within 1 / sqrt(inputs), B zero), as the
  * adapter has it that training begins with, or as a checkpoint has it. Saved modules begin with the base's weights.
  *
- * @param model the base model's folder; its name is written to `adapter_config.json`
+ * @param model the base model's folder
+ * @param base what `adapter_config.json` calls it; its folder unless given
  * @param init folder of the adapter to begin with; null for a fresh one
  * @param resume folder of a checkpoint, which goes before `init`; null at a run's beginning
  * @throws {InputError} where target_modules or modules_to_save match nothing, or the adapter or checkpoint does not fit
@@ -58,14 +62,15 @@ export async function trainableLora(
   gpu: Gpu,
   decoder: Decoder,
   lora: LoraSettings,
-  { model, seed, init, resume }: {
+  { model, base = { name: model, revision: null }, seed, init, resume }: {
     readonly model: string;
+    readonly base?: TrainRequest["base"];
     readonly seed: number;
     readonly init: string | null;
     readonly resume: string | null;
   },
 ): Promise<Trainable> {
-  const config = adapterConfig(lora, decoder.config, basename(model));
+  const config = adapterConfig(lora, decoder.config, base);
   const modules = targetedModules(decoder.config, config.target_modules, config.modules_to_save);
   const saved = savedModules(decoder.config, config);
   const start = resume ?? init;
@@ -95,36 +100,36 @@ export async function trainableLora(
     trained.free();
     throw error;
   }
-  return {
-    decoder: declared.decoder,
-    trained,
-    warnings: adapter?.warnings ?? [],
-    save: async (directory) => {
-      const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
-      const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];
-      const tensors = modules.map((module, i): AdapterTensors => ({
-        module,
-        a: values[2 * i]!,
-        b: values[2 * i + 1]!,
-      }));
-      await writeAdapter(
-        directory,
-        { config, tensors, saved },
-        "F32",
-        (spec) => source32(gpu, spec, trained),
-      );
-    },
-    free: () => trained.free(),
+  const save = async (directory: string): Promise<void> => {
+    const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
+    const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];
+    const tensors = modules.map((module, i): AdapterTensors => ({
+      module,
+      a: values[2 * i]!,
+      b: values[2 * i + 1]!,
+    }));
+    await writeAdapter(
+      directory,
+      { config, tensors, saved },
+      "F32",
+      (spec) => ({ ...spec, dtype: "F32", data: bytesOf(valuesOf(gpu, spec, trained)) }),
+    );
   };
+  const warnings = adapter?.warnings ?? [];
+  return { decoder: declared.decoder, trained, warnings, save, publish: save, free: () => trained.free() };
 }
 
 /**
  * The adapter that a job asks for.
  *
- * @param base name of the base model; null where it does not matter
+ * @param base the base model's name; null where it does not matter
  * @throws {InputError} where modules_to_save match nothing
  */
-export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: string | null): AdapterConfig {
+export function adapterConfig(
+  lora: LoraSettings,
+  model: ModelConfig,
+  base: TrainRequest["base"] | null,
+): AdapterConfig {
   return {
     r: lora.r,
     lora_alpha: lora.alpha,
@@ -133,7 +138,8 @@ export function adapterConfig(lora: LoraSettings, model: ModelConfig, base: stri
     use_rslora: lora.use_rslora,
     ...patternsOf(lora),
     ...savedNamesOf(lora, model),
-    base_model_name_or_path: base,
+    base_model_name_or_path: base?.name ?? null,
+    revision: base?.revision ?? null,
   };
 }
 
@@ -259,53 +265,56 @@ function checkInit(
  * All weights of a model, in f32.
  *
  * @param model the base model's folder
+ * @param saveDtype the type that they are published in; each weight's own in the base model's files unless given
  * @param resume folder of a checkpoint, which is a model folder too; null to begin with the base model
  * @throws as {@link loadDecoder}
  */
 export async function trainableWeights(
   gpu: Gpu,
   model: string,
+  saveDtype: TrainingSettings["save_dtype"],
   resume: string | null,
   onLoad: OnLoad,
 ): Promise<Trainable> {
   const config = await readModelConfig(model);
+  const stored = await storedDtypes(model);
   using checkpoint = await Checkpoint.open(resume ?? model);
   const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true, onLoad });
+  const weights = () =>
+    weightSpecs(config).map((spec) => ({
+      ...spec,
+      dtype: stored(spec),
+      values: () => valuesOf(gpu, spec, trained!),
+    }));
   return {
     decoder,
     trained: trained!,
-    save: async (directory) => {
-      const tensors = weightSpecs(config).map((spec) => source32(gpu, spec, trained!));
-      await writeSafetensors(join(directory, "model.safetensors"), tensors);
-      await copyModelFiles(model, directory, { dtype: "float32" });
-    },
+    // in one file, whose name a resumed run knows
+    save: (directory) => writeModel(directory, model, weights(), { dtype: "F32", maxShardBytes: Infinity }),
+    publish: (directory) => writeModel(directory, model, weights(), { dtype: savedAs(saveDtype) }),
     free: () => trained!.free(),
   };
 }
 
-/** A trained weight as its file has it. */
-function source32(
+/** A trained weight's numbers as its file has them in order, a piece at a time. */
+async function* valuesOf(
   gpu: Gpu,
-  { name, shape, transposed }: WeightSpec,
+  { name, transposed }: WeightSpec,
   trained: TrainedParameters,
-): TensorSource {
-  const data = transposed ? readTransposed(gpu, trained.get(name)) : readRuns(
-    gpu,
-    [...trained.parameters.values()].filter((run) => run.name.split("#")[0] === name),
-  );
-  return { name, shape, dtype: "F32", data };
-}
-
-/** Bytes of a weight's runs in order, a piece at a time. */
-async function* readRuns(gpu: Gpu, runs: readonly Parameter[]): AsyncGenerator<Uint8Array> {
+): AsyncGenerator<Float32Array> {
+  if (transposed) {
+    const { value } = trained.get(name);
+    yield transpose(await gpu.readF32(value), value.shape[1]!);
+    return;
+  }
+  const runs = [...trained.parameters.values()].filter((run) => run.name.split("#")[0] === name);
   for (const { value } of runs) {
-    for (const piece of pieces(value)) yield new Uint8Array((await gpu.readF32(piece)).buffer);
+    for (const piece of pieces(value)) yield await gpu.readF32(piece);
   }
 }
 
-/** Bytes of a matrix [outputs, inputs] as a file of [inputs, outputs] has it. */
-async function* readTransposed(gpu: Gpu, { value }: Parameter): AsyncGenerator<Uint8Array> {
-  yield new Uint8Array(transpose(await gpu.readF32(value), value.shape[1]!).buffer);
+async function* bytesOf(values: AsyncIterable<Float32Array>): AsyncGenerator<Uint8Array> {
+  for await (const each of values) yield fromF32(each, "F32");
 }
 
 const PIECE_BYTES = 16 * 2 ** 20;

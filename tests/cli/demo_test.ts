@@ -75,7 +75,7 @@ function pretendWorker(folder: string, { learns = true, status = "succeeded", br
       }
       case "/train/j1/adapter":
         return new Response(
-          (await openTar([{ name: "adapter_config.json", path: join(folder, "config") }])).stream,
+          (await openTar([{ name: "adapter_config.json", path: join(folder, "config") }])).stream(),
         );
       default:
         return new Response("no such path", { status: 404 });

@@ -171,7 +171,7 @@ Deno.test("score() gives the same numbers however the weights are stored", async
   assert.deepEqual(logprobsOf(await lab.score(items, { model: sharded })), plain);
   for (const dtype of ["BF16", "F16"] as const) {
     const packed = await lab.writeModel(`packed-${dtype}`, { dtype });
-    await exportMerged(packed, null, lab.path(`unpacked-${dtype}`), "F32");
+    await exportMerged(packed, null, lab.path(`unpacked-${dtype}`), { dtype: "F32" });
     const expected = logprobsOf(await lab.score(items, { model: lab.path(`unpacked-${dtype}`) }));
     assertClose(logprobsOf(await lab.score(items, { model: packed })), expected, {
       rtol: 1e-5,

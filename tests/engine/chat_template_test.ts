@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { exportMerged } from "../../src/model/export.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { chatRows } from "../helpers/tiny_model.ts";
 import { filesOf, itemOf, Lab, loggedMeans, logprobsOf, meansOf } from "./_lab.ts";
@@ -59,16 +60,24 @@ for (const lora of [{ r: 2 }, null]) {
     if (lora === null) return;
     const merged = lab.path("merged");
     await exportMerged(lab.model, result, merged);
-    assert.equal(await Deno.readTextFile(join(merged, "chat_template.jinja")), OTHER);
+    for (const folder of [result, merged]) {
+      assert.equal(await Deno.readTextFile(join(folder, "chat_template.jinja")), OTHER);
+      const config = JSON.parse(await Deno.readTextFile(join(folder, "tokenizer_config.json")));
+      assert.deepEqual([config.chat_template, config.bos_token], [undefined, "<|begin|>"]);
+    }
   });
 }
 
-Deno.test("a job without a template leaves none beside its adapter", async () => {
+Deno.test("a job without a template leaves the model's beside its adapter, where the model has it", async () => {
   const { result } = await lab.train({ rows: ROWS, lora: { r: 2 }, max_steps: 1 });
   assert.deepEqual(Object.keys(await filesOf(result)).sort(), [
     "adapter_config.json",
     "adapter_model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
   ]);
+  const template = async (folder: string) => (await loadTokenizer(folder)).chatTemplate;
+  assert.equal(await template(result), await template(lab.model));
 });
 
 Deno.test("train() names the row that its template refuses", async () => {

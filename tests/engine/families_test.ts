@@ -40,6 +40,7 @@ for (const [i, [family, config]] of Object.entries(TINY_FAMILIES).entries()) {
     const model = await lab.writeModel(`${family}-full`, { config, dtype: "BF16" });
     const settings = {
       lora: null,
+      save_dtype: "f32", // bf16 as the base has it would round what was learned
       learning_rate: 1e-3,
       max_steps: 2,
       batch_size: 4,

@@ -73,7 +73,7 @@ for (
     assert.deepEqual(await scores(null, model), before);
 
     const merged = lab.path(`merged ${name}`);
-    await exportMerged(model, first.result, merged, "F32");
+    await exportMerged(model, first.result, merged, { dtype: "F32" });
     assertClose(await scores(null, merged), scored, { rtol: 1e-5 });
 
     const still = {

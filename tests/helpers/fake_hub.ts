@@ -4,6 +4,8 @@ import { createHash } from "node:crypto";
 /** What the hub holds and how it behaves; tests change it as they go. */
 export interface FakeHub extends AsyncDisposable {
   readonly url: string;
+  /** The second server that large files come from. */
+  readonly fileHost: string;
   /** Requests in order: `GET /path`, with the range where one was asked for, and `auth` where a token came with it. */
   readonly requests: string[];
   /** Repository (`org/name` or `datasets/org/name`) to files by path. */
@@ -101,6 +103,7 @@ export function startFakeHub(): FakeHub {
 
   const hub: FakeHub = {
     url: `http://127.0.0.1:${server.addr.port}`,
+    fileHost: `localhost:${large.addr.port}`,
     requests,
     repositories: new Map(),
     refusals: new Map(),

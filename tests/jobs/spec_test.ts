@@ -59,6 +59,7 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
       truncation_mode: "keep_end",
       prompt_boundary: "trl",
       chat_template: null,
+      save_dtype: null,
       max_left_out: 0.1,
       eval_fraction: 0,
       seed: 42,

@@ -7,7 +7,8 @@ MODEL and ADAPTER are directories in Hugging Face's layout. ROWS is a JSON file:
 "response": [ids]}; every response token is scored. Prints one JSON object: {"average_logprobs": [...]}, in order.
 With --expected FILE (the same object, as another program computed it) it also prints the largest relative deviation
 and ends with 1 where that is over --tolerance. With --cases it makes all comparisons of PEFT.md for each case that
-peft_case.ts left under FOLDER, and prints a line each.
+peft_case.ts left under FOLDER, and prints a line each; then it loads the folders of jobs as their users do, by their own
+names of the base, types, shards, tokenizers and cards.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import sys
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from huggingface_hub import ModelCard
+from peft import AutoPeftModelForCausalLM, PeftModel
 from peft.utils.save_and_load import get_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def average_logprob(model, prompt: list[int], response: list[int]) -> float:
@@ -69,6 +71,40 @@ def check_cases(folder: Path) -> None:
         print(f"| {case.name} | " + " | ".join(f"{value:.1e}" for value in found) + " |", flush=True)
 
 
+def check_files(case: Path) -> None:
+    chat = [{"role": "user", "content": "the hand"}, {"role": "assistant", "content": "in"}]
+    base = AutoTokenizer.from_pretrained(case / "model").apply_chat_template(chat, tokenize=False)
+    for form in ["adapter", "merged", "sharded", "full"]:
+        text = AutoTokenizer.from_pretrained(case / form).apply_chat_template(chat, tokenize=False)
+        assert text == base, f"{form}: the chat is {text!r}, by the base {base!r}"
+    for form, library in [("adapter", "peft"), ("full", "transformers")]:
+        data = ModelCard.load(case / form / "README.md").data
+        assert (data.base_model, data.library_name, data.pipeline_tag) == ("org/base", library, "text-generation"), data
+
+    found = AutoPeftModelForCausalLM.from_pretrained(case / "adapter", dtype=torch.float32).eval()
+    by_name = deviation(average_logprobs(found, case / "rows.json"), case / "adapter.json")
+    full = deviation(average_logprobs(load(case / "full"), case / "rows.json"), case / "full.json")
+
+    index = json.loads((case / "sharded" / "model.safetensors.index.json").read_text())
+    tensors = {}
+    for file in set(index["weight_map"].values()):
+        shard = load_file(case / "sharded" / file)
+        assert {index["weight_map"][name] for name in shard} == {file}
+        tensors |= shard
+    assert tensors.keys() == index["weight_map"].keys()
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in tensors.values())
+    whole, sharded = (
+        AutoModelForCausalLM.from_pretrained(case / form, dtype="auto").state_dict() for form in ("merged", "sharded")
+    )
+    assert whole.keys() == sharded.keys() and all(torch.equal(whole[name], sharded[name]) for name in whole)
+    types = {
+        form: str(AutoModelForCausalLM.from_pretrained(case / form, dtype="auto").dtype)
+        for form in ("model", "merged", "full")
+    }
+    assert types["merged"] == types["model"] and types["full"] == "torch.float16", types
+    print(f"{case.name}: AutoPeftModel {by_name:.1e}, full weights in f16 {full:.1e}, {len(set(index['weight_map'].values()))} shards, {types}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
@@ -83,7 +119,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     if arguments.cases:
-        return check_cases(arguments.cases)
+        check_cases(arguments.cases)
+        for case in ["f32", "bf16"]:
+            check_files(arguments.cases / case)
+        return
     if not arguments.rows:
         parser.error("MODEL and ROWS, or --cases")
     model = load(arguments.model, arguments.adapter, arguments.merge, arguments.double)

@@ -4,7 +4,8 @@
  *
  *     deno run -A tests/reference/peft_case.ts FOLDER
  *
- * Two models are made, FOLDER/f32 (tied) and FOLDER/bf16 (untied, sharded), and of each family FOLDER/NAME and
+ * Two models are made, FOLDER/f32 (tied) and FOLDER/bf16 (untied, sharded), with `sharded` (the merged export in shards)
+ * and `full` (all weights trained, saved as f16) beside what each has, and of each family FOLDER/NAME and
  * FOLDER/NAME_saved, whose adapters have random numbers and, in the second, modules_to_save. Each has `model`,
  * `adapter`, `merged`, `rows.json`, `adapter.json` and `merged.json` (scores with the adapter, and of the merged export).
  */
@@ -15,6 +16,7 @@ import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
+import { type CardForm, writeModelCard } from "../../src/jobs/model_card.ts";
 import { exportMerged } from "../../src/model/export.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { encodeComparison } from "../../src/preference/encode.ts";
@@ -55,17 +57,27 @@ for (const [name, options] of Object.entries(CASES)) {
   const directory = join(folder, name);
   await Deno.mkdir(directory, { recursive: true });
   const model = await writeTinyModel(join(directory, "model"), options);
-  await engine.call("train", {
-    id: name,
-    model,
-    dataset: datasetOf(rows),
-    eval_dataset: null,
-    init_adapter: null,
-    settings: settingsOf({ num_train_epochs: 4, lora: { r: 6, alpha: 9 } }),
-    directory,
-  });
-  await Deno.rename(join(directory, "result"), join(directory, "adapter"));
+  const trained = {
+    adapter: { num_train_epochs: 4, lora: { r: 6, alpha: 9 } },
+    full: { max_steps: 4, lora: null, learning_rate: 1e-3, save_dtype: "f16" },
+  };
+  for (const [form, spec] of Object.entries(trained)) {
+    const settings = settingsOf(spec);
+    await engine.call("train", {
+      id: name,
+      model,
+      dataset: datasetOf(rows),
+      eval_dataset: null,
+      init_adapter: null,
+      settings,
+      directory: join(directory, "job", form),
+    });
+    await Deno.rename(join(directory, "job", form, "result"), join(directory, form));
+    const job = { model: "org/base", dataset: { rows: rows.length }, eval_dataset: null, preset: null };
+    await writeModelCard(join(directory, form), { ...job, settings, metrics: null }, form as CardForm);
+  }
   await exportMerged(model, join(directory, "adapter"), join(directory, "merged"));
+  await exportMerged(model, join(directory, "adapter"), join(directory, "sharded"), { maxShardBytes: 2e4 });
 
   const tokenizer = await loadTokenizer(model);
   const ids = items.flatMap(({ prompt, candidates: responses }, row) => {
@@ -84,6 +96,7 @@ for (const [name, options] of Object.entries(CASES)) {
   const scored = {
     adapter: { model, adapter: join(directory, "adapter") },
     merged: { model: join(directory, "merged") },
+    full: { model: join(directory, "full") },
   };
   for (const [what, request] of Object.entries(scored)) {
     const answer = await Array.fromAsync(

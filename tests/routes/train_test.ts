@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { unpackTar } from "modern-tar";
 import { join } from "node:path";
 import { createApp } from "../../routes/app.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
@@ -233,14 +234,16 @@ Deno.test("GET /train/{id}/adapter gives the PEFT files, or the merged weights, 
     assert.equal(response.headers.get("content-type"), "application/x-tar");
     const bytes = new Uint8Array(await response.arrayBuffer());
     assert.equal(response.headers.get("content-length"), `${bytes.length}`);
-    return namesInTar(bytes);
+    return (await unpackTar(bytes)).map(({ header }) => header.name);
   };
-  assert.deepEqual(await fetched(""), ["adapter_config.json", "adapter_model.safetensors"]);
-  assert.deepEqual(await fetched("?format=adapter"), ["adapter_config.json", "adapter_model.safetensors"]);
-  assert.deepEqual(await fetched("?format=merged"), ["model.safetensors"]);
+  const adapter = ["README.md", "adapter_config.json", "adapter_model.safetensors"];
+  const merged = ["README.md", "model.safetensors"];
+  assert.deepEqual(await fetched(""), adapter);
+  assert.deepEqual(await fetched("?format=adapter"), adapter);
+  assert.deepEqual(await fetched("?format=merged"), merged);
   assert.deepEqual(await Promise.all([fetched("?format=full"), fetched("?format=merged")]), [
-    ["model.safetensors"],
-    ["model.safetensors"],
+    merged,
+    merged,
   ]);
   const odd = await service.get(`/train/${id}/adapter?format=zip`);
   assert.deepEqual([odd.status, odd.body.field, odd.body.accepted], [
@@ -462,15 +465,3 @@ Deno.test("POST /train refuses a long Idempotency-Key", async () => {
   assert.deepEqual([status, body.field], [422, "idempotency-key"]);
   assert.ok(JSON.stringify(body).length < 1000);
 });
-
-/** Names of the files in an archive (ustar: name at 0, size in octal at 124). */
-function namesInTar(bytes: Uint8Array): string[] {
-  const text = (from: number, to: number) =>
-    new TextDecoder().decode(bytes.subarray(from, to)).replace(/\0.*$/s, "");
-  const names: string[] = [];
-  for (let at = 0; bytes[at] !== 0;) {
-    names.push(text(at, at + 100));
-    at += 512 + Math.ceil(parseInt(text(at + 124, at + 136), 8) / 512) * 512;
-  }
-  return names;
-}

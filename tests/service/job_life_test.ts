@@ -98,7 +98,13 @@ Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits
   const folder = (id: string) => join(root.path, "state", "jobs", id);
   assert.deepEqual(await filesOf(join(folder(id), "result")), await filesOf(join(folder(other), "result")));
   const kept = Object.keys(await filesOf(join(folder(id), "checkpoints"))).sort();
-  const files = ["adapter_config.json", "adapter_model.safetensors", "trainer_state.json"];
+  const files = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "trainer_state.json",
+  ];
   assert.deepEqual(kept, [10, 12, 14].flatMap((step) => files.map((name) => join(`step-0000${step}`, name))));
   const { body } = await worker.get(`/train/${id}`);
   const bytes = Object.values(await filesOf(folder(id))).reduce((sum, file) => sum + file.length, 0);

@@ -24,10 +24,12 @@ const parameters = () =>
   ]);
 
 function trainable(trained: TrainedParameters, save?: (folder: string) => Promise<void>): Trainable {
+  const write = save ?? ((folder) => Deno.writeTextFile(join(folder, "adapter_config.json"), "{}"));
   return {
     decoder: undefined as never,
     trained,
-    save: save ?? ((folder) => Deno.writeTextFile(join(folder, "adapter_config.json"), "{}")),
+    save: write,
+    publish: write,
     free: () => trained.free(),
   };
 }

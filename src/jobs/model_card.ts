@@ -1,0 +1,124 @@
+/** The README.md beside a job's weights: what made them and how they are used, with the front matter that the hub reads. */
+import { join } from "node:path";
+import type { Job } from "../api/job.ts";
+import { modelReference } from "../hub/name.ts";
+import { writeWhole } from "../model/_files.ts";
+
+/** What a folder holds: an adapter, its base with it merged in, or weights that were trained in full. */
+export type CardForm = "adapter" | "merged" | "full";
+
+/** What is told of a job. */
+type CardJob = Pick<Job, "model" | "dataset" | "eval_dataset" | "preset" | "settings" | "metrics">;
+
+/** Writes {@link modelCard} to a folder of weights. */
+export async function writeModelCard(folder: string, job: CardJob, form: CardForm): Promise<void> {
+  await writeWhole(join(folder, "README.md"), [new TextEncoder().encode(modelCard(job, form))]);
+}
+
+/**
+ * A model card as PEFT and TRL write one: base model, library and tags as YAML, then how the weights are loaded, the data
+ * sets' names, the settings and the newest metrics. The same job gives the same text.
+ */
+export function modelCard(job: CardJob, form: CardForm): string {
+  const { model, dataset, eval_dataset, preset, settings, metrics } = job;
+  const { name, revision } = modelReference(model);
+  const relation = form === "adapter" ? "adapter" : "finetune";
+  const method = settings.method.type;
+  const datasets = hubDatasets([dataset, eval_dataset]);
+  const { chat_template, ...rest } = settings;
+  const told = {
+    preset,
+    ...rest,
+    ...(chat_template === null ? {} : { chat_template: "chat_template.jinja" }),
+  };
+  return [
+    "---",
+    `base_model: ${JSON.stringify(name)}`, // a string of JSON is one of YAML
+    `base_model_relation: ${relation}`,
+    `library_name: ${form === "adapter" ? "peft" : "transformers"}`,
+    "pipeline_tag: text-generation",
+    `tags:${list([`base_model:${relation}:${name}`, ...(settings.lora ? ["lora"] : []), method])}`,
+    ...(datasets.length > 0 ? [`datasets:${list(datasets)}`] : []),
+    "---",
+    "",
+    `# ${TITLES[form]} ${name}`,
+    "",
+    `Trained from \`${name}\`${revision === null ? "" : ` at revision \`${revision}\``} by ${
+      METHODS[method]
+    } ` +
+    "with simpo-worker.",
+    "",
+    "## How to load it",
+    "",
+    "```python",
+    form === "adapter" ? WITH_PEFT : WITH_TRANSFORMERS,
+    "```",
+    "",
+    "With the worker, where this folder lies under its root, the body of `POST /score`:",
+    "",
+    "```json",
+    scoreBody(form === "adapter" ? { model, adapter: FOLDER } : { model: FOLDER }),
+    "```",
+    "",
+    "## Data",
+    "",
+    `- training: \`${JSON.stringify(dataset)}\``,
+    `- evaluation: ${eval_dataset === null ? "none" : `\`${JSON.stringify(eval_dataset)}\``}`,
+    "",
+    "## Settings",
+    "",
+    "```json",
+    JSON.stringify(told, null, 2),
+    "```",
+    ...(metrics === null ? [] : [
+      "",
+      "## Metrics",
+      "",
+      "The newest of each.",
+      "",
+      "| metric | value |",
+      "| --- | --- |",
+      ...Object.entries(metrics).map(([name, value]) => `| ${name} | ${value} |`),
+    ]),
+    "",
+  ].join("\n");
+}
+
+const TITLES: Readonly<Record<CardForm, string>> = {
+  adapter: "LoRA adapter for",
+  merged: "Merged LoRA adapter and",
+  full: "Fine-tuned",
+};
+
+const METHODS: Readonly<Record<string, string>> = {
+  simpo: "[SimPO](https://arxiv.org/abs/2405.14734)",
+  sft: "supervised fine-tuning",
+};
+
+const FOLDER = "path/of/this/folder";
+
+const WITH_PEFT = `from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("${FOLDER}")
+tokenizer = AutoTokenizer.from_pretrained("${FOLDER}")`;
+
+const WITH_TRANSFORMERS = `from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("${FOLDER}")
+tokenizer = AutoTokenizer.from_pretrained("${FOLDER}")`;
+
+function scoreBody(weights: Readonly<Record<string, string>>): string {
+  const request = { ...weights, prompt: "A prompt", candidates: [" one answer", " another"] };
+  return JSON.stringify(request, null, 2);
+}
+
+/** Repositories of data sets that are named anywhere in a value. */
+function hubDatasets(value: unknown): string[] {
+  const names = JSON.stringify(value).matchAll(/"hf:\/\/datasets\/([^/@"]+\/[^/@"]+)/g);
+  return [...new Set(Array.from(names, ([, name]) => name!))];
+}
+
+function list(values: readonly string[]): string {
+  return values.map((value) => `\n- ${JSON.stringify(value)}`).join("");
+}

@@ -20,9 +20,7 @@ export class Frame {
 
   /** The frame so many functions further out. */
   out(hops: number): Frame {
-    let frame: Frame = this;
-    for (; hops > 0; hops--) frame = frame.parent!;
-    return frame;
+    return hops === 0 ? this : this.parent!.out(hops - 1);
   }
 }
 

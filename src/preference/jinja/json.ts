@@ -76,7 +76,7 @@ class Writer {
 
   #quoted(text: string): string {
     chargeText(text.length + 2);
-    const pattern = this.style.ascii ? /[^ !#-[\]-~]/g : /[\0-\x1f\\"]/g;
+    const pattern = this.style.ascii ? /[^ !#-[\]-~]/g : /[^ !#-[\]-\u{10ffff}]/gu;
     return `"${text.replace(pattern, escape)}"`;
   }
 }

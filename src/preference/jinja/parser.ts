@@ -1,6 +1,5 @@
 import type {
   Arguments,
-  Call,
   Comparison,
   Expression,
   Filter,

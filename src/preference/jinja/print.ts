@@ -11,7 +11,6 @@ import {
   Range,
   Stream,
   Tuple,
-  typeName,
   Undefined,
   type Value,
 } from "./values.ts";

@@ -42,9 +42,7 @@ export class FunctionScope {
 
   /** Functions to go out from here to where the variable lives. */
   hops(variable: Variable): number {
-    let hops = 0;
-    for (let scope: FunctionScope = this; scope !== variable.owner; scope = scope.parent!) hops++;
-    return hops;
+    return variable.owner === this ? 0 : 1 + this.parent!.hops(variable);
   }
 }
 
@@ -206,6 +204,11 @@ export class Symbols {
 export function* namesIn(expression: Expression): Generator<string> {
   if (expression.kind === "name") yield expression.name;
   else for (const part of partsOf(expression)) yield* namesIn(part);
+}
+
+/** Whether Jinja2 evaluates an expression before it renders the template: nothing in it is named or called. */
+export function isConstant(expression: Expression): boolean {
+  return expression.kind !== "name" && expression.kind !== "call" && partsOf(expression).every(isConstant);
 }
 
 /** Number of nodes of an expression. */

@@ -3,7 +3,7 @@ import { type Filter, filter } from "./_filter.ts";
 import { intArgument, textArgument, textOrNone } from "./arguments.ts";
 import { chargeSearch, chargeText, step } from "./budget.ts";
 import { getterOf } from "./access.ts";
-import { iterate } from "./compare.ts";
+import { iterate, len } from "./compare.ts";
 import { fail } from "./errors.ts";
 import { escapeHtml, quoteUrl, stripTags } from "./html.ts";
 import { type JsonStyle, toJson } from "./json.ts";
@@ -51,9 +51,13 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
     "truncate",
     [["length", 255], ["killwords", false], ["end", "..."], ["leeway", null]],
     (value, ...options) => {
-      const given = textArgument(value);
       const [length, leeway] = [intArgument(options[0]!), options[3] === null ? 5 : intArgument(options[3]!)];
-      return truncate(given, length, truth(options[1]!), textArgument(options[2]!), leeway);
+      const end = textArgument(options[2]!);
+      // what is no text and short enough stays what it is
+      if (
+        textOf(value) === null && length >= lengthOf(end) && leeway >= 0 && len(value) <= length + leeway
+      ) return value;
+      return truncate(textArgument(value), length, truth(options[1]!), end, leeway);
     },
   ),
   filter(
@@ -105,7 +109,7 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
   filter("e", [], escaped),
   filter("forceescape", [], (value) => new Markup(escapeHtml(str(value)))),
   filter("safe", [], (value) => new Markup(str(value))),
-  filter("striptags", [], (value) => new Markup(stripTags(str(value)))),
+  filter("striptags", [], (value) => stripTags(str(value))),
   filter("urlencode", [], urlEncode),
   filter("xmlattr", [["autospace", true]], (value, space) => {
     if (!(value instanceof Dict)) return fail("xmlattr wants a dict");

@@ -99,10 +99,6 @@ function isHashable(key: Value): boolean {
     !(key instanceof Tuple && !key.items.every(isHashable));
 }
 
-export function isSliceable(value: Value): boolean {
-  return textOf(value) !== null || Array.isArray(value) || value instanceof Tuple || value instanceof Range;
-}
-
 /** `value[start:stop:step]` of a text, list, tuple or range; parts that are left out are None. */
 export function slice(value: Value, start: Value, stop: Value, step: Value): Value {
   if (value instanceof Undefined) fail(value.message);

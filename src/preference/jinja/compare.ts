@@ -1,6 +1,6 @@
 /** Python's `==`, `<`, `in`, `len()` and `iter()`. */
 import { chargeList, chargeSearch, chargeText, deeper, step } from "./budget.ts";
-import { fail, UnsupportedError } from "./errors.ts";
+import { fail, TemplateError, UnsupportedError } from "./errors.ts";
 import { lengthOf } from "./text.ts";
 import {
   Dict,
@@ -147,6 +147,18 @@ export function iterate(value: Value): Iterable<Value> {
     throw new UnsupportedError("going through a loop object");
   }
   return fail(`'${typeName(value)}' object is not iterable`);
+}
+
+/** Whether a loop can go through a value. */
+export function isIterable(value: Value): boolean {
+  if (value instanceof Instance) return value.type === "LoopContext";
+  try {
+    iterate(value);
+    return true;
+  } catch (error) {
+    if (error instanceof TemplateError && error.name === "TemplateError") return false;
+    throw error;
+  }
 }
 
 /** All that a loop would go through, as a list. */

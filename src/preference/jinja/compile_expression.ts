@@ -1,5 +1,5 @@
 /** Expressions become functions: what can be decided from the source is decided once. */
-import { attribute, call, isSliceable, item, slice } from "./access.ts";
+import { attribute, call, item, slice } from "./access.ts";
 import type { Arguments, Call, Comparison, Expression, Filter } from "./ast.ts";
 import { chargeList, chargeText } from "./budget.ts";
 import { contains, equals, iterate, less, lessOrEqual } from "./compare.ts";
@@ -9,7 +9,7 @@ import type { Frame } from "./frame.ts";
 import { methodOf, UNSAFE } from "./methods.ts";
 import { OPERATORS, signed } from "./operators.ts";
 import { str } from "./print.ts";
-import { type FunctionScope, isConstant, type Symbols } from "./scope.ts";
+import type { FunctionScope, Symbols } from "./scope.ts";
 import { TESTS } from "./tests.ts";
 import { Dict, type Keywords, textOf, truth, Tuple, typeName, Undefined, type Value } from "./values.ts";
 
@@ -123,12 +123,7 @@ export function compileExpression(expression: Expression, place: Place, written?
       const [start, stop, step] = [expression.start, expression.stop, expression.step].map((part) =>
         part === null ? () => null : compile(part)
       ) as [Run, Run, Run];
-      if (!isConstant(expression)) return (frame) => slice(of(frame), start(frame), stop(frame), step(frame));
-      return (frame) => {
-        const value = of(frame);
-        if (isSliceable(value)) return slice(value, start(frame), stop(frame), step(frame));
-        return new Undefined(`'${typeName(value)} object' has no such element`);
-      };
+      return (frame) => slice(of(frame), start(frame), stop(frame), step(frame));
     }
     case "call":
       return compileCall(expression, place);

@@ -206,11 +206,6 @@ export function* namesIn(expression: Expression): Generator<string> {
   else for (const part of partsOf(expression)) yield* namesIn(part);
 }
 
-/** Whether Jinja2 evaluates an expression before it renders the template: nothing in it is named or called. */
-export function isConstant(expression: Expression): boolean {
-  return expression.kind !== "name" && expression.kind !== "call" && partsOf(expression).every(isConstant);
-}
-
 /** Number of nodes of an expression. */
 export function sizeOf(expression: Expression): number {
   let size = 1;

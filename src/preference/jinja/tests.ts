@@ -1,7 +1,6 @@
 /** What may stand behind `is`. */
 import { bind, type Parameter } from "./arguments.ts";
-import { contains, equals, iterate, less, lessOrEqual, sizeOf } from "./compare.ts";
-import { TemplateError } from "./errors.ts";
+import { contains, equals, isIterable, less, lessOrEqual, sizeOf } from "./compare.ts";
 import { OPERATORS } from "./operators.ts";
 import { str } from "./print.ts";
 import { isLower, isUpper } from "./str_methods.ts";
@@ -77,14 +76,3 @@ export const TESTS: ReadonlyMap<string, Test> = new Map([
   ...named([">", "gt", "greaterthan"], (a, b) => less(b, a, ">")),
   ...named([">=", "ge"], (a, b) => lessOrEqual(b, a, ">=")),
 ]);
-
-function isIterable(value: Value): boolean {
-  if (value instanceof Instance) return value.type === "LoopContext";
-  try {
-    iterate(value);
-    return true;
-  } catch (error) {
-    if (error instanceof TemplateError && error.name === "TemplateError") return false;
-    throw error;
-  }
-}

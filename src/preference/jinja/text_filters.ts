@@ -3,7 +3,7 @@ import { type Filter, filter } from "./_filter.ts";
 import { intArgument, textArgument, textOrNone } from "./arguments.ts";
 import { chargeSearch, chargeText, step } from "./budget.ts";
 import { getterOf } from "./access.ts";
-import { iterate, len } from "./compare.ts";
+import { isIterable, iterate, len } from "./compare.ts";
 import { fail } from "./errors.ts";
 import { escapeHtml, quoteUrl, stripTags } from "./html.ts";
 import { type JsonStyle, toJson } from "./json.ts";
@@ -169,9 +169,7 @@ function truncate(given: string, length: number, killWords: boolean, end: string
 }
 
 function urlEncode(value: Value): Value {
-  if (textOf(value) !== null || !(value instanceof Dict || value instanceof Tuple || Array.isArray(value))) {
-    return quoteUrl(str(value), false);
-  }
+  if (textOf(value) !== null || !isIterable(value)) return quoteUrl(str(value), false);
   const pairs: string[] = [];
   for (const pair of value instanceof Dict ? value.entries() : iterate(value)) {
     const [key, entry, ...more] = Array.isArray(pair) ? pair : [...iterate(pair as Value)];

@@ -113,8 +113,11 @@ export function chooseTemplate(
   const chosen = (tools == null ? undefined : templates.get("tool_use")) ?? templates.get("default");
   if (chosen !== undefined) return chosen;
   const names = [...templates.keys()].sort();
-  throw new InputError(`The model has several chat templates and none is the default; name one of ${names.join(", ")}.`, {
-    path: [],
-    accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}`,
-  });
+  throw new InputError(
+    `The model has several chat templates and none is the default; name one of ${names.join(", ")}.`,
+    {
+      path: [],
+      accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}`,
+    },
+  );
 }

@@ -213,7 +213,7 @@ def main():
             (Path(sys.argv[-1]) / f"{path.stem}.json").write_text(json.dumps(texts))
         print(f"{path.stem}: {sum(text is not None for text in texts)} of {len(texts)} are taken")
     snippets = [[source, snippet(source)] for source in template_snippets.sources()]
-    snippets = [[source, text] for source, text in snippets if text is None or " at 0x" not in text]
+    snippets = [[source, text] for source, text in snippets if text is None or " at 0x" not in text and "TemplateRef" not in text]
     write = lambda name, lines: (VALUES / name).write_text("[\n" + ",\n".join(lines) + "\n]\n")
     compact = {"separators": (",", ":")}
     write("chats.json", [json.dumps(chat, ensure_ascii=False, **compact) for chat in chats])

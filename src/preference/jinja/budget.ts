@@ -21,14 +21,14 @@ export interface Limits {
 }
 
 /** A thousand long turns need a hundredth of the steps and bytes. */
-export const LIMITS: Limits = { steps: 4_000_000, bytes: 2 ** 27, output: 2 ** 24, depth: 100, ms: 2_000 };
+export const LIMITS: Limits = { steps: 4_000_000, bytes: 2 ** 26, output: 2 ** 24, depth: 100, ms: 2_000 };
 
 /** Bytes of an entry of a list or a dict. */
 const ENTRY = 16;
 /** Steps between two looks at the clock. */
 const CLOCK = 8_192;
 /** UTF-16 units that are searched or copied in the time of a step. */
-const UNITS_A_STEP = 32;
+const UNITS_A_STEP = 64;
 
 let limits = LIMITS;
 let steps = 0;

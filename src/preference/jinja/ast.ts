@@ -114,6 +114,8 @@ export interface For {
   readonly otherwise: readonly Statement[];
   readonly test: Expression | null;
   readonly recursive: boolean;
+  /** Whether the body reads `loop`. */
+  readonly usesLoop: boolean;
 }
 
 export interface Macro {

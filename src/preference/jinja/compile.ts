@@ -222,13 +222,9 @@ function compileIf({ test, body, elifs, otherwise }: If, block: Block): Execute 
 }
 
 function compileFor(node: For, block: Block): Execute {
-  if (assigns([node], "loop")) {
-    throw new TemplateSyntaxError("Can't assign to special loop variable in for-loop target", 0);
-  }
   const scope = node.recursive ? new FunctionScope(block.scope) : block.scope;
   const symbols = new Symbols(scope, block.symbols);
-  const isExtended = node.recursive || undeclared(node.body, ["loop"]).has("loop");
-  const loopVariable = isExtended ? symbols.declare("loop") : null;
+  const loopVariable = node.recursive || node.usesLoop ? symbols.declare("loop") : null;
   symbols.target(node.target, true);
   symbols.body(node.body);
   const place: Block = { symbols, scope, soft: false, inLoop: true };
@@ -328,31 +324,6 @@ function compileLoopFilter(
     }
   }
   return (outer, value) => new Stream("generator", passing(outer, value));
-}
-
-/** Whether a name is set anywhere in statements. */
-function assigns(body: readonly Statement[], name: string): boolean {
-  const sets = (target: Target): boolean =>
-    target.kind === "name" ? target.name === name : target.kind === "tuple" && target.items.some(sets);
-  return body.some((statement) => {
-    switch (statement.kind) {
-      case "output":
-      case "break":
-      case "continue":
-        return false;
-      case "set":
-        return sets(statement.target);
-      case "set block":
-        return sets(statement.target) || assigns(statement.body, name);
-      case "for":
-        return sets(statement.target) || assigns(statement.body, name) || assigns(statement.otherwise, name);
-      case "if":
-        return assigns(statement.body, name) || statement.elifs.some(({ body }) => assigns(body, name)) ||
-          assigns(statement.otherwise, name);
-      default:
-        return assigns(statement.body, name);
-    }
-  });
 }
 
 /** `ns.field = …` is for namespaces alone; it is looked at before the value is. */

@@ -11,6 +11,7 @@ import type {
 } from "./ast.ts";
 import { BoundError, TemplateSyntaxError, UnsupportedError } from "./errors.ts";
 import { lineOf, normalized, type Token, tokenize } from "./lexer.ts";
+import type { Operator } from "./operators.ts";
 import { Float, int } from "./values.ts";
 
 /** Levels of expressions and blocks within each other. */
@@ -19,6 +20,9 @@ const MOST_LEVELS = 80;
 const MOST_LINKS = 400;
 
 const COMPARISONS: ReadonlySet<string> = new Set(["==", "!=", "<", "<=", ">", ">="]);
+const SUMS: ReadonlySet<string> = new Set(["+", "-"]);
+const PRODUCTS: ReadonlySet<string> = new Set(["*", "/", "//", "%"]);
+const POWERS: ReadonlySet<string> = new Set(["**"]);
 const CONSTANTS: ReadonlyMap<string, boolean | null> = new Map([
   ["true", true],
   ["True", true],
@@ -51,6 +55,10 @@ class Parser {
   readonly #tokens: readonly Token[];
   #at = 0;
   #levels = 0;
+  /** Loops around what is parsed. */
+  #loops = 0;
+  /** Times that `loop` has been read. */
+  #loopNames = 0;
   /** Tags that are open, each with what may end it. */
   readonly #open: { readonly tag: string; readonly ends: readonly string[] }[] = [];
 
@@ -195,14 +203,18 @@ class Parser {
   }
 
   private _for(): For {
-    const target = this.#target();
+    this.#loops++;
+    const target = this.#settable();
     this.#expect("name", "in");
     const over = this.#tuple({ condition: false });
     const test = this.#skip("name", "if") ? this.#expression() : null;
     const recursive = this.#skip("name", "recursive");
+    const before = this.#loopNames;
     const body = this.#body("for", "endfor", "else");
+    const usesLoop = this.#loopNames > before;
     const otherwise = this.#next().value === "else" ? this.#bodyTo("for", "endfor") : [];
-    return { kind: "for", target, over, test, recursive, body, otherwise };
+    this.#loops--;
+    return { kind: "for", target, over, test, recursive, usesLoop, body, otherwise };
   }
 
   private _if(): If {
@@ -224,7 +236,7 @@ class Parser {
   }
 
   private _set(): Statement {
-    const target = this.#target(true);
+    const target = this.#settable(true);
     if (this.#skip("operator", "=")) return { kind: "set", target, value: this.#tuple() };
     const filter = this.#filters(null) as Filter | null;
     return { kind: "set block", target, filter, body: this.#bodyTo("set", "endset") };
@@ -282,13 +294,13 @@ class Parser {
   #parameters(): Parameter[] {
     this.#expect("operator", "(");
     const parameters: Parameter[] = [];
+    const names = new Set<string>();
     while (!this.#is("operator", ")")) {
       if (parameters.length > 0) this.#expect("operator", ",");
       const name = this.#expect("name").value;
       this.#refuseConstant(name);
-      if (parameters.some((parameter) => parameter.name === name)) {
-        this.#refuse(`duplicate argument '${name}'`);
-      }
+      if (names.has(name)) this.#refuse(`duplicate argument '${name}'`);
+      names.add(name);
       const otherwise = this.#skip("operator", "=") ? this.#expression() : null;
       if (otherwise === null && parameters.at(-1)?.otherwise) {
         this.#refuse("non-default argument follows default argument");
@@ -297,6 +309,15 @@ class Parser {
     }
     this.#next();
     return parameters;
+  }
+
+  /** What `for` and `set` assign to: not `loop`, within a loop. */
+  #settable(fields = false): Target {
+    const target = this.#target(fields);
+    if (this.#loops > 0 && setsName(target, "loop")) {
+      this.#refuse("Can't assign to special loop variable in for-loop target");
+    }
+    return target;
   }
 
   /** @param fields whether fields of namespaces can be set */
@@ -408,7 +429,7 @@ class Parser {
   }
 
   #sum(): Expression {
-    return this.#binary(["+", "-"], () => this.#concat());
+    return this.#binary(SUMS, this.#concat);
   }
 
   #concat(): Expression {
@@ -418,23 +439,24 @@ class Parser {
   }
 
   #product(): Expression {
-    return this.#binary(["*", "/", "//", "%"], () => this.#power());
+    return this.#binary(PRODUCTS, this.#power);
   }
 
   #power(): Expression {
-    return this.#binary(["**"], () => this.#unary(true));
+    return this.#binary(POWERS, this.#operand);
   }
 
-  #binary(
-    operators: readonly ("+" | "-" | "*" | "/" | "//" | "%" | "**")[],
-    operand: () => Expression,
-  ): Expression {
-    let left = operand();
+  #operand(): Expression {
+    return this.#unary(true);
+  }
+
+  #binary(operators: ReadonlySet<string>, operand: () => Expression): Expression {
+    let left = operand.call(this);
     for (let links = 0;; this.#link(++links)) {
-      const operator = operators.find((operator) => this.#is("operator", operator));
-      if (operator === undefined) return left;
+      const { type, value } = this.#token;
+      if (type !== "operator" || !operators.has(value)) return left;
       this.#next();
-      left = { kind: "binary", operator, left, right: operand() };
+      left = { kind: "binary", operator: value as Operator, left, right: operand.call(this) };
     }
   }
 
@@ -451,6 +473,7 @@ class Parser {
     const { type, value } = this.#token;
     if (type === "name") {
       this.#next();
+      if (value === "loop") this.#loopNames++;
       return CONSTANTS.has(value)
         ? { kind: "constant", value: CONSTANTS.get(value)! }
         : { kind: "name", name: value };
@@ -586,6 +609,7 @@ class Parser {
     this.#expect("operator", "(");
     const positional: Expression[] = [];
     const keywords: [string, Expression][] = [];
+    const names = new Set<string>();
     let rest: Expression | null = null;
     let more: Expression | null = null;
     let first = true;
@@ -608,7 +632,8 @@ class Parser {
         ensure(more === null);
         const name = this.#next().value;
         this.#next();
-        ensure(!keywords.some(([known]) => known === name));
+        ensure(!names.has(name));
+        names.add(name);
         keywords.push([name, this.#expression()]);
       } else {
         ensure(rest === null && more === null && keywords.length === 0);
@@ -621,6 +646,11 @@ class Parser {
 }
 
 const NONE: Arguments = { positional: [], keywords: [], rest: null, more: null };
+
+function setsName(target: Target, name: string): boolean {
+  if (target.kind === "tuple") return target.items.some((item) => setsName(item, name));
+  return target.kind === "name" && target.name === name;
+}
 
 function describe(type: Token["type"]): string {
   const names: Partial<Record<Token["type"], string>> = {

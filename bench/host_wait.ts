@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Gpu } from "../src/gpu/mod.ts";
 import { parseJobSpec } from "../src/jobs/spec.ts";
-import { parseRow } from "../src/preference/rows.ts";
+import { datasetOf } from "../tests/helpers/settings.ts";
 import { loadTokenizer } from "../src/preference/tokenizer.ts";
 import { train } from "../src/training/loop.ts";
 import { Random } from "../src/training/random.ts";
@@ -53,10 +53,7 @@ export async function benchHostWait(gpu: Gpu, { extent }: Settings): Promise<Fin
     }, {
       id: "bench",
       model: directory,
-      dataset: {
-        comparisons: rowsOfMixedLengths(BATCH * (WARM_UP + steps + 1))
-          .map((row, i) => parseRow(row, i + 1, "preference")),
-      },
+      dataset: datasetOf(rowsOfMixedLengths(BATCH * (WARM_UP + steps + 1))),
       eval_dataset: null,
       settings: parseJobSpec({
         model: "random",

@@ -13,10 +13,10 @@ import { weightSpecs } from "../src/model/modules.ts";
 import { DecoderPass } from "../src/model/pass.ts";
 import type { Quantization } from "../src/model/quantization.ts";
 import { Checkpoint, writeSafetensors } from "../src/model/safetensors.ts";
-import { encodeComparison, type EncodedGroup } from "../src/preference/encode.ts";
+import type { EncodedGroup } from "../src/preference/encode.ts";
 import { packGroups } from "../src/preference/pack.ts";
-import { readJsonl } from "../src/preference/jsonl.ts";
 import { loadTokenizer } from "../src/preference/tokenizer.ts";
+import { readExamples } from "../src/training/examples.ts";
 import { Random } from "../src/training/random.ts";
 import { contest } from "./_contest.ts";
 import { configOf, randomGroups } from "./_model.ts";
@@ -260,10 +260,15 @@ async function evaluationGroups(): Promise<EncodedGroup[]> {
     prompt_boundary: "trl",
   } as const;
   const groups: EncodedGroup[] = [];
-  for await (const row of readJsonl(join(EXAMPLES, "preferences.eval.jsonl"), "preference")) {
-    const { group } = encodeComparison(tokenizer, row, settings);
-    if (group) groups.push(group);
-  }
+  const source = { path: join(EXAMPLES, "preferences.eval.jsonl") };
+  await readExamples(source, {
+    kind: "preference",
+    tokenizer,
+    settings,
+    vocabulary: tokenizer.vocabSize,
+    maxLeftOut: 0,
+    pause: () => Promise.resolve(),
+  }, (group) => groups.push(group));
   return groups;
 }
 

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import process from "node:process";
 import type { Gpu } from "../src/gpu/mod.ts";
 import { EncodePool } from "../src/preference/encode_pool.ts";
+import type { EncodedGroup } from "../src/preference/encode.ts";
 import { groupTokens } from "../src/preference/pack.ts";
 import { loadTokenizer } from "../src/preference/tokenizer.ts";
 import { readExamples } from "../src/training/examples.ts";
@@ -38,10 +39,19 @@ export async function benchTokens(_gpu: Gpu, settings: Settings): Promise<Findin
     const tokenizer = await loadTokenizer(folder);
     const dataset = { path: join(folder, "rows.jsonl") };
     const others = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
-    const read = (pool: EncodePool | null) =>
-      readExamples(dataset, "preference", tokenizer, ENCODING, VOCABULARY, others, pool);
-    const { groups } = await read(null); // warms up
-    const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0) / ROWS;
+    const options = {
+      kind: "preference",
+      tokenizer,
+      settings: ENCODING,
+      vocabulary: VOCABULARY,
+      maxLeftOut: 0,
+      pause: others,
+    } as const;
+    let sum = 0;
+    const take = (group: EncodedGroup) => sum += groupTokens(group);
+    const read = (pool: EncodePool | null) => readExamples(dataset, { ...options, pool }, take);
+    await read(null); // warms up
+    const tokens = sum / ROWS;
     const alone: number[] = [];
     const aside: number[] = [];
     for (let round = 0; round < Math.min(settings.rounds, 5); round++) {

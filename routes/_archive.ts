@@ -1,25 +1,29 @@
 /** A job's result as one archive. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { InputError, within } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
-import { jobFolder, jobResult } from "../src/jobs/folder.ts";
+import { jobCheckpoint, jobFolder, jobResult } from "../src/jobs/folder.ts";
 import type { Job } from "../src/api/job.ts";
 import { openTar, type TarArchive } from "../src/model/tar.ts";
 import { SharedWork } from "../src/shared_work.ts";
+import { OPTIMIZER, STATE } from "../src/training/checkpoint_files.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 /** What an archive holds; see the route's description. */
-export type ArchiveFormat = "adapter" | "merged" | "full" | undefined;
+export interface ArchiveOptions {
+  readonly format: "adapter" | "merged" | "full" | undefined;
+  readonly step: number | "latest" | undefined;
+}
 
 /** Makes the archives of a service's jobs, while `signal` lets them. A merged model is written once and kept. */
 export function archiveOf(
   service: Service,
-): (job: Job, format: ArchiveFormat, signal: AbortSignal) => Promise<TarArchive> {
-  const { config, hub, stopping, exportMerged } = service;
+): (job: Job, options: ArchiveOptions, signal: AbortSignal) => Promise<TarArchive> {
+  const { config, hub, runner, stopping, exportMerged } = service;
   const merging = new SharedWork<string>();
 
-  async function merge(job: Job, adapter: string, signal: AbortSignal): Promise<string> {
-    const folder = join(jobFolder(config.state, job.id), "merged");
+  async function merge(job: Job, adapter: string, folder: string, signal: AbortSignal): Promise<string> {
+    using _ = runner.uses.hold(job.id); // who waited for it may leave before it has ended
     if (await exists(folder)) return folder;
     const model = await within(["model"], () => resolveModel({ ...config, hub }, job.model));
     const part = `${folder}.part`;
@@ -27,6 +31,7 @@ export function archiveOf(
     try {
       await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]));
       await Deno.rename(part, folder);
+      await runner.measure(job.id);
     } catch (error) {
       await Deno.remove(part, { recursive: true }).catch(() => {});
       refuseWhenStopping(service);
@@ -35,25 +40,64 @@ export function archiveOf(
     return folder;
   }
 
-  return async (job, format, signal) => {
+  async function make(job: Job, { format, step }: ArchiveOptions, signal: AbortSignal): Promise<TarArchive> {
     const refuse = (message: string, accepted: string): never => {
       throw new InputError(message, { path: ["id"], value: job.id, accepted, status: 409 });
     };
-    const result = job.status === "succeeded" ? await jobResult(config.state, job.id) : null;
+    const result = step !== undefined
+      ? await jobCheckpoint(config.state, job.id, step)
+      : job.status === "succeeded"
+      ? await jobResult(config.state, job.id)
+      : null;
     if (result === null) {
-      return refuse(`Job ${job.id} is ${job.status} and has no result.`, "a job that has succeeded");
+      return refuse(
+        `Job ${job.id} is ${job.status} and has no result.`,
+        "a job that has succeeded, or step=latest for its newest checkpoint",
+      );
     }
     const full = job.settings.lora === null;
     if (full && format === "adapter") {
       refuse(`Job ${job.id} trained the full weights and has no adapter.`, "format=full, or no format");
     }
     if (full || format === undefined || format === "adapter") return await pack(result);
-    return await pack(await merging.run(job.id, (stop) => merge(job, result, stop), signal));
+    const name = step === undefined ? "merged" : `merged-${basename(result)}`;
+    const folder = join(jobFolder(config.state, job.id), name);
+    return await pack(await merging.run(folder, (stop) => merge(job, result, folder, stop), signal));
+  }
+
+  return async (job, options, signal) => {
+    using _ = runner.uses.hold(job.id);
+    const archive = await make(job, options, signal);
+    return { ...archive, stream: holding(() => runner.uses.hold(job.id), archive.stream) };
   };
 }
 
+/** A stream for whose reading something is held, from its first piece to its end. */
+function holding<T>(hold: () => Disposable, stream: ReadableStream<T>): ReadableStream<T> {
+  const reader = stream.getReader();
+  let held: Disposable | null = null;
+  return new ReadableStream({
+    async pull(controller) {
+      held ??= hold();
+      try {
+        const { done, value } = await reader.read();
+        if (!done) return controller.enqueue(value);
+        controller.close();
+      } catch (error) {
+        controller.error(error);
+      }
+      held[Symbol.dispose]();
+    },
+    async cancel(reason) {
+      held?.[Symbol.dispose]();
+      await reader.cancel(reason);
+    },
+  }, { highWaterMark: 0 });
+}
+
 async function pack(folder: string): Promise<TarArchive> {
-  const names = await Array.fromAsync(Deno.readDir(folder), ({ name, isFile }) => isFile ? name : null);
+  const kept = ({ name, isFile }: Deno.DirEntry) => isFile && name !== STATE && name !== OPTIMIZER;
+  const names = await Array.fromAsync(Deno.readDir(folder), (entry) => kept(entry) ? entry.name : null);
   return await openTar(
     names.filter((name) => name !== null).sort().map((name) => ({ name, path: join(folder, name) })),
   );

@@ -1,4 +1,5 @@
 /** The weights that a request names. */
+import type { TrainingSettings } from "../src/api/settings.ts";
 import { within } from "../src/errors.ts";
 import type { ScoringWeights } from "../src/engine/protocol.ts";
 import { resolveModel } from "../src/jobs/files.ts";
@@ -13,20 +14,25 @@ import type { Service } from "./service_context.ts";
  * @throws InputError naming `model` or `adapter`
  */
 export async function resolveWeights(
-  { config, store, hub }: Service,
+  service: Service,
   { model, adapter, quantization }: {
     readonly model: string;
     readonly adapter: string | null;
     readonly quantization: Quantization | null | undefined;
   },
 ): Promise<ScoringWeights> {
-  const sources = { ...config, hub };
-  const job = adapter === null ? undefined : store.get(adapter);
+  const sources = { ...service.config, hub: service.hub };
+  const job = jobSettings(service, adapter);
   return {
     model: await within(["model"], () => resolveModel(sources, model)),
     adapter: adapter === null
       ? null
-      : await within(["adapter"], () => resolveAdapter(sources, adapter, () => job !== undefined)),
-    quantization: quantization === undefined ? job?.settings.quantization ?? null : quantization,
+      : await within(["adapter"], () => resolveAdapter(sources, adapter, () => job !== null)),
+    quantization: quantization === undefined ? job?.quantization ?? null : quantization,
   };
+}
+
+/** The settings of the job that an `adapter` is the id of; null: it is none's. */
+export function jobSettings({ store }: Service, adapter: string | null): TrainingSettings | null {
+  return (adapter === null ? undefined : store.get(adapter))?.settings ?? null;
 }

@@ -46,6 +46,7 @@ export function completionRoutes(service: Service): OpenAPIHono {
   app.openapi(completions, async (c) => {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
+    using _ = service.runner.uses.hold(body.model); // where it is a job's, and that is deleted meanwhile
     const prompts = promptsOf(body);
     const { max_tokens, add_special_tokens } = body;
     const prompt_logprobs = body.echo === true && body.logprobs != null;
@@ -170,7 +171,7 @@ async function modelFolders(root: string): Promise<Model[]> {
 
 function jobModels({ store }: Service): Model[] {
   const found: Model[] = [];
-  for (let page = store.list(100); page.length > 0; page = store.list(100, page.at(-1)!.id)) {
+  for (let page = store.list(100); page.length > 0; page = store.list(100, store.numberOf(page.at(-1)!.id))) {
     for (const { id, status, model, finished_at } of page) {
       if (status === "succeeded") found.push(toModel(id, Date.parse(finished_at!), model));
     }

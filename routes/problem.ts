@@ -4,12 +4,15 @@ import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import type { z } from "zod";
 import { type Problem, ProblemSchema } from "../src/api/problem.ts";
+import { boundedText, boundedValue } from "../src/bounded.ts";
 import { InputError } from "../src/errors.ts";
-import { show } from "../src/json.ts";
 import { logger } from "../src/log.ts";
 import { inputErrorOf } from "../src/validation.ts";
 
 const log = logger("http");
+
+/** What each part of an answer is cut to: a request may hold megabytes where a word was expected. */
+const mostCharacters = 1000;
 
 const titles: Readonly<Record<number, string>> = {
   400: "Bad Request",
@@ -80,10 +83,10 @@ function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title
     const { value, accepted } = error.problem;
     return {
       status: error.status,
-      detail: error.message,
-      field: error.field,
-      ...(value === undefined ? {} : { value: cut(value) }),
-      ...(accepted === undefined ? {} : { accepted }),
+      detail: boundedText(error.message, mostCharacters),
+      field: boundedText(error.field, mostCharacters),
+      ...(value === undefined ? {} : { value: boundedValue(value, mostCharacters) }),
+      ...(accepted === undefined ? {} : { accepted: boundedText(accepted, mostCharacters) }),
     };
   }
   if (error instanceof HTTPException) {
@@ -98,13 +101,8 @@ function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title
         accepted: "application/json",
       };
     }
-    return { status: error.status, detail: error.message };
+    return { status: error.status, detail: boundedText(error.message, mostCharacters) };
   }
   log.error("A request failed: {error}", { error, request_id: requestId });
   return { status: 500, detail: "The worker failed at this request; its log says why." };
-}
-
-/** A refused value as it came where it is short, and its beginning where it is not. */
-function cut(value: unknown): unknown {
-  return (JSON.stringify(value) ?? "").length <= 200 ? value : show(value);
 }

@@ -9,9 +9,13 @@ import {
   ScoreRequestSchema,
   type Usage,
 } from "../src/api/score.ts";
+import type { TrainingSettings } from "../src/api/settings.ts";
 import { type ScoreRequest, stream } from "../src/engine/protocol.ts";
+import { InputError } from "../src/errors.ts";
+import { encodingOf, namesOf } from "../src/scoring/encoding.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
-import { resolveWeights } from "./_weights.ts";
+import type { ScoreEncoding } from "../src/scoring/request.ts";
+import { jobSettings, resolveWeights } from "./_weights.ts";
 import { problems, refusing, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
@@ -41,18 +45,25 @@ export function scoreRoutes(service: Service): OpenAPIHono {
   app.openapi(score, async (c) => {
     refuseWhenStopping(service);
     const body = c.req.valid("json");
-    const request = await toRequest(service, body);
+    const job = jobSettings(service, body.adapter ?? null);
+    // A job that is deleted meanwhile keeps its folder until the last item.
+    using held = new DisposableStack();
+    held.use(service.runner.uses.hold(body.adapter));
+    const request = await toRequest(service, body, job);
+    const names = namesOf(body, job, request.encoding, request.quantization);
     // A client that goes takes its request with it, while its model is loaded too.
-    const { signal } = c.req.raw;
-    const items = stream(await service.engine, "score", request, { signal });
+    const scored = stream(await service.engine, "score", request, { signal: c.req.raw.signal });
+    const items = holding(held.move(), scored);
     const explain = (error: unknown) => inTermsOf(body, error);
     try {
       // The first item is waited for in either case: what is wrong with the request shows there.
       const first = await items.next();
+      if (!first.done) refuseWithoutScore(request, first.value);
       if (accepts(c.req.header("accept"), ndjson)) {
         const lines = toLines(
           first,
           items,
+          names,
           (error) => toProblem(explain(error), c.get("requestId" as never)),
         );
         // The declared answer is JSON by type; a stream of lines has none.
@@ -63,7 +74,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
       }
       const results: ScoredItem[] = [];
       for (let next = first; !next.done; next = await items.next()) results.push(next.value);
-      return c.json(toAnswer(body, results), 200);
+      return c.json(toAnswer(body, results, names), 200);
     } catch (error) {
       throw explain(error);
     }
@@ -71,7 +82,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
   return app;
 }
 
-function toAnswer(body: ScoreBody, results: readonly ScoredItem[]): ScoreAnswer {
+function toAnswer(body: ScoreBody, results: readonly ScoredItem[], names: Names): ScoreAnswer {
   const usage = results.reduce(
     (sum: Usage, item) => ({
       prompt_tokens: sum.prompt_tokens + item.usage.prompt_tokens,
@@ -81,28 +92,52 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[]): ScoreAnswer 
     }),
     { prompt_tokens: 0, cached_prompt_tokens: 0, candidate_tokens: 0, total_tokens: 0 },
   );
-  const items = results.map(({ usage: _, ...item }) => item);
+  const items = results.map(({ usage: _, encoding: __, ...item }) => item);
+  const [first] = results;
   const [only] = items;
-  if (body.items !== undefined) return { model: body.model, items, usage };
-  if (only === undefined) throw new Error("The engine answered one item with none.");
-  return { model: body.model, ...only, usage };
+  if (first === undefined || only === undefined) throw new Error("The engine answered no item.");
+  const encoding = { ...first.encoding, ...names };
+  if (body.items !== undefined) return { model: body.model, items, encoding, usage };
+  return { model: body.model, ...only, encoding, usage };
 }
 
-async function toRequest(service: Service, body: ScoreBody): Promise<ScoreRequest> {
-  const { model, adapter = null, quantization, chat_template = null, beta, token_logprobs } = body;
+type Names = ReturnType<typeof namesOf>;
+
+/** What the engine is asked. */
+type EngineRequest = ScoreRequest & { readonly encoding: ScoreEncoding };
+
+async function toRequest(
+  service: Service,
+  body: ScoreBody,
+  job: TrainingSettings | null,
+): Promise<EngineRequest> {
+  const { model, adapter = null, quantization, beta, token_logprobs } = body;
   return {
     ...await resolveWeights(service, { model, adapter, quantization }),
     items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
-    chat_template,
+    ...encodingOf(body, job),
     beta,
     token_logprobs,
   };
+}
+
+/** @throws InputError where a request's only candidate has no score */
+function refuseWithoutScore({ items }: EngineRequest, { results }: ScoredItem): void {
+  const reason = results[0]?.reason;
+  if (reason === undefined || items.length > 1 || results.length > 1) return;
+  const why = reason[0]!.toLowerCase() + reason.slice(1);
+  throw new InputError((field) => `${field} cannot be scored: ${why}`, {
+    path: ["items", 0, "candidates", 0],
+    value: items[0]?.candidates[0],
+    accepted: "a candidate with a token to score, within the model's context",
+  });
 }
 
 /** A line an item, made as they are asked for: a slow reader holds the scoring up rather than the memory. */
 function toLines(
   first: IteratorResult<ScoredItem>,
   items: AsyncIterator<ScoredItem>,
+  names: Names,
   explain: (error: unknown) => unknown,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
@@ -117,8 +152,10 @@ function toLines(
         waiting = null;
         // The client may have gone while the item was scored.
         if (!open) return;
-        if (next.done) controller.close();
-        else line({ index: index++, ...next.value });
+        if (next.done) return controller.close();
+        const { encoding, ...item } = next.value;
+        line({ index, ...item, ...index === 0 && { encoding: { ...encoding, ...names } } });
+        index++;
       } catch (error) {
         if (!open) return;
         line(explain(error));
@@ -143,4 +180,10 @@ function inTermsOf(body: ScoreBody, error: unknown): unknown {
 
 function accepts(accept: string | undefined, type: string): boolean {
   return (accept ?? "").split(",").some((part) => part.split(";")[0]?.trim().toLowerCase() === type);
+}
+
+/** Items as they come, and what is held until the last. */
+async function* holding<T>(held: Disposable, items: AsyncGenerator<T>): AsyncGenerator<T> {
+  using _ = held;
+  yield* items;
 }

@@ -2,6 +2,7 @@
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
 import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
+import { boundedJson, boundedText } from "../src/bounded.ts";
 import { InputError } from "../src/errors.ts";
 import { checkFiles } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
@@ -46,7 +47,10 @@ const list = createRoute({
   request: {
     query: strictObject({
       limit: z.coerce.number().int().min(1).max(100).default(20),
-      before: z.string().optional().meta({ description: "Id of the job that the page comes after." }),
+      before: z.string().optional().meta({
+        description:
+          "What the page comes after: the id of a job, or what next has, which stays good where that job is deleted.",
+      }),
     }),
   },
   responses: {
@@ -97,10 +101,33 @@ const cancel = createRoute({
   responses: { 202: jobAnswer, ...problems(401, 404, 409, 500) },
 });
 
+const resume = createRoute({
+  method: "post",
+  path: "/train/{id}/resume",
+  summary:
+    "Put a job that was cancelled or has failed back into the queue: it goes on from its newest checkpoint.",
+  request: { params },
+  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503) },
+});
+
+const remove = createRoute({
+  method: "delete",
+  path: "/train/{id}",
+  summary: "Delete a job that has ended, with its events and files.",
+  request: { params },
+  responses: {
+    204: {
+      description:
+        "It has gone, and its idempotency key is free again. Who reads its files at the moment still gets them whole.",
+    },
+    ...problems(401, 404, 409, 500),
+  },
+});
+
 const adapter = createRoute({
   method: "get",
   path: "/train/{id}/adapter",
-  summary: "A finished job's files as a tar archive.",
+  summary: "A job's result, or one of its checkpoints, as a tar archive.",
   request: {
     params,
     query: strictObject({
@@ -108,6 +135,15 @@ const adapter = createRoute({
         description:
           "adapter: the PEFT files. merged or full: the whole model's weights, an adapter merged into them. " +
           "Left out: what the job trained.",
+      }),
+      step: z.union([z.literal("latest"), z.string().regex(/^\d{1,15}$/).transform(Number)], {
+        error: '"latest" or the step of a checkpoint',
+      }).optional().meta({
+        type: ["string", "integer"],
+        description:
+          "latest: the newest checkpoint, of a job that runs, was cancelled or has failed too. A number: the " +
+          "checkpoint of that step, where it is still kept. Left out: the result of a job that has succeeded.",
+        example: "latest",
       }),
     }),
   },
@@ -150,7 +186,12 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
   app.openapi(list, (c) => {
     const { limit, before } = c.req.valid("query");
-    if (before !== undefined && store.get(before) === undefined) {
+    const number = before === undefined
+      ? undefined
+      : /^\d{1,15}$/.test(before)
+      ? Number(before)
+      : store.numberOf(before);
+    if (before !== undefined && number === undefined) {
       throw new InputError(`before names no job: ${JSON.stringify(before)}.`, {
         path: ["before"],
         value: before,
@@ -158,9 +199,11 @@ export function trainRoutes(service: Service): OpenAPIHono {
       });
     }
     // One more than asked for tells whether there is a next page.
-    const jobs = store.list(limit + 1, before);
+    const jobs = store.list(limit + 1, number);
     const page = jobs.slice(0, limit);
-    const next = jobs.length > limit ? `/train?limit=${limit}&before=${page.at(-1)?.id}` : null;
+    const next = jobs.length > limit
+      ? `/train?limit=${limit}&before=${store.numberOf(page.at(-1)!.id)}`
+      : null;
     return c.json({ jobs: page.map(toAnswer), next }, 200);
   });
 
@@ -180,10 +223,21 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
   app.openapi(cancel, (c) => c.json(toAnswer(runner.cancel(find(c.req.valid("param").id).id)), 202));
 
+  app.openapi(resume, (c) => {
+    refuseWhenStopping(service);
+    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id)), 202);
+  });
+
+  app.openapi(remove, async (c) => {
+    await runner.delete(find(c.req.valid("param").id).id);
+    return c.body(null, 204);
+  });
+
   const archive = archiveOf(service);
   app.openapi(adapter, async (c) => {
     const job = find(c.req.valid("param").id);
-    const { stream, byteLength } = await archive(job, c.req.valid("query").format, c.req.raw.signal);
+    const { format, step } = c.req.valid("query");
+    const { stream, byteLength } = await archive(job, { format, step }, c.req.raw.signal);
     return c.body(stream, 200, {
       "content-type": "application/x-tar",
       "content-length": `${byteLength}`,
@@ -193,9 +247,26 @@ export function trainRoutes(service: Service): OpenAPIHono {
   return app;
 }
 
-/** A job as it is answered. */
+/** A job as it is answered: what its request or its data can make long is cut, so that it is never more than 20 kB. */
 function toAnswer(job: Job): z.infer<typeof JobSchema> {
   const self = `/train/${job.id}`;
-  const links = { self, events: `${self}/events`, cancel: `${self}/cancel`, adapter: `${self}/adapter` };
-  return { ...job, links };
+  const links = {
+    self,
+    events: `${self}/events`,
+    cancel: `${self}/cancel`,
+    resume: `${self}/resume`,
+    adapter: `${self}/adapter`,
+  };
+  return {
+    ...job,
+    model: boundedText(job.model, 250),
+    dataset: boundedJson(job.dataset, 1000),
+    eval_dataset: boundedJson(job.eval_dataset, 1000),
+    settings: boundedJson(job.settings, 4500),
+    metrics: boundedJson(job.metrics, 1000),
+    rows_left_out: boundedJson(job.rows_left_out, 4000),
+    warnings: boundedJson(job.warnings, 4000),
+    error: boundedJson(job.error, 2000),
+    links,
+  };
 }

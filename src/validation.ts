@@ -45,7 +45,7 @@ export function refuseField(
  * @param schema what it was parsed by; without it the error does not say where null would be accepted
  */
 export function inputErrorOf(error: z.core.$ZodError, value: unknown, schema?: z.ZodType): InputError {
-  const issue = error.issues[0];
+  const issue = innermost(error.issues[0]);
   if (issue === undefined) throw new TypeError("A Zod error without an issue.");
   const path = issue.path as (string | number)[]; // no schema has symbols as keys
   if (issue.code === "unrecognized_keys") {
@@ -76,6 +76,21 @@ export function inputErrorOf(error: z.core.$ZodError, value: unknown, schema?: z
       ? `${field} is missing: give ${accepted}.`
       : `${field} must be ${accepted}, not ${show(found)}.`;
   return new InputError(sentence, { path, value: found, accepted });
+}
+
+/**
+ * Of a union the issue of the one member that the value got deepest into: it is what the value was meant to be. As it is
+ * where no member is deeper than the others.
+ */
+function innermost(issue: Issue | undefined): Issue | undefined {
+  if (issue?.code !== "invalid_union") return issue;
+  const members = issue.errors.flatMap(([first]) => {
+    const inner = innermost(first);
+    return inner ? [{ ...inner, path: [...issue.path, ...inner.path] }] : [];
+  });
+  const depth = Math.max(...members.map(({ path }) => path.length));
+  const [deepest, other] = members.filter(({ path }) => path.length === depth);
+  return other === undefined && deepest && depth > issue.path.length ? deepest : issue;
 }
 
 /** What would be accepted where an issue stands, as a phrase. Unions carry theirs as the message. */

@@ -94,7 +94,7 @@ async function pretrain(): Promise<string> {
             console.error(event.message);
           } else if (event.type === "left_out") {
             throw new Error(
-              `${event.rows.length} rows of the corpus were left out: ${event.rows[0]?.reason}`,
+              `${event.count} rows of the corpus were left out: ${event.first[0]?.reason}`,
             );
           }
         },

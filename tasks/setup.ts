@@ -72,7 +72,11 @@ async function installSoftwareDriver(host: Host): Promise<void> {
   ) {
     throw new SetupError(adviceFor(host));
   }
-  host.say(`No GPU driver answers: installing ${DEBIAN_PACKAGES.join(" and ")} through apt-get.`);
+  host.say(
+    `No GPU driver answers: installing ${
+      DEBIAN_PACKAGES.join(" and ")
+    } through apt-get, a software driver (SIMPO_DEVICE=software).`,
+  );
   // sudo drops the environment, so the variable travels as an argument.
   const aptGet = [
     ...elevate,
@@ -111,7 +115,8 @@ export function adviceFor({ os, driverOverride }: Pick<Host, "os" | "driverOverr
       return "No WebGPU device answers: on Windows Direct3D 12 should answer by itself, so install or update " +
         "the graphics card's driver.";
     default:
-      return "No WebGPU device answers: install your graphics card's Vulkan driver, or the software driver with " +
+      return "No WebGPU device answers: install your graphics card's Vulkan driver, or the software driver " +
+        "(SIMPO_DEVICE=software) with " +
         "`sudo apt-get install libvulkan1 mesa-vulkan-drivers` (Debian, Ubuntu), " +
         "`sudo dnf install vulkan-loader mesa-vulkan-drivers` (Fedora) or " +
         "`sudo pacman -S vulkan-icd-loader vulkan-swrast` (Arch), and run this again.";

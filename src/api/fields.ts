@@ -1,5 +1,6 @@
 /** Fields that several requests have. */
 import { z } from "zod";
+import { isDeeper, mostDepth } from "../json.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { ChatTemplate, mostTemplateCharacters } from "../preference/chat_template.ts";
 
@@ -28,3 +29,40 @@ export const quantizationField = z.enum(QUANTIZATIONS).nullable().optional().met
     "int8: the model's linear layers are held in 8 bits; null: as their file has them. Left out, what a job was trained " +
     "with where the job's id is given, else null.",
 });
+
+/** What is said of a value that goes deeper than {@link mostDepth}. */
+export const tooDeep = `is nested more than ${mostDepth} deep.`;
+
+/** What a template is given by us, and what `apply_chat_template` takes for itself. */
+const RESERVED = ["messages", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize"];
+/** Of {@link ChatTemplateKwargsSchema}'s JSON. */
+const mostKwargsCharacters = 65_536;
+const kwargs = `an object of JSON values, ${mostKwargsCharacters} characters of JSON at most`;
+
+/** Variables for a chat template. */
+export const ChatTemplateKwargsSchema = z.record(z.string(), z.unknown()).superRefine(
+  (values, context) => {
+    const refuse = (message: string, path: string[] = [], accepted = kwargs) =>
+      context.addIssue({ code: "custom", path, message, params: { accepted, predicate: true } });
+    const reserved = RESERVED.find((name) => Object.hasOwn(values, name));
+    if (reserved !== undefined) {
+      return refuse(
+        "is not a template's variable to give here.",
+        [reserved],
+        `none of ${RESERVED.join(", ")}`,
+      );
+    }
+    if (isDeeper(values, mostDepth)) return refuse(tooDeep);
+    const { length } = JSON.stringify(values);
+    if (length > mostKwargsCharacters) refuse(`has ${length} characters of JSON: give ${kwargs}.`);
+  },
+).meta({
+  description: "Further variables for the chat template by name, as apply_chat_template and vLLM take them.",
+  example: { enable_thinking: false },
+});
+
+/** Where a prompt ends, in training as in scoring. */
+export const promptBoundaryField = z.enum(["trl", "simpo"]);
+
+/** Which end of a prompt stays. */
+export const truncationModeField = z.enum(["keep_end", "keep_start"]);

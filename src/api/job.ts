@@ -1,8 +1,8 @@
 /** Training jobs: what may be asked for, and what is answered. */
 import { z } from "zod";
 import { isObject } from "../json.ts";
-import { strictObject } from "../validation.ts";
-import { DatasetSchema } from "./dataset.ts";
+import { refuseField, strictObject } from "../validation.ts";
+import { DataFilesSchema, DatasetSchema } from "./dataset.ts";
 import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
 
 /** The body of `POST /train`, and a job file's content. */
@@ -16,16 +16,41 @@ export const JobRequestSchema = strictObject({
   eval_dataset: DatasetSchema.nullable().optional(),
   preset: presetField,
   ...settingsFields,
-}).superRefine(checkSettings).meta({ id: "JobRequest" });
+}).superRefine(checkSettings).superRefine(({ eval_dataset, eval_fraction }, context) => {
+  if (eval_dataset == null || eval_fraction === 0) return;
+  const accepted = "one of eval_dataset and eval_fraction";
+  refuseField(
+    context,
+    ["eval_fraction"],
+    `Both eval_dataset and eval_fraction ${eval_fraction} are given: give one of them.`,
+    accepted,
+  );
+}).meta({ id: "JobRequest" });
 
 /** A request as its sender wrote it. */
 export type JobRequest = z.infer<typeof JobRequestSchema>;
 
-/** A data set as a job shows it: by its name, or how many rows came with the request. */
-const DatasetSummarySchema = z.union([
-  z.object({ path: z.string(), split: z.string().optional() }),
+const SourceSummarySchema = z.union([
+  z.looseObject({
+    path: z.string(),
+    name: z.string().optional(),
+    data_files: DataFilesSchema.optional(),
+    split: z.string().optional(),
+  }),
   z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
 ]);
+
+/** A data set as a job shows it: by its name, or how many rows came with the request; or several such. */
+const DatasetSummarySchema = z.union([SourceSummarySchema, z.array(SourceSummarySchema)]);
+const RowsReadSchema = z.object({
+  rows: z.number().int(),
+  shapes: z.array(z.object({ shape: z.string(), rows: z.number().int() })).meta({
+    description:
+      "The columns that were used and how, with how many rows have them; docs/data.md lists all shapes.",
+  }),
+});
+
+const splits = z.enum(["train", "eval"]);
 
 /** A training job as it stands. */
 export const JobSchema = z.object({
@@ -38,7 +63,8 @@ export const JobSchema = z.object({
   settings: z.custom<TrainingSettings>(isObject).meta({
     type: "object",
     additionalProperties: {},
-    description: "Everything the run depends on, defaults filled in.",
+    description:
+      "Everything the run depends on, defaults filled in; long texts and lists are cut here, with their length.",
   }),
   loading: z.object({ bytes: z.number().int(), total_bytes: z.number().int() }).nullable().meta({
     description: "While the model's weights are read: how far.",
@@ -71,9 +97,25 @@ export const JobSchema = z.object({
   metrics: z.record(z.string(), z.number()).nullable().meta({
     description: "The newest value of each metric by TRL's names, with the step of the newest.",
   }),
-  rows_left_out: z.array(
-    z.object({ split: z.enum(["train", "eval"]), row: z.number().int(), reason: z.string() }),
-  ),
+  rows_read: z.object({ train: RowsReadSchema.nullable(), eval: RowsReadSchema.nullable() }).meta({
+    description: "What the rows were read as; null until they are read, or where there are none.",
+  }),
+  rows_left_out: z.object({
+    count: z.number().int(),
+    reasons: z.array(z.object({ split: splits, reason: z.string(), count: z.number().int() })).meta({
+      description:
+        'The most frequent reasons first; "other reasons" are those that have no line of their own.',
+    }),
+    first: z.array(z.object({ split: splits, row: z.number().int(), reason: z.string() })).meta({
+      description: "At most 20, by their numbers from 1.",
+    }),
+  }).meta({ description: "Rows that were not used." }),
+  warnings: z.array(z.string()).meta({ description: "What the job was warned of, the first 50." }),
+  warning_count: z.number().int(),
+  bytes: z.number().int().nullable().meta({
+    description:
+      "Size of the job's folder as of its newest checkpoint, or its end; null before. DELETE frees them.",
+  }),
   cancel_requested: z.boolean(),
   error: z.object({
     message: z.string(),
@@ -84,7 +126,13 @@ export const JobSchema = z.object({
   created_at: z.string(),
   started_at: z.string().nullable(),
   finished_at: z.string().nullable(),
-  links: z.object({ self: z.string(), events: z.string(), cancel: z.string(), adapter: z.string() }),
+  links: z.object({
+    self: z.string(),
+    events: z.string(),
+    cancel: z.string(),
+    resume: z.string(),
+    adapter: z.string(),
+  }),
 }).meta({ id: "Job" });
 
 /** See {@link JobSchema}; where it is found is the route's to say. */

@@ -1,46 +1,119 @@
 /** `POST /score`, and the lines of a scoring file. */
 import { z } from "zod";
 import { refuseField, strictObject } from "../validation.ts";
-import { ChatTemplateSchema, quantizationField } from "./fields.ts";
+import { isDeeper, mostDepth, show } from "../json.ts";
+import {
+  ChatTemplateKwargsSchema,
+  ChatTemplateSchema,
+  promptBoundaryField,
+  quantizationField,
+  tooDeep,
+  truncationModeField,
+} from "./fields.ts";
 
 /** The scale of rewards where none is given. */
 export const defaultBeta = 2;
 
-const MessageSchema = z.looseObject({ role: z.string().min(1), content: z.string() }).meta({
+const contentKinds = "a string, a list of text parts, or null beside tool_calls";
+
+const PartSchema = z.looseObject({ type: z.string(), text: z.string().optional() }).superRefine(
+  ({ type, text }, context) => {
+    const refuse = (field: string, message: string, accepted: string) =>
+      context.addIssue({ code: "custom", path: [field], message, params: { accepted, predicate: true } });
+    if (type !== "text") refuse("type", `is ${show(type)}: only text is scored.`, "parts of type text");
+    else if (text === undefined) refuse("text", "is missing: give a string.", "a string");
+  },
+).meta({ id: "TextPart" });
+
+const MessageSchema = z.looseObject({
+  role: z.string().min(1),
+  content: z.union([z.string(), z.array(PartSchema).min(1)], { error: contentKinds }).nullish(),
+}).superRefine((message, context) => {
+  if (isDeeper(message, mostDepth)) {
+    const params = { accepted: "a turn as chat templates take it", predicate: true };
+    return context.addIssue({ code: "custom", message: tooDeep, params });
+  }
+  const { content, tool_calls } = message;
+  if (content != null || (Array.isArray(tool_calls) && tool_calls.length > 0)) return;
+  const why = `${content === null ? "must not be null here" : "is missing"}: give ${contentKinds}.`;
+  const params = { accepted: contentKinds, predicate: true };
+  context.addIssue({ code: "custom", path: ["content"], message: why, params });
+}).meta({
   id: "Message",
-  description: "One turn. Further keys reach the model's chat template as they are.",
+  description:
+    `One turn. Its content is ${contentKinds}; the texts of parts are joined without anything between them. ` +
+    "Further keys reach the model's chat template as they are.",
 });
 
 const ConversationSchema = z.array(MessageSchema).min(1);
 
+const TokenIdsSchema = z.array(z.int().min(0).max(2 ** 32 - 1));
+
+const textKinds = "a string, a list of messages or a list of token ids";
+
 /** The fields of an item, each as it is where it is given. */
 const fields = {
-  prompt: z.union([z.string(), ConversationSchema], { error: "a string or a list of messages" }).meta({
-    description: "Plain text, taken as it is; or a conversation, as rows of preference data have it.",
+  prompt: z.union([z.string(), TokenIdsSchema.min(1), ConversationSchema], { error: textKinds }).meta({
+    description:
+      "Plain text, taken as it is; a conversation, as rows of preference data have it; or token ids, to " +
+      "which neither BOS nor EOS is added.",
     example: "2 + 2 =",
   }),
   messages: ConversationSchema.meta({
     description: "A conversation, which the model's chat template turns into text.",
   }),
-  candidates: z.array(z.string().min(1)).min(1).meta({
-    description: "Responses to compare; with messages each is an assistant's turn.",
-    example: [" 4", " 5"],
-  }),
+  candidates: z.array(z.union([z.string(), TokenIdsSchema, ConversationSchema], { error: textKinds })).min(1)
+    .meta({
+      description:
+        "Responses to compare: texts, which beside a conversation are an assistant's turn each; lists of messages, of one " +
+        "turn or several; or, where the prompt is token ids, token ids. EOS is added behind a text that does not end with it, " +
+        "and scored as one of its tokens, unless add_eos_token is false. A candidate without a token to score (an empty one) or " +
+        "too long for the context has null scores and a reason, and the others are compared; where it is the request's only " +
+        "one, the request is refused (422).",
+      example: [" 4", " 5"],
+    }),
 };
 
-/** What is accepted where {@link promptProblem} finds fault. */
-const oneOfPromptAndMessages =
-  "one of prompt (a string or a list of messages) and messages (a list of messages)";
+/** What is accepted where {@link itemProblem} finds no prompt, or two. */
+const oneOfPromptAndMessages = `one of prompt (${textKinds}) and messages (a list of messages)`;
 
-/** Why an item with these fields is refused; undefined: it is not. */
-function promptProblem(item: { prompt?: unknown; messages?: unknown }): string | undefined {
-  if (item.prompt !== undefined && item.messages !== undefined) {
-    return `prompt and messages are both given: give ${oneOfPromptAndMessages}.`;
+/** An item as it may come. */
+interface GivenItem {
+  readonly prompt?: unknown;
+  readonly messages?: unknown;
+  readonly candidates?: readonly unknown[] | undefined;
+}
+
+/** Refuses an item whose fields do not go together. */
+function checkItem({ prompt, messages, candidates = [] }: GivenItem, context: z.core.$RefinementCtx): void {
+  if ((prompt === undefined) === (messages === undefined)) {
+    const why = prompt === undefined ? "prompt is missing" : "prompt and messages are both given";
+    return refuseField(
+      context,
+      ["prompt"],
+      `${why}: give ${oneOfPromptAndMessages}.`,
+      oneOfPromptAndMessages,
+    );
   }
-  if (item.prompt === undefined && item.messages === undefined) {
-    return `prompt is missing: give ${oneOfPromptAndMessages}.`;
-  }
-  return undefined;
+  const ids = isTokenIds(prompt);
+  const other = candidates.findIndex((one) => !isEmptyList(one) && isTokenIds(one) !== ids);
+  if (other < 0) return;
+  const [accepted, message] = ids
+    ? ["token ids", "is text beside a prompt of token ids: give token ids for both, or for neither."]
+    : [
+      "a string or a list of messages",
+      "is token ids beside a prompt of text: give token ids for both, or for neither.",
+    ];
+  const params = { accepted, predicate: true };
+  context.addIssue({ code: "custom", path: ["candidates", other], message, params });
+}
+
+function isTokenIds(value: unknown): boolean {
+  return Array.isArray(value) && typeof value[0] === "number";
+}
+
+function isEmptyList(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
 }
 
 /** One prompt with its candidates. */
@@ -48,13 +121,46 @@ export const ItemSchema = strictObject({
   prompt: fields.prompt.optional(),
   messages: fields.messages.optional(),
   candidates: fields.candidates,
-}).superRefine((item, context) => {
-  const why = promptProblem(item);
-  if (why !== undefined) refuseField(context, ["prompt"], why, oneOfPromptAndMessages);
-}).meta({ id: "ScoreItem", oneOf: [{ required: ["prompt"] }, { required: ["messages"] }] });
+}).superRefine(checkItem).meta({
+  id: "ScoreItem",
+  oneOf: [{ required: ["prompt"] }, { required: ["messages"] }],
+});
 
 /** See {@link ItemSchema}. */
 export type Item = z.infer<typeof ItemSchema>;
+
+/** How items become tokens; left out, a job's own values where its id is the adapter. */
+export const encodingFields = {
+  prompt_boundary: promptBoundaryField.optional().meta({
+    description: "As in POST /train. Left out: the job's where the adapter is a job's id, else trl.",
+  }),
+  max_length: z.int().min(2).nullable().optional().meta({
+    description:
+      "Tokens of a prompt and one candidate together, as in POST /train; never more than the model's context. " +
+      "Left out: the job's where the adapter is a job's id. Where it and max_prompt_length are null or left out without " +
+      "a job, the prompt is cut to what the longest candidate leaves of the context, and no candidate is cut.",
+  }),
+  max_prompt_length: z.int().min(1).nullable().optional().meta({
+    description:
+      "Tokens a prompt is cut to where it and the longest candidate exceed max_length, before candidates are cut, as in " +
+      "POST /train. Left out: the job's where the adapter is a job's id, else 128 beside a max_length; always less than that.",
+  }),
+  truncation_mode: truncationModeField.optional().meta({
+    description:
+      "Which end of a cut prompt stays. Left out: the job's where the adapter is a job's id, else keep_end.",
+  }),
+  add_eos_token: z.boolean().optional().meta({
+    description:
+      "Whether EOS is added behind a candidate of text that does not end with it, and counted among its tokens, as " +
+      "training does. true where it is left out. An end that the chat template writes is the template's.",
+  }),
+  chat_template: ChatTemplateSchema.nullable().optional(),
+  chat_template_kwargs: ChatTemplateKwargsSchema.nullable().optional().meta({
+    description:
+      "Further variables for the chat template by name. Left out: the job's where the adapter is a job's id.",
+    example: { enable_thinking: false },
+  }),
+};
 
 /** The body of `POST /score`. */
 export const ScoreRequestSchema = strictObject({
@@ -75,7 +181,7 @@ export const ScoreRequestSchema = strictObject({
   items: z.array(ItemSchema).min(1).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
-  chat_template: ChatTemplateSchema.nullable().optional(),
+  ...encodingFields,
   beta: z.number().positive().default(defaultBeta).meta({
     description: "A candidate's reward is beta times its average log-prob.",
   }),
@@ -89,9 +195,9 @@ export const ScoreRequestSchema = strictObject({
     const accepted = "items alone, or a prompt with candidates";
     return refuseField(context, [beside], `${beside} and items are both given: give one of them.`, accepted);
   }
-  const why = promptProblem(body);
-  if (why !== undefined) return refuseField(context, ["prompt"], why, oneOfPromptAndMessages);
-  if (body.candidates !== undefined) return;
+  if (body.candidates !== undefined || (body.prompt === undefined) === (body.messages === undefined)) {
+    return checkItem(body, context);
+  }
   const accepted = "a list of at least 1 item";
   refuseField(context, ["candidates"], `candidates is missing: give ${accepted}.`, accepted);
 }).meta({
@@ -112,12 +218,18 @@ export type ScoreBody = z.infer<typeof ScoreRequestSchema>;
 /** One candidate's score; log-probs are natural logarithms. */
 const CandidateSchema = z.object({
   index: z.number().int().meta({ description: "Place in the request, from 0." }),
-  rank: z.number().int().meta({ description: "1 is the best; ties keep the request's order." }),
-  average_logprob: z.number(),
-  sum_logprob: z.number(),
-  num_tokens: z.number().int().meta({ description: "Scored tokens of the response." }),
-  reward: z.number(),
-  truncated: z.boolean(),
+  rank: z.number().int().nullable().meta({
+    description: "1 is the best; ties keep the request's order; null without a score.",
+  }),
+  average_logprob: z.number().nullable().meta({ description: "null without a score." }),
+  sum_logprob: z.number().nullable(),
+  num_tokens: z.number().int().meta({
+    description: "Scored tokens of the response, EOS among them where it is added.",
+  }),
+  reward: z.number().nullable(),
+  truncated: z.boolean().meta({ description: "Whether tokens of the candidate or of its prompt were cut." }),
+  candidate_truncated: z.boolean().meta({ description: "Whether tokens of the candidate itself were cut." }),
+  reason: z.string().optional().meta({ description: "Why there is no score; left out where there is one." }),
   tokens: z.array(z.string()).optional(),
   token_logprobs: z.array(z.number()).optional(),
 }).meta({ id: "ScoredCandidate" });
@@ -139,22 +251,55 @@ const UsageSchema = z.object({
 /** See {@link UsageSchema}. */
 export type Usage = z.infer<typeof UsageSchema>;
 
+const used = {
+  prompt_boundary: promptBoundaryField,
+  max_length: z.number().int(),
+  max_prompt_length: z.number().int().nullable().meta({
+    description: "null: what the longest candidate leaves of max_length.",
+  }),
+  truncation_mode: truncationModeField,
+  add_eos_token: z.boolean(),
+};
+
+/** What the text of a request became tokens by. */
+const EncodingSchema = z.object({
+  ...used,
+  chat_template: z.enum(["request", "job", "files"]).meta({
+    description: "Whose: the request's, the job's, or that in the adapter's or the model's files.",
+  }),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullable(),
+  quantization: quantizationField.unwrap(),
+}).meta({ id: "Encoding", description: "The values that were used, the job's among them." });
+
+/** See {@link EncodingSchema}. */
+export type Encoding = z.infer<typeof EncodingSchema>;
+
 const scored = {
   results: z.array(CandidateSchema).meta({ description: "In the candidates' order." }),
-  best: z.number().int().meta({ description: "Index of the candidate ranked first." }),
-  margin: z.number().nullable().meta({
-    description: "The best's average log-prob over the second's; null where there is one candidate.",
+  best: z.number().int().nullable().meta({
+    description: "Index of the candidate ranked first; null where none has a score.",
   }),
+  margin: z.number().nullable().meta({
+    description: "The best's average log-prob over the second's; null where fewer than two have one.",
+  }),
+  prompt_truncated: z.number().int().meta({ description: "Tokens of the prompt that were cut." }),
 };
 
 /** The answer about one prompt. */
-const OneAnswerSchema = z.object({ model: z.string(), ...scored, usage: UsageSchema }).meta({
-  id: "ScoreAnswer",
-});
+const OneAnswerSchema = z.object({
+  model: z.string(),
+  ...scored,
+  encoding: EncodingSchema,
+  usage: UsageSchema,
+}).meta({ id: "ScoreAnswer" });
 
 /** The answer about `items`, in their order. */
-const ManyAnswerSchema = z.object({ model: z.string(), items: z.array(z.object(scored)), usage: UsageSchema })
-  .meta({ id: "ScoreAnswers" });
+const ManyAnswerSchema = z.object({
+  model: z.string(),
+  items: z.array(z.object(scored)),
+  encoding: EncodingSchema,
+  usage: UsageSchema,
+}).meta({ id: "ScoreAnswers" });
 
 /** The answer of `POST /score`. */
 export const ScoreAnswerSchema = z.union([OneAnswerSchema, ManyAnswerSchema]);
@@ -163,11 +308,19 @@ export const ScoreAnswerSchema = z.union([OneAnswerSchema, ManyAnswerSchema]);
 export type ScoreAnswer = z.infer<typeof ScoreAnswerSchema>;
 
 /** A line of the answer as NDJSON. */
-export const ScoreLineSchema = z.object({ index: z.number().int(), ...scored, usage: UsageSchema }).meta({
+export const ScoreLineSchema = z.object({
+  index: z.number().int(),
+  ...scored,
+  encoding: EncodingSchema.optional().meta({ description: "On the first line: it is that of all." }),
+  usage: UsageSchema,
+}).meta({
   id: "ScoreLine",
   description:
     "One line an item, as they are done. Where scoring fails on the way, the last line is a Problem.",
 });
 
-/** A prompt's candidates, compared. */
-export type ScoredItem = Omit<z.infer<typeof ScoreLineSchema>, "index">;
+/** A prompt's candidates, compared, as the engine answers. */
+const ScoredItemSchema = z.object({ ...scored, encoding: z.object(used), usage: UsageSchema });
+
+/** See {@link ScoredItemSchema}. */
+export type ScoredItem = z.infer<typeof ScoredItemSchema>;

@@ -2,7 +2,12 @@
 import { z } from "zod";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { refuseField, strictObject } from "../validation.ts";
-import { ChatTemplateSchema } from "./fields.ts";
+import {
+  ChatTemplateKwargsSchema,
+  ChatTemplateSchema,
+  promptBoundaryField,
+  truncationModeField,
+} from "./fields.ts";
 
 /** Published recipes of the SimPO authors (princeton-nlp/SimPO, `training_configs/` and README). */
 export const presets = {
@@ -16,6 +21,9 @@ export const presets = {
 
 /** What holds without a preset: the authors' trainer's defaults (`scripts/simpo_config.py`). */
 const noPreset = preset(1e-6, 2.0, 0.25, 512, 128);
+
+/** Where nothing else says to how many tokens a prompt is cut. */
+export const defaultMaxPromptLength = noPreset.max_prompt_length;
 
 /** LoRA trains far fewer numbers and wants a higher rate than the recipes, which are for full fine-tuning. */
 const loraRateFactor = 20;
@@ -136,16 +144,31 @@ export const settingsFields = {
     description:
       "Tokens a prompt is cut to where it does not fit; the preset's or 128, and always less than max_length.",
   }),
-  truncation_mode: z.enum(["keep_end", "keep_start"]).default("keep_end"),
-  prompt_boundary: z.enum(["trl", "simpo"]).default("trl").meta({
+  truncation_mode: truncationModeField.default("keep_end"),
+  prompt_boundary: promptBoundaryField.default("trl").meta({
     description:
       "trl: the assistant header belongs to the prompt. simpo: the authors' tokens. The header is scored, " +
       "an empty system turn comes first where the template knows such turns, and EOS comes last whatever stands before it.",
   }),
   chat_template: ChatTemplateSchema.nullable().optional(),
+  max_left_out: share().default(0.1).meta({
+    description:
+      "Share of a data set's rows that may be left out because they cannot be used; above it the job fails. One row may be, " +
+      "be it of a few; 0: none.",
+  }),
+  eval_fraction: z.number().min(0).max(0.5).default(0).meta({
+    description:
+      "Share of the rows that are held out for evaluation, chosen by the seed; rows with the same prompt stay together. " +
+      "Not with eval_dataset.",
+  }),
+  chat_template_kwargs: ChatTemplateKwargsSchema.nullable().optional(),
   seed: wholeNumber(0).max(2 ** 32 - 1).default(42),
   save_steps: wholeNumber(0).default(50).meta({
     description: "Steps between checkpoints; 0: only at the end.",
+  }),
+  keep_checkpoints: wholeNumber(1).default(2).meta({
+    description:
+      "How many of the newest checkpoints stay. With one, a checkpoint that is damaged has none before it to go on from.",
   }),
   eval_steps: wholeNumber(0).default(0).meta({
     description: "Steps between evaluations; 0: only at the end.",
@@ -218,10 +241,11 @@ export function checkSettings(spec: SettingsRequest, context: z.core.$Refinement
 }
 
 /** Keys in the schema's order, so that the same settings are always the same JSON: a job file's id is a hash of it. */
-const inOrder = Object.fromEntries(Object.keys(settingsFields).map((name) => [name, undefined]));
+const { chat_template_kwargs: _, ...everyJobs } = settingsFields;
+const inOrder = Object.fromEntries(Object.keys(everyJobs).map((name) => [name, undefined]));
 
 /** Fills in what a request leaves to its preset and to other fields. */
-export function resolveSettings({ preset, ...given }: SettingsRequest) {
+export function resolveSettings({ preset, chat_template_kwargs, ...given }: SettingsRequest) {
   const fromPreset = recipe(preset);
   const lora = given.lora === null ? null : resolveLora(given.lora);
   const max_length = given.max_length ?? fromPreset.max_length;
@@ -238,11 +262,13 @@ export function resolveSettings({ preset, ...given }: SettingsRequest) {
     max_length,
     max_prompt_length: given.max_prompt_length ?? Math.min(fromPreset.max_prompt_length, max_length - 1),
     chat_template: given.chat_template ?? null,
+    // only where there are any: jobs without keep the JSON, and so the id, that they had before this setting
+    ...chat_template_kwargs && { chat_template_kwargs },
   };
 }
 
 /** Plain data that nobody writes to. */
-type Frozen<T> = { readonly [K in keyof T]: Frozen<T[K]> };
+type Frozen<T> = unknown extends T ? T : { readonly [K in keyof T]: Frozen<T[K]> };
 
 /** Everything a training run depends on, beside the model and the rows; every default is filled in. */
 export type TrainingSettings = Frozen<ReturnType<typeof resolveSettings>>;

@@ -1,6 +1,4 @@
 /** What training changed, as text for a terminal: scores of the same candidates before and after, side by side. */
-import type { ScoredCandidate } from "../api/score.ts";
-
 /** A held-out pair: two candidates, one of them preferred. */
 export interface HeldOutPair {
   readonly prompt: string;
@@ -10,7 +8,10 @@ export interface HeldOutPair {
 }
 
 /** What is shown of a candidate's score. */
-type Score = Pick<ScoredCandidate, "average_logprob" | "num_tokens">;
+interface Score {
+  readonly average_logprob: number;
+  readonly num_tokens: number;
+}
 
 /** The candidates' scores, in the pair's order. */
 export type PairScores = readonly [Score, Score];

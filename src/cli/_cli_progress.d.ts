@@ -6,6 +6,8 @@ export interface Options {
   readonly format: string;
   readonly barsize?: number;
   readonly hideCursor?: boolean;
+  /** Clear the bar's line when it stops. */
+  readonly clearOnComplete?: boolean;
   /** Print a line now and then where the output is no terminal. */
   readonly noTTYOutput?: boolean;
   /** Milliseconds between those lines. */

@@ -14,13 +14,18 @@ export class ServiceError extends Error {
 export class Client {
   constructor(private readonly base: string, private readonly signal: AbortSignal) {}
 
-  /** Scores many prompts in one call. @returns an answer an item, in the items' order */
-  async score(model: string, items: readonly Item[], adapter?: string): Promise<ManyScored["items"]> {
-    const response = await this.send("/score", {
-      model,
-      items,
-      ...(adapter === undefined ? {} : { adapter }),
-    });
+  /**
+   * Scores many prompts in one call.
+   *
+   * @param fields of the request beside these
+   * @returns an answer an item, in the items' order
+   */
+  async score(
+    model: string,
+    items: readonly Item[],
+    fields: Readonly<Record<string, unknown>> = {},
+  ): Promise<ManyScored["items"]> {
+    const response = await this.send("/score", { model, items, ...fields });
     const answer = await response.json() as ManyScored;
     if (answer.items.length !== items.length) {
       throw new ServiceError(`POST /score answered ${answer.items.length} items of ${items.length}.`);

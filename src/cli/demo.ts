@@ -7,10 +7,13 @@ import { fileURLToPath } from "node:url";
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
 import { readDataFiles } from "../preference/data_files.ts";
+import { RowReader } from "../preference/row_reader.ts";
 import type { Text } from "../preference/rows.ts";
 import { STOP_SIGNALS } from "../signals.ts";
 import { parseCommand } from "./_arguments.ts";
-import type { Item } from "../api/score.ts";
+import type { Item, ScoredCandidate } from "../api/score.ts";
+import { parseJobSpec } from "../jobs/spec.ts";
+import { encodingOfJob } from "../scoring/encoding.ts";
 import { agreementOf, formatBeforeAfter, type HeldOutPair, type PairScores } from "./_before_after.ts";
 import { Client, ServiceError } from "./_client.ts";
 import { drawCurves, type Panel } from "./_curves.ts";
@@ -30,6 +33,8 @@ type Metrics = Readonly<Record<string, number>> & { readonly step: number };
 export interface DemoInput {
   /** Body of POST /train. */
   readonly job: { readonly model: string };
+  /** Fields of POST /score by which the job's rows become tokens: its id stands for them once it has begun. */
+  readonly encoding: Readonly<Record<string, unknown>>;
   readonly pairs: readonly HeldOutPair[];
   /** The pairs as POST /score takes them. */
   readonly items: readonly Item[];
@@ -53,8 +58,10 @@ export async function demo(args: readonly string[]): Promise<number> {
   if (parsed === null) return 0;
   const examples = new URL("../../examples/", import.meta.url);
   const job = JSON.parse(await Deno.readTextFile(new URL("demo_job.json", examples)));
+  const { settings } = parseJobSpec(job);
   const input = {
     job,
+    encoding: { ...encodingOfJob(settings), chat_template: settings.chat_template },
     output: parsed.values.output,
     ...await readHeldOut(fileURLToPath(new URL("preferences.eval.jsonl", examples))),
   };
@@ -90,22 +97,23 @@ export async function demo(args: readonly string[]): Promise<number> {
  *
  * @returns the exit code: 0, or 1 where training did not reach what the demo promises
  */
-export async function runDemo(client: Client, { job, pairs, items, output }: DemoInput): Promise<number> {
-  const score = async (adapter?: string): Promise<PairScores[]> => {
+export async function runDemo(
+  client: Client,
+  { job, encoding, pairs, items, output }: DemoInput,
+): Promise<number> {
+  const score = async (when: "before" | "after", fields: Record<string, unknown>): Promise<PairScores[]> => {
     const start = performance.now();
-    const scored = await client.score(job.model, items, adapter);
+    const scored = await client.score(job.model, items, fields);
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     console.log(
-      `Scored ${pairs.length} held-out pairs ${
-        adapter === undefined ? "before" : "after"
-      } training (${seconds} s).`,
+      `Scored ${pairs.length} held-out pairs ${when} training (${seconds} s).`,
     );
-    return scored.map(({ results: [first, second] }) => [first!, second!]);
+    return scored.map(({ results: [first, second] }) => [scoreOf(first!), scoreOf(second!)]);
   };
-  const before = await score();
+  const before = await score("before", encoding);
   const { id } = await client.train(job);
   const metrics = await follow(client, id);
-  const after = await score(id);
+  const after = await score("after", { adapter: id });
   console.log(`\n${formatBeforeAfter(pairs, before, after, SHOWN)}\n`);
 
   await Deno.mkdir(output, { recursive: true });
@@ -115,6 +123,11 @@ export async function runDemo(client: Client, { job, pairs, items, output }: Dem
   await Deno.writeTextFile(curves, drawCurves(panelsOf(metrics)));
   console.log(`Curves: ${curves}`);
   return judge(agreementOf(pairs, before).accuracy, agreementOf(pairs, after).accuracy);
+}
+
+function scoreOf({ average_logprob, num_tokens, reason }: ScoredCandidate): PairScores[number] {
+  if (average_logprob === null) throw new ServiceError(`A held-out answer has no score: ${reason}`);
+  return { average_logprob, num_tokens };
 }
 
 /** Shows the job behind a progress bar until it is done. @returns its metrics, in the order of the steps */
@@ -191,12 +204,18 @@ function judge(before: number, after: number): 0 | 1 {
 export async function readHeldOut(path: string): Promise<Pick<DemoInput, "pairs" | "items">> {
   const pairs: HeldOutPair[] = [];
   const items: Item[] = [];
-  for await (const { prompt, responses } of readDataFiles([path], "preference")) {
+  const reader = new RowReader({ kind: "preference" });
+  for await (const row of readDataFiles([path])) {
+    const [comparison] = reader.read(row);
+    if (comparison === undefined) throw reader.left_out.firstFault;
+    const { prompt, responses } = comparison;
     const [chosen, rejected] = responses.map(lastWords) as [string, string];
     const preferred = pairs.length % 2 === 0 ? 0 : 1;
     const candidates = preferred === 0 ? [chosen, rejected] as const : [rejected, chosen] as const;
     pairs.push({ prompt: lastWords(prompt), candidates, preferred });
-    const asked = typeof prompt === "string" ? { prompt } : { messages: prompt.map((turn) => ({ ...turn })) };
+    const asked = typeof prompt === "string"
+      ? { prompt }
+      : { messages: prompt.map((turn) => ({ ...turn, content: turn.content ?? "" })) };
     items.push({ ...asked, candidates: [...candidates] });
   }
   return { pairs, items };

@@ -55,7 +55,7 @@ export async function doctor(args: readonly string[], startEngine: StartEngine):
       ? {
         ok: false,
         remedy:
-          "Only the software driver answers: serve refuses it unless SIMPO_DEVICE=software. For a GPU see below.",
+          "No GPU answers: serve, train and score run on the software driver only with SIMPO_DEVICE=software. For a GPU see below.",
       }
       : { ok: device !== null },
     findings: await examine(readGpuEnvironment()),
@@ -166,7 +166,7 @@ async function listFolder(folder: string): Promise<string[]> {
 }
 
 function describe({ device, error, serve, findings }: DoctorReport): string {
-  const lines: string[] = [];
+  const lines = serve.remedy === undefined ? [] : [serve.remedy, ""];
   if (device === null) lines.push(`No device answers: ${error}`);
   else {
     lines.push(
@@ -177,7 +177,6 @@ function describe({ device, error, serve, findings }: DoctorReport): string {
       ...Object.entries(device.limits).map(([name, value]) => `  ${name}: ${value}`),
     );
   }
-  if (serve.remedy !== undefined) lines.push("", serve.remedy);
   lines.push("");
   for (const { name, ok, found, remedy } of findings) {
     lines.push(`[${ok === null ? "?" : ok ? "ok" : "missing"}] ${name}: ${found}`);

@@ -71,7 +71,9 @@ async function findDevice(
     }
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    console.error("No GPU answers here: this is the plan for one of usual limits.");
+    console.error(
+      "No GPU answers here: this is the plan for one of usual limits; SIMPO_DEVICE=software plans for the software driver.",
+    );
     return { maxTensorBytes: largestTensor(TYPICAL_LIMITS), available: config.memoryBytes };
   }
 }

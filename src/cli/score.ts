@@ -18,13 +18,15 @@ import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, stopSignal } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
+import { encodingOfOptions } from "./_encoding_options.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { type LoadProgress, stream } from "../engine/protocol.ts";
 
 const usage =
-  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] [--beta 2] " +
-  "[--token-logprobs] in.jsonl out.jsonl " +
+  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] " +
+  "[--chat-template-kwargs JSON] [--prompt-boundary trl|simpo] [--max-length N] [--max-prompt-length N] " +
+  "[--truncation-mode keep_end|keep_start] [--no-eos] [--beta 2] [--token-logprobs] in.jsonl out.jsonl " +
   "(- is stdin or stdout)";
 
 /** A shell's exit code for SIGPIPE, which Deno ignores. */
@@ -34,8 +36,9 @@ const brokenPipe = 141;
 const itemsPerCall = 64;
 
 /**
- * Scores every line of a file, by a job's result with the quantization that the job had. A line is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, usage}`
- * behind the line's other fields.
+ * Scores every line of a file; by a job's result as the job had its base and its rows, unless options say otherwise. A line
+ * is `{prompt | messages, candidates}`, the answer's line `{results, best, margin, prompt_truncated, encoding, usage}` behind
+ * the line's other fields.
  *
  * @param environment where settings are read from
  * @returns the exit code: 0, 130 or 143 after a signal, 141 where nobody reads the output any more
@@ -86,13 +89,14 @@ export async function score(
     hub: openHub(config),
     onDownload: (progress: DownloadProgress) => downloads.update(progress),
   };
+  const job = await readJobSettings(config.state, adapter ?? "");
   const request = {
     model: await within(["--model"], () => resolveModel(sources, model)),
     adapter: adapter === undefined
       ? null
       : await within(["--adapter"], () => resolveAdapter(sources, adapter, isJob)),
-    quantization: asked ?? (await readJobSettings(config.state, adapter ?? ""))?.quantization ?? null,
-    chat_template: await readTemplate(values["chat-template"]),
+    quantization: asked ?? job?.quantization ?? null,
+    ...encodingOfOptions(values, await readTemplate(values["chat-template"]), job),
     beta,
     token_logprobs: values["token-logprobs"],
   };

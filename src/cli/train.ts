@@ -6,8 +6,9 @@ import type { Job } from "../api/job.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { readConfig } from "../config.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
+import { InputError } from "../errors.ts";
 import { checkFiles } from "../jobs/files.ts";
-import { jobFolder, jobIdOf } from "../jobs/folder.ts";
+import { jobFolder, jobIdOf, removeJobFolder } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
 import { isFinished } from "../jobs/job.ts";
 import { JobRunner } from "../jobs/runner.ts";
@@ -28,18 +29,20 @@ import {
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
+import { MetricRows } from "./_metric_rows.ts";
 import { planSummary } from "./_plan.ts";
 
-const usage = "main.ts train [--quiet] job.json";
+const usage = "main.ts train [--quiet | --json | --rows] job.json";
 const shutdownMs = 7_000;
 
 /**
  * Trains what a job file asks for. The same file is the same job: run again after a stop or a kill it goes on from its
  * last checkpoint, run again after its end it trains nothing.
  *
- * Metrics go to stdout, one JSON object a line; everything else to stderr.
+ * Metrics go to stdout: to a terminal as rows, elsewhere as one JSON object a line, unless `--json` or `--rows` says which.
+ * Everything else goes to stderr.
  *
- * @param args `[--quiet] job.json`
+ * @param args `[--quiet | --json | --rows] job.json`
  * @returns the exit code: 0 trained, 1 failed, 2 the job's own mistake, 130 or 143 after a signal
  * @throws InputError for a file or setting that cannot be used
  */
@@ -47,6 +50,14 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const parsed = parseCommand(args, usage, COMMAND_OPTIONS.train, 1);
   if (parsed === null) return 0;
   const { values, positionals } = parsed;
+  if (Number(values.quiet) + Number(values.json) + Number(values.rows) > 1) {
+    const accepted = "one of --quiet, --json and --rows";
+    throw new InputError(`Give ${accepted}.\nUsage: ${usage}`, {
+      path: ["arguments"],
+      value: args,
+      accepted,
+    });
+  }
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
@@ -55,6 +66,11 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const id = await jobIdOf(JSON.stringify({ ...spec, dataset, eval_dataset }));
 
   using store = await openStore(config);
+  // This job may be one of them that is asked for again.
+  for (const deleted of store.deleted()) {
+    await removeJobFolder(config.state, deleted);
+    store.forget(deleted);
+  }
   const result = join(jobFolder(config.state, id), "result");
   const known = store.get(id);
   if (known?.status === "succeeded") {
@@ -82,7 +98,8 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     state: config.state,
     engine: Promise.resolve(engine),
   });
-  const display = new Display(store, id, values.quiet);
+  const rows = values.rows || !values.json && Deno.stdout.isTerminal();
+  const display = new Display(store, id, values.quiet ? "nothing" : rows ? "rows" : "json");
   try {
     const outcome = await Promise.race([runner.runToEnd(id), signal]);
     if (typeof outcome !== "string") {
@@ -101,11 +118,10 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
 }
 
 function report(job: Job, result: string): number {
-  if (job.rows_left_out.length > 0) {
-    const rows = job.rows_left_out.slice(0, 5).map(({ split, row, reason }) =>
-      `${split} row ${row}: ${reason}`
-    );
-    console.error(`${job.rows_left_out.length} rows left out, such as ${rows.join("; ")}`);
+  const { count, first } = job.rows_left_out;
+  if (count > 0) {
+    const rows = first.slice(0, 5).map(({ split, row, reason }) => `${split} row ${row}: ${reason}`);
+    console.error(`${count} rows left out, such as ${rows.join("; ")}`);
   }
   if (job.status === "succeeded") {
     console.error(`Job ${job.id} succeeded after ${job.progress.step} steps: ${result}`);
@@ -115,11 +131,12 @@ function report(job: Job, result: string): number {
   return job.error?.field === undefined ? 1 : 2;
 }
 
-/** What a person and a program see of a job: a bar where stderr is a terminal, metrics on stdout. */
+/** What a person and a program see of a job: a bar where stderr is a terminal, metrics on stdout as rows or as JSON. */
 class Display {
   readonly #store: JobStore;
   readonly #id: string;
-  readonly #quiet: boolean;
+  readonly #metrics: "rows" | "json" | "nothing";
+  readonly #rows = new MetricRows();
   readonly #bar: SingleBar | null;
   readonly #loading: LoadingDisplay | null;
   readonly #downloads: DownloadDisplay | null;
@@ -129,15 +146,17 @@ class Display {
   #running = false;
   #started = false;
 
-  constructor(store: JobStore, id: string, quiet: boolean) {
+  constructor(store: JobStore, id: string, metrics: "rows" | "json" | "nothing") {
     this.#store = store;
     this.#id = id;
-    this.#quiet = quiet;
+    this.#metrics = metrics;
+    const quiet = metrics === "nothing";
     // A resumed job's earlier metrics have been printed by the earlier run.
     this.#last = store.events(id, 0).at(-1)?.id ?? 0;
-    this.#bar = quiet || !Deno.stderr.isTerminal()
-      ? null
-      : new SingleBar({ format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left" });
+    this.#bar = quiet || !Deno.stderr.isTerminal() ? null : new SingleBar({
+      format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left",
+      clearOnComplete: metrics === "rows",
+    });
     this.#loading = quiet ? null : new LoadingDisplay();
     this.#downloads = quiet ? null : new DownloadDisplay();
     this.#unsubscribe = store.subscribe(id, () => this.#update());
@@ -147,6 +166,10 @@ class Display {
     this.#unsubscribe();
     this.#loading?.end();
     this.#downloads?.end();
+    this.#stopBar();
+  }
+
+  #stopBar(): void {
     if (this.#started) this.#bar?.stop();
     this.#started = false;
   }
@@ -154,14 +177,20 @@ class Display {
   #update(): void {
     for (const { id, type, data } of this.#store.events(this.#id, this.#last)) {
       this.#last = id;
-      if (type === "metrics" && !this.#quiet) console.log(JSON.stringify(data));
+      if (this.#metrics === "rows" && (type === "metrics" || type === "warning")) {
+        this.#stopBar(); // it starts anew below what is printed
+      }
+      if (type === "metrics" && this.#metrics === "json") console.log(JSON.stringify(data));
+      if (type === "metrics" && this.#metrics === "rows") {
+        for (const line of this.#rows.lines(data)) console.log(line);
+      }
       // An earlier life's number of steps is known before this one has loaded its weights.
       if (type === "status") this.#running = data["status"] === "running";
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
     const plan = job?.plan ? planSummary(job.plan) : null;
-    if (plan !== null && plan !== this.#plan && !this.#quiet) console.error(`Memory ${plan}.`);
+    if (plan !== null && plan !== this.#plan && this.#metrics !== "nothing") console.error(`Memory ${plan}.`);
     this.#plan = plan;
     if (job?.downloading) return this.#downloads?.update(job.downloading);
     if (job?.loading) return this.#loading?.update(job.loading);

@@ -14,7 +14,7 @@ export type {
   SequenceRequest,
 } from "../scoring/request.ts";
 export type { MemoryPlan } from "../training/memory_plan.ts";
-export type { Dataset, LeftOutRow, TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
+export type { Dataset, RowSource, TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
 /** What a call is asked, what it tells on its way, and its answer. */
 interface Call<Request, Item = never, Result = null> {

@@ -27,22 +27,24 @@ export async function requestAdapter(kind: "gpu" | "software" | "auto"): Promise
   const adapter = software ?? await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
     throw new InputError(
-      "No WebGPU adapter answers: neither a GPU driver nor a software Vulkan driver was found.",
+      "No GPU answers, nor the software driver that SIMPO_DEVICE=software runs on: install the GPU's driver, or that one " +
+        "(on Debian: apt-get install libvulkan1 mesa-vulkan-drivers).",
       {
         path: ["SIMPO_DEVICE"],
         value: kind,
-        accepted:
-          "a machine with a Vulkan, Metal or Direct3D 12 driver; on Debian: apt-get install libvulkan1 mesa-vulkan-drivers",
+        accepted: "a machine with a Vulkan, Metal or Direct3D 12 driver",
+        status: 503,
       },
     );
   }
   if (kind === "gpu" && isSoftware(adapter.info)) {
     throw new InputError(
-      `Only the software driver answers (${adapter.info.description}), and a GPU was asked for.`,
+      `No GPU answers: set SIMPO_DEVICE=software to run on the software driver (${adapter.info.description}), slowly.`,
       {
         path: ["SIMPO_DEVICE"],
         value: kind,
-        accepted: "a working GPU driver, or SIMPO_DEVICE=software to run slowly without one",
+        accepted: "software, or a machine whose GPU driver works",
+        status: 503,
       },
     );
   }

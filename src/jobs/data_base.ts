@@ -2,6 +2,8 @@
 import { DatabaseSync } from "node:sqlite";
 import type { DatasetRequest } from "../api/dataset.ts";
 import { InputError } from "../errors.ts";
+import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
+import { boundedError, noWarnings, withWarning } from "./bounds.ts";
 import { readDataset, rowKind } from "./spec.ts";
 
 /** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
@@ -48,7 +50,41 @@ const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
     '$.settings.lora.ensure_weight_tying', json('false'))
     WHERE json_type(spec, '$.settings.lora') = 'object';`,
   readRows,
+  `UPDATE jobs SET spec = json_insert(spec, '$.settings.max_left_out', 1, '$.settings.eval_fraction', 0);`,
+  `ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '{"count":0,"first":[]}';
+  ALTER TABLE jobs ADD COLUMN bytes INTEGER;
+  -- whether the folder of a job that has ended has been measured, and rid of what only a run needs
+  ALTER TABLE jobs ADD COLUMN tidied INTEGER NOT NULL DEFAULT 0;
+  -- The rows that came in a request, apart: a change of a job writes all of its row anew.
+  CREATE TABLE datasets (job TEXT PRIMARY KEY, data TEXT NOT NULL) STRICT;
+  INSERT INTO datasets SELECT id, datasets FROM jobs;
+  ALTER TABLE jobs DROP COLUMN datasets;
+  -- jobs that have gone and whose folders may not have
+  CREATE TABLE deleted_jobs (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+  UPDATE jobs SET spec = json_insert(spec, '$.settings.keep_checkpoints', 2);`,
+  boundLists,
+  `ALTER TABLE jobs ADD COLUMN rows_read TEXT NOT NULL DEFAULT '{"train":null,"eval":null}';`,
 ];
+
+/** Rows left out and warnings were kept one by one, however many, and errors with the whole of a refused value. */
+function boundLists(db: DatabaseSync): void {
+  const update = db.prepare("UPDATE jobs SET left_out = ?, warnings = ?, error = ? WHERE id = ?");
+  const warnings = db.prepare("SELECT data FROM events WHERE job = ? AND type = 'warning' ORDER BY id");
+  for (const { id, left_out, error } of db.prepare("SELECT id, left_out, error FROM jobs").all()) {
+    const rows: (LeftOutRow & { split: "train" | "eval" })[] = JSON.parse(String(left_out));
+    const splits = (["train", "eval"] as const).map((split) => ({
+      split,
+      ...summarizeLeftOut(rows.filter((row) => row.split === split)),
+    }));
+    const said = warnings.all(String(id)).map(({ data }) => JSON.parse(String(data)).message);
+    update.run(
+      JSON.stringify(splits.filter(({ count }) => count > 0)),
+      JSON.stringify(said.reduce(withWarning, noWarnings)),
+      error === null ? null : JSON.stringify(boundedError(JSON.parse(String(error)))),
+      String(id),
+    );
+  }
+}
 
 /** Rows that came with a request were kept as they were sent, and are kept as they were read. */
 function readRows(db: DatabaseSync): void {
@@ -56,7 +92,7 @@ function readRows(db: DatabaseSync): void {
   for (const { id, spec, datasets } of db.prepare("SELECT id, spec, datasets FROM jobs").all()) {
     const kind = rowKind(JSON.parse(String(spec)).settings.method.type);
     const { dataset, eval_dataset } = JSON.parse(String(datasets));
-    const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind);
+    const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind, 1);
     update.run(JSON.stringify({ dataset: read(dataset), eval_dataset: read(eval_dataset) }), String(id));
   }
 }

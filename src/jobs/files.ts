@@ -1,6 +1,6 @@
 /** Names of a request as files of this machine: under the root, or of the hub and downloaded first. */
 import { join } from "node:path";
-import type { Dataset } from "../engine/protocol.ts";
+import type { Dataset, RowSource } from "../engine/protocol.ts";
 import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
@@ -12,9 +12,12 @@ import { Checkpoint } from "../model/safetensors.ts";
 import { checkSavedNames } from "../model/saved_modules.ts";
 import { storedDtype } from "../model/weights.ts";
 import { resolveInside } from "../paths.ts";
-import { isDataFile, selectDataFiles } from "../preference/data_files.ts";
+import type { SlicedFiles } from "../preference/data_files.ts";
+import { chooseDataFiles, type ChosenFiles, type DataFolder } from "../preference/files/folder.ts";
+import { isDataFile } from "../preference/files/format.ts";
+import { parseSplit } from "../preference/files/split.ts";
 import type { LoraSettings } from "../api/settings.ts";
-import type { DatasetSpec, JobSpec } from "./spec.ts";
+import type { DatasetSpec, JobSpec, NamedRows, SourceSpec } from "./spec.ts";
 
 /** Where names are looked up. */
 export interface FileSources {
@@ -25,8 +28,8 @@ export interface FileSources {
   readonly onDownload?: OnDownload | undefined;
 }
 
-/** How deep a data set's folder is looked through: `default/train/0000.parquet`. */
-const maxDepth = 3;
+/** How deep a data set's folder is looked through: `default/train/0000.parquet` is three names deep. */
+const maxDepth = 5;
 
 /**
  * The folder of a model.
@@ -80,30 +83,58 @@ async function resolveFolder(
  * @throws InputError where there is no such file or split, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveDataset(
-  { root, hub, onDownload }: FileSources,
+  sources: FileSources,
   dataset: DatasetSpec,
   signal?: AbortSignal,
 ): Promise<Dataset> {
-  if ("comparisons" in dataset) return dataset;
-  const { path: name, split } = dataset;
+  if (!isList(dataset)) return await resolveSource(sources, dataset, signal);
+  const resolved: RowSource[] = [];
+  for (const [index, source] of dataset.entries()) {
+    resolved.push(await within([index], () => resolveSource(sources, source, signal)));
+  }
+  return resolved;
+}
+
+function isList(dataset: DatasetSpec): dataset is readonly SourceSpec[] {
+  return Array.isArray(dataset);
+}
+
+async function resolveSource(
+  sources: FileSources,
+  source: SourceSpec,
+  signal: AbortSignal | undefined,
+): Promise<RowSource> {
+  if ("comparisons" in source) return source;
+  const { path: _path, split: _split, name: _name, data_files: _files, ...reading } = source;
+  return { ...await resolveFiles(sources, source, signal), ...reading };
+}
+
+async function resolveFiles(
+  { root, hub, onDownload }: FileSources,
+  dataset: NamedRows,
+  signal: AbortSignal | undefined,
+): Promise<{ path: string } | { paths: (string | SlicedFiles)[] }> {
+  const { path: name } = dataset;
   if (isHubName(name)) {
-    const { repository, chosen } = await chooseHubRows(hub, dataset, signal);
-    const fetch = () => hubOf(hub).fetch(repository, () => chosen, signal, onDownload);
+    const { repository, chosen } = await chooseHubRows({ hub, onDownload }, dataset, signal);
+    const files = chosen.flatMap(({ files }) => files);
+    const fetch = () => hubOf(hub).fetch(repository, () => files, signal, onDownload);
     const folder = await within(["path"], fetch);
-    return { paths: chosen.map((file) => join(folder, file)) };
+    return { paths: await pathsOf(chosen, (file) => join(folder, file)) };
   }
   const path = await within(["path"], () => resolveInside(root, name, "file or directory"));
   if ((await Deno.stat(path)).isFile) {
-    if (split === undefined) return { path };
-    throw new InputError(
-      (field) => `${field} is for folders, and ${JSON.stringify(name)} is a file: leave it out.`,
-      { path: ["split"], value: split, accepted: "no split beside a file" },
-    );
+    const chosen = chooseFile(name, dataset);
+    return dataset.split === undefined ? { path } : { paths: await pathsOf(chosen, () => path) };
   }
-  const names = await Array.fromAsync(dataFiles(path, "", maxDepth));
-  const files = selectSplit(names, split);
+  const folder = {
+    names: await Array.fromAsync(folderFiles(path, "", maxDepth)),
+    read: async (file: string) =>
+      await Deno.readTextFile(await resolveInside(root, join(name, file), "file")),
+  };
+  const chosen = await chooseDataFiles(folder, dataset);
   const resolve = (file: string) => resolveInside(root, join(name, file), "file");
-  return { paths: await within(["path"], () => Promise.all(files.map(resolve))) };
+  return { paths: await within(["path"], () => pathsOf(chosen, resolve)) };
 }
 
 /**
@@ -154,32 +185,71 @@ export async function checkFiles(
   for (const [field, rows] of Object.entries({ dataset, eval_dataset })) {
     if (rows === null) continue;
     await within([field], async () => {
-      if ("path" in rows && isHubName(rows.path)) await chooseHubRows(sources.hub, rows);
-      else await resolveDataset(sources, rows);
+      const check = async (source: SourceSpec) => {
+        if ("path" in source && isHubName(source.path)) await chooseHubRows(sources, source);
+        else await resolveSource(sources, source, undefined);
+      };
+      if (!isList(rows)) return await check(rows);
+      for (const [index, source] of rows.entries()) await within([index], () => check(source));
     });
   }
 }
 
-/** A split's files among a repository's, or the one file that is named. */
+/** A split's files among a repository's, or the one file that is named. What says which is downloaded: its README.md. */
 async function chooseHubRows(
-  hub: Hub | undefined,
-  { path: name, split }: Extract<DatasetSpec, { path: string }>,
+  { hub, onDownload }: Pick<FileSources, "hub" | "onDownload">,
+  dataset: NamedRows,
   signal?: AbortSignal,
-): Promise<{ repository: HubName; chosen: string[] }> {
+): Promise<{ repository: HubName; chosen: readonly ChosenFiles[] }> {
   const [repository, paths] = await within(["path"], async () => {
-    const repository = parseHubName(name, "dataset");
+    const repository = parseHubName(dataset.path, "dataset");
     return [repository, await hubOf(hub).list(repository, signal)] as const;
   });
   const { path } = repository;
-  if (split === undefined && isDataFile(path) && paths.includes(path)) return { repository, chosen: [path] };
+  if (isDataFile(path) && paths.includes(path)) return { repository, chosen: chooseFile(path, dataset) };
   const prefix = path === "" ? "" : `${path}/`;
-  const inside = paths.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
-  return { repository, chosen: selectSplit(inside, split).map((name) => prefix + name) };
+  const folder: DataFolder = {
+    names: paths.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
+    read: async (name) => {
+      const fetch = () => hubOf(hub).fetch(repository, () => [prefix + name], signal, onDownload);
+      return await Deno.readTextFile(join(await within(["path"], fetch), prefix + name));
+    },
+  };
+  const chosen = await chooseDataFiles(folder, dataset);
+  const whole = ({ files, ...slice }: ChosenFiles) => ({
+    ...slice,
+    files: files.map((file) => prefix + file),
+  });
+  return { repository, chosen: chosen.map(whole) };
 }
 
-/** A split's files; where none is named, train's. @throws InputError at the split, or at the path that has no train */
-function selectSplit(names: readonly string[], split: string | undefined): string[] {
-  return within([split === undefined ? "path" : "split"], () => selectDataFiles(names, split ?? "train"));
+/** The one file that is named, or slices of it: its only split is train. @throws InputError for fields of a folder */
+function chooseFile(file: string, { split, name, data_files }: NamedRows): ChosenFiles[] {
+  const parts = within(["split"], () => parseSplit(split ?? "train"));
+  const isOther = parts.some(({ split }) => split !== "train");
+  for (const [field, value] of Object.entries({ split: isOther ? split : undefined, name, data_files })) {
+    if (value === undefined) continue;
+    const accepted = field === "split"
+      ? "no split beside a file, or a slice as train[:1000]"
+      : `no ${field} beside a file`;
+    throw new InputError(
+      (place) => `${place} is for folders, and ${JSON.stringify(file)} is a file: leave it out.`,
+      { path: [field], value, accepted },
+    );
+  }
+  return parts.map(({ slice }) => ({ files: [file], ...(slice && { slice }) }));
+}
+
+/** Chosen files as a job reads them. */
+async function pathsOf(
+  chosen: readonly ChosenFiles[],
+  resolve: (file: string) => string | Promise<string>,
+): Promise<(string | SlicedFiles)[]> {
+  const parts = chosen.map(async ({ files, slice }) => {
+    const paths = await Promise.all(files.map(resolve));
+    return slice === undefined ? paths : [{ files: paths, slice }];
+  });
+  return (await Promise.all(parts)).flat();
 }
 
 function hubOf(hub: Hub | undefined): Hub {
@@ -190,11 +260,11 @@ function hubOf(hub: Hub | undefined): Hub {
   );
 }
 
-/** Names of the files of rows in a folder and those in it. */
-async function* dataFiles(folder: string, prefix: string, depth: number): AsyncGenerator<string> {
+/** Names of a folder's files that are rows or say which are. */
+async function* folderFiles(folder: string, prefix: string, depth: number): AsyncGenerator<string> {
   for await (const { name, isDirectory } of Deno.readDir(join(folder, prefix))) {
     if (isDirectory && depth > 1 && !/^[._]/.test(name)) {
-      yield* dataFiles(folder, `${prefix}${name}/`, depth - 1);
-    } else if (!isDirectory && isDataFile(name)) yield `${prefix}${name}`;
+      yield* folderFiles(folder, `${prefix}${name}/`, depth - 1);
+    } else if (!isDirectory && (isDataFile(name) || name === "README.md")) yield `${prefix}${name}`;
   }
 }

@@ -1,8 +1,10 @@
 /** Where a job's files lie under the state folder. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
+import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
+import { tokenFolder } from "../training/token_files.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
 
 const SETTINGS_FILE = "settings.json";
@@ -34,17 +36,77 @@ export async function jobResult(state: string, id: string): Promise<string | nul
 
 /** What /score may use of a job: its result, or its newest checkpoint; null where there is neither. */
 export async function jobWeights(state: string, id: string): Promise<string | null> {
-  const checkpoints = join(jobFolder(state, id), "checkpoints");
-  const newest = (await entries(checkpoints))
+  return await jobResult(state, id) ?? (await jobCheckpoints(state, id)).at(-1)?.path ?? null;
+}
+
+/** A job's whole checkpoints, oldest first. */
+async function jobCheckpoints(state: string, id: string): Promise<{ step: number; path: string }[]> {
+  const folder = join(jobFolder(state, id), "checkpoints");
+  return (await entries(folder))
     .flatMap((name) => {
-      const step = /^step-(\d+)$/.exec(name)?.[1];
-      return step === undefined ? [] : [{ name, step: Number(step) }];
+      const step = stepOf(name);
+      return step === null ? [] : [{ step, path: join(folder, name) }];
     })
-    .reduce<{ name: string; step: number } | null>(
-      (best, each) => best && best.step > each.step ? best : each,
-      null,
-    );
-  return await jobResult(state, id) ?? (newest === null ? null : join(checkpoints, newest.name));
+    .sort((a, b) => a.step - b.step);
+}
+
+/**
+ * The folder of one of a job's checkpoints.
+ *
+ * @throws InputError with status 409 and the steps that are there
+ */
+export async function jobCheckpoint(state: string, id: string, step: number | "latest"): Promise<string> {
+  const found = await jobCheckpoints(state, id);
+  const wanted = step === "latest" ? found.at(-1) : found.find((each) => each.step === step);
+  if (wanted !== undefined) return wanted.path;
+  const steps = found.map(({ step }) => step).join(", ");
+  const sentence = found.length === 0
+    ? `Job ${id} has no checkpoint yet.`
+    : `Job ${id} has no checkpoint of step ${step}: there are ${steps}.`;
+  const accepted = found.length === 0 ? "a job with a checkpoint" : `latest, or one of ${steps}`;
+  throw new InputError(sentence, { path: ["step"], value: step, accepted, status: 409 });
+}
+
+/**
+ * Removes what only a run needs, of a job that runs no more: its tokens, the moments in its checkpoints, and what was half
+ * written.
+ */
+export async function dropRunFiles(state: string, id: string): Promise<void> {
+  await removeAny(tokenFolder(jobFolder(state, id)));
+  const folder = join(jobFolder(state, id), "checkpoints");
+  for (const name of await entries(folder)) {
+    const path = join(folder, name);
+    await removeAny(stepOf(name) === null ? path : join(path, OPTIMIZER));
+  }
+}
+
+/** Removes a job's folder and all in it. */
+export async function removeJobFolder(state: string, id: string): Promise<void> {
+  await removeAny(jobFolder(state, id));
+}
+
+/**
+ * Bytes of a job's files.
+ *
+ * @param over whether the job has succeeded: its tokens and the moments in its checkpoints are about to go
+ */
+export async function jobBytes(state: string, id: string, over: boolean): Promise<number> {
+  const sizeOf = async (path: string): Promise<number> => {
+    if (over && path === tokenFolder(jobFolder(state, id))) return 0;
+    const found = await Deno.lstat(path).catch(() => null); // a checkpoint may be put away meanwhile
+    if (!found?.isDirectory) return over && basename(path) === OPTIMIZER ? 0 : found?.size ?? 0;
+    const sizes = await Promise.all((await entries(path)).map((name) => sizeOf(join(path, name))));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  };
+  return await sizeOf(jobFolder(state, id));
+}
+
+async function removeAny(path: string): Promise<void> {
+  try {
+    await Deno.remove(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 /**

@@ -5,10 +5,19 @@ import { DeviceLostError, InputError, Interrupted, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
-import { jobFolder, jobWeights, writeJobSettings } from "./folder.ts";
+import { boundedError } from "./bounds.ts";
+import {
+  dropRunFiles,
+  jobBytes,
+  jobFolder,
+  jobWeights,
+  removeJobFolder,
+  writeJobSettings,
+} from "./folder.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished } from "./job.ts";
 import type { JobStore } from "./store.ts";
+import { Uses } from "./uses.ts";
 
 const log = logger("jobs");
 
@@ -26,6 +35,10 @@ export class JobRunner {
   readonly #options: RunnerOptions;
   /** What ends each running job, and when it has ended. */
   readonly #running = new Map<string, { readonly end: AbortController; readonly ended: Promise<void> }>();
+  /** Who reads which job's folder. */
+  readonly uses = new Uses();
+  /** Work on the jobs' folders beside all else, one thing after another. */
+  #tidying: Promise<void> = Promise.resolve();
   #stopping = false;
 
   /** Nothing runs until `start` or `runToEnd`. */
@@ -33,9 +46,12 @@ export class JobRunner {
     this.#options = options;
   }
 
-  /** Takes up what an earlier process left running, then works through the queue. */
+  /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
-    this.#options.store.recover();
+    const { store } = this.#options;
+    store.recover();
+    for (const id of store.deleted()) this.#removeFolder(id);
+    for (const id of store.untidied()) this.#tidy(id);
     this.wake();
   }
 
@@ -47,6 +63,7 @@ export class JobRunner {
   /** Runs one job, which must be queued, and nothing else. */
   async runToEnd(id: string): Promise<Job> {
     await this.#take(this.#job(id), await this.#options.engine);
+    await this.#tidying;
     return this.#job(id);
   }
 
@@ -75,12 +92,71 @@ export class JobRunner {
     return this.#job(id);
   }
 
+  /**
+   * Puts a job that was cancelled or has failed back into the queue; it goes on from its newest checkpoint.
+   *
+   * @throws InputError with status 409 for any other
+   */
+  resume(id: string): Job {
+    const { status } = this.#job(id);
+    if (status !== "cancelled" && status !== "failed") {
+      throw new InputError(
+        `Job ${id} ${isFinished(status) ? "has" : "is"} ${status} and cannot be resumed.`,
+        {
+          path: ["id"],
+          value: id,
+          accepted: "a job that was cancelled or has failed",
+          status: 409,
+        },
+      );
+    }
+    this.#options.store.retry(id);
+    this.wake();
+    return this.#job(id);
+  }
+
+  /**
+   * Deletes a job that has ended, its events and its folder. Where the folder is being read it goes afterwards, by the next
+   * start at the latest.
+   *
+   * @throws InputError with status 409 where the job has not ended, or another that has not begins with what it learned
+   */
+  async delete(id: string): Promise<void> {
+    const { store } = this.#options;
+    await this.#tidying;
+    const { status } = this.#job(id);
+    const refuse = (message: string, accepted: string): never => {
+      throw new InputError(message, { path: ["id"], value: id, accepted, status: 409 });
+    };
+    if (!isFinished(status)) {
+      const cancel = `POST /train/${id}/cancel`;
+      refuse(`Job ${id} is ${status} and cannot be deleted: end it with ${cancel}.`, "a job that has ended");
+    }
+    const [dependent] = store.dependents(id);
+    if (dependent !== undefined) {
+      refuse(
+        `Job ${id} cannot be deleted: job ${dependent}, which has not ended, begins with its adapter.`,
+        `a job that is no unfinished job's init_adapter`,
+      );
+    }
+    store.delete(id);
+    this.#removeFolder(id);
+    await this.#tidying;
+  }
+
+  /** Takes note of the size of a job's folder where it has changed. */
+  async measure(id: string): Promise<void> {
+    const { store, state } = this.#options;
+    store.recordBytes(id, await jobBytes(state, id, false));
+  }
+
   /** Starts no further job and puts the running ones down: they go on from their checkpoints in a later life. */
   async stop(): Promise<void> {
     this.#stopping = true;
     const running = [...this.#running.values()];
     for (const { end } of running) end.abort(new Interrupted("stop"));
     await Promise.all(running.map(({ ended }) => ended));
+    await this.#tidying;
   }
 
   /** Starts the jobs that wait longest, as many as the engine has slots for. */
@@ -132,11 +208,14 @@ export class JobRunner {
         onItem: (event) => {
           if (event.type === "plan") log.info("Job {id} is planned.", { id, plan: event.plan });
           store.record(id, event);
+          if (event.type === "checkpoint") this.#inBackground(() => this.measure(id));
         },
       });
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
-      if (outcome === "stopped") store.requeue(id);
-      else store.finish(id, outcome);
+      if (outcome === "stopped") return store.requeue(id);
+      await this.#tidying; // an earlier measurement must not come after this one
+      store.finish(id, outcome, null, await jobBytes(state, id, outcome === "succeeded"));
+      this.#tidy(id);
     } catch (error) {
       if (error instanceof DeviceLostError) {
         log.error("Job {id} lost its device: {error}", { id, error });
@@ -146,10 +225,45 @@ export class JobRunner {
       if (this.#stopping) return store.requeue(id);
       if (signal.aborted && error === signal.reason) return store.finish(id, "cancelled");
       // The sender's mistake needs a sentence, ours a stack.
-      if (error instanceof InputError) log.info("Job {id} failed: {error}", { id, error: error.message });
+      const told = jobError(error);
+      if (error instanceof InputError) log.info("Job {id} failed: {error}", { id, error: told.message });
       else log.error("Job {id} failed: {error}", { id, error });
-      store.finish(id, "failed", jobError(error));
+      store.finish(id, "failed", told);
+      this.#tidy(id);
     }
+  }
+
+  /**
+   * Measures the folder of a job that has ended; from that of one that has succeeded goes what only a run needs. After a
+   * crash the next start does it.
+   */
+  #tidy(id: string): void {
+    const { store, state } = this.#options;
+    this.#inBackground(async () => {
+      const status = store.get(id)?.status ?? "queued";
+      if (!isFinished(status)) return; // it was resumed or deleted meanwhile
+      if (status === "succeeded") await dropRunFiles(state, id);
+      await this.measure(id);
+      store.recordTidied(id);
+    });
+  }
+
+  /** Removes a deleted job's folder once nobody reads it; after a crash the next start does it. */
+  #removeFolder(id: string): void {
+    const { store, state } = this.#options;
+    this.uses.whenFree(id, () => {
+      if (this.#stopping) return;
+      this.#inBackground(async () => {
+        await removeJobFolder(state, id);
+        store.forget(id);
+      });
+    });
+  }
+
+  #inBackground(work: () => Promise<void>): void {
+    this.#tidying = this.#tidying.then(work).catch((error) => {
+      log.error("A job's folder could not be tidied: {error}", { error });
+    });
   }
 
   #job(id: string): Job {
@@ -172,7 +286,7 @@ export function unknownJob(id: string): InputError {
 function jobError(error: unknown): JobError {
   if (error instanceof InputError) {
     const { value, accepted } = error.problem;
-    return { message: error.message, field: error.field, value, accepted };
+    return boundedError({ message: error.message, field: error.field, value, accepted });
   }
-  return { message: error instanceof Error ? error.message : String(error) };
+  return boundedError({ message: error instanceof Error ? error.message : String(error) });
 }

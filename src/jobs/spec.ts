@@ -1,15 +1,27 @@
 /** A request for a training job, made into a job with nothing left open. */
-import type { DatasetRequest } from "../api/dataset.ts";
+import type { DatasetRequest, SourceRequest } from "../api/dataset.ts";
 import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import { resolveSettings, type TrainingSettings } from "../api/settings.ts";
 import { within } from "../errors.ts";
-import { type Comparison, parseRow, type RowKind } from "../preference/rows.ts";
+import { allowedFaults, RowReader, type RowsReport, tooManyLeftOut } from "../preference/row_reader.ts";
+import type { Comparison, RowKind } from "../preference/rows.ts";
 import { parseWith } from "../validation.ts";
 
-/** Rows by a name under the root or of the hub, or those that came with the request. */
-export type DatasetSpec =
-  | Extract<DatasetRequest, { path: string }>
-  | { readonly comparisons: readonly Comparison[] };
+/** Rows by a name under the root or of the hub. */
+export type NamedRows = Extract<SourceRequest, { path: string }>;
+
+/** Rows that came with the request, as they were read. */
+export interface GivenRows extends Pick<SourceRequest, "weight"> {
+  readonly comparisons: readonly Comparison[];
+  /** What was made of the rows; jobs of earlier versions have none. */
+  readonly report?: RowsReport;
+}
+
+/** One of a job's data sets. */
+export type SourceSpec = NamedRows | GivenRows;
+
+/** A job's rows: of one data set, or of several one after another. */
+export type DatasetSpec = SourceSpec | readonly SourceSpec[];
 
 /** A job with nothing left open. */
 export interface JobSpec {
@@ -40,15 +52,17 @@ export function parseJobSpec(value: unknown): JobSpec {
 /**
  * Fills in a request's defaults and reads the rows that came with it.
  *
- * @throws InputError naming the first row that is none of the method's shapes
+ * @throws InputError naming the first row that cannot be used where there are too many of them
  */
 export function toJobSpec(request: JobRequest): JobSpec {
   const { model, dataset, eval_dataset = null, preset = null, method } = request;
   const kind = rowKind(method?.type);
+  const { max_left_out } = request;
   return {
     model,
-    dataset: within(["dataset"], () => readDataset(dataset, kind)),
-    eval_dataset: eval_dataset && within(["eval_dataset"], () => readDataset(eval_dataset, kind)),
+    dataset: within(["dataset"], () => readDataset(dataset, kind, max_left_out)),
+    eval_dataset: eval_dataset &&
+      within(["eval_dataset"], () => readDataset(eval_dataset, kind, max_left_out)),
     preset,
     settings: settingsOf(request),
   };
@@ -66,9 +80,26 @@ export function rowKind(method: string | undefined): RowKind {
   return method === "sft" ? "sft" : "preference";
 }
 
-/** Reads rows that are given as they are. @throws InputError naming the first that is none of its kind's shapes */
-export function readDataset(dataset: DatasetRequest, kind: RowKind): DatasetSpec {
-  if ("path" in dataset) return dataset;
-  const read = (row: unknown, i: number) => within(["rows", i], () => parseRow(row, i + 1, kind));
-  return { comparisons: dataset.rows.map(read) };
+/**
+ * Reads rows that are given as they are.
+ *
+ * @param maxLeftOut share of the rows that may be left out
+ * @throws InputError naming the first that cannot be used where there are more of them
+ */
+export function readDataset(dataset: DatasetRequest, kind: RowKind, maxLeftOut: number): DatasetSpec {
+  if (!Array.isArray(dataset)) return readSource(dataset, kind, maxLeftOut);
+  return dataset.map((source, index) => within([index], () => readSource(source, kind, maxLeftOut)));
+}
+
+function readSource(source: SourceRequest, kind: RowKind, maxLeftOut: number): SourceSpec {
+  if ("path" in source) return source;
+  const { rows, columns, pairs, weight, limit } = source;
+  const reader = new RowReader({ kind, columns, pairs }, ({ row }) => ["rows", row - 1]);
+  const comparisons = rows.slice(0, limit).flatMap((value, i) => reader.read({ row: i + 1, value }));
+  const report = reader.report();
+  const { firstFault, faults } = reader.left_out;
+  if (firstFault !== null && (faults > allowedFaults(report.rows, maxLeftOut) || comparisons.length === 0)) {
+    throw tooManyLeftOut(firstFault, report.rows, report.left_out, maxLeftOut);
+  }
+  return { comparisons, report, ...(weight === undefined ? {} : { weight }) };
 }

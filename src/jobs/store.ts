@@ -4,9 +4,15 @@ import type { DatasetSummary, Job, JobError } from "../api/job.ts";
 import type { LoadProgress, TrainEvent } from "../engine/protocol.ts";
 import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
+import { boundedText } from "../bounded.ts";
+import { type LeftOut, mostRows } from "../preference/left_out.ts";
+import { boundedError, mostCharacters, type Warnings, withWarning } from "./bounds.ts";
 import { openDataBase, transaction } from "./data_base.ts";
 import type { JobEvent, JobStatus } from "./job.ts";
-import type { DatasetSpec, JobSpec } from "./spec.ts";
+import type { DatasetSpec, JobSpec, SourceSpec } from "./spec.ts";
+
+/** The rows that were left out of one data set. */
+type LeftOutOfSplit = LeftOut & { readonly split: "train" | "eval" };
 
 /** What tells a repeated request from a new one. */
 export interface Idempotency {
@@ -19,8 +25,8 @@ export interface Idempotency {
 const maxCrashes = 3;
 
 const jobColumns =
-  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, left_out,
-  cancel_requested, error, created_at, started_at, finished_at`;
+  `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, rows_read, left_out,
+  warnings, bytes, cancel_requested, error, created_at, started_at, finished_at`;
 
 interface JobRow {
   number: number;
@@ -33,7 +39,10 @@ interface JobRow {
   seconds_remaining: number | null;
   plan: string | null;
   metrics: string | null;
+  rows_read: string;
   left_out: string;
+  warnings: string;
+  bytes: number | null;
   cancel_requested: number;
   error: string | null;
   created_at: string;
@@ -93,16 +102,17 @@ export class JobStore implements Disposable {
     };
     transaction(this.#db, () => {
       this.#db.prepare(
-        `INSERT INTO jobs (id, status, spec, datasets, created_at, idempotency_key, request_hash)
-         VALUES (?, 'queued', ?, ?, ?, ?, ?)`,
+        `INSERT INTO jobs (id, status, spec, created_at, idempotency_key, request_hash)
+         VALUES (?, 'queued', ?, ?, ?, ?)`,
       ).run(
         id,
         JSON.stringify(summary),
-        JSON.stringify({ dataset, eval_dataset }),
         new Date().toISOString(),
         idempotency?.key ?? null,
         idempotency?.hash ?? null,
       );
+      this.#db.prepare("INSERT INTO datasets (job, data) VALUES (?, ?)")
+        .run(id, JSON.stringify({ dataset, eval_dataset }));
       this.#append(id, "status", { status: "queued" });
     });
     return { job: this.#expect(id), created: true };
@@ -119,20 +129,24 @@ export class JobStore implements Disposable {
     return row === undefined ? undefined : this.#toJob(row);
   }
 
-  /** Newest first; `before` is the id of the last job of the page before. */
-  list(limit: number, before?: string): Job[] {
+  /** Newest first; `before` is the number of the last job of the page before. */
+  list(limit: number, before?: number): Job[] {
     const rows = this.#db.prepare(
-      `SELECT ${jobColumns} FROM jobs
-       WHERE ?1 IS NULL OR number < (SELECT number FROM jobs WHERE id = ?1) ORDER BY number DESC LIMIT ?2`,
+      `SELECT ${jobColumns} FROM jobs WHERE ?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2`,
     ).all(before ?? null, limit);
     return rows.map((row) => this.#toJob(row));
   }
 
+  /** A job's place among all that ever were; undefined where there is none of this id. */
+  numberOf(id: string): number | undefined {
+    return this.#db.prepare("SELECT number FROM jobs WHERE id = ?").get(id)?.["number"] as number | undefined;
+  }
+
   /** The data sets of a job, with the rows that came in its request. */
   datasets(id: string): { dataset: DatasetSpec; eval_dataset: DatasetSpec | null } {
-    const row = this.#db.prepare("SELECT datasets FROM jobs WHERE id = ?").get(id);
+    const row = this.#db.prepare("SELECT data FROM datasets WHERE job = ?").get(id);
     if (row === undefined) throw new TypeError(`No job ${id}.`);
-    return JSON.parse(String(row["datasets"]));
+    return JSON.parse(String(row["data"]));
   }
 
   /** The job that waits longest. */
@@ -184,7 +198,7 @@ export class JobStore implements Disposable {
     this.#change(id, () => {
       this.#db.prepare(
         `UPDATE jobs SET status = 'queued', seconds_remaining = NULL, tokens_per_second = NULL, error = NULL,
-         finished_at = NULL, cancel_requested = 0, crashes = ? WHERE id = ?`,
+         finished_at = NULL, cancel_requested = 0, tidied = 0, crashes = ? WHERE id = ?`,
       ).run(crashes, id);
       this.#append(id, "status", { status: "queued" });
     });
@@ -215,10 +229,19 @@ export class JobStore implements Disposable {
             total_steps: event.total_steps,
             resumed_from: event.resumed_from,
           });
+        case "rows": {
+          const { split, rows, shapes } = event;
+          const read = { ...this.#json<Job["rows_read"]>(id, "rows_read"), [split]: { rows, shapes } };
+          this.#db.prepare("UPDATE jobs SET rows_read = ? WHERE id = ?").run(JSON.stringify(read), id);
+          return;
+        }
         case "left_out": {
-          const others = this.#expect(id).rows_left_out.filter(({ split }) => split !== event.split);
-          const rows = [...others, ...event.rows.map((row) => ({ split: event.split, ...row }))];
-          this.#db.prepare("UPDATE jobs SET left_out = ? WHERE id = ?").run(JSON.stringify(rows), id);
+          const { type: _, ...left } = event;
+          const others = this.#json<LeftOutOfSplit[]>(id, "left_out").filter(({ split }) =>
+            split !== left.split
+          );
+          const splits = [...others, left].sort((a, b) => b.split.localeCompare(a.split)); // train first
+          this.#db.prepare("UPDATE jobs SET left_out = ? WHERE id = ?").run(JSON.stringify(splits), id);
           return;
         }
         case "plan":
@@ -254,8 +277,13 @@ export class JobStore implements Disposable {
             this.#db.prepare("UPDATE jobs SET crashes = 0 WHERE id = ?").run(id);
           }
           return;
-        case "warning":
-          return this.#append(id, "warning", { message: event.message }, event.message);
+        case "warning": {
+          const message = boundedText(event.message, mostCharacters);
+          if (!this.#append(id, "warning", { message }, message)) return;
+          const warnings = withWarning(this.#json(id, "warnings"), message);
+          this.#db.prepare("UPDATE jobs SET warnings = ? WHERE id = ?").run(JSON.stringify(warnings), id);
+          return;
+        }
       }
     });
   }
@@ -273,19 +301,76 @@ export class JobStore implements Disposable {
     this.#db.prepare("UPDATE jobs SET cancel_requested = 1 WHERE id = ?").run(id);
   }
 
-  /** Ends a job; `done` is its last event. */
-  finish(id: string, status: "succeeded" | "failed" | "cancelled", error: JobError | null = null): void {
+  /**
+   * Ends a job with the event `done`.
+   *
+   * @param whole why it failed
+   * @param bytes size of its folder; as it was noted before unless given
+   */
+  finish(
+    id: string,
+    status: "succeeded" | "failed" | "cancelled",
+    whole: JobError | null = null,
+    bytes: number | null = null,
+  ): void {
+    const error = whole === null ? null : boundedError(whole);
     this.#change(id, () => {
       this.#db.prepare(
-        `UPDATE jobs SET status = ?, error = ?, finished_at = ?, tokens_per_second = NULL,
-         seconds_remaining = CASE ?1 WHEN 'succeeded' THEN 0 END WHERE id = ?4`,
-      ).run(status, error === null ? null : JSON.stringify(error), new Date().toISOString(), id);
+        `UPDATE jobs SET status = ?, error = ?, finished_at = ?, bytes = ifnull(?, bytes), tokens_per_second = NULL,
+         seconds_remaining = CASE ?1 WHEN 'succeeded' THEN 0 END WHERE id = ?5`,
+      ).run(status, error === null ? null : JSON.stringify(error), new Date().toISOString(), bytes, id);
       this.#append(id, "done", {
         status,
         step: this.#expect(id).progress.step,
         ...(error === null ? {} : { error }),
       });
     });
+  }
+
+  /** Takes note of the size of a job's folder. */
+  recordBytes(id: string, bytes: number): void {
+    this.#db.prepare("UPDATE jobs SET bytes = ? WHERE id = ?").run(bytes, id);
+  }
+
+  /** Takes note that the folder of a job that has ended holds only what is kept. */
+  recordTidied(id: string): void {
+    this.#db.prepare("UPDATE jobs SET tidied = 1 WHERE id = ?").run(id);
+  }
+
+  /** Jobs that have ended and whose folders may still hold what only a run needs. */
+  untidied(): string[] {
+    return this.#db.prepare("SELECT id FROM jobs WHERE status NOT IN ('queued', 'running') AND tidied = 0")
+      .all()
+      .map(({ id }) => String(id));
+  }
+
+  /** Jobs that wait or run and begin with what another job learned. */
+  dependents(id: string): string[] {
+    return this.#db.prepare(
+      `SELECT id FROM jobs WHERE status IN ('queued', 'running')
+       AND json_extract(spec, '$.settings.lora.init_adapter') = ? ORDER BY number`,
+    ).all(id).map(({ id }) => String(id));
+  }
+
+  /** Deletes a job and its events; its idempotency key is free again. Its folder is {@link deleted} until it is forgotten. */
+  delete(id: string): void {
+    transaction(this.#db, () => {
+      this.#db.prepare("DELETE FROM events WHERE job = ?").run(id);
+      this.#db.prepare("DELETE FROM datasets WHERE job = ?").run(id);
+      this.#db.prepare("DELETE FROM jobs WHERE id = ?").run(id);
+      this.#db.prepare("INSERT INTO deleted_jobs (id) VALUES (?)").run(id);
+    });
+    this.#tell(id);
+  }
+
+  /** Jobs that have gone and whose folders may not have. */
+  deleted(): string[] {
+    return this.#db.prepare("SELECT id FROM deleted_jobs").all().map(({ id }) => String(id));
+  }
+
+  /** Takes note that a deleted job's folder has gone. */
+  forget(id: string): void {
+    this.#db.prepare("DELETE FROM deleted_jobs WHERE id = ?").run(id);
   }
 
   /** A job's events after the one with id `after`, 0: from the first; at most `limit`, -1: all of them. */
@@ -324,6 +409,11 @@ export class JobStore implements Disposable {
     return job;
   }
 
+  #json<T>(id: string, column: "left_out" | "rows_read" | "warnings"): T {
+    const row = this.#db.prepare(`SELECT ${column} FROM jobs WHERE id = ?`).get(id);
+    return JSON.parse(String(row?.[column]));
+  }
+
   /** @returns whether the event is new */
   #append(id: string, type: JobEvent["type"], data: Record<string, unknown>, repeated?: string): boolean {
     const { changes } = this.#db.prepare(
@@ -352,7 +442,18 @@ export class JobStore implements Disposable {
 }
 
 function summarise(dataset: DatasetSpec): DatasetSummary {
-  return "path" in dataset ? dataset : { rows: dataset.comparisons.length };
+  const ofSource = (source: SourceSpec) =>
+    "path" in source ? source : { rows: source.report?.rows ?? source.comparisons.length };
+  return Array.isArray(dataset) ? dataset.map(ofSource) : ofSource(dataset as SourceSpec);
+}
+
+/** The rows that were left out of both data sets. */
+function joinSplits(splits: readonly LeftOutOfSplit[]): Job["rows_left_out"] {
+  return {
+    count: splits.reduce((sum, { count }) => sum + count, 0),
+    reasons: splits.flatMap(({ split, reasons }) => reasons.map((reason) => ({ split, ...reason }))),
+    first: splits.flatMap(({ split, first }) => first.map((row) => ({ split, ...row }))).slice(0, mostRows),
+  };
 }
 
 /** A rate or time that is not known yet comes as NaN or infinity. */
@@ -369,12 +470,15 @@ function toJob(
     tokens_per_second,
     plan,
     metrics,
+    rows_read,
     left_out,
+    warnings,
     cancel_requested,
     error,
     ...row
   }: JobRow,
 ): Omit<Job, "loading" | "downloading"> {
+  const said: Warnings = JSON.parse(warnings);
   const fraction = row.status === "succeeded" ? 1 : total_steps ? Math.min(step / total_steps, 1) : 0;
   return {
     ...JSON.parse(spec),
@@ -382,7 +486,10 @@ function toJob(
     progress: { step, total_steps, fraction, tokens_per_second },
     plan: plan === null ? null : JSON.parse(plan),
     metrics: metrics === null ? null : JSON.parse(metrics),
-    rows_left_out: JSON.parse(left_out),
+    rows_read: JSON.parse(rows_read),
+    rows_left_out: joinSplits(JSON.parse(left_out)),
+    warnings: said.first,
+    warning_count: said.count,
     cancel_requested: cancel_requested === 1,
     error: error === null ? null : JSON.parse(error),
   };

@@ -1,120 +1,125 @@
-/** Which files of a folder are a split's rows, and their rows one after another. */
-import { basename, dirname, extname } from "node:path";
-import { InputError, located } from "../errors.ts";
-import { readJsonl } from "./jsonl.ts";
-import type { Comparison, RowKind } from "./rows.ts";
+/** The rows of data files, one after another. */
+import { basename } from "node:path";
+import { InputError, located, within } from "../errors.ts";
+import { formatOf } from "./files/format.ts";
+import { readJson } from "./files/json.ts";
+import { listed } from "./files/select.ts";
+import { type Slice, sliceBounds } from "./files/split.ts";
+import type { ChooseColumns, FileRow, SourceRow } from "./files/source_row.ts";
 
-const EXTENSIONS = [".parquet", ".jsonl", ".json"];
+export type { SourceRow };
 
-/** Names that say of a file that it is a split's, as the hub's `datasets` library knows them. */
-const KNOWN_SPLITS = ["train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval"];
+/** Files of which only some rows are read, counted over all of them. */
+export interface SlicedFiles {
+  readonly files: readonly string[];
+  readonly slice: Slice;
+}
 
-/** Whether a file's name is one of rows. */
-export function isDataFile(name: string): boolean {
-  return EXTENSIONS.includes(extname(name));
+/** What {@link readDataFiles} takes beside the files. */
+export interface ReadOptions {
+  /** Which columns are read where a file knows them beforehand (Parquet, Arrow, CSV); all unless given. */
+  readonly columns?: ChooseColumns;
 }
 
 /**
- * Chooses a split's files as the hub's data sets name them: `data/train-00000-of-00002.parquet`, or else files or folders
- * with the split as a word of their name (`train.jsonl`, `pairs.train.jsonl`, `train/0000.parquet`), or else, where no name
- * tells of a split, every Parquet and JSONL file for `train`.
+ * Streams the rows of files as these have them; their numbers run on from file to file.
  *
- * @param names Files, relative to the data set's folder, with `/` between their parts
- * @returns The chosen names, sorted
- * @throws InputError where there is none, or they do not go together
- */
-export function selectDataFiles(names: readonly string[], split: string): string[] {
-  // As `datasets` does: names that begin with a dot or an underscore are hidden.
-  const files = names.filter((name) => isDataFile(name) && !/(^|\/)[._]/.test(name)).sort();
-  const shards = files.filter((name) => shardSplit(name) === split);
-  const named = shards.length > 0 ? shards : files.filter((name) => words(name).includes(split));
-  const untold = split === "train" && !files.some((name) => shardSplit(name) !== null || tellsSplit(name));
-  // Most files of the name *.json are no rows.
-  const rows = files.filter((name) => extname(name) !== ".json");
-  const chosen = named.length > 0 ? named : untold ? rows : [];
-
-  const refuse = (message: string, value: unknown, accepted: string): never => {
-    throw new InputError(message, { path: [], value, accepted });
-  };
-  if (chosen.length === 0) {
-    const found = files.length === 0 ? "no Parquet or JSONL file" : `only ${listed(files)}`;
-    return refuse(
-      `There is no split ${JSON.stringify(split)}: the folder has ${found}.`,
-      split,
-      "a split's name",
-    );
-  }
-  const folders = new Set(chosen.map((name) => dirname(name)));
-  const types = new Set(chosen.map((name) => extname(name)));
-  if (folders.size > 1 || types.size > 1) {
-    const files = listed(chosen);
-    return refuse(
-      `The split ${JSON.stringify(split)} could be different files (${files}).`,
-      chosen,
-      "a folder that holds one kind of file for a split, or the file itself",
-    );
-  }
-  checkShards(chosen);
-  return chosen;
-}
-
-/**
- * Streams the rows of files; their numbers run on from file to file.
+ * @param paths Absolute paths; a name that tells no format is read as JSON lines
+ * @throws InputError naming the file, for one that cannot be read as a whole
  *
- * @param paths Absolute paths of `.parquet` files; any other is read as JSONL
- * @throws InputError naming the row, the line or the file
+ * @example
+ * ```ts
+ * import { readDataFiles } from "./data_files.ts";
+ * for await (const { row, value, problem } of readDataFiles(["/data/train.jsonl.gz"])) {
+ *   console.log(row, problem ?? value);
+ * }
+ * ```
  */
-export async function* readDataFiles(paths: readonly string[], kind: RowKind): AsyncGenerator<Comparison> {
+export async function* readDataFiles(
+  paths: readonly (string | SlicedFiles)[],
+  { columns = (names) => names }: ReadOptions = {},
+): AsyncGenerator<SourceRow> {
   let rows = 0;
-  for (const path of paths) {
-    const read = extname(path) === ".parquet" ? await parquetReader() : readJsonl;
-    try {
-      for await (const comparison of read(path, kind, rows)) {
-        rows = comparison.row;
-        yield comparison;
+  for (const part of paths) {
+    const { files, slice } = typeof part === "string" ? { files: [part], slice: {} } : part;
+    const { from, to } = await sliceBounds(slice, () => countRows(files));
+    let index = 0;
+    for (const path of files) {
+      if (index >= to) break;
+      const before = rows;
+      for await (const source of readFile(path, columns)) {
+        rows = before + source.row;
+        if (index++ >= from) yield { ...source, row: rows, file: basename(path) };
+        if (index >= to) break;
       }
-    } catch (error) {
-      throw located(error, [{ file: basename(path) }]);
     }
+    if (typeof part !== "string" && (index <= from || to <= from)) throw noRows(slice, files);
   }
 }
 
-/** Loaded by the first Parquet file: hyparquet and node:zlib would hold up the start of a worker by 30 ms. */
-async function parquetReader(): Promise<typeof import("./parquet.ts").readParquet> {
-  return (await import("./parquet.ts")).readParquet;
+/** Names of a file's columns; null where only its rows tell (JSON). @throws InputError as {@link readDataFiles} */
+export async function columnsOf(path: string): Promise<readonly string[] | null> {
+  try {
+    switch (formatOf(path)) {
+      case "parquet":
+        return await (await import("./files/parquet.ts")).parquetColumns(path);
+      case "arrow":
+        return await (await import("./files/arrow.ts")).arrowColumns(path);
+      case "csv":
+        return await (await import("./files/csv.ts")).csvColumns(path, ",");
+      case "tsv":
+        return await (await import("./files/csv.ts")).csvColumns(path, "\t");
+      default:
+        return null;
+    }
+  } catch (error) {
+    throw located(error, [{ file: basename(path) }]);
+  }
 }
 
-/** `data/train_prefs-00000-of-00002-0123456789abcdef.parquet` is of the split `train_prefs`. */
-function shardSplit(name: string): string | null {
-  return /(?:^|\/)([^/]+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.\w+$/.exec(name)?.[1] ?? null;
+/** A file's rows, numbered from 1. What a format needs is loaded with its first file: it would hold up a worker's start. */
+async function* readFile(path: string, columns: ChooseColumns): AsyncGenerator<FileRow> {
+  try {
+    switch (formatOf(path)) {
+      case "parquet":
+        return yield* (await import("./files/parquet.ts")).readParquet(path, columns);
+      case "arrow":
+        return yield* (await import("./files/arrow.ts")).readArrow(path, columns);
+      case "csv":
+        return yield* (await import("./files/csv.ts")).readCsv(path, ",", columns);
+      case "tsv":
+        return yield* (await import("./files/csv.ts")).readCsv(path, "\t", columns);
+      case "json":
+        return yield* readJson(path, false);
+      default:
+        return yield* readJson(path, true);
+    }
+  } catch (error) {
+    throw located(error, [{ file: basename(path) }]);
+  }
 }
 
-/** A split with a shard missing would be trained on as if it were whole. */
-function checkShards(names: readonly string[]): void {
-  const numbers = names.map((name) => /-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.\w+$/.exec(name));
-  const shard = numbers.find((match) => match !== null);
-  if (!shard) return;
-  const count = Number(shard[2]);
-  const there = new Set(numbers.map((match) => match?.[1]));
-  if (there.size === count && names.length === count && !there.has(undefined)) return;
-  throw new InputError(
-    `The folder has ${names.length} files of a split in ${count} parts: ${listed(names)}.`,
+function noRows({ from, to, percent }: Slice, files: readonly string[]): InputError {
+  const [first, last] = [from, to].map((bound) => bound === undefined ? "" : `${bound}${percent ? "%" : ""}`);
+  return new InputError(
+    `There are no rows in the slice [${first}:${last}] of ${listed(files.map((file) => basename(file)))}.`,
     {
       path: [],
-      value: names,
-      accepted: "every part, once",
+      value: `[${first}:${last}]`,
+      accepted: "a slice with rows in it",
     },
   );
 }
 
-function words(name: string): string[] {
-  return name.slice(0, -extname(name).length).split(/[/._\- ]/).concat(basename(name, extname(name)));
-}
-
-function tellsSplit(name: string): boolean {
-  return words(name).some((word) => KNOWN_SPLITS.includes(word));
-}
-
-function listed(names: readonly string[]): string {
-  return names.slice(0, 5).join(", ") + (names.length > 5 ? `, … (${names.length} files)` : "");
+async function countRows(files: readonly string[]): Promise<number> {
+  let count = 0;
+  for (const path of files) {
+    if (formatOf(path) === "parquet") {
+      count += await within(
+        [{ file: basename(path) }],
+        async () => (await import("./files/parquet.ts")).parquetRows(path),
+      );
+    } else for await (const _ of readFile(path, () => [])) count++;
+  }
+  return count;
 }

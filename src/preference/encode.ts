@@ -9,21 +9,32 @@ import { commonPrefix, commonTextPrefix } from "./_common_prefix.ts";
 import type { Comparison, Message, Text } from "./rows.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-/** How text becomes tokens, and what is cut. */
-export interface EncodeSettings {
-  /** Tokens of a prompt and one response together. */
-  readonly max_length: number;
-  /** Tokens a prompt is cut to where prompt and longest response exceed `max_length`. */
-  readonly max_prompt_length: number;
-  /** Which end of a prompt stays. */
-  readonly truncation_mode: "keep_end" | "keep_start";
+/** How text becomes tokens. */
+export interface TextSettings {
   /**
    * `trl`: a templated prompt ends after the generation prompt. `simpo`: as the SimPO authors' code has it. A templated prompt
    * ends before the generation prompt; one without a system turn gets an empty one where the template names such turns; and
    * EOS is added unless it is a response's very last token, be it that white space follows the EOS of a template.
    */
   readonly prompt_boundary: "trl" | "simpo";
+  /** Whether EOS follows a response that does not end with it; true where it is left out. What a template writes stays. */
+  readonly add_eos_token?: boolean;
+  /** Variables for the chat template beside its own; none where it is left out. */
+  readonly chat_template_kwargs?: Readonly<Record<string, unknown>> | null | undefined;
 }
+
+/** What is cut. */
+export interface CutSettings {
+  /** Tokens of a prompt and one response together. */
+  readonly max_length: number;
+  /** Tokens a prompt is cut to where prompt and longest response exceed `max_length`. */
+  readonly max_prompt_length: number;
+  /** Which end of a prompt stays. */
+  readonly truncation_mode: "keep_end" | "keep_start";
+}
+
+/** How text becomes tokens, and what is cut. */
+export type EncodeSettings = TextSettings & CutSettings;
 
 /** One response's tokens after the group's shared prompt. */
 export interface EncodedResponse {
@@ -47,9 +58,17 @@ export interface EncodedGroup {
   readonly prompt_truncated: number;
 }
 
+/** Tokens of a comparison before anything is cut. */
+export interface Uncut {
+  /** Of the prompt, as the longest of its spellings. */
+  readonly prompt: number;
+  /** Of the prompt with the longest response. */
+  readonly whole: number;
+}
+
 /** A group, or why the row has none. */
 export type Encoded =
-  | { readonly group: EncodedGroup; readonly left_out?: never }
+  | { readonly group: EncodedGroup; readonly uncut: Uncut; readonly left_out?: never }
   | {
     readonly left_out: {
       readonly row: number;
@@ -58,10 +77,11 @@ export type Encoded =
       readonly response: number;
     };
     readonly group?: never;
+    readonly uncut?: never;
   };
 
 /** A prompt and one response as tokens of one sequence. */
-interface Sequence {
+export interface Sequence {
   readonly ids: readonly number[];
   /** Index of the first token that the response has a part in. */
   readonly boundary: number;
@@ -94,41 +114,90 @@ export function encodeComparison(
     });
   }
   const empty = responses.findIndex(isEmpty);
-  if (empty >= 0) return leftOut(empty, "is empty");
+  if (empty >= 0) return leftOut(empty, EMPTY);
+  const sequences = tokeniseResponses(tokenizer, comparison, settings);
+  const silent = sequences.findIndex((sequence) => isSilent(tokenizer, sequence));
+  if (silent >= 0) return leftOut(silent, SILENT);
+  const { group, faults } = groupSequences(tokenizer, row, sequences, settings);
+  if (!group) return leftOut(...[...faults][0]!);
+  const uncut = {
+    prompt: Math.max(...sequences.map(({ boundary }) => boundary)),
+    whole: Math.max(...sequences.map(({ ids }) => ids.length)),
+  };
+  return { group, uncut };
+}
 
+/** What is said of a response that {@link isEmpty}. */
+export const EMPTY = "is empty";
+/** What is said of a response that {@link isSilent}. */
+export const SILENT = "has no token besides the end";
+
+/** No text, and nothing else (tool calls) that a template could write. */
+export function isEmpty(response: Text): boolean {
+  if (typeof response === "string") return response === "";
+  return response.every((message) => !message.content && Object.keys(message).length <= 2);
+}
+
+/** Whether a response has no token but such as end one. */
+export function isSilent(tokenizer: Tokenizer, { ids, boundary }: Sequence): boolean {
+  return ids.slice(boundary).every((id) => tokenizer.eos.includes(id));
+}
+
+/**
+ * Each response, none of which {@link isEmpty}, as tokens behind the prompt's; nothing is cut.
+ *
+ * @throws InputError where text cannot be templated
+ */
+export function tokeniseResponses(
+  tokenizer: Tokenizer,
+  comparison: Comparison,
+  settings: TextSettings,
+): Sequence[] {
   const prompts = new Map<string, readonly number[]>(); // mostly one for all responses
-  const whole = texts(tokenizer, comparison, settings.prompt_boundary).map(([prompt, response]) => {
+  return texts(tokenizer, comparison, settings).map(([prompt, response]) => {
     let ids = prompts.get(prompt);
     if (!ids) prompts.set(prompt, ids = tokenizer.encode(prompt));
-    return tokenise(tokenizer, prompt, ids, response, settings.prompt_boundary);
+    return tokenise(tokenizer, prompt, ids, response, settings);
   });
-  const ends = new Set(tokenizer.eos);
-  const silent = whole.findIndex(({ ids, boundary }) => ids.slice(boundary).every((id) => ends.has(id)));
-  if (silent >= 0) return leftOut(silent, "has no token besides the end");
+}
 
+/** Sequences as a group; or without one the responses that have no token to score, and why. */
+export type Grouped =
+  | { readonly group: EncodedGroup; readonly faults?: never }
+  | { readonly faults: ReadonlyMap<number, string>; readonly group?: never };
+
+/** Cuts sequences to what the settings allow and puts them together as a group. */
+export function groupSequences(
+  tokenizer: Tokenizer,
+  row: number,
+  whole: readonly Sequence[],
+  settings: CutSettings,
+): Grouped {
+  const { max_length } = settings;
   const { sequences, cut } = cutPrompts(tokenizer, whole, settings);
   const shared = Math.min(
     ...sequences.map(({ ids, boundary }) => Math.min(boundary, commonPrefix(ids, sequences[0]!.ids))),
   );
   // Nothing predicts the very first token of a sequence.
   const firstScored = Math.max(shared, 1);
-  const encoded: EncodedResponse[] = [];
-  for (const [response, { ids, boundary }] of sequences.entries()) {
+  const faults = new Map<number, string>();
+  const responses = sequences.map(({ ids, boundary }, response): EncodedResponse => {
     const scored = Math.max(boundary, firstScored);
-    if (scored >= Math.min(ids.length, settings.max_length)) {
-      const why = ids.length > settings.max_length
-        ? `has no token left: its prompt takes ${boundary} of max_length ${settings.max_length}`
+    if (scored >= Math.min(ids.length, max_length)) {
+      const fault = ids.length > max_length
+        ? `has no token left: its prompt takes ${boundary} of max_length ${max_length}`
         : "has one token and nothing before it that could predict it";
-      return leftOut(response, why);
+      faults.set(response, fault);
     }
-    encoded.push({
-      tokens: new Uint32Array(ids.slice(shared, settings.max_length)),
+    return {
+      tokens: new Uint32Array(ids.slice(shared, max_length)),
       scored_from: scored - shared,
-      truncated: ids.length > settings.max_length,
-    });
-  }
+      truncated: ids.length > max_length,
+    };
+  });
+  if (faults.size > 0) return { faults };
   const prompt = new Uint32Array(sequences[0]!.ids.slice(0, shared));
-  return { group: { row, prompt, responses: encoded, prompt_truncated: cut } };
+  return { group: { row, prompt, responses, prompt_truncated: cut } };
 }
 
 /**
@@ -149,24 +218,31 @@ export function checkTokenIds(tokens: Uint32Array, vocabulary: number): void {
   );
 }
 
+/** Turns as text, by a template that is given what the conversation is to have beside them. */
+type Render = (messages: readonly Message[], addGenerationPrompt?: boolean) => string;
+
 /** Each response's [prompt, response] as text. */
 function texts(
   tokenizer: Tokenizer,
-  { prompt, responses }: Comparison,
-  boundary: EncodeSettings["prompt_boundary"],
+  { prompt, responses, tools, chat_template_kwargs: own }: Comparison,
+  { prompt_boundary: boundary, chat_template_kwargs }: TextSettings,
 ): (readonly [string, string])[] {
   if (typeof prompt === "string" && responses.every((response) => typeof response === "string")) {
     return responses.map((response) => [prompt, response]);
   }
-  const render = (messages: readonly Message[], addGenerationPrompt = false): string =>
-    messages.length === 0 ? "" : tokenizer.renderChat(messages, { addGenerationPrompt });
+  const kwargs = own === undefined ? chat_template_kwargs : { ...chat_template_kwargs, ...own };
+  const render: Render = (messages, addGenerationPrompt = false) =>
+    messages.length === 0 ? "" : tokenizer.renderChat(messages, { addGenerationPrompt, tools, kwargs });
   const given = asMessages(prompt, "user");
-  const turns = boundary === "simpo" ? withSystemTurn(tokenizer, given) : given;
-  // A prompt that ends with an assistant turn is already at the response.
-  const opened = render(turns, boundary === "trl" && turns.at(-1)?.role !== "assistant");
+  const turns = boundary === "simpo" ? withSystemTurn(tokenizer, given, render) : given;
+  const answers = responses.map((response) => asMessages(response, "assistant"));
+  const last = turns.at(-1);
+  if (last?.role === "assistant" && answers.every(([first]) => first?.role === "assistant")) {
+    return continued(render, turns.slice(0, -1), last, answers);
+  }
+  const opened = render(turns, boundary === "trl" && last?.role !== "assistant");
 
-  return responses.map((response) => {
-    const answer = asMessages(response, "assistant");
+  return answers.map((answer) => {
     const full = render([...turns, ...answer]);
     if (boundary === "simpo" && !full.startsWith(opened)) {
       return [opened, withoutBos(tokenizer, render(answer))];
@@ -174,9 +250,43 @@ function texts(
     // TRL: where the template opens a turn otherwise than it writes it (an empty <think>), the prompt is what both have.
     // The authors template the response apart; the end of the whole is the same text for the templates they used, and is
     // right too for templates that refuse a conversation without a user turn or put a system turn before it.
-    const split = commonTextPrefix(opened, full);
-    return [full.slice(0, split), full.slice(split)];
+    return splitAt(opened, full);
   });
+}
+
+/** A prompt that ends in the midst of the assistant's turn: each response goes on with it. */
+function continued(
+  render: Render,
+  turns: readonly Message[],
+  begun: Message,
+  answers: readonly (readonly Message[])[],
+): (readonly [string, string])[] {
+  const content = begun.content ?? "";
+  const opened = content.trim() === "" ? render(turns, true) : upTo(render([...turns, begun]), content);
+  return answers.map(([first, ...rest]) => {
+    const whole = { ...begun, ...first!, content: content + (first!.content ?? "") };
+    return splitAt(opened, render([...turns, whole, ...rest]));
+  });
+}
+
+/** A conversation's text to the end of what its last turn says: transformers' `continue_final_message`. */
+function upTo(text: string, content: string): string {
+  const at = text.lastIndexOf(content.trim());
+  if (at < 0) {
+    throw new InputError("The chat template does not write the assistant's turn that is to be continued.", {
+      path: [],
+      value: content,
+      accepted: "a prompt that ends with another turn",
+    });
+  }
+  // What stands behind it may be trimmed.
+  const spaced = content.trimStart();
+  return text.slice(0, at + (text.startsWith(spaced, at) ? spaced : content.trim()).length);
+}
+
+function splitAt(opened: string, full: string): readonly [string, string] {
+  const split = commonTextPrefix(opened, full);
+  return [full.slice(0, split), full.slice(split)];
 }
 
 function asMessages(text: Text, role: string): readonly Message[] {
@@ -185,12 +295,12 @@ function asMessages(text: Text, role: string): readonly Message[] {
 }
 
 /** The authors' condition on the template's source; theirs fails where the template refuses system turns all the same. */
-function withSystemTurn(tokenizer: Tokenizer, turns: readonly Message[]): readonly Message[] {
+function withSystemTurn(tokenizer: Tokenizer, turns: readonly Message[], render: Render): readonly Message[] {
   const named = /system|<\|im_start\|>/.test(tokenizer.chatTemplate ?? "");
   if (!named || turns.length === 0 || turns[0]?.role === "system") return turns;
   const begun = [{ role: "system", content: "" }, ...turns];
   try {
-    tokenizer.renderChat(begun, { addGenerationPrompt: false });
+    render(begun);
     return begun;
   } catch (error) {
     if (error instanceof InputError) return turns;
@@ -212,9 +322,10 @@ function tokenise(
   prompt: string,
   promptIds: readonly number[],
   response: string,
-  convention: EncodeSettings["prompt_boundary"],
+  { prompt_boundary, add_eos_token = true }: TextSettings,
 ): Sequence {
-  const { bos, addBos, eos, eosId } = tokenizer;
+  const { bos, addBos, eos } = tokenizer;
+  const eosId = add_eos_token ? tokenizer.eosId : null;
   const ids = tokenizer.encode(prompt + response);
   let boundary = commonPrefix(ids, promptIds);
 
@@ -230,7 +341,7 @@ function tokenise(
     boundary = Math.max(boundary, 1);
   }
 
-  if (convention === "simpo") {
+  if (prompt_boundary === "simpo") {
     if (eosId !== null && ids.length > boundary && ids.at(-1) !== eosId) ids.push(eosId);
     return { ids, boundary };
   }
@@ -250,7 +361,7 @@ function tokenise(
 function cutPrompts(
   tokenizer: Tokenizer,
   sequences: readonly Sequence[],
-  settings: EncodeSettings,
+  settings: CutSettings,
 ): { sequences: readonly Sequence[]; cut: number } {
   const longestPrompt = Math.max(...sequences.map(({ boundary }) => boundary));
   const longest = Math.max(...sequences.map(({ ids }) => ids.length));
@@ -269,10 +380,4 @@ function cutPrompts(
   };
   const after = sequences.map(cutOne);
   return { sequences: after, cut: longestPrompt - Math.max(...after.map(({ boundary }) => boundary)) };
-}
-
-/** No text, and nothing else (tool calls) that a template could write. */
-function isEmpty(response: Text): boolean {
-  if (typeof response === "string") return response === "";
-  return response.every((message) => message.content === "" && Object.keys(message).length <= 2);
 }

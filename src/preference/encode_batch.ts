@@ -1,12 +1,21 @@
 /** Rows to tokens some dozens at a time: enough to be worth a message to another thread, few enough to wait for. */
-import { within } from "../errors.ts";
-import { checkTokenIds, encodeComparison, type EncodedGroup, type EncodeSettings } from "./encode.ts";
+import { InputError, within } from "../errors.ts";
+import {
+  checkTokenIds,
+  encodeComparison,
+  type Encoded,
+  type EncodedGroup,
+  type EncodeSettings,
+  type Uncut,
+} from "./encode.ts";
 import type { Comparison } from "./rows.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /** Rows as tokens, and those that have none to learn from. */
 export interface EncodedBatch {
   readonly groups: readonly EncodedGroup[];
+  /** How long each group was before anything was cut. */
+  readonly uncut: readonly Uncut[];
   readonly left_out: readonly { readonly row: number; readonly reason: string }[];
 }
 
@@ -40,7 +49,7 @@ export function charactersOf({ prompt, responses }: Comparison): number {
   let sum = 0;
   for (const text of [prompt, ...responses]) {
     if (typeof text === "string") sum += text.length;
-    else for (const { content } of text) sum += content.length;
+    else for (const { content } of text) sum += content?.length ?? 0;
   }
   return sum;
 }
@@ -49,7 +58,7 @@ export function charactersOf({ prompt, responses }: Comparison): number {
  * Tokenises a batch.
  *
  * @param vocabulary the model's vocabulary size
- * @throws {InputError} naming the first row that cannot be templated or has a token id that the model does not have
+ * @throws {InputError} naming the first row with a token id that the model does not have
  */
 export function encodeBatch(
   tokenizer: Tokenizer,
@@ -58,17 +67,32 @@ export function encodeBatch(
   vocabulary: number,
 ): EncodedBatch {
   const groups: EncodedGroup[] = [];
+  const lengths: Uncut[] = [];
   const left_out: { row: number; reason: string }[] = [];
   for (const comparison of batch) {
     const { row } = comparison;
+    const { group, uncut, left_out: why } = encoded(tokenizer, comparison, settings);
+    if (!group) {
+      left_out.push({ row, reason: why.reason });
+      continue;
+    }
     within([{ row }], () => {
-      const { group, left_out: why } = encodeComparison(tokenizer, comparison, settings);
-      if (!group) return left_out.push({ row, reason: why.reason });
       for (const { tokens } of [{ tokens: group.prompt }, ...group.responses]) {
         checkTokenIds(tokens, vocabulary);
       }
-      groups.push(group);
     });
+    groups.push(group);
+    lengths.push(uncut);
   }
-  return { groups, left_out };
+  return { groups, uncut: lengths, left_out };
+}
+
+/** A row that the template refuses is left out like one without a response. */
+function encoded(tokenizer: Tokenizer, comparison: Comparison, settings: EncodeSettings): Encoded {
+  try {
+    return encodeComparison(tokenizer, comparison, settings);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return { left_out: { row: comparison.row, reason: error.message.replace(/^body /, ""), response: 0 } };
+  }
 }

@@ -165,8 +165,18 @@ export function groupTokens(group: EncodedGroup): number {
  * @throws InputError for a group that is larger than the budget by itself.
  */
 export function fillBatches<G extends EncodedGroup>(groups: readonly G[], budget: number): G[][] {
-  const sizes = groups.map((group) => sizeWithin(group, budget));
-  const largestFirst = [...groups.keys()].sort((a, b) => sizes[b]! - sizes[a]! || a - b);
+  const batches = fillWithSizes(groups.map((group) => sizeWithin(group, budget)), budget);
+  return batches.map((batch) => batch.map((index) => groups[index]!));
+}
+
+/**
+ * The same for groups of which only their sizes are known.
+ *
+ * @param sizes tokens of each, at most `budget`
+ * @returns their indices
+ */
+export function fillWithSizes(sizes: readonly number[], budget: number): number[][] {
+  const largestFirst = [...sizes.keys()].sort((a, b) => sizes[b]! - sizes[a]! || a - b);
   const fitted: number[][] = [];
   /** Batches by the tokens that they have room for. */
   const withRoom: number[][][] = Array.from({ length: budget + 1 }, () => []);
@@ -194,9 +204,9 @@ export function fillBatches<G extends EncodedGroup>(groups: readonly G[], budget
     room -= size;
   }
 
-  if (inOrder.length <= fitted.length) return inOrder.map((batch) => batch.map((index) => groups[index]!));
+  if (inOrder.length <= fitted.length) return inOrder;
   for (const batch of fitted) batch.sort((a, b) => a - b);
-  return fitted.sort(([a], [b]) => a! - b!).map((batch) => batch.map((index) => groups[index]!));
+  return fitted.sort(([a], [b]) => a! - b!);
 }
 
 /** Each response alone with its own copy of the prompt: the same numbers at a higher price. */

@@ -1,22 +1,23 @@
 /**
- * Rows of a preference or imitation data set, as users have them, made into one shape.
- *
- * Preference rows: `{prompt, chosen, rejected}` as strings or message lists; `{chosen, rejected}` that hold the whole
- * conversation (implicit prompt); OpenAI's `{input: {messages}, preferred_output, non_preferred_output}`.
- * Sft rows: `{prompt, completion}`, `{messages}` (the last assistant turn is the completion) or `{text}`.
- * Other columns are ignored.
+ * Rows of a preference or imitation data set, as users have them, made into one shape. docs/data.md has what is known and
+ * what is made of it; no text that a row holds is dropped without a word.
  *
  * @module
  */
-import { isDeepStrictEqual } from "node:util";
 import { InputError, type Path } from "../errors.ts";
 import { isObject } from "../json.ts";
-import { commonTextPrefix } from "./_common_prefix.ts";
+import { answerColumns } from "./shapes/answers.ts";
+import { type ColumnNames, Columns } from "./shapes/columns.ts";
+import { completionColumns, completionShapes, isLabelled, readCompletion } from "./shapes/completions.ts";
+import { type PairChoice, preferenceShapes, readPairs } from "./shapes/pairs.ts";
+import { promptColumns } from "./shapes/prompts.ts";
+import { describe, turnOf } from "./shapes/turns.ts";
 
 /** One turn of a conversation. Keys beyond these two (`name`, `tool_calls`, …) reach the chat template as they are. */
 export interface Message {
   readonly role: string;
-  readonly content: string;
+  /** null or missing only beside `tool_calls`. */
+  readonly content?: string | null | undefined;
 }
 
 /** Plain text, or turns that the model's chat template turns into text. */
@@ -30,247 +31,174 @@ export interface Comparison {
   readonly prompt: Text;
   /** A preference row has [chosen, rejected], an sft row [completion], a scoring item its candidates. */
   readonly responses: readonly Text[];
+  /** The responses' ranks, from 1, among more answers that the row has. */
+  readonly ranks?: readonly number[];
+  /** Functions that the template is told of, as JSON schemas. */
+  readonly tools?: readonly unknown[];
+  /** Variables that the template gets beside the job's own. */
+  readonly chat_template_kwargs?: Readonly<Record<string, unknown>>;
 }
 
 /** What a row is for: a chosen and a rejected response, or one completion to imitate. */
 export type RowKind = "preference" | "sft";
 
-const SHAPES: Record<RowKind, string> = {
-  preference:
-    "{prompt, chosen, rejected}, {chosen, rejected} or {input, preferred_output, non_preferred_output}",
-  sft: "{prompt, completion}, {messages} or {text}",
-};
+/** How rows are read. */
+export interface RowOptions {
+  readonly kind: RowKind;
+  /** Which column is which, where their names do not say it. */
+  readonly columns?: ColumnNames | undefined;
+  /** Which pairs a row of many ranked answers makes. */
+  readonly pairs?: PairChoice | undefined;
+}
+
+/** What was made of a row. */
+export interface RowReading {
+  /** None where the row is one that the method does not learn from. */
+  readonly comparisons: readonly Comparison[];
+  /** Why there is none. */
+  readonly skipped?: string;
+  /** The columns that were used, and how. */
+  readonly shape: string;
+  /** Columns that hold text and were not used. */
+  readonly unused: readonly string[];
+}
+
+/** Columns beside prompt and responses. */
+const EXTRAS = ["tools", "chat_template_kwargs"];
+
+/** Every column that a row may be read from. */
+export const knownColumns: readonly string[] = [
+  ...new Set([...promptColumns, ...answerColumns, ...completionColumns, ...EXTRAS]),
+];
 
 /**
  * Reads one row.
  *
- * @param value The row as parsed from JSON.
- * @param row Its number, from 1, for messages to the user.
- * @param kind What the row is for.
- * @throws InputError naming the row's number and field.
+ * @param value The row as parsed.
+ * @param row Its number, from 1.
+ * @throws InputError naming the row's field
  *
  * @example An implicit prompt
  * ```ts
- * import { parseRow } from "./rows.ts";
+ * import { readRow } from "./rows.ts";
  * const user = { role: "user", content: "2 + 2?" };
- * const comparison = parseRow({
+ * const { comparisons } = readRow({
  *   chosen: [user, { role: "assistant", content: "4" }],
  *   rejected: [user, { role: "assistant", content: "5" }],
- * }, 1, "preference");
- * console.log(comparison.prompt); // [{ role: "user", content: "2 + 2?" }]
+ * }, 1, { kind: "preference" });
+ * console.log(comparisons[0]?.prompt); // [{ role: "user", content: "2 + 2?" }]
  * ```
  */
-export function parseRow(value: unknown, row: number, kind: RowKind): Comparison {
+export function readRow(
+  value: unknown,
+  row: number,
+  { kind, columns: names, pairs }: RowOptions,
+): RowReading {
+  const accepted = kind === "preference" ? preferenceShapes : completionShapes;
   if (!isObject(value)) {
     throw new InputError((place) => `${place} must be an object, not ${describe(value)}.`, {
       path: [],
       value,
-      accepted: SHAPES[kind],
+      accepted,
     });
   }
-  if (Array.isArray(value.tools) && value.tools.length > 0) {
-    throw withTools(["tools"]);
-  }
-  const comparison = kind === "preference" ? preferenceRow(value) : sftRow(value);
-  if (comparison !== null) return { row, ...comparison };
-  const keys = Object.keys(value);
-  throw new InputError(
-    (place) =>
-      `${place} must be ${SHAPES[kind]}; its keys are ${keys.length > 0 ? keys.join(", ") : "none"}.`,
-    { path: [], value: keys, accepted: SHAPES[kind] },
-  );
-}
-
-/**
- * Reads one prompt or response: a string, or a list of `{role, content}`.
- *
- * @param path Where it stands in its row.
- * @throws InputError naming the field.
- */
-function parseText(value: unknown, path: Path): Text {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) {
-    throw new InputError(
-      (field) => `${field} must be a string or a list of messages, not ${describe(value)}.`,
-      {
-        path,
-        value,
-        accepted: "a string or a list of {role, content}",
-      },
-    );
-  }
-  value.forEach((message, index) => {
-    for (const key of ["role", "content"]) {
-      if (!isObject(message) || typeof message[key] !== "string") {
-        const given = isObject(message) ? describe(message[key]) : "missing";
-        throw new InputError((field) => `${field} must be a string; it is ${given}.`, {
-          path: [...path, index, key],
-          value: message,
-          accepted: "{role: string, content: string}",
-        });
-      }
-    }
-  });
-  return value as Message[];
-}
-
-/** A file of rows that is not there, as the user's mistake; every other error as it is. @returns the error to throw */
-export function missingDataFile(path: string, error: unknown): unknown {
-  if (!(error instanceof Deno.errors.NotFound)) return error;
-  return new InputError((file) => `${file} is not there.`, {
-    path: [],
-    value: path,
-    accepted: "an existing file",
-  });
-}
-
-function preferenceRow(value: Record<string, unknown>): Omit<Comparison, "row"> | null {
-  if ("preferred_output" in value && "non_preferred_output" in value && "input" in value) {
-    return openAiRow(value);
-  }
-  if (!("chosen" in value && "rejected" in value)) return null;
-  const chosen = parseText(value.chosen, ["chosen"]);
-  const rejected = parseText(value.rejected, ["rejected"]);
-  const given = value.prompt === undefined || value.prompt === null
-    ? null
-    : parseText(value.prompt, ["prompt"]);
-
-  if (typeof chosen === "string" && typeof rejected === "string") {
-    return given === null ? splitStrings(chosen, rejected) : { prompt: given, responses: [chosen, rejected] };
-  }
-  if (typeof chosen === "string" || typeof rejected === "string") {
-    if (typeof given === "object" && given !== null) return { prompt: given, responses: [chosen, rejected] };
-    throw new InputError("chosen and rejected must both be strings or both be message lists.", {
-      path: ["rejected"],
-      value: rejected,
-    });
-  }
-  if (given === null || given === "") return splitConversations(chosen, rejected);
-  if (typeof given === "string") {
-    if (!startsConversation(chosen) && !startsConversation(rejected)) {
-      return { prompt: given, responses: [chosen, rejected] };
-    }
-    // ultrafeedback_binarized and its kin repeat the first user turn in a `prompt` column.
-    const whole = splitConversations(chosen, rejected);
-    if (!whole.prompt.some((turn) => turn.content.trim() === given.trim())) {
-      throw new InputError((field) => `${field} is not a turn that chosen and rejected share.`, {
-        path: ["prompt"],
-        value: given,
-        accepted: "the shared user turn, a message list, or no prompt",
-      });
-    }
-    return whole;
-  }
-  return { prompt: given, responses: [withoutPrompt(chosen, given), withoutPrompt(rejected, given)] };
-}
-
-function openAiRow(value: Record<string, unknown>): Omit<Comparison, "row"> {
-  const input = value.input;
-  const messages = isObject(input) ? input.messages : undefined;
-  if (isObject(input) && Array.isArray(input.tools) && input.tools.length > 0) {
-    throw withTools(["input", "tools"]);
-  }
+  const columns = new Columns(value, names);
+  const extras = readExtras(columns);
+  const made = kind === "preference" ? pairsOf(columns, pairs) : completionOf(columns);
+  if (made === null) throw unknownShape(columns, kind);
+  const { skipped, comparisons } = made;
   return {
-    prompt: parseMessages(messages, ["input", "messages"]),
-    responses: [
-      parseMessages(value.preferred_output, ["preferred_output"]),
-      parseMessages(value.non_preferred_output, ["non_preferred_output"]),
-    ],
+    comparisons: comparisons.map((comparison) => ({ row, ...asConversation(comparison, extras), ...extras })),
+    ...(skipped === undefined ? {} : { skipped }),
+    shape: columns.shape(promptColumns),
+    unused: columns.unused,
   };
 }
 
-function sftRow(value: Record<string, unknown>): Omit<Comparison, "row"> | null {
-  if ("completion" in value) {
-    const prompt = parseText(value.prompt ?? "", ["prompt"]);
-    const completion = parseText(value.completion, ["completion"]);
-    const response = typeof prompt === "string" || typeof completion === "string"
-      ? completion
-      : withoutPrompt(completion, prompt);
-    return { prompt, responses: [response] };
+/** Tools are for a conversation: a prompt beside them is a user's turn. */
+function asConversation(comparison: Omit<Comparison, "row">, { tools }: Extras): Omit<Comparison, "row"> {
+  const { prompt } = comparison;
+  if (tools === undefined || typeof prompt !== "string") return comparison;
+  return { ...comparison, prompt: turnOf("user", prompt) };
+}
+
+type Extras = Pick<Comparison, "tools" | "chat_template_kwargs">;
+
+type Made = { readonly comparisons: readonly Omit<Comparison, "row">[]; readonly skipped?: string };
+
+function pairsOf(columns: Columns, choice: PairChoice | undefined): Made | null {
+  const pairs = readPairs(columns, choice);
+  if (pairs === null) return null;
+  return pairs.length > 0
+    ? { comparisons: pairs }
+    : { comparisons: [], skipped: "no answer is better than another" };
+}
+
+function completionOf(columns: Columns): Made | null {
+  const read = readCompletion(columns);
+  if (read === null) return null;
+  const { prompt, completion, desirable } = read;
+  if (!desirable) {
+    return { comparisons: [], skipped: "label is false: a completion that is not to be imitated" };
   }
-  if ("messages" in value) {
-    const messages = parseMessages(value.messages, ["messages"]);
-    const last = messages.findLastIndex((message) => message.role === "assistant");
-    if (last < 0) {
-      throw new InputError((field) => `${field} must hold an assistant turn to learn from.`, {
-        path: ["messages"],
-        value: messages.map((message) => message.role),
-        accepted: "at least one message of role assistant",
-      });
-    }
-    return { prompt: messages.slice(0, last), responses: [messages.slice(last, last + 1)] };
-  }
-  if ("text" in value) {
-    if (typeof value.text !== "string") {
-      throw new InputError((field) => `${field} must be a string, not ${describe(value.text)}.`, {
-        path: ["text"],
-        value: value.text,
-        accepted: "a string",
-      });
-    }
-    return { prompt: "", responses: [value.text] };
-  }
-  return null;
+  return { comparisons: [{ prompt, responses: [completion] }] };
 }
 
-/**
- * Whole texts without a prompt: what both begin with is the prompt, but for a space right before the difference, which
- * most tokenizers write into the next word's token. TRL's `extract_prompt` splits so.
- */
-function splitStrings(chosen: string, rejected: string): Omit<Comparison, "row"> {
-  let shared = commonTextPrefix(chosen, rejected);
-  if (shared > 0 && chosen[shared - 1] === " ") shared--;
-  return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] };
+function unknownShape(columns: Columns, kind: RowKind): InputError {
+  const keys = columns.names;
+  const [accepted, other] = kind === "preference"
+    ? [
+      preferenceShapes,
+      isLabelled(columns) ? "a row of method kto, or of sft, which learns those with label true" : null,
+    ]
+    : [completionShapes, columns.has("chosen") && columns.has("rejected") ? "a row of method simpo" : null];
+  return new InputError(
+    (place) =>
+      `${place} must be ${accepted}, or another shape of docs/data.md; its keys are ${
+        keys.join(", ") || "none"
+      }` +
+      `${other === null ? "" : `: ${other}`}.`,
+    { path: [], value: keys, accepted },
+  );
 }
 
-/** Whole conversations: the turns both begin with, but at most all before the last, are the prompt. */
-function splitConversations(chosen: readonly Message[], rejected: readonly Message[]) {
-  const most = Math.min(chosen.length, rejected.length) - 1;
-  let shared = 0;
-  while (shared < most && isDeepStrictEqual(chosen[shared], rejected[shared])) shared++;
-  if (shared === 0) {
-    throw new InputError(
-      (field) => `${field} is missing, and chosen and rejected share no turn before their last.`,
-      {
-        path: ["prompt"],
-        accepted: "a prompt, or chosen and rejected that begin with the same turns",
-      },
-    );
-  }
-  return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] };
+function readExtras(columns: Columns): Extras {
+  const inner = columns.peek("input");
+  const [given, path]: [unknown, Path] = columns.has("tools")
+    ? [columns.take("tools"), ["tools"]]
+    : [isObject(inner) ? inner["tools"] : null, ["input", "tools"]];
+  const tools = parsed(
+    given,
+    path,
+    Array.isArray,
+    "a list of functions as JSON schemas, or JSON text of one",
+  );
+  const kwargs = columns.has("chat_template_kwargs")
+    ? parsed(columns.take("chat_template_kwargs"), ["chat_template_kwargs"], isObject, "an object")
+    : null;
+  return {
+    ...(tools === null || tools.length === 0 ? {} : { tools }),
+    ...(kwargs === null ? {} : { chat_template_kwargs: kwargs }),
+  };
 }
 
-/** A response that repeats the prompt's turns, less those. */
-function withoutPrompt(response: readonly Message[], prompt: readonly Message[]): readonly Message[] {
-  const repeats = prompt.length > 0 && response.length > prompt.length &&
-    prompt.every((turn, index) => isDeepStrictEqual(turn, response[index]));
-  return repeats ? response.slice(prompt.length) : response;
-}
-
-function startsConversation(messages: readonly Message[]): boolean {
-  return messages.length > 1 && messages[0]?.role !== "assistant";
-}
-
-function parseMessages(value: unknown, path: Path): readonly Message[] {
-  if (!Array.isArray(value)) {
-    throw new InputError((field) => `${field} must be a list of messages, not ${describe(value)}.`, {
-      path,
-      value,
-      accepted: "a list of {role, content}",
-    });
-  }
-  return parseText(value, path) as readonly Message[];
-}
-
-function withTools(path: Path): InputError {
-  const sentence = (field: string) => `${field} are not passed on to chat templates: leave them out.`;
-  return new InputError(sentence, { path, accepted: "no tools" });
-}
-
-function describe(value: unknown): string {
-  if (value === undefined) return "missing";
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "a list";
-  if (typeof value === "object") return "an object";
-  return `${typeof value} ${JSON.stringify(value)?.slice(0, 40)}`;
+/** A value that may be written as JSON text; null where there is none. */
+function parsed<T>(
+  value: unknown,
+  path: Path,
+  is: (value: unknown) => value is T,
+  accepted: string,
+): T | null {
+  if (value == null || value === "") return null;
+  let read = value;
+  try {
+    if (typeof value === "string") read = JSON.parse(value);
+  } catch { /* said below */ }
+  if (is(read)) return read;
+  if (read === null) return null;
+  throw new InputError((field) => `${field} must be ${accepted}, not ${describe(value)}.`, {
+    path,
+    value,
+    accepted,
+  });
 }

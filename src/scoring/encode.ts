@@ -3,15 +3,25 @@ import { InputError, within } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import {
-  checkTokenIds,
-  encodeComparison,
+  EMPTY,
   type EncodedGroup,
-  type EncodeSettings,
+  groupSequences,
+  isEmpty,
+  isSilent,
+  type Sequence,
+  SILENT,
+  tokeniseResponses,
 } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
-import type { Comparison, Text } from "../preference/rows.ts";
+import type { Comparison, Message, Text } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
-import type { ScoreRequest, SequenceRequest } from "./request.ts";
+import {
+  DEFAULT_ENCODING,
+  type ScoreEncoding,
+  type ScoreRequest,
+  type ScoreText,
+  type SequenceRequest,
+} from "./request.ts";
 
 /** What turns text into a model's tokens. */
 export interface EncodingModel {
@@ -19,15 +29,31 @@ export interface EncodingModel {
   readonly tokenizer: Tokenizer;
 }
 
+/** An item as tokens. */
+export interface EncodedItem {
+  /** The prompt with the candidates that have a token to score; null where none has. */
+  readonly group: EncodedGroup | null;
+  /** Of each response of the group, its index in the item's candidates. */
+  readonly candidates: readonly number[];
+  /** The other candidates, by index: what is wrong with each. */
+  readonly left_out: ReadonlyMap<number, string>;
+}
+
+/** An encoding whose lengths the model's context bounds. */
+export type UsedEncoding = ScoreEncoding & { readonly max_length: number };
+
 /** Some candidates of one item: a prompt with more candidates than a batch holds is put before several runs of them. */
 export interface Part {
-  /** Index in the item's candidates of the part's first. */
+  /** Index in the item's group of the part's first response. */
   readonly first: number;
   readonly group: EncodedGroup;
 }
 
 /** How prompts become sequences. */
 export type SequenceSettings = Pick<SequenceRequest, "add_special_tokens" | "max_tokens" | "prompt_logprobs">;
+
+/** How long candidates are templated apart to find the one that is at fault. */
+const APART_MS = 5_000;
 
 /** No text in use has this many characters to a token: what passes it is refused before it is tokenised at length. */
 const CHARACTERS_A_TOKEN = 100;
@@ -75,14 +101,7 @@ export function encodeSequence(
     });
   }
   // not those of the group: an id past 32 bits would wrap around in it
-  const beyond = ids.find((id) => id >= config.vocab_size);
-  if (beyond !== undefined) {
-    throw new InputError(
-      (field) =>
-        `${field} has the token id ${beyond}, but the model's vocabulary has ${config.vocab_size} entries.`,
-      { path: [], value: beyond, accepted: `token ids below ${config.vocab_size}` },
-    );
-  }
+  refuseBeyond(ids, config.vocab_size, typeof prompt === "string");
   const most = context - max_tokens;
   if (ids.length > most) {
     throw new InputError(
@@ -98,45 +117,114 @@ export function encodeSequence(
 }
 
 /**
- * An item as tokens: its prompt is cut where the context demands it, a candidate never.
+ * An item as tokens, cut as its encoding says.
  *
  * @throws {InputError} at its prompt or candidate
  */
 export function encodeItem(
-  model: EncodingModel,
-  item: ScoreRequest["items"][number],
+  { config, tokenizer }: EncodingModel,
+  { prompt, candidates }: ScoreRequest["items"][number],
   index: number,
-): EncodedGroup {
-  const { config } = model;
+  encoding: UsedEncoding,
+): EncodedItem {
   const context = config.context_length;
-  within(["prompt"], () => refuseEndless(item.prompt, context));
-  for (const [i, text] of item.candidates.entries()) {
-    within(["candidates", i], () => refuseEndless(text, context));
-  }
-  const comparison = { row: index + 1, prompt: item.prompt, responses: item.candidates };
-  const whole = encodeWithin(model, comparison, { max_length: Infinity, max_prompt_length: Infinity });
-  within(["prompt"], () => checkTokenIds(whole.prompt, config.vocab_size));
-  for (const [i, { tokens }] of whole.responses.entries()) {
-    within(["candidates", i], () => checkTokenIds(tokens, config.vocab_size));
-  }
-  const scored = whole.responses.map(({ tokens, scored_from }) => tokens.length - scored_from);
-  const longest = Math.max(...scored);
-  if (longest >= context) {
-    const candidate = scored.indexOf(longest);
-    throw new InputError(
-      (field) => `${field} has ${longest} tokens, but the model's context is ${context}.`,
-      {
-        path: ["candidates", candidate],
-        value: `${longest} tokens`,
-        accepted: `a candidate of at most ${context - 1} tokens`,
-      },
+  const { max_length, max_prompt_length } = encoding;
+  within(["prompt"], () => refuseEndless(prompt, context));
+  const left_out = new Map<number, string>();
+  let kept: readonly number[] = [...candidates.keys()];
+  const leaveOut = (faultOf: (candidate: number, place: number) => string | null | undefined) => {
+    kept = kept.filter((candidate, place) => {
+      const fault = faultOf(candidate, place);
+      if (fault != null) left_out.set(candidate, fault);
+      return fault == null;
+    });
+  };
+  leaveOut((candidate) =>
+    isNothing(candidates[candidate]!) ? EMPTY : endless(candidates[candidate]!, context)
+  );
+  const texts = kept.map((candidate) => candidates[candidate]!);
+  const sequences = new Map<number, Sequence>();
+  const tokenised = isIds(prompt)
+    ? texts.map((ids) => ({ ids: [...prompt, ...ids as readonly number[]], boundary: prompt.length }))
+    : within(["prompt"], () => {
+      const comparison = { row: index + 1, prompt, responses: texts as readonly Text[] };
+      return tokeniseEach(tokenizer, comparison, encoding);
+    });
+  for (const [place, sequence] of tokenised.entries()) {
+    const candidate = kept[place]!;
+    if (typeof sequence === "string") {
+      left_out.set(candidate, sequence);
+      continue;
+    }
+    const beyond = sequence.ids.findIndex((id) => id >= config.vocab_size);
+    within(
+      beyond < sequence.boundary ? ["prompt"] : ["candidates", candidate],
+      () => refuseBeyond(sequence.ids, config.vocab_size, !isIds(prompt)),
     );
+    sequences.set(candidate, sequence);
   }
-  const total = Math.max(...whole.responses.map(({ tokens }) => whole.prompt.length + tokens.length));
-  const { ropes } = config.traits;
-  if (total <= context) return alignSharing(ropes, whole);
-  const limits = { max_length: context, max_prompt_length: context - longest };
-  return alignSharing(ropes, encodeWithin(model, comparison, limits));
+  kept = kept.filter((candidate) => sequences.has(candidate));
+  if (!isIds(prompt)) {
+    leaveOut((candidate) => isSilent(tokenizer, sequences.get(candidate)!) ? SILENT : null);
+  }
+  // nothing predicts the very first token
+  const scored = (candidate: number) => {
+    const { ids, boundary } = sequences.get(candidate)!;
+    return ids.length - Math.max(boundary, 1);
+  };
+  if (max_prompt_length === null) {
+    leaveOut((candidate) => {
+      const tokens = scored(candidate);
+      if (tokens < max_length) return null;
+      return `has ${tokens} tokens, but ${
+        max_length < context ? "max_length" : "the model's context"
+      } is ${max_length}`;
+    });
+  }
+  while (kept.length > 0) {
+    const longest = kept.reduce((most, candidate) => Math.max(most, scored(candidate)), 0);
+    const { group, faults } = groupSequences(
+      tokenizer,
+      index + 1,
+      kept.map((candidate) => sequences.get(candidate)!),
+      { ...encoding, max_prompt_length: max_prompt_length ?? max_length - longest },
+    );
+    if (group) return { group: alignSharing(config.traits.ropes, group), candidates: kept, left_out };
+    leaveOut((_, place) => faults.get(place));
+  }
+  return { group: null, candidates: [], left_out };
+}
+
+/** Each response as tokens, or why the template refuses it. @throws {InputError} where it refuses all */
+function tokeniseEach(
+  tokenizer: Tokenizer,
+  comparison: Comparison,
+  encoding: UsedEncoding,
+): (Sequence | string)[] {
+  if (comparison.responses.length === 0) return [];
+  try {
+    return tokeniseResponses(tokenizer, comparison, encoding);
+  } catch (error) {
+    if (!(error instanceof InputError) || comparison.responses.length === 1) throw error;
+    const end = performance.now() + APART_MS;
+    const each = comparison.responses.map((response) => {
+      if (performance.now() > end) throw error;
+      try {
+        return tokeniseResponses(tokenizer, { ...comparison, responses: [response] }, encoding)[0]!;
+      } catch (own) {
+        if (!(own instanceof InputError)) throw own;
+        return `cannot be templated: ${own.message.replace(/\.$/, "")}`;
+      }
+    });
+    if (each.every((one) => typeof one === "string")) throw error;
+    return each;
+  }
+}
+
+/** An encoding with what a model's context makes of it. */
+export function usedEncoding(encoding: Partial<ScoreEncoding> | undefined, context: number): UsedEncoding {
+  const asked = { ...DEFAULT_ENCODING, ...encoding };
+  return { ...asked, max_length: Math.min(asked.max_length ?? context, context) };
 }
 
 /**
@@ -146,7 +234,12 @@ export function encodeItem(
  * @param mostTokens that the device can bind
  * @throws {InputError} at the candidate with which the device has no room for the prompt
  */
-export function splitCandidates(group: EncodedGroup, budget: number, mostTokens: number): Part[] {
+export function splitCandidates(
+  { group, candidates }: EncodedItem,
+  budget: number,
+  mostTokens: number,
+): Part[] {
+  if (group === null) return [];
   const parts: Part[] = [];
   let first = 0;
   while (first < group.responses.length) {
@@ -158,7 +251,7 @@ export function splitCandidates(group: EncodedGroup, budget: number, mostTokens:
       count++;
     }
     const part = { ...group, responses: group.responses.slice(first, first + count) };
-    const path = ["candidates", first];
+    const path = ["candidates", candidates[first]!];
     within(path, () => refuseUnbindable(groupTokens(part), mostTokens, " with its prompt"));
     parts.push({ first, group: part });
     first += count;
@@ -166,32 +259,45 @@ export function splitCandidates(group: EncodedGroup, budget: number, mostTokens:
   return parts;
 }
 
-function encodeWithin(
-  { tokenizer }: EncodingModel,
-  comparison: Comparison,
-  limits: Pick<EncodeSettings, "max_length" | "max_prompt_length">,
-): EncodedGroup {
-  const settings: EncodeSettings = { ...limits, truncation_mode: "keep_end", prompt_boundary: "trl" };
-  const encoded = within(["prompt"], () => encodeComparison(tokenizer, comparison, settings));
-  if (encoded.group) return encoded.group;
-  const { reason, response } = encoded.left_out;
-  throw new InputError((field) => `${field} cannot be scored: ${reason}.`, {
-    path: ["candidates", response],
-    value: comparison.responses[response],
-    accepted: "a candidate of at least one token",
+/** Whether a prompt or a candidate is token ids; an empty list is none. */
+function isIds(text: ScoreText): text is readonly number[] {
+  return typeof text !== "string" && typeof text[0] === "number";
+}
+
+function isNothing(candidate: ScoreText): boolean {
+  return !isIds(candidate) && isEmpty(candidate as Text);
+}
+
+/** Why a text is not tokenised, which takes a second a few million characters: it can be of no use to the model. */
+function endless(text: ScoreText, context: number): string | null {
+  if (isIds(text)) return null;
+  const characters = typeof text === "string"
+    ? text.length
+    : (text as readonly Message[]).reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+  if (characters <= context * CHARACTERS_A_TOKEN) return null;
+  return `has ${characters} characters; the model's context is ${context} tokens`;
+}
+
+function refuseEndless(text: ScoreText, context: number): void {
+  const why = endless(text, context);
+  if (why === null) return;
+  throw new InputError((field) => `${field} ${why}.`, {
+    path: [],
+    accepted: `at most ${context * CHARACTERS_A_TOKEN} characters`,
   });
 }
 
-/** Tokenising takes a second a few million characters; a text that cannot be of use to the model is not worth it. */
-function refuseEndless(text: Text, context: number): void {
-  const characters = typeof text === "string"
-    ? text.length
-    : text.reduce((sum, { content }) => sum + content.length, 0);
-  const most = context * CHARACTERS_A_TOKEN;
-  if (characters <= most) return;
+/** @throws {InputError} for an id that the model has no embedding for */
+function refuseBeyond(ids: readonly number[], vocabulary: number, fromText: boolean): void {
+  const beyond = ids.find((id) => id >= vocabulary);
+  if (beyond === undefined) return;
   throw new InputError(
-    (field) => `${field} has ${characters} characters; the model's context is ${context} tokens.`,
-    { path: [], value: `${characters} characters`, accepted: `at most ${most} characters` },
+    (field) => `${field} has the token id ${beyond}, but the model's vocabulary has ${vocabulary} entries.`,
+    {
+      path: [],
+      value: beyond,
+      accepted: `token ids below ${vocabulary}${fromText ? ": a tokenizer that belongs to the model" : ""}`,
+    },
   );
 }
 

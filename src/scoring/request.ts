@@ -1,6 +1,7 @@
 /** What scoring is asked, and what it answers. Plain data only: it crosses into the Worker and back. */
 export type { ScoredCandidate, ScoredItem, Usage } from "../api/score.ts";
 import type { Quantization } from "../model/quantization.ts";
+import type { EncodeSettings } from "../preference/encode.ts";
 import type { Text } from "../preference/rows.ts";
 
 /** The weights to score with. */
@@ -48,11 +49,40 @@ export interface ScoredSequence {
   readonly cached_prompt_tokens: number;
 }
 
+/** A prompt or a candidate: text, turns, or token ids, which are taken as they are. */
+export type ScoreText = Text | readonly number[];
+
+/** How items become tokens; what is left out is {@link DEFAULT_ENCODING}'s. */
+export interface ScoreEncoding {
+  readonly prompt_boundary: EncodeSettings["prompt_boundary"];
+  /** Tokens of a prompt and one candidate together; null: the model's context. */
+  readonly max_length: number | null;
+  /**
+   * Where prompt and longest candidate exceed `max_length`, tokens that the prompt is cut to before the candidates are, as
+   * in training; null: the prompt is cut to what the longest candidate leaves, and no candidate is cut.
+   */
+  readonly max_prompt_length: number | null;
+  readonly truncation_mode: EncodeSettings["truncation_mode"];
+  readonly add_eos_token: boolean;
+  readonly chat_template_kwargs: Readonly<Record<string, unknown>> | null;
+}
+
+/** As much of a prompt as the context takes, ended as TRL does. */
+export const DEFAULT_ENCODING: ScoreEncoding = {
+  prompt_boundary: "trl",
+  max_length: null,
+  max_prompt_length: null,
+  truncation_mode: "keep_end",
+  add_eos_token: true,
+  chat_template_kwargs: null,
+};
+
 /** Prompts, each with candidates to compare. */
 export interface ScoreRequest extends ScoringWeights {
-  readonly items: readonly { readonly prompt: Text; readonly candidates: readonly Text[] }[];
+  readonly items: readonly { readonly prompt: ScoreText; readonly candidates: readonly ScoreText[] }[];
   /** Jinja source that goes before the adapter's and the model's own. */
   readonly chat_template?: string | null;
+  readonly encoding?: Partial<ScoreEncoding>;
   /** Reward = beta times the average log-prob. */
   readonly beta: number;
   /** Whether results carry `tokens` and `token_logprobs`. */

@@ -5,11 +5,14 @@ import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { type Answer, Batches, type BatchOptions } from "./batches.ts";
 import {
+  type EncodedItem,
   encodeItem,
   encodeSequence,
   type EncodingModel,
   type SequenceSettings,
   splitCandidates,
+  type UsedEncoding,
+  usedEncoding,
 } from "./encode.ts";
 import type {
   LikeliestToken,
@@ -52,49 +55,59 @@ export class Scorer {
    * @throws {InputError} naming the item and candidate, before anything is scored
    */
   async *score(
-    { items, chat_template, beta, token_logprobs }: Pick<
+    { items, chat_template, encoding, beta, token_logprobs }: Pick<
       ScoreRequest,
-      "items" | "chat_template" | "beta" | "token_logprobs"
+      "items" | "chat_template" | "encoding" | "beta" | "token_logprobs"
     >,
   ): AsyncGenerator<ScoredItem[]> {
-    const groups: EncodedGroup[] = [];
+    const encoded: EncodedItem[] = [];
     const { config, tokenizer } = this.#model;
     const model = { config, tokenizer: tokenizer.withChatTemplate(chat_template) };
+    const used = usedEncoding(encoding, config.context_length);
     const encode = (item: ScoreRequest["items"][number], i: number) =>
-      within(["items", i], () => groups.push(encodeItem(model, item, i)));
+      within(["items", i], () => encoded.push(encodeItem(model, item, i, used)));
     for (const _ of inSlices(items, encode)) yield [];
     const { largestBudget, mostTokens } = this.#batches;
-    const parts = groups.flatMap((group, i) =>
-      within(["items", i], () => splitCandidates(group, largestBudget, mostTokens))
+    const parts = encoded.flatMap((item, i) =>
+      within(["items", i], () => splitCandidates(item, largestBudget, mostTokens))
     );
     let part = 0;
-    let item = 0;
+    let next = 0;
     let known = 0;
-    let candidates: Omit<ScoredCandidate, "rank">[] = [];
+    let candidates: Unranked[] = [];
     for await (const answers of this.#batches.answers(parts.map(({ group }) => group))) {
       const finished: ScoredItem[] = [];
+      const finish = () => {
+        for (let item = encoded[next]; item?.candidates.length === candidates.length; item = encoded[next]) {
+          const one = item;
+          finished.push(within(["items", next], () => rank(candidates, one, known, used, token_logprobs)));
+          candidates = [];
+          known = 0;
+          next++;
+        }
+      };
+      finish(); // those before it that have nothing to score
       for (const answer of answers) {
-        const { first } = parts[part++]!;
-        const group = groups[item]!;
+        const { first, group } = parts[part++]!;
         if (first === 0) known = answer.known;
+        const { candidates: indices } = encoded[next]!;
         for (const [i, { average_logprob, logprobs, targets }] of answer.responses.entries()) {
+          const candidate_truncated = group.responses[i]!.truncated;
           candidates.push({
-            index: first + i,
+            index: indices[first + i]!,
             average_logprob,
             sum_logprob: average_logprob * targets.length,
             num_tokens: targets.length,
             reward: beta * average_logprob,
-            truncated: group.prompt_truncated > 0,
+            truncated: candidate_truncated || group.prompt_truncated > 0,
+            candidate_truncated,
             ...(token_logprobs && {
               tokens: Array.from(targets, (id) => tokenizer.token(id)),
               token_logprobs: [...logprobs],
             }),
           });
         }
-        if (candidates.length < group.responses.length) continue;
-        finished.push(within(["items", item], () => rank(candidates, group, known)));
-        candidates = [];
-        item++;
+        finish();
       }
       yield finished;
     }
@@ -180,25 +193,44 @@ function notFinite(what: string, path: Path, logprob: number): InputError {
   });
 }
 
+/** A candidate that was scored, before its rank is known. */
+type Unranked = Omit<ScoredCandidate, "rank"> & { readonly average_logprob: number };
+
+/** @param scored in their order; those that were left out come in between */
 function rank(
-  candidates: readonly Omit<ScoredCandidate, "rank">[],
-  group: EncodedGroup,
+  scored: readonly Unranked[],
+  { group, left_out }: EncodedItem,
   cached_prompt_tokens: number,
+  encoding: UsedEncoding,
+  token_logprobs: boolean,
 ): ScoredItem {
-  const bad = candidates.find(({ average_logprob }) => !Number.isFinite(average_logprob));
+  const bad = scored.find(({ average_logprob }) => !Number.isFinite(average_logprob));
   if (bad) throw notFinite("", ["candidates", bad.index], bad.average_logprob);
-  const order = candidates.map(({ index }) => index)
-    .sort((a, b) => candidates[b]!.average_logprob - candidates[a]!.average_logprob || a - b);
-  const candidate_tokens = candidates.reduce((sum, { num_tokens }) => sum + num_tokens, 0);
-  const total_tokens = groupTokens(group);
-  const second = order[1];
-  const ranks = new Map(order.map((index, i) => [index, i + 1]));
+  const order = [...scored].sort(byScore);
+  const [first, second] = order;
+  const ranks = new Map(order.map(({ index }, i) => [index, i + 1]));
+  const unscored = [...left_out].map(([index, fault]): ScoredCandidate => ({
+    index,
+    rank: null,
+    average_logprob: null,
+    sum_logprob: null,
+    num_tokens: 0,
+    reward: null,
+    truncated: false,
+    candidate_truncated: false,
+    ...(token_logprobs && { tokens: [], token_logprobs: [] }),
+    reason: `The candidate ${fault}.`,
+  }));
+  const candidate_tokens = scored.reduce((sum, { num_tokens }) => sum + num_tokens, 0);
+  const total_tokens = group === null ? 0 : groupTokens(group);
+  const { chat_template_kwargs: _, ...shown } = encoding;
   return {
-    results: candidates.map((candidate) => ({ ...candidate, rank: ranks.get(candidate.index)! })),
-    best: order[0]!,
-    margin: second === undefined
-      ? null
-      : candidates[order[0]!]!.average_logprob - candidates[second]!.average_logprob,
+    results: [...scored.map((one) => ({ ...one, rank: ranks.get(one.index)! })), ...unscored]
+      .sort((a, b) => a.index - b.index),
+    best: first?.index ?? null,
+    margin: first && second ? first.average_logprob - second.average_logprob : null,
+    prompt_truncated: group?.prompt_truncated ?? 0,
+    encoding: shown,
     usage: {
       prompt_tokens: total_tokens - candidate_tokens,
       cached_prompt_tokens,
@@ -206,4 +238,9 @@ function rank(
       total_tokens,
     },
   };
+}
+
+/** The best first; ties keep the request's order. */
+function byScore(a: Unranked, b: Unranked): number {
+  return b.average_logprob - a.average_logprob || a.index - b.index;
 }

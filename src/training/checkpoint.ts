@@ -4,6 +4,7 @@ import type { Gpu } from "../gpu/mod.ts";
 import { readJsonObject } from "../model/_files.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, writeSafetensors } from "../model/safetensors.ts";
+import { checkpointName, OPTIMIZER, STATE, stepOf } from "./checkpoint_files.ts";
 import type { RunShape } from "./memory_plan.ts";
 import type { Trainable } from "./trainable.ts";
 
@@ -27,21 +28,19 @@ export interface RunState {
   readonly history: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[];
 }
 
-const STATE = "trainer_state.json";
-const OPTIMIZER = "optimizer.safetensors";
-/** Older ones go: /score may still be reading the one before the newest. */
-const KEPT = 2;
-
 /**
  * Writes `step-NNNNNN/` under `folder`, whole or not at all: made under another name, flushed, renamed.
+ *
+ * @param keep how many of the newest stay
  */
 export async function writeCheckpoint(
   gpu: Gpu,
   folder: string,
   trainable: Trainable,
   state: RunState,
+  keep: number,
 ): Promise<void> {
-  const name = `step-${String(state.step).padStart(6, "0")}`;
+  const name = checkpointName(state.step);
   const aside = join(folder, `.${name}.partial`);
   await Deno.mkdir(folder, { recursive: true });
   await Deno.remove(aside, { recursive: true }).catch(ignoreMissing);
@@ -58,7 +57,7 @@ export async function writeCheckpoint(
   await Deno.remove(join(folder, name), { recursive: true }).catch(ignoreMissing);
   await Deno.rename(aside, join(folder, name));
   await flush(folder);
-  const old = (await checkpoints(folder)).slice(0, -KEPT);
+  const old = (await checkpoints(folder)).slice(0, -keep);
   // what an earlier process was killed over
   const begun = await pathsIn(folder, /^\.step-\d+\.partial$/);
   for (const path of [...old, ...begun]) await Deno.remove(path, { recursive: true });
@@ -162,8 +161,8 @@ function moment(gpu: Gpu, name: string, segment: ParameterSegment, part: "mean" 
 
 /** Complete checkpoints, oldest first. */
 async function checkpoints(folder: string): Promise<string[]> {
-  const stepOf = (path: string) => Number(basename(path).slice(5));
-  return (await pathsIn(folder, /^step-\d+$/)).sort((a, b) => stepOf(a) - stepOf(b));
+  const step = (path: string) => stepOf(basename(path))!;
+  return (await pathsIn(folder, /^step-\d+$/)).sort((a, b) => step(a) - step(b));
 }
 
 /** Paths of what is in a folder; none where there is no such folder. */

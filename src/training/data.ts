@@ -1,28 +1,44 @@
+import { boundedText } from "../bounded.ts";
 import { InputError, within } from "../errors.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { EncodePool } from "../preference/encode_pool.ts";
-import { groupTokens } from "../preference/pack.ts";
+import { LeftOutRows } from "../preference/left_out.ts";
+import type { RowsReport } from "../preference/row_reader.ts";
 import { pause, type TrainContext } from "./context.ts";
-import { type Examples, readExamples } from "./examples.ts";
-import type { Dataset, TrainRequest } from "./request.ts";
+import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
+import type { Dataset, RowSource, TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
+import { countShared, type Fingerprint, fingerprint, holdOut, weighted } from "./mixture.ts";
+import { type Groups, TokenFile, TokenWriter } from "./token_file.ts";
+import { tokenFolder } from "./token_files.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
 
-/** The rows of a run, as tokens. */
-export interface Data {
-  readonly train: readonly EncodedGroup[];
-  readonly eval: readonly EncodedGroup[];
+/** The rows of a run, as tokens on disk. */
+export interface Data extends Disposable {
+  readonly train: Groups;
+  readonly eval: Groups;
   /** Tokens of the largest row. */
   readonly largest: number;
 }
 
+/** What a job tells of the shapes of its rows. */
+const [MOST_SHAPES, MOST_CHARACTERS] = [10, 200];
+
+/** Groups that a source's rows have become: their numbers, and how often they come. */
+interface Source {
+  readonly first: number;
+  readonly end: number;
+  readonly weight: number;
+}
+
 /**
- * Reads and tokenises both data sets, and says what was left out or cut.
+ * Tokenises both data sets into the job's folder, and says what they were read as, what was left out and what was cut. Where
+ * an earlier life of the job has done it, the rows are not read again.
  *
  * @param onLarge called where that turns out to take a while
- * @throws {InputError} where a data set has no usable row, or a row is too large for the device
+ * @throws {InputError} where a data set has no usable row or too many others, or a row is too large for the device
  * @throws {Interrupted} where the run is to end
  */
 export async function readData(
@@ -31,40 +47,90 @@ export async function readData(
   settings: TrainingSettings,
   onLarge: () => void,
 ): Promise<Data> {
-  const { config, emit } = context;
+  const folder = tokenFolder(request.directory);
+  const key = keyOf(context, settings);
+  if (!TokenFile.isWhole(folder, key)) await writeTokens(context, request, settings, onLarge, folder, key);
+  const file = TokenFile.open(folder);
+  checkLargest(context, settings, file.largest);
+  return file;
+}
+
+/** What the tokens of a job depend on beside its rows. */
+function keyOf({ config }: TrainContext, settings: TrainingSettings): string {
+  const { max_length, max_prompt_length, truncation_mode, prompt_boundary, method } = settings;
+  const { chat_template, chat_template_kwargs } = settings;
+  return JSON.stringify([
+    config.vocab_size,
+    max_length,
+    max_prompt_length,
+    truncation_mode,
+    prompt_boundary,
+    chat_template,
+    chat_template_kwargs,
+    method.type,
+  ]);
+}
+
+async function writeTokens(
+  context: TrainContext,
+  request: TrainRequest,
+  settings: TrainingSettings,
+  onLarge: () => void,
+  folder: string,
+  key: string,
+): Promise<void> {
+  const { config } = context;
+  const { max_left_out: maxLeftOut, eval_fraction, seed } = settings;
   const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
-  const kind = settings.method.type === "sft" ? "sft" : "preference";
-  const vocabulary = config.vocab_size;
   const chat_template = settings.chat_template ?? null;
-  const job = { model: request.model, chat_template, settings, vocabulary };
+  const job = { model: request.model, chat_template, settings, vocabulary: config.vocab_size };
   using pool = new EncodePool(job, { onStart: onLarge });
-  const read = async (split: "train" | "eval", dataset: Dataset): Promise<readonly EncodedGroup[]> => {
-    const examples = await readExamples(
-      dataset,
-      kind,
-      tokenizer,
-      settings,
-      vocabulary,
-      () => pause(context),
-      pool,
-    );
-    report(examples, split, settings, emit);
-    const groups = examples.groups.map((group) => alignSharing(config.traits.ropes, group));
-    if (groups.length > 0) return groups;
-    throw new InputError(
-      (field) => `${field} has no usable row: ${examples.left_out.length} were left out.`,
-      {
-        path: [],
-        accepted: "rows of which every response has a token",
-      },
-    );
+  using writer = new TokenWriter(folder);
+  const options: ReadOptions = {
+    kind: settings.method.type === "sft" ? "sft" : "preference",
+    tokenizer,
+    settings,
+    vocabulary: config.vocab_size,
+    maxLeftOut,
+    pause: () => pause(context),
+    pool,
   };
+  const prints: Fingerprint[] = [];
+  const take = (group: EncodedGroup) => {
+    prints.push(fingerprint(group));
+    writer.add(alignSharing(config.traits.ropes, group));
+  };
+  const readSplit = async (split: "train" | "eval", dataset: Dataset): Promise<Source[]> => {
+    const sources: Source[] = [];
+    const examples: Examples[] = [];
+    const readSource = async (source: RowSource) => {
+      const first = writer.length;
+      examples.push(await readExamples(source, options, take));
+      sources.push({ first, end: writer.length, weight: source.weight ?? 1 });
+    };
+    if (!isList(dataset)) await readSource(dataset);
+    else for (const [i, source] of dataset.entries()) await within([i], () => readSource(source));
+    report(context, settings, split, examples);
+    return sources;
+  };
+
   const { dataset, eval_dataset } = request;
-  const train = await within(["dataset"], () => read("train", dataset));
-  const evaluation = eval_dataset ? await within(["eval_dataset"], () => read("eval", eval_dataset)) : [];
-  const largest = [...train, ...evaluation].reduce((most, group) => Math.max(most, groupTokens(group)), 0);
-  checkLargest(context, settings, largest);
-  return { train, eval: evaluation, largest };
+  const read = await within(["dataset"], () => readSplit("train", dataset));
+  const evaluated = eval_dataset ? await within(["eval_dataset"], () => readSplit("eval", eval_dataset)) : [];
+  const held = eval_fraction === 0 ? new Set<number>() : holdOut(prints, eval_fraction, seed);
+  const train = weighted(read.map((source) => ({ ...source, without: held })), seed);
+  const evaluation = eval_fraction === 0 ? weighted(evaluated, seed) : Uint32Array.from(held).sort();
+  const shared = countShared(prints, train, evaluation);
+  if (shared > 0) {
+    const message =
+      `${shared} of the ${evaluation.length} rows of the evaluation stand among those of the training too.`;
+    context.emit({ type: "warning", message });
+  }
+  writer.finish(key, train, evaluation);
+}
+
+function isList(dataset: Dataset): dataset is readonly RowSource[] {
+  return Array.isArray(dataset);
 }
 
 /**
@@ -96,17 +162,73 @@ function checkLargest(
   if (wanted > most) warn(`lowered to ${most}, the most that this device can bind of this model`);
 }
 
+/** Tells what was made of a split's rows. */
 function report(
-  { left_out, prompts_cut, responses_cut }: Examples,
-  split: "train" | "eval",
+  { config, emit, tokenizer }: TrainContext,
   settings: TrainingSettings,
-  emit: TrainContext["emit"],
+  split: "train" | "eval",
+  examples: readonly Examples[],
 ): void {
-  if (left_out.length > 0) emit({ type: "left_out", split, rows: left_out });
-  if (prompts_cut + responses_cut === 0) return;
+  const { rows, shapes, unused, unread, identical, with_tools } = joined(
+    examples.map(({ report }) => report),
+  );
+  const warn = (message: string) => emit({ type: "warning", message: `${split}: ${message}` });
+  emit({ type: "rows", split, rows, shapes: shapes.slice(0, MOST_SHAPES).map(bounded) });
+  const left_out = new LeftOutRows();
+  for (const [i, { report }] of examples.entries()) {
+    const { first, ...others } = report.left_out;
+    const place = examples.length > 1 ? `data set ${i + 1}: ` : "";
+    left_out.take({ ...others, first: first.map(({ row, reason }) => ({ row, reason: place + reason })) });
+  }
+  const summary = left_out.summary();
+  if (summary.count > 0) emit({ type: "left_out", split, ...summary });
+  if (unused.length > 0) {
+    warn(
+      `${unused.length === 1 ? "a column holds" : "columns hold"} text that is not used: ${
+        unused.join(", ")
+      }.`,
+    );
+  }
+  if (unread.length > 0) {
+    warn(`${unread.length === 1 ? "a column is" : "columns are"} not read: ${unread.join(", ")}.`);
+  }
+  if (identical > 0) warn(`in ${identical} of ${rows} rows chosen and rejected are the same.`);
+  const template = settings.chat_template ?? tokenizer.chatTemplate;
+  if (with_tools > 0 && !template?.includes("tools")) {
+    warn(`${with_tools} rows have tools, and the chat template has no place for them.`);
+  }
+  const prompts = examples.reduce((sum, { prompts_cut }) => sum + prompts_cut, 0);
+  const responses = examples.reduce((sum, { responses_cut }) => sum + responses_cut, 0);
+  if (prompts + responses === 0) return;
   const { max_length, max_prompt_length } = settings;
-  const message =
-    `${split}: ${prompts_cut} prompts and the responses of ${responses_cut} rows were cut to fit ` +
-    `max_length ${max_length} (max_prompt_length ${max_prompt_length}).`;
-  emit({ type: "warning", message });
+  const longest = (of: "prompt" | "whole") => Math.max(...examples.map(({ lengths }) => lengths[of].max));
+  const beyond = longest("whole") > config.context_length
+    ? `, and the model's context is ${config.context_length}`
+    : "";
+  warn(
+    `${prompts} prompts and the responses of ${responses} rows were cut to fit ` +
+      `max_length ${max_length} (max_prompt_length ${max_prompt_length}). ` +
+      `max_length ${longest("whole")} would keep them whole${beyond}.`,
+  );
+}
+
+function bounded({ shape, rows }: RowsReport["shapes"][number]): RowsReport["shapes"][number] {
+  return { shape: boundedText(shape, MOST_CHARACTERS), rows };
+}
+
+function joined(reports: readonly RowsReport[]): Omit<RowsReport, "left_out"> {
+  const shapes = new Map<string, number>();
+  for (const { shape, rows } of reports.flatMap(({ shapes }) => shapes)) {
+    shapes.set(shape, (shapes.get(shape) ?? 0) + rows);
+  }
+  const sum = (of: (report: RowsReport) => number) =>
+    reports.reduce((total, report) => total + of(report), 0);
+  return {
+    rows: sum(({ rows }) => rows),
+    shapes: [...shapes].map(([shape, rows]) => ({ shape, rows })),
+    unused: [...new Set(reports.flatMap(({ unused }) => unused))],
+    unread: [...new Set(reports.flatMap(({ unread }) => unread))],
+    identical: sum(({ identical }) => identical),
+    with_tools: sum(({ with_tools }) => with_tools),
+  };
 }

@@ -1,47 +1,64 @@
+import { InputError } from "../errors.ts";
 import { readDataFiles } from "../preference/data_files.ts";
 import type { EncodedGroup, EncodeSettings } from "../preference/encode.ts";
 import { encodeBatch, type EncodedBatch, inBatches } from "../preference/encode_batch.ts";
 import type { EncodePool } from "../preference/encode_pool.ts";
+import { allowedFaults, RowReader, type RowsReport, tooManyLeftOut } from "../preference/row_reader.ts";
 import type { Comparison, RowKind } from "../preference/rows.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
-import type { Dataset, LeftOutRow } from "./request.ts";
+import { Lengths } from "./lengths.ts";
+import type { RowSource } from "./request.ts";
 
-/** A data set as tokens. */
+/** What was made of a source of rows. */
 export interface Examples {
-  readonly groups: readonly EncodedGroup[];
-  readonly left_out: readonly LeftOutRow[];
+  readonly report: RowsReport;
+  /** Groups that were made. */
+  readonly groups: number;
   /** Rows whose prompt was cut. */
   readonly prompts_cut: number;
   /** Rows of which a response was cut. */
   readonly responses_cut: number;
+  /** Tokens before anything was cut: of prompts, and of prompts with their longest response. */
+  readonly lengths: { readonly prompt: Lengths; readonly whole: Lengths };
+}
+
+/** How rows become tokens. */
+export interface ReadOptions {
+  readonly kind: RowKind;
+  readonly tokenizer: Tokenizer;
+  readonly settings: EncodeSettings;
+  /** The model's vocabulary size. */
+  readonly vocabulary: number;
+  /** Share of the rows that may be left out because they cannot be used. */
+  readonly maxLeftOut: number;
+  /** Awaited every few rows, so that others are served meanwhile. */
+  readonly pause: () => Promise<void>;
+  /** Tokenises large data sets with the same tokenizer and settings; null: all is done on this thread. */
+  readonly pool?: EncodePool | null;
 }
 
 /** Milliseconds after which others are served while a batch is waited for. */
 const WAIT_MS = 20;
 
 /**
- * Reads and tokenises a data set.
+ * Reads and tokenises a source of rows.
  *
- * @param vocabulary the model's vocabulary size
- * @param pause awaited every few rows, so that others are served meanwhile
- * @param pool tokenises large data sets with the same tokenizer and settings; null: all is done on this thread
- * @throws {InputError} for the first malformed row, naming its number, or a token id that the model does not have
+ * @param take is given each group, in the order of the rows
+ * @throws {InputError} naming the first row that cannot be used where there are too many, or a token id that the model
+ * does not have
  */
 export async function readExamples(
-  dataset: Dataset,
-  kind: RowKind,
-  tokenizer: Tokenizer,
-  settings: EncodeSettings,
-  vocabulary: number,
-  pause: () => Promise<void>,
-  pool: EncodePool | null = null,
+  source: RowSource,
+  { kind, tokenizer, settings, vocabulary, maxLeftOut, pause, pool = null }: ReadOptions,
+  take: (group: EncodedGroup) => void,
 ): Promise<Examples> {
-  const groups: EncodedGroup[] = [];
-  const left_out: LeftOutRow[] = [];
-  await using batches = inBatches(comparisons(dataset, kind));
+  const reader = new RowReader({ kind, columns: source.columns, pairs: source.pairs });
+  await using batches = inBatches(comparisons(source, reader));
   const encode = (batch: readonly Comparison[]): EncodedBatch | Promise<EncodedBatch> =>
     pool?.encode(batch) ?? encodeBatch(tokenizer, batch, settings, vocabulary);
 
+  let [groups, prompts_cut, responses_cut] = [0, 0, 0];
+  const lengths = { prompt: new Lengths(), whole: new Lengths() };
   // In the order of the rows, so that the first error among them is the one that is told.
   const underWay: Promise<EncodedBatch | null>[] = [];
   for (let more = true; more || underWay.length > 0;) {
@@ -53,15 +70,43 @@ export async function readExamples(
       more = await read.then(({ done }) => !done, () => false);
     }
     const batch = await awaited(underWay.shift()!, pause);
-    groups.push(...batch?.groups ?? []);
-    left_out.push(...batch?.left_out ?? []);
+    for (const group of batch?.groups ?? []) {
+      groups++;
+      if (group.prompt_truncated > 0) prompts_cut++;
+      if (group.responses.some(({ truncated }) => truncated)) responses_cut++;
+      take(group);
+    }
+    for (const { prompt, whole } of batch?.uncut ?? []) {
+      lengths.prompt.add(prompt);
+      lengths.whole.add(whole);
+    }
+    for (const { row, reason } of batch?.left_out ?? []) {
+      const sentence = (place: string) => `${place} cannot be used: ${reason.replace(/\.$/, "")}.`;
+      reader.left_out.fault(row, reason, () => new InputError(sentence, { path: [{ row }] }));
+    }
   }
-  return {
-    groups,
-    left_out,
-    prompts_cut: groups.filter((group) => group.prompt_truncated > 0).length,
-    responses_cut: groups.filter((group) => group.responses.some((response) => response.truncated)).length,
-  };
+  const report = reader.report();
+  checkLeftOut(reader, report, groups, maxLeftOut);
+  return { report, groups, prompts_cut, responses_cut, lengths };
+}
+
+/** @throws {InputError} where too many rows cannot be used, or none is left */
+function checkLeftOut(
+  reader: RowReader,
+  { rows, left_out }: RowsReport,
+  groups: number,
+  maxLeftOut: number,
+): void {
+  const { firstFault, faults } = reader.left_out;
+  if (firstFault !== null && (faults > allowedFaults(rows, maxLeftOut) || groups === 0)) {
+    throw tooManyLeftOut(firstFault, rows, left_out, maxLeftOut);
+  }
+  if (groups > 0) return;
+  const why = left_out.reasons.map(({ reason, count }) => `${count} left out (${reason})`).join(", ");
+  throw new InputError((field) => `${field} has no usable row: ${why || "it has no rows"}.`, {
+    path: [],
+    accepted: "rows of which every response has a token",
+  });
 }
 
 /** Awaits a batch, and pauses meanwhile and after it. */
@@ -76,8 +121,18 @@ async function awaited<T>(batch: Promise<T>, pause: () => Promise<void>): Promis
   }
 }
 
-async function* comparisons(dataset: Dataset, kind: RowKind): AsyncGenerator<Comparison> {
-  if ("path" in dataset) yield* readDataFiles([dataset.path], kind);
-  else if ("paths" in dataset) yield* readDataFiles(dataset.paths, kind);
-  else yield* dataset.comparisons;
+async function* comparisons(source: RowSource, reader: RowReader): AsyncGenerator<Comparison> {
+  if ("comparisons" in source) {
+    if (source.report) reader.take(source.report);
+    else reader.count(source.comparisons.length);
+    yield* source.comparisons;
+    return;
+  }
+  const { limit = Infinity } = source;
+  let rows = 0;
+  const columns = (names: readonly string[]) => reader.choose(names);
+  for await (const row of readDataFiles("path" in source ? [source.path] : source.paths, { columns })) {
+    if (++rows > limit) return;
+    yield* reader.read(row);
+  }
 }

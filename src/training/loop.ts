@@ -11,7 +11,7 @@ import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { findCheckpoint } from "./checkpoint.ts";
 import type { TrainContext } from "./context.ts";
-import { readData } from "./data.ts";
+import { type Data, readData } from "./data.ts";
 import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { Run, type RunParts } from "./run.ts";
@@ -41,11 +41,12 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
   const [resume, resumed] = [found?.path ?? null, found?.state ?? null];
   let trainable: Trainable | null = null;
   let run: Run | null = null;
+  let data: Data | null = null;
   let early: Promise<Decoder | null> = Promise.resolve(null);
   const over = new AbortController();
   try {
     const settings = withinContext(request.settings, context);
-    const data = await readData(context, request, settings, () => {
+    data = await readData(context, request, settings, () => {
       early = loadEarly(context, request, settings, over.signal);
       early.catch(() => {}); // heard of when the rows are tokens
     });
@@ -77,6 +78,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     await early.catch(() => {});
     run?.free();
     trainable?.free();
+    data?.[Symbol.dispose]();
   }
 }
 

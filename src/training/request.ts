@@ -1,13 +1,36 @@
 /** What a training run is asked, and what it says. Plain data only: it crosses into the Worker and back. */
+import type { SlicedFiles } from "../preference/data_files.ts";
+import type { LeftOut } from "../preference/left_out.ts";
+import type { RowsReport } from "../preference/row_reader.ts";
 import type { Comparison } from "../preference/rows.ts";
+import type { ColumnNames } from "../preference/shapes/columns.ts";
+import type { PairChoice } from "../preference/shapes/pairs.ts";
 import type { MemoryPlan } from "./memory_plan.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 
-/** Rows by path (absolute; Parquet or JSONL), in many files one after another, or those that came with the request. */
-export type Dataset =
-  | { readonly path: string }
-  | { readonly paths: readonly string[] }
-  | { readonly comparisons: readonly Comparison[] };
+/**
+ * Rows by path (absolute), in many files or slices of them one after another, or those that came with the request; and how
+ * they are read.
+ */
+export type RowSource =
+  & ({ readonly path: string } | { readonly paths: readonly (string | SlicedFiles)[] } | GivenRows)
+  & {
+    readonly columns?: ColumnNames | undefined;
+    readonly pairs?: PairChoice | undefined;
+    /** How often a row comes in an epoch; once where it is left out. */
+    readonly weight?: number | undefined;
+    /** How many of the first rows are read; all where it is left out. */
+    readonly limit?: number | undefined;
+  };
+
+interface GivenRows {
+  readonly comparisons: readonly Comparison[];
+  /** What was made of the rows as they came. */
+  readonly report?: RowsReport;
+}
+
+/** The rows of a run: of one source, or of several one after another. */
+export type Dataset = RowSource | readonly RowSource[];
 
 /** A job for the engine: everything that a run depends on, and where it works. */
 export interface TrainRequest {
@@ -37,7 +60,15 @@ export type TrainEvent =
    * driver has less room than it was thought to have.
    */
   | { readonly type: "plan"; readonly plan: MemoryPlan }
-  | { readonly type: "left_out"; readonly split: "train" | "eval"; readonly rows: readonly LeftOutRow[] }
+  /** What the rows of a split were read as; once for each split. */
+  | {
+    readonly type: "rows";
+    readonly split: "train" | "eval";
+    readonly rows: number;
+    readonly shapes: RowsReport["shapes"];
+  }
+  /** Once for each split that has such rows. */
+  | { readonly type: "left_out"; readonly split: "train" | "eval" } & LeftOut
   | {
     readonly type: "progress";
     readonly step: number;
@@ -49,12 +80,6 @@ export type TrainEvent =
   | { readonly type: "metrics"; readonly step: number; readonly metrics: Readonly<Record<string, number>> }
   | { readonly type: "checkpoint"; readonly step: number }
   | { readonly type: "warning"; readonly message: string };
-
-/** A row that could not be used, by its number in the file or list (from 1). */
-export interface LeftOutRow {
-  readonly row: number;
-  readonly reason: string;
-}
 
 /** How a run ended, and after how many steps. `stopped`: the worker was asked to stop; the job goes on from its checkpoint at the next start. */
 export interface TrainOutcome {

@@ -12,7 +12,7 @@ import {
   summarizeMetrics,
 } from "../objective/objective.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
-import { fillBatches, groupTokens, packGroups } from "../preference/pack.ts";
+import { fillWithSizes, groupTokens, packGroups } from "../preference/pack.ts";
 import { readRunState, restoreMoments, type RunState, writeCheckpoint } from "./checkpoint.ts";
 import { pause, type TrainContext } from "./context.ts";
 import type { Data } from "./data.ts";
@@ -22,6 +22,7 @@ import { Pace } from "./pace.ts";
 import { mix32 } from "./random.ts";
 import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
 import type { TrainingSettings } from "../api/settings.ts";
+import type { Groups } from "./token_file.ts";
 import type { Trainable } from "./trainable.ts";
 
 type Metrics = Record<string, number>;
@@ -149,7 +150,7 @@ export class Run {
 
     if (!this.#logged) await this.#finishStep(schedule);
     while (this.step < total_steps) {
-      const groups = Array.from(order.ofStep(this.step), (index) => this.#data.train[index]!);
+      const groups = Array.from(order.ofStep(this.step), (index) => this.#data.train.at(index));
       await this.#trainStep(groups, learningRate(settings, schedule, this.step));
       await this.#finishStep(schedule);
       const seconds = (performance.now() - clock.start) / 1000;
@@ -167,7 +168,7 @@ export class Run {
   /** Gathers the gradient of one step's examples over as many micro-batches as it takes, then updates. */
   async #trainStep(groups: readonly EncodedGroup[], rate: number): Promise<void> {
     this.#optimizer.zeroGradients();
-    const batches = await this.#batches(groups, this.#trainProgram, true);
+    const batches = await this.#batches(ofList(groups), this.#trainProgram, true);
     this.#optimizer.update({ step: this.step + 1, learning_rate: rate });
     this.#commit.run({});
     this.step++;
@@ -226,7 +227,7 @@ export class Run {
       grad_norm: clip[1]!,
       logged: this.#logged,
       history: this.#history,
-    });
+    }, this.#settings.keep_checkpoints);
     this.#savedStep = this.step;
     emit({ type: "checkpoint", step: this.step });
   }
@@ -238,16 +239,19 @@ export class Run {
 
   /** Runs a program over groups as micro-batches. @returns how many it took */
   async #batches(
-    groups: readonly EncodedGroup[],
+    groups: Groups,
     program: Program<StepLive>,
     dropout: boolean,
   ): Promise<number> {
     const { method, seed } = this.#settings;
     this.#context.gpu.write(this.#stepSums, new Float32Array(METRIC_COLUMNS.length));
     const responses = responsesPerExample(method);
-    const chosenTokens = groups.reduce((sum, group) => sum + scoredTokens(group, 0), 0);
-    const batches = fillBatches(groups, this.#shape.micro_batch_tokens);
-    let next = packGroups(batches[0]!);
+    const numbers = Array.from({ length: groups.length }, (_, index) => index);
+    const chosenTokens = numbers.reduce((sum, index) => sum + scoredTokens(groups.at(index), 0), 0);
+    const sizes = numbers.map((index) => groups.tokens(index));
+    const batches = fillWithSizes(sizes, this.#shape.micro_batch_tokens);
+    const pack = (batch: readonly number[] = []) => packGroups(batch.map((index) => groups.at(index)));
+    let next = pack(batches[0]);
     for (const micro of batches.keys()) {
       const packed = next;
       const live = this.#pass.upload(packed);
@@ -258,7 +262,7 @@ export class Run {
         step_examples: groups.length,
         step_chosen_tokens: chosenTokens,
       });
-      next = packGroups(batches[micro + 1] ?? []); // while the device computes
+      next = pack(batches[micro + 1]); // while the device computes
       await this.#pace.between(() => pause(this.#context));
     }
     return batches.length;
@@ -297,6 +301,15 @@ export class Run {
     const metrics = summarizeMetrics(this.#settings.method, await this.#context.gpu.readF32(this.#stepSums));
     return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
   }
+}
+
+/** Groups that are in memory. */
+function ofList(groups: readonly EncodedGroup[]): Groups {
+  return {
+    length: groups.length,
+    at: (index) => groups[index]!,
+    tokens: (index) => groupTokens(groups[index]!),
+  };
 }
 
 function scoredTokens(group: EncodedGroup, response: number): number {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { examine } from "../../src/cli/doctor.ts";
 import { bytes, startFakeHub } from "../helpers/fake_hub.ts";
-import { startFake } from "../helpers/process.ts";
+import { runInTerminal, script, startFake } from "../helpers/process.ts";
 import { makeRoot } from "../helpers/service.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -33,6 +33,49 @@ Deno.test("train() prints a metrics line a step, and nothing when it is run agai
     assert.equal(await second.code, 0);
     assert.equal(await second.stdout, "");
     assert.match(second.lines.join("\n"), /has succeeded already/);
+  }));
+
+const rows = [
+  "   step      loss  accuracy     epoch",
+  "      1    1.0000     1.000      0.20",
+  "      2    0.5000     1.000      0.40",
+  "      3    0.3333     1.000      0.60",
+  "      4    0.2500     1.000      0.80",
+  "      5    0.2000     1.000      1.00",
+  "      5    0.5000                      eval",
+];
+
+Deno.test("train() prints rows where it is asked to", () =>
+  withJob(job, async (root, path) => {
+    await using process = startFake(root, 1, ["train", "--rows", path]);
+    assert.equal(await process.code, 0, process.lines.join("\n"));
+    assert.deepEqual((await process.stdout).trimEnd().split("\n"), rows);
+  }));
+
+Deno.test({
+  name:
+    "train() shows rows, the bar and the result in a terminal, and JSON lines there only where it is asked to",
+  ignore: script === null,
+  fn: () =>
+    withJob(job, async (root, path) => {
+      const { code, shown } = await runInTerminal(root, ["train", path]);
+      assert.equal(code, 0, shown);
+      for (const row of rows) assert.ok(shown.includes(`${row}\r\n`), `${row} in ${shown}`);
+      assert.ok(!shown.includes("{"), shown);
+      assert.match(shown, /=+-* step 1\/5 {2}loss 1\.0000/);
+      assert.match(shown, /Job job-\w+ succeeded after 5 steps: /);
+      await Deno.remove(join(root, "state"), { recursive: true });
+      const json = await runInTerminal(root, ["train", "--json", path]);
+      assert.equal(json.code, 0, json.shown);
+      assert.match(json.shown, /^\{"step":1,"loss":1,/m);
+    }),
+});
+
+Deno.test("train() refuses --json beside --rows", () =>
+  withJob(job, async (root, path) => {
+    await using process = startFake(root, 1, ["train", "--json", "--rows", path]);
+    assert.equal(await process.code, 2);
+    assert.match(process.lines.join("\n"), /^Give one of --quiet, --json and --rows\.$/m);
   }));
 
 for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGKILL", 137]] as const) {
@@ -112,7 +155,14 @@ Deno.test("score() maps a file's lines to lines", () =>
     assert.equal(await process.code, 0, process.lines.join("\n"));
     const lines = (await Deno.readTextFile(output)).trim().split("\n").map((line) => JSON.parse(line));
     assert.equal(lines.length, 70);
-    assert.deepEqual(Object.keys(lines[0]), ["results", "best", "margin", "usage"]);
+    assert.deepEqual(Object.keys(lines[0]), [
+      "results",
+      "best",
+      "margin",
+      "prompt_truncated",
+      "encoding",
+      "usage",
+    ]);
     assert.equal(lines[0].results[0].reward, -3);
   }));
 
@@ -203,6 +253,13 @@ const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  [["--model", "model", "--prompt-boundary", "dpo", "-", "-"], /--prompt-boundary must be "trl" \| "simpo"/],
+  [["--model", "model", "--max-length", "x", "-", "-"], /--max-length must be a number or null, not "x"/],
+  [
+    ["--model", "model", "--max-length", "8", "--max-prompt-length", "8", "-", "-"],
+    /--max-prompt-length must leave room for a response: less than max_length 8, not 8/,
+  ],
+  [["--model", "model", "--chat-template-kwargs", "{", "-", "-"], /--chat-template-kwargs must be an object/],
   [["--model", "model", "--quantization", "int4", "-", "-"], /--quantization must be int8, not int4/],
   [["--model", "model", "--adapter", "none", "-", "-"], /adapter names no directory/],
   [
@@ -236,7 +293,7 @@ Deno.test("doctor() reports the device, as text and as JSON", () =>
     await using text = startFake(root, 1, ["doctor"]);
     assert.equal(await text.code, 0, text.lines.join("\n"));
     assert.match(await text.stdout, /^Device: no device \(software, fake fake\)$/m);
-    assert.match(await text.stdout, /serve refuses it unless SIMPO_DEVICE=software/);
+    assert.match(await text.stdout, /^No GPU answers: .* only with SIMPO_DEVICE=software\./);
     await using json = startFake(root, 1, ["doctor", "--json"], { SIMPO_DEVICE: "software" });
     assert.equal(await json.code, 0);
     const report = JSON.parse(await json.stdout);

@@ -22,6 +22,7 @@ interface Behaviour {
 interface ScoreBody {
   readonly model: string;
   readonly adapter?: string;
+  readonly max_length?: number;
   readonly items: readonly { readonly candidates: readonly string[] }[];
 }
 
@@ -93,7 +94,12 @@ async function withDemo(
   await Deno.writeTextFile(join(folder, "config"), "{}");
   const rows = join(folder, "rows.jsonl");
   await Deno.writeTextFile(rows, ROWS.map((row) => JSON.stringify(row)).join("\n"));
-  const input = { job: { model: "m" }, output: join(folder, "output"), ...await readHeldOut(rows) };
+  const input = {
+    job: { model: "m" },
+    encoding: { max_length: 9 },
+    output: join(folder, "output"),
+    ...await readHeldOut(rows),
+  };
   const worker = pretendWorker(folder, behaviour);
   const client = new Client(worker.url, new AbortController().signal);
   try {
@@ -119,6 +125,7 @@ Deno.test("runDemo() scores, trains, scores with the job as adapter, and leaves 
     const scores = requests.filter(({ path }) => path === "/score");
     assert.deepEqual(scores.map(({ body }) => body?.adapter), [undefined, "j1"]);
     assert.deepEqual(scores.map(({ body }) => body?.items.length), [4, 4]);
+    assert.deepEqual(scores.map(({ body }) => body?.max_length), [9, undefined]);
     assert.equal(await Deno.readTextFile(join(input.output, "adapter", "adapter_config.json")), "{}");
     const curves = await Deno.readTextFile(join(input.output, "curves.svg"));
     for (const name of ["loss", "rewards/margins", "rewards/accuracies"]) {

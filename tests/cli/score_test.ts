@@ -5,10 +5,11 @@ import { newJobId } from "../../src/jobs/folder.ts";
 import { JobRunner } from "../../src/jobs/runner.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
+import { DEFAULT_ENCODING } from "../../src/scoring/request.ts";
 import { FakeEngine } from "../helpers/fake_engine.ts";
 import { makeRoot } from "../helpers/service.ts";
 
-Deno.test("score() takes the quantization that a job had, beside a service that has the store open", async () => {
+Deno.test("score() takes the quantization and the encoding that a job had, beside a service that has the store open", async () => {
   const root = await makeRoot();
   const [state, input, output] = ["state", "in.jsonl", "out.jsonl"].map((name) => join(root, name));
   await Deno.mkdir(state!);
@@ -19,8 +20,10 @@ Deno.test("score() takes the quantization that a job had, beside a service that 
     const runner = new JobRunner({ store, root, state: state!, engine: Promise.resolve(engine) });
     const given = { model: "model", dataset: { path: "rows.jsonl" } };
     const ids: string[] = [];
+    const kwargs = { enable_thinking: true };
     for (const quantization of ["int8", null]) {
-      const { job } = store.create(newJobId(), parseJobSpec({ ...given, quantization }));
+      const own = { quantization, prompt_boundary: "simpo", max_length: 40, chat_template_kwargs: kwargs };
+      const { job } = store.create(newJobId(), parseJobSpec({ ...given, ...own }));
       ids.push(job.id);
       assert.equal((await runner.runToEnd(job.id)).status, "succeeded");
     }
@@ -30,6 +33,44 @@ Deno.test("score() takes the quantization that a job had, beside a service that 
       assert.equal(await score(args, () => Promise.resolve(engine), environment), 0);
     }
     assert.deepEqual(engine.scored.map(({ quantization }) => quantization), ["int8", null, null]);
+    const own = {
+      prompt_boundary: "simpo",
+      max_length: 40,
+      max_prompt_length: 39,
+      chat_template_kwargs: kwargs,
+    };
+    const whole = { ...DEFAULT_ENCODING, ...own };
+    assert.deepEqual(engine.scored.map(({ encoding }) => encoding), [whole, whole, DEFAULT_ENCODING]);
+    const options = [
+      "--prompt-boundary",
+      "trl",
+      "--max-length",
+      "20",
+      "--max-prompt-length",
+      "10",
+      "--no-eos",
+    ];
+    const more = ["--truncation-mode", "keep_start", "--chat-template-kwargs", '{"a":1}'];
+    const args = ["--model", "model", "--adapter", ids[0]!, ...options, ...more, input!, output!];
+    assert.equal(await score(args, () => Promise.resolve(engine), environment), 0);
+    assert.deepEqual(engine.scored.at(-1)!.encoding, {
+      prompt_boundary: "trl",
+      max_length: 20,
+      max_prompt_length: 10,
+      truncation_mode: "keep_start",
+      add_eos_token: false,
+      chat_template_kwargs: { a: 1 },
+    });
+    // one without a score is told, and the others' lines go on
+    const lines = [{ prompt: "a", candidates: [""] }, { prompt: "a", candidates: ["b"] }];
+    await Deno.writeTextFile(input!, lines.map((line) => JSON.stringify(line)).join("\n"));
+    assert.equal(
+      await score(["--model", "model", input!, output!], () => Promise.resolve(engine), environment),
+      0,
+    );
+    const written = (await Deno.readTextFile(output!)).trim().split("\n").map((line) => JSON.parse(line));
+    assert.deepEqual(written.map(({ best }) => best), [null, 0]);
+    assert.equal(written[0].results[0].reason, "The candidate is empty.");
   } finally {
     await Deno.remove(root, { recursive: true });
   }

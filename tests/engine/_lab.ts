@@ -11,6 +11,7 @@ import {
   type TrainEvent,
   type TrainOutcome,
 } from "../../src/engine/protocol.ts";
+import type { Text } from "../../src/preference/rows.ts";
 import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -167,13 +168,13 @@ export async function filesOf(folder: string): Promise<Record<string, Uint8Array
 /** A preference row as an item to score: chosen, then rejected. */
 export function itemOf(
   row: Readonly<Record<"prompt" | "chosen" | "rejected", unknown>>,
-): ScoreRequest["items"][0] {
-  return { prompt: row.prompt, candidates: [row.chosen, row.rejected] } as ScoreRequest["items"][0];
+): { readonly prompt: Text; readonly candidates: readonly Text[] } {
+  return { prompt: row.prompt as Text, candidates: [row.chosen as Text, row.rejected as Text] };
 }
 
 /** Average log-probs of all candidates in turn: of {@link itemOf}'s items, chosen and rejected. */
 export function logprobsOf(items: readonly ScoredItem[]): number[] {
-  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob));
+  return items.flatMap(({ results }) => results.map(({ average_logprob }) => average_logprob!));
 }
 
 /** What training logs of pairs with these average log-probs: the mean of the chosen and that of the rejected. */

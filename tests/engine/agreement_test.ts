@@ -46,7 +46,7 @@ for (const [kind, rows] of Object.entries(kinds)) {
     for (const row of rows.slice(0, 3)) {
       const { metrics } = await lab.train({ rows: [row], max_steps: 1, batch_size: 1 });
       const [item] = await lab.score([itemOf(row)]);
-      const scored = item!.results.map(({ average_logprob }) => average_logprob);
+      const scored = logprobsOf([item!]);
       assertClose(loggedMeans(metrics[0]!, ""), scored, { rtol: 1e-5, relativeTo: "element" });
       assert.equal(metrics[0]!.metrics["rewards/accuracies"], item!.best === 0 ? 1 : 0);
     }

@@ -207,7 +207,7 @@ Deno.test("a model may have more embedding rows than its tokenizer has tokens", 
   const model = await lab.writeModel("padded", { vocabulary: 311 });
   const rows = plainRows(2);
   const items = await lab.score(rows.map(itemOf), { model });
-  assert.ok(items.every(({ results }) => results.every(({ average_logprob }) => average_logprob < 0)));
+  assert.ok(items.every(({ results }) => results.every(({ average_logprob }) => average_logprob! < 0)));
   const { outcome } = await lab.train({ model, rows, max_steps: 1, lora: null });
   assert.equal(outcome, "succeeded");
 });

@@ -98,7 +98,7 @@ Deno.test("evict() lets go of the prompts that a scorer keeps, and the scorer go
   const score = async () => {
     const answers = await Array.fromAsync(scorer.score({ items, beta: 2, token_logprobs: false }));
     const [{ results, usage }] = answers.flat() as [ScoredItem];
-    return { logprob: results[0]!.average_logprob, known: usage.cached_prompt_tokens };
+    return { logprob: results[0]!.average_logprob!, known: usage.cached_prompt_tokens };
   };
   const [first, , third] = [await score(), await score(), await score()];
   assert.deepEqual([first.known, third.known], [0, 16]);

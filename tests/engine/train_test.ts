@@ -1,5 +1,6 @@
 /** What a job says while it trains, and how it ends. */
 import assert from "node:assert/strict";
+import { leftOut } from "../helpers/fake_engine.ts";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
 import { stream } from "../../src/engine/protocol.ts";
@@ -39,11 +40,14 @@ Deno.test("train() tells total steps, progress, metrics and checkpoints in their
     saved: boolean,
   ) => [`metrics ${n}`, ...saved ? [`checkpoint ${n}`] : [], `progress ${n}`];
   assert.deepEqual(kinds, [
+    "rows",
     "plan",
     "status",
     ...[1, 2, 3, 4, 5].flatMap((n) => step_(n, n % 2 === 0 || n === 5)),
   ]);
-  assert.deepEqual(events[1], { type: "status", status: "running", total_steps: 5, resumed_from: 0 });
+  const shapes = [{ shape: "{prompt, chosen, rejected}", rows: 8 }];
+  assert.deepEqual(events[0], { type: "rows", split: "train", rows: 8, shapes });
+  assert.deepEqual(events[2], { type: "status", status: "running", total_steps: 5, resumed_from: 0 });
   const last = events.at(-1)!;
   assert.ok(last.type === "progress" && last.seconds_remaining === 0 && last.tokens_per_second > 0);
 });
@@ -129,8 +133,8 @@ Deno.test("train() leaves unusable rows out and says which", async () => {
   const eval_rows = [{ prompt: "a", chosen: "b", rejected: "" }, row];
   const { events, metrics } = await lab.train({ rows, eval_rows, max_steps: 1 });
   assert.deepEqual(events.filter(({ type }) => type === "left_out"), [
-    { type: "left_out", split: "train", rows: [{ row: 3, reason: "response 1 of 2 is empty" }] },
-    { type: "left_out", split: "eval", rows: [{ row: 1, reason: "response 2 of 2 is empty" }] },
+    { type: "left_out", split: "train", ...leftOut(3, "response 1 of 2 is empty") },
+    { type: "left_out", split: "eval", ...leftOut(1, "response 2 of 2 is empty") },
   ]);
   const clean = await lab.train({ rows: rows.toSpliced(2, 1), eval_rows: [row], max_steps: 1 });
   assert.deepEqual(metrics, clean.metrics);
@@ -155,18 +159,21 @@ const refusals: [name: string, job: Parameters<Lab["train"]>[0], field: string, 
   [
     "no usable row",
     { rows: [{ prompt: "a", chosen: "", rejected: "b" }] },
-    "dataset",
-    /^dataset has no usable row: 1 were left out\.$/,
+    "dataset: row 1",
+    /^dataset: row 1 cannot be used: response 1 of 2 is empty\.$/,
   ],
   [
     "no usable eval row",
     { eval_rows: [{ prompt: "", chosen: "b", rejected: "" }] },
-    "eval_dataset",
-    /eval_dataset/,
+    "eval_dataset: row 1",
+    /^eval_dataset: row 1 cannot be used: response 2 of 2 is empty\.$/,
   ],
   [
     "a malformed row",
-    { dataset: await lab.writeRows("malformed.jsonl", [row, { prompt: "a", chosen: 1, rejected: "b" }]) },
+    {
+      max_left_out: 0,
+      dataset: await lab.writeRows("malformed.jsonl", [row, { prompt: "a", chosen: 1, rejected: "b" }]),
+    },
     "dataset: malformed.jsonl: row 2: chosen",
     /row 2/,
   ],
@@ -305,7 +312,7 @@ Deno.test("score() uses a running job's checkpoint", async () => {
     onEvent: (event) => {
       if (event.type !== "checkpoint" || scored) return;
       const adapter = join(directory, "checkpoints", "step-000005");
-      scored = lab.score([item], { adapter }).then(([scored]) => scored!.results[0]!.average_logprob);
+      scored = lab.score([item], { adapter }).then(([scored]) => scored!.results[0]!.average_logprob!);
     },
   });
   const { result } = await lab.train({ num_train_epochs: 20, max_steps: undefined, save_steps: 0 });

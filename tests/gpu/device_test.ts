@@ -21,7 +21,10 @@ Deno.test({
     assert.rejects(Gpu.open({ device: "gpu" }), (error) => {
       assert.ok(error instanceof InputError);
       assert.equal(error.field, "SIMPO_DEVICE");
-      assert.match(error.message, /Only the software driver answers/);
+      assert.match(
+        error.message,
+        /^No GPU answers: set SIMPO_DEVICE=software to run on the software driver \(.+\), slowly\.$/,
+      );
       return true;
     }),
 });
@@ -236,4 +239,27 @@ Deno.test("Gpu.close() is no fault", async () => {
   own.close();
   await new Promise((resolve) => setTimeout(resolve, 0));
   own.check();
+});
+
+Deno.test("requestAdapter() names SIMPO_DEVICE=software in its first sentence where no driver answers at all", async () => {
+  const there = navigator.gpu.requestAdapter;
+  Object.defineProperty(navigator.gpu, "requestAdapter", {
+    value: () => Promise.resolve(null),
+    configurable: true,
+  });
+  try {
+    for (const device of ["gpu", "software", "auto"] as const) {
+      await assert.rejects(Gpu.open({ device }), (error) => {
+        assert.ok(error instanceof InputError);
+        assert.match(
+          error.message,
+          /^No GPU answers, nor the software driver that SIMPO_DEVICE=software runs on: /,
+        );
+        assert.equal(error.status, 503);
+        return true;
+      });
+    }
+  } finally {
+    Object.defineProperty(navigator.gpu, "requestAdapter", { value: there, configurable: true });
+  }
 });

@@ -13,6 +13,9 @@ import type {
   TrainOutcome,
   TrainRequest,
 } from "../../src/engine/protocol.ts";
+import type { Message } from "../../src/preference/rows.ts";
+import { DEFAULT_ENCODING } from "../../src/scoring/request.ts";
+import { type LeftOut, type LeftOutRow, summarizeLeftOut } from "../../src/preference/left_out.ts";
 import { InputError, type Interrupted, type PathPart } from "../../src/errors.ts";
 
 /** What a fake engine does beside the obvious. */
@@ -21,6 +24,8 @@ export interface FakeOptions {
   readonly trainingSlots?: number;
   /** Steps of every job. */
   readonly steps?: number;
+  /** Rows left out of every job. */
+  readonly leftOut?: readonly LeftOutRow[];
   /** Awaited before each step. */
   readonly beforeStep?: (id: string, step: number) => Promise<void> | void;
   /** Awaited before each scored item; may throw. */
@@ -80,21 +85,36 @@ export class FakeEngine implements Engine {
         this.abandoned++;
         return null;
       }
-      const lengths = candidates.map((text) => (typeof text === "string" ? text : text[0]!.content).length);
-      const ranked = lengths.map((_, i) => i).sort((a, b) => lengths[a]! - lengths[b]!);
+      const lengths = candidates.map((text) =>
+        typeof text === "string" || typeof text[0] === "number"
+          ? text.length
+          : (text[0] as Message | undefined)?.content?.length ?? 0
+      );
+      const ranked = lengths.map((_, i) => i).filter((i) => lengths[i]! > 0)
+        .sort((a, b) => lengths[a]! - lengths[b]!);
+      const nothing = { rank: null, average_logprob: null, sum_logprob: null, reward: null };
+      const { max_length, chat_template_kwargs: _, ...encoding } = {
+        ...DEFAULT_ENCODING,
+        ...request.encoding,
+      };
       onItem?.({
         results: lengths.map((length, i) => ({
           index: i,
-          rank: ranked.indexOf(i) + 1,
-          average_logprob: -length,
-          sum_logprob: -length * length,
           num_tokens: length,
-          reward: -length * request.beta,
           truncated: false,
+          candidate_truncated: false,
+          ...length === 0 ? { ...nothing, reason: "The candidate is empty." } : {
+            rank: ranked.indexOf(i) + 1,
+            average_logprob: -length,
+            sum_logprob: -length * length,
+            reward: -length * request.beta,
+          },
           ...(request.token_logprobs ? { tokens: ["a"], token_logprobs: [-1] } : {}),
         })),
-        best: ranked[0]!,
+        best: ranked[0] ?? null,
         margin: ranked.length < 2 ? null : lengths[ranked[1]!]! - lengths[ranked[0]!]!,
+        prompt_truncated: 0,
+        encoding: { ...encoding, max_length: max_length ?? 128 },
         usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
       });
     }
@@ -130,7 +150,11 @@ export class FakeEngine implements Engine {
     const total_steps = this.options.steps ?? 3;
     const failure = this.failing.get(request.model.split("/").at(-1)!);
     if (failure !== undefined) throw failure;
-    onEvent({ type: "left_out", split: "train", rows: [{ row: 7, reason: "empty response" }] });
+    onEvent({
+      type: "left_out",
+      split: "train",
+      ...summarizeLeftOut(this.options.leftOut ?? [{ row: 7, reason: "empty response" }]),
+    });
     onEvent({ type: "plan", plan: fakePlan });
     const resumed_from = await newestCheckpoint(directory);
     for (const bytes of [0, 2]) onLoading?.({ bytes, total_bytes: 2 });
@@ -154,6 +178,8 @@ export class FakeEngine implements Engine {
         const folder = join(directory, "checkpoints", `step-${String(step).padStart(6, "0")}`);
         await Deno.mkdir(folder, { recursive: true });
         await Deno.writeTextFile(join(folder, "adapter_config.json"), `{"step":${step}}`);
+        await Deno.writeTextFile(join(folder, "optimizer.safetensors"), "moments");
+        await Deno.writeTextFile(join(folder, "trainer_state.json"), "{}");
       }
       onEvent({ type: "checkpoint", step });
       onEvent({
@@ -215,4 +241,9 @@ async function newestCheckpoint(directory: string): Promise<number> {
   } catch {
     return 0;
   }
+}
+
+/** One row that is left out. */
+export function leftOut(row: number, reason: string): LeftOut {
+  return { count: 1, faults: 1, reasons: [{ reason, count: 1 }], first: [{ row, reason }] };
 }

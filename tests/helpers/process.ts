@@ -1,5 +1,6 @@
 /** Commands as processes of their own, with the permissions that the launcher gives them. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gpuEnvironment } from "../../src/cli/_gpu_environment.ts";
 import { commandArguments } from "../../src/cli/_server_process.ts";
@@ -35,6 +36,27 @@ export function startFake(
 ): CommandProcess {
   const all = { ...settings(root), ...env };
   return start(commandArguments(command, all, [fakeMain, String(stepMs)]), all, stdin);
+}
+
+/** Where `script` is, which runs a command in a terminal of its own; null where it is not. */
+export const script = Deno.build.os === "linux" && existsSync("/usr/bin/script") ? "/usr/bin/script" : null;
+
+/** Runs a command with the fake engine in a terminal. @returns all that it shows, and its exit code */
+export async function runInTerminal(
+  root: string,
+  command: readonly string[],
+): Promise<{ code: number; shown: string }> {
+  const env = settings(root);
+  const words = [Deno.execPath(), ...commandArguments(command, env, [fakeMain, "1"])];
+  const quoted = words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
+  const { code, stdout } = await new Deno.Command(script!, {
+    args: ["-qec", quoted, "/dev/null"],
+    cwd: checkout,
+    env,
+    stdin: "null",
+    stderr: "inherit",
+  }).output();
+  return { code, shown: new TextDecoder().decode(stdout) };
 }
 
 /** Starts a command as its task does, on the device that there is. */

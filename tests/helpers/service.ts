@@ -3,6 +3,7 @@ import type { OpenAPIHono } from "@hono/zod-openapi";
 import { join } from "node:path";
 import { createApp } from "../../routes/app.ts";
 import type { Service } from "../../routes/service_context.ts";
+import type { Engine } from "../../src/engine/protocol.ts";
 import type { Hub } from "../../src/hub/hub.ts";
 import { JobRunner } from "../../src/jobs/runner.ts";
 import { JobStore } from "../../src/jobs/store.ts";
@@ -34,7 +35,7 @@ export async function testService(
   options: FakeOptions & {
     token?: string;
     maxBodyBytes?: number;
-    engine?: Promise<FakeEngine>;
+    engine?: Promise<Engine>;
     root?: string;
     hub?: Hub;
   } = {},

@@ -1,5 +1,5 @@
-import { type Comparison, parseRow } from "../../src/preference/rows.ts";
-import { parseJobSpec, rowKind } from "../../src/jobs/spec.ts";
+import { type Comparison, readRow, type RowKind } from "../../src/preference/rows.ts";
+import { type GivenRows, parseJobSpec, readDataset, rowKind } from "../../src/jobs/spec.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
 
 /** Small steps of four rows, every step logged, nothing saved before the end. */
@@ -24,6 +24,13 @@ export function settingsOf(spec: Readonly<Record<string, unknown>> = {}): Traini
 export function datasetOf(
   rows: readonly unknown[],
   method = "simpo",
-): { comparisons: readonly Comparison[] } {
-  return { comparisons: rows.map((row, i) => parseRow(row, i + 1, rowKind(method))) };
+): GivenRows {
+  return readDataset({ rows: [...rows] }, rowKind(method), 1) as GivenRows;
+}
+
+/** The one comparison that a row makes. */
+export function parseRow(value: unknown, row: number, kind: RowKind): Comparison {
+  const { comparisons } = readRow(value, row, { kind });
+  if (comparisons.length !== 1) throw new TypeError(`Row ${row} makes ${comparisons.length} comparisons.`);
+  return comparisons[0]!;
 }

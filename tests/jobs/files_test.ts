@@ -52,7 +52,7 @@ Deno.test("resolveDataset() refuses a split that is not there or stands beside a
       refused("split", /no split "dev"/),
     );
     await assert.rejects(
-      resolveDataset({ root }, { path: "rows.txt", split: "train" }),
+      resolveDataset({ root }, { path: "rows.txt", split: "test" }),
       refused("split", /is a file/),
     );
     await assert.rejects(

@@ -15,6 +15,14 @@ function refused(fields: Record<string, unknown>): InputError {
   assert.fail(`${JSON.stringify(fields)} is accepted`);
 }
 
+Deno.test("parseJobSpec() keeps the template's variables, and no place for them where there are none", () => {
+  const chat_template_kwargs = { enable_thinking: false };
+  const { settings } = parseJobSpec({ ...minimal, chat_template_kwargs });
+  assert.deepEqual(settings.chat_template_kwargs, chat_template_kwargs);
+  assert.ok(!("chat_template_kwargs" in parseJobSpec({ ...minimal, chat_template_kwargs: null }).settings));
+  assert.equal(refused({ chat_template_kwargs: { tokenize: true } }).field, "chat_template_kwargs.tokenize");
+});
+
 Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
   assert.deepEqual(parseJobSpec(minimal), {
     model: "model",
@@ -51,8 +59,11 @@ Deno.test("parseJobSpec() fills in the authors' defaults and LoRA", () => {
       truncation_mode: "keep_end",
       prompt_boundary: "trl",
       chat_template: null,
+      max_left_out: 0.1,
+      eval_fraction: 0,
       seed: 42,
       save_steps: 50,
+      keep_checkpoints: 2,
       eval_steps: 0,
       logging_steps: 1,
       activation_recomputation: "auto",
@@ -161,9 +172,12 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [{ dataset: { rows: [] } }, "dataset.rows", /dataset.rows must be a list of at least 1 item, not \[\]/],
   [{ dataset: { rows: [5] } }, "dataset.rows[0]", /^dataset\.rows\[0\] must be an object, not number 5\.$/],
   [
-    { dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }, { prompt: "a", chosen: "b" }] } },
+    {
+      max_left_out: 0,
+      dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }, { prompt: "a", chosen: "b" }] },
+    },
     "dataset.rows[1]",
-    /^dataset\.rows\[1\] must be \{prompt, chosen, rejected\}.*; its keys are prompt, chosen\.$/,
+    /^dataset\.rows\[1\] must be \{prompt, chosen, rejected\}.*; its keys are prompt, chosen\. No row may be left out \(max_left_out 0\)\.$/,
   ],
   [
     { eval_dataset: { rows: [{ prompt: "a", chosen: 5, rejected: "c" }] } },
@@ -186,7 +200,7 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [{ max_steps: 0 }, "max_steps", /^max_steps must be a number of at least 1 or null, not 0\.$/],
   [{ lora: { init_adapter: 1 } }, "lora.init_adapter", /must be a string or null, not 1/],
   [{ lora: { r: "8" } }, "lora.r", /^lora\.r must be a (whole )?number, not "8"\.$/],
-  [{ eval_dataset: 1 }, "eval_dataset", /\(a list of rows\) or null, not 1/],
+  [{ eval_dataset: 1 }, "eval_dataset", /a list of such objects or null, not 1/],
   [{ quantization: "int8", lora: null }, "quantization", /int8 is for a frozen base, but with lora null/],
   [{ batch_size: 1.5 }, "batch_size", /batch_size must be a whole number, not 1.5/],
   [{ warmup_ratio: 2 }, "warmup_ratio", /warmup_ratio must be a number of at most 1, not 2/],

@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../../src/errors.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { JobStore } from "../../src/jobs/store.ts";
+import { summarizeLeftOut } from "../../src/preference/left_out.ts";
 import { fakePlan } from "../helpers/fake_engine.ts";
 
 const spec = parseJobSpec({ model: "model", dataset: { path: "rows.jsonl" } });
@@ -37,8 +38,8 @@ Deno.test("JobStore.list() gives pages, newest first", () => {
   using store = new JobStore(":memory:");
   for (let n = 1; n <= 5; n++) store.create(`job-${n}`, spec);
   assert.deepEqual(store.list(2).map(({ id }) => id), ["job-5", "job-4"]);
-  assert.deepEqual(store.list(2, "job-4").map(({ id }) => id), ["job-3", "job-2"]);
-  assert.deepEqual(store.list(2, "job-2").map(({ id }) => id), ["job-1"]);
+  assert.deepEqual(store.list(2, store.numberOf("job-4")).map(({ id }) => id), ["job-3", "job-2"]);
+  assert.deepEqual(store.list(2, store.numberOf("job-2")).map(({ id }) => id), ["job-1"]);
 });
 
 Deno.test("JobStore.record() drops metrics, checkpoints and warnings that a resumed job sends again", () => {
@@ -69,14 +70,15 @@ Deno.test("JobStore.record() keeps the rows left out of each split once", () => 
   using store = new JobStore(":memory:");
   store.create("job-1", spec);
   const left_out = (split: "train" | "eval", row: number) =>
-    store.record("job-1", { type: "left_out", split, rows: [{ row, reason: "empty" }] });
+    store.record("job-1", { type: "left_out", split, ...summarizeLeftOut([{ row, reason: "empty" }]) });
   left_out("train", 1);
   left_out("eval", 2);
   left_out("train", 3);
-  assert.deepEqual(store.get("job-1")?.rows_left_out, [
-    { split: "eval", row: 2, reason: "empty" },
-    { split: "train", row: 3, reason: "empty" },
-  ]);
+  assert.deepEqual(store.get("job-1")?.rows_left_out, {
+    count: 2,
+    reasons: [{ split: "train", reason: "empty", count: 1 }, { split: "eval", reason: "empty", count: 1 }],
+    first: [{ split: "train", row: 3, reason: "empty" }, { split: "eval", row: 2, reason: "empty" }],
+  });
 });
 
 Deno.test("JobStore.record() takes unknown rates as null", () => {
@@ -189,19 +191,29 @@ Deno.test("JobStore() takes the jobs of an earlier version over, and refuses tho
       using store = new JobStore(path);
       store.create("job-1", spec);
       store.start("job-1");
+      store.record("job-1", { type: "warning", message: "odd" });
       store.create(
         "job-2",
         parseJobSpec({ model: "model", dataset: { path: "p" }, method: { type: "sft" } }),
       );
     }
+    const left = Array.from({ length: 30 }, (_, i) => ({ split: "eval", row: i + 1, reason: "empty" }));
+    const error = { message: "No.", field: "dataset", value: Array(9999).fill("row") };
     const datasets = JSON.stringify({
       dataset: { rows: [{ prompt: "a", completion: "b" }, { text: "c" }] },
       eval_dataset: null,
     });
     change(
-      `ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; PRAGMA user_version = 1;
+      `ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; ALTER TABLE jobs DROP COLUMN warnings;
+      ALTER TABLE jobs DROP COLUMN rows_read; ALTER TABLE jobs DROP COLUMN bytes; ALTER TABLE jobs DROP COLUMN tidied; DROP TABLE deleted_jobs;
+      ALTER TABLE jobs ADD COLUMN datasets TEXT NOT NULL DEFAULT ''; UPDATE jobs SET datasets =
+        (SELECT data FROM datasets WHERE job = jobs.id); DROP TABLE datasets;
+      PRAGMA user_version = 1;
       UPDATE jobs SET spec = json_remove(spec, '$.settings.quantization', '$.settings.lora.modules_to_save',
-        '$.settings.lora.ensure_weight_tying');
+        '$.settings.lora.ensure_weight_tying', '$.settings.keep_checkpoints');
+      UPDATE jobs SET left_out = '${JSON.stringify(left)}', error = '${
+        JSON.stringify(error)
+      }' WHERE id = 'job-2';
       UPDATE jobs SET datasets = '${datasets}' WHERE id = 'job-2';`,
     );
     {
@@ -210,9 +222,16 @@ Deno.test("JobStore() takes the jobs of an earlier version over, and refuses tho
       assert.equal(store.nextQueued()?.id, "job-1");
       assert.deepEqual(store.get("job-1")!.settings, spec.settings);
       assert.deepEqual(store.datasets("job-1").dataset, spec.dataset);
-      assert.deepEqual(store.datasets("job-2").dataset, {
-        comparisons: [{ row: 1, prompt: "a", responses: ["b"] }, { row: 2, prompt: "", responses: ["c"] }],
-      });
+      assert.deepEqual([store.get("job-1")!.warnings, store.get("job-1")!.warning_count], [["odd"], 1]);
+      const { rows_left_out, error } = store.get("job-2")!;
+      assert.deepEqual(rows_left_out.reasons, [{ split: "eval", reason: "empty", count: 30 }]);
+      assert.deepEqual([rows_left_out.count, rows_left_out.first.length], [30, 20]);
+      assert.match(error!.value as string, /^\["row","row",.*… \(59995 characters\)$/);
+      const { dataset } = store.datasets("job-2");
+      assert.deepEqual("comparisons" in dataset && dataset.comparisons, [
+        { row: 1, prompt: "a", responses: ["b"] },
+        { row: 2, prompt: "", responses: ["c"] },
+      ]);
     }
     change("PRAGMA user_version = 99;");
     assert.throws(() => new JobStore(path), /jobs of a newer version \(99\)/);

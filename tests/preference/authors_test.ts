@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { encodeComparison, type EncodeSettings } from "../../src/preference/encode.ts";
-import { parseRow } from "../../src/preference/rows.ts";
+import { parseRow } from "../helpers/settings.ts";
 import type { Tokenizer } from "../../src/preference/tokenizer.ts";
 import { VALUES } from "../reference/values.ts";
 import { type Files, load } from "./_tokenizers.ts";

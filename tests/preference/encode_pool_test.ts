@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import assert from "node:assert/strict";
-import { InputError } from "../../src/errors.ts";
 import { encodeBatch, inBatches } from "../../src/preference/encode_batch.ts";
 import { type EncodeJob, EncodePool } from "../../src/preference/encode_pool.ts";
 import type { Comparison } from "../../src/preference/rows.ts";
@@ -49,7 +48,8 @@ for (const size of [1, 2, 3]) {
 Deno.test("EncodePool.encode() takes the job's chat template and refuses what encodeBatch() refuses", async () => {
   const asked = {
     ...job,
-    chat_template: "{{ messages[0].content }}{{ raise_exception('no') if messages[1] }}",
+    chat_template: "{{ lead }}{{ messages[0].content }}{{ raise_exception('no') if messages[1] }}",
+    settings: { ...job.settings, chat_template_kwargs: { lead: "hm " } },
   };
   using pool = new EncodePool(asked, { size: 1 });
   await pool.start();
@@ -60,17 +60,23 @@ Deno.test("EncodePool.encode() takes the job's chat template and refuses what en
     [{ row: 3, prompt, responses: [] }],
     [{ row: 4, prompt: "", responses: [prompt] }],
   ];
+  const reasons: (string | undefined)[] = [];
   for (const batch of batches) {
-    let expected: unknown;
-    try {
-      expected = encodeBatch(templated, batch, job.settings, job.vocabulary);
-    } catch (error) {
-      expected = error;
-    }
-    const found = await pool.encode(batch)!.catch((error) => error);
-    assert.deepEqual(found, expected);
-    assert.equal(found instanceof InputError, batch[0]!.row !== 4);
+    const found = await pool.encode(batch);
+    assert.deepEqual(found, encodeBatch(templated, batch, asked.settings, job.vocabulary));
+    reasons.push(found?.left_out[0]?.reason);
   }
+  assert.deepEqual(reasons.map((reason) => reason?.slice(0, 33)), [
+    "The chat template refuses the mes",
+    "has no response.",
+    undefined,
+  ]);
+  const { groups: [written] } = await pool.encode(batches[2]!)!;
+  assert.match(tokenizer.decode(written!.responses[0]!.tokens), /^hm q/);
+  using strict = new EncodePool({ ...asked, vocabulary: 3 }, { size: 1 });
+  await strict.start();
+  const beyond = { name: "InputError", message: /^Row 4 has the token id/ };
+  await assert.rejects(strict.encode(batches[2]!)!, beyond);
 });
 
 Deno.test("EncodePool leaves small data sets to its owner and starts once", async () => {

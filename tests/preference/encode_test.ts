@@ -186,6 +186,61 @@ Deno.test("encodeComparison() goes on from a prompt that ends with an assistant 
   ]);
 });
 
+Deno.test("encodeComparison() continues the assistant's turn that a prompt ends with", () => {
+  for (const prompt_boundary of ["trl", "simpo"] as const) {
+    const group = encode(chatml, [user("Q"), assistant("Sure, ")], ["yes", [assistant("no"), user("why?")]], {
+      prompt_boundary,
+    });
+    const system = prompt_boundary === "simpo" ? "<|im_start|>system\n<|im_end|>\n" : "";
+    const [prompt, ...responses] = spelled(chatml, group);
+    assert.equal(prompt, `${system}<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nSure, `);
+    assert.deepEqual(
+      responses.map((parts) => (parts as string[]).join("").replace(/(<\|im_end\|>\n?)+$/, "")),
+      [
+        "yes",
+        "no<|im_end|>\n<|im_start|>user\nwhy?",
+      ],
+    );
+  }
+  // a template that trims what a turn says leaves the space to the response, as continue_final_message does
+  const trims = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}[end]{% endfor %}";
+  const trimmed = encode(chatml.withChatTemplate(trims), [user("Q"), assistant("Sure, ")], ["yes"]);
+  assert.deepEqual(spelled(chatml, trimmed).flat(), [
+    "[user]Q[end][assistant]Sure,",
+    "",
+    " yes[end]<|im_end|>",
+  ]);
+  const silent = chatml.withChatTemplate(
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+  );
+  assert.throws(
+    () => encode(silent, [user("Q"), assistant("Sure")], ["yes"]),
+    /does not write the assistant's turn/,
+  );
+});
+
+Deno.test("encodeComparison() gives the template a row's tools, and its variables before the job's", () => {
+  const template =
+    "{{ tools[0].name if tools }} {{ mode }} {{ other }} {{ messages[0].content }}{{ messages[1].content if messages[1] }}";
+  const { group } = encodeComparison(chatml.withChatTemplate(template), {
+    row: 1,
+    prompt: [user("Q")],
+    responses: ["A"],
+    tools: [{ name: "f" }],
+    chat_template_kwargs: { mode: "row" },
+  }, { ...settings, chat_template_kwargs: { mode: "job", other: "o" } });
+  assert.deepEqual(spelled(chatml, group!)[0], "f row o Q");
+});
+
+Deno.test("encodeComparison() says how long a comparison was before it was cut", () => {
+  const cut = { max_length: 16, max_prompt_length: 4 };
+  const { uncut } = encodeComparison(chatml, { row: 1, prompt: numbers(20), responses: ["a", "abc"] }, {
+    ...settings,
+    ...cut,
+  });
+  assert.deepEqual(uncut, { prompt: 20, whole: 23 });
+});
+
 Deno.test("encodeComparison() says so where messages meet a model without a chat template", async () => {
   const plain = await load({ "tokenizer.json": byteLevel([], ["<e>"]) });
   assert.throws(() => encode(plain, [user("Q")], ["A"]), {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { encodeComparison } from "../../src/preference/encode.ts";
-import { parseRow } from "../../src/preference/rows.ts";
+import { parseRow } from "../helpers/settings.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { readTrajectory, trajectoryModel } from "../reference/trajectory.ts";
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { formatRecord } from "../../src/log.ts";
+import { DEFAULT_ENCODING } from "../../src/scoring/request.ts";
 import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 import { gate, type TestService, testService } from "../helpers/service.ts";
 
@@ -29,6 +30,7 @@ Deno.test("POST /score answers one prompt", async () => {
         num_tokens: 5,
         reward: -10,
         truncated: false,
+        candidate_truncated: false,
       },
       {
         index: 1,
@@ -38,10 +40,22 @@ Deno.test("POST /score answers one prompt", async () => {
         num_tokens: 2,
         reward: -4,
         truncated: false,
+        candidate_truncated: false,
       },
     ],
     best: 1,
     margin: 3,
+    prompt_truncated: 0,
+    encoding: {
+      prompt_boundary: "trl",
+      max_length: 128,
+      max_prompt_length: null,
+      truncation_mode: "keep_end",
+      add_eos_token: true,
+      chat_template: "files",
+      chat_template_kwargs: null,
+      quantization: null,
+    },
     usage: { prompt_tokens: 1, cached_prompt_tokens: 0, candidate_tokens: 2, total_tokens: 3 },
   });
   assert.deepEqual(service.engine.scored, [{
@@ -50,6 +64,7 @@ Deno.test("POST /score answers one prompt", async () => {
     quantization: null,
     items: [{ prompt: "2 + 2 =", candidates: [" four", " 4"] }],
     chat_template: null,
+    encoding: DEFAULT_ENCODING,
     beta: 2,
     token_logprobs: false,
   }]);
@@ -59,12 +74,12 @@ Deno.test("POST /score answers many prompts with the sum of their usage", async 
   await using service = await testService();
   const { status, body } = await service.post("/score", { ...many, beta: 3, token_logprobs: true });
   assert.equal(status, 200);
-  assert.deepEqual(Object.keys(body), ["model", "items", "usage"]);
+  assert.deepEqual(Object.keys(body), ["model", "items", "encoding", "usage"]);
   assert.deepEqual(body.items.map(({ best, margin }: { best: number; margin: number }) => [best, margin]), [[
     0,
     null,
   ], [1, 1]]);
-  assert.deepEqual(Object.keys(body.items[0]), ["results", "best", "margin"]);
+  assert.deepEqual(Object.keys(body.items[0]), ["results", "best", "margin", "prompt_truncated"]);
   assert.deepEqual(body.usage, {
     prompt_tokens: 2,
     cached_prompt_tokens: 0,
@@ -246,6 +261,122 @@ Deno.test("POST /score holds a job's base as the job did, unless the request say
   }
 });
 
+Deno.test("POST /score takes a job's own encoding, what the request gives before it, and names both", async () => {
+  await using service = await testService();
+  const own = {
+    prompt_boundary: "simpo",
+    max_length: 64,
+    max_prompt_length: 32,
+    truncation_mode: "keep_start",
+    chat_template_kwargs: { enable_thinking: true },
+  };
+  const base = { model: "model", dataset: { path: "rows.jsonl" }, chat_template: "{{ messages }}" };
+  const { body: job } = await service.post("/train", { ...base, ...own });
+  assert.deepEqual(job.settings.chat_template_kwargs, { enable_thinking: true });
+  await service.until(job.id, "succeeded");
+  const all = { ...own, add_eos_token: true };
+  const none = {
+    prompt_boundary: "trl",
+    max_length: null,
+    max_prompt_length: null,
+    truncation_mode: "keep_end",
+    add_eos_token: true,
+    chat_template_kwargs: null,
+  };
+  const cases: [fields: Record<string, unknown>, encoding: object, template: string][] = [
+    [{ adapter: job.id }, all, "job"],
+    [{ adapter: job.id, prompt_boundary: "trl" }, { ...all, prompt_boundary: "trl" }, "job"],
+    [{ adapter: job.id, max_length: 20 }, { ...all, max_length: 20, max_prompt_length: 19 }, "job"],
+    [{ adapter: job.id, max_prompt_length: 9 }, { ...all, max_prompt_length: 9 }, "job"],
+    [{ adapter: job.id, max_length: null }, { ...all, max_length: null, max_prompt_length: null }, "job"],
+    [{ adapter: job.id, max_prompt_length: null }, { ...all, max_prompt_length: null }, "job"],
+    [{ adapter: job.id, truncation_mode: "keep_end" }, { ...all, truncation_mode: "keep_end" }, "job"],
+    [{ adapter: job.id, add_eos_token: false }, { ...all, add_eos_token: false }, "job"],
+    [{ adapter: job.id, chat_template_kwargs: null }, { ...all, chat_template_kwargs: null }, "job"],
+    [{ adapter: job.id, chat_template: "{{ 1 }}" }, all, "request"],
+    [{ adapter: "adapter" }, none, "files"],
+    [{}, none, "files"],
+    [{ max_length: 300 }, { ...none, max_length: 300, max_prompt_length: 128 }, "files"],
+    [{ max_prompt_length: 9 }, { ...none, max_prompt_length: 9 }, "files"],
+  ];
+  for (const [fields, encoding, whose] of cases) {
+    const { status, body } = await service.post("/score", { ...one, ...fields });
+    assert.equal(status, 200, JSON.stringify(body));
+    const asked = service.engine.scored.at(-1)!;
+    assert.deepEqual(asked.encoding, encoding, JSON.stringify(fields));
+    assert.equal(asked.chat_template, { job: "{{ messages }}", request: "{{ 1 }}", files: null }[whose]);
+    const { max_length, ...rest } = asked.encoding!;
+    assert.deepEqual(body.encoding, {
+      ...rest,
+      max_length: max_length ?? 128,
+      chat_template: whose,
+      quantization: null,
+    });
+  }
+  const { status, body } = await service.post("/score", { ...one, adapter: job.id, max_prompt_length: 64 });
+  assert.deepEqual([status, body.field], [422, "max_prompt_length"]);
+  assert.match(body.detail, /must leave room for a response: less than max_length 64, not 64\.$/);
+});
+
+Deno.test("POST /score tells its encoding on the first line of many", async () => {
+  await using service = await testService();
+  const { body } = await service.post("/score", { ...many, prompt_boundary: "simpo" }, ndjson);
+  const lines = body.trim().split("\n").map((line: string) => JSON.parse(line));
+  assert.equal(lines[0].encoding.prompt_boundary, "simpo");
+  assert.deepEqual(lines.map((line: object) => "encoding" in line), [true, false]);
+});
+
+Deno.test("POST /score gives one empty candidate of 64 a null score and a reason", async () => {
+  await using service = await testService();
+  const candidates = Array.from({ length: 64 }, (_, i) => "x".repeat(i));
+  const { status, body } = await service.post("/score", { ...one, candidates });
+  assert.equal(status, 200);
+  assert.deepEqual([body.results[0].average_logprob, body.results[0].rank], [null, null]);
+  assert.equal(body.results[0].reason, "The candidate is empty.");
+  assert.deepEqual([body.best, body.results[63].rank], [1, 63]);
+});
+
+Deno.test("POST /score hands token ids, lists of messages, tool calls and joined parts on", async () => {
+  await using service = await testService();
+  const tool_calls = [{ type: "function", function: { name: "f", arguments: "{}" } }];
+  const part = (text: string) => ({ type: "text", text });
+  const items = [
+    { prompt: [1, 2], candidates: [[3], []] },
+    {
+      messages: [{ role: "user", content: [part("a "), part("b")], name: "kim" }],
+      candidates: [[{ role: "assistant", content: null, tool_calls }, { role: "tool", content: "2" }], "c"],
+    },
+    { prompt: "a", candidates: [[{ role: "assistant", tool_calls }], "b"] },
+  ];
+  const { status, body } = await service.post("/score", { model: "model", items });
+  assert.equal(status, 200, JSON.stringify(body));
+  assert.deepEqual(service.engine.scored[0]!.items, [
+    { prompt: [1, 2], candidates: [[3], []] },
+    {
+      prompt: [{ role: "user", content: "a b", name: "kim" }],
+      candidates: [
+        [{ role: "assistant", content: null, tool_calls }, { role: "tool", content: "2" }],
+        [{ role: "assistant", content: "c" }],
+      ],
+    },
+    {
+      prompt: [{ role: "user", content: "a" }],
+      candidates: [[{ role: "assistant", content: null, tool_calls }], [{ role: "assistant", content: "b" }]],
+    },
+  ]);
+});
+
+Deno.test("GET /openapi.json says that EOS is added and counted, and which field leaves it out", async () => {
+  await using service = await testService();
+  const { ScoreRequest, ScoredCandidate } = (await service.get("/openapi.json")).body.components.schemas;
+  assert.match(
+    ScoreRequest.properties.candidates.description,
+    /EOS is added .* unless add_eos_token is false/s,
+  );
+  assert.match(ScoreRequest.properties.add_eos_token.description, /true where it is left out/);
+  assert.match(ScoredCandidate.properties.num_tokens.description, /EOS among them/);
+});
+
 Deno.test("POST /score answers 409 where a job has neither a result nor a checkpoint", async () => {
   const step = gate();
   await using service = await testService({ beforeStep: () => step.opened });
@@ -294,11 +425,11 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     /^candidates is missing: give a list/,
   ],
   [
-    "an empty response",
-    { ...one, candidates: ["a", ""] },
+    "an only candidate that is empty",
+    { ...one, candidates: [""] },
     422,
-    "candidates[1]",
-    /candidates\[1\] must be a string of at least 1 character, not ""/,
+    "candidates[0]",
+    /^candidates\[0\] cannot be scored: the candidate is empty\.$/,
   ],
   ["no items", { model: "model", items: [] }, 422, "items", /at least 1 item/],
   [
@@ -344,6 +475,107 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     422,
     "chat_template",
     /^chat_template must be a string of at most 65536 characters/,
+  ],
+  [
+    "token ids beside text",
+    { ...one, candidates: [" 4", [4]] },
+    422,
+    "candidates[1]",
+    /^candidates\[1\] is token ids beside a prompt of text: give token ids for both, or for neither\.$/,
+  ],
+  [
+    "text beside token ids in an item",
+    { model: "model", items: [{ prompt: [1], candidates: [[4], "4"] }] },
+    422,
+    "items[0].candidates[1]",
+    /^items\[0\]\.candidates\[1\] is text beside a prompt of token ids: give token ids for both/,
+  ],
+  [
+    "token ids and texts in one list",
+    { ...one, candidates: [[4, "a"]] },
+    422,
+    "candidates[0]",
+    /^candidates\[0\] must be a string, a list of messages or a list of token ids, not \[4,"a"\]\.$/,
+  ],
+  [
+    "a token id below 0",
+    { ...one, prompt: [1, -1] },
+    422,
+    "prompt[1]",
+    /^prompt\[1\] must be a number of at least 0, not -1\.$/,
+  ],
+  [
+    "a part that is an image",
+    {
+      ...one,
+      candidates: [[{ role: "assistant", content: [{ type: "image_url", image_url: { url: "a" } }] }]],
+    },
+    422,
+    "candidates[0][0].content[0].type",
+    /^candidates\[0\]\[0\]\.content\[0\]\.type is "image_url": only text is scored\.$/,
+  ],
+  [
+    "a turn of null without tool calls",
+    { ...one, prompt: [{ role: "assistant", content: null, tool_calls: [] }] },
+    422,
+    "prompt[0].content",
+    /^prompt\[0\]\.content must not be null here: give a string, a list of text parts, or null beside tool_calls\.$/,
+  ],
+  [
+    "a candidate's turn without a role",
+    { ...one, candidates: ["a", [{ content: "b" }]] },
+    422,
+    "candidates[1][0].role",
+    /^candidates\[1\]\[0\]\.role is missing: give a string\.$/,
+  ],
+  [
+    "an unknown boundary",
+    { ...one, prompt_boundary: "dpo" },
+    422,
+    "prompt_boundary",
+    /^prompt_boundary must be "trl" \| "simpo", not "dpo"\.$/,
+  ],
+  [
+    "a max_prompt_length that leaves no room",
+    { ...one, max_length: 8, max_prompt_length: 8 },
+    422,
+    "max_prompt_length",
+    /^max_prompt_length must leave room for a response: less than max_length 8, not 8\.$/,
+  ],
+  [
+    "a template's own variable",
+    { ...one, chat_template_kwargs: { messages: [] } },
+    422,
+    "chat_template_kwargs.messages",
+    /^chat_template_kwargs\.messages is not a template's variable to give here\.$/,
+  ],
+  [
+    "endless variables of a template",
+    { ...one, chat_template_kwargs: { documents: ["a".repeat(65_536)] } },
+    422,
+    "chat_template_kwargs",
+    /^chat_template_kwargs has 65554 characters of JSON: give an object of JSON values, 65536/,
+  ],
+  [
+    "deep variables of a template",
+    { ...one, chat_template_kwargs: { a: JSON.parse("[".repeat(1000) + "]".repeat(1000)) } },
+    422,
+    "chat_template_kwargs",
+    /^chat_template_kwargs is nested more than 64 deep\.$/,
+  ],
+  [
+    "a deep turn",
+    { ...one, prompt: [{ role: "user", content: "a", x: JSON.parse("[".repeat(1e5) + "]".repeat(1e5)) }] },
+    422,
+    "prompt[0]",
+    /^prompt\[0\] is nested more than 64 deep\.$/,
+  ],
+  [
+    "variables of a template that are a list",
+    { ...one, chat_template_kwargs: [] },
+    422,
+    "chat_template_kwargs",
+    /^chat_template_kwargs must be an object or null, not \[\]\.$/,
   ],
   ["a negative beta", { ...one, beta: -1 }, 422, "beta", /^beta must be a number of more than 0, not -1\.$/],
   [
@@ -410,7 +642,7 @@ for (const [name, body, status, field, detail] of refusals) {
       assert.equal(answer.body.field, field);
       assert.match(answer.body.detail, detail);
       assert.equal(typeof answer.body.accepted, "string");
-      assert.equal(service.engine.scored.length, 0);
+      assert.equal(service.engine.scored.length, name.startsWith("an only candidate") ? 1 : 0);
       assert.equal((await service.post("/score", one)).status, 200);
     }));
 }

@@ -35,6 +35,7 @@ Deno.test("POST /train answers 202 with the job, its URL and its settings", asyn
     self: `/train/${body.id}`,
     events: `/train/${body.id}/events`,
     cancel: `/train/${body.id}/cancel`,
+    resume: `/train/${body.id}/resume`,
     adapter: `/train/${body.id}/adapter`,
   });
   assert.deepEqual(
@@ -101,7 +102,11 @@ Deno.test("GET /train/{id} shows a job's end", async () => {
   );
   assert.deepEqual(body.dataset, { rows: 2 });
   assert.deepEqual(body.metrics, { loss: 1 / 3, "rewards/accuracies": 1, epoch: 1, eval_loss: 0.5, step: 3 });
-  assert.deepEqual(body.rows_left_out, [{ split: "train", row: 7, reason: "empty response" }]);
+  assert.deepEqual(body.rows_left_out, {
+    count: 1,
+    reasons: [{ split: "train", reason: "empty response", count: 1 }],
+    first: [{ split: "train", row: 7, reason: "empty response" }],
+  });
   assert.ok(body.created_at <= body.started_at && body.started_at <= body.finished_at);
 });
 
@@ -118,11 +123,17 @@ Deno.test("POST /train gives a repeated request with an Idempotency-Key the same
   assert.equal((await service.get("/train")).body.jobs.length, 2);
 });
 
-Deno.test("POST /train refuses a malformed row that comes with the request at once", async () => {
+Deno.test("POST /train refuses malformed rows that come with the request at once, but for one in ten", async () => {
   await using service = await testService();
-  const { status, body } = await service.post("/train", { ...minimal, dataset: { rows: [pair, { a: 1 }] } });
+  const post = (rows: unknown[]) => service.post("/train", { ...minimal, dataset: { rows } });
+  const { status, body } = await post([pair, { a: 1 }, pair, null]);
   assert.deepEqual([status, body.field], [422, "dataset.rows[1]"]);
+  assert.match(
+    body.detail,
+    /In all 2 of 4 rows cannot be used, max_left_out 0\.1 allows 1: row 4: must be an object/,
+  );
   assert.equal((await service.get("/train")).body.jobs.length, 0);
+  assert.equal((await post([pair, { a: 1 }])).status, 202);
 });
 
 Deno.test("GET /train gives pages, newest first", async () => {

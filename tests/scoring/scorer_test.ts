@@ -98,7 +98,7 @@ function randomRequests(count: number, mostItems: number): Items[] {
 function assertSameItems(actual: readonly ScoredItem[], expected: readonly ScoredItem[]): void {
   assert.equal(actual.length, expected.length);
   const numbers = (items: readonly ScoredItem[]) =>
-    items.flatMap(({ results }) => results.flatMap((one) => [one.average_logprob, ...one.token_logprobs!]));
+    items.flatMap(({ results }) => results.flatMap((one) => [one.average_logprob!, ...one.token_logprobs!]));
   assertClose(numbers(actual), numbers(expected), { rtol: 1e-6, atol: 1e-6 });
   const rest = (items: readonly ScoredItem[]) =>
     items.map(({ results, usage }) => ({
@@ -149,10 +149,10 @@ Deno.test("Scorer fails the request that has a bad item, and no other of its bat
     const good = randomRequests(6, 2);
     const expected: ScoredItem[][] = [];
     for (const items of good) expected.push(await scored(scorer, items));
-    const bad = [ITEMS[0]!, { prompt: "a", candidates: ["b", ""] }];
+    const bad = [ITEMS[0]!, { prompt: [1], candidates: [[2], [10_000]] }];
     const answers = together(scorer, [...good.slice(0, 3), bad, ...good.slice(3)]);
     const [refusal] = answers.splice(3, 1);
-    await assert.rejects(refusal!, /^InputError: items\[1\]\.candidates\[1\] cannot be scored/);
+    await assert.rejects(refusal!, /^InputError: items\[1\]\.candidates\[1\] has the token id 10000/);
     (await Promise.all(answers)).forEach((items, r) => assertSameItems(items, expected[r]!));
   });
 });

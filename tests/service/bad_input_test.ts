@@ -64,9 +64,9 @@ const refusals: Refusal[] = [
   },
   {
     name: "an empty response",
-    send: score({ candidates: ["a", ""] }),
+    send: score({ candidates: [""] }),
     status: 422,
-    detail: /^candidates\[1\] must be/,
+    detail: /^candidates\[0\] cannot be scored: the candidate is empty\.$/,
   },
   {
     name: "an unknown model",

@@ -37,7 +37,8 @@ Deno.test("neither the server nor the engine's thread imports at its start what 
   const imports = new Set((await Promise.all(start.map(importsOf))).flat());
   assert.ok(imports.size > 100, `${[...imports]}`);
   // node:fs and node:crypto alone take 20 ms each, on either thread
-  const late = /^node:(fs|crypto|zlib|stream)|hyparquet|cli-progress|\/training\/loop\.ts$/;
+  const late =
+    /^node:(fs|crypto|zlib|stream)|hyparquet|csv-parse|flechette|fzstd|js-yaml|picomatch|cli-progress|\/training\/loop\.ts$/;
   assert.deepEqual([...imports].filter((name) => late.test(name)), []);
 });
 

@@ -64,7 +64,7 @@ Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
       gpu.write(mean, source.normals(count));
       gpu.write(variance, source.normals(count, 1e-6));
     }
-    await writeCheckpoint(gpu, folder, trainable(before), stateOf(3));
+    await writeCheckpoint(gpu, folder, trainable(before), stateOf(3), 2);
     const checkpoint = (await newest(folder))!;
     assert.deepEqual(await readRunState(checkpoint), stateOf(3));
     const after = parameters();
@@ -82,7 +82,7 @@ Deno.test("writeCheckpoint() keeps the two newest by number", () =>
   inCheckpoints(async (folder) => {
     assert.equal(await newest(folder), null);
     const target = trainable(parameters());
-    for (const step of [9, 10, 100, 1_000_000]) await writeCheckpoint(gpu, folder, target, stateOf(step));
+    for (const step of [9, 10, 100, 1_000_000]) await writeCheckpoint(gpu, folder, target, stateOf(step), 2);
     assert.deepEqual(await names(folder), ["step-000100", "step-1000000"]);
     assert.equal(await newest(folder), join(folder, "step-1000000"));
     target.free();
@@ -91,16 +91,16 @@ Deno.test("writeCheckpoint() keeps the two newest by number", () =>
 Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is done over", () =>
   inCheckpoints(async (folder) => {
     const trained = parameters();
-    await writeCheckpoint(gpu, folder, trainable(trained), stateOf(1));
+    await writeCheckpoint(gpu, folder, trainable(trained), stateOf(1), 2);
     const full = new Error("no space left on the device");
     const broken = trainable(trained, async (aside) => {
       await Deno.writeTextFile(join(aside, "adapter_model.safetensors"), "half a fi");
       throw full;
     });
-    await assert.rejects(writeCheckpoint(gpu, folder, broken, stateOf(2)), (error) => error === full);
+    await assert.rejects(writeCheckpoint(gpu, folder, broken, stateOf(2), 2), (error) => error === full);
     assert.equal(await newest(folder), join(folder, "step-000001"));
     await Deno.mkdir(join(folder, ".step-000007.partial"));
-    await writeCheckpoint(gpu, folder, trainable(trained), stateOf(2));
+    await writeCheckpoint(gpu, folder, trainable(trained), stateOf(2), 2);
     assert.equal(await newest(folder), join(folder, "step-000002"));
     assert.deepEqual(await names(folder), ["step-000001", "step-000002"]);
     assert.deepEqual(await names(join(folder, "step-000002")), [
@@ -114,7 +114,7 @@ Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is 
 Deno.test("a checkpoint whose files were damaged is refused by name", () =>
   inCheckpoints(async (folder) => {
     const target = trainable(parameters());
-    await writeCheckpoint(gpu, folder, target, stateOf(1));
+    await writeCheckpoint(gpu, folder, target, stateOf(1), 2);
     const checkpoint = (await newest(folder))!;
     for (const name of ["trainer_state.json", "optimizer.safetensors"]) {
       const path = join(checkpoint, name);
@@ -141,7 +141,7 @@ for (const [name, file, damage] of damages) {
   Deno.test(`findCheckpoint() passes over a checkpoint with ${name}, says so, and puts it aside`, () =>
     inCheckpoints(async (folder) => {
       const target = trainable(parameters());
-      for (const step of [1, 2]) await writeCheckpoint(gpu, folder, target, stateOf(step));
+      for (const step of [1, 2]) await writeCheckpoint(gpu, folder, target, stateOf(step), 2);
       await damage(join(folder, "step-000002", file));
       const warnings: string[] = [];
       const find = () => findCheckpoint(folder, ["adapter_config.json"], (message) => warnings.push(message));

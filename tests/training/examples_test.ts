@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { Dataset } from "../../src/engine/protocol.ts";
+import type { RowSource } from "../../src/engine/protocol.ts";
+import type { EncodedGroup } from "../../src/preference/encode.ts";
 import { InputError } from "../../src/errors.ts";
 import { EncodePool } from "../../src/preference/encode_pool.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
-import { readExamples } from "../../src/training/examples.ts";
+import { readExamples, type ReadOptions } from "../../src/training/examples.ts";
 import { datasetOf } from "../helpers/settings.ts";
 import { VALUES } from "../reference/values.ts";
 import { chatml, llama3, withFiles } from "../preference/_tokenizers.ts";
@@ -16,8 +17,19 @@ const settings = {
   prompt_boundary: "trl",
 } as const;
 
-function read(dataset: Dataset, vocabulary = 1000, pause = () => Promise.resolve()) {
-  return readExamples(dataset, "preference", chatml, settings, vocabulary, pause);
+/** A source's groups, and what is said of them. */
+async function read(source: RowSource, options: Partial<ReadOptions> = {}) {
+  const groups: EncodedGroup[] = [];
+  const { groups: _, report, ...cut } = await readExamples(source, {
+    kind: "preference",
+    tokenizer: chatml,
+    settings,
+    vocabulary: 1000,
+    maxLeftOut: 0.5,
+    pause: () => Promise.resolve(),
+    ...options,
+  }, (group) => groups.push(group));
+  return { groups, ...report, ...cut };
 }
 
 const row = (prompt: string, chosen = "x", rejected = "y") => ({ prompt, chosen, rejected });
@@ -40,32 +52,76 @@ Deno.test("readExamples() reads a file as it reads rows, and counts what was cut
   ];
   await withFiles({ "rows.jsonl": rows.map((row) => JSON.stringify(row)).join("\n") }, async (dir) => {
     const examples = await read({ path: join(dir, "rows.jsonl") });
-    assert.deepEqual(await read(datasetOf(rows)), examples);
+    assert.deepEqual((await read(datasetOf(rows))).groups, examples.groups);
     assert.deepEqual(examples.groups.map(({ row }) => row), [1, 2, 3]);
     assert.equal(examples.prompts_cut, 1);
     assert.equal(examples.responses_cut, 1);
-    assert.deepEqual(examples.left_out, [{ row: 4, reason: "response 1 of 2 is empty" }]);
+    assert.deepEqual(examples.left_out.first, [{ row: 4, reason: "response 1 of 2 is empty" }]);
   });
 });
 
-Deno.test("readExamples() names the row at fault by its number", async () => {
-  const files = {
-    "wrong.jsonl": `${JSON.stringify(row("a"))}\n{"prompt": "b", "chosen": 3, "rejected": "c"}\n`,
-    "broken.jsonl": `${JSON.stringify(row("a"))}\n\n{"prompt": "b"\n`,
-  };
-  await withFiles(files, async (dir) => {
-    const wrong = inputError("wrong.jsonl: row 2: chosen", /^wrong\.jsonl: row 2: chosen must be/);
-    await assert.rejects(read({ path: join(dir, "wrong.jsonl") }), wrong);
-    const broken = inputError("broken.jsonl: line 3", /^broken\.jsonl: line 3 is not JSON/);
-    await assert.rejects(read({ path: join(dir, "broken.jsonl") }), broken);
+Deno.test("readExamples() leaves rows at fault out by number and reason, as many as may be", async () => {
+  const bad = [
+    "null",
+    '{"prompt": "b", "chosen": 3, "rejected": "c"}',
+    '{"prompt": "b"',
+    '{"prompt": [], "chosen": "a", "rejected": "c"}',
+    '{"prompt": "", "chosen": "", "rejected": "c"}',
+  ];
+  const good = Array.from({ length: 15 }, (_, i) => JSON.stringify({ ...row(`p${i}`), score: i }));
+  await withFiles({ "rows.jsonl": [...bad, ...good].join("\n") }, async (dir) => {
+    const source = { path: join(dir, "rows.jsonl") };
+    const { groups, rows, left_out } = await read(source, { maxLeftOut: 0.25 });
+    assert.deepEqual([groups.length, rows, left_out.count, left_out.faults], [15, 20, 5, 5]);
+    assert.deepEqual(left_out.first.map(({ row }) => row), [1, 2, 3, 4, 5]);
+    assert.match(left_out.first[2]!.reason, /^is not JSON/);
+    await assert.rejects(read(source, { maxLeftOut: 0.2 }), (error) => {
+      assert.ok(error instanceof InputError);
+      assert.equal(error.field, "rows.jsonl: row 1");
+      assert.match(
+        error.message,
+        /^rows\.jsonl: row 1 must be an object, not null\. In all 5 of 20 rows cannot be used/,
+      );
+      assert.match(error.message, /max_left_out 0\.2 allows 4: row 2: chosen must be .*; row 3: is not JSON/);
+      return true;
+    });
+  });
+});
+
+Deno.test("readExamples() lets one row of a few be at fault, unless none may", async () => {
+  await withFiles({ "rows.jsonl": `${JSON.stringify(row("a"))}\n{"prompt": "b"}\n` }, async (dir) => {
+    const source = { path: join(dir, "rows.jsonl") };
+    assert.equal((await read(source, { maxLeftOut: 0.1 })).groups.length, 1);
+    const strict = inputError("rows.jsonl: row 2", /its keys are prompt\. No row may be left out/);
+    await assert.rejects(read(source, { maxLeftOut: 0 }), strict);
+  });
+});
+
+Deno.test("readExamples() leaves out without a fault what a method does not learn from", async () => {
+  const rows = [true, false, false].map((label) => ({ prompt: "p", completion: "c", label }));
+  await withFiles({ "rows.jsonl": rows.map((row) => JSON.stringify(row)).join("\n") }, async (dir) => {
+    const { groups, left_out } = await read({ path: join(dir, "rows.jsonl") }, {
+      kind: "sft",
+      maxLeftOut: 0,
+    });
+    assert.deepEqual([groups.length, left_out.count, left_out.faults], [1, 2, 0]);
+    assert.match(left_out.reasons[0]!.reason, /^label is false/);
+  });
+});
+
+Deno.test("readExamples() reads a source's first rows where it has a limit", async () => {
+  const rows = Array.from({ length: 9 }, (_, i) => JSON.stringify(row(`p${i}`)));
+  await withFiles({ "rows.jsonl": rows.join("\n") }, async (dir) => {
+    const { groups, rows } = await read({ path: join(dir, "rows.jsonl"), limit: 4 });
+    assert.deepEqual([groups.map(({ row }) => row), rows], [[1, 2, 3, 4], 4]);
   });
 });
 
 Deno.test("readExamples() refuses token ids that the model has no embedding for", async () => {
   const rows = [row("abc"), row("d\u00ff")];
-  assert.equal((await read(datasetOf(rows), 260)).groups.length, 2);
+  assert.equal((await read(datasetOf(rows), { vocabulary: 260 })).groups.length, 2);
   await assert.rejects(
-    read(datasetOf(rows), 257),
+    read(datasetOf(rows), { vocabulary: 257 }),
     inputError("row 1", /^Row 1 has the token id 25[89], but the model's vocabulary has 257 entries\.$/),
   );
 });
@@ -73,24 +129,20 @@ Deno.test("readExamples() refuses token ids that the model has no embedding for"
 Deno.test("readExamples() pauses every few rows, and stops where the pause throws", async () => {
   const rows = Array.from({ length: 300 }, (_, i) => row(`prompt ${i}`));
   let pauses = 0;
-  await read(datasetOf(rows), 1000, () => Promise.resolve(void pauses++));
+  await read(datasetOf(rows), { pause: () => Promise.resolve(void pauses++) });
   assert.ok(pauses >= 4, `${pauses} pauses`);
   const stop = new Error("stop");
-  await assert.rejects(read(datasetOf(rows), 1000, () => Promise.reject(stop)), (error) => error === stop);
+  await assert.rejects(
+    read(datasetOf(rows), { pause: () => Promise.reject(stop) }),
+    (error) => error === stop,
+  );
 });
 
 Deno.test("readExamples() reads likelihood rows with one response each", async () => {
   const rows = [{ prompt: "a", completion: "b" }, { text: "some text" }, {
     messages: [{ role: "user", content: "q" }, { role: "assistant", content: "a" }],
   }];
-  const { groups } = await readExamples(
-    datasetOf(rows, "sft"),
-    "sft",
-    llama3,
-    settings,
-    1000,
-    () => Promise.resolve(),
-  );
+  const { groups } = await read(datasetOf(rows, "sft"), { kind: "sft", tokenizer: llama3 });
   assert.deepEqual(groups.map(({ responses }) => responses.length), [1, 1, 1]);
 });
 
@@ -103,11 +155,11 @@ const tokenizer = (await loadTokenizer(job.model)).withChatTemplate(chat_templat
 const others = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
 /** With as many Workers, none for 0. */
-async function readWith(workers: number, rows: readonly unknown[] | Dataset, pause = others) {
+async function readWith(workers: number, rows: readonly unknown[] | RowSource, pause = others) {
   using pool = workers === 0 ? null : new EncodePool(job, { size: workers });
   await pool?.start();
   const dataset = "length" in rows ? datasetOf(rows) : rows;
-  return await readExamples(dataset, "preference", tokenizer, settings, job.vocabulary, pause, pool);
+  return await read(dataset, { tokenizer, vocabulary: job.vocabulary, pause, pool });
 }
 
 const manyRows: readonly unknown[] = Array.from({ length: 700 }, (_, i) => {
@@ -118,8 +170,8 @@ const manyRows: readonly unknown[] = Array.from({ length: 700 }, (_, i) => {
 
 Deno.test("readExamples() gives the same groups, rows left out and counts with any number of Workers", async () => {
   const alone = await readWith(0, manyRows);
-  assert.ok(alone.left_out.length > 7 && alone.prompts_cut > 50 && alone.responses_cut > 50);
-  assert.equal(alone.groups.length + alone.left_out.length, 700);
+  assert.ok(alone.left_out.count > 7 && alone.prompts_cut > 50 && alone.responses_cut > 50);
+  assert.equal(alone.groups.length + alone.left_out.count, 700);
   for (const workers of [1, 2, 3]) assert.deepEqual(await readWith(workers, manyRows), alone);
 });
 
@@ -130,27 +182,23 @@ Deno.test("readExamples() starts Workers in the middle of a data set to no effec
     await pool.start();
   };
   const rows = Array.from({ length: 2 }, () => manyRows).flat();
-  const read = await readExamples(
-    datasetOf(rows),
-    "preference",
-    tokenizer,
-    settings,
-    job.vocabulary,
-    started,
-    pool,
-  );
-  assert.deepEqual(read, await readWith(0, rows));
+  const options = { tokenizer, vocabulary: job.vocabulary, pause: started, pool };
+  assert.deepEqual(await read(datasetOf(rows), options), await readWith(0, rows));
 });
 
-Deno.test("readExamples() names the first row at fault with any number of Workers", async () => {
+Deno.test("readExamples() names the same rows at fault with any number of Workers", async () => {
   const wrong = { prompt: "b", chosen: 3, rejected: "c" };
   const refused = { ...row(""), prompt: [{ role: "user", content: "no" }] };
   for (const [first, second] of [[wrong, refused], [refused, wrong]]) {
     const rows = manyRows.with(300, first).with(310, second).with(600, first);
     await withFiles({ "rows.jsonl": rows.map((row) => JSON.stringify(row)).join("\n") }, async (dir) => {
       const file = { path: join(dir, "rows.jsonl") };
-      const named = inputError(/row 301/, /^rows\.jsonl: row 301: chosen must|^Row 301: .*never/);
-      for (const workers of [0, 1, 3]) await assert.rejects(readWith(workers, file), named);
+      const alone = await readWith(0, file);
+      const found = alone.left_out.first.filter(({ row }) => row > 300 && row < 320);
+      assert.deepEqual(found.map(({ row }) => row), [301, 311]);
+      for (const workers of [1, 3]) {
+        assert.deepEqual((await readWith(workers, file)).left_out, alone.left_out);
+      }
     });
   }
 });

@@ -141,7 +141,10 @@ Deno.test("train() ends within the reading of its weights or moments by a stop o
   try {
     assert.deepEqual(await life("stop"), { outcome: "stopped", step: 0 });
     assert.deepEqual(await life("cancel"), { outcome: "cancelled", step: 0 });
-    assert.deepEqual(await Array.fromAsync(Deno.readDir(directory), ({ name }) => name), ["model"]);
+    assert.deepEqual(
+      await Array.fromAsync(Deno.readDir(directory), ({ name }) => name).then((names) => names.sort()),
+      ["model", "tokens"],
+    );
     assert.deepEqual(await life(null), { outcome: "succeeded", step: 1 });
     // the moments are read as the last; what is restored by half must not be saved as a checkpoint
     const checkpoint = await filesOf(join(directory, "checkpoints"));

@@ -1,0 +1,53 @@
+/** Options of `main.ts score` that are fields of `POST /score` too: `--max-length` is `max_length`. */
+import { z } from "zod";
+import { encodingFields } from "../api/score.ts";
+import type { TrainingSettings } from "../api/settings.ts";
+import { InputError, relocated } from "../errors.ts";
+import { encodingOf } from "../scoring/encoding.ts";
+import { parseWith } from "../validation.ts";
+
+/** The options' values as they came. */
+interface Options {
+  readonly "prompt-boundary"?: string | undefined;
+  readonly "max-length"?: string | undefined;
+  readonly "max-prompt-length"?: string | undefined;
+  readonly "truncation-mode"?: string | undefined;
+  readonly "chat-template-kwargs"?: string | undefined;
+  readonly "no-eos": boolean;
+}
+
+/**
+ * What the engine is asked, a job's values where an option is left out.
+ *
+ * @param chat_template the one that was given
+ * @throws {InputError} naming the option
+ */
+export function encodingOfOptions(
+  options: Options,
+  chat_template: string | null,
+  job: TrainingSettings | null,
+): ReturnType<typeof encodingOf> {
+  const given = {
+    prompt_boundary: options["prompt-boundary"],
+    max_length: jsonOf(options["max-length"]),
+    max_prompt_length: jsonOf(options["max-prompt-length"]),
+    truncation_mode: options["truncation-mode"],
+    chat_template_kwargs: jsonOf(options["chat-template-kwargs"]),
+    ...options["no-eos"] && { add_eos_token: false },
+  };
+  try {
+    return encodingOf({ ...parseWith(z.object(encodingFields), given), chat_template }, job);
+  } catch (error) {
+    const field = error instanceof InputError ? error.path[0] : undefined;
+    throw typeof field === "string" ? relocated(error, [field], [`--${field.replaceAll("_", "-")}`]) : error;
+  }
+}
+
+/** A value as JSON, or as it is where it is none: the field's type refuses it then. */
+function jsonOf(text: string | undefined): unknown {
+  try {
+    return text === undefined ? undefined : JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

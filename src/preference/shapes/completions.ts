@@ -1,0 +1,122 @@
+/** An imitation row: a prompt and the completion to learn. */
+import { InputError } from "../../errors.ts";
+import type { Message, Text } from "../rows.ts";
+import type { Columns } from "./columns.ts";
+import { withoutPrompt } from "./pairs.ts";
+import { readPrompt, readSystem, withSystem } from "./prompts.ts";
+import { describe, readText, readTurns } from "./turns.ts";
+
+/** A prompt with its completion. */
+export interface Completion {
+  readonly prompt: Text;
+  readonly completion: Text;
+  /** Whether it is to be learned; what a row with a `label` says. */
+  readonly desirable: boolean;
+}
+
+/** What such a row is, for one that is not. */
+export const completionShapes = "{prompt, completion}, {messages} or {text}";
+
+const COMPLETIONS = ["completion", "response", "output", "answer"];
+const CONVERSATIONS = ["messages", "conversations", "conversation"];
+
+/** Every column that a completion may be read from. */
+export const completionColumns: readonly string[] = [...COMPLETIONS, ...CONVERSATIONS, "text", "label"];
+
+/**
+ * Reads an imitation row.
+ *
+ * @returns null where the row has no completion's column
+ * @throws InputError where it could be read in two ways, or a column holds something else
+ */
+export function readCompletion(columns: Columns): Completion | null {
+  const name = completionColumn(columns);
+  if (name === null) return null;
+  const desirable = readLabel(columns);
+  if (name === "text") return { prompt: "", completion: plainText(columns), desirable };
+  if (CONVERSATIONS.includes(name)) return { ...lastAnswer(columns, name), desirable };
+  const completion = readText(columns.take(name), [name], () => columns.note(`${name} as JSON text`));
+  const prompt = readPrompt(columns, [name, "label"]) ?? "";
+  if (
+    prompt === "" && columns.unused.length > 0 && columns.peek("prompt") !== "" && !columns.isMapped("prompt")
+  ) {
+    throw new InputError(
+      (place) =>
+        `${place} has no column known as the prompt, but others with text: ${columns.unused.join(", ")}. ` +
+        `Say which it is in dataset.columns, such as {"prompt": ${JSON.stringify(columns.unused[0])}}, or ` +
+        '{"prompt": null} where there is none.',
+      { path: [], value: columns.names, accepted: "a prompt, or dataset.columns" },
+    );
+  }
+  return {
+    prompt,
+    completion: typeof prompt === "string" ? completion : withoutPrompt(completion, prompt),
+    desirable,
+  };
+}
+
+/** Whether a row has what the unpaired methods read: a completion and whether it is desirable. */
+export function isLabelled(columns: Columns): boolean {
+  return columns.has("label") && COMPLETIONS.some((name) => columns.has(name));
+}
+
+function completionColumn(columns: Columns): string | null {
+  const there = completionColumns.filter((name) => name !== "label" && columns.has(name));
+  const mapped = there.filter((name) => columns.isMapped(name));
+  if (mapped.length > 0) return mapped[0]!;
+  const saying = there.filter((name) => columns.hasText(name));
+  // A completion's prompt may be turns of such a name.
+  const completions = saying.filter((name) => !CONVERSATIONS.includes(name));
+  const [first = saying[0] ?? there[0] ?? null, second] = completions.length > 0 ? completions : [];
+  if (second === undefined) return first;
+  throw new InputError(
+    (place) =>
+      `${place} could be read with the completion from ${first} or from ${second}: ` +
+      `say which in dataset.columns, such as {"completion": ${JSON.stringify(second)}}.`,
+    { path: [], value: columns.names, accepted: "one column that holds the completion, or dataset.columns" },
+  );
+}
+
+/** The last answer of a conversation that is to be learned, after the turns before it. */
+function lastAnswer(
+  columns: Columns,
+  name: string,
+): { prompt: readonly Message[]; completion: readonly Message[] } {
+  const { turns, unweighted } = readTurns(columns.take(name), [name]);
+  const last = turns.findLastIndex(({ role }, index) => role === "assistant" && !unweighted.includes(index));
+  if (last < 0) {
+    throw new InputError((field) => `${field} must hold an assistant turn to learn from.`, {
+      path: [name],
+      value: turns.map(({ role }) => role),
+      accepted: "at least one message of role assistant, with a weight other than 0",
+    });
+  }
+  columns.note("its last answer");
+  const prompt = withSystem(turns.slice(0, last), readSystem(columns, [name]));
+  return { prompt, completion: turns.slice(last, last + 1) };
+}
+
+function plainText(columns: Columns): string {
+  const text = columns.take("text");
+  if (typeof text === "string") return text;
+  throw new InputError((field) => `${field} must be a string, not ${describe(text)}.`, {
+    path: ["text"],
+    value: text,
+    accepted: "a string",
+  });
+}
+
+function readLabel(columns: Columns): boolean {
+  if (!isLabelled(columns)) return true;
+  const label = columns.take("label");
+  if (label === true || label === 1 || label === "true" || label === "True" || label === "1") return true;
+  if (label === false || label === 0 || label === "false" || label === "False" || label === "0") return false;
+  throw new InputError(
+    (field) => `${field} must say whether the completion is desirable, not ${describe(label)}.`,
+    {
+      path: ["label"],
+      value: label,
+      accepted: "true or false",
+    },
+  );
+}

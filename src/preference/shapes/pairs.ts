@@ -1,0 +1,269 @@
+/** A preference row as pairs of a better and a worse response to one prompt. */
+import { isDeepStrictEqual } from "node:util";
+import { InputError } from "../../errors.ts";
+import { isObject } from "../../json.ts";
+import { commonTextPrefix } from "../_common_prefix.ts";
+import type { Message, Text } from "../rows.ts";
+import {
+  type Answer,
+  type AnswerShape,
+  checkWeights,
+  judgedShapes,
+  namedShapes,
+  rankedShapes,
+} from "./answers.ts";
+import type { Columns } from "./columns.ts";
+import { promptColumns, readPrompt, readSystem, withSystem } from "./prompts.ts";
+
+/** Which pairs a row of several ranked answers makes. */
+export type PairChoice = "best_worst" | "adjacent" | "all";
+
+/** A prompt with its better and its worse response. */
+export interface Pair {
+  readonly prompt: Text;
+  readonly responses: readonly [Text, Text];
+  /** Of the two among all answers of the row, from 1; where there are more than two. */
+  readonly ranks?: readonly [number, number];
+}
+
+/** Where a dialogue that is one string has its last answer. */
+const ANSWERS = "\n\nAssistant:";
+
+/** What such a row is, for one that is not. */
+export const preferenceShapes =
+  "{prompt, chosen, rejected}, {chosen, rejected} or {input, preferred_output, non_preferred_output}";
+
+/**
+ * Reads a preference row.
+ *
+ * @param choice which pairs are wanted of a row with several answers; undefined: best and worst, and named pairs first
+ * @returns The pairs: none where no answer is better than another. null where the row has no answers' columns.
+ * @throws InputError where it could be read in two ways, or a column holds something else
+ */
+export function readPairs(columns: Columns, choice: PairChoice | undefined): Pair[] | null {
+  const shape = answerShape(columns, choice !== undefined);
+  if (shape === null) return null;
+  const answers = shape.read(columns);
+  for (const answer of answers) checkWeights(columns, answer);
+  const taken = [...shape.columns, ...shape.further ?? []];
+  const ranks = [...new Set(answers.map(({ rank }) => rank))].sort((a, b) => a - b);
+  return choose(answers, choice ?? "best_worst").map(([better, worse]) => {
+    const pair = withPrompt(columns, taken, better, worse);
+    if (answers.length === 2) return pair;
+    return { ...pair, ranks: [ranks.indexOf(better.rank) + 1, ranks.indexOf(worse.rank) + 1] };
+  });
+}
+
+function answerShape(columns: Columns, wantsRanked: boolean): AnswerShape | null {
+  const fits = ({ columns: names }: AnswerShape) =>
+    names.every((name) => columns.has(name)) && names.some((name) => columns.peek(name) != null);
+  // A mapped column says which shape is meant.
+  const meant = (shapes: readonly AnswerShape[]) => {
+    const mapped = shapes.filter((shape) => shape.columns.some((name) => columns.isMapped(name)));
+    return mapped.length > 0 ? mapped : shapes;
+  };
+  const paired = meant([...namedShapes, ...judgedShapes].filter(fits));
+  const ranked = meant(
+    rankedShapes.filter((shape) => fits(shape) && isList(columns.peek(shape.columns[0]!))),
+  );
+  // Data made by sampling keeps all samples beside the pair that was chosen among them.
+  const [first = null, second] = wantsRanked && ranked.length > 0
+    ? ranked
+    : [...paired, ...paired.length > 0 ? [] : ranked];
+  if (first === null || second === undefined) return first;
+  const readings = [first, second].map(({ columns }) => `{${columns.join(", ")}}`);
+  throw new InputError(
+    (place) => `${place} could be read as ${readings.join(" or as ")}: say which in dataset.columns.`,
+    { path: [], value: columns.names, accepted: "columns of one shape, or dataset.columns" },
+  );
+}
+
+function isList(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0;
+}
+
+/** Pairs of answers of which one is better than the other. */
+function choose(answers: readonly Answer[], choice: PairChoice): [Answer, Answer][] {
+  const sorted = answers.toSorted((a, b) => a.rank - b.rank);
+  const pairs: [Answer, Answer][] = [];
+  const add = (better: Answer | undefined, worse: Answer | undefined) => {
+    if (better && worse && better.rank < worse.rank) pairs.push([better, worse]);
+  };
+  if (choice === "best_worst") add(sorted[0], sorted.find(({ rank }) => rank === sorted.at(-1)!.rank));
+  else {
+    for (const [i, better] of sorted.entries()) {
+      for (const worse of choice === "all" ? sorted.slice(i + 1) : [sorted[i + 1]]) add(better, worse);
+    }
+  }
+  return pairs;
+}
+
+function withPrompt(columns: Columns, taken: readonly string[], better: Answer, worse: Answer): Pair {
+  const [chosen, rejected] = [better.text, worse.text];
+  if (
+    typeof chosen !== "string" && typeof rejected !== "string" && isWhole(columns, taken, chosen, rejected)
+  ) {
+    return splitConversations(columns, taken, chosen, rejected);
+  }
+  if (taken[0] === "messages" && typeof chosen !== "string") {
+    return besideConversation(columns, chosen, worse);
+  }
+  const prompt = readPrompt(columns, taken);
+  if (typeof chosen === "string" && typeof rejected === "string") {
+    if (prompt === null) return splitStrings(columns, chosen, rejected);
+    return { prompt: checked(columns, prompt), responses: [chosen, rejected] };
+  }
+  if (
+    prompt === null ||
+    (typeof prompt === "string" && (typeof chosen === "string" || typeof rejected === "string"))
+  ) {
+    throw new InputError(
+      `${nameOf(better)} and ${nameOf(worse)} must both be strings or both be message lists.`,
+      {
+        path: worse.path,
+        value: rejected,
+      },
+    );
+  }
+  const turns = checked(columns, prompt);
+  if (typeof turns === "string") return { prompt: turns, responses: [chosen, rejected] };
+  return { prompt: turns, responses: [withoutPrompt(chosen, turns), withoutPrompt(rejected, turns)] };
+}
+
+/** Whether both hold the whole conversation, and no list of turns says what the prompt is. */
+function isWhole(
+  columns: Columns,
+  taken: readonly string[],
+  chosen: readonly Message[],
+  rejected: readonly Message[],
+): boolean {
+  if (Array.isArray(columns.peek("prompt")) && !taken.includes("prompt")) return false;
+  if (isObject(columns.peek("input"))) return false; // OpenAI's
+  if (startsConversation(chosen) || startsConversation(rejected)) return true;
+  return !promptColumns.some((name) => !taken.includes(name) && columns.hasText(name));
+}
+
+function startsConversation(messages: readonly Message[]): boolean {
+  return messages.length > 1 && messages[0]?.role !== "assistant";
+}
+
+/** Whole conversations: the turns both begin with, but at most all before the last, are the prompt. */
+function splitConversations(
+  columns: Columns,
+  taken: readonly string[],
+  chosen: readonly Message[],
+  rejected: readonly Message[],
+): Pair {
+  const most = Math.min(chosen.length, rejected.length) - 1;
+  let shared = 0;
+  while (shared < most && isDeepStrictEqual(chosen[shared], rejected[shared])) shared++;
+  if (shared === 0) {
+    throw new InputError(
+      (field) => `${field} is missing, and chosen and rejected share no turn before their last.`,
+      { path: ["prompt"], accepted: "a prompt, or chosen and rejected that begin with the same turns" },
+    );
+  }
+  const turns = chosen.slice(0, shared);
+  // ultrafeedback_binarized and its kin repeat a user turn in a `prompt` column.
+  const given = taken.includes("prompt") ? undefined : columns.peek("prompt");
+  if (typeof given === "string" && given !== "") {
+    columns.take("prompt");
+    if (!turns.some(({ content }) => content?.trim() === given.trim())) {
+      throw new InputError((field) => `${field} is not a turn that chosen and rejected share.`, {
+        path: ["prompt"],
+        value: given,
+        accepted: "the shared user turn, a message list, or no prompt",
+      });
+    }
+  }
+  const prompt = withSystem(turns, readSystem(columns, taken));
+  return { prompt, responses: [chosen.slice(shared), rejected.slice(shared)] };
+}
+
+/** A conversation whose last answer is the better one, and a worse one beside it. */
+function besideConversation(columns: Columns, messages: readonly Message[], worse: Answer): Pair {
+  const last = messages.findLastIndex(({ role }) => role === "assistant");
+  if (last < 1 || last < messages.length - 1) {
+    throw new InputError((field) => `${field} must end with the better answer, an assistant's turn.`, {
+      path: ["messages"],
+      value: messages.map(({ role }) => role),
+      accepted: "turns of which the last is the assistant's",
+    });
+  }
+  const prompt = withSystem(messages.slice(0, last), readSystem(columns, ["messages"]));
+  const rejected = typeof worse.text === "string"
+    ? worse.text
+    : withoutPrompt(worse.text, messages.slice(0, last));
+  return { prompt, responses: [messages.slice(last), rejected] };
+}
+
+/**
+ * Whole texts without a prompt. A dialogue's prompt ends with the last answer's name that both have. Of others what both
+ * begin with is the prompt, but for a space right before the difference, which most tokenizers write into the next
+ * word's token: TRL's `extract_prompt` splits so.
+ */
+function splitStrings(columns: Columns, chosen: string, rejected: string): Pair {
+  const others = columns.unused;
+  if (others.length > 0 && !columns.isMapped("prompt")) {
+    throw new InputError(
+      (place) =>
+        `${place} has no column known as the prompt, but others with text: ${others.join(", ")}. ` +
+        `Say which it is in dataset.columns, such as {"prompt": ${
+          JSON.stringify(others[0])
+        }}, or {"prompt": null} where ` +
+        "chosen and rejected begin with it.",
+      { path: [], value: columns.names, accepted: "a prompt, or dataset.columns" },
+    );
+  }
+  let shared = commonTextPrefix(chosen, rejected);
+  const dialogue = chosen.slice(0, shared).lastIndexOf(ANSWERS);
+  if (dialogue >= 0) {
+    shared = dialogue + ANSWERS.length;
+    columns.note("as a dialogue");
+  } else {
+    if (shared > 0 && chosen[shared - 1] === " ") shared--;
+    columns.note("the prompt is what both begin with");
+  }
+  if (shared === 0) {
+    throw new InputError(
+      (field) =>
+        `${field} is missing, and chosen and rejected do not begin alike; the columns are ${
+          columns.names.join(", ")
+        }.`,
+      { path: ["prompt"], value: columns.names, accepted: "a prompt, or texts that begin with it" },
+    );
+  }
+  return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] };
+}
+
+/** @throws InputError where there is no prompt although other columns hold text, or a list without a turn */
+function checked(columns: Columns, prompt: Text): Text {
+  if (typeof prompt !== "string" && prompt.length === 0) {
+    throw new InputError((field) => `${field} is an empty list.`, {
+      path: ["prompt"],
+      accepted: "at least one turn",
+    });
+  }
+  const others = prompt === "" ? columns.unused : [];
+  if (others.length === 0) return prompt;
+  throw new InputError(
+    (field) => `${field} is empty, and other columns hold text: ${others.join(", ")}.`,
+    {
+      path: ["prompt"],
+      value: prompt,
+      accepted: "a prompt, or dataset.columns that say which column holds it",
+    },
+  );
+}
+
+/** A response that repeats the prompt's turns, less those. */
+export function withoutPrompt(response: Text, prompt: readonly Message[]): Text {
+  if (typeof response === "string") return response;
+  const repeats = prompt.length > 0 && response.length > prompt.length &&
+    prompt.every((turn, index) => isDeepStrictEqual(turn, response[index]));
+  return repeats ? response.slice(prompt.length) : response;
+}
+
+function nameOf({ path }: Answer): string {
+  return String(path[0]);
+}

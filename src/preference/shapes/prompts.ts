@@ -1,0 +1,170 @@
+/** What a row says before its responses, by whatever columns a data set keeps it in. */
+import { isDeepStrictEqual } from "node:util";
+import { InputError } from "../../errors.ts";
+import { isObject } from "../../json.ts";
+import type { Message, Text } from "../rows.ts";
+import type { Columns } from "./columns.ts";
+import { describe, readText, readTurns, turnOf } from "./turns.ts";
+
+/** Columns with the prompt as it is: a string is plain text, joined with the response and not templated. */
+const PLAIN = ["prompt"];
+/** Columns with a user's turn, or with turns. */
+const ASKED = [
+  "question",
+  "instruction",
+  "query",
+  "input",
+  "messages",
+  "conversations",
+  "conversation",
+  "context",
+  "history",
+];
+/** Columns with what the conversation is told first. */
+const SYSTEM = ["system", "system_prompt"];
+
+/** Every column that a prompt may be read from. */
+export const promptColumns: readonly string[] = [...SYSTEM, ...PLAIN, ...ASKED];
+
+/**
+ * Reads what stands before the responses.
+ *
+ * @param taken columns that are the responses' own
+ * @returns null where no column says anything
+ * @throws InputError where two columns could be the prompt, or one is neither text nor turns
+ */
+export function readPrompt(columns: Columns, taken: readonly string[]): Text | null {
+  const name = promptColumn(columns, taken);
+  if (name === null) {
+    const system = readSystem(columns, taken);
+    if (system.length > 0) throw missing(columns, "prompt");
+    return null;
+  }
+  const asked = readAsked(columns, name, taken);
+  const system = readSystem(columns, taken);
+  if (typeof asked === "string") {
+    const templated = name !== "prompt" || system.length > 0 ||
+      SYSTEM.some((column) => isThere(columns, column, taken));
+    return templated ? [...system, ...turnOf("user", asked)] : asked;
+  }
+  return withSystem(asked, system);
+}
+
+/** The system turn that columns of its own hold; none where there is no such column or it is empty. */
+export function readSystem(columns: Columns, taken: readonly string[]): Message[] {
+  const name = SYSTEM.find((column) => isThere(columns, column, taken));
+  if (name === undefined) return [];
+  const text = columns.take(name);
+  if (text == null) return [];
+  if (typeof text !== "string") {
+    throw new InputError((field) => `${field} must be a string, not ${describe(text)}.`, {
+      path: [name],
+      value: text,
+      accepted: "a string",
+    });
+  }
+  return turnOf("system", text);
+}
+
+/** A conversation with a system turn in front, unless it has one. */
+export function withSystem(turns: readonly Message[], system: readonly Message[]): readonly Message[] {
+  return turns[0]?.role === "system" ? turns : [...system, ...turns];
+}
+
+/** The columns that a row might be read by and that do not say the same. @throws InputError with every reading */
+function promptColumn(columns: Columns, taken: readonly string[]): string | null {
+  const names = [...PLAIN, ...ASKED];
+  const mapped = names.find((name) => columns.isMapped(name) && !taken.includes(name));
+  if (mapped !== undefined) return columns.has(mapped) ? mapped : null;
+  const there = names.filter((name) => isThere(columns, name, taken));
+  const saying = there.filter((name) => columns.hasText(name) && !goesWith(name, there));
+  const [first = null, ...others] = saying;
+  const other = others.find((name) => !saysTheSame(columns.peek(first!), columns.peek(name)));
+  if (other === undefined) return first ?? there.find((name) => !goesWith(name, there)) ?? null;
+  throw new InputError(
+    (place) =>
+      `${place} could be read with the prompt from ${first} or from ${other}: ` +
+      `say which in dataset.columns, such as {"prompt": ${JSON.stringify(other)}}.`,
+    { path: [], value: [first, other], accepted: "one column that holds the prompt, or dataset.columns" },
+  );
+}
+
+/** `input` and `history` add to `instruction` and its like. */
+function goesWith(name: string, there: readonly string[]): boolean {
+  if (name === "input") return there.includes("instruction");
+  return name === "history" &&
+    ["instruction", "query", "prompt", "input"].some((asked) => there.includes(asked));
+}
+
+function readAsked(columns: Columns, name: string, taken: readonly string[]): Text {
+  const value = columns.take(name);
+  if (name === "input" && isObject(value) && "messages" in value) {
+    return readTurns(value["messages"], [name, "messages"]).turns;
+  }
+  if (name === "input" && isObject(value)) throw noMessages(value["messages"]);
+  let text = readText(value, [name], () => columns.note(`${name} as JSON text`));
+  if (typeof text !== "string") return text;
+  if (name === "instruction" && isThere(columns, "input", taken)) {
+    const input = columns.take("input") ?? "";
+    if (typeof input !== "string") {
+      throw new InputError((field) => `${field} must be a string, not ${describe(input)}.`, {
+        path: ["input"],
+        value: input,
+        accepted: "a string",
+      });
+    }
+    text = [text, input].filter((part) => part.trim() !== "").join("\n");
+  }
+  const history = isThere(columns, "history", taken) && goesWith("history", [name])
+    ? columns.take("history")
+    : null;
+  if (history == null || (Array.isArray(history) && history.length === 0)) return text;
+  return [...readHistory(history), ...turnOf("user", text)];
+}
+
+/** Turns of before as pairs of what was asked and what was answered. */
+function readHistory(history: unknown): Message[] {
+  const pairs = Array.isArray(history) ? history : [history];
+  if (
+    pairs.every((pair) =>
+      Array.isArray(pair) && pair.length === 2 && pair.every((text) => typeof text === "string")
+    )
+  ) {
+    return pairs.flatMap(([asked, answered]) => [
+      { role: "user", content: asked },
+      { role: "assistant", content: answered },
+    ]);
+  }
+  return [...readTurns(history, ["history"]).turns];
+}
+
+function noMessages(value: unknown): InputError {
+  return new InputError((field) => `${field} must be a list of messages, not ${describe(value)}.`, {
+    path: ["input", "messages"],
+    value,
+    accepted: "a list of {role, content}",
+  });
+}
+
+function missing(columns: Columns, name: string): InputError {
+  return new InputError(
+    (field) => `${field} is empty; the row's columns are ${columns.names.join(", ")}.`,
+    { path: [name], value: columns.names, accepted: "a column that holds the prompt, or dataset.columns" },
+  );
+}
+
+function isThere(columns: Columns, name: string, taken: readonly string[]): boolean {
+  return columns.has(name) && columns.peek(name) != null && !taken.includes(name);
+}
+
+/** A string, and a conversation whose one user turn it is, ask the same. */
+function saysTheSame(a: unknown, b: unknown): boolean {
+  return isDeepStrictEqual(askedBy(a), askedBy(b));
+}
+
+function askedBy(value: unknown): unknown {
+  if (typeof value === "string") return value.trim();
+  if (!Array.isArray(value) || value.length !== 1 || !isObject(value[0])) return value;
+  const text = value[0]["content"] ?? value[0]["value"];
+  return typeof text === "string" ? text.trim() : value;
+}

@@ -1,0 +1,178 @@
+/**
+ * Texts and conversations as data sets write them: strings, lists of `{role, content}` or `{from, value}`, one message
+ * object, lists of content parts, or any of these as JSON text in a string.
+ *
+ * @module
+ */
+import { InputError, type Path } from "../../errors.ts";
+import { isObject } from "../../json.ts";
+import type { Message, Text } from "../rows.ts";
+
+/** What data sets call the sides of a conversation. */
+const ROLES: Readonly<Record<string, string>> = {
+  human: "user",
+  prompter: "user",
+  gpt: "assistant",
+  chatgpt: "assistant",
+  bot: "assistant",
+  model: "assistant",
+  observation: "tool",
+  function_response: "tool",
+};
+
+/** A list of turns, among them some that are known to be no ones to learn from. */
+export interface Turns {
+  readonly turns: readonly Message[];
+  /** Indices of turns with weight 0. */
+  readonly unweighted: readonly number[];
+}
+
+/**
+ * Reads a text: a string as it is, or turns.
+ *
+ * @param path where it stands in its row
+ * @param onJson called where turns are written as JSON text
+ * @throws InputError at the part that is neither
+ */
+export function readText(value: unknown, path: Path, onJson: () => void = () => {}): Text {
+  if (typeof value === "string") {
+    const turns = jsonTurns(value, path);
+    if (turns === null) return value;
+    onJson();
+    return readTurns(turns, path).turns;
+  }
+  return readTurns(value, path).turns;
+}
+
+/** Reads turns. @throws InputError at the part that is no turn */
+export function readTurns(value: unknown, path: Path): Turns {
+  const json = typeof value === "string" ? jsonTurns(value, path) : value;
+  const list = isObject(json) && isTurn(json) ? [json] : json;
+  if (!Array.isArray(list)) {
+    throw new InputError(
+      (field) => `${field} must be a string or a list of messages, not ${describe(value)}.`,
+      { path, value, accepted: "a string or a list of {role, content}" },
+    );
+  }
+  const turns = list.map((turn, index) => readTurn(turn, [...path, index]));
+  const unweighted = list.flatMap((turn, index) => isObject(turn) && turn["weight"] === 0 ? [index] : []);
+  return { turns, unweighted };
+}
+
+/** A conversation's turn of a role, unless there is nothing to say. */
+export function turnOf(role: string, content: string): Message[] {
+  return content.trim() === "" ? [] : [{ role, content }];
+}
+
+/** What a value is, for a sentence that refuses it. */
+export function describe(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object") return "an object";
+  return `${typeof value} ${JSON.stringify(value)?.slice(0, 40)}`;
+}
+
+function readTurn(value: unknown, path: Path): Message {
+  const turn: Record<string, unknown> = isObject(value) ? value : {};
+  const [roleKey, contentKey] = "from" in turn && !("role" in turn) ? ["from", "value"] : ["role", "content"];
+  const { [roleKey]: role, [contentKey]: content } = turn;
+  if (typeof role !== "string") throw noString(value, role, [...path, roleKey]);
+  if (role === "function_call") return toolCall(content, [...path, contentKey]);
+  const message: Record<string, unknown> = {}; // in the keys' own order, which a template may print
+  for (const [key, given] of Object.entries(turn)) {
+    if (key === roleKey) message["role"] = ROLES[role] ?? role;
+    else if (key === contentKey) {
+      message["content"] = given === null && hasCalls(turn) ? null : contentOf(given, [...path, key], value);
+    } // A table gives every turn the keys of all, null where a turn has none.
+    else if (key !== "weight" && given != null) message[key] = given;
+  }
+  if (!(contentKey in turn) && !hasCalls(turn)) throw noString(value, content, [...path, contentKey]);
+  return message as unknown as Message;
+}
+
+/** A string, or parts of text put together as chat templates do. */
+function contentOf(content: unknown, path: Path, turn: unknown): string {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content)) throw noString(turn, content, path);
+  return content.map((part, index) => {
+    if (typeof part === "string") return part;
+    const { type, text } = isObject(part) ? part : {};
+    if (typeof text === "string" && (type === undefined || type === "text")) return text;
+    throw new InputError(
+      (field) =>
+        `${field} is a part of type ${JSON.stringify(type ?? null)}; only text is learned from and scored.`,
+      { path: [...path, index], value: part, accepted: 'parts {type: "text", text: string}' },
+    );
+  }).join("");
+}
+
+/** ShareGPT's way to write a call. */
+function toolCall(content: unknown, path: Path): Message {
+  let call: unknown = content;
+  try {
+    if (typeof content === "string") call = JSON.parse(content);
+  } catch { /* said below */ }
+  const calls = Array.isArray(call) ? call : [call];
+  if (!calls.every((one) => isObject(one) && typeof one["name"] === "string")) {
+    throw new InputError(
+      (field) => `${field} is a function's call, and must be JSON text of {name, arguments}.`,
+      {
+        path,
+        value: content,
+        accepted: "{name, arguments} as JSON text",
+      },
+    );
+  }
+  return {
+    role: "assistant",
+    content: "",
+    tool_calls: calls.map((one) => ({ type: "function", function: one })),
+  } as Message;
+}
+
+/** The turns that a string holds as JSON text, in whole; null where it is a text of its own. */
+function jsonTurns(text: string, path: Path): unknown {
+  if (!/^\s*(\[\s*)?\{\s*["'](role|from|content|value)["']\s*:/.test(text)) return null;
+  try {
+    const value = JSON.parse(text);
+    return [value].flat().every(isTurn) ? value : null;
+  } catch {
+    if (!/^\s*(\[\s*)?\{\s*'(role|from|content|value)'\s*:/.test(text)) return null;
+    throw new InputError((field) => `${field} is a list of messages as Python prints it, which is no JSON.`, {
+      path,
+      value: text,
+      accepted: "a list of messages, or JSON text of one",
+    });
+  }
+}
+
+const KNOWN = new Set([
+  "system",
+  "developer",
+  "user",
+  "assistant",
+  "tool",
+  "function_call",
+  ...Object.keys(ROLES),
+]);
+
+function isTurn(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const role = value["role"] ?? value["from"];
+  return typeof role === "string" && KNOWN.has(role) &&
+    ("content" in value || "value" in value || hasCalls(value));
+}
+
+function hasCalls(turn: Record<string, unknown>): boolean {
+  return Array.isArray(turn["tool_calls"]) && turn["tool_calls"].length > 0;
+}
+
+function noString(turn: unknown, value: unknown, path: Path): InputError {
+  const given = isObject(turn) ? describe(value) : "missing";
+  return new InputError((field) => `${field} must be a string; it is ${given}.`, {
+    path,
+    value: turn,
+    accepted: "{role: string, content: string}",
+  });
+}

@@ -1,0 +1,38 @@
+/** Lengths in tokens, counted: a data set's percentiles without its rows. */
+export class Lengths {
+  #counts: Uint32Array<ArrayBuffer> = new Uint32Array(1024);
+  #total = 0;
+  /** The longest. */
+  max = 0;
+
+  /** Counts a length. */
+  add(length: number): void {
+    if (length >= this.#counts.length) {
+      const longer = new Uint32Array(Math.max(length + 1, this.#counts.length * 2));
+      longer.set(this.#counts);
+      this.#counts = longer;
+    }
+    this.#counts[length]!++;
+    this.#total++;
+    this.max = Math.max(this.max, length);
+  }
+
+  /**
+   * The least length that so many are not longer than.
+   *
+   * @param share of all, from 0 to 1
+   */
+  percentile(share: number): number {
+    let left = Math.ceil(share * this.#total);
+    for (let length = 0; length <= this.max; length++) {
+      left -= this.#counts[length]!;
+      if (left <= 0) return length;
+    }
+    return this.max;
+  }
+
+  /** How many are longer. */
+  longerThan(length: number): number {
+    return this.#counts.subarray(length + 1).reduce((sum, count) => sum + count, 0);
+  }
+}

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import fc from "fast-check";
+import type { EncodedGroup } from "../../src/preference/encode.ts";
+import { groupTokens } from "../../src/preference/pack.ts";
+import { TokenFile, TokenWriter } from "../../src/training/token_file.ts";
+import { withFiles } from "../preference/_tokenizers.ts";
+
+const tokens = fc.uint32Array({ maxLength: 40 });
+const response = fc.record({
+  tokens,
+  scored_from: fc.nat(40),
+  truncated: fc.boolean(),
+  predicts_next: fc.constantFrom(undefined, true),
+}).map(({ predicts_next, ...rest }) => predicts_next ? { ...rest, predicts_next } : rest);
+const group = fc.record({
+  row: fc.nat(2 ** 31),
+  prompt: tokens,
+  responses: fc.tuple(response, response),
+  prompt_truncated: fc.nat(1000),
+});
+
+/** Uint32Arrays of a view and of their own are equal here. */
+function plain(group: EncodedGroup): unknown {
+  return JSON.parse(JSON.stringify(group, (_, value) => value instanceof Uint32Array ? [...value] : value));
+}
+
+Deno.test("TokenFile gives back the groups that TokenWriter wrote, in any order and as often as they are used", async () => {
+  await withFiles({}, async (dir) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(group, { maxLength: 60 }), fc.nat(), async (groups, seed) => {
+        const train = Uint32Array.from(groups, (_, i) => (i * 7 + seed) % groups.length);
+        {
+          using writer = new TokenWriter(join(dir, "tokens"));
+          groups.forEach((group, i) => assert.equal(writer.add(group), i));
+          writer.finish("key", train, train.slice(0, 2));
+        }
+        using file = TokenFile.open(join(dir, "tokens"));
+        assert.equal(file.train.length, groups.length);
+        assert.equal(file.eval.length, Math.min(2, groups.length));
+        assert.equal(file.largest, groups.reduce((most, group) => Math.max(most, groupTokens(group)), 0));
+        for (const [place, number] of train.entries()) {
+          assert.deepEqual(plain(file.train.at(place)), plain(groups[number]!));
+          assert.equal(file.train.tokens(place), groupTokens(groups[number]!));
+        }
+        await Promise.resolve();
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+Deno.test("TokenFile.isWhole() is false for another key, for none, and for a folder that was not finished", async () => {
+  await withFiles({}, (dir) => {
+    const folder = join(dir, "tokens");
+    assert.equal(TokenFile.isWhole(folder, "key"), false);
+    const add = (writer: TokenWriter) =>
+      writer.add({ row: 1, prompt: Uint32Array.of(1), responses: [], prompt_truncated: 0 });
+    {
+      using writer = new TokenWriter(folder);
+      add(writer);
+      writer.finish("key", Uint32Array.of(0), new Uint32Array());
+    }
+    assert.equal(TokenFile.isWhole(folder, "key"), true);
+    assert.equal(TokenFile.isWhole(folder, "other"), false);
+    {
+      using writer = new TokenWriter(folder); // a process that dies after this has written half of it
+      add(writer);
+    }
+    assert.equal(TokenFile.isWhole(folder, "key"), false);
+    return Promise.resolve();
+  });
+});

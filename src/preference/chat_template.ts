@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
-import { Template } from "./jinja/mod.ts";
+import { type BoundError, Template } from "./jinja/mod.ts";
 
 /** Most characters of a template that comes with a request; the longest in use have a third of it. */
 export const mostTemplateCharacters = 65_536;
@@ -120,4 +120,16 @@ export function chooseTemplate(
       accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}`,
     },
   );
+}
+
+const WITHIN_BOUNDS = "a chat template that stays within its bounds";
+
+/** The user's mistake that a template which has passed a bound is. */
+export function stoppedTemplate({ message }: BoundError): InputError {
+  return new InputError(`The chat template is stopped: ${message}.`, { path: [], accepted: WITHIN_BOUNDS });
+}
+
+/** Whether an error is {@link stoppedTemplate}'s: the template is not to be tried with the next conversation. */
+export function isTemplateStopped(error: unknown): boolean {
+  return error instanceof InputError && error.problem.accepted === WITHIN_BOUNDS;
 }

@@ -4,7 +4,7 @@ import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
 import { cacheWords } from "./_word_cache.ts";
 import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
-import { ChatTemplate, chooseTemplate, templatesOf } from "./chat_template.ts";
+import { ChatTemplate, chooseTemplate, stoppedTemplate, templatesOf } from "./chat_template.ts";
 import { BoundError } from "./jinja/mod.ts";
 import type { Message } from "./rows.ts";
 
@@ -142,12 +142,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
           return template.render({ ...options, messages, specialTokens });
         } catch (error) {
           if (error instanceof InputError) throw error;
-          if (error instanceof BoundError) {
-            throw new InputError(`The chat template is stopped: ${error.message}.`, {
-              path: [],
-              accepted: "a template that takes less",
-            });
-          }
+          if (error instanceof BoundError) throw stoppedTemplate(error);
           throw new InputError(`The chat template refuses the messages: ${messageOf(error)}`, {
             path: [],
             value: messages.map((message) => message.role),

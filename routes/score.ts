@@ -1,6 +1,7 @@
 /** POST /score: candidates ranked by their average log-prob. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import {
+  type Item,
   type ScoreAnswer,
   ScoreAnswerSchema,
   type ScoreBody,
@@ -103,6 +104,11 @@ function toAnswer(body: ScoreBody, results: readonly ScoredItem[], names: Names)
 
 type Names = ReturnType<typeof namesOf>;
 
+/** The items; a request's own variables of the template are not those of its one prompt. */
+function itemsOf({ items, candidates = [], chat_template_kwargs: _, ...one }: ScoreBody): Item[] {
+  return items ?? [{ ...one, candidates }];
+}
+
 /** What the engine is asked. */
 type EngineRequest = ScoreRequest & { readonly encoding: ScoreEncoding };
 
@@ -114,7 +120,7 @@ async function toRequest(
   const { model, adapter = null, quantization, beta, token_logprobs } = body;
   return {
     ...await resolveWeights(service, { model, adapter, quantization }),
-    items: (body.items ?? [{ ...body, candidates: body.candidates ?? [] }]).map(toEngineItem),
+    items: itemsOf(body).map(toEngineItem),
     ...encodingOf(body, job),
     beta,
     token_logprobs,

@@ -1,10 +1,11 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
+import { InspectionSchema } from "../src/api/inspection.ts";
 import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
 import { boundedJson, boundedText } from "../src/bounded.ts";
 import { InputError } from "../src/errors.ts";
-import { checkFiles } from "../src/jobs/files.ts";
+import { checkFiles, resolveInspection } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
 import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
@@ -24,6 +25,12 @@ const create = createRoute({
   path: "/train",
   summary: "Queue a training job.",
   request: {
+    query: strictObject({
+      dry_run: z.enum(["true", "false"]).optional().meta({
+        description:
+          "true: no job is made; the answer is what its rows become, tokenised to the last as training does.",
+      }),
+    }),
     headers: z.object({
       "idempotency-key": z.string().min(1).max(255).optional().meta({
         description: "The same key with the same request gives the same job, however often it is sent.",
@@ -35,6 +42,10 @@ const create = createRoute({
     },
   },
   responses: {
+    200: {
+      description: "What the rows become, where dry_run is true.",
+      content: { "application/json": { schema: InspectionSchema } },
+    },
     202: { ...jobAnswer, headers: z.object({ location: z.string() }) },
     ...problems(400, 401, 404, 413, 415, 422, 500, 503),
   },
@@ -174,6 +185,16 @@ export function trainRoutes(service: Service): OpenAPIHono {
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
     const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
+    if (c.req.valid("query").dry_run === "true") {
+      await checkFiles(sources, spec);
+      const { signal } = c.req.raw;
+      const inspected = {
+        ...spec,
+        settings: settingsOf(await withInitAdapter(request, { ...sources, store })),
+      };
+      const asked = await resolveInspection(sources, inspected, signal);
+      return c.json(await (await service.engine).call("inspect", asked, { signal }), 200);
+    }
     // A repeated request gets its job even where the files have gone since.
     if (key === undefined || !store.hasKey(key)) {
       await checkFiles(sources, spec);

@@ -72,9 +72,16 @@ const fields = {
         "one, the request is refused (422).",
       example: [" 4", " 5"],
     }),
+  tools: z.array(z.looseObject({})).nullish().superRefine((tools, context) => {
+    const params = { accepted: "functions as JSON schemas", predicate: true };
+    if (isDeeper(tools, mostDepth)) context.addIssue({ code: "custom", message: tooDeep, params });
+  }).meta({
+    description:
+      "Functions that the chat template is told of, as rows have them; a prompt of text is a user's turn then.",
+  }),
 };
 
-/** What is accepted where {@link itemProblem} finds no prompt, or two. */
+/** What is accepted where {@link checkItem} finds no prompt, or two. */
 const oneOfPromptAndMessages = `one of prompt (${textKinds}) and messages (a list of messages)`;
 
 /** An item as it may come. */
@@ -82,10 +89,14 @@ interface GivenItem {
   readonly prompt?: unknown;
   readonly messages?: unknown;
   readonly candidates?: readonly unknown[] | undefined;
+  readonly tools?: unknown;
 }
 
 /** Refuses an item whose fields do not go together. */
-function checkItem({ prompt, messages, candidates = [] }: GivenItem, context: z.core.$RefinementCtx): void {
+function checkItem(
+  { prompt, messages, candidates = [], tools }: GivenItem,
+  context: z.core.$RefinementCtx,
+): void {
   if ((prompt === undefined) === (messages === undefined)) {
     const why = prompt === undefined ? "prompt is missing" : "prompt and messages are both given";
     return refuseField(
@@ -96,6 +107,10 @@ function checkItem({ prompt, messages, candidates = [] }: GivenItem, context: z.
     );
   }
   const ids = isTokenIds(prompt);
+  if (ids && Array.isArray(tools) && tools.length > 0) {
+    const message = "tools are for chat templates, which write no token ids: leave one of the two out.";
+    return refuseField(context, ["tools"], message, "no tools beside token ids");
+  }
   const other = candidates.findIndex((one) => !isEmptyList(one) && isTokenIds(one) !== ids);
   if (other < 0) return;
   const [accepted, message] = ids
@@ -121,6 +136,11 @@ export const ItemSchema = strictObject({
   prompt: fields.prompt.optional(),
   messages: fields.messages.optional(),
   candidates: fields.candidates,
+  tools: fields.tools,
+  chat_template_kwargs: ChatTemplateKwargsSchema.nullish().meta({
+    description: "Variables for the chat template beside the request's, as rows have them.",
+    example: { enable_thinking: false },
+  }),
 }).superRefine(checkItem).meta({
   id: "ScoreItem",
   oneOf: [{ required: ["prompt"] }, { required: ["messages"] }],
@@ -178,6 +198,7 @@ export const ScoreRequestSchema = strictObject({
   prompt: fields.prompt.optional(),
   messages: fields.messages.optional(),
   candidates: fields.candidates.optional(),
+  tools: fields.tools,
   items: z.array(ItemSchema).min(1).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
@@ -190,7 +211,9 @@ export const ScoreRequestSchema = strictObject({
   }),
 }).superRefine((body, context) => {
   if (body.items !== undefined) {
-    const beside = (["prompt", "messages", "candidates"] as const).find((field) => body[field] !== undefined);
+    const beside = (["prompt", "messages", "candidates", "tools"] as const).find((field) =>
+      body[field] !== undefined
+    );
     if (beside === undefined) return;
     const accepted = "items alone, or a prompt with candidates";
     return refuseField(context, [beside], `${beside} and items are both given: give one of them.`, accepted);
@@ -207,7 +230,7 @@ export const ScoreRequestSchema = strictObject({
     { required: ["messages", "candidates"] },
     {
       required: ["items"],
-      not: { anyOf: [{ required: ["prompt"] }, { required: ["messages"] }, { required: ["candidates"] }] },
+      not: { anyOf: ["prompt", "messages", "candidates", "tools"].map((field) => ({ required: [field] })) },
     },
   ],
 });

@@ -190,8 +190,12 @@ function parseLine(text: string, line: number): NumberedItem {
     });
   }
   return within([{ line }], () => {
-    const { prompt, messages, candidates, ...rest } = parseWith(LineSchema, value);
-    return { item: parseWith(ItemSchema, { prompt, messages, candidates }), line, rest };
+    const { prompt, messages, candidates, tools, chat_template_kwargs, ...rest } = parseWith(
+      LineSchema,
+      value,
+    );
+    const item = parseWith(ItemSchema, { prompt, messages, candidates, tools, chat_template_kwargs });
+    return { item, line, rest };
   });
 }
 

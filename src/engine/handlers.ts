@@ -1,5 +1,8 @@
 /** What the Worker does for each call of the table. */
+import { Interrupted } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
+import { readModelConfig } from "../model/config.ts";
+import { loadTokenizer } from "../preference/tokenizer.ts";
 import type { Scorer } from "../scoring/scorer.ts";
 import type { Calls, DeviceReport, ScoringWeights } from "./protocol.ts";
 import { train } from "./training_call.ts";
@@ -17,6 +20,17 @@ export const handlers: Handlers = {
   score: (host, request, call) => inTurns(host, request, call, (scorer) => scorer.score(request)),
   sequences: (host, request, call) =>
     inTurns(host, request, call, (scorer) => scorer.scoreSequences(request)),
+  inspect: async (_host, request, call) => {
+    const { inspect } = await import("../training/inspect.ts");
+    return await inspect(request, {
+      config: await readModelConfig(request.model),
+      tokenizer: await loadTokenizer(request.model),
+      pause: async () => {
+        await new Promise((resolve) => setTimeout(resolve, 0)); // lets messages in
+        if (call.wish !== "continue") throw new Interrupted(call.wish);
+      },
+    });
+  },
   train,
 };
 

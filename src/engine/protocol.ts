@@ -1,7 +1,9 @@
 /** What may be asked of the Worker that owns the GPU: a row a call. Plain data only: it crosses between threads. */
+import type { Inspection } from "../api/inspection.ts";
 import { Interrupted } from "../errors.ts";
 import type { LoadProgress } from "../model/loading.ts";
 import type { ScoredItem, ScoredSequence, ScoreRequest, SequenceRequest } from "../scoring/request.ts";
+import type { InspectRequest } from "../training/inspect.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
 export type { LoadProgress } from "../model/loading.ts";
@@ -13,6 +15,7 @@ export type {
   ScoringWeights,
   SequenceRequest,
 } from "../scoring/request.ts";
+export type { InspectRequest } from "../training/inspect.ts";
 export type { MemoryPlan } from "../training/memory_plan.ts";
 export type { Dataset, RowSource, TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
@@ -31,6 +34,8 @@ export interface Calls {
   score: Call<ScoreRequest, ScoredItem>;
   /** Scores whole sequences, in order. */
   sequences: Call<SequenceRequest, ScoredSequence>;
+  /** Tokenises a job's rows and tells what they become; no device is needed. */
+  inspect: Call<InspectRequest, never, Inspection>;
   /** Runs or resumes a job. */
   train: Call<TrainRequest, TrainEvent, TrainOutcome>;
 }

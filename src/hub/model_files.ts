@@ -35,6 +35,11 @@ export function chooseModelFiles(paths: readonly string[], repository: string): 
   return [...paths.filter((path) => SMALL.has(path) || NAMED_TEMPLATE.test(path)), ...weights];
 }
 
+/** Chooses what a model's texts need: configuration and tokenizer. */
+export function chooseTokenizerFiles(paths: readonly string[]): string[] {
+  return paths.filter((path) => SMALL.has(path));
+}
+
 /**
  * Chooses an adapter's files: PEFT's two and those that have a chat template, or else whole weights.
  *

@@ -1,9 +1,9 @@
 /** Names of a request as files of this machine: under the root, or of the hub and downloaded first. */
 import { join } from "node:path";
-import type { Dataset, RowSource } from "../engine/protocol.ts";
+import type { Dataset, InspectRequest, RowSource } from "../engine/protocol.ts";
 import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
-import { chooseAdapterFiles, chooseModelFiles } from "../hub/model_files.ts";
+import { chooseAdapterFiles, chooseModelFiles, chooseTokenizerFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
 import { targetedModules } from "../model/adapter_modules.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
@@ -48,6 +48,35 @@ export async function resolveModel(
 /** The folder of a model's config.json, its weights left where they are. @throws InputError as `resolveModel` */
 export async function resolveModelConfig(sources: FileSources, name: string): Promise<string> {
   return await resolveFolder(sources, name, "or hf://org/name", () => ["config.json"]);
+}
+
+/** The folder of a model's configuration and tokenizer, its weights left where they are. @throws InputError as `resolveModel` */
+export async function resolveTokenizer(
+  sources: FileSources,
+  name: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  return await resolveFolder(sources, name, "or hf://org/name", chooseTokenizerFiles, signal);
+}
+
+/**
+ * What an inspection of a job reads.
+ *
+ * @param signal Ends the waiting for a download
+ * @throws InputError naming the field
+ */
+export async function resolveInspection(
+  sources: FileSources,
+  { model, dataset, eval_dataset, settings }: JobSpec,
+  signal?: AbortSignal,
+): Promise<InspectRequest> {
+  return {
+    model: await within(["model"], () => resolveTokenizer(sources, model, signal)),
+    dataset: await within(["dataset"], () => resolveDataset(sources, dataset, signal)),
+    eval_dataset: eval_dataset &&
+      await within(["eval_dataset"], () => resolveDataset(sources, eval_dataset, signal)),
+    settings,
+  };
 }
 
 /** The folder of an adapter that is no job's. @throws InputError as `resolveModel` */
@@ -132,7 +161,7 @@ async function resolveFiles(
     read: async (file: string) =>
       await Deno.readTextFile(await resolveInside(root, join(name, file), "file")),
   };
-  const chosen = await chooseDataFiles(folder, dataset);
+  const chosen = await choose(folder, dataset);
   const resolve = (file: string) => resolveInside(root, join(name, file), "file");
   return { paths: await within(["path"], () => pathsOf(chosen, resolve)) };
 }
@@ -215,12 +244,17 @@ async function chooseHubRows(
       return await Deno.readTextFile(join(await within(["path"], fetch), prefix + name));
     },
   };
-  const chosen = await chooseDataFiles(folder, dataset);
+  const chosen = await choose(folder, dataset);
   const whole = ({ files, ...slice }: ChosenFiles) => ({
     ...slice,
     files: files.map((file) => prefix + file),
   });
   return { repository, chosen: chosen.map(whole) };
+}
+
+/** Loaded by the first folder: a worker that reads none starts sooner. */
+async function choose(...folder: Parameters<typeof chooseDataFiles>): ReturnType<typeof chooseDataFiles> {
+  return await (await import("../preference/files/folder.ts")).chooseDataFiles(...folder);
 }
 
 /** The one file that is named, or slices of it: its only split is train. @throws InputError for fields of a folder */

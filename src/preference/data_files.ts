@@ -1,8 +1,7 @@
 /** The rows of data files, one after another. */
 import { basename } from "node:path";
-import { InputError, located, within } from "../errors.ts";
+import { InputError, located } from "../errors.ts";
 import { formatOf } from "./files/format.ts";
-import { readJson } from "./files/json.ts";
 import { listed } from "./files/select.ts";
 import { type Slice, sliceBounds } from "./files/split.ts";
 import type { ChooseColumns, FileRow, SourceRow } from "./files/source_row.ts";
@@ -46,11 +45,16 @@ export async function* readDataFiles(
     let index = 0;
     for (const path of files) {
       if (index >= to) break;
+      const file = basename(path);
       const before = rows;
-      for await (const source of readFile(path, columns)) {
-        rows = before + source.row;
-        if (index++ >= from) yield { ...source, row: rows, file: basename(path) };
-        if (index >= to) break;
+      try {
+        for await (const source of await openRows(path, columns)) {
+          rows = before + source.row;
+          if (index++ >= from) yield { ...source, row: rows, file };
+          if (index >= to) break;
+        }
+      } catch (error) {
+        throw located(error, [{ file }]);
       }
     }
     if (typeof part !== "string" && (index <= from || to <= from)) throw noRows(slice, files);
@@ -78,24 +82,20 @@ export async function columnsOf(path: string): Promise<readonly string[] | null>
 }
 
 /** A file's rows, numbered from 1. What a format needs is loaded with its first file: it would hold up a worker's start. */
-async function* readFile(path: string, columns: ChooseColumns): AsyncGenerator<FileRow> {
-  try {
-    switch (formatOf(path)) {
-      case "parquet":
-        return yield* (await import("./files/parquet.ts")).readParquet(path, columns);
-      case "arrow":
-        return yield* (await import("./files/arrow.ts")).readArrow(path, columns);
-      case "csv":
-        return yield* (await import("./files/csv.ts")).readCsv(path, ",", columns);
-      case "tsv":
-        return yield* (await import("./files/csv.ts")).readCsv(path, "\t", columns);
-      case "json":
-        return yield* readJson(path, false);
-      default:
-        return yield* readJson(path, true);
-    }
-  } catch (error) {
-    throw located(error, [{ file: basename(path) }]);
+async function openRows(path: string, columns: ChooseColumns): Promise<AsyncGenerator<FileRow>> {
+  switch (formatOf(path)) {
+    case "parquet":
+      return (await import("./files/parquet.ts")).readParquet(path, columns);
+    case "arrow":
+      return (await import("./files/arrow.ts")).readArrow(path, columns);
+    case "csv":
+      return (await import("./files/csv.ts")).readCsv(path, ",", columns);
+    case "tsv":
+      return (await import("./files/csv.ts")).readCsv(path, "\t", columns);
+    case "json":
+      return (await import("./files/json.ts")).readJson(path, false);
+    default:
+      return (await import("./files/json.ts")).readJson(path, true);
   }
 }
 
@@ -114,12 +114,12 @@ function noRows({ from, to, percent }: Slice, files: readonly string[]): InputEr
 async function countRows(files: readonly string[]): Promise<number> {
   let count = 0;
   for (const path of files) {
-    if (formatOf(path) === "parquet") {
-      count += await within(
-        [{ file: basename(path) }],
-        async () => (await import("./files/parquet.ts")).parquetRows(path),
-      );
-    } else for await (const _ of readFile(path, () => [])) count++;
+    try {
+      if (formatOf(path) === "parquet") count += await (await import("./files/parquet.ts")).parquetRows(path);
+      else for await (const _ of await openRows(path, () => [])) count++;
+    } catch (error) {
+      throw located(error, [{ file: basename(path) }]);
+    }
   }
   return count;
 }

@@ -135,7 +135,9 @@ export const SILENT = "has no token besides the end";
 /** No text, and nothing else (tool calls) that a template could write. */
 export function isEmpty(response: Text): boolean {
   if (typeof response === "string") return response === "";
-  return response.every((message) => !message.content && Object.keys(message).length <= 2);
+  return response.every((message) =>
+    !message.content && Object.keys(message).every((key) => key === "role" || key === "content")
+  );
 }
 
 /** Whether a response has no token but such as end one. */

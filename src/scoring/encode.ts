@@ -19,7 +19,7 @@ import type { Tokenizer } from "../preference/tokenizer.ts";
 import {
   DEFAULT_ENCODING,
   type ScoreEncoding,
-  type ScoreRequest,
+  type ScoreRequestItem,
   type ScoreText,
   type SequenceRequest,
 } from "./request.ts";
@@ -123,36 +123,69 @@ export function encodeSequence(
  * @throws {InputError} at its prompt or candidate
  */
 export function encodeItem(
-  { config, tokenizer }: EncodingModel,
-  { prompt, candidates }: ScoreRequest["items"][number],
+  model: EncodingModel,
+  item: ScoreRequestItem,
   index: number,
   encoding: UsedEncoding,
 ): EncodedItem {
-  const context = config.context_length;
+  const { config, tokenizer } = model;
   const { max_length, max_prompt_length } = encoding;
-  within(["prompt"], () => refuseEndless(prompt, context));
   const left_out = new Map<number, string>();
-  let kept: readonly number[] = [...candidates.keys()];
-  const leaveOut = (faultOf: (candidate: number, place: number) => string | null | undefined) => {
-    kept = kept.filter((candidate, place) => {
-      const fault = faultOf(candidate, place);
-      if (fault != null) left_out.set(candidate, fault);
-      return fault == null;
-    });
-  };
-  leaveOut((candidate) =>
-    isNothing(candidates[candidate]!) ? EMPTY : endless(candidates[candidate]!, context)
-  );
-  const texts = kept.map((candidate) => candidates[candidate]!);
-  const sequences = new Map<number, Sequence>();
+  const sequences = tokeniseItem(model, item, index, encoding, left_out);
+  // nothing predicts the very first token
+  const scored = ({ ids, boundary }: Sequence) => ids.length - Math.max(boundary, 1);
+  if (max_prompt_length === null) {
+    const limit = max_length < config.context_length ? "max_length" : "the model's context";
+    for (const [candidate, sequence] of sequences) {
+      if (scored(sequence) < max_length) continue;
+      left_out.set(candidate, `has ${scored(sequence)} tokens, but ${limit} is ${max_length}`);
+      sequences.delete(candidate);
+    }
+  }
+  while (sequences.size > 0) {
+    const candidates = [...sequences.keys()];
+    const whole = [...sequences.values()];
+    const longest = whole.reduce((most, sequence) => Math.max(most, scored(sequence)), 0);
+    const cut = { ...encoding, max_prompt_length: max_prompt_length ?? max_length - longest };
+    const { group, faults } = groupSequences(tokenizer, index + 1, whole, cut);
+    if (group) return { group: alignSharing(config.traits.ropes, group), candidates, left_out };
+    for (const [place, fault] of faults) {
+      left_out.set(candidates[place]!, fault);
+      sequences.delete(candidates[place]!);
+    }
+  }
+  return { group: null, candidates: [], left_out };
+}
+
+/**
+ * An item's candidates by their indices as tokens behind the prompt's; nothing is cut.
+ *
+ * @param left_out takes those that have no token to score
+ * @throws {InputError} at its prompt or candidate
+ */
+function tokeniseItem(
+  { config, tokenizer }: EncodingModel,
+  { prompt, candidates, ...extras }: ScoreRequestItem,
+  index: number,
+  encoding: UsedEncoding,
+  left_out: Map<number, string>,
+): Map<number, Sequence> {
+  const context = config.context_length;
+  within(["prompt"], () => refuseEndless(prompt, context));
+  const kept = candidates.flatMap((text, candidate) => {
+    const fault = isNothing(text) ? EMPTY : endless(text, context);
+    if (fault !== null) left_out.set(candidate, fault);
+    return fault === null ? [{ candidate, text }] : [];
+  });
   const tokenised = isIds(prompt)
-    ? texts.map((ids) => ({ ids: [...prompt, ...ids as readonly number[]], boundary: prompt.length }))
+    ? kept.map(({ text }) => ({ ids: [...prompt, ...text as readonly number[]], boundary: prompt.length }))
     : within(["prompt"], () => {
-      const comparison = { row: index + 1, prompt, responses: texts as readonly Text[] };
-      return tokeniseEach(tokenizer, comparison, encoding);
+      const responses = kept.map(({ text }) => text as Text);
+      return tokeniseEach(tokenizer, { row: index + 1, prompt, responses, ...extras }, encoding);
     });
+  const sequences = new Map<number, Sequence>();
   for (const [place, sequence] of tokenised.entries()) {
-    const candidate = kept[place]!;
+    const { candidate } = kept[place]!;
     if (typeof sequence === "string") {
       left_out.set(candidate, sequence);
       continue;
@@ -162,38 +195,10 @@ export function encodeItem(
       beyond < sequence.boundary ? ["prompt"] : ["candidates", candidate],
       () => refuseBeyond(sequence.ids, config.vocab_size, !isIds(prompt)),
     );
-    sequences.set(candidate, sequence);
+    if (!isIds(prompt) && isSilent(tokenizer, sequence)) left_out.set(candidate, SILENT);
+    else sequences.set(candidate, sequence);
   }
-  kept = kept.filter((candidate) => sequences.has(candidate));
-  if (!isIds(prompt)) {
-    leaveOut((candidate) => isSilent(tokenizer, sequences.get(candidate)!) ? SILENT : null);
-  }
-  // nothing predicts the very first token
-  const scored = (candidate: number) => {
-    const { ids, boundary } = sequences.get(candidate)!;
-    return ids.length - Math.max(boundary, 1);
-  };
-  if (max_prompt_length === null) {
-    leaveOut((candidate) => {
-      const tokens = scored(candidate);
-      if (tokens < max_length) return null;
-      return `has ${tokens} tokens, but ${
-        max_length < context ? "max_length" : "the model's context"
-      } is ${max_length}`;
-    });
-  }
-  while (kept.length > 0) {
-    const longest = kept.reduce((most, candidate) => Math.max(most, scored(candidate)), 0);
-    const { group, faults } = groupSequences(
-      tokenizer,
-      index + 1,
-      kept.map((candidate) => sequences.get(candidate)!),
-      { ...encoding, max_prompt_length: max_prompt_length ?? max_length - longest },
-    );
-    if (group) return { group: alignSharing(config.traits.ropes, group), candidates: kept, left_out };
-    leaveOut((_, place) => faults.get(place));
-  }
-  return { group: null, candidates: [], left_out };
+  return sequences;
 }
 
 /** Each response as tokens, or why the template refuses it. @throws {InputError} where it refuses all */
@@ -272,21 +277,29 @@ function isNothing(candidate: ScoreText): boolean {
 
 /** Why a text is not tokenised, which takes a second a few million characters: it can be of no use to the model. */
 function endless(text: ScoreText, context: number): string | null {
-  if (isIds(text)) return null;
-  const characters = typeof text === "string"
-    ? text.length
-    : (text as readonly Message[]).reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
-  if (characters <= context * CHARACTERS_A_TOKEN) return null;
-  return `has ${characters} characters; the model's context is ${context} tokens`;
+  const { size, unit } = sizeOf(text);
+  return size <= context * CHARACTERS_A_TOKEN
+    ? null
+    : `has ${size} ${unit}; the model's context is ${context} tokens`;
 }
 
 function refuseEndless(text: ScoreText, context: number): void {
   const why = endless(text, context);
   if (why === null) return;
+  const { size, unit } = sizeOf(text);
   throw new InputError((field) => `${field} ${why}.`, {
     path: [],
-    accepted: `at most ${context * CHARACTERS_A_TOKEN} characters`,
+    value: `${size} ${unit}`,
+    accepted: `at most ${context * CHARACTERS_A_TOKEN} ${unit}`,
   });
+}
+
+function sizeOf(text: ScoreText): { readonly size: number; readonly unit: string } {
+  if (isIds(text)) return { size: text.length, unit: "token ids" };
+  const size = typeof text === "string"
+    ? text.length
+    : (text as readonly Message[]).reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+  return { size, unit: "characters" };
 }
 
 /** @throws {InputError} for an id that the model has no embedding for */

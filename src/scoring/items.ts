@@ -2,7 +2,7 @@
 import type { Item } from "../api/score.ts";
 import { type Path, relocated } from "../errors.ts";
 import type { Message } from "../preference/rows.ts";
-import type { ScoreRequest, ScoreText } from "./request.ts";
+import type { ScoreRequestItem, ScoreText } from "./request.ts";
 
 /**
  * An error about an item that was given to the engine, in terms of the item as it came.
@@ -20,32 +20,44 @@ export function relocatedItem(
   return relocated(relocated(error, [...from, "prompt"], [...from, prompt]), from, to);
 }
 
-/** An item as the engine takes it: beside turns a prompt of text is a user's turn, a candidate of text an assistant's. */
-export function toEngineItem({ prompt, messages, candidates }: Item): EngineItem {
+/**
+ * An item as the engine takes it: beside turns or tools a prompt of text is a user's turn, a candidate of text an
+ * assistant's.
+ */
+export function toEngineItem(
+  { prompt, messages, candidates, tools, chat_template_kwargs }: ItemFields,
+): ScoreRequestItem {
   const given = toText(messages ?? prompt ?? "");
   const texts = candidates.map(toText);
-  if (![given, ...texts].some(isTurns)) return { prompt: given, candidates: texts };
+  const extras = {
+    ...(tools != null && tools.length > 0 && { tools }),
+    ...(chat_template_kwargs != null && { chat_template_kwargs }),
+  };
+  const isChat = "tools" in extras || [given, ...texts].some((text) => typeof text[0] === "object");
   const asTurns = (text: ScoreText, role: string): ScoreText => {
-    if (typeof text !== "string") return text;
+    if (!isChat || typeof text !== "string") return text;
     return text === "" ? [] : [{ role, content: text }];
   };
-  return { prompt: asTurns(given, "user"), candidates: texts.map((text) => asTurns(text, "assistant")) };
+  return {
+    prompt: asTurns(given, "user"),
+    candidates: texts.map((text) => asTurns(text, "assistant")),
+    ...extras,
+  };
 }
 
-function isTurns(text: ScoreText): boolean {
-  return typeof text[0] === "object";
-}
+type ItemFields = Omit<Item, "chat_template_kwargs"> & Partial<Pick<Item, "chat_template_kwargs">>;
 
-type EngineItem = ScoreRequest["items"][number];
-
+/** Turns are given to the template as those of rows are: parts put together, without keys that are null. */
 function toText(given: Item["candidates"][number]): ScoreText {
   if (typeof given === "string" || typeof given[0] === "number") return given as ScoreText;
-  return (given as GivenMessage[]).map((message): Message => {
-    const { content = null } = message;
-    return {
-      ...message,
-      content: Array.isArray(content) ? content.map(({ text = "" }) => text).join("") : content,
-    };
+  return (given as GivenMessage[]).map((message) => {
+    const kept = Object.entries(message).flatMap(([key, value]) => {
+      if (key === "content" && Array.isArray(value)) {
+        return [[key, value.map(({ text }) => text).join("")]];
+      }
+      return key === "content" || value !== null ? [[key, value]] : [];
+    });
+    return Object.fromEntries(kept) as Message;
   });
 }
 

@@ -2,7 +2,7 @@
 export type { ScoredCandidate, ScoredItem, Usage } from "../api/score.ts";
 import type { Quantization } from "../model/quantization.ts";
 import type { EncodeSettings } from "../preference/encode.ts";
-import type { Text } from "../preference/rows.ts";
+import type { Comparison, Text } from "../preference/rows.ts";
 
 /** The weights to score with. */
 export interface ScoringWeights {
@@ -77,9 +77,15 @@ export const DEFAULT_ENCODING: ScoreEncoding = {
   chat_template_kwargs: null,
 };
 
+/** A prompt with candidates to compare. */
+export interface ScoreRequestItem extends Pick<Comparison, "tools" | "chat_template_kwargs"> {
+  readonly prompt: ScoreText;
+  readonly candidates: readonly ScoreText[];
+}
+
 /** Prompts, each with candidates to compare. */
 export interface ScoreRequest extends ScoringWeights {
-  readonly items: readonly { readonly prompt: ScoreText; readonly candidates: readonly ScoreText[] }[];
+  readonly items: readonly ScoreRequestItem[];
   /** Jinja source that goes before the adapter's and the model's own. */
   readonly chat_template?: string | null;
   readonly encoding?: Partial<ScoreEncoding>;

@@ -1,16 +1,14 @@
-import { boundedText } from "../bounded.ts";
 import { InputError, within } from "../errors.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { EncodePool } from "../preference/encode_pool.ts";
-import { LeftOutRows } from "../preference/left_out.ts";
-import type { RowsReport } from "../preference/row_reader.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
 import type { Dataset, RowSource, TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { countShared, type Fingerprint, fingerprint, holdOut, weighted } from "./mixture.ts";
+import { reportOf } from "./split_report.ts";
 import { type Groups, TokenFile, TokenWriter } from "./token_file.ts";
 import { tokenFolder } from "./token_files.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
@@ -22,9 +20,6 @@ export interface Data extends Disposable {
   /** Tokens of the largest row. */
   readonly largest: number;
 }
-
-/** What a job tells of the shapes of its rows. */
-const [MOST_SHAPES, MOST_CHARACTERS] = [10, 200];
 
 /** Groups that a source's rows have become: their numbers, and how often they come. */
 interface Source {
@@ -110,7 +105,11 @@ async function writeTokens(
     };
     if (!isList(dataset)) await readSource(dataset);
     else for (const [i, source] of dataset.entries()) await within([i], () => readSource(source));
-    report(context, settings, split, examples);
+    const report = reportOf(examples, { config, tokenizer, settings });
+    const { rows, shapes, left_out } = report;
+    context.emit({ type: "rows", split, rows, shapes });
+    if (left_out.count > 0) context.emit({ type: "left_out", split, ...left_out });
+    for (const message of report.warnings) context.emit({ type: "warning", message: `${split}: ${message}` });
     return sources;
   };
 
@@ -160,75 +159,4 @@ function checkLargest(
     emit({ type: "warning", message: `micro_batch_tokens ${wanted} is ${change}.` });
   if (largest > wanted) warn(`raised to ${largest}, the size of the largest row`);
   if (wanted > most) warn(`lowered to ${most}, the most that this device can bind of this model`);
-}
-
-/** Tells what was made of a split's rows. */
-function report(
-  { config, emit, tokenizer }: TrainContext,
-  settings: TrainingSettings,
-  split: "train" | "eval",
-  examples: readonly Examples[],
-): void {
-  const { rows, shapes, unused, unread, identical, with_tools } = joined(
-    examples.map(({ report }) => report),
-  );
-  const warn = (message: string) => emit({ type: "warning", message: `${split}: ${message}` });
-  emit({ type: "rows", split, rows, shapes: shapes.slice(0, MOST_SHAPES).map(bounded) });
-  const left_out = new LeftOutRows();
-  for (const [i, { report }] of examples.entries()) {
-    const { first, ...others } = report.left_out;
-    const place = examples.length > 1 ? `data set ${i + 1}: ` : "";
-    left_out.take({ ...others, first: first.map(({ row, reason }) => ({ row, reason: place + reason })) });
-  }
-  const summary = left_out.summary();
-  if (summary.count > 0) emit({ type: "left_out", split, ...summary });
-  if (unused.length > 0) {
-    warn(
-      `${unused.length === 1 ? "a column holds" : "columns hold"} text that is not used: ${
-        unused.join(", ")
-      }.`,
-    );
-  }
-  if (unread.length > 0) {
-    warn(`${unread.length === 1 ? "a column is" : "columns are"} not read: ${unread.join(", ")}.`);
-  }
-  if (identical > 0) warn(`in ${identical} of ${rows} rows chosen and rejected are the same.`);
-  const template = settings.chat_template ?? tokenizer.chatTemplate;
-  if (with_tools > 0 && !template?.includes("tools")) {
-    warn(`${with_tools} rows have tools, and the chat template has no place for them.`);
-  }
-  const prompts = examples.reduce((sum, { prompts_cut }) => sum + prompts_cut, 0);
-  const responses = examples.reduce((sum, { responses_cut }) => sum + responses_cut, 0);
-  if (prompts + responses === 0) return;
-  const { max_length, max_prompt_length } = settings;
-  const longest = (of: "prompt" | "whole") => Math.max(...examples.map(({ lengths }) => lengths[of].max));
-  const beyond = longest("whole") > config.context_length
-    ? `, and the model's context is ${config.context_length}`
-    : "";
-  warn(
-    `${prompts} prompts and the responses of ${responses} rows were cut to fit ` +
-      `max_length ${max_length} (max_prompt_length ${max_prompt_length}). ` +
-      `max_length ${longest("whole")} would keep them whole${beyond}.`,
-  );
-}
-
-function bounded({ shape, rows }: RowsReport["shapes"][number]): RowsReport["shapes"][number] {
-  return { shape: boundedText(shape, MOST_CHARACTERS), rows };
-}
-
-function joined(reports: readonly RowsReport[]): Omit<RowsReport, "left_out"> {
-  const shapes = new Map<string, number>();
-  for (const { shape, rows } of reports.flatMap(({ shapes }) => shapes)) {
-    shapes.set(shape, (shapes.get(shape) ?? 0) + rows);
-  }
-  const sum = (of: (report: RowsReport) => number) =>
-    reports.reduce((total, report) => total + of(report), 0);
-  return {
-    rows: sum(({ rows }) => rows),
-    shapes: [...shapes].map(([shape, rows]) => ({ shape, rows })),
-    unused: [...new Set(reports.flatMap(({ unused }) => unused))],
-    unread: [...new Set(reports.flatMap(({ unread }) => unread))],
-    identical: sum(({ identical }) => identical),
-    with_tools: sum(({ with_tools }) => with_tools),
-  };
 }

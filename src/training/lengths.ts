@@ -6,14 +6,14 @@ export class Lengths {
   max = 0;
 
   /** Counts a length. */
-  add(length: number): void {
+  add(length: number, times = 1): void {
     if (length >= this.#counts.length) {
       const longer = new Uint32Array(Math.max(length + 1, this.#counts.length * 2));
       longer.set(this.#counts);
       this.#counts = longer;
     }
-    this.#counts[length]!++;
-    this.#total++;
+    this.#counts[length]! += times;
+    this.#total += times;
     this.max = Math.max(this.max, length);
   }
 
@@ -31,8 +31,8 @@ export class Lengths {
     return this.max;
   }
 
-  /** How many are longer. */
-  longerThan(length: number): number {
-    return this.#counts.subarray(length + 1).reduce((sum, count) => sum + count, 0);
+  /** Counts what another has counted. */
+  take(other: Lengths): void {
+    for (const [length, times] of other.#counts.entries()) if (times > 0) this.add(length, times);
   }
 }

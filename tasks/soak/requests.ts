@@ -19,6 +19,22 @@ const MODEL = "models/tiny";
 const BODIES: readonly [path: string, body: Readonly<Record<string, unknown>>][] = [
   ["/score", { model: MODEL, prompt: "the", candidates: [" sand", " sea"], beta: 2, token_logprobs: true }],
   ["/score", { model: MODEL, messages: [{ role: "user", content: "the" }], candidates: ["a"] }],
+  [
+    "/score",
+    {
+      model: MODEL,
+      prompt_boundary: "simpo",
+      max_length: 40,
+      max_prompt_length: 9,
+      truncation_mode: "keep_start",
+      add_eos_token: false,
+      chat_template_kwargs: { enable_thinking: false },
+      items: [
+        { prompt: [5, 6], candidates: [[7], []] },
+        { prompt: "a", candidates: [[{ role: "assistant", content: [{ type: "text", text: "b" }] }], ""] },
+      ],
+    },
+  ],
   ["/score", { model: MODEL, items: [{ prompt: "a", candidates: ["b", "c"] }], quantization: "int8" }],
   ["/v1/completions", { model: MODEL, prompt: ["a", "b"], max_tokens: 0, echo: true, logprobs: 1 }],
   ["/v1/completions", { model: MODEL, prompt: [5, 6, 7], max_tokens: 1, temperature: 0 }],

@@ -15,17 +15,25 @@ Deno.test.afterAll(async () => {
   await engine.stop();
 });
 
-/** Writes turns as Llama 2's kin do: EOS and a line feed behind each, a place for the system's and a variable of its own. */
-const TEMPLATE = "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>" +
+/** Writes turns as Llama 2's kin do: EOS and a line feed behind each; with tools, names and a variable of its own. */
+const TEMPLATE = "{{ bos_token }}{% if tools %}{{ tools[0].function.name }} {% endif %}" +
+  "{% for message in messages %}<|{{ message.role }}|>{% if message.name is defined %}{{ message.name }} {% endif %}" +
   "{% if thinking and message.role == 'assistant' %}hm {% endif %}{{ message.content }}{{ eos_token }}\n{% endfor %}" +
-  "{% if add_generation_prompt %}<|assistant|>{% endif %}";
+  "{% if add_generation_prompt %}<|assistant|>{% if thinking %}hm {% endif %}{% endif %}";
 
 const user = (content: string) => ({ role: "user", content });
 const assistant = (content: string) => ({ role: "assistant", content });
-const ROWS: Record<"prompt" | "chosen" | "rejected", unknown>[] = [
+interface Row extends Record<"prompt" | "chosen" | "rejected", unknown> {
+  readonly tools?: unknown;
+  readonly chat_template_kwargs?: unknown;
+}
+const ROWS: Row[] = [
   ...chatRows(2),
   {
-    prompt: [{ role: "system", content: "in the bath" }, user("the thin hand")],
+    prompt: [{ role: "system", content: "in the bath", name: null }, {
+      ...user("the thin hand"),
+      name: "kim",
+    }],
     chosen: [assistant("out of the sand and the other sand")],
     rejected: [assistant("ten"), user("tin"), assistant("a win")],
   },
@@ -34,8 +42,20 @@ const ROWS: Record<"prompt" | "chosen" | "rejected", unknown>[] = [
     chosen: " is out",
     rejected: " a tin, a tin, a tin",
   },
+  {
+    prompt: "the tin",
+    chosen: "out",
+    rejected: "in the bath",
+    tools: [{ type: "function", function: { name: "win" } }],
+    chat_template_kwargs: { thinking: true },
+  },
+  { prompt: [user("sand"), assistant("the")], chosen: [assistant(" hand")], rejected: [assistant(" win")] },
 ];
-const ITEMS = ROWS.map(({ prompt, chosen, rejected }) => ({ prompt, candidates: [chosen, rejected] }));
+const ITEMS = ROWS.map(({ prompt, chosen, rejected, ...rest }) => ({
+  prompt,
+  candidates: [chosen, rejected],
+  ...rest,
+}));
 
 const encodings = {
   "whole rows": { max_length: 128, max_prompt_length: 100 },
@@ -73,7 +93,7 @@ for (const prompt_boundary of ["trl", "simpo"]) {
       });
       await service.until(queued.id, "succeeded", "failed");
       const { body: job } = await service.get(`/train/${queued.id}`);
-      assert.deepEqual([job.status, job.rows_left_out], ["succeeded", []]);
+      assert.deepEqual([job.status, job.rows_left_out.count], ["succeeded", 0]);
       const logged = (prefix: string) =>
         ["chosen", "rejected"].map((part) => job.metrics[`${prefix}logps/${part}`]);
 
@@ -138,7 +158,7 @@ Deno.test("POST /score prefers what the request gives to what a job has", async 
     ];
   };
   assert.deepEqual(await ask({}), ["<|assistant|>hm out<|end|>\n<|end|>", 24, 14]);
-  assert.deepEqual(await ask({ prompt_boundary: "trl" }), ["hm out<|end|>\n", 24, 14]);
+  assert.deepEqual(await ask({ prompt_boundary: "trl" }), ["out<|end|>\n", 24, 14]);
   assert.deepEqual(await ask({ chat_template_kwargs: null }), ["<|assistant|>out<|end|>\n<|end|>", 24, 14]);
   assert.deepEqual(await ask({ chat_template_kwargs: { thinking: false }, add_eos_token: false }), [
     "<|assistant|>out<|end|>\n",

@@ -60,6 +60,36 @@ Deno.test("POST /train takes a model and a data set's split from the hub", () =>
     assert(!fake.requests.some((request) => /pytorch_model|train-0/.test(request)), fake.requests.join());
   }));
 
+Deno.test("POST /train downloads only the files of the configuration that a data set's README.md declares", () =>
+  withHub(async ({ fake, service, cache }) => {
+    const card = "---\nconfigs:\n- config_name: en\n  data_files: texts/*.en.jsonl\n" +
+      "- config_name: de\n  data_files: [{split: held_out, path: texts/a.de.jsonl}]\n---\n";
+    const names = ["a.en", "b.en", "a.de"].map((name) => `texts/${name}.jsonl`);
+    const files = new Map(names.map((name) => [name, text("{}")]));
+    fake.repositories.set("datasets/org/card", new Map([["README.md", text(card)], ...files]));
+    const train = async (more: object) => {
+      const dataset = { path: "hf://datasets/org/card", ...more };
+      return await service.post("/train", { ...request, dataset });
+    };
+    assert.deepEqual([(await train({})).body.field, (await train({ name: "fr" })).body.field], [
+      "dataset.name",
+      "dataset.name",
+    ]);
+    const wrongSplit = await train({ name: "de" });
+    assert.match(wrongSplit.body.detail, /no split "train": the splits are held_out/);
+
+    const { status, body } = await train({ name: "en", split: "train[:50%]" });
+    assert.equal(status, 202, JSON.stringify(body));
+    assert.equal(body.dataset.name, "en");
+    await service.until(body.id, "succeeded", "failed");
+    const folder = join(cache, "datasets/org/card", commit);
+    const paths = [join(folder, names[0]!), join(folder, names[1]!)];
+    assert.deepEqual(service.engine.trained[0]?.dataset, {
+      paths: [{ files: paths, slice: { to: 50, percent: true } }],
+    });
+    assert(!fake.requests.some((request) => request.includes("a.de")), fake.requests.join());
+  }));
+
 Deno.test("a job tells how far its model is downloaded", () =>
   withHub(async ({ fake, service }) => {
     const { promise: opened, resolve: open } = Promise.withResolvers<void>();

@@ -31,19 +31,34 @@ for (const codec of ["none", "snappy", "zstd", "gzip", "brotli", "lz4"]) {
 }
 
 Deno.test("readDataFiles() refuses a compression it does not know by its name", async () => {
-  const bytes = await Deno.readFile(join(fixtures, "lz4.parquet"));
-  // In the footer: a field of 32 bits, LZ4_RAW (7, zigzag), a field of 64 bits.
-  for (let at = 0; at < bytes.length; at++) {
-    if (bytes[at] === 0x15 && bytes[at + 1] === 0x0e && bytes[at + 2] === 0x16) bytes[at + 1] = 0x06;
-  }
-  await withFiles({}, async (dir) => {
-    await Deno.writeFile(join(dir, "rows.parquet"), bytes);
-    await assert.rejects(Array.fromAsync(readDataFiles([join(dir, "rows.parquet")])), {
+  await withLz4As(0x06, async (path) => {
+    await assert.rejects(Array.fromAsync(readDataFiles([path])), {
       name: "InputError",
       message: /^rows\.parquet is compressed with LZO, .*LZ4_RAW/,
     });
   });
 });
+
+Deno.test("readDataFiles() reads pages of the old codec LZ4 that have no frames of Hadoop's", async () => {
+  await withLz4As(0x0a, async (path) => {
+    assert.deepEqual(
+      await await readAll([path]),
+      await read("lz4.parquet"),
+    );
+  });
+});
+
+/** The LZ4 fixture with another codec in its footer, a zigzag number: a field of 32 bits before one of 64. */
+async function withLz4As(codec: number, test: (path: string) => Promise<void>): Promise<void> {
+  const bytes = await Deno.readFile(join(fixtures, "lz4.parquet"));
+  for (let at = 0; at < bytes.length; at++) {
+    if (bytes[at] === 0x15 && bytes[at + 1] === 0x0e && bytes[at + 2] === 0x16) bytes[at + 1] = codec;
+  }
+  await withFiles({}, async (dir) => {
+    await Deno.writeFile(join(dir, "rows.parquet"), bytes);
+    await test(join(dir, "rows.parquet"));
+  });
+}
 
 Deno.test("readDataFiles() reads lists of structs from shards as it reads messages from JSONL", async () => {
   const shards = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"];

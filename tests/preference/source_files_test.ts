@@ -94,6 +94,7 @@ Deno.test("readDataFiles() tells of a row that alone cannot be read, and reads o
     3,
     "is not JSON",
   ], [4, { a: 3 }]]);
+  assert.deepEqual(await problems("rows.json", '{"a":\n{"a":2}'), numbered("is not JSON", { a: 2 }));
   assert.deepEqual(
     await problems("rows.json", '[{"a":1},{"a":tru},,{"a":3}]'),
     numbered({ a: 1 }, "is not JSON", "is not JSON", { a: 3 }),
@@ -272,6 +273,11 @@ Deno.test("readDataFiles() refuses Arrow files that are cut, compressed or none"
     await Deno.readFile(join(fixtures, "data/zstd.arrow")),
     /^rows\.arrow is not a readable Arrow file: .*[cC]o(dec|mpress)/,
   );
+  await refused(
+    "rows.arrow",
+    new Uint8Array(8),
+    /^rows\.arrow is not a readable Arrow file: it has no schema\.$/,
+  );
   await refused("rows.arrow", LINES, /^rows\.arrow is not a readable Arrow file: /);
 });
 
@@ -293,6 +299,7 @@ Deno.test("readDataFiles() decodes the chosen columns alone, so that a broken ot
     await fixture("data/stream.arrow", { columns }),
     TYPES.map(({ prompt, rejected }) => ({ prompt, rejected })),
   );
+  assert.deepEqual(await fixture("data/stream.arrow", { columns: () => [] }), [{}, {}, {}]);
   assert.deepEqual(await read("rows.csv", "a,prompt\n1,2\n", { columns }), numbered({ prompt: "2" }));
 });
 

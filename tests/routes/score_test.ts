@@ -336,9 +336,10 @@ Deno.test("POST /score gives one empty candidate of 64 a null score and a reason
   assert.deepEqual([body.best, body.results[63].rank], [1, 63]);
 });
 
-Deno.test("POST /score hands token ids, lists of messages, tool calls and joined parts on", async () => {
+Deno.test("POST /score hands token ids, lists of messages, tools, tool calls and joined parts on", async () => {
   await using service = await testService();
   const tool_calls = [{ type: "function", function: { name: "f", arguments: "{}" } }];
+  const tools = [{ type: "function", function: { name: "f" } }];
   const part = (text: string) => ({ type: "text", text });
   const items = [
     { prompt: [1, 2], candidates: [[3], []] },
@@ -346,7 +347,9 @@ Deno.test("POST /score hands token ids, lists of messages, tool calls and joined
       messages: [{ role: "user", content: [part("a "), part("b")], name: "kim" }],
       candidates: [[{ role: "assistant", content: null, tool_calls }, { role: "tool", content: "2" }], "c"],
     },
-    { prompt: "a", candidates: [[{ role: "assistant", tool_calls }], "b"] },
+    { prompt: "a", candidates: [[{ role: "assistant", tool_calls, name: null }], "b"] },
+    { prompt: "a", candidates: ["b"], tools, chat_template_kwargs: { enable_thinking: true } },
+    { prompt: "a", candidates: ["b"], tools: [], chat_template_kwargs: null },
   ];
   const { status, body } = await service.post("/score", { model: "model", items });
   assert.equal(status, 200, JSON.stringify(body));
@@ -361,9 +364,20 @@ Deno.test("POST /score hands token ids, lists of messages, tool calls and joined
     },
     {
       prompt: [{ role: "user", content: "a" }],
-      candidates: [[{ role: "assistant", content: null, tool_calls }], [{ role: "assistant", content: "b" }]],
+      candidates: [[{ role: "assistant", tool_calls }], [{ role: "assistant", content: "b" }]],
     },
+    {
+      prompt: [{ role: "user", content: "a" }],
+      candidates: [[{ role: "assistant", content: "b" }]],
+      tools,
+      chat_template_kwargs: { enable_thinking: true },
+    },
+    { prompt: "a", candidates: ["b"] },
   ]);
+  await service.post("/score", { ...one, tools, chat_template_kwargs: { a: 1 } });
+  const { items: [single], encoding } = service.engine.scored[1]!;
+  assert.deepEqual(Object.keys(single!), ["prompt", "candidates", "tools"]);
+  assert.deepEqual(encoding!.chat_template_kwargs, { a: 1 });
 });
 
 Deno.test("GET /openapi.json says that EOS is added and counted, and which field leaves it out", async () => {
@@ -497,6 +511,14 @@ const refusals: [name: string, body: unknown, status: number, field: string, det
     "candidates[0]",
     /^candidates\[0\] must be a string, a list of messages or a list of token ids, not \[4,"a"\]\.$/,
   ],
+  [
+    "tools beside token ids",
+    { ...one, prompt: [1], candidates: [[2]], tools: [{}] },
+    422,
+    "tools",
+    /^tools are for chat templates, which write no token ids/,
+  ],
+  ["tools beside items", { ...many, tools: [{}] }, 422, "tools", /^tools and items are both given/],
   [
     "a token id below 0",
     { ...one, prompt: [1, -1] },

@@ -19,15 +19,17 @@ export async function* readArrow(path: string, choose: ChooseColumns): AsyncGene
   for await (const { kind, bytes } of readArrowMessages(path)) {
     const table = readable(() => tableFromIPC([...before, bytes], OPTIONS));
     if (kind === "schema") columns = [...choose(namesOf(table))];
-    if (kind !== "batch") before.push(bytes);
-    else if (columns.length === 0) {
-      for (let i = 0; i < table.numRows; i++) yield { row: ++row, value: {} };
-    } else {
-      for (const value of readable(() => checked(table.select(columns), bytes.length).toArray())) {
-        yield { row: ++row, value: plainRow(value) };
-      }
+    if (kind !== "batch") {
+      before.push(bytes);
+      continue;
+    }
+    const chosen = readable(() => checked(table.select(columns), table.numRows, bytes.length));
+    const values = columns.length === 0 ? Array.from({ length: table.numRows }, () => ({})) : null;
+    for (const value of values ?? readable(() => chosen.toArray())) {
+      yield { row: ++row, value: plainRow(value) };
     }
   }
+  if (before.length === 0) throw unreadable("Arrow", "it has no schema");
 }
 
 /** Names of an Arrow file's columns. @throws InputError as {@link readArrow} */
@@ -39,7 +41,7 @@ export async function arrowColumns(path: string): Promise<string[]> {
 }
 
 /** A batch's table, whose lengths and offsets must be inside it: damaged ones would fill the memory. */
-function checked(table: Table, bytes: number): Table {
+function checked(table: Table, rows: number, bytes: number): Table {
   const most = 8 * bytes;
   const check = (batch: Batch<unknown>) => {
     const { length, offsets, children = [] } = batch as Batch<unknown> & {
@@ -53,7 +55,7 @@ function checked(table: Table, bytes: number): Table {
     }
     children.forEach(check);
   };
-  if (table.numRows > most) throw new RangeError("a batch is damaged");
+  if (rows > most) throw new RangeError("a batch is damaged");
   for (const { data } of table.children) data.forEach(check);
   return table;
 }

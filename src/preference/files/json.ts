@@ -53,8 +53,12 @@ function layoutOf(start: Uint8Array, lines: boolean, whole: boolean): Layout | n
   if (feed < 0 && !whole) return null;
   const isWhole = parseJson(start.subarray(from, end))?.value !== undefined;
   if (first === "{") {
+    if (isWhole || feed < 0) return "lines";
+    // A broken line is followed by another object, an indented object's first line is not.
+    const next = start[feed + 1];
+    if (next === undefined && !whole) return null;
     const isBracket = new TextDecoder().decode(start.subarray(from, end)).trim() === "{";
-    return isBracket || !isWhole && !lines && feed >= 0 ? "values" : "lines";
+    return next !== start[from] && (isBracket || !lines) ? "values" : "lines";
   }
   // A list in the first of several lines is one bad row, and alone it is all of them.
   const more = start.subarray(end).some((byte) => byte > 0x20);

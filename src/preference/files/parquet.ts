@@ -123,9 +123,21 @@ async function compressorsOf({ row_groups }: FileMetaData, chosen: readonly stri
   // Node has no LZ4.
   const { compressors } = await import("hyparquet-compressors");
   // A column of nulls alone has pages of no bytes, which the package takes for damaged ones.
-  const lz4 = LZ4.map((codec) => [
-    codec,
-    (page: Uint8Array, bytes: number) => bytes === 0 ? new Uint8Array() : compressors[codec]!(page, bytes),
-  ]);
-  return { ...native, ...Object.fromEntries(lz4) };
+  const raw = (page: Uint8Array, bytes: number) =>
+    bytes === 0 ? new Uint8Array() : compressors.LZ4_RAW!(page, bytes);
+  const lz4 = (page: Uint8Array, bytes: number) =>
+    isHadoop(page, bytes) ? compressors.LZ4!(page, bytes) : raw(page, bytes);
+  return { ...native, LZ4: lz4, LZ4_RAW: raw };
+}
+
+/** Whether a page is Hadoop's frames: lengths of text and block, and the block. The package does not end on damaged ones. */
+function isHadoop(page: Uint8Array, bytes: number): boolean {
+  const view = new DataView(page.buffer, page.byteOffset, page.length);
+  let at = 0;
+  let text = 0;
+  while (at + 8 <= page.length) {
+    text += view.getUint32(at);
+    at += 8 + view.getUint32(at + 4);
+  }
+  return at === page.length && text === bytes;
 }

@@ -10,8 +10,10 @@ const KNOWN_SPLITS = [
   ["test", "testing", "eval", "evaluation"],
 ];
 
-/** Files beside a data set's rows. */
+/** Files beside a data set's rows, as `datasets` knows them. */
 const NO_ROWS = /^(config|dataset_infos?|dataset_dict|state)\.json$/;
+/** Files of a model or a program, which a folder without rows may hold. */
+const OTHER_JSON = /(config|index|map|package|package-lock|template|tokenizer|tokens|vocab)\.json$/;
 
 /** Files of rows, sorted. As `datasets` does: names that begin with a dot or an underscore are hidden. */
 export function visibleDataFiles(names: readonly string[]): string[] {
@@ -104,7 +106,7 @@ function filesOf(files: readonly string[], split: string): readonly string[] {
   if (split !== "train" || splitsOf(files).length > 0) return [];
   // Most files of the name *.json beside others are no rows.
   const rows = files.filter((name) => formatOf(name) !== "json");
-  return rows.length > 0 ? rows : files;
+  return rows.length > 0 ? rows : files.filter((name) => !OTHER_JSON.test(name));
 }
 
 /** The splits that names tell of. */

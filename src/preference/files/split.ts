@@ -35,7 +35,9 @@ export function parseSplit(text: string): SplitPart[] {
         accepted: FORMS,
       });
     }
-    return whole === split ? { split } : { split, slice: { from: first, to: last, percent } };
+    if (whole === split) return { split };
+    const bounds = { ...(first !== undefined && { from: first }), ...(last !== undefined && { to: last }) };
+    return { split, slice: { ...bounds, percent } };
   });
 }
 

@@ -6,20 +6,20 @@ import { ChatTemplate, mostTemplateCharacters } from "../preference/chat_templat
 
 const jinja = "a Jinja template";
 
-/** The source of a template, which parses. */
+/** The source of a template that Jinja2 takes, or the name of one of the model's, which is a template too. */
 export const ChatTemplateSchema = z.string().min(1).max(mostTemplateCharacters).superRefine(
   (source, context) => {
     try {
       new ChatTemplate(source);
     } catch (error) {
-      // the parser reads past the end of a block that nothing ends
-      const why = error instanceof TypeError ? "a block is not ended" : (error as Error).message;
-      const message = `is not ${jinja}: ${why.replace(/\.?$/, ".")}`;
+      const message = `is not ${jinja}: ${(error as Error).message.replace(/\.?$/, ".")}`;
       context.addIssue({ code: "custom", message, params: { accepted: jinja, predicate: true } });
     }
   },
 ).meta({
-  description: "Jinja source that conversations are written with, in place of the model's own.",
+  description:
+    "Jinja source that conversations are written with, in place of the model's own; or the name of one of the " +
+    "model's templates, where it has several.",
   example: "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}",
 });
 

@@ -13,6 +13,12 @@ const SMALL = new Set([
   "chat_template.json",
 ]);
 
+/** Where an adapter may keep a chat template. */
+const TEMPLATES = ["chat_template.jinja", "tokenizer_config.json", "chat_template.json"];
+
+/** A chat template beside the default one. */
+const NAMED_TEMPLATE = /^additional_chat_templates\/[^/]+\.jinja$/;
+
 /**
  * Chooses a model's files: configuration, tokenizer and safetensors weights, whole or in shards with their index.
  *
@@ -26,7 +32,7 @@ export function chooseModelFiles(paths: readonly string[], repository: string): 
     ? ["model.safetensors"]
     : paths.filter((path) => /^model-\d+-of-\d+\.safetensors$|^model\.safetensors\.index\.json$/.test(path));
   if (!weights.some((path) => path.endsWith(".safetensors"))) throw noWeights(repository);
-  return [...paths.filter((path) => SMALL.has(path)), ...weights];
+  return [...paths.filter((path) => SMALL.has(path) || NAMED_TEMPLATE.test(path)), ...weights];
 }
 
 /** Chooses what a model's texts need: configuration and tokenizer. */
@@ -35,14 +41,14 @@ export function chooseTokenizerFiles(paths: readonly string[]): string[] {
 }
 
 /**
- * Chooses an adapter's files: PEFT's two and a chat template, or else whole weights.
+ * Chooses an adapter's files: PEFT's two and those that have a chat template, or else whole weights.
  *
  * @throws InputError as `chooseModelFiles`
  */
 export function chooseAdapterFiles(paths: readonly string[], repository: string): string[] {
   if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository);
   if (!paths.includes("adapter_model.safetensors")) throw noWeights(repository);
-  const wanted = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"];
+  const wanted = ["adapter_config.json", "adapter_model.safetensors", ...TEMPLATES];
   return wanted.filter((name) => paths.includes(name));
 }
 

@@ -1,72 +1,135 @@
-import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
+import { InputError } from "../errors.ts";
+import { isObject, show } from "../json.ts";
+import { type BoundError, Template } from "./jinja/mod.ts";
 
 /** Most characters of a template that comes with a request; the longest in use have a third of it. */
 export const mostTemplateCharacters = 65_536;
 
-/** Statements and expressions that one rendering may evaluate: a thousand turns need a tenth of it. */
-const mostSteps = 1_000_000;
-/** Milliseconds that it may take: a loop without a body is one step however long, and so is a filter. */
-const mostMs = 5_000;
-/** Entries of a list and characters of a text that a rendering may make. */
-const longest = { list: 2 ** 16, text: 2 ** 24 };
+/**
+ * The date that `strftime_now` writes: the one that Llama 3's own templates fall back to. Today's, which transformers
+ * takes, would make a job resumed after midnight, or a score of the next day, see other tokens.
+ */
+export const templateDate = "2024-07-26";
+
+/** A conversation for a template. */
+export interface Chat {
+  /** Turns: role and content, with what else templates know of. */
+  readonly messages: readonly object[];
+  /** Whether the text ends with the opening of the assistant's turn. */
+  readonly addGenerationPrompt: boolean;
+  /** Functions that the assistant may call, as JSON schemas. */
+  readonly tools?: readonly unknown[] | null | undefined;
+  /** `bos_token` and so on. */
+  readonly specialTokens?: Readonly<Record<string, string>> | undefined;
+  /**
+   * Further variables by name, in place of special tokens where both have one. `strftime_now` is a date, YYYY-MM-DD with
+   * a time (THH:MM or THH:MM:SS) or without.
+   */
+  readonly kwargs?: Readonly<Record<string, unknown>> | null | undefined;
+}
+
+/** A chat template as transformers' `apply_chat_template` renders it, but for the clock. */
+export class ChatTemplate {
+  readonly #template: Template;
+
+  /** @throws Error where the source is no template that Jinja2, as transformers calls it, takes */
+  constructor(source: string) {
+    this.#template = new Template(source);
+  }
+
+  /**
+   * @throws Error where the template raises, fails, or takes too long or too much
+   * @throws {InputError} where a further variable cannot be set
+   */
+  render({ messages, addGenerationPrompt, tools = null, specialTokens, kwargs }: Chat): string {
+    const { strftime_now = templateDate, ...variables } = kwargs ?? {};
+    for (const name of ["messages", "add_generation_prompt"]) {
+      if (name in variables) {
+        throw new InputError((field) => `${field} cannot be set: the conversation gives it.`, {
+          path: ["chat_template_kwargs", name],
+          value: variables[name],
+          accepted: "other variables of the template",
+        });
+      }
+    }
+    return this.#template.render({
+      ...specialTokens,
+      tools,
+      documents: null,
+      ...variables,
+      messages: messages.map(turnOf),
+      add_generation_prompt: addGenerationPrompt,
+    }, { now: dateOf(strftime_now) });
+  }
+}
+
+/** Names that a turn's reasoning is passed under. */
+const REASONING = ["reasoning_content", "thinking", "reasoning"];
+
+/** A turn without what is null, its reasoning under the names that templates read: as transformers gives it to them. */
+function turnOf(turn: object): object {
+  const given = Object.entries(turn).filter(([, value]) => value !== null && value !== undefined);
+  const own = Object.fromEntries(given);
+  const name = REASONING.find((name) => own[name] !== undefined);
+  if (name === undefined) return given.length === Object.keys(turn).length ? turn : own;
+  return { thinking: own[name], ...own, reasoning_content: own[name] };
+}
+
+function dateOf(value: unknown): Date {
+  const date = typeof value === "string" && /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?)?$/.test(value)
+    ? new Date(value.length === 10 ? value : `${value}Z`)
+    : null;
+  if (date !== null && !Number.isNaN(date.getTime())) return date;
+  throw new InputError((field) => `${field} must be a date, not ${show(value)}.`, {
+    path: ["chat_template_kwargs", "strftime_now"],
+    value,
+    accepted: 'a date such as "2024-07-26" or "2024-07-26T12:30"',
+  });
+}
 
 /**
- * A chat template, as transformers renders it but for the clock: Llama 3.2's writes today's date into the system turn where
- * there is `strftime_now`, so that a job resumed after midnight, or a score of the next day, would see other tokens. Without
- * it the template takes its fixed date.
+ * Templates by name, from the forms that transformers has kept them in: one source, or a list of names with theirs.
  *
- * A template is a program, and may come with a request: it is stopped where it goes on for seconds or makes something huge.
+ * @returns null where the value is neither
  */
-export class ChatTemplate {
-  readonly #program: ReturnType<typeof parse>;
-
-  /** @throws Error where the source is not Jinja */
-  constructor(source: string) {
-    this.#program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
-  }
-
-  /** @throws Error where the template raises, fails or takes too long */
-  render(variables: Readonly<Record<string, unknown>>): string {
-    const environment = new Environment();
-    for (const [name, value] of Object.entries({ ...globals, ...variables })) environment.set(name, value);
-    return String(new BoundedInterpreter(environment).run(this.#program).value);
-  }
+export function templatesOf(value: unknown): ReadonlyMap<string, string> | null {
+  if (typeof value === "string") return new Map([["default", value]]);
+  if (!Array.isArray(value)) return null;
+  const named = value.filter(isObject).flatMap(({ name, template }) =>
+    typeof name === "string" && typeof template === "string" ? [[name, template] as const] : []
+  );
+  return named.length === 0 ? null : new Map(named);
 }
 
-const globals = {
-  true: true,
-  True: true,
-  false: false,
-  False: false,
-  none: null,
-  None: null,
-  range,
-  raise_exception: (message: string) => {
-    throw new Error(message);
-  },
-};
-
-/** Python's range. */
-function range(start: number, stop?: number, step = 1): number[] {
-  const [from, to] = stop === undefined ? [0, start] : [start, stop];
-  const length = Math.max(0, Math.ceil((to - from) / step));
-  if (!(length <= longest.list)) throw new Error(`range() has ${length} entries`);
-  return Array.from({ length }, (_, index) => from + index * step);
+/**
+ * The template that transformers takes of several: the one named `tool_use` where there are tools, else `default`.
+ *
+ * @throws {InputError} where there are templates, and neither of these
+ */
+export function chooseTemplate(
+  templates: ReadonlyMap<string, string>,
+  tools: readonly unknown[] | null | undefined,
+): string {
+  const chosen = (tools == null ? undefined : templates.get("tool_use")) ?? templates.get("default");
+  if (chosen !== undefined) return chosen;
+  const names = [...templates.keys()].sort();
+  throw new InputError(
+    `The model has several chat templates and none is the default; name one of ${names.join(", ")}.`,
+    {
+      path: [],
+      accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}`,
+    },
+  );
 }
 
-class BoundedInterpreter extends Interpreter {
-  #steps = 0;
-  readonly #end = performance.now() + mostMs;
+const WITHIN_BOUNDS = "a chat template that stays within its bounds";
 
-  override evaluate(...args: Parameters<Interpreter["evaluate"]>): ReturnType<Interpreter["evaluate"]> {
-    if (++this.#steps > mostSteps) throw new Error(`it takes more than ${mostSteps} steps`);
-    if (performance.now() > this.#end) throw new Error(`it takes more than ${mostMs} ms`);
-    const result = super.evaluate(...args);
-    const { value } = result;
-    const kind = Array.isArray(value) ? "list" : typeof value === "string" ? "text" : null;
-    if (kind !== null && (value as ArrayLike<unknown>).length > longest[kind]) {
-      throw new Error(`it makes a ${kind} of more than ${longest[kind]}`);
-    }
-    return result;
-  }
+/** The user's mistake that a template which has passed a bound is. */
+export function stoppedTemplate({ message }: BoundError): InputError {
+  return new InputError(`The chat template is stopped: ${message}.`, { path: [], accepted: WITHIN_BOUNDS });
+}
+
+/** Whether an error is {@link stoppedTemplate}'s: the template is not to be tried with the next conversation. */
+export function isTemplateStopped(error: unknown): boolean {
+  return error instanceof InputError && error.problem.accepted === WITHIN_BOUNDS;
 }

@@ -1,5 +1,6 @@
 /** Rows to tokens some dozens at a time: enough to be worth a message to another thread, few enough to wait for. */
-import { InputError, within } from "../errors.ts";
+import { InputError, located, within } from "../errors.ts";
+import { isTemplateStopped } from "./chat_template.ts";
 import {
   checkTokenIds,
   encodeComparison,
@@ -58,7 +59,8 @@ export function charactersOf({ prompt, responses }: Comparison): number {
  * Tokenises a batch.
  *
  * @param vocabulary the model's vocabulary size
- * @throws {InputError} naming the first row with a token id that the model does not have
+ * @throws {InputError} naming the first row with a token id that the model does not have, or that takes the template past
+ *   a bound
  */
 export function encodeBatch(
   tokenizer: Tokenizer,
@@ -92,6 +94,7 @@ function encoded(tokenizer: Tokenizer, comparison: Comparison, settings: EncodeS
   try {
     return encodeComparison(tokenizer, comparison, settings);
   } catch (error) {
+    if (isTemplateStopped(error)) throw located(error, [{ row: comparison.row }]);
     if (!(error instanceof InputError)) throw error;
     return { left_out: { row: comparison.row, reason: error.message.replace(/^body /, ""), response: 0 } };
   }

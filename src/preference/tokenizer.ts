@@ -4,7 +4,8 @@ import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
 import { cacheWords } from "./_word_cache.ts";
 import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
-import { ChatTemplate } from "./chat_template.ts";
+import { ChatTemplate, chooseTemplate, stoppedTemplate, templatesOf } from "./chat_template.ts";
+import { BoundError } from "./jinja/mod.ts";
 import type { Message } from "./rows.ts";
 
 /** What a chat template is given beside the turns. */
@@ -35,17 +36,17 @@ export interface Tokenizer {
   readonly addBos: boolean;
   /** Highest token id + 1. */
   readonly vocabSize: number;
-  /** Jinja source; null where the model has none. */
+  /** Jinja source, of several the default one; null where the model has none. */
   readonly chatTemplate: string | null;
   /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
   renderChat(messages: readonly Message[], options: TemplateOptions): string;
-  /** This tokenizer with another chat template; this one where none is given. */
+  /** This tokenizer with another chat template, or one of its own by its name; this one where none is given. */
   withChatTemplate(source: string | null | undefined): Tokenizer;
 }
 
 /**
  * Reads the tokenizer of a Hugging Face model directory: `tokenizer.json` and, where they are there,
- * `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `chat_template.jinja` and `generation_config.json`.
+ * `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json` and chat templates.
  *
  * @throws InputError naming the file at fault.
  */
@@ -116,15 +117,10 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const added = typeof config.add_bos_token === "boolean"
     ? config.add_bos_token
     : model.encode("a").ids[0] === bos;
-  const fromFiles = await readChatTemplate(dir) ?? defaultTemplate(config.chat_template);
-  const texts = Object.fromEntries(
-    ["bos_token", "eos_token", "unk_token", "pad_token"].map((
-      name,
-    ) => [name, contentOf(specials[name]) ?? ""]),
-  );
+  const specialTokens = specialTokensOf(specials);
 
-  const withTemplate = (chatTemplate: string | null): Tokenizer => {
-    let template: ChatTemplate | undefined;
+  const withTemplates = (templates: ReadonlyMap<string, string> | null): Tokenizer => {
+    const compiled = new Map<string, ChatTemplate>();
     const tokenizer: Tokenizer = {
       encode,
       decode,
@@ -134,25 +130,23 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       eosId,
       addBos: bos !== null && added,
       vocabSize,
-      chatTemplate,
-      renderChat: (messages, { addGenerationPrompt, tools = null, kwargs }) => {
-        if (chatTemplate === null) {
+      chatTemplate: templates?.get("default") ?? [...templates?.values() ?? []][0] ?? null,
+      renderChat: (messages, options) => {
+        if (templates === null) {
           throw new InputError("The model has no chat template; give prompts and responses as strings.", {
             path: [],
             accepted:
               "strings, a chat_template, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
           });
         }
+        const source = chooseTemplate(templates, options.tools);
         try {
-          template ??= new ChatTemplate(chatTemplate);
-          return template.render({
-            ...texts,
-            tools,
-            ...kwargs,
-            messages,
-            add_generation_prompt: addGenerationPrompt,
-          });
+          let template = compiled.get(source);
+          if (template === undefined) compiled.set(source, template = new ChatTemplate(source));
+          return template.render({ ...options, messages, specialTokens });
         } catch (error) {
+          if (error instanceof InputError) throw error;
+          if (error instanceof BoundError) throw stoppedTemplate(error);
           throw new InputError(`The chat template refuses the messages: ${messageOf(error)}`, {
             path: [],
             value: messages.map((message) => message.role),
@@ -160,24 +154,59 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
           });
         }
       },
-      withChatTemplate: (source) => source == null ? tokenizer : withTemplate(source),
+      withChatTemplate: (source) =>
+        source == null ? tokenizer : withTemplates(new Map([["default", templates?.get(source) ?? source]])),
     };
     return tokenizer;
   };
-  return withTemplate(fromFiles);
+  return withTemplates(await readTemplates(dir, config));
 }
 
-/** The template in a folder's `chat_template.jinja`, be it a model's or an adapter's; null where there is none. */
+/** The chat template that a folder keeps, be it a model's or an adapter's; null where there is none, or no default. */
 export async function readChatTemplate(dir: string): Promise<string | null> {
-  return await readText(dir, "chat_template.jinja");
+  const templates = await readTemplates(dir, await readJson(dir, "tokenizer_config.json") ?? {});
+  return templates?.get("default") ?? null;
 }
 
-/** A template, or the one named "default" of a list of named ones. */
-function defaultTemplate(value: unknown): string | null {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) return null;
-  const named = value.find((entry) => entry?.name === "default");
-  return typeof named?.template === "string" ? named.template : null;
+/** Folder of templates beside the default one, NAME.jinja each. */
+const NAMED_TEMPLATES = "additional_chat_templates";
+
+/** A folder's templates by name, in transformers' order: files of their own, tokenizer_config.json, chat_template.json. */
+async function readTemplates(
+  dir: string,
+  config: Readonly<Record<string, unknown>>,
+): Promise<ReadonlyMap<string, string> | null> {
+  const files = new Map<string, string>();
+  const whole = await readText(dir, "chat_template.jinja");
+  if (whole !== null) files.set("default", whole);
+  for (const name of await namesIn(join(dir, NAMED_TEMPLATES))) {
+    files.set(name, await Deno.readTextFile(join(dir, NAMED_TEMPLATES, `${name}.jinja`)));
+  }
+  if (files.size > 0) return files;
+  return templatesOf(config.chat_template) ??
+    templatesOf((await readJson(dir, "chat_template.json"))?.chat_template);
+}
+
+/** Names of a folder's templates; none where there is no such folder. */
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
+    return names.filter((name) => name.endsWith(".jinja")).map((name) => name.slice(0, -".jinja".length))
+      .sort();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+/** Texts of all tokens that the files name, as transformers gives them to templates: one without a text is not there. */
+function specialTokensOf(specials: Readonly<Record<string, unknown>>): Record<string, string> {
+  const named = Object.entries(specials).filter(([name]) => name.endsWith("_token"));
+  const own = [specials.extra_special_tokens, specials.model_specific_special_tokens].filter(isObject);
+  const texts = [...named, ...own.flatMap(Object.entries)].map(([name, token]) =>
+    [name, contentOf(token)] as const
+  );
+  return Object.fromEntries(texts.filter((entry): entry is [string, string] => entry[1] !== null));
 }
 
 async function readJson(dir: string, file: string): Promise<Record<string, unknown> | null> {

@@ -14,6 +14,7 @@ import {
 } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import type { Comparison, Message, Text } from "../preference/rows.ts";
+import { isTemplateStopped } from "../preference/chat_template.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import {
   DEFAULT_ENCODING,
@@ -210,7 +211,8 @@ function tokeniseEach(
   try {
     return tokeniseResponses(tokenizer, comparison, encoding);
   } catch (error) {
-    if (!(error instanceof InputError) || comparison.responses.length === 1) throw error;
+    const alone = comparison.responses.length === 1;
+    if (!(error instanceof InputError) || alone || isTemplateStopped(error)) throw error;
     const end = performance.now() + APART_MS;
     const each = comparison.responses.map((response) => {
       if (performance.now() > end) throw error;

@@ -84,6 +84,36 @@ Deno.test("train() names the row that its template refuses", async () => {
   const chat_template = "{{ raise_exception('never') }}";
   await assert.rejects(lab.train({ rows: ROWS, max_steps: 1, chat_template }), {
     name: "InputError",
-    message: "dataset: row 1: The chat template refuses the messages: never",
+    message: /^dataset: row 1 cannot be used: The chat template refuses the messages: never\./,
   });
+});
+
+Deno.test("score() refuses all candidates at once where the template passes a bound, and says which", async () => {
+  const chat_template = OTHER +
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+  const item = {
+    prompt: [{ role: "user", content: "q" }],
+    candidates: Array.from({ length: 64 }, (_, i) => `${i}`),
+  };
+  const start = performance.now();
+  await assert.rejects(lab.score([item], { chat_template }), {
+    name: "InputError",
+    message: /^items\[0\]\.prompt: The chat template is stopped: it takes more than \d+ (steps|ms)\.$/,
+  });
+  assert.ok(performance.now() - start < 10_000); // once, not for each candidate
+});
+
+Deno.test("score() reads the template that an adapter keeps in tokenizer_config.json", async () => {
+  const options = { rows: ROWS, lora: { r: 2 }, max_steps: 1 };
+  const { result } = await lab.train(options);
+  const plain = await scores({ adapter: result });
+  const kept = lab.path("kept");
+  await Deno.mkdir(kept);
+  for (const name of ["adapter_config.json", "adapter_model.safetensors"]) {
+    await Deno.copyFile(join(result, name), join(kept, name));
+  }
+  await Deno.writeTextFile(join(kept, "tokenizer_config.json"), JSON.stringify({ chat_template: OTHER }));
+  const scored = await scores({ adapter: kept });
+  assert.notDeepEqual(scored, plain);
+  assert.deepEqual(scored, await scores({ adapter: result, chat_template: OTHER }));
 });

@@ -1,5 +1,5 @@
 /** Tiny tokenizers in Hugging Face files, one of each style, written into a temporary model directory. */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { loadTokenizer, type Tokenizer } from "../../src/preference/tokenizer.ts";
 
 export type Files = Record<string, unknown>;
@@ -126,6 +126,7 @@ export async function withFiles<T>(files: Files, use: (dir: string) => Promise<T
   const dir = await Deno.makeTempDir();
   try {
     for (const [name, content] of Object.entries(files)) {
+      await Deno.mkdir(dirname(join(dir, name)), { recursive: true });
       await Deno.writeTextFile(
         join(dir, name),
         typeof content === "string" ? content : JSON.stringify(content),

@@ -118,3 +118,18 @@ Deno.test("inBatches() keeps the order, ends a batch by rows or characters, and 
   assert.equal((await failing.next()).value?.length, 6);
   await assert.rejects(failing.next(), /row 71/);
 });
+
+Deno.test("encodeBatch() ends at the row that takes the template past a bound, and does not leave it out", () => {
+  const source = "{{ messages[0].content * 10**9 }}";
+  const batch = ["", "a"].map((content, index) => ({
+    row: index + 1,
+    prompt: [{ role: "user", content }],
+    responses: ["b"],
+  }));
+  const { vocabulary, settings } = job;
+  assert.throws(() => encodeBatch(tokenizer.withChatTemplate(source), batch, settings, vocabulary), {
+    name: "InputError",
+    message:
+      /^Row 2: The chat template is stopped: it makes texts and lists of more than \d+ bytes in all\.$/,
+  });
+});

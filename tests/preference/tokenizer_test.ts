@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { loadTokenizer, readChatTemplate } from "../../src/preference/tokenizer.ts";
 import { byteLevel, chatml, llama2, llama3, load, sentencepiece, withFiles } from "./_tokenizers.ts";
 
 Deno.test("encode() adds no special token and knows those written out", () => {
@@ -86,11 +86,93 @@ Deno.test("renderChat() gives the template messages, special tokens and the gene
 });
 
 Deno.test("renderChat() hides the clock, so that a template says the same tomorrow", async () => {
-  const template = "\n{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% else %}fixed{% endif %}";
+  const template = "{{ strftime_now('%d %b %Y') if strftime_now is defined else 'none' }}";
   const tokenizer = await load({ "tokenizer.json": byteLevel([], ["<e>"]), "chat_template.jinja": template });
+  const turns = [{ role: "user", content: "q" }];
+  assert.equal(tokenizer.renderChat(turns, { addGenerationPrompt: false }), "26 Jul 2024");
+  const kwargs = { strftime_now: "2026-01-02" };
+  assert.equal(tokenizer.renderChat(turns, { addGenerationPrompt: false, kwargs }), "02 Jan 2026");
+});
+
+Deno.test("renderChat() gives a template all special tokens that the files name, and none that they do not", async () => {
+  const tokenizer = await load({
+    "tokenizer.json": byteLevel([], ["<e>"]),
+    "tokenizer_config.json": {
+      added_tokens_decoder: {},
+      eos_token: { content: "<e>" },
+      sep_token: "<sep>",
+      image_token: "<img>",
+      bos_token: null,
+      extra_special_tokens: { audio: "<audio>" },
+      chat_template: "{{ [eos_token, sep_token, image_token, audio, bos_token is defined] }}",
+    },
+  });
   assert.equal(
     tokenizer.renderChat([{ role: "user", content: "q" }], { addGenerationPrompt: false }),
-    "\nfixed",
+    "['<e>', '<sep>', '<img>', '<audio>', False]",
+  );
+});
+
+Deno.test("renderChat() chooses among named templates as transformers does, and withChatTemplate() takes a name", async () => {
+  const json = { "tokenizer.json": byteLevel([], ["<e>"]) };
+  const list = ["default", "tool_use", "rag"].map((name) => ({ name, template: `{{ '${name}' }}` }));
+  const turns = [{ role: "user", content: "q" }];
+  const options = { addGenerationPrompt: false };
+  const fromList = await load({ ...json, "tokenizer_config.json": { chat_template: list } });
+  const files = list.slice(1).map((
+    { name, template },
+  ) => [`additional_chat_templates/${name}.jinja`, template]);
+  const fromFiles = await load({
+    ...json,
+    "chat_template.jinja": list[0]!.template,
+    ...Object.fromEntries(files),
+  });
+  for (const tokenizer of [fromList, fromFiles]) {
+    assert.equal(tokenizer.renderChat(turns, options), "default");
+    assert.equal(tokenizer.renderChat(turns, { ...options, tools: [] }), "tool_use");
+    assert.equal(tokenizer.withChatTemplate("rag").renderChat(turns, { ...options, tools: [] }), "rag");
+    assert.equal(tokenizer.withChatTemplate("rag").chatTemplate, "{{ 'rag' }}");
+    assert.equal(tokenizer.withChatTemplate("other").renderChat(turns, options), "other");
+  }
+  const neither = await load({ ...json, "tokenizer_config.json": { chat_template: list.slice(2) } });
+  assert.throws(() => neither.renderChat(turns, options), {
+    name: "InputError",
+    message: /none is the default; name one of rag/,
+  });
+});
+
+Deno.test("readChatTemplate() reads what an adapter keeps: chat_template.jinja, tokenizer_config.json, chat_template.json", async () => {
+  const folder = await Deno.makeTempDir();
+  const write = (name: string, content: string) => Deno.writeTextFile(`${folder}/${name}`, content);
+  try {
+    assert.equal(await readChatTemplate(folder), null);
+    await write("chat_template.json", JSON.stringify({ chat_template: "legacy" }));
+    assert.equal(await readChatTemplate(folder), "legacy");
+    await write("tokenizer_config.json", JSON.stringify({ eos_token: "<e>" }));
+    assert.equal(await readChatTemplate(folder), "legacy");
+    await write(
+      "tokenizer_config.json",
+      JSON.stringify({ chat_template: [{ name: "default", template: "config" }] }),
+    );
+    assert.equal(await readChatTemplate(folder), "config");
+    await write("chat_template.jinja", "file");
+    assert.equal(await readChatTemplate(folder), "file");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("renderChat() says which bound a template passes", async () => {
+  const tokenizer = await load({
+    "tokenizer.json": byteLevel([], ["<e>"]),
+    "chat_template.jinja": "{{ 'a' * 10**9 }}",
+  });
+  assert.throws(
+    () => tokenizer.renderChat([{ role: "user", content: "q" }], { addGenerationPrompt: false }),
+    {
+      name: "InputError",
+      message: /^The chat template is stopped: it makes texts and lists of more than \d+ bytes in all\.$/,
+    },
   );
 });
 

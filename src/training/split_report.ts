@@ -84,12 +84,13 @@ function ofLengths(examples: readonly Examples[], { config, settings }: Purpose)
   if (prompts + responses === 0) return [];
   const { max_length, max_prompt_length } = settings;
   const longest = Math.max(...examples.map(({ lengths }) => lengths.whole.max));
-  const beyond = longest > config.context_length
-    ? `, and the model's context is ${config.context_length}`
-    : "";
+  const fits = longest <= config.context_length;
   return [
     `${prompts} prompts and the responses of ${responses} rows were cut to fit max_length ${max_length} ` +
-    `(max_prompt_length ${max_prompt_length}). max_length ${longest} would keep them whole${beyond}.`,
+    `(max_prompt_length ${max_prompt_length}). ` +
+    (fits
+      ? `max_length ${longest} would keep them whole.`
+      : `The longest row takes ${longest} tokens, more than the model's context of ${config.context_length}.`),
   ];
 }
 

@@ -146,8 +146,12 @@ Deno.test("train() warns of what it cuts, and raises a micro-batch that holds no
   const long = { ...row, prompt: "the thin hand ".repeat(20) };
   const cut = await lab.train({ rows: [row, long], max_steps: 1, max_length: 40, max_prompt_length: 20 });
   assert.deepEqual(warnings(cut), [
-    "train: 1 prompts and the responses of 0 rows were cut to fit max_length 40 (max_prompt_length 20).",
+    "train: 1 prompts and the responses of 0 rows were cut to fit max_length 40 (max_prompt_length 20). " +
+    "The longest row takes 176 tokens, more than the model's context of 128.",
   ]);
+  const less = { ...long, prompt: "the thin hand ".repeat(8) };
+  const short = await lab.train({ rows: [row, less], max_steps: 1, max_length: 40, max_prompt_length: 20 });
+  assert.match(warnings(short)[0]!, /max_length 80 would keep them whole\.$/);
   const [context, raised] = warnings(
     await lab.train({ max_steps: 1, max_length: 4096, micro_batch_tokens: 8 }),
   );

@@ -1,0 +1,116 @@
+import { toRegExpDetails } from "oniguruma-to-es";
+import { InputError } from "../../errors.ts";
+import { isObject, show } from "../../json.ts";
+import type { Json } from "./_fields.ts";
+
+/** A part of a text, and whether a pattern matches it. */
+export interface Part {
+  readonly text: string;
+  readonly matches: boolean;
+}
+
+/** What becomes of the parts that match: by the Rust library's names. */
+export const BEHAVIORS = [
+  "Removed",
+  "Isolated",
+  "MergedWithPrevious",
+  "MergedWithNext",
+  "Contiguous",
+] as const;
+export type Behavior = typeof BEHAVIORS[number];
+
+/**
+ * The field `pattern`: `{"String": …}` stands for itself, `{"Regex": …}` is a regular expression of Oniguruma's dialect.
+ *
+ * @returns with the flag `g`
+ * @throws InputError for a pattern that JavaScript has no like of
+ */
+export function readPattern(json: Json): RegExp {
+  const { pattern } = json;
+  if (isObject(pattern)) {
+    if (typeof pattern["String"] === "string") return new RegExp(RegExp.escape(pattern["String"]), "gu");
+    if (typeof pattern["Regex"] === "string") {
+      try {
+        return onigurumaRegExp(pattern["Regex"]);
+      } catch (error) {
+        throw new InputError(
+          (place) => `${place} cannot be used: ${error instanceof Error ? error.message : error}`,
+          {
+            path: ["pattern", "Regex"],
+            value: pattern["Regex"],
+            accepted: "a regular expression of Oniguruma's that JavaScript can follow",
+          },
+        );
+      }
+    }
+  }
+  throw new InputError((place) => `${place} must be a String or a Regex, not ${show(pattern)}.`, {
+    path: ["pattern"],
+    value: pattern,
+    accepted: '{"String": "…"} or {"Regex": "…"}',
+  });
+}
+
+/** A regular expression of Oniguruma's as JavaScript has it, with the flag `g`. */
+export function onigurumaRegExp(source: string): RegExp {
+  const { pattern, flags } = toRegExpDetails(source, { avoidSubclass: true, global: true });
+  return new RegExp(pattern, flags);
+}
+
+/** Splits a text into the parts that match and those between, as the Rust library does: neither is empty but for a match. */
+export function partsOf(text: string, pattern: RegExp): Part[] {
+  const parts: Part[] = [];
+  let end = 0;
+  for (const match of text.matchAll(pattern)) {
+    // Oniguruma's iterator takes no empty match right behind a match.
+    if (match[0] === "" && match.index === end && parts.length > 0) continue;
+    if (match.index > end) parts.push({ text: text.slice(end, match.index), matches: false });
+    parts.push({ text: match[0], matches: true });
+    end = match.index + match[0].length;
+  }
+  if (end < text.length) parts.push({ text: text.slice(end), matches: false });
+  return parts;
+}
+
+/** A text's pieces: what comes of its parts; none is empty. */
+export function join(parts: readonly Part[], behavior: Behavior): string[] {
+  let pieces: string[] = [];
+  if (behavior === "MergedWithNext") {
+    let previous = false;
+    for (const { text, matches } of parts.toReversed()) {
+      if (matches && !previous && pieces.length > 0) pieces[pieces.length - 1] = text + pieces.at(-1)!;
+      else pieces.push(text);
+      previous = matches;
+    }
+    pieces.reverse();
+  } else if (behavior === "MergedWithPrevious" || behavior === "Contiguous") {
+    let previous = false;
+    for (const { text, matches } of parts) {
+      const merged = behavior === "Contiguous" ? matches === previous : matches && !previous;
+      if (merged && pieces.length > 0) pieces[pieces.length - 1] += text;
+      else pieces.push(text);
+      previous = matches;
+    }
+  } else {
+    pieces = parts.filter(({ matches }) => behavior === "Isolated" || !matches).map(({ text }) => text);
+  }
+  return pieces.filter((piece) => piece !== "");
+}
+
+/** What splits a text at the characters of a class, with one regular expression that matches the pieces. */
+export function splitAtClass(inside: string, behavior: Behavior): (text: string) => readonly string[] {
+  const [at, not] = [`[${inside}]`, `[^${inside}]`];
+  const sources: Record<Behavior, string> = {
+    Removed: `${not}+`,
+    Isolated: `${not}+|${at}`,
+    MergedWithPrevious: `${not}+${at}?|${at}`,
+    MergedWithNext: `${at}?${not}+|${at}`,
+    Contiguous: `${not}+|${at}+`,
+  };
+  return matcher(new RegExp(sources[behavior], "gu"));
+}
+
+/** What gives all matches of a regular expression that has the flag `g`. */
+export function matcher(pattern: RegExp): (text: string) => readonly string[] {
+  return (text) => text.match(pattern) ?? [];
+}

@@ -4,6 +4,7 @@ import { isObject } from "../json.ts";
 import { addedTokens, contentOf, namedTokens } from "./added_tokens.ts";
 import { ChatTemplate } from "./chat_template.ts";
 import type { Message } from "./rows.ts";
+import { loadTranslator } from "./tokens/_pattern.ts";
 import { type EncodeOptions, TextTokenizer } from "./tokens/text_tokenizer.ts";
 
 /** What a chat template is given beside the turns. */
@@ -71,6 +72,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const specials = namedTokens(files);
   const generation = await readJson(dir, "generation_config.json") ?? {};
 
+  await loadTranslator([json.normalizer, json.pre_tokenizer, json.decoder]);
   const model = within(
     [{ file: "tokenizer.json" }],
     () => new TextTokenizer(json, addedTokens(files)),

@@ -1,4 +1,4 @@
-import { toRegExpDetails } from "oniguruma-to-es";
+import type { toRegExpDetails } from "oniguruma-to-es";
 import { InputError } from "../../errors.ts";
 import { isObject, show } from "../../json.ts";
 import type { Json } from "./_fields.ts";
@@ -51,10 +51,60 @@ export function readPattern(json: Json): RegExp {
   });
 }
 
-/** A regular expression of Oniguruma's as JavaScript has it, with the flag `g`. */
+/**
+ * A pattern that both dialects read alike but for white space and for letters in both cases, as GPT-2's, Llama 3's and Qwen's
+ * are: letters, classes, groups, lookahead, and quantifiers that are neither lazy nor possessive.
+ */
+const SHARED =
+  /^(?:[\w ',/|)]|\\[rnsS]|\\p\{[A-Z][a-z]?\}|\(\?[:!]|\(\?i:[A-Za-z'|]+\)|\[\^?(?:[\w ',/]|\\[rns]|\\p\{[A-Z][a-z]?\})+\]|(?:[?*+]|\{\d+(?:,\d*)?\})(?![?*+{]))*$/;
+
+const WORDS = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+
+let translate: typeof toRegExpDetails | undefined;
+
+/** Loads what translates patterns, where one asks for it: it takes as long as all else that a tokenizer needs. */
+export async function loadTranslator(json: unknown): Promise<void> {
+  if (translate === undefined && patternsIn(json).some((pattern) => !SHARED.test(pattern))) {
+    translate = (await import("oniguruma-to-es")).toRegExpDetails;
+  }
+}
+
+function patternsIn(json: unknown): string[] {
+  if (typeof json !== "object" || json === null) return [];
+  if ("Regex" in json && typeof json.Regex === "string") return [json.Regex];
+  return Object.values(json).flatMap(patternsIn);
+}
+
+/**
+ * A regular expression of Oniguruma's as JavaScript has it, with the flag `g`; {@link loadTranslator} was to see it first.
+ *
+ * No case is ignored by a flag: V8 15 goes on ignoring case behind a group that does (`(?i:x)[A-Z]` matches "xa"), and with
+ * the flag `i` U+0345 is a letter.
+ */
 export function onigurumaRegExp(source: string): RegExp {
-  const { pattern, flags } = toRegExpDetails(source, { avoidSubclass: true, global: true });
+  if (/\\[bB]|\[:\^?word:/.test(source)) throw new Error("it asks for \\b or [:word:].");
+  // Oniguruma counts only decimal digits as part of a word, the translator all numbers.
+  const words = source.replaceAll(
+    /\\(.)/gs,
+    (escape, letter: string) => letter === "w" ? `[${WORDS}]` : letter === "W" ? `[^${WORDS}]` : escape,
+  );
+  const spelled = words.replaceAll(
+    /\(\?i:([A-Za-z'|[\]]+)\)/g,
+    (_, inner: string) => `(?:${inner.replaceAll(/[A-Za-z]/g, bothCases)})`,
+  );
+  if (SHARED.test(source)) {
+    return new RegExp(spelled.replaceAll("\\s", "\\p{space}").replaceAll("\\S", "\\P{space}"), "gu");
+  }
+  if (translate === undefined) throw new Error("the translator is not loaded.");
+  const { pattern, flags } = translate(spelled, { avoidSubclass: true, global: true, target: "ES2024" });
+  if (flags.includes("i")) throw new Error("it ignores case in more than a list of words.");
   return new RegExp(pattern, flags);
+}
+
+function bothCases(letter: string): string {
+  const lower = letter.toLowerCase();
+  const further = lower === "s" ? "\u017f" : lower === "k" ? "\u212a" : "";
+  return `[${lower}${lower.toUpperCase()}${further}]`;
 }
 
 /** Splits a text into the parts that match and those between, as the Rust library does: neither is empty but for a match. */

@@ -58,7 +58,7 @@ export function readPattern(json: Json): RegExp {
 const SHARED =
   /^(?:[\w ',/|)]|\\[rnsS]|\\p\{[A-Z][a-z]?\}|\(\?[:!]|\(\?i:[A-Za-z'|]+\)|\[\^?(?:[\w ',/]|\\[rns]|\\p\{[A-Z][a-z]?\})+\]|(?:[?*+]|\{\d+(?:,\d*)?\})(?![?*+{]))*$/;
 
-const WORDS = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+const WORDS = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\u00b2\u00b3\u00b9\u00bc-\u00be";
 
 let translate: typeof toRegExpDetails | undefined;
 
@@ -83,7 +83,7 @@ function patternsIn(json: unknown): string[] {
  */
 export function onigurumaRegExp(source: string): RegExp {
   if (/\\[bB]|\[:\^?word:/.test(source)) throw new Error("it asks for \\b or [:word:].");
-  // Oniguruma counts only decimal digits as part of a word, the translator all numbers.
+  // Of numbers Oniguruma counts decimal digits and Latin-1's as part of a word, the translator all.
   const words = source.replaceAll(
     /\\(.)/gs,
     (escape, letter: string) => letter === "w" ? `[${WORDS}]` : letter === "W" ? `[^${WORDS}]` : escape,

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
 import { isObject } from "../json.ts";
+import type { AddedToken } from "./tokens/added_vocabulary.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -15,19 +15,6 @@ export interface TokenizerFiles {
   readonly config: Json;
   readonly special_tokens_map: Json;
   readonly added_tokens: Json;
-}
-
-/** As `tokenizer.json` has it. */
-interface AddedToken {
-  readonly content: string;
-  /** Found as a whole word alone. */
-  readonly single_word: boolean;
-  /** White space before it belongs to it. */
-  readonly lstrip: boolean;
-  readonly rstrip: boolean;
-  /** Searched for in the normalised text. */
-  readonly normalized: boolean;
-  readonly special: boolean;
 }
 
 const NAMES = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -47,27 +34,24 @@ export function contentOf(token: unknown): string | null {
 }
 
 /**
- * `tokenizer.json` with all added tokens among its own. One without an id in the vocabulary gets the next that is free.
- *
- * @throws InputError for a token with `single_word`, which the tokenizer does not know
+ * All added tokens. The Rust library keeps no id that `tokenizer.json` gives one: a token has the id that the vocabulary
+ * gives it, or the next that is free.
  */
-export function withAddedTokens(files: TokenizerFiles): Json {
+export function addedTokens(files: TokenizerFiles): (AddedToken & { readonly id: number })[] {
   const { tokenizer, config, added_tokens } = files;
-  const vocabulary = vocabularyOf(tokenizer);
+  const { ids, size } = vocabularyOf(tokenizer);
   const tokens = new Map<string, AddedToken & { readonly id: number }>();
-  let last = vocabulary.size - 1;
-  const add = (token: AddedToken, known?: number) => {
-    const id = known ?? tokens.get(token.content)?.id ?? vocabulary.get(token.content) ?? last + 1;
-    last = Math.max(last, id);
+  let next = size;
+  const add = (token: AddedToken) => {
+    if (token.content === "") return;
+    const id = tokens.get(token.content)?.id ?? ids(token.content) ?? next++;
     tokens.set(token.content, { id, ...token });
   };
 
-  for (const token of objects(tokenizer["added_tokens"])) add(addedToken(token), Number(token["id"]));
+  for (const token of objects(tokenizer["added_tokens"])) add(addedToken(token));
+  for (const { id } of tokens.values()) next = Math.max(next, id + 1);
   const named = namedTokens(files);
-  const specials = [
-    ...NAMES.map((name) => named[name]),
-    ...[named["extra_special_tokens"] ?? named["additional_special_tokens"]].flat(),
-  ].filter((token) => contentOf(token) !== null);
+  const specials = namedSpecials(named).filter((token) => contentOf(token) !== null);
   const decoder = config["added_tokens_decoder"];
   if (isObject(decoder)) {
     // By number, as a JSON object's keys that are numbers come.
@@ -84,19 +68,19 @@ export function withAddedTokens(files: TokenizerFiles): Json {
       add(addedToken({ ...(isObject(token) ? token : {}), content: contentOf(token), special: true }));
     }
   }
+  return [...tokens.values()];
+}
 
-  const word = [...tokens.values()].find((token) => token.single_word);
-  if (word !== undefined) {
-    throw new InputError(
-      `The added token ${JSON.stringify(word.content)} has single_word, which is not known here.`,
-      {
-        path: [{ file: "tokenizer.json" }],
-        value: word,
-        accepted: "added tokens without single_word",
-      },
-    );
-  }
-  return { ...tokenizer, added_tokens: [...tokens.values()] };
+/** The tokens that the files name: the seven, the model's own (`image_token`), then the further ones, a list or by name. */
+function namedSpecials(named: Json): unknown[] {
+  const { extra_special_tokens: extra, additional_special_tokens: additional } = named;
+  const further = isObject(extra) || Array.isArray(extra) ? Object.values(extra) : [];
+  return [
+    ...NAMES.map((name) => named[name]),
+    ...Object.keys(named).filter((name) => name.endsWith("_token") && !NAMES.includes(name))
+      .map((name) => named[name]).filter((token) => typeof token === "string"),
+    ...(further.length > 0 ? further : Array.isArray(additional) ? additional : []),
+  ];
 }
 
 function addedToken(token: Json): AddedToken {
@@ -105,11 +89,18 @@ function addedToken(token: Json): AddedToken {
   return { content, single_word, lstrip, rstrip, normalized, special } as AddedToken;
 }
 
-/** Ids of the model's own pieces: BPE has them by text, Unigram in order. */
-function vocabularyOf({ model }: Json): ReadonlyMap<string, number> {
+/** Ids of the model's own pieces, and how many there are: BPE has them by text, Unigram in order. */
+function vocabularyOf({ model }: Json): { ids: (content: string) => number | undefined; size: number } {
   const vocab = isObject(model) ? model["vocab"] : undefined;
-  if (Array.isArray(vocab)) return new Map(vocab.map(([piece], id) => [piece, id]));
-  return new Map(isObject(vocab) ? Object.entries(vocab) as [string, number][] : []);
+  if (Array.isArray(vocab)) {
+    const ids = new Map(vocab.map(([piece], id) => [piece, id]));
+    return { ids: (content) => ids.get(content), size: vocab.length };
+  }
+  const pieces = isObject(vocab) ? vocab as Record<string, number> : {};
+  return {
+    ids: (content) => Object.hasOwn(pieces, content) ? pieces[content] : undefined,
+    size: Object.keys(pieces).length,
+  };
 }
 
 function objects(list: unknown): Json[] {

@@ -1,12 +1,12 @@
 import { join } from "node:path";
-import { Tokenizer as TokenizerModel } from "@huggingface/tokenizers";
-import { InputError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
-import { cacheWords } from "./_word_cache.ts";
-import { contentOf, namedTokens, withAddedTokens } from "./added_tokens.ts";
+import { InputError, within } from "../errors.ts";
+import { isObject } from "../json.ts";
+import { addedTokens, contentOf, namedTokens } from "./added_tokens.ts";
 import { ChatTemplate, chooseTemplate, stoppedTemplate, templatesOf } from "./chat_template.ts";
 import { BoundError } from "./jinja/mod.ts";
 import type { Message } from "./rows.ts";
+import { loadTranslator } from "./tokens/_pattern.ts";
+import { type EncodeOptions, TextTokenizer } from "./tokens/text_tokenizer.ts";
 
 /** What a chat template is given beside the turns. */
 export interface TemplateOptions {
@@ -20,8 +20,12 @@ export interface TemplateOptions {
 
 /** A model's tokenizer and chat template. */
 export interface Tokenizer {
-  /** Token ids of a text; special tokens written out in the text are recognised, none are added. */
-  encode(text: string): number[];
+  /**
+   * Token ids of a text; special tokens written out in the text are recognised, none are added.
+   *
+   * @throws InputError where the tokenizer has no token for a part of the text
+   */
+  encode(text: string, options?: EncodeOptions): number[];
   /** Text of token ids, special tokens included. */
   decode(ids: ArrayLike<number>): string;
   /** Text of one token with its leading space, `""` for an id that has none. */
@@ -73,34 +77,17 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const specials = namedTokens(files);
   const generation = await readJson(dir, "generation_config.json") ?? {};
 
-  let model: TokenizerModel;
-  let vocabSize = 0;
-  try {
-    model = new TokenizerModel(withAddedTokens(files), config);
-    cacheWords(model);
-    // The library encodes to whatever the file has.
-    for (const id of model.model!.tokens_to_ids.values()) {
-      if (!Number.isInteger(id) || id < 0) {
-        throw new Error(`a token has the id ${show(id)}, not a whole number >= 0.`);
-      }
-    }
-    for (const id of model.get_vocab().values()) vocabSize = Math.max(vocabSize, id + 1);
-    model.encode("a");
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    throw new InputError((file) => `${file} cannot be used: ${messageOf(error)}`, {
-      path: [{ file: "tokenizer.json" }],
-      value: dir,
-      accepted: "a fast tokenizer of the tokenizers library",
-    });
-  }
-
-  const encode = (text: string): number[] => model.encode(text, { add_special_tokens: false }).ids;
-  // The library would tidy "do n't" into "don't", which is not what the tokens say.
-  const decode = (ids: ArrayLike<number>): string =>
-    ids.length === 0 ? "" : model.decode(Array.from(ids), { clean_up_tokenization_spaces: false });
+  await loadTranslator([json.normalizer, json.pre_tokenizer, json.decoder]);
+  const model = within(
+    [{ file: "tokenizer.json" }],
+    () => new TextTokenizer(json, addedTokens(files)),
+  );
+  const splitsSpecials = config.split_special_tokens === true;
+  const encode = (text: string, options: EncodeOptions = {}): number[] =>
+    model.encode(text, { split_special_tokens: options.split_special_tokens ?? splitsSpecials });
+  const decode = (ids: ArrayLike<number>): string => model.decode(Array.from(ids));
   const token = (id: number): string => {
-    const piece = model.id_to_token(id);
+    const piece = model.token(id);
     if (piece === undefined) return "";
     const text = decode([id]);
     // Sentencepiece decoders take the first token's space away; a token in the middle of a text has it.
@@ -108,15 +95,13 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   };
   const idOf = (name: string): number | null => {
     const content = contentOf(specials[name]);
-    return content === null ? null : model.token_to_id(content) ?? null;
+    return content === null ? null : model.idOf(content) ?? null;
   };
 
   const bos = idOf("bos_token");
   const eosId = idOf("eos_token");
   const ends = [eosId, ...[generation.eos_token_id].flat()].filter((id) => Number.isInteger(id)) as number[];
-  const added = typeof config.add_bos_token === "boolean"
-    ? config.add_bos_token
-    : model.encode("a").ids[0] === bos;
+  const added = typeof config.add_bos_token === "boolean" ? config.add_bos_token : model.prefix[0] === bos;
   const specialTokens = specialTokensOf(specials);
 
   const withTemplates = (templates: ReadonlyMap<string, string> | null): Tokenizer => {
@@ -129,7 +114,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       eos: [...new Set(ends)],
       eosId,
       addBos: bos !== null && added,
-      vocabSize,
+      vocabSize: model.vocabSize,
       chatTemplate: templates?.get("default") ?? [...templates?.values() ?? []][0] ?? null,
       renderChat: (messages, options) => {
         if (templates === null) {

@@ -1,0 +1,101 @@
+import { InputError } from "../../errors.ts";
+import { WHITE_SPACE, WORD } from "./_characters.ts";
+import { Trie } from "./_trie.ts";
+
+/** A token that a text is searched for, as tokenizer.json has it. */
+export interface AddedToken {
+  readonly content: string;
+  /** Found as a whole word alone. */
+  readonly single_word: boolean;
+  /** White space before it belongs to it. */
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
+  /** Searched for in the normalised text. */
+  readonly normalized: boolean;
+  readonly special: boolean;
+}
+
+/** What an added token is searched for by, and its id. */
+export interface Searched extends AddedToken {
+  readonly id: number;
+  /** Its content, or what the normalizer makes of it. */
+  readonly searched: string;
+}
+
+const STARTS_WITH_WORD = new RegExp(`^[${WORD}]`, "u");
+const SPACE = new RegExp(`[${WHITE_SPACE}]`, "u");
+
+/** Finds added tokens in a text: of those that begin at one place the longest, then on from its end. */
+export class AddedVocabulary {
+  readonly #tokens: readonly Searched[];
+  readonly #trie: Trie;
+  /** Finds a unit that some token begins with. */
+  readonly #beginning: RegExp | null;
+
+  constructor(tokens: readonly Searched[]) {
+    this.#tokens = tokens;
+    this.#trie = new Trie(tokens.reduce((sum, { searched }) => sum + searched.length, 0));
+    const seen = new Map<string, string>();
+    for (const [index, { searched, content }] of tokens.entries()) {
+      const other = seen.get(searched);
+      if (searched === "" || other !== undefined) {
+        throw new InputError(
+          (place) =>
+            `${place}: the normalizer makes ${JSON.stringify(searched)} of ${JSON.stringify(content)}` +
+            (other === undefined ? "." : ` and of ${JSON.stringify(other)}.`),
+          { path: ["added_tokens"], value: content, accepted: "tokens that stay something, each its own" },
+        );
+      }
+      seen.set(searched, content);
+      this.#trie.set(searched, index);
+    }
+    const units = new Set(tokens.map(({ searched }) => `\\u${hex(searched.charCodeAt(0))}`));
+    this.#beginning = units.size > 0 ? new RegExp(`[${[...units].join("")}]`, "g") : null;
+  }
+
+  /**
+   * Splits a text at the tokens in it.
+   *
+   * @param passSpecials whether special tokens are passed over, and stay text
+   * @returns texts, of which none is empty, and ids
+   */
+  split(text: string, passSpecials: boolean): (string | number)[] {
+    const parts: (string | number)[] = [];
+    let done = 0;
+    for (const { start, end, token } of this.#matches(text)) {
+      if (passSpecials && token.special) continue;
+      if (token.single_word) {
+        // No `$`: V8 15 does not find a class with characters past U+FFFF at a text's end.
+        const before = Array.from(text.slice(Math.max(start - 2, 0), start)).at(-1) ?? "";
+        if (STARTS_WITH_WORD.test(before) || STARTS_WITH_WORD.test(text.slice(end, end + 2))) continue;
+      }
+      let [from, to] = [start, end];
+      while (token.lstrip && from > done && SPACE.test(text[from - 1]!)) from--;
+      while (token.rstrip && to < text.length && SPACE.test(text[to]!)) to++;
+      if (done < from) parts.push(text.slice(done, from));
+      parts.push(token.id);
+      done = to;
+    }
+    if (done < text.length) parts.push(done === 0 ? text : text.slice(done));
+    return parts;
+  }
+
+  *#matches(text: string): Generator<{ start: number; end: number; token: Searched }> {
+    const beginning = this.#beginning;
+    if (beginning === null) return;
+    let at = 0;
+    for (;;) {
+      beginning.lastIndex = at;
+      const start = beginning.exec(text)?.index;
+      if (start === undefined) return;
+      let [end, index] = [start, -1];
+      this.#trie.find(text, start, (to, value) => [end, index] = [to, value]);
+      at = index < 0 ? start + 1 : end;
+      if (index >= 0) yield { start, end, token: this.#tokens[index]! };
+    }
+  }
+}
+
+function hex(unit: number): string {
+  return unit.toString(16).padStart(4, "0");
+}

@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { byteLevel, type Files, load, sentencepiece } from "./_tokenizers.ts";
+
+const wordLevel = (unk_token: string): Files => ({
+  added_tokens: [],
+  pre_tokenizer: { type: "WhitespaceSplit" },
+  model: { type: "WordLevel", vocab: { a: 0, b: 1, "[UNK]": 2 }, unk_token },
+});
+const unigram = (unk_id: number | null): Files => ({
+  model: { type: "Unigram", vocab: [["a", -1], ["b", -1], ["?", -2]], unk_id },
+});
+
+Deno.test("encode() gives the unknown token's id, and refuses a text without a token where the model names none", async () => {
+  assert.deepEqual((await load({ "tokenizer.json": wordLevel("[UNK]") })).encode("a x b"), [0, 2, 1]);
+  assert.deepEqual((await load({ "tokenizer.json": unigram(2) })).encode("axb"), [0, 2, 1]);
+  for (const json of [wordLevel("[NONE]"), unigram(null)]) {
+    const { encode } = await load({ "tokenizer.json": json });
+    assert.deepEqual(encode("a"), [0]);
+    assert.throws(() => encode("x"), { name: "InputError", message: /no token for "x"/ });
+  }
+});
+
+Deno.test("encode() of a Unigram with byte_fallback gives an unknown character's bytes", async () => {
+  const bytes = Array.from(
+    { length: 256 },
+    (_, byte) => [`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, -9],
+  );
+  const vocab = [["<unk>", 0], ["\u2581", -1], ["a", -1], ["b", -1], ["\u2581a", -1], ...bytes];
+  const json = {
+    pre_tokenizer: { type: "Metaspace", replacement: "\u2581", prepend_scheme: "always", split: true },
+    model: { type: "Unigram", vocab, unk_id: 0, byte_fallback: true },
+  };
+  const { encode } = await load({ "tokenizer.json": json });
+  assert.deepEqual(encode("a \u00e9 b"), [4, 1, 5 + 0xc3, 5 + 0xa9, 1, 3]);
+});
+
+Deno.test("encode() with split_special_tokens takes special tokens in a text for text, others for tokens", async () => {
+  const json = byteLevel([], ["<s>"]);
+  const tokens = [
+    ...json.added_tokens as unknown[],
+    { id: 257, content: "<t>", special: false, normalized: false },
+  ];
+  const files = { "tokenizer.json": { ...json, added_tokens: tokens } };
+  const { encode } = await load(files);
+  assert.deepEqual(encode("<s><t>"), [256, 257]);
+  assert.deepEqual(encode("<s><t>", { split_special_tokens: true }), [60, 115, 62, 257]);
+  const splits = await load({ ...files, "tokenizer_config.json": { split_special_tokens: true } });
+  assert.deepEqual(splits.encode("<s><t>"), [60, 115, 62, 257]);
+});
+
+Deno.test("loadTokenizer() takes extra_special_tokens by name, and added tokens of whole words", async () => {
+  const word = { id: 256, content: "boat", single_word: true, normalized: false, special: false };
+  const { encode } = await load({
+    "tokenizer.json": { ...byteLevel([], []), added_tokens: [word] },
+    "tokenizer_config.json": { extra_special_tokens: { image_token: "<image>", boi: { content: "<boi>" } } },
+  });
+  assert.deepEqual(encode("<image><boi>boat"), [257, 258, 256]);
+  assert.deepEqual(encode("boats").length, 5);
+  assert.deepEqual(encode("\u{1d7d8}boat").length, 8);
+});
+
+Deno.test("loadTokenizer() refuses by name what it does not know of a tokenizer.json", async () => {
+  const refused = async (change: Files, message: RegExp) => {
+    await assert.rejects(load({ "tokenizer.json": { ...byteLevel([], []), ...change } }), {
+      name: "InputError",
+      message,
+    });
+  };
+  const bpe = sentencepiece().model as Files;
+  await refused({ normalizer: { type: "Odd" } }, /normalizer\.type "Odd" is no normalizer known here/);
+  await refused({ pre_tokenizer: { type: "UnicodeScripts" } }, /pre_tokenizer\.type "UnicodeScripts"/);
+  await refused({ decoder: { type: "Odd" } }, /decoder\.type "Odd"/);
+  await refused({ post_processor: { type: "Odd" } }, /post_processor\.type "Odd"/);
+  await refused({ model: { ...bpe, dropout: 0.1 } }, /model\.dropout/);
+  await refused({ model: { ...bpe, merges: [["a", "b"]] } }, /model\.merges\[0\].* lacks/);
+  const split = (Regex: string) => ({
+    pre_tokenizer: { type: "Split", pattern: { Regex }, behavior: "Isolated", invert: false },
+  });
+  await refused(split("\\bx"), /pre_tokenizer\.pattern\.Regex cannot be used/);
+  await refused(split("(?i)[a-z]+\\p{L}"), /pre_tokenizer\.pattern\.Regex cannot be used/);
+  await refused(split("("), /pre_tokenizer\.pattern\.Regex cannot be used/);
+});

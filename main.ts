@@ -1,5 +1,6 @@
 /** The command line. Each command's code is loaded when it is called for. */
 import { readConfig, variablesOf } from "./src/config.ts";
+import { warmUp } from "./src/engine/spawn.ts";
 import { InputError } from "./src/errors.ts";
 
 const usage = `Usage: deno task COMMAND
@@ -20,6 +21,7 @@ Settings are environment variables: ${variablesOf(readConfig).join(", ")}.`;
 async function main([command, ...args]: readonly string[]): Promise<number> {
   switch (command) {
     case "serve": {
+      warmUp();
       const [{ serve }, { startEngine }, { mergeAside }] = await Promise.all([
         import("./src/cli/serve.ts"),
         import("./src/engine/client.ts"),
@@ -28,6 +30,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       return await serve(args, { startEngine, exportMerged: mergeAside });
     }
     case "train": {
+      warmUp();
       const [{ train }, { startEngine }] = await Promise.all([
         import("./src/cli/train.ts"),
         import("./src/engine/client.ts"),
@@ -46,6 +49,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       return await inspect(args);
     }
     case "score": {
+      warmUp();
       const [{ score }, { startEngine }] = await Promise.all([
         import("./src/cli/score.ts"),
         import("./src/engine/client.ts"),

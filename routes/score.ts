@@ -14,6 +14,7 @@ import type { TrainingSettings } from "../src/api/settings.ts";
 import { type ScoreRequest, stream } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
 import { encodingOf, namesOf } from "../src/scoring/encoding.ts";
+import { checkChatTemplate } from "../src/preference/check_template.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import type { ScoreEncoding } from "../src/scoring/request.ts";
 import { jobSettings, resolveWeights } from "./_weights.ts";
@@ -118,6 +119,7 @@ async function toRequest(
   job: TrainingSettings | null,
 ): Promise<EngineRequest> {
   const { model, adapter = null, quantization, beta, token_logprobs } = body;
+  await checkChatTemplate(body.chat_template);
   return {
     ...await resolveWeights(service, { model, adapter, quantization }),
     items: itemsOf(body).map(toEngineItem),

@@ -11,6 +11,7 @@ import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
 import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
+import { checkChatTemplate } from "../src/preference/check_template.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { answerArchive } from "./_download.ts";
@@ -206,6 +207,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
   app.openapi(create, async (c) => {
     refuseWhenStopping(service);
     const request = c.req.valid("json");
+    await checkChatTemplate(request.chat_template);
     const spec = toJobSpec(request);
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];

@@ -6,6 +6,7 @@ import type { Engine } from "../engine/protocol.ts";
 import { InputError, within } from "../errors.ts";
 import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
 import { JobStore } from "../jobs/store.ts";
+import { checkChatTemplate } from "../preference/check_template.ts";
 import { parseWith } from "../validation.ts";
 import { STOP_SIGNALS } from "../signals.ts";
 
@@ -60,8 +61,9 @@ export async function readJob(path: string): Promise<{ request: JobRequest; spec
   } catch (error) {
     return refuse(`is not JSON: ${(error as Error).message}`);
   }
-  return within([{ file: basename(path) }], () => {
+  return await within([{ file: basename(path) }], async () => {
     const request = parseWith(JobRequestSchema, json);
+    await checkChatTemplate(request.chat_template);
     return { request, spec: toJobSpec(request) };
   });
 }

@@ -7,12 +7,13 @@ import { ChatTemplateSchema } from "../api/fields.ts";
 import { defaultBeta, type Item, ItemSchema } from "../api/score.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Environment, readConfig } from "../config.ts";
-import { InputError, within } from "../errors.ts";
+import { InputError, relocated, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
+import { checkChatTemplate } from "../preference/check_template.ts";
 import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
@@ -147,7 +148,11 @@ async function readTemplate(path: string | undefined): Promise<string | null> {
       accepted: "a file with a Jinja template",
     });
   }
-  return within(name, () => parseWith(ChatTemplateSchema, template));
+  const checked = within(name, () => parseWith(ChatTemplateSchema, template));
+  await checkChatTemplate(checked).catch((error) => {
+    throw relocated(error, ["chat_template"], name);
+  });
+  return checked;
 }
 
 /** An item and the line it stands on, from 1. */

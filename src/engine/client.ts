@@ -4,6 +4,7 @@ import { fromPlainError } from "../plain_error.ts";
 import { type CallMessage, type FromWorker, type ToWorker, Wish, type WorkerOptions } from "./_messages.ts";
 import { EnginePool } from "./pool.ts";
 import type { CallName, CallOptions, Calls, Engine } from "./protocol.ts";
+import { takeWorker } from "./spawn.ts";
 
 const log = logger("engine");
 
@@ -58,7 +59,7 @@ interface Pending extends Pick<CallOptions<CallName>, "onItem" | "onLoading"> {
 /** One Worker with one device. */
 class WorkerEngine implements Engine {
   readonly trainingSlots = 1;
-  readonly #worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "gpu" });
+  readonly #worker = takeWorker();
   readonly #pending = new Map<number, Pending>();
   readonly #onBroken: (error: Error) => void;
   readonly #ended = Promise.withResolvers<void>();

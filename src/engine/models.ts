@@ -7,7 +7,8 @@ import type { Decoder } from "../model/decoder.ts";
 import { loadAdapter, loadDecoder, type OnLoad } from "../model/loading.ts";
 import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { loadTokenizer, readChatTemplate, type Tokenizer } from "../preference/tokenizer.ts";
+import { readChatTemplate } from "../preference/template_files.ts";
+import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
 

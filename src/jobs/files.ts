@@ -13,7 +13,7 @@ import { checkSavedNames } from "../model/saved_modules.ts";
 import { storedDtype } from "../model/weights.ts";
 import { resolveInside } from "../paths.ts";
 import type { SlicedFiles } from "../preference/data_files.ts";
-import { chooseDataFiles, type ChosenFiles, type DataFolder } from "../preference/files/folder.ts";
+import type { chooseDataFiles, ChosenFiles, DataFolder } from "../preference/files/folder.ts";
 import { isDataFile } from "../preference/files/format.ts";
 import { parseSplit } from "../preference/files/split.ts";
 import type { LoraSettings } from "../api/settings.ts";

@@ -4,7 +4,7 @@ import type { JobRequest } from "../api/job.ts";
 import { InputError, within } from "../errors.ts";
 import { hasAdapter, readAdapterConfig } from "../model/adapter.ts";
 import { targetedModules } from "../model/adapter_modules.ts";
-import { readChatTemplate } from "../preference/tokenizer.ts";
+import { readChatTemplate } from "../preference/template_files.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules } from "../model/modules.ts";
 import { heededNames, type SavedModules, savedModules } from "../model/saved_modules.ts";

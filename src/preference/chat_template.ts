@@ -1,9 +1,6 @@
 import { InputError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { show } from "../json.ts";
 import { type BoundError, Template } from "./jinja/mod.ts";
-
-/** Most characters of a template that comes with a request; the longest in use have a third of it. */
-export const mostTemplateCharacters = 65_536;
 
 /**
  * The date that `strftime_now` writes: the one that Llama 3's own templates fall back to. Today's, which transformers
@@ -85,20 +82,6 @@ function dateOf(value: unknown): Date {
     value,
     accepted: 'a date such as "2024-07-26" or "2024-07-26T12:30"',
   });
-}
-
-/**
- * Templates by name, from the forms that transformers has kept them in: one source, or a list of names with theirs.
- *
- * @returns null where the value is neither
- */
-export function templatesOf(value: unknown): ReadonlyMap<string, string> | null {
-  if (typeof value === "string") return new Map([["default", value]]);
-  if (!Array.isArray(value)) return null;
-  const named = value.filter(isObject).flatMap(({ name, template }) =>
-    typeof name === "string" && typeof template === "string" ? [[name, template] as const] : []
-  );
-  return named.length === 0 ? null : new Map(named);
 }
 
 /**

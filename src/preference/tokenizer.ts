@@ -1,10 +1,11 @@
-import { join } from "node:path";
 import { InputError, within } from "../errors.ts";
 import { isObject } from "../json.ts";
 import { addedTokens, contentOf, namedTokens } from "./added_tokens.ts";
-import { ChatTemplate, chooseTemplate, stoppedTemplate, templatesOf } from "./chat_template.ts";
+import { readJson } from "./_small_files.ts";
+import { ChatTemplate, chooseTemplate, stoppedTemplate } from "./chat_template.ts";
 import { BoundError } from "./jinja/mod.ts";
 import type { Message } from "./rows.ts";
+import { readTemplates } from "./template_files.ts";
 import { loadTranslator } from "./tokens/_pattern.ts";
 import { type EncodeOptions, TextTokenizer } from "./tokens/text_tokenizer.ts";
 
@@ -147,43 +148,6 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   return withTemplates(await readTemplates(dir, config));
 }
 
-/** The chat template that a folder keeps, be it a model's or an adapter's; null where there is none, or no default. */
-export async function readChatTemplate(dir: string): Promise<string | null> {
-  const templates = await readTemplates(dir, await readJson(dir, "tokenizer_config.json") ?? {});
-  return templates?.get("default") ?? null;
-}
-
-/** Folder of templates beside the default one, NAME.jinja each. */
-const NAMED_TEMPLATES = "additional_chat_templates";
-
-/** A folder's templates by name, in transformers' order: files of their own, tokenizer_config.json, chat_template.json. */
-async function readTemplates(
-  dir: string,
-  config: Readonly<Record<string, unknown>>,
-): Promise<ReadonlyMap<string, string> | null> {
-  const files = new Map<string, string>();
-  const whole = await readText(dir, "chat_template.jinja");
-  if (whole !== null) files.set("default", whole);
-  for (const name of await namesIn(join(dir, NAMED_TEMPLATES))) {
-    files.set(name, await Deno.readTextFile(join(dir, NAMED_TEMPLATES, `${name}.jinja`)));
-  }
-  if (files.size > 0) return files;
-  return templatesOf(config.chat_template) ??
-    templatesOf((await readJson(dir, "chat_template.json"))?.chat_template);
-}
-
-/** Names of a folder's templates; none where there is no such folder. */
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
-    return names.filter((name) => name.endsWith(".jinja")).map((name) => name.slice(0, -".jinja".length))
-      .sort();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
-  }
-}
-
 /** Texts of all tokens that the files name, as transformers gives them to templates: one without a text is not there. */
 function specialTokensOf(specials: Readonly<Record<string, unknown>>): Record<string, string> {
   const named = Object.entries(specials).filter(([name]) => name.endsWith("_token"));
@@ -192,34 +156,6 @@ function specialTokensOf(specials: Readonly<Record<string, unknown>>): Record<st
     [name, contentOf(token)] as const
   );
   return Object.fromEntries(texts.filter((entry): entry is [string, string] => entry[1] !== null));
-}
-
-async function readJson(dir: string, file: string): Promise<Record<string, unknown> | null> {
-  const text = await readText(dir, file);
-  if (text === null) return null;
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new InputError((place) => `${place} is not JSON: ${messageOf(error)}`, {
-      path: [{ file }],
-      accepted: "a JSON object",
-    });
-  }
-  if (isObject(value)) return value;
-  throw new InputError((place) => `${place} must be a JSON object.`, {
-    path: [{ file }],
-    accepted: "a JSON object",
-  });
-}
-
-async function readText(dir: string, file: string): Promise<string | null> {
-  try {
-    return await Deno.readTextFile(join(dir, file));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
 }
 
 function messageOf(error: unknown): string {

@@ -1,10 +1,6 @@
 import assert from "node:assert/strict";
-import {
-  ChatTemplate,
-  chooseTemplate,
-  templateDate,
-  templatesOf,
-} from "../../src/preference/chat_template.ts";
+import { templatesOf } from "../../src/preference/template_files.ts";
+import { ChatTemplate, chooseTemplate, templateDate } from "../../src/preference/chat_template.ts";
 
 const render = (source: string, chat: Partial<Parameters<ChatTemplate["render"]>[0]> = {}) =>
   new ChatTemplate(source).render({ messages: [], addGenerationPrompt: false, ...chat });

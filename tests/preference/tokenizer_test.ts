@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { loadTokenizer, readChatTemplate } from "../../src/preference/tokenizer.ts";
+import { readChatTemplate } from "../../src/preference/template_files.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { byteLevel, chatml, llama2, llama3, load, sentencepiece, withFiles } from "./_tokenizers.ts";
 
 Deno.test("encode() adds no special token and knows those written out", () => {

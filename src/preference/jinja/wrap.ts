@@ -15,18 +15,16 @@ const WORD = "[\\p{L}\\p{N}_]";
 const PUNCTUATED = "[\\p{L}\\p{N}_!\"'&.,?]";
 const LETTER = "[\\p{L}\\p{Nl}\\p{No}_]";
 /** White space, a dash between words, or a word up to a hyphen, a dash or white space. */
-const WITH_HYPHENS = new RegExp(
+const WITH_HYPHENS =
   `${SPACE}+|(?<=${PUNCTUATED})-{2,}(?=${WORD})|${OTHER}+?(?:-(?:(?<=${LETTER}{2}-)|(?<=${LETTER}-${PUNCTUATED}-))` +
-    `(?=${LETTER}-?${LETTER})|(?=${SPACE}|$)|(?<=${PUNCTUATED})(?=-{2,}${WORD}))`,
-  "gu",
-);
-const WORDS = new RegExp(`${SPACE}+|${OTHER}+`, "gu");
+  `(?=${LETTER}-?${LETTER})|(?=${SPACE}|$)|(?<=${PUNCTUATED})(?=-{2,}${WORD}))`;
+const WORDS = `${SPACE}+|${OTHER}+`;
 
 /** A paragraph as lines of at most so many code points. */
 export function wrap(text: string, { width, breakLongWords, breakOnHyphens }: WrapOptions): string[] {
   if (width <= 0) fail(`invalid width ${width} (must be > 0)`);
   chargeText(text.length * 2);
-  const chunks = (text.match(breakOnHyphens ? WITH_HYPHENS : WORDS) ?? []).reverse();
+  const chunks = (text.match(new RegExp(breakOnHyphens ? WITH_HYPHENS : WORDS, "gu")) ?? []).reverse();
   const blank = (chunk: string | undefined) => chunk !== undefined && strip(chunk, null, "both") === "";
   const lines: string[] = [];
   while (chunks.length > 0) {

@@ -1,0 +1,34 @@
+/** The small files of a model's folder, which may not be there. */
+import { join } from "node:path";
+import { InputError } from "../errors.ts";
+import { isObject } from "../json.ts";
+
+/** A file's JSON object; null where there is no such file. @throws InputError naming the file that is none */
+export async function readJson(dir: string, file: string): Promise<Record<string, unknown> | null> {
+  const text = await readText(dir, file);
+  if (text === null) return null;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InputError((place) => `${place} is not JSON: ${(error as Error).message}`, {
+      path: [{ file }],
+      accepted: "a JSON object",
+    });
+  }
+  if (isObject(value)) return value;
+  throw new InputError((place) => `${place} must be a JSON object.`, {
+    path: [{ file }],
+    accepted: "a JSON object",
+  });
+}
+
+/** A file's text; null where there is no such file. */
+export async function readText(dir: string, file: string): Promise<string | null> {
+  try {
+    return await Deno.readTextFile(join(dir, file));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,55 @@
+/** The chat templates that a folder keeps. */
+import { join } from "node:path";
+import { isObject } from "../json.ts";
+import { readJson, readText } from "./_small_files.ts";
+
+/** The chat template that a folder keeps, be it a model's or an adapter's; null where there is none, or no default. */
+export async function readChatTemplate(dir: string): Promise<string | null> {
+  const templates = await readTemplates(dir, await readJson(dir, "tokenizer_config.json") ?? {});
+  return templates?.get("default") ?? null;
+}
+
+/** Folder of templates beside the default one, NAME.jinja each. */
+const NAMED_TEMPLATES = "additional_chat_templates";
+
+/** A folder's templates by name, in transformers' order: files of their own, tokenizer_config.json, chat_template.json. */
+export async function readTemplates(
+  dir: string,
+  config: Readonly<Record<string, unknown>>,
+): Promise<ReadonlyMap<string, string> | null> {
+  const files = new Map<string, string>();
+  const whole = await readText(dir, "chat_template.jinja");
+  if (whole !== null) files.set("default", whole);
+  for (const name of await namesIn(join(dir, NAMED_TEMPLATES))) {
+    files.set(name, await Deno.readTextFile(join(dir, NAMED_TEMPLATES, `${name}.jinja`)));
+  }
+  if (files.size > 0) return files;
+  return templatesOf(config.chat_template) ??
+    templatesOf((await readJson(dir, "chat_template.json"))?.chat_template);
+}
+
+/** Names of a folder's templates; none where there is no such folder. */
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
+    return names.filter((name) => name.endsWith(".jinja")).map((name) => name.slice(0, -".jinja".length))
+      .sort();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+/**
+ * Templates by name, from the forms that transformers has kept them in: one source, or a list of names with theirs.
+ *
+ * @returns null where the value is neither
+ */
+export function templatesOf(value: unknown): ReadonlyMap<string, string> | null {
+  if (typeof value === "string") return new Map([["default", value]]);
+  if (!Array.isArray(value)) return null;
+  const named = value.filter(isObject).flatMap(({ name, template }) =>
+    typeof name === "string" && typeof template === "string" ? [[name, template] as const] : []
+  );
+  return named.length === 0 ? null : new Map(named);
+}

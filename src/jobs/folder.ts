@@ -4,7 +4,7 @@ import { InputError } from "../errors.ts";
 import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
-import { tokenFolder } from "../training/token_files.ts";
+import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
 
 const SETTINGS_FILE = "settings.json";
@@ -37,6 +37,11 @@ export async function jobResult(state: string, id: string): Promise<string | nul
 /** What /score may use of a job: its result, or its newest checkpoint; null where there is neither. */
 export async function jobWeights(state: string, id: string): Promise<string | null> {
   return await jobResult(state, id) ?? (await jobCheckpoints(state, id)).at(-1)?.path ?? null;
+}
+
+/** Whether a job's rows have become tokens, in whole. */
+export async function hasTokens(state: string, id: string): Promise<boolean> {
+  return await exists(join(tokenFolder(jobFolder(state, id)), TOKEN_MANIFEST));
 }
 
 /** A job's whole checkpoints, oldest first. */

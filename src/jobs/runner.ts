@@ -1,15 +1,17 @@
 /** Trains the queued jobs, as many at a time as the engine has slots for. */
 import { join } from "node:path";
 import type { Job, JobError } from "../api/job.ts";
-import type { Engine } from "../engine/protocol.ts";
+import type { Dataset, Engine } from "../engine/protocol.ts";
 import { DeviceLostError, InputError, Interrupted, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
+import type { DatasetSpec } from "./spec.ts";
 import { modelReference } from "../hub/name.ts";
 import { boundedError } from "./bounds.ts";
 import {
   dropRunFiles,
+  hasTokens,
   jobBytes,
   jobFolder,
   jobWeights,
@@ -194,13 +196,18 @@ export class JobRunner {
         ...this.#options,
         onDownload: (progress: DownloadProgress) => store.recordDownload(id, progress),
       };
+      const rowsOf = (rows: DatasetSpec): Promise<Dataset> =>
+        resolveDataset(sources, rows, signal).catch(async (error) => {
+          // Rows that are tokens already are read no more: their files may have gone since.
+          if (error instanceof InputError && await hasTokens(state, id)) return { paths: [] };
+          throw error;
+        });
       const request = {
         id,
         model: await within(["model"], () => resolveModel(sources, model, signal)),
         base: modelReference(model),
-        dataset: await within(["dataset"], () => resolveDataset(sources, dataset, signal)),
-        eval_dataset: eval_dataset &&
-          await within(["eval_dataset"], () => resolveDataset(sources, eval_dataset, signal)),
+        dataset: await within(["dataset"], () => rowsOf(dataset)),
+        eval_dataset: eval_dataset && await within(["eval_dataset"], () => rowsOf(eval_dataset)),
         settings,
         init_adapter: init === null ? null : await resolveInitAdapter(sources, init),
         directory,

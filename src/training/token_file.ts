@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import type { EncodedGroup, EncodedResponse } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
+import { TOKEN_MANIFEST } from "./token_files.ts";
 
 /** Groups by their number, from 0. */
 export interface Groups {
@@ -39,7 +40,7 @@ const FILES = {
   offsets: "offsets.bin",
   train: "train.bin",
   eval: "eval.bin",
-  manifest: "manifest.json",
+  manifest: TOKEN_MANIFEST,
 };
 
 /** Writes groups one after another. */

@@ -46,11 +46,11 @@ Deno.test("DELETE /train/{id} that kill -9 falls into is brought to its end by t
   }
 });
 
-Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits of the same job let alone", async () => {
+Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits of the same job let alone, its rows gone meanwhile", async () => {
   await using root = await makeRealRoot();
   const job = {
     model: "models/tiny",
-    dataset: { rows: plainRows(60) },
+    dataset: { path: "rows.jsonl" },
     eval_dataset: { rows: plainRows(20, 11) },
     lora: { r: 4, dropout: 0.1 },
     max_steps: 14,
@@ -64,6 +64,10 @@ Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits
     eval_steps: 5,
     keep_checkpoints: 3,
   };
+  const rows = join(root.path, "rows.jsonl");
+  const writeRows = () =>
+    Deno.writeTextFile(rows, plainRows(60).map((row) => JSON.stringify(row)).join("\n"));
+  await writeRows();
   let id = "";
   let last = 0;
   {
@@ -74,6 +78,7 @@ Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits
       if (event.type === "checkpoint" && event.data.step === 4) await worker.post(`/train/${id}/cancel`, "");
     }
     assert.equal((await worker.get(`/train/${id}`)).body.status, "cancelled");
+    await Deno.remove(rows); // they are tokens on the disk
     assert.equal((await worker.post(`/train/${id}/resume`, "")).status, 202);
     for await (const event of worker.events(id, last)) {
       last = event.id;
@@ -83,6 +88,7 @@ Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits
   }
   await using worker = await Worker.start(root.path);
   for await (const event of worker.events(id, last)) last = event.id;
+  await writeRows();
   const other = (await worker.post("/train", job)).body.id;
   const events = async (id: string) => await Array.fromAsync(worker.events(id, 0));
   const undisturbed = await events(other);

@@ -40,7 +40,11 @@ export interface Tokenizer {
   readonly chatTemplate: string | null;
   /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
   renderChat(messages: readonly Message[], options: TemplateOptions): string;
-  /** This tokenizer with another chat template, or one of its own by its name; this one where none is given. */
+  /**
+   * This tokenizer with another chat template, or one of its own by its name; this one where none is given.
+   *
+   * @throws InputError where a text is neither
+   */
   withChatTemplate(source: string | null | undefined): Tokenizer;
 }
 
@@ -48,10 +52,13 @@ export interface Tokenizer {
  * Reads the tokenizer of a Hugging Face model directory: `tokenizer.json` and, where they are there,
  * `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json` and chat templates.
  *
+ * @param adapter folder of an adapter, whose tokenizer goes before the model's, and its templates too. Where it has no
+ * tokenizer.json, the special tokens that its files name are added to the model's.
  * @throws InputError naming the file at fault.
  */
-export async function loadTokenizer(dir: string): Promise<Tokenizer> {
-  const json = await readJson(dir, "tokenizer.json");
+export async function loadTokenizer(dir: string, adapter: string | null = null): Promise<Tokenizer> {
+  const own = adapter === null ? null : await readJson(adapter, "tokenizer.json");
+  const json = own ?? await readJson(dir, "tokenizer.json");
   if (json === null) {
     throw new InputError(
       "The model has no tokenizer.json, and other files (tokenizer.model, vocab.json) are not read: " +
@@ -63,12 +70,16 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       },
     );
   }
-  const config = await readJson(dir, "tokenizer_config.json") ?? {};
+  const read = async (file: string) => ({
+    ...own === null ? await readJson(dir, file) : {},
+    ...adapter === null ? {} : await readJson(adapter, file),
+  });
+  const config: Record<string, unknown> = await read("tokenizer_config.json");
   const files = {
     tokenizer: json,
     config,
-    special_tokens_map: await readJson(dir, "special_tokens_map.json") ?? {},
-    added_tokens: await readJson(dir, "added_tokens.json") ?? {},
+    special_tokens_map: await read("special_tokens_map.json"),
+    added_tokens: await read("added_tokens.json"),
   };
   const specials = namedTokens(files);
   const generation = await readJson(dir, "generation_config.json") ?? {};
@@ -119,6 +130,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     : model.encode("a").ids[0] === bos;
   const specialTokens = specialTokensOf(specials);
 
+  const known = await readTemplates(dir);
   const withTemplates = (templates: ReadonlyMap<string, string> | null): Tokenizer => {
     const compiled = new Map<string, ChatTemplate>();
     const tokenizer: Tokenizer = {
@@ -154,28 +166,34 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
           });
         }
       },
-      withChatTemplate: (source) =>
-        source == null ? tokenizer : withTemplates(new Map([["default", templates?.get(source) ?? source]])),
+      withChatTemplate: (source) => {
+        if (source == null) return tokenizer;
+        const text = templates?.get(source) ?? known?.get(source) ?? source;
+        if (text.includes("{")) return withTemplates(new Map([["default", text]]));
+        const names = [...new Map([...known ?? [], ...templates ?? []]).keys()].sort().join(", ");
+        throw new InputError(
+          (field) => `${field} ${show(text)} is neither Jinja source nor one of the model's.`,
+          {
+            path: ["chat_template"],
+            value: text,
+            accepted: names === "" ? "Jinja source" : `Jinja source, or one of ${names}`,
+          },
+        );
+      },
     };
     return tokenizer;
   };
-  return withTemplates(await readTemplates(dir, config));
-}
-
-/** The chat template that a folder keeps, be it a model's or an adapter's; null where there is none, or no default. */
-export async function readChatTemplate(dir: string): Promise<string | null> {
-  const templates = await readTemplates(dir, await readJson(dir, "tokenizer_config.json") ?? {});
-  return templates?.get("default") ?? null;
+  return withTemplates(adapter === null ? known : await readTemplates(adapter) ?? known);
 }
 
 /** Folder of templates beside the default one, NAME.jinja each. */
 const NAMED_TEMPLATES = "additional_chat_templates";
 
-/** A folder's templates by name, in transformers' order: files of their own, tokenizer_config.json, chat_template.json. */
-async function readTemplates(
-  dir: string,
-  config: Readonly<Record<string, unknown>>,
-): Promise<ReadonlyMap<string, string> | null> {
+/**
+ * The templates that a folder keeps, be it a model's or an adapter's, by name; null where there is none. In transformers'
+ * order: files of their own, tokenizer_config.json, chat_template.json.
+ */
+export async function readTemplates(dir: string): Promise<ReadonlyMap<string, string> | null> {
   const files = new Map<string, string>();
   const whole = await readText(dir, "chat_template.jinja");
   if (whole !== null) files.set("default", whole);
@@ -183,7 +201,7 @@ async function readTemplates(
     files.set(name, await Deno.readTextFile(join(dir, NAMED_TEMPLATES, `${name}.jinja`)));
   }
   if (files.size > 0) return files;
-  return templatesOf(config.chat_template) ??
+  return templatesOf((await readJson(dir, "tokenizer_config.json"))?.chat_template) ??
     templatesOf((await readJson(dir, "chat_template.json"))?.chat_template);
 }
 

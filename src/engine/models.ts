@@ -1,13 +1,12 @@
 import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
-import { exists } from "../model/_files.ts";
 import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { loadAdapter, loadDecoder, type OnLoad } from "../model/loading.ts";
 import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { readChatTemplate } from "../preference/template_files.ts";
+import { hasSameTokenizer } from "../model/tokenizer_files.ts";
 import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
@@ -141,16 +140,15 @@ export class Models {
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
-        const template = adapter === null ? null : await readChatTemplate(adapter);
         const adapted = adapter === null ? null : await loadAdapter(this.#gpu, base.value.decoder, adapter);
         for (const warning of adapted?.warnings ?? []) this.#report.warning(adapter!, warning);
         const decoder = adapted?.decoder ?? base.value.decoder;
-        const resized = decoder.config.vocab_size !== base.value.config.vocab_size;
-        const own = resized && await exists(join(adapter!, "tokenizer.json"));
-        const tokenizer = (own ? await loadTokenizer(adapter!) : base.value.tokenizer)
-          .withChatTemplate(template);
-        const model = { config: decoder.config, tokenizer, decoder };
-        const scorer = new Scorer(this.#gpu, model, {
+        // a job's adapter has the model's own files beside it: a large tokenizer takes most of a second
+        const tokenizer = adapter === null || await hasSameTokenizer(model, adapter)
+          ? base.value.tokenizer
+          : await loadTokenizer(model, adapter);
+        const scored = { config: decoder.config, tokenizer, decoder };
+        const scorer = new Scorer(this.#gpu, scored, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),
         });

@@ -1,23 +1,11 @@
 /** Which files of a repository a model or an adapter is made of. */
 import { InputError } from "../errors.ts";
+import { isTokenizerFile } from "../model/tokenizer_files.ts";
 
 /** Beside the weights: what is read of a model, and what its users expect beside an exported one. */
-const SMALL = new Set([
-  "config.json",
-  "generation_config.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "chat_template.json",
-]);
-
-/** Where an adapter may keep a chat template. */
-const TEMPLATES = ["chat_template.jinja", "tokenizer_config.json", "chat_template.json"];
-
-/** A chat template beside the default one. */
-const NAMED_TEMPLATE = /^additional_chat_templates\/[^/]+\.jinja$/;
+function isSmall(path: string): boolean {
+  return path === "config.json" || path === "generation_config.json" || isTokenizerFile(path);
+}
 
 /**
  * Chooses a model's files: configuration, tokenizer and safetensors weights, whole or in shards with their index.
@@ -32,24 +20,23 @@ export function chooseModelFiles(paths: readonly string[], repository: string): 
     ? ["model.safetensors"]
     : paths.filter((path) => /^model-\d+-of-\d+\.safetensors$|^model\.safetensors\.index\.json$/.test(path));
   if (!weights.some((path) => path.endsWith(".safetensors"))) throw noWeights(repository);
-  return [...paths.filter((path) => SMALL.has(path) || NAMED_TEMPLATE.test(path)), ...weights];
+  return [...paths.filter(isSmall), ...weights];
 }
 
 /** Chooses what a model's texts need: configuration and tokenizer. */
 export function chooseTokenizerFiles(paths: readonly string[]): string[] {
-  return paths.filter((path) => SMALL.has(path));
+  return paths.filter(isSmall);
 }
 
 /**
- * Chooses an adapter's files: PEFT's two and those that have a chat template, or else whole weights.
+ * Chooses an adapter's files: PEFT's two and those of a tokenizer of its own, or else whole weights.
  *
  * @throws InputError as `chooseModelFiles`
  */
 export function chooseAdapterFiles(paths: readonly string[], repository: string): string[] {
   if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository);
   if (!paths.includes("adapter_model.safetensors")) throw noWeights(repository);
-  const wanted = ["adapter_config.json", "adapter_model.safetensors", ...TEMPLATES];
-  return wanted.filter((name) => paths.includes(name));
+  return ["adapter_config.json", "adapter_model.safetensors", ...paths.filter(isTokenizerFile)];
 }
 
 function noWeights(repository: string): InputError {

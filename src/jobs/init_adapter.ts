@@ -2,13 +2,14 @@
 import { isDeepStrictEqual } from "node:util";
 import type { JobRequest } from "../api/job.ts";
 import { InputError, within } from "../errors.ts";
-import { hasAdapter, readAdapterConfig } from "../model/adapter.ts";
+import { hasAdapter, readAdapterConfig, resizedVocabulary } from "../model/adapter.ts";
 import { targetedModules } from "../model/adapter_modules.ts";
-import { readChatTemplate } from "../preference/template_files.ts";
+import { readTemplates } from "../preference/template_files.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules } from "../model/modules.ts";
 import { heededNames, type SavedModules, savedModules } from "../model/saved_modules.ts";
-import { type FileSources, resolveModelConfig } from "./files.ts";
+import { checkVocabulary } from "../training/trainable.ts";
+import { type FileSources, resolveModelConfig, resolveTokenizer } from "./files.ts";
 import { resolveAdapter } from "./folder.ts";
 import type { JobStore } from "./store.ts";
 
@@ -51,6 +52,7 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
     await within(["model"], () => resolveModelConfig(folders, request.model)),
   );
   const { config, modules, saved } = await readAdapterConfig(folder, model);
+  checkVocabulary(await resizedVocabulary(folder, model));
   const heeded = heededNames(model, config);
   const agree = (field: keyof typeof lora, same: boolean, value: unknown) => {
     if (lora[field] === undefined || same) return;
@@ -84,7 +86,7 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
   agree("target_modules", String(pathsOf(asked)) === String(pathsOf(modules)), targets);
   return {
     ...request,
-    chat_template: request.chat_template ?? await readChatTemplate(folder),
+    chat_template: await templateOf(request, folder, folders),
     lora: {
       ...lora,
       r: config.r,
@@ -98,6 +100,32 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
       ensure_weight_tying: heeded.ensure_weight_tying,
     },
   };
+}
+
+/**
+ * The template that a job goes on with: of the adapter's, the one that is asked for by its name or else the default; null
+ * where its several are the model's own, of which the rows' tools choose. Text that names none is as it was given.
+ *
+ * @throws InputError where the adapter has several of its own, and which one the rows take would depend on their tools
+ */
+async function templateOf(
+  { chat_template: asked, model }: JobRequest,
+  folder: string,
+  folders: Folders,
+): Promise<string | null> {
+  const templates = await readTemplates(folder);
+  if (asked != null) return templates?.get(asked) ?? asked;
+  if (templates === null) return null;
+  const names = [...templates.keys()];
+  if (String(names) === "default") return templates.get("default")!;
+  const base = await within(["model"], () => resolveTokenizer(folders, model));
+  if (isDeepStrictEqual(await readTemplates(base), templates)) return null;
+  const accepted = names.map((name) => `"${name}"`).join(" or ");
+  throw new InputError(
+    (field) =>
+      `${field} is left out, but the adapter that training goes on from has several: give ${accepted}.`,
+    { path: ["chat_template"], accepted },
+  );
 }
 
 /** Modules by the last parts of their paths where those say all, else by their paths. */

@@ -8,7 +8,12 @@ import { writeWhole } from "../model/_files.ts";
 export type CardForm = "adapter" | "merged" | "full";
 
 /** What is told of a job. */
-type CardJob = Pick<Job, "model" | "dataset" | "eval_dataset" | "preset" | "settings" | "metrics">;
+type CardJob =
+  & Pick<Job, "model" | "dataset" | "eval_dataset" | "preset" | "settings" | "metrics">
+  & Partial<Pick<Job, "rows_left_out" | "warnings" | "warning_count">>;
+
+/** Most warnings that are told, and most characters of each. */
+const [mostWarnings, mostCharacters] = [10, 300];
 
 /** Writes {@link modelCard} to a folder of weights. */
 export async function writeModelCard(folder: string, job: CardJob, form: CardForm): Promise<void> {
@@ -65,6 +70,8 @@ export function modelCard(job: CardJob, form: CardForm): string {
     `- training: \`${JSON.stringify(dataset)}\``,
     `- evaluation: ${eval_dataset === null ? "none" : `\`${JSON.stringify(eval_dataset)}\``}`,
     "",
+    ...leftOut(job),
+    ...warned(job),
     "## Settings",
     "",
     "```json",
@@ -111,6 +118,27 @@ tokenizer = AutoTokenizer.from_pretrained("${FOLDER}")`;
 function scoreBody(weights: Readonly<Record<string, string>>): string {
   const request = { ...weights, prompt: "A prompt", candidates: [" one answer", " another"] };
   return JSON.stringify(request, null, 2);
+}
+
+function leftOut({ rows_left_out }: CardJob): string[] {
+  if (!rows_left_out?.count) return [];
+  const { count, reasons } = rows_left_out;
+  const lines = reasons.map(({ split, reason, count }) => `- ${split}: ${count}: ${cut(reason)}`);
+  return ["## Rows left out", "", `${count} rows were not used.`, "", ...lines, ""];
+}
+
+function warned({ warnings = [], warning_count = warnings.length }: CardJob): string[] {
+  if (warnings.length === 0) return [];
+  const told = warnings.slice(0, mostWarnings);
+  const more = warning_count - told.length;
+  const lines = told.map((warning) => `- ${cut(warning)}`);
+  return ["## Warnings", "", ...lines, ...(more > 0 ? [`- and ${more} more`] : []), ""];
+}
+
+/** A text as one line of a list. */
+function cut(text: string): string {
+  const line = text.replace(/\s+/g, " ");
+  return line.length <= mostCharacters ? line : `${line.slice(0, mostCharacters)}…`;
 }
 
 /** Repositories of data sets that are named anywhere in a value. */

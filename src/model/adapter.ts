@@ -63,6 +63,13 @@ export async function readAdapterConfig(
   return { config, modules: adaptedModules(model, config, json), saved: savedModules(model, config) };
 }
 
+/** Rows of the vocabulary that an adapter has resized, by the header of its weights; undefined where it has not. */
+export async function resizedVocabulary(dir: string, model: ModelConfig): Promise<number | undefined> {
+  const { config } = await readAdapterConfig(dir, model);
+  using weights = await openAdapter(dir);
+  return savedIn(weights, model, config).vocab_size;
+}
+
 /** Opens the file of an adapter's weights. @throws InputError where there is none that can be read */
 export async function openAdapter(dir: string): Promise<Checkpoint> {
   if (!await exists(join(dir, WEIGHTS_FILE)) && await exists(join(dir, "adapter_model.bin"))) {
@@ -134,7 +141,7 @@ export async function readAdapter(dir: string, model: ModelConfig): Promise<Adap
   if (strangers.length === 0) return { config, tensors, saved, ...rows };
   const warning = `The adapter holds ${strangers.length} tensors that are not used here, ${
     strangers[0]
-  } the first.`;
+  } the first: they are neither scored with, trained, merged nor kept in a result.`;
   return { config, tensors, saved, ...rows, warnings: [warning] };
 }
 

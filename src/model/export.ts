@@ -9,23 +9,8 @@ import { readModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, fromF32, isFloatDtype, toF32 } from "./dtype.ts";
 import { Checkpoint, writeModelWeights } from "./safetensors.ts";
 import { HEAD_WEIGHT, mergedWeights } from "./saved_modules.ts";
+import { asWritten, copyTokenizer, writeJson } from "./tokenizer_files.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
-
-const CHAT_TEMPLATE = "chat_template.jinja";
-const TOKENIZER_CONFIG = "tokenizer_config.json";
-
-/** Files of a tokenizer or processor, its templates among them. */
-const TOKENIZER = [
-  "tokenizer.json",
-  TOKENIZER_CONFIG,
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "tokenizer.model",
-  CHAT_TEMPLATE,
-  "chat_template.json",
-  "preprocessor_config.json",
-  "processor_config.json",
-];
 
 /** How a model's weights are written. */
 export interface ExportOptions {
@@ -51,13 +36,16 @@ export interface WeightSource {
  *
  * @param out an existing folder
  * @param base the folder that the configuration is taken from
+ * @param options.changed fields that config.json shall have otherwise
  * @throws {InputError} where the type cannot hold a weight
  */
 export async function writeModel(
   out: string,
   base: string,
   weights: readonly WeightSource[],
-  { dtype, maxShardBytes }: ExportOptions = {},
+  { dtype, maxShardBytes, changed = {} }: ExportOptions & {
+    readonly changed?: Readonly<Record<string, unknown>>;
+  } = {},
 ): Promise<void> {
   const config = await readJsonObject(join(base, "config.json"), asWritten);
   using wrapper = isObject(config["text_config"]) ? await Checkpoint.open(base) : null;
@@ -70,8 +58,11 @@ export async function writeModel(
   const type = NAMES[tensors.find(({ shape }) => shape.length === 2)!.dtype];
   // a head that the base ties, and that an adapter or its own files have untied
   const untied = weights.some(({ name }) => name === HEAD_WEIGHT) ? { tie_word_embeddings: false } : {};
-  await writeJson(join(out, "config.json"), withChanges(config, type, untied));
-  await copyIfThere(base, out, "generation_config.json");
+  await writeJson(join(out, "config.json"), withChanges(config, type, { ...changed, ...untied }));
+  const generation = "generation_config.json";
+  if (await exists(join(base, generation))) {
+    await writeWhole(join(out, generation), [await Deno.readFile(join(base, generation))]);
+  }
 }
 
 const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
@@ -140,36 +131,10 @@ function withChanges(
   };
 }
 
-/** Keeps a number's own spelling: where 30.0 has become 30, transformers refuses it for want of a float. */
-function asWritten(_key: string, value: unknown, { source }: { readonly source?: string }): unknown {
-  const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
-  return typeof value === "number" && source !== undefined ? rawJSON(source) : value;
-}
-
-/**
- * Copies a model's tokenizer, as far as it is there.
- *
- * @param template the chat template in place of the model's own; as transformers writes it, in a file by itself
- */
-export async function copyTokenizer(from: string, to: string, template: string | null = null): Promise<void> {
-  if (template === null) {
-    for (const name of TOKENIZER) await copyIfThere(from, to, name);
-    return;
-  }
-  for (const name of TOKENIZER) {
-    if (name !== TOKENIZER_CONFIG && !name.startsWith("chat_template.")) await copyIfThere(from, to, name);
-  }
-  if (await exists(join(from, TOKENIZER_CONFIG))) {
-    const { chat_template: _, ...config } = await readJsonObject(join(from, TOKENIZER_CONFIG), asWritten);
-    await writeJson(join(to, TOKENIZER_CONFIG), config);
-  }
-  await writeText(join(to, CHAT_TEMPLATE), template);
-}
-
 /**
  * Writes the model with the adapter merged in: W + scale B A, computed in float64, and saved modules as they are,
  * stored in the weights' own type or the one asked for. A head that an adapter has untied from the embedding is
- * written beside it.
+ * written beside it; where it has resized the vocabulary, config.json says so. Its tokenizer and templates go along.
  *
  * @param model the base model's folder
  * @param adapter folder of the PEFT files, or null to convert the model's type alone
@@ -191,7 +156,8 @@ export async function exportMerged(
   await Deno.mkdir(out, { recursive: true });
   const weights = mergedWeights(config, lora?.saved).map((spec): WeightSource => {
     const from = file && saved.has(spec.name) ? file : checkpoint;
-    return { ...spec, dtype: storedDtype(checkpoint, spec), values: () => rows(from, spec) };
+    const { dtype } = checkpoint.info(storedName(checkpoint, spec)); // of resized tables too
+    return { ...spec, dtype: dtype as FloatDtype, values: () => rows(from, spec) };
   });
 
   async function* rows(from: Checkpoint, spec: WeightSpec): AsyncGenerator<Float32Array> {
@@ -218,9 +184,9 @@ export async function exportMerged(
     }
   }
 
-  await writeModel(out, model, weights, options);
-  const own = adapter === null ? null : await readIfThere(join(adapter, CHAT_TEMPLATE));
-  await copyTokenizer(model, out, own === null ? null : new TextDecoder().decode(own));
+  const resized = lora?.vocab_size === undefined ? {} : { vocab_size: lora.vocab_size };
+  await writeModel(out, model, weights, { ...options, changed: resized });
+  await copyTokenizer(model, out, { adapter });
 }
 
 /** values [n, k] += scale * b [n, r] a [r, k], each element summed in float64. */
@@ -233,26 +199,4 @@ function addProduct(values: Float32Array, b: Float32Array, a: Float32Array, r: n
       values[row * k + column]! += scale * sum;
     }
   }
-}
-
-async function copyIfThere(from: string, to: string, name: string): Promise<void> {
-  const bytes = await readIfThere(join(from, name));
-  if (bytes !== null) await writeWhole(join(to, name), [bytes]);
-}
-
-async function readIfThere(path: string): Promise<Uint8Array | null> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
-}
-
-async function writeJson(path: string, value: unknown): Promise<void> {
-  await writeText(path, JSON.stringify(value, null, 2) + "\n");
-}
-
-async function writeText(path: string, text: string): Promise<void> {
-  await writeWhole(path, [new TextEncoder().encode(text)]);
 }

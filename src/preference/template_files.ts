@@ -3,20 +3,14 @@ import { join } from "node:path";
 import { isObject } from "../json.ts";
 import { readJson, readText } from "./_small_files.ts";
 
-/** The chat template that a folder keeps, be it a model's or an adapter's; null where there is none, or no default. */
-export async function readChatTemplate(dir: string): Promise<string | null> {
-  const templates = await readTemplates(dir, await readJson(dir, "tokenizer_config.json") ?? {});
-  return templates?.get("default") ?? null;
-}
-
 /** Folder of templates beside the default one, NAME.jinja each. */
 const NAMED_TEMPLATES = "additional_chat_templates";
 
-/** A folder's templates by name, in transformers' order: files of their own, tokenizer_config.json, chat_template.json. */
-export async function readTemplates(
-  dir: string,
-  config: Readonly<Record<string, unknown>>,
-): Promise<ReadonlyMap<string, string> | null> {
+/**
+ * The templates that a folder keeps, be it a model's or an adapter's, by name; null where there is none. In transformers'
+ * order: files of their own, tokenizer_config.json, chat_template.json.
+ */
+export async function readTemplates(dir: string): Promise<ReadonlyMap<string, string> | null> {
   const files = new Map<string, string>();
   const whole = await readText(dir, "chat_template.jinja");
   if (whole !== null) files.set("default", whole);
@@ -24,7 +18,7 @@ export async function readTemplates(
     files.set(name, await Deno.readTextFile(join(dir, NAMED_TEMPLATES, `${name}.jinja`)));
   }
   if (files.size > 0) return files;
-  return templatesOf(config.chat_template) ??
+  return templatesOf((await readJson(dir, "tokenizer_config.json"))?.chat_template) ??
     templatesOf((await readJson(dir, "chat_template.json"))?.chat_template);
 }
 

@@ -1,5 +1,5 @@
 import { InputError, within } from "../errors.ts";
-import { isObject } from "../json.ts";
+import { isObject, show } from "../json.ts";
 import { addedTokens, contentOf, namedTokens } from "./added_tokens.ts";
 import { readJson } from "./_small_files.ts";
 import { ChatTemplate, chooseTemplate, stoppedTemplate } from "./chat_template.ts";
@@ -45,7 +45,11 @@ export interface Tokenizer {
   readonly chatTemplate: string | null;
   /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
   renderChat(messages: readonly Message[], options: TemplateOptions): string;
-  /** This tokenizer with another chat template, or one of its own by its name; this one where none is given. */
+  /**
+   * This tokenizer with another chat template, or one of its own by its name; this one where none is given.
+   *
+   * @throws InputError where a text is neither
+   */
   withChatTemplate(source: string | null | undefined): Tokenizer;
 }
 
@@ -53,10 +57,13 @@ export interface Tokenizer {
  * Reads the tokenizer of a Hugging Face model directory: `tokenizer.json` and, where they are there,
  * `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json` and chat templates.
  *
+ * @param adapter folder of an adapter, whose tokenizer goes before the model's, and its templates too. Where it has no
+ * tokenizer.json, the special tokens that its files name are added to the model's.
  * @throws InputError naming the file at fault.
  */
-export async function loadTokenizer(dir: string): Promise<Tokenizer> {
-  const json = await readJson(dir, "tokenizer.json");
+export async function loadTokenizer(dir: string, adapter: string | null = null): Promise<Tokenizer> {
+  const own = adapter === null ? null : await readJson(adapter, "tokenizer.json");
+  const json = own ?? await readJson(dir, "tokenizer.json");
   if (json === null) {
     throw new InputError(
       "The model has no tokenizer.json, and other files (tokenizer.model, vocab.json) are not read: " +
@@ -68,12 +75,16 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
       },
     );
   }
-  const config = await readJson(dir, "tokenizer_config.json") ?? {};
+  const read = async (file: string) => ({
+    ...own === null ? await readJson(dir, file) : {},
+    ...adapter === null ? {} : await readJson(adapter, file),
+  });
+  const config: Record<string, unknown> = await read("tokenizer_config.json");
   const files = {
     tokenizer: json,
     config,
-    special_tokens_map: await readJson(dir, "special_tokens_map.json") ?? {},
-    added_tokens: await readJson(dir, "added_tokens.json") ?? {},
+    special_tokens_map: await read("special_tokens_map.json"),
+    added_tokens: await read("added_tokens.json"),
   };
   const specials = namedTokens(files);
   const generation = await readJson(dir, "generation_config.json") ?? {};
@@ -105,6 +116,7 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
   const added = typeof config.add_bos_token === "boolean" ? config.add_bos_token : model.prefix[0] === bos;
   const specialTokens = specialTokensOf(specials);
 
+  const known = await readTemplates(dir);
   const withTemplates = (templates: ReadonlyMap<string, string> | null): Tokenizer => {
     const compiled = new Map<string, ChatTemplate>();
     const tokenizer: Tokenizer = {
@@ -140,12 +152,24 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
           });
         }
       },
-      withChatTemplate: (source) =>
-        source == null ? tokenizer : withTemplates(new Map([["default", templates?.get(source) ?? source]])),
+      withChatTemplate: (source) => {
+        if (source == null) return tokenizer;
+        const text = templates?.get(source) ?? known?.get(source) ?? source;
+        if (text.includes("{")) return withTemplates(new Map([["default", text]]));
+        const names = [...new Map([...known ?? [], ...templates ?? []]).keys()].sort().join(", ");
+        throw new InputError(
+          (field) => `${field} ${show(text)} is neither Jinja source nor one of the model's.`,
+          {
+            path: ["chat_template"],
+            value: text,
+            accepted: names === "" ? "Jinja source" : `Jinja source, or one of ${names}`,
+          },
+        );
+      },
     };
     return tokenizer;
   };
-  return withTemplates(await readTemplates(dir, config));
+  return withTemplates(adapter === null ? known : await readTemplates(adapter) ?? known);
 }
 
 /** Texts of all tokens that the files name, as transformers gives them to templates: one without a text is not there. */

@@ -26,7 +26,8 @@ export function encodingOf(given: Given, job: TrainingSettings | null): ForEngin
   const { max_length = fallback.max_length } = given;
   const { prompt_boundary, truncation_mode, add_eos_token, chat_template_kwargs } = given;
   return {
-    chat_template: given.chat_template ?? job?.chat_template ?? null,
+    // one that a job names stands as text beside its weights
+    chat_template: given.chat_template ?? (job?.chat_template?.includes("{") ? job.chat_template : null),
     encoding: {
       prompt_boundary: prompt_boundary ?? fallback.prompt_boundary,
       max_length,

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { InputError, Interrupted } from "../errors.ts";
 import { GpuMemoryError, withRoom } from "../gpu/mod.ts";
 import type { Decoder } from "../model/decoder.ts";
-import { copyTokenizer } from "../model/export.ts";
+import { copyTokenizer } from "../model/tokenizer_files.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { findCheckpoint } from "./checkpoint.ts";
@@ -65,7 +65,9 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       : await trainableWeights(context.gpu, request.model, settings.save_dtype, resume, context.onLoad);
     if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
     for (const message of plain.warnings ?? []) context.emit({ type: "warning", message });
-    trainable = withTokenizer(request.model, settings.chat_template, plain);
+    const template = settings.chat_template &&
+      context.tokenizer.withChatTemplate(settings.chat_template).chatTemplate;
+    trainable = withTokenizer(request.model, template, plain);
     run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);
     await run.steps();
@@ -170,11 +172,15 @@ async function allocateRun(
   throw new Error("A run without a plan.");
 }
 
-/** With the tokenizer, and the chat template that was trained with, beside what is saved: whoever uses the weights needs them. */
+/**
+ * With the tokenizer beside what is saved, which whoever uses the weights needs.
+ *
+ * @param template the one that was trained with; null for the model's own
+ */
 function withTokenizer(model: string, template: string | null, trainable: Trainable): Trainable {
   const also = (save: (directory: string) => Promise<void>) => async (directory: string) => {
     await save(directory);
-    await copyTokenizer(model, directory, template);
+    await copyTokenizer(model, directory, { template });
   };
   return { ...trainable, save: also(trainable.save), publish: also(trainable.publish) };
 }

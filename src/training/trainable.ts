@@ -229,22 +229,25 @@ export function declareLora(
   return { decoder: adapted, trained: trained!, runs, free };
 }
 
+/** @throws {InputError} where an adapter has resized the vocabulary, to `rows` */
+export function checkVocabulary(rows: number | undefined): void {
+  if (rows === undefined) return;
+  throw new InputError(
+    (field) => `${field} has resized the vocabulary to ${rows} rows: training cannot go on from it.`,
+    {
+      path: ["lora", "init_adapter"],
+      value: rows,
+      accepted: "an adapter of the base's own vocabulary; merge this one and train on the merged model",
+    },
+  );
+}
+
 /** @throws {InputError} where an adapter is not of the form that the settings ask for */
 function checkInit(
   { config, tensors, saved, vocab_size }: Adapter,
   asked: Omit<Adapter, "tensors"> & { readonly modules: readonly LinearModule[] },
 ): void {
-  const path = ["lora", "init_adapter"];
-  if (vocab_size !== undefined) {
-    throw new InputError(
-      (field) => `${field} has resized the vocabulary to ${vocab_size} rows: training cannot go on from it.`,
-      {
-        path,
-        value: vocab_size,
-        accepted: "an adapter of the base's own vocabulary; merge this one and train on the merged model",
-      },
-    );
-  }
+  checkVocabulary(vocab_size);
   const form = ({ config, saved }: Omit<Adapter, "tensors">, modules: readonly LinearModule[]) =>
     JSON.stringify([
       modules.map(({ path }) => [path, adapterForm(config, path)]),
@@ -255,7 +258,7 @@ function checkInit(
   throw new InputError(
     (field) => `${field} has another r, alpha, target_modules or modules_to_save than the job's settings.`,
     {
-      path,
+      path: ["lora", "init_adapter"],
       accepted: "an adapter of the form that the settings have; leave them out to take the adapter's",
     },
   );

@@ -117,3 +117,20 @@ Deno.test("score() reads the template that an adapter keeps in tokenizer_config.
   assert.notDeepEqual(scored, plain);
   assert.deepEqual(scored, await scores({ adapter: result, chat_template: OTHER }));
 });
+
+for (const lora of [{ r: 2 }, null]) {
+  Deno.test(`a job that names one of the model's templates keeps its text beside its ${lora === null ? "weights" : "adapter"}`, async () => {
+    const model = await lab.writeModel(`named-${lora === null}`);
+    await Deno.mkdir(join(model, "additional_chat_templates"));
+    await Deno.writeTextFile(join(model, "additional_chat_templates/tool_use.jinja"), OTHER);
+    await Deno.writeTextFile(join(model, "chat_template.jinja"), THIRD);
+    const options = { model, rows: ROWS, eval_rows: ROWS, lora, max_steps: 1, chat_template: "tool_use" };
+    const { result, metrics } = await lab.train(options);
+    assert.equal(await Deno.readTextFile(join(result, "chat_template.jinja")), OTHER);
+    const scored = await scores({ model, adapter: result });
+    assertClose(meansOf(scored), loggedMeans(metrics.at(-1)!, "eval_"), { rtol: 1e-5 });
+    const plain = await lab.train({ model, rows: ROWS, lora, max_steps: 1 });
+    const names = Object.keys(await filesOf(plain.result));
+    assert.ok(names.includes("additional_chat_templates/tool_use.jinja"), String(names));
+  });
+}

@@ -70,7 +70,7 @@ Deno.test("chooseModelFiles() takes configuration and weights, whole or in shard
 Deno.test("chooseAdapterFiles() takes PEFT's files, or whole weights", () => {
   const choose = (paths: string[]) => chooseAdapterFiles(paths, "org/name");
   const peft = ["adapter_config.json", "adapter_model.safetensors"];
-  assert.deepEqual(choose([...others, ...peft, "tokenizer.json"]), peft);
+  assert.deepEqual(choose([...others, ...peft, "tokenizer.json"]), [...peft, "tokenizer.json"]);
   const template = "chat_template.jinja";
   assert.deepEqual(choose([template, ...others, ...peft]), [...peft, template]);
   assert.deepEqual(choose([...others, "model.safetensors"]), ["config.json", "model.safetensors"]);

@@ -49,6 +49,38 @@ Deno.test("withInitAdapter() gives a job the form of the adapter that it goes on
     assert.equal(await withInitAdapter(plain, folders), plain);
   }));
 
+Deno.test("withInitAdapter() leaves the templates to the model where the adapter's are its own, and asks which where not", () =>
+  withFolders(async ({ state, store }) => {
+    const copied = join(state, "root");
+    const write = async (name: string, templates: readonly unknown[]) => {
+      await Deno.mkdir(join(copied, name), { recursive: true });
+      for (const file of ["config.json", "adapter_config.json", "adapter_model.safetensors"]) {
+        await Deno.copyFile(join(root, file), join(copied, name, file));
+      }
+      const config = JSON.stringify({ chat_template: templates });
+      await Deno.writeTextFile(join(copied, name, "tokenizer_config.json"), config);
+    };
+    const [plain, tools] = [{ name: "default", template: "{{ 1 }}" }, {
+      name: "tool_use",
+      template: "{{ 2 }}",
+    }];
+    await write("model", [plain, tools]);
+    await write("same", [plain, tools]);
+    await write("other", [plain, { ...tools, template: "{{ 3 }}" }]);
+    await write("one", [plain]);
+    const templateOf = async (init_adapter: string, chat_template?: string) => {
+      const request = { ...requestOf({ init_adapter }), model: "model", chat_template };
+      return (await withInitAdapter(request, { root: copied, state, store })).chat_template;
+    };
+    assert.equal(await templateOf("same"), null);
+    assert.equal(await templateOf("one"), "{{ 1 }}");
+    assert.equal(await templateOf("other", "tool_use"), "{{ 3 }}");
+    await assert.rejects(templateOf("other"), {
+      name: "InputError",
+      message: /give "default" or "tool_use"/,
+    });
+  }));
+
 for (
   const [fields, field, message] of [
     [{ r: 4 }, "lora.r", /^lora\.r is 4, but 2 in the adapter that training goes on from\.$/],

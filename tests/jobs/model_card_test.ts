@@ -54,3 +54,20 @@ Deno.test("modelCard() tells data, settings and metrics, and how the folder is l
   assert.ok(!card.includes("{{ long }}"));
   assert.equal(card, cardOf({ learning_rate: 3e-5, chat_template: "{{ long }}" }));
 });
+
+Deno.test("modelCard() lists the rows left out by reason, and the first warnings in short", () => {
+  const dataset = { path: "rows.jsonl" };
+  const spec = parseJobSpec({ model: "m", dataset });
+  const job = { ...spec, dataset, eval_dataset: null, metrics: null };
+  const rows_left_out = {
+    count: 3,
+    reasons: [{ split: "train" as const, reason: "has an\nempty response", count: 3 }],
+    first: [],
+  };
+  const warnings = Array.from({ length: 12 }, (_, i) => `warning ${i}${"!".repeat(400)}`);
+  const card = modelCard({ ...job, rows_left_out, warnings, warning_count: 60 }, "adapter");
+  assert.ok(card.includes("3 rows were not used.\n\n- train: 3: has an empty response\n"));
+  assert.ok(card.includes("\n- and 50 more\n"));
+  assert.ok(card.includes("- warning 9!") && !card.includes("- warning 10"));
+  assert.ok(!/## (Warnings|Rows left out)/.test(modelCard(job, "adapter")));
+});

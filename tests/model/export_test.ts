@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { copyTokenizer, type WeightSource, writeModel } from "../../src/model/export.ts";
+import { type WeightSource, writeModel } from "../../src/model/export.ts";
 import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { inFolder } from "../helpers/folder.ts";
@@ -103,31 +103,5 @@ Deno.test("writeModel() keeps what a model holds beside the text model that it w
       torch_dtype: "float32",
       text_config: { dtype: "float32", tie_word_embeddings: false },
       tie_word_embeddings: false,
-    });
-  }));
-
-Deno.test("copyTokenizer() puts a template of its own in the place of every other", () =>
-  inFolder(async (dir) => {
-    const files = {
-      "tokenizer.json": "{}",
-      "tokenizer_config.json": '{"chat_template":"a","model_max_length":1e30}',
-      "chat_template.jinja": "b",
-      "chat_template.json": '{"chat_template":"c"}',
-      "weights.bin": "",
-    };
-    for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(`${dir}/${name}`, text);
-    const copied = async (template?: string) => {
-      const out = await Deno.makeTempDir({ dir });
-      await copyTokenizer(dir, out, template);
-      const names = await Array.fromAsync(Deno.readDir(out), ({ name }) => name);
-      const texts = names.map(async (name) => [name, await Deno.readTextFile(`${out}/${name}`)]);
-      return Object.fromEntries(await Promise.all(texts));
-    };
-    const { "weights.bin": _, ...kept } = files;
-    assert.deepEqual(await copied(), kept);
-    assert.deepEqual(await copied("own"), {
-      "tokenizer.json": "{}",
-      "tokenizer_config.json": '{\n  "model_max_length": 1e30\n}\n',
-      "chat_template.jinja": "own",
     });
   }));

@@ -7,6 +7,7 @@ import { savedModules } from "../../src/model/saved_modules.ts";
 import { adapterConfig, trainableLora } from "../../src/training/trainable.ts";
 import { settingsOf } from "../helpers/settings.ts";
 import { readModelConfig } from "../../src/model/config.ts";
+import { exportMerged } from "../../src/model/export.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import { loadAdapter, loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
@@ -115,7 +116,7 @@ for (const name of FOLDER_ADAPTERS) {
     if (name !== "wrapped") return assert.deepEqual(warnings, []);
     assert.match(
       warnings[0]!,
-      /^The adapter holds 2 tensors that are not used here, \S+vision_tower\.\S+ the first\.$/,
+      /^The adapter holds 2 tensors that are not used here, \S+vision_tower\.\S+ the first: they are neither /,
     );
   });
 }
@@ -170,3 +171,24 @@ Deno.test("trainableLora() goes on from an adapter of a wrapped model, and says 
   free();
   loaded.free();
 });
+
+for (const name of ["resized", "resized_tied", "resized_saved"] as const) {
+  Deno.test(`exportMerged() merges PEFT's adapter ${name} with its vocabulary and tokenizer`, () =>
+    inFolder(async (dir) => {
+      const values = await readFolderAdapter(name);
+      const adapter = join(dir, "adapter");
+      await Deno.mkdir(adapter);
+      for (const file of ["adapter_config.json", "adapter_model.safetensors"]) {
+        await Deno.copyFile(join(values.folder, file), join(adapter, file));
+      }
+      await Deno.writeTextFile(join(adapter, "tokenizer.json"), "its own");
+      const out = join(dir, "out");
+      await exportMerged(values.base, adapter, out);
+      const loaded = await load(out);
+      const base = await readModelConfig(values.base);
+      assert.equal(loaded.decoder.config.vocab_size, base.vocab_size + 4);
+      await checkCandidates(loaded.decoder, values, name);
+      loaded.free();
+      assert.equal(await Deno.readTextFile(join(out, "tokenizer.json")), "its own");
+    }));
+}

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readChatTemplate } from "../../src/preference/template_files.ts";
+import { readTemplates } from "../../src/preference/template_files.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { byteLevel, chatml, llama2, llama3, load, sentencepiece, withFiles } from "./_tokenizers.ts";
 
@@ -124,7 +124,11 @@ Deno.test("renderChat() chooses among named templates as transformers does, and 
     assert.equal(tokenizer.renderChat(turns, { ...options, tools: [] }), "tool_use");
     assert.equal(tokenizer.withChatTemplate("rag").renderChat(turns, { ...options, tools: [] }), "rag");
     assert.equal(tokenizer.withChatTemplate("rag").chatTemplate, "{{ 'rag' }}");
-    assert.equal(tokenizer.withChatTemplate("other").renderChat(turns, options), "other");
+    assert.equal(tokenizer.withChatTemplate("{{ 'other' }}").renderChat(turns, options), "other");
+    assert.throws(() => tokenizer.withChatTemplate("tool_uze"), {
+      name: "InputError",
+      message: /^chat_template "tool_uze" is neither Jinja source nor one of the model's\.$/,
+    });
   }
   const neither = await load({ ...json, "tokenizer_config.json": { chat_template: list.slice(2) } });
   assert.throws(() => neither.renderChat(turns, options), {
@@ -133,22 +137,22 @@ Deno.test("renderChat() chooses among named templates as transformers does, and 
   });
 });
 
-Deno.test("readChatTemplate() reads what an adapter keeps: chat_template.jinja, tokenizer_config.json, chat_template.json", async () => {
+Deno.test("readTemplates() reads what an adapter keeps: chat_template.jinja, tokenizer_config.json, chat_template.json", async () => {
   const folder = await Deno.makeTempDir();
   const write = (name: string, content: string) => Deno.writeTextFile(`${folder}/${name}`, content);
   try {
-    assert.equal(await readChatTemplate(folder), null);
+    assert.equal(await readTemplates(folder), null);
     await write("chat_template.json", JSON.stringify({ chat_template: "legacy" }));
-    assert.equal(await readChatTemplate(folder), "legacy");
+    assert.equal((await readTemplates(folder))?.get("default"), "legacy");
     await write("tokenizer_config.json", JSON.stringify({ eos_token: "<e>" }));
-    assert.equal(await readChatTemplate(folder), "legacy");
+    assert.equal((await readTemplates(folder))?.get("default"), "legacy");
     await write(
       "tokenizer_config.json",
       JSON.stringify({ chat_template: [{ name: "default", template: "config" }] }),
     );
-    assert.equal(await readChatTemplate(folder), "config");
+    assert.equal((await readTemplates(folder))?.get("default"), "config");
     await write("chat_template.jinja", "file");
-    assert.equal(await readChatTemplate(folder), "file");
+    assert.equal((await readTemplates(folder))?.get("default"), "file");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

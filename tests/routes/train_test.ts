@@ -73,7 +73,9 @@ Deno.test("POST /train goes on from an adapter's folder or a job's, and takes it
   assert.equal(service.engine.trained[0]!.init_adapter, join(root, "adapter"));
 
   const result = join(root, "state", "jobs", body.id, "result");
-  await Deno.copyFile(join(fixture, "adapter_config.json"), join(result, "adapter_config.json"));
+  for (const name of ["adapter_config.json", "adapter_model.safetensors"]) {
+    await Deno.copyFile(join(fixture, name), join(result, name));
+  }
   await finished(service, { ...minimal, lora: { init_adapter: body.id, r: 2 } });
   assert.equal(service.engine.trained[1]!.init_adapter, result);
   assert.equal(service.engine.trained[1]!.settings.chat_template, null);

@@ -747,3 +747,10 @@ Deno.test("readRow() takes a dialogue beside other texts, and refuses deep value
     refused({ ...plain, ...extra }, /is nested deeper than 100 levels/, "body");
   }
 });
+
+Deno.test("docs/data.md's tables of shapes have a line for every case above, and no other", async () => {
+  const text = await Deno.readTextFile(new URL("../../docs/data.md", import.meta.url));
+  const named = [...text.slice(text.indexOf("## Shapes")).matchAll(/^\| ([^|]+?) +\| `\{/gm)]
+    .map((match) => match[1]);
+  assert.deepEqual(named, [...preference, ...sft].map(({ name }) => name));
+});

@@ -750,7 +750,7 @@ Deno.test("readRow() takes a dialogue beside other texts, and refuses deep value
 
 Deno.test("docs/data.md's tables of shapes have a line for every case above, and no other", async () => {
   const text = await Deno.readTextFile(new URL("../../docs/data.md", import.meta.url));
-  const named = [...text.slice(text.indexOf("## Shapes")).matchAll(/^\| ([^|]+?) +\| `\{/gm)]
-    .map((match) => match[1]);
-  assert.deepEqual(named, [...preference, ...sft].map(({ name }) => name));
+  const named = [...text.slice(text.indexOf("## Shapes")).matchAll(/^\| ([^|]+?) +\| `(\{[^`]*)`/gm)]
+    .map((match) => [match[1], match[2]]);
+  assert.deepEqual(named, [...preference, ...sft].map(({ name, shape }) => [name, shape]));
 });

@@ -5,7 +5,7 @@
  * @module
  */
 import { InputError, type Path } from "../errors.ts";
-import { isObject } from "../json.ts";
+import { isDeeper, isObject } from "../json.ts";
 import { answerColumns } from "./shapes/answers.ts";
 import { type ColumnNames, Columns } from "./shapes/columns.ts";
 import { completionColumns, completionShapes, isLabelled, readCompletion } from "./shapes/completions.ts";
@@ -102,8 +102,10 @@ export function readRow(
       accepted,
     });
   }
+  checkDepth(value);
   const columns = new Columns(value, names);
   const extras = readExtras(columns);
+  checkDepth(extras); // JSON text
   const made = kind === "preference" ? pairsOf(columns, pairs) : completionOf(columns);
   if (made === null) throw unknownShape(columns, kind);
   const { skipped, comparisons } = made;
@@ -113,6 +115,14 @@ export function readRow(
     shape: columns.shape(promptColumns),
     unused: columns.unused,
   };
+}
+
+/** Deeper values are no rows, and would overflow the stack of whoever walks through them. */
+export const MOST_LEVELS = 100;
+
+function checkDepth(value: unknown): void {
+  if (!isDeeper(value, MOST_LEVELS)) return;
+  throw new InputError((place) => `${place} is nested deeper than ${MOST_LEVELS} levels.`, { path: [] });
 }
 
 /** Tools are for a conversation: a prompt beside them is a user's turn. */
@@ -154,7 +164,7 @@ function unknownShape(columns: Columns, kind: RowKind): InputError {
     : [completionShapes, columns.has("chosen") && columns.has("rejected") ? "a row of method simpo" : null];
   return new InputError(
     (place) =>
-      `${place} must be ${accepted}, or another shape of docs/data.md; its keys are ${
+      `${place} must be ${accepted}, or another shape of docs/data.md, or dataset.columns must say which is which; its keys are ${
         keys.join(", ") || "none"
       }` +
       `${other === null ? "" : `: ${other}`}.`,

@@ -1,5 +1,6 @@
 /** Looks at what a job's rows become, without training on them. */
 import type { Inspection, SplitInspection } from "../api/inspection.ts";
+import { boundedText } from "../bounded.ts";
 import { within } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
@@ -22,6 +23,8 @@ interface Surroundings {
 
 /** Rows that are shown. */
 const SHOWN = 3;
+/** Characters of each of their texts; a cut one ends with its length. */
+const MOST_CHARACTERS = 4000;
 
 /**
  * Reads and tokenises both data sets to the end, as training does.
@@ -105,5 +108,5 @@ function asText(tokenizer: Tokenizer, group: EncodedGroup): SplitInspection["fir
 function textOf(tokenizer: Tokenizer, ids: Uint32Array): string {
   const text = tokenizer.decode(ids);
   const spaced = ids.length > 0 && tokenizer.token(ids[0]!).startsWith(" ");
-  return spaced && !text.startsWith(" ") ? ` ${text}` : text;
+  return boundedText(spaced && !text.startsWith(" ") ? ` ${text}` : text, MOST_CHARACTERS);
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import type { EncodedGroup, EncodedResponse } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { TOKEN_MANIFEST } from "./token_files.ts";
@@ -26,10 +27,12 @@ export interface TokenManifest {
   readonly largest: number;
   /** Responses of every group. */
   readonly responses: number;
+  /** Of each file: what a damaged disk or a copy in parts has changed is not trained on. */
+  readonly checksums: Readonly<Record<string, number>>;
 }
 
 /** Changes when what is written does. */
-const VERSION = 1;
+const VERSION = 2;
 /** Bytes that are gathered before they are written. */
 const CHUNK = 1 << 20;
 /** Words before a group's responses, and of each response before its tokens. */
@@ -55,6 +58,7 @@ export class TokenWriter implements Disposable {
   #count = 0;
   #largest = 0;
   #responses = 0;
+  #checksum = 0;
 
   /** Begins anew in a folder, which is made. */
   constructor(folder: string) {
@@ -99,15 +103,16 @@ export class TokenWriter implements Disposable {
   finish(key: string, train: Uint32Array, evaluation: Uint32Array): void {
     this.#flush();
     this.#file.syncSync();
-    const write = (name: string, data: Float64Array | Uint32Array) =>
-      Deno.writeFileSync(
-        join(this.#folder, name),
-        new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-      );
+    const checksums: Record<string, number> = { [FILES.tokens]: this.#checksum };
+    const write = (name: string, data: Float64Array | Uint32Array) => {
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      Deno.writeFileSync(join(this.#folder, name), bytes);
+      checksums[name] = crc32(bytes);
+    };
     write(FILES.offsets, this.#offsets.subarray(0, this.#count + 1));
     write(FILES.train, train);
     write(FILES.eval, evaluation);
-    const manifest = { version: VERSION, key, largest: this.#largest, responses: this.#responses };
+    const manifest = { version: VERSION, key, largest: this.#largest, responses: this.#responses, checksums };
     const aside = join(this.#folder, `${FILES.manifest}.partial`);
     Deno.writeTextFileSync(aside, JSON.stringify(manifest));
     Deno.renameSync(aside, join(this.#folder, FILES.manifest));
@@ -125,6 +130,7 @@ export class TokenWriter implements Disposable {
       at += words.length;
     }
     const bytes = new Uint8Array(all.buffer);
+    this.#checksum = crc32(bytes, this.#checksum);
     for (let done = 0; done < bytes.length;) done += this.#file.writeSync(bytes.subarray(done));
     this.#waiting = [];
     this.#waitingWords = 0;
@@ -157,7 +163,8 @@ export class TokenFile implements Disposable {
   /** Whether a folder is there, whole, and has the tokens that are wanted. */
   static isWhole(folder: string, key: string): boolean {
     const manifest = readManifest(folder);
-    return manifest?.version === VERSION && manifest.key === key;
+    if (manifest?.version !== VERSION || manifest.key !== key) return false;
+    return Object.entries(manifest.checksums).every(([name, sum]) => checksumOf(join(folder, name)) === sum);
   }
 
   [Symbol.dispose](): void {
@@ -191,6 +198,22 @@ export class TokenFile implements Disposable {
       done += read;
     }
     return groupOf(words);
+  }
+}
+
+/** A file's checksum, read a chunk at a time; null where it is not there. */
+function checksumOf(path: string): number | null {
+  try {
+    using file = Deno.openSync(path);
+    const chunk = new Uint8Array(CHUNK);
+    let sum = 0;
+    for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
+      sum = crc32(chunk.subarray(0, read), sum);
+    }
+    return sum;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
   }
 }
 

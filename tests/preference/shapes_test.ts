@@ -165,7 +165,7 @@ const preference: readonly Case[] = [
     },
     made: [["\n\nHuman: q\n\nAssistant: ", "a", "c", [1, 3]]],
     shape: "{prompt, answers}",
-    unused: ["source"],
+    unused: ["source", "answers[].model"],
   },
   {
     name: "Nectar, adjacent",
@@ -249,7 +249,7 @@ const preference: readonly Case[] = [
       }],
     },
     made: [[[user("q")], [assistant("y")], [assistant("x")]]],
-    shape: "{conversation_a, conversation_b, winner}",
+    shape: "{winner, conversation_a, conversation_b}",
     unused: ["model_a", "model_b"],
   },
   {
@@ -325,6 +325,84 @@ const preference: readonly Case[] = [
     shape: "{input, preferred_output, non_preferred_output}",
   },
   {
+    name: "UltraFeedback, with what was said of each answer",
+    row: {
+      instruction: "q",
+      completions: [{ response: "x", overall_score: 3, custom_system_prompt: "s", critique: "c" }, {
+        response: "y",
+        overall_score: 7.5,
+      }],
+    },
+    made: [[[user("q")], "y", "x"]],
+    shape: "{instruction, completions}",
+    unused: ["completions[].custom_system_prompt", "completions[].critique"],
+  },
+  {
+    name: "MT-Bench's judgments of a first turn",
+    row: {
+      model_a: "m",
+      winner: "model_b",
+      conversation_a: [...turns, user("q2"), assistant("a2")],
+      conversation_b: [user("q"), assistant("b"), user("q2"), assistant("b2")],
+      turn: 1,
+    },
+    made: [[[user("q")], [assistant("b")], [assistant("a")]]],
+    shape: "{winner, turn, conversation_a, conversation_b}",
+    unused: ["model_a"],
+  },
+  {
+    name: "webgpt_comparisons",
+    row: {
+      question: { dataset: "eli5", full_text: "q" },
+      answer_0: "x",
+      answer_1: "y",
+      score_0: -0.5,
+      score_1: 0.5,
+      quotes_0: { title: ["t"] },
+    },
+    made: [[[user("q")], "y", "x"]],
+    shape: "{question, answer_0, answer_1, score_1, score_0}",
+    unused: ["quotes_0", "question.dataset"],
+  },
+  {
+    name: "summarize_from_feedback",
+    options: { columns: { prompt: "info.post" } },
+    row: {
+      info: { id: "1", post: "p" },
+      summaries: [{ text: " x", policy: "sup" }, { text: " y", policy: "ref" }],
+      choice: 1,
+    },
+    made: [["p", " y", " x"]],
+    shape: "{prompt: info.post, summaries, choice}",
+    unused: ["info", "summaries[].policy"],
+  },
+  {
+    name: "stack-exchange-preferences",
+    row: {
+      qid: 1,
+      question: "q",
+      answers: [{ text: "x", pm_score: 1, author: "u" }, { text: "y", pm_score: 3 }, {
+        text: "z",
+        pm_score: 2,
+      }],
+    },
+    made: [[[user("q")], "y", "x", [1, 3]]],
+    shape: "{question, answers}",
+    unused: ["answers[].author"],
+  },
+  {
+    name: "answers with ranks beside them",
+    row: { prompt: "p", answers: ["x", "y"], ranks: [2, 1] },
+    made: [["p", "y", "x"]],
+    shape: "{prompt, answers, ranks}",
+  },
+  {
+    name: "ms-swift's worse answers",
+    row: { system: "s", query: "q", response: "c", rejected_response: "r", history: [["h", "k"]] },
+    made: [[[system("s"), user("h"), assistant("k"), user("q")], "c", "r"]],
+    shape: "{system, query, history, response, rejected_response}",
+  },
+  {
     name: "one message object",
     row: { prompt: [user("q")], chosen: assistant("c"), rejected: assistant("r") },
     made: [[[user("q")], [assistant("c")], [assistant("r")]]],
@@ -393,6 +471,54 @@ const sft: readonly Case[] = [
     row: { question: "q", answer: "a" },
     made: [[[user("q")], "a"]],
     shape: "{question, answer}",
+  },
+  {
+    name: "Dolly",
+    row: { instruction: "q", context: "ctx", response: "a", category: "c" },
+    made: [[[user("q\nctx")], "a"]],
+    shape: "{instruction, context, response}",
+    unused: ["category"],
+  },
+  {
+    name: "FLAN",
+    row: { inputs: "q", targets: "a", task_source: "s" },
+    made: [[[user("q")], "a"]],
+    shape: "{inputs, targets}",
+    unused: ["task_source"],
+  },
+  {
+    name: "alpaca, with its text in whole",
+    row: { instruction: "q", input: "", output: "a", text: "Below is an instruction. q ### Response: a" },
+    made: [[[user("q")], "a"]],
+    shape: "{instruction, input, output}",
+    unused: ["text"],
+  },
+  {
+    name: "Magpie and NuminaMath, whose conversation says the same",
+    row: { problem: "q", solution: "a", messages: turns },
+    made: [[[user("q")], [assistant("a")]]],
+    shape: "{messages}, its last answer",
+    unused: ["problem", "solution"],
+  },
+  {
+    name: "Bedrock's and Cohere's turns",
+    row: {
+      messages: [{ role: "User", content: [{ text: "q" }] }, { role: "Chatbot", content: [{ text: "a" }] }],
+    },
+    made: [[[user("q")], [assistant("a")]]],
+    shape: "{messages}, its last answer",
+  },
+  {
+    name: "answers of several turns",
+    row: { messages: [user("q"), assistant("a"), assistant("b")] },
+    made: [[[user("q")], [assistant("a"), assistant("b")]]],
+    shape: "{messages}, its last answer",
+  },
+  {
+    name: "LLaMA-Factory's KTO rows, undesirable",
+    row: { conversations: [{ from: "human", value: "q" }, { from: "gpt", value: "a" }], kto_tag: false },
+    made: [],
+    shape: "{conversations, kto_tag}, its last answer",
   },
   {
     name: "KTO's rows, desirable",
@@ -551,4 +677,80 @@ Deno.test("readRow() refuses turns as Python prints them, and leaves an answer t
 Deno.test("readRow() refuses a better answer of weight 0", () => {
   const chosen = [user("q"), { ...assistant("a"), weight: 0 }];
   refused({ chosen, rejected: [user("q"), assistant("b")] }, /weight 0/, "chosen");
+});
+
+Deno.test("readRow() refuses a conversation beside another answer, question or system text", () => {
+  const sft = { kind: "sft" } as const;
+  refused({ messages: turns, answer: "4" }, /completion from answer or from messages/, "body", sft);
+  refused({ question: "q", solution: "s", answer: "4" }, /from answer or from solution/, "body", sft);
+  refused({ system: "s", messages: [system("t"), ...turns] }, /own system turn/, "system", sft);
+  refused(
+    { messages: [user("q"), { ...assistant("a"), weight: 0 }, assistant("b")] },
+    /weight 0/,
+    "messages",
+    sft,
+  );
+  const rejected = [user("q"), assistant("b")];
+  refused({ prompt: [user("other")], chosen: turns, rejected }, /begins with a turn of the user/, "chosen");
+  assert.deepEqual(
+    shortly(readRow({ system: "s", messages: [system("s"), ...turns] }, 1, sft)),
+    [[[system("s"), user("q")], [assistant("a")]]],
+  );
+});
+
+Deno.test("readRow() keeps two turns of the assistant apart, of which only the second differs", () => {
+  const begun = [user("q"), assistant("a")];
+  const row = { chosen: [...begun, assistant("c")], rejected: [...begun, assistant("r")] };
+  assert.deepEqual(shortly(readRow(row, 1, { kind: "preference" })), [
+    [[user("q")], [assistant("a"), assistant("c")], [assistant("a"), assistant("r")]],
+  ]);
+});
+
+Deno.test("readRow() reads labels and weights as text and numbers, and refuses other labels", () => {
+  const made = (row: object) => readRow(row, 1, { kind: "sft" }).comparisons.length;
+  const row = { prompt: "p", completion: "c" };
+  for (const label of [true, 1, "True", "1.0", "TRUE"]) {
+    assert.equal(made({ ...row, label }), 1, String(label));
+  }
+  for (const label of [false, 0, "False", "0.0", "FALSE"]) {
+    assert.equal(made({ ...row, label }), 0, String(label));
+  }
+  for (const label of [null, "", "toxic", 2, []]) {
+    refused({ ...row, label }, /label must say.*\{"label": null\}/, "label", { kind: "sft" });
+  }
+  assert.equal(
+    readRow({ ...row, label: "toxic" }, 1, { kind: "sft", columns: { label: null } }).comparisons.length,
+    1,
+  );
+  refused(
+    { messages: [user("q"), { ...assistant("a"), weight: "0" }] },
+    /must hold an assistant/,
+    "messages",
+    {
+      kind: "sft",
+    },
+  );
+});
+
+Deno.test("readRow() takes a dialogue beside other texts, and refuses deep values by name", () => {
+  const row = {
+    chosen: "\n\nHuman: q\n\nAssistant: a",
+    rejected: "\n\nHuman: q\n\nAssistant: b",
+    source: "s",
+  };
+  assert.equal(readRow(row, 1, { kind: "preference" }).comparisons[0]?.prompt, "\n\nHuman: q\n\nAssistant:");
+  const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`;
+  const plain = { prompt: [user("q")], chosen: "c", rejected: "r" };
+  for (
+    const extra of [{ other: JSON.parse(deep) }, { tools: deep }, { chat_template_kwargs: `{"a":${deep}}` }]
+  ) {
+    refused({ ...plain, ...extra }, /is nested deeper than 100 levels/, "body");
+  }
+});
+
+Deno.test("docs/data.md's tables of shapes have a line for every case above, and no other", async () => {
+  const text = await Deno.readTextFile(new URL("../../docs/data.md", import.meta.url));
+  const named = [...text.slice(text.indexOf("## Shapes")).matchAll(/^\| ([^|]+?) +\| `(\{[^`]*)`/gm)]
+    .map((match) => [match[1], match[2]]);
+  assert.deepEqual(named, [...preference, ...sft].map(({ name, shape }) => [name, shape]));
 });

@@ -71,3 +71,29 @@ Deno.test("TokenFile.isWhole() is false for another key, for none, and for a fol
     return Promise.resolve();
   });
 });
+
+Deno.test("TokenFile.isWhole() is false where any of its files is damaged, cut or gone", async () => {
+  await withFiles({}, (dir) => {
+    const folder = join(dir, "tokens");
+    {
+      using writer = new TokenWriter(folder);
+      writer.add({ row: 1, prompt: Uint32Array.of(1, 2), responses: [], prompt_truncated: 0 });
+      writer.finish("key", Uint32Array.of(0), Uint32Array.of(0));
+    }
+    for (const name of ["tokens.bin", "offsets.bin", "train.bin", "eval.bin"]) {
+      const path = join(folder, name);
+      const bytes = Deno.readFileSync(path);
+      assert.equal(TokenFile.isWhole(folder, "key"), true, name);
+      const flipped = bytes.slice();
+      flipped[flipped.length - 1]! ^= 4;
+      for (const other of [flipped, bytes.subarray(0, -4), new Uint8Array([...bytes, 0])]) {
+        Deno.writeFileSync(path, other);
+        assert.equal(TokenFile.isWhole(folder, "key"), false, name);
+      }
+      Deno.removeSync(path);
+      assert.equal(TokenFile.isWhole(folder, "key"), false, name);
+      Deno.writeFileSync(path, bytes);
+    }
+    return Promise.resolve();
+  });
+});

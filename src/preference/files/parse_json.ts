@@ -1,4 +1,5 @@
 /** One value of JSON from bytes. */
+import { isDeeper } from "../../json.ts";
 import type { FileRow } from "./source_row.ts";
 
 /** Deeper values are no rows, and would overflow the stack of whoever walks through them. */
@@ -66,9 +67,4 @@ function isEscaped(text: string, at: number): boolean {
   let from = at;
   while (text[from - 1] === "\\") from--;
   return (at - from) % 2 === 1;
-}
-
-function isDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
 }

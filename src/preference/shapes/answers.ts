@@ -20,6 +20,8 @@ export interface AnswerShape {
   readonly columns: readonly string[];
   /** Further columns that are its own where they are there. */
   readonly further?: readonly string[];
+  /** What each entry of the first column has, where that is a list of objects. */
+  readonly inside?: readonly string[];
   /** @throws InputError where a column holds something else */
   readonly read: (columns: Columns) => Answer[];
 }
@@ -86,9 +88,11 @@ function rankedBeside(answers: string, numbers: string, lowerIsBetter: boolean):
 function rankedInside(answers: string, text: string, number: string, lowerIsBetter: boolean): AnswerShape {
   return {
     columns: [answers],
+    inside: [text, number],
     read: (columns) =>
       list(columns, answers).map((entry, index) => {
         const one = isObject(entry) ? entry : {};
+        columns.drop(`${answers}[]`, one, text, number);
         const path = [answers, index, text];
         const value = numberOf(one[number], [answers, index, number]);
         return { text: readText(one[text], path), rank: lowerIsBetter ? value : -value, path };
@@ -101,6 +105,7 @@ export const namedShapes: readonly AnswerShape[] = [
   named("chosen", "rejected"),
   named("chosen_response", "rejected_response"),
   named("response_j", "response_k"),
+  named("response", "rejected_response"),
   named("accepted", "rejected"),
   named("preferred_output", "non_preferred_output"),
   ...["rejected_response", "rejected_messages"].map((worse): AnswerShape => ({
@@ -121,7 +126,16 @@ export const judgedShapes: readonly AnswerShape[] = [
     ["better_response_id"],
     (columns) => 2 * number("better_response_id")(columns) - 1,
   ),
-  judged("conversation_a", "conversation_b", ["winner"], winner),
+  judged(
+    "answer_0",
+    "answer_1",
+    ["score_0", "score_1"],
+    (columns) => number("score_1")(columns) - number("score_0")(columns),
+  ),
+  {
+    ...judged("conversation_a", "conversation_b", ["winner"], winner, ["turn"]),
+    read: readJudgedTurns,
+  },
   judged("response_a", "response_b", ["winner"], winner),
   {
     ...judged("response_a", "response_b", ["winner_model_a", "winner_model_b"], winners, [
@@ -135,8 +149,13 @@ export const judgedShapes: readonly AnswerShape[] = [
 /** Shapes of any number of answers. */
 export const rankedShapes: readonly AnswerShape[] = [
   rankedInside("answers", "answer", "rank", true),
+  rankedInside("answers", "text", "pm_score", false),
   rankedInside("completions", "response", "overall_score", false),
-  ...["responses", "all_generated_responses", "generations", "candidates"].flatMap((answers) => [
+  rankedInside("responses", "text", "score", false),
+  { columns: ["summaries", "choice"], read: readSummaries },
+  ...["responses", "answers", "completions", "all_generated_responses", "generations", "candidates"].flatMap((
+    answers,
+  ) => [
     ...["ranks", "rank"].map((numbers) => rankedBeside(answers, numbers, true)),
     ...["scores", "all_rm_scores", "rewards", "ratings", "rating"]
       .map((numbers) => rankedBeside(answers, numbers, false)),
@@ -146,6 +165,40 @@ export const rankedShapes: readonly AnswerShape[] = [
 /** Every column that answers may be read from. */
 export const answerColumns: readonly string[] = [...namedShapes, ...judgedShapes, ...rankedShapes]
   .flatMap(({ columns, further = [] }) => [...columns, ...further]);
+
+/** MT-Bench judges a conversation's first `turn` turns of the user and their answers. */
+function readJudgedTurns(columns: Columns): Answer[] {
+  const sign = winner(columns);
+  const last = columns.has("turn") && columns.peek("turn") != null ? number("turn")(columns) : Infinity;
+  return ["conversation_a", "conversation_b"].map((name, index) => {
+    const { turns } = readTurns(columns.take(name), [name]);
+    let asked = 0;
+    const end = turns.findIndex(({ role }) => role === "user" && ++asked > last);
+    return { text: end < 0 ? turns : turns.slice(0, end), rank: judgedRank(index, sign), path: [name] };
+  });
+}
+
+/** Two summaries of a post, and the index of the better one. */
+function readSummaries(columns: Columns): Answer[] {
+  const summaries = list(columns, "summaries");
+  const choice = number("choice")(columns);
+  if (summaries[choice] === undefined) {
+    throw new InputError(
+      (field) => `${field} must be the index of the better of ${summaries.length} summaries.`,
+      {
+        path: ["choice"],
+        value: choice,
+        accepted: "an index from 0",
+      },
+    );
+  }
+  return summaries.map((entry, index) => {
+    const path = ["summaries", index, "text"];
+    columns.drop("summaries[]", entry, "text");
+    const text = readText(isObject(entry) ? entry["text"] : undefined, path);
+    return { text, rank: index === choice ? 1 : 2, path };
+  });
+}
 
 /** Chatbot arena's first data set has the turns of each side as JSON text. */
 function readArenaRow(columns: Columns): Answer[] {

@@ -12,6 +12,7 @@ export class Columns {
   readonly #used = new Set<string>();
   readonly #mapped: ReadonlySet<string>;
   readonly #notes = new Set<string>();
+  readonly #dropped = new Set<string>();
 
   /** @param names which column is which, where the row's own names do not say it */
   constructor(row: Readonly<Record<string, unknown>>, names: ColumnNames = {}) {
@@ -61,6 +62,14 @@ export class Columns {
     this.#notes.add(what);
   }
 
+  /** Parts of a used column that hold text and are not used: `answers[].model`. */
+  drop(column: string, entry: unknown, ...used: readonly string[]): void {
+    if (!isObject(entry)) return;
+    for (const [name, value] of Object.entries(entry)) {
+      if (!used.includes(name) && holdsText(value)) this.#dropped.add(`${column}.${name}`);
+    }
+  }
+
   /** Whether a column holds any text. */
   hasText(name: string): boolean {
     return holdsText(this.#values[name]);
@@ -85,9 +94,10 @@ export class Columns {
 
   /** Columns that hold text and were not used. */
   get unused(): string[] {
-    return Object.keys(this.#values)
+    const columns = Object.keys(this.#values)
       .filter((name) => !this.#used.has(name) && holdsText(this.#values[name]))
       .map((name) => name.replace(/^\((.*)\)$/, "$1"));
+    return [...columns, ...this.#dropped];
   }
 
   /** The row's columns that are not null, by name. */

@@ -1,5 +1,6 @@
 /** An imitation row: a prompt and the completion to learn. */
 import { InputError } from "../../errors.ts";
+import { isObject } from "../../json.ts";
 import type { Message, Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
 import { withoutPrompt } from "./pairs.ts";
@@ -17,11 +18,13 @@ export interface Completion {
 /** What such a row is, for one that is not. */
 export const completionShapes = "{prompt, completion}, {messages} or {text}";
 
-const COMPLETIONS = ["completion", "response", "output", "answer"];
+const COMPLETIONS = ["completion", "response", "output", "answer", "solution", "targets"];
+/** What says whether a completion is desirable. */
+const LABELS = ["label", "kto_tag"];
 const CONVERSATIONS = ["messages", "conversations", "conversation"];
 
 /** Every column that a completion may be read from. */
-export const completionColumns: readonly string[] = [...COMPLETIONS, ...CONVERSATIONS, "text", "label"];
+export const completionColumns: readonly string[] = [...COMPLETIONS, ...CONVERSATIONS, "text", ...LABELS];
 
 /**
  * Reads an imitation row.
@@ -36,7 +39,7 @@ export function readCompletion(columns: Columns): Completion | null {
   if (name === "text") return { prompt: "", completion: plainText(columns), desirable };
   if (CONVERSATIONS.includes(name)) return { ...lastAnswer(columns, name), desirable };
   const completion = readText(columns.take(name), [name], () => columns.note(`${name} as JSON text`));
-  const prompt = readPrompt(columns, [name, "label"]) ?? "";
+  const prompt = readPrompt(columns, [name, ...LABELS]) ?? "";
   if (
     prompt === "" && columns.unused.length > 0 && columns.peek("prompt") !== "" && !columns.isMapped("prompt")
   ) {
@@ -57,24 +60,64 @@ export function readCompletion(columns: Columns): Completion | null {
 
 /** Whether a row has what the unpaired methods read: a completion and whether it is desirable. */
 export function isLabelled(columns: Columns): boolean {
-  return columns.has("label") && COMPLETIONS.some((name) => columns.has(name));
+  return LABELS.some((name) => columns.has(name)) &&
+    [...COMPLETIONS, ...CONVERSATIONS].some((name) => columns.has(name));
 }
 
 function completionColumn(columns: Columns): string | null {
-  const there = completionColumns.filter((name) => name !== "label" && columns.has(name));
+  const there = completionColumns.filter((name) => !LABELS.includes(name) && columns.has(name));
   const mapped = there.filter((name) => columns.isMapped(name));
   if (mapped.length > 0) return mapped[0]!;
   const saying = there.filter((name) => columns.hasText(name));
   // A completion's prompt may be turns of such a name.
-  const completions = saying.filter((name) => !CONVERSATIONS.includes(name));
-  const [first = saying[0] ?? there[0] ?? null, second] = completions.length > 0 ? completions : [];
+  const answered = saying.filter((name) => CONVERSATIONS.includes(name))
+    .map((name) => ({ name, answer: answerIn(columns.peek(name)) }))
+    .find(({ answer }) => answer !== null);
+  const completions = saying.filter((name) => !CONVERSATIONS.includes(name))
+    .filter((name) => !isRepeated(columns.peek(name), answered?.answer));
+  const [first = saying[0] ?? there[0] ?? null, ...others] = [
+    ...completions,
+    ...answered === undefined ? [] : [answered.name],
+  ];
+  // Alpaca's `text` is instruction and output in one.
+  const second = others.find((name) =>
+    name !== "text" || !isRepeated(columns.peek(first!), columns.peek(name))
+  );
   if (second === undefined) return first;
   throw new InputError(
     (place) =>
       `${place} could be read with the completion from ${first} or from ${second}: ` +
-      `say which in dataset.columns, such as {"completion": ${JSON.stringify(second)}}.`,
+      `say which in dataset.columns, such as {${JSON.stringify(nameFor(second))}: ${
+        JSON.stringify(second)
+      }}.`,
     { path: [], value: columns.names, accepted: "one column that holds the completion, or dataset.columns" },
   );
+}
+
+/** What a column is mapped to to be read as what it is. */
+function nameFor(name: string): string {
+  return CONVERSATIONS.includes(name) ? name : "completion";
+}
+
+/** What a whole conversation is answered with in the end; null for a prompt, and for what is no conversation. */
+function answerIn(value: unknown): string | null {
+  const last = Array.isArray(value) ? value.at(-1) : null;
+  if (!isObject(last)) return null;
+  const turn = readLast(last);
+  return turn?.role === "assistant" ? turn.content ?? "" : null;
+}
+
+function readLast(turn: Record<string, unknown>): Message | undefined {
+  try {
+    return readTurns([turn], []).turns[0];
+  } catch (error) {
+    if (error instanceof InputError) return undefined; // said where the column is read
+    throw error;
+  }
+}
+
+function isRepeated(text: unknown, within: unknown): boolean {
+  return typeof text === "string" && typeof within === "string" && within.includes(text.trim());
 }
 
 /** The last answer of a conversation that is to be learned, after the turns before it. */
@@ -92,8 +135,20 @@ function lastAnswer(
     });
   }
   columns.note("its last answer");
-  const prompt = withSystem(turns.slice(0, last), readSystem(columns, [name]));
-  return { prompt, completion: turns.slice(last, last + 1) };
+  // Turns of the assistant one after another are one answer: a prompt that ends with one would be gone on with.
+  let first = last;
+  while (first > 0 && turns[first - 1]?.role === "assistant") first--;
+  if (unweighted.some((index) => index >= first && index < last)) {
+    throw new InputError(
+      (field) => `${field} has a turn of weight 0 right before the answer, of the same side.`,
+      {
+        path: [name],
+        accepted: "an answer of which every turn has a weight other than 0",
+      },
+    );
+  }
+  const prompt = withSystem(turns.slice(0, first), readSystem(columns, [name]));
+  return { prompt, completion: turns.slice(first, last + 1) };
 }
 
 function plainText(columns: Columns): string {
@@ -108,15 +163,15 @@ function plainText(columns: Columns): string {
 
 function readLabel(columns: Columns): boolean {
   if (!isLabelled(columns)) return true;
-  const label = columns.take("label");
-  if (label === true || label === 1 || label === "true" || label === "True" || label === "1") return true;
-  if (label === false || label === 0 || label === "false" || label === "False" || label === "0") return false;
+  const name = LABELS.find((label) => columns.has(label))!;
+  const label = columns.take(name);
+  const said = String(label).trim().toLowerCase();
+  if (typeof label !== "object" && /^(true|1(\.0*)?)$/.test(said)) return true;
+  if (typeof label !== "object" && /^(false|0(\.0*)?)$/.test(said)) return false;
   throw new InputError(
-    (field) => `${field} must say whether the completion is desirable, not ${describe(label)}.`,
-    {
-      path: ["label"],
-      value: label,
-      accepted: "true or false",
-    },
+    (field) =>
+      `${field} must say whether the completion is desirable, not ${describe(label)}; ` +
+      `dataset.columns {"${name}": null} where it says something else.`,
+    { path: [name], value: label, accepted: 'true or false, or dataset.columns {"label": null}' },
   );
 }

@@ -1,6 +1,6 @@
 /** A preference row as pairs of a better and a worse response to one prompt. */
 import { isDeepStrictEqual } from "node:util";
-import { InputError } from "../../errors.ts";
+import { InputError, type Path } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import { commonTextPrefix } from "../_common_prefix.ts";
 import type { Message, Text } from "../rows.ts";
@@ -64,7 +64,7 @@ function answerShape(columns: Columns, wantsRanked: boolean): AnswerShape | null
   };
   const paired = meant([...namedShapes, ...judgedShapes].filter(fits));
   const ranked = meant(
-    rankedShapes.filter((shape) => fits(shape) && isList(columns.peek(shape.columns[0]!))),
+    rankedShapes.filter((shape) => fits(shape) && hasAnswers(columns.peek(shape.columns[0]!), shape)),
   );
   // Data made by sampling keeps all samples beside the pair that was chosen among them.
   const [first = null, second] = wantsRanked && ranked.length > 0
@@ -78,8 +78,10 @@ function answerShape(columns: Columns, wantsRanked: boolean): AnswerShape | null
   );
 }
 
-function isList(value: unknown): boolean {
-  return Array.isArray(value) && value.length > 0;
+/** Whether a column is a list of answers as the shape has them, by the first of them. */
+function hasAnswers(value: unknown, { inside }: AnswerShape): boolean {
+  if (!Array.isArray(value) || value.length === 0) return false;
+  return inside === undefined || inside.every((name) => isObject(value[0]) && name in value[0]);
 }
 
 /** Pairs of answers of which one is better than the other. */
@@ -127,7 +129,27 @@ function withPrompt(columns: Columns, taken: readonly string[], better: Answer, 
   }
   const turns = checked(columns, prompt);
   if (typeof turns === "string") return { prompt: turns, responses: [chosen, rejected] };
-  return { prompt: turns, responses: [withoutPrompt(chosen, turns), withoutPrompt(rejected, turns)] };
+  return {
+    prompt: turns,
+    responses: [responseOf(chosen, turns, better.path), responseOf(rejected, turns, worse.path)],
+  };
+}
+
+/** A response without the prompt that it may repeat. @throws InputError where it begins with another one */
+function responseOf(text: Text, prompt: readonly Message[], path: Path): Text {
+  const response = withoutPrompt(text, prompt);
+  const [first] = response;
+  const asks = (role: string | undefined) => role === "user" || role === "system" || role === "developer";
+  if (typeof first !== "object" || !asks(first.role) || !asks(prompt.at(-1)?.role)) return response;
+  throw new InputError(
+    (field) => `${field} begins with a turn of the ${first.role} that is not the prompt's.`,
+    {
+      path,
+      value: first,
+      accepted:
+        'an answer, the prompt with an answer, or dataset.columns {"prompt": null} for whole conversations',
+    },
+  );
 }
 
 /** Whether both hold the whole conversation, and no list of turns says what the prompt is. */
@@ -157,6 +179,10 @@ function splitConversations(
   const most = Math.min(chosen.length, rejected.length) - 1;
   let shared = 0;
   while (shared < most && isDeepStrictEqual(chosen[shared], rejected[shared])) shared++;
+  // Two turns of the assistant in one conversation are two: a prompt that ends with one would be gone on with.
+  while (shared > 0 && chosen[shared - 1]?.role === "assistant" && chosen[shared]?.role === "assistant") {
+    shared--;
+  }
   if (shared === 0) {
     throw new InputError(
       (field) => `${field} is missing, and chosen and rejected share no turn before their last.`,
@@ -169,11 +195,15 @@ function splitConversations(
   if (typeof given === "string" && given !== "") {
     columns.take("prompt");
     if (!turns.some(({ content }) => content?.trim() === given.trim())) {
-      throw new InputError((field) => `${field} is not a turn that chosen and rejected share.`, {
-        path: ["prompt"],
-        value: given,
-        accepted: "the shared user turn, a message list, or no prompt",
-      });
+      throw new InputError(
+        (field) =>
+          `${field} is not a turn that chosen and rejected share; dataset.columns {"prompt": null} reads them without it.`,
+        {
+          path: ["prompt"],
+          value: given,
+          accepted: 'the shared user turn, a message list, or dataset.columns {"prompt": null}',
+        },
+      );
     }
   }
   const prompt = withSystem(turns, readSystem(columns, taken));
@@ -203,8 +233,10 @@ function besideConversation(columns: Columns, messages: readonly Message[], wors
  * word's token: TRL's `extract_prompt` splits so.
  */
 function splitStrings(columns: Columns, chosen: string, rejected: string): Pair {
+  let shared = commonTextPrefix(chosen, rejected);
+  const dialogue = chosen.slice(0, shared).lastIndexOf(ANSWERS);
   const others = columns.unused;
-  if (others.length > 0 && !columns.isMapped("prompt")) {
+  if (dialogue < 0 && others.length > 0 && !columns.isMapped("prompt")) {
     throw new InputError(
       (place) =>
         `${place} has no column known as the prompt, but others with text: ${others.join(", ")}. ` +
@@ -215,8 +247,6 @@ function splitStrings(columns: Columns, chosen: string, rejected: string): Pair 
       { path: [], value: columns.names, accepted: "a prompt, or dataset.columns" },
     );
   }
-  let shared = commonTextPrefix(chosen, rejected);
-  const dialogue = chosen.slice(0, shared).lastIndexOf(ANSWERS);
   if (dialogue >= 0) {
     shared = dialogue + ANSWERS.length;
     columns.note("as a dialogue");

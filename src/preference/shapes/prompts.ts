@@ -13,15 +13,19 @@ const ASKED = [
   "question",
   "instruction",
   "query",
+  "problem",
   "input",
+  "inputs",
   "messages",
   "conversations",
   "conversation",
   "context",
   "history",
 ];
+/** Columns with what an instruction is about. */
+const FURTHER = ["input", "context"];
 /** Columns with what the conversation is told first. */
-const SYSTEM = ["system", "system_prompt"];
+const SYSTEM = ["system", "system_prompt", "system_message"];
 
 /** Every column that a prompt may be read from. */
 export const promptColumns: readonly string[] = [...SYSTEM, ...PLAIN, ...ASKED];
@@ -54,21 +58,18 @@ export function readPrompt(columns: Columns, taken: readonly string[]): Text | n
 export function readSystem(columns: Columns, taken: readonly string[]): Message[] {
   const name = SYSTEM.find((column) => isThere(columns, column, taken));
   if (name === undefined) return [];
-  const text = columns.take(name);
-  if (text == null) return [];
-  if (typeof text !== "string") {
-    throw new InputError((field) => `${field} must be a string, not ${describe(text)}.`, {
-      path: [name],
-      value: text,
-      accepted: "a string",
-    });
-  }
-  return turnOf("system", text);
+  return turnOf("system", stringOf(columns.take(name), name));
 }
 
-/** A conversation with a system turn in front, unless it has one. */
+/** A conversation with a system turn in front, unless it has that one. @throws InputError where it has another */
 export function withSystem(turns: readonly Message[], system: readonly Message[]): readonly Message[] {
-  return turns[0]?.role === "system" ? turns : [...system, ...turns];
+  if (turns[0]?.role !== "system") return [...system, ...turns];
+  if (system.length === 0 || system[0]!.content?.trim() === turns[0].content?.trim()) return turns;
+  throw new InputError(
+    (field) =>
+      `${field} says other than the conversation's own system turn: dataset.columns {"system": null} leaves it out.`,
+    { path: ["system"], value: system[0]!.content, accepted: "one system text" },
+  );
 }
 
 /** The columns that a row might be read by and that do not say the same. @throws InputError with every reading */
@@ -84,14 +85,15 @@ function promptColumn(columns: Columns, taken: readonly string[]): string | null
   throw new InputError(
     (place) =>
       `${place} could be read with the prompt from ${first} or from ${other}: ` +
-      `say which in dataset.columns, such as {"prompt": ${JSON.stringify(other)}}.`,
+      `say which in dataset.columns, such as {"prompt": ${JSON.stringify(other)}}, or ` +
+      `{"instruction": ${JSON.stringify(first)}, "input": ${JSON.stringify(other)}} for one after the other.`,
     { path: [], value: [first, other], accepted: "one column that holds the prompt, or dataset.columns" },
   );
 }
 
-/** `input` and `history` add to `instruction` and its like. */
+/** `input`, Dolly's `context` and `history` add to `instruction` and its like. */
 function goesWith(name: string, there: readonly string[]): boolean {
-  if (name === "input") return there.includes("instruction");
+  if (FURTHER.includes(name)) return there.includes("instruction");
   return name === "history" &&
     ["instruction", "query", "prompt", "input"].some((asked) => there.includes(asked));
 }
@@ -102,18 +104,16 @@ function readAsked(columns: Columns, name: string, taken: readonly string[]): Te
     return readTurns(value["messages"], [name, "messages"]).turns;
   }
   if (name === "input" && isObject(value)) throw noMessages(value["messages"]);
+  if (name === "question" && isObject(value) && typeof value["full_text"] === "string") { // webgpt_comparisons
+    columns.drop(name, value, "full_text");
+    return value["full_text"];
+  }
   let text = readText(value, [name], () => columns.note(`${name} as JSON text`));
   if (typeof text !== "string") return text;
-  if (name === "instruction" && isThere(columns, "input", taken)) {
-    const input = columns.take("input") ?? "";
-    if (typeof input !== "string") {
-      throw new InputError((field) => `${field} must be a string, not ${describe(input)}.`, {
-        path: ["input"],
-        value: input,
-        accepted: "a string",
-      });
-    }
-    text = [text, input].filter((part) => part.trim() !== "").join("\n");
+  if (name === "instruction") {
+    const further = FURTHER.filter((column) => isThere(columns, column, taken))
+      .map((column) => stringOf(columns.take(column), column));
+    text = [text, ...further].filter((part) => part.trim() !== "").join("\n");
   }
   const history = isThere(columns, "history", taken) && goesWith("history", [name])
     ? columns.take("history")
@@ -136,6 +136,15 @@ function readHistory(history: unknown): Message[] {
     ]);
   }
   return [...readTurns(history, ["history"]).turns];
+}
+
+function stringOf(value: unknown, name: string): string {
+  if (typeof value === "string") return value;
+  throw new InputError((field) => `${field} must be a string, not ${describe(value)}.`, {
+    path: [name],
+    value,
+    accepted: "a string",
+  });
 }
 
 function noMessages(value: unknown): InputError {

@@ -15,6 +15,7 @@ const ROLES: Readonly<Record<string, string>> = {
   gpt: "assistant",
   chatgpt: "assistant",
   bot: "assistant",
+  chatbot: "assistant",
   model: "assistant",
   observation: "tool",
   function_response: "tool",
@@ -55,8 +56,13 @@ export function readTurns(value: unknown, path: Path): Turns {
     );
   }
   const turns = list.map((turn, index) => readTurn(turn, [...path, index]));
-  const unweighted = list.flatMap((turn, index) => isObject(turn) && turn["weight"] === 0 ? [index] : []);
+  const unweighted = list.flatMap((turn, index) => isObject(turn) && isNone(turn["weight"]) ? [index] : []);
   return { turns, unweighted };
+}
+
+/** A weight of nothing, be it written as text. */
+function isNone(weight: unknown): boolean {
+  return weight === false || weight === 0 || typeof weight === "string" && /^\s*0(\.0*)?\s*$/.test(weight);
 }
 
 /** A conversation's turn of a role, unless there is nothing to say. */
@@ -81,7 +87,7 @@ function readTurn(value: unknown, path: Path): Message {
   if (role === "function_call") return toolCall(content, [...path, contentKey]);
   const message: Record<string, unknown> = {}; // in the keys' own order, which a template may print
   for (const [key, given] of Object.entries(turn)) {
-    if (key === roleKey) message["role"] = ROLES[role] ?? role;
+    if (key === roleKey) message["role"] = roleOf(role);
     else if (key === contentKey) {
       message["content"] = given === null && hasCalls(turn) ? null : contentOf(given, [...path, key], value);
     } // A table gives every turn the keys of all, null where a turn has none.
@@ -89,6 +95,12 @@ function readTurn(value: unknown, path: Path): Message {
   }
   if (!(contentKey in turn) && !hasCalls(turn)) throw noString(value, content, [...path, contentKey]);
   return message as unknown as Message;
+}
+
+/** A role by its usual name, however it is written; one that is not known stays for the template to judge. */
+function roleOf(role: string): string {
+  const small = role.toLowerCase();
+  return ROLES[small] ?? (KNOWN.has(small) ? small : role);
 }
 
 /** A string, or parts of text put together as chat templates do. */
@@ -160,7 +172,7 @@ const KNOWN = new Set([
 function isTurn(value: unknown): boolean {
   if (!isObject(value)) return false;
   const role = value["role"] ?? value["from"];
-  return typeof role === "string" && KNOWN.has(role) &&
+  return typeof role === "string" && KNOWN.has(role.toLowerCase()) &&
     ("content" in value || "value" in value || hasCalls(value));
 }
 

@@ -185,7 +185,12 @@ for (const { name, send, status, detail } of refusals) {
 }
 
 const failures: [name: string, change: object, message: RegExp, field: RegExp][] = [
-  ["a broken JSONL line", { dataset: { path: "broken.jsonl" } }, /line 2/i, /line 2/],
+  [
+    "a broken JSONL line",
+    { dataset: { path: "broken.jsonl" }, max_left_out: 0 },
+    /row 2 is not JSON/,
+    /row 2$/,
+  ],
   ["NaN in weights", { model: "models/nan" }, /up_proj.* NaN or infinity/, /up_proj/],
   [
     "token ids beyond the vocabulary",
@@ -196,8 +201,8 @@ const failures: [name: string, change: object, message: RegExp, field: RegExp][]
   [
     "rows without a response",
     { dataset: { rows: [{ prompt: "a", chosen: "", rejected: "" }] } },
-    /no usable row/,
-    /^dataset$/,
+    /response 1 of 2 is empty/,
+    /^dataset: row 1$/,
   ],
 ];
 for (const [name, change, message, field] of failures) {

@@ -11,6 +11,7 @@ import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
 import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
+import { isDeeper } from "../src/json.ts";
 import { checkChatTemplate } from "../src/preference/check_template.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
@@ -193,6 +194,9 @@ const adapter = createRoute({
   },
 });
 
+/** How deep a request's JSON may be written. */
+const MOST_DEPTH = 1000;
+
 /** Everything under /train. */
 export function trainRoutes(service: Service): OpenAPIHono {
   const { store, runner, config, stopping } = service;
@@ -211,7 +215,9 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const spec = toJobSpec(request);
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
-    const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
+    // JSON of any depth can be read here, but not written.
+    const text = isDeeper(request, MOST_DEPTH) ? await c.req.text() : JSON.stringify(request);
+    const idempotency = key === undefined ? undefined : { key, hash: await sha256(text) };
     if (c.req.valid("query").dry_run === "true") {
       await checkFiles(sources, spec);
       const { signal } = c.req.raw;

@@ -68,9 +68,7 @@ function splitText(
     ].join("\n")
   );
   return [
-    `${name}: ${split.rows} rows, of which ${split.examples} ${
-      split.examples === 1 ? "example" : "examples"
-    }`,
+    `${name}: ${split.rows} rows make ${split.examples} ${split.examples === 1 ? "example" : "examples"}`,
     ...split.shapes.map(({ shape, rows }) => `  ${rows} read as ${shape}`),
     `  left out ${left_out.count}, prompts cut ${split.prompts_cut}, responses cut in ${split.responses_cut} rows`,
     ...left_out.reasons.map(({ reason, count }) => `    ${count}: ${reason}`),

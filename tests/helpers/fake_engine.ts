@@ -1,4 +1,7 @@
 /** An engine without a device: what the service around it does can be tested in milliseconds. */
+import { readModelConfig } from "../../src/model/config.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { inspect } from "../../src/training/inspect.ts";
 import { join } from "node:path";
 import type {
   CallName,
@@ -59,6 +62,13 @@ export class FakeEngine implements Engine {
     score: (request, options) => this.#score(request, options),
     sequences: (request, options) => this.#scoreSequences(request, options),
     train: (request, options) => this.#train(request, options),
+    // it needs no device
+    inspect: async (request) =>
+      await inspect(request, {
+        config: await readModelConfig(request.model),
+        tokenizer: await loadTokenizer(request.model),
+        pause: () => Promise.resolve(),
+      }),
   };
 
   constructor(private readonly options: FakeOptions = {}) {

@@ -264,16 +264,20 @@ function continued(
   answers: readonly (readonly Message[])[],
 ): (readonly [string, string])[] {
   const content = begun.content ?? "";
-  const opened = content.trim() === "" ? render(turns, true) : upTo(render([...turns, begun]), content);
+  const marked = { ...begun, content: content + CONTINUED };
+  const opened = content.trim() === "" ? render(turns, true) : upTo(render([...turns, marked]), content);
   return answers.map(([first, ...rest]) => {
     const whole = { ...begun, ...first!, content: content + (first!.content ?? "") };
     return splitAt(opened, render([...turns, whole, ...rest]));
   });
 }
 
-/** A conversation's text to the end of what its last turn says: transformers' `continue_final_message`. */
+/** Stands behind what is continued, as in transformers: where a template trims, its space goes. */
+const CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/** A conversation's text up to the mark: transformers' `continue_final_message`. */
 function upTo(text: string, content: string): string {
-  const at = text.lastIndexOf(content.trim());
+  const at = text.lastIndexOf(CONTINUED.trim());
   if (at < 0) {
     throw new InputError("The chat template does not write the assistant's turn that is to be continued.", {
       path: [],
@@ -281,9 +285,8 @@ function upTo(text: string, content: string): string {
       accepted: "a prompt that ends with another turn",
     });
   }
-  // What stands behind it may be trimmed.
-  const spaced = content.trimStart();
-  return text.slice(0, at + (text.startsWith(spaced, at) ? spaced : content.trim()).length);
+  const before = text.slice(0, at);
+  return text.startsWith(CONTINUED, at) ? before : before.trimEnd();
 }
 
 function splitAt(opened: string, full: string): readonly [string, string] {

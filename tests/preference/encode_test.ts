@@ -202,6 +202,9 @@ Deno.test("encodeComparison() continues the assistant's turn that a prompt ends 
       ],
     );
   }
+  // what is continued may stand in the text behind it too
+  const [prompt] = spelled(chatml, encode(chatml, [user("Q"), assistant("e")], ["yes"]));
+  assert.match(String(prompt), /<\|im_start\|>assistant\ne$/);
   // a template that trims what a turn says leaves the space to the response, as continue_final_message does
   const trims = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}[end]{% endfor %}";
   const trimmed = encode(chatml.withChatTemplate(trims), [user("Q"), assistant("Sure, ")], ["yes"]);

@@ -52,6 +52,7 @@ Deno.test("POST /score answers one prompt", async () => {
       max_prompt_length: null,
       truncation_mode: "keep_end",
       add_eos_token: true,
+      split_special_tokens: null,
       chat_template: "files",
       chat_template_kwargs: null,
       quantization: null,

@@ -102,6 +102,7 @@ const NUMBERS: Tokenizer = {
   addBos: false,
   vocabSize: SIZES.vocab_size,
   chatTemplate: null,
+  specialPlaces: () => [],
   renderChat: () => "",
   withChatTemplate: () => NUMBERS,
 };

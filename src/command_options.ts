@@ -20,6 +20,7 @@ export const COMMAND_OPTIONS = {
     "max-length": { type: "string" },
     "max-prompt-length": { type: "string" },
     "truncation-mode": { type: "string" },
+    "split-special-tokens": { type: "string" },
     "no-eos": { type: "boolean", default: false },
     beta: { type: "string" },
     "token-logprobs": { type: "boolean", default: false },

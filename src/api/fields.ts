@@ -57,3 +57,12 @@ export const promptBoundaryField = z.enum(["trl", "simpo"]);
 
 /** Which end of a prompt stays. */
 export const truncationModeField = z.enum(["keep_end", "keep_start"]);
+
+/** Whose special tokens are tokens, in training as in scoring. */
+export const splitSpecialTokensField = z.boolean().nullable();
+
+/** What is said of {@link splitSpecialTokensField}. */
+export const splitSpecialTokens =
+  "true, for text that is not trusted: special tokens that the data spells (in prompts, responses, turns, tools, variables " +
+  "of a row) are ordinary text, those that the chat template writes are tokens. false: both are tokens. null: as " +
+  "split_special_tokens in the tokenizer's files, mostly false, has it for all of the text.";

@@ -7,6 +7,8 @@ import {
   ChatTemplateSchema,
   promptBoundaryField,
   quantizationField,
+  splitSpecialTokens,
+  splitSpecialTokensField,
   tooDeep,
   truncationModeField,
 } from "./fields.ts";
@@ -180,6 +182,10 @@ export const encodingFields = {
       "Further variables for the chat template by name. Left out: the job's where the adapter is a job's id.",
     example: { enable_thinking: false },
   }),
+  split_special_tokens: splitSpecialTokensField.optional().meta({
+    description:
+      `${splitSpecialTokens} Left out: the job's where the adapter is a job's id. Not for token ids.`,
+  }),
 };
 
 /** The body of `POST /score`. */
@@ -282,6 +288,7 @@ const used = {
   }),
   truncation_mode: truncationModeField,
   add_eos_token: z.boolean(),
+  split_special_tokens: splitSpecialTokensField.meta({ description: "null: as the tokenizer's files say." }),
 };
 
 /** What the text of a request became tokens by. */

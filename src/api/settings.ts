@@ -7,6 +7,8 @@ import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,
   promptBoundaryField,
+  splitSpecialTokens,
+  splitSpecialTokensField,
   truncationModeField,
 } from "./fields.ts";
 
@@ -193,6 +195,9 @@ export const settingsFields = {
       "Not with eval_dataset.",
   }),
   chat_template_kwargs: ChatTemplateKwargsSchema.nullable().optional(),
+  split_special_tokens: splitSpecialTokensField.optional().meta({
+    description: `${splitSpecialTokens} Left out: null.`,
+  }),
   seed: wholeNumber(0).max(2 ** 32 - 1).default(42),
   save_steps: wholeNumber(0).default(50).meta({
     description: "Steps between checkpoints; 0: only at the end.",
@@ -272,11 +277,13 @@ export function checkSettings(spec: SettingsRequest, context: z.core.$Refinement
 }
 
 /** Keys in the schema's order, so that the same settings are always the same JSON: a job file's id is a hash of it. */
-const { chat_template_kwargs: _, ...everyJobs } = settingsFields;
+const { chat_template_kwargs: _, split_special_tokens: __, ...everyJobs } = settingsFields;
 const inOrder = Object.fromEntries(Object.keys(everyJobs).map((name) => [name, undefined]));
 
 /** Fills in what a request leaves to its preset and to other fields. */
-export function resolveSettings({ preset, chat_template_kwargs, ...given }: SettingsRequest) {
+export function resolveSettings(
+  { preset, chat_template_kwargs, split_special_tokens, ...given }: SettingsRequest,
+) {
   const fromPreset = recipe(preset);
   const lora = given.lora === null ? null : resolveLora(given.lora);
   const max_length = given.max_length ?? fromPreset.max_length;
@@ -294,8 +301,9 @@ export function resolveSettings({ preset, chat_template_kwargs, ...given }: Sett
     max_prompt_length: given.max_prompt_length ?? Math.min(fromPreset.max_prompt_length, max_length - 1),
     chat_template: given.chat_template ?? null,
     save_dtype: given.save_dtype ?? null,
-    // only where there are any: jobs without keep the JSON, and so the id, that they had before this setting
+    // only where they are given: jobs without keep the JSON, and so the id, that they had before these settings
     ...chat_template_kwargs && { chat_template_kwargs },
+    ...split_special_tokens != null && { split_special_tokens },
   };
 }
 

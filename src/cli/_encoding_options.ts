@@ -13,6 +13,7 @@ interface Options {
   readonly "max-prompt-length"?: string | undefined;
   readonly "truncation-mode"?: string | undefined;
   readonly "chat-template-kwargs"?: string | undefined;
+  readonly "split-special-tokens"?: string | undefined;
   readonly "no-eos": boolean;
 }
 
@@ -33,6 +34,7 @@ export function encodingOfOptions(
     max_prompt_length: jsonOf(options["max-prompt-length"]),
     truncation_mode: options["truncation-mode"],
     chat_template_kwargs: jsonOf(options["chat-template-kwargs"]),
+    split_special_tokens: jsonOf(options["split-special-tokens"]),
     ...options["no-eos"] && { add_eos_token: false },
   };
   try {

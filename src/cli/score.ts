@@ -27,8 +27,8 @@ import { type LoadProgress, stream } from "../engine/protocol.ts";
 const usage =
   "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] " +
   "[--chat-template-kwargs JSON] [--prompt-boundary trl|simpo] [--max-length N] [--max-prompt-length N] " +
-  "[--truncation-mode keep_end|keep_start] [--no-eos] [--beta 2] [--token-logprobs] in.jsonl out.jsonl " +
-  "(- is stdin or stdout)";
+  "[--truncation-mode keep_end|keep_start] [--split-special-tokens true|false] [--no-eos] [--beta 2] " +
+  "[--token-logprobs] in.jsonl out.jsonl (- is stdin or stdout)";
 
 /** A shell's exit code for SIGPIPE, which Deno ignores. */
 const brokenPipe = 141;

@@ -6,6 +6,7 @@
  */
 import { InputError } from "../errors.ts";
 import { commonPrefix, commonTextPrefix } from "./_common_prefix.ts";
+import { Marks } from "./_marks.ts";
 import type { Comparison, Message, Text } from "./rows.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -21,6 +22,11 @@ export interface TextSettings {
   readonly add_eos_token?: boolean;
   /** Variables for the chat template beside its own; none where it is left out. */
   readonly chat_template_kwargs?: Readonly<Record<string, unknown>> | null | undefined;
+  /**
+   * Whether special tokens that the row spells are text: true where it is not trusted; those that a template writes are
+   * tokens. As the tokenizer's files say for all of the text where it is left out or null.
+   */
+  readonly split_special_tokens?: boolean | null | undefined;
 }
 
 /** What is cut. */
@@ -156,11 +162,49 @@ export function tokeniseResponses(
   settings: TextSettings,
 ): Sequence[] {
   const prompts = new Map<string, readonly number[]>(); // mostly one for all responses
-  return texts(tokenizer, comparison, settings).map(([prompt, response]) => {
+  const { texts, encode } = textsOf(tokenizer, comparison, settings);
+  return texts.map(([prompt, response]) => {
     let ids = prompts.get(prompt);
-    if (!ids) prompts.set(prompt, ids = tokenizer.encode(prompt));
-    return tokenise(tokenizer, prompt, ids, response, settings);
+    if (!ids) prompts.set(prompt, ids = encode(prompt));
+    return tokenise(tokenizer, ids, encode(prompt + response), settings);
   });
+}
+
+/** Each response's [prompt, response] as text, and what makes tokens of such texts. */
+function textsOf(tokenizer: Tokenizer, comparison: Comparison, settings: TextSettings): {
+  readonly texts: readonly (readonly [string, string])[];
+  readonly encode: (text: string) => number[];
+} {
+  const split_special_tokens = settings.split_special_tokens ?? undefined;
+  if (split_special_tokens !== true || isPlain(comparison)) {
+    return {
+      texts: templated(tokenizer, comparison, settings),
+      encode: (text) => tokenizer.encode(text, { split_special_tokens }),
+    };
+  }
+  const marks = Marks.for(tokenizer, comparison, [tokenizer.chatTemplate, settings.chat_template_kwargs]);
+  if (marks === null) {
+    return {
+      texts: templated(tokenizer, comparison, settings),
+      encode: (text) => tokenizer.encode(text, { split_special_tokens: false }),
+    };
+  }
+  try {
+    return {
+      texts: templated(tokenizer, marks.mark(comparison), settings),
+      encode: (marked) => {
+        const { text, literal } = marks.read(marked);
+        return tokenizer.encode(text, { literal });
+      },
+    };
+  } catch (error) {
+    throw marks.unmarkError(error);
+  }
+}
+
+/** Whether no template has a part in a row's text. */
+function isPlain({ prompt, responses }: Comparison): boolean {
+  return typeof prompt === "string" && responses.every((response) => typeof response === "string");
 }
 
 /** Sequences as a group; or without one the responses that have no token to score, and why. */
@@ -224,14 +268,13 @@ export function checkTokenIds(tokens: Uint32Array, vocabulary: number): void {
 type Render = (messages: readonly Message[], addGenerationPrompt?: boolean) => string;
 
 /** Each response's [prompt, response] as text. */
-function texts(
+function templated(
   tokenizer: Tokenizer,
-  { prompt, responses, tools, chat_template_kwargs: own }: Comparison,
+  comparison: Comparison,
   { prompt_boundary: boundary, chat_template_kwargs }: TextSettings,
 ): (readonly [string, string])[] {
-  if (typeof prompt === "string" && responses.every((response) => typeof response === "string")) {
-    return responses.map((response) => [prompt, response]);
-  }
+  const { prompt, responses, tools, chat_template_kwargs: own } = comparison;
+  if (isPlain(comparison)) return responses.map((response) => [prompt as string, response as string]);
   const kwargs = own === undefined ? chat_template_kwargs : { ...chat_template_kwargs, ...own };
   const render: Render = (messages, addGenerationPrompt = false) =>
     messages.length === 0 ? "" : tokenizer.renderChat(messages, { addGenerationPrompt, tools, kwargs });
@@ -319,19 +362,17 @@ function withoutBos(tokenizer: Tokenizer, text: string): string {
 }
 
 /**
- * Tokenises prompt and response as one text, as the model would see it. Where a merge crosses the boundary, the token
+ * The tokens of prompt and response as one text, as the model would see it. Where a merge crosses the boundary, the token
  * that holds both, and every token that the prompt alone spells otherwise, is of the response.
  */
 function tokenise(
   tokenizer: Tokenizer,
-  prompt: string,
   promptIds: readonly number[],
-  response: string,
+  ids: number[],
   { prompt_boundary, add_eos_token = true }: TextSettings,
 ): Sequence {
   const { bos, addBos, eos } = tokenizer;
   const eosId = add_eos_token ? tokenizer.eosId : null;
-  const ids = tokenizer.encode(prompt + response);
   let boundary = commonPrefix(ids, promptIds);
 
   if (addBos && bos !== null) {

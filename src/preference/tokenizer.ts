@@ -27,6 +27,11 @@ export interface Tokenizer {
    * @throws InputError where the tokenizer has no token for a part of the text
    */
   encode(text: string, options?: EncodeOptions): number[];
+  /**
+   * Of each special token that a text spells, or that it ends in the midst of, the place of a character in UTF-16 units,
+   * ascending: as long as another stands there the text holds no such token.
+   */
+  specialPlaces(text: string): readonly number[];
   /** Text of token ids, special tokens included. */
   decode(ids: ArrayLike<number>): string;
   /** Text of one token with its leading space, `""` for an id that has none. */
@@ -96,7 +101,10 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
   );
   const splitsSpecials = config.split_special_tokens === true;
   const encode = (text: string, options: EncodeOptions = {}): number[] =>
-    model.encode(text, { split_special_tokens: options.split_special_tokens ?? splitsSpecials });
+    model.encode(text, {
+      ...options,
+      split_special_tokens: options.split_special_tokens ?? splitsSpecials,
+    });
   const decode = (ids: ArrayLike<number>): string => model.decode(Array.from(ids));
   const token = (id: number): string => {
     const piece = model.token(id);
@@ -121,6 +129,7 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
     const compiled = new Map<string, ChatTemplate>();
     const tokenizer: Tokenizer = {
       encode,
+      specialPlaces: (text) => model.specialPlaces(text),
       decode,
       token,
       bos,

@@ -24,7 +24,8 @@ type ForEngine = Required<Pick<ScoreRequest, "chat_template">> & { readonly enco
 export function encodingOf(given: Given, job: TrainingSettings | null): ForEngine {
   const fallback = { ...DEFAULT_ENCODING, ...job && encodingOfJob(job) };
   const { max_length = fallback.max_length } = given;
-  const { prompt_boundary, truncation_mode, add_eos_token, chat_template_kwargs } = given;
+  const { prompt_boundary, truncation_mode, add_eos_token, chat_template_kwargs, split_special_tokens } =
+    given;
   return {
     // one that a job names stands as text beside its weights
     chat_template: given.chat_template ?? (job?.chat_template?.includes("{") ? job.chat_template : null),
@@ -37,6 +38,9 @@ export function encodingOf(given: Given, job: TrainingSettings | null): ForEngin
       chat_template_kwargs: chat_template_kwargs === undefined
         ? fallback.chat_template_kwargs
         : chat_template_kwargs,
+      split_special_tokens: split_special_tokens === undefined
+        ? fallback.split_special_tokens
+        : split_special_tokens,
     },
   };
 }
@@ -50,6 +54,7 @@ export function encodingOfJob(settings: TrainingSettings): Omit<ScoreEncoding, "
     max_prompt_length,
     truncation_mode,
     chat_template_kwargs: chat_template_kwargs ?? null,
+    split_special_tokens: settings.split_special_tokens ?? null,
   };
 }
 

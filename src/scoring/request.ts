@@ -65,6 +65,8 @@ export interface ScoreEncoding {
   readonly truncation_mode: EncodeSettings["truncation_mode"];
   readonly add_eos_token: boolean;
   readonly chat_template_kwargs: Readonly<Record<string, unknown>> | null;
+  /** Whether special tokens that an item's texts spell are text; null: as the tokenizer's files say. */
+  readonly split_special_tokens: boolean | null;
 }
 
 /** As much of a prompt as the context takes, ended as TRL does. */
@@ -75,6 +77,7 @@ export const DEFAULT_ENCODING: ScoreEncoding = {
   truncation_mode: "keep_end",
   add_eos_token: true,
   chat_template_kwargs: null,
+  split_special_tokens: null,
 };
 
 /** A prompt with candidates to compare. */

@@ -54,7 +54,7 @@ export async function readData(
 /** What the tokens of a job depend on beside its rows. */
 function keyOf({ config }: TrainContext, settings: TrainingSettings): string {
   const { max_length, max_prompt_length, truncation_mode, prompt_boundary, method } = settings;
-  const { chat_template, chat_template_kwargs } = settings;
+  const { chat_template, chat_template_kwargs, split_special_tokens } = settings;
   return JSON.stringify([
     config.vocab_size,
     max_length,
@@ -63,6 +63,7 @@ function keyOf({ config }: TrainContext, settings: TrainingSettings): string {
     prompt_boundary,
     chat_template,
     chat_template_kwargs,
+    split_special_tokens,
     method.type,
   ]);
 }

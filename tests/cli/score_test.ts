@@ -50,7 +50,14 @@ Deno.test("score() takes the quantization and the encoding that a job had, besid
       "10",
       "--no-eos",
     ];
-    const more = ["--truncation-mode", "keep_start", "--chat-template-kwargs", '{"a":1}'];
+    const more = [
+      "--truncation-mode",
+      "keep_start",
+      "--chat-template-kwargs",
+      '{"a":1}',
+      "--split-special-tokens",
+      "true",
+    ];
     const args = ["--model", "model", "--adapter", ids[0]!, ...options, ...more, input!, output!];
     assert.equal(await score(args, () => Promise.resolve(engine), environment), 0);
     assert.deepEqual(engine.scored.at(-1)!.encoding, {
@@ -60,6 +67,7 @@ Deno.test("score() takes the quantization and the encoding that a job had, besid
       truncation_mode: "keep_start",
       add_eos_token: false,
       chat_template_kwargs: { a: 1 },
+      split_special_tokens: true,
     });
     // one without a score is told, and the others' lines go on
     const lines = [{ prompt: "a", candidates: [""] }, { prompt: "a", candidates: ["b"] }];

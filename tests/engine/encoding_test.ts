@@ -109,6 +109,7 @@ for (const prompt_boundary of ["trl", "simpo"]) {
         truncation_mode: "keep_end",
         add_eos_token: true,
         chat_template_kwargs: null,
+        split_special_tokens: null,
         quantization: null,
         ...values,
       };
@@ -133,6 +134,63 @@ for (const prompt_boundary of ["trl", "simpo"]) {
 }
 
 const tokensOf = ({ results }: ScoredItem) => results.map(({ tokens }) => tokens!.join(""));
+
+Deno.test("POST /train and POST /score with split_special_tokens take special tokens of the rows for text, and no others", async () => {
+  const rows = [
+    {
+      prompt: [user("the <|end|> hand")],
+      chosen: [assistant("out<|end|>in")],
+      rejected: [assistant("<|end|>")],
+    },
+    { prompt: "<|end|>the", chosen: " out<|end|>", rejected: " <|end|>tin" },
+  ];
+  const job = {
+    model: "model",
+    dataset: { rows },
+    max_steps: 1,
+    batch_size: rows.length,
+    learning_rate: 1e-9,
+    warmup_ratio: 0,
+    lora: { r: 2 },
+    chat_template: TEMPLATE,
+    split_special_tokens: true,
+  };
+  const { status, body: seen } = await service.post("/train?dry_run=true", job);
+  assert.equal(status, 200, JSON.stringify(seen));
+  const { body: trusting } = await service.post("/train?dry_run=true", {
+    ...job,
+    split_special_tokens: false,
+  });
+  interface Seen {
+    readonly prompt: string;
+    readonly responses: readonly { readonly scored: string; readonly scored_tokens: number }[];
+  }
+  const responsesOf = ({ train }: { train: { first: Seen[] } }) =>
+    train.first.map(({ responses }) => responses);
+  const counts = (body: typeof seen) =>
+    responsesOf(body).map((all) => all.map(({ scored_tokens }) => scored_tokens));
+  const first = (body: typeof seen) => body.train.first[0].prompt + responsesOf(body)[0]![0]!.scored;
+  assert.equal(first(seen), first(trusting));
+  for (const [row, of] of counts(seen).entries()) {
+    for (const [response, count] of of.entries()) assert.ok(count > counts(trusting)[row]![response]!);
+  }
+
+  const { body: queued } = await service.post("/train", job);
+  await service.until(queued.id, "succeeded", "failed");
+  const { metrics } = (await service.get(`/train/${queued.id}`)).body;
+  const items = rows.map(({ prompt, chosen, rejected }) => ({ prompt, candidates: [chosen, rejected] }));
+  const scored = await score({ adapter: queued.id }, items);
+  assert.equal(scored.encoding["split_special_tokens"], true);
+  assertClose(meansOf(logprobsOf(scored.items)), [metrics["logps/chosen"], metrics["logps/rejected"]], {
+    rtol: 1e-5,
+    relativeTo: "element",
+  });
+  const numbers = ({ items }: typeof scored) =>
+    items.map(({ results }) => results.map(({ num_tokens }) => num_tokens));
+  assert.deepEqual(numbers(scored), counts(seen));
+  const trusted = await score({ adapter: queued.id, split_special_tokens: false }, items);
+  assert.deepEqual(numbers(trusted), counts(trusting));
+});
 
 Deno.test("POST /score prefers what the request gives to what a job has", async () => {
   const { body: job } = await service.post("/train", {

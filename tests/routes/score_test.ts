@@ -52,6 +52,7 @@ Deno.test("POST /score answers one prompt", async () => {
       max_prompt_length: null,
       truncation_mode: "keep_end",
       add_eos_token: true,
+      split_special_tokens: null,
       chat_template: "files",
       chat_template_kwargs: null,
       quantization: null,
@@ -269,10 +270,12 @@ Deno.test("POST /score takes a job's own encoding, what the request gives before
     max_prompt_length: 32,
     truncation_mode: "keep_start",
     chat_template_kwargs: { enable_thinking: true },
+    split_special_tokens: true,
   };
   const base = { model: "model", dataset: { path: "rows.jsonl" }, chat_template: "{{ messages }}" };
   const { body: job } = await service.post("/train", { ...base, ...own });
   assert.deepEqual(job.settings.chat_template_kwargs, { enable_thinking: true });
+  assert.equal(job.settings.split_special_tokens, true);
   await service.until(job.id, "succeeded");
   const all = { ...own, add_eos_token: true };
   const none = {
@@ -282,6 +285,7 @@ Deno.test("POST /score takes a job's own encoding, what the request gives before
     truncation_mode: "keep_end",
     add_eos_token: true,
     chat_template_kwargs: null,
+    split_special_tokens: null,
   };
   const cases: [fields: Record<string, unknown>, encoding: object, template: string][] = [
     [{ adapter: job.id }, all, "job"],
@@ -293,7 +297,10 @@ Deno.test("POST /score takes a job's own encoding, what the request gives before
     [{ adapter: job.id, truncation_mode: "keep_end" }, { ...all, truncation_mode: "keep_end" }, "job"],
     [{ adapter: job.id, add_eos_token: false }, { ...all, add_eos_token: false }, "job"],
     [{ adapter: job.id, chat_template_kwargs: null }, { ...all, chat_template_kwargs: null }, "job"],
+    [{ adapter: job.id, split_special_tokens: false }, { ...all, split_special_tokens: false }, "job"],
+    [{ adapter: job.id, split_special_tokens: null }, { ...all, split_special_tokens: null }, "job"],
     [{ adapter: job.id, chat_template: "{{ 1 }}" }, all, "request"],
+    [{ split_special_tokens: true }, { ...none, split_special_tokens: true }, "files"],
     [{ adapter: "adapter" }, none, "files"],
     [{}, none, "files"],
     [{ max_length: 300 }, { ...none, max_length: 300, max_prompt_length: 128 }, "files"],

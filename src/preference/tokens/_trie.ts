@@ -36,4 +36,14 @@ export class Trie {
       if (value >= 0) found(i + 1, value);
     }
   }
+
+  /** Whether what stands from a place to the text's end begins some text, or is one. */
+  isBeginning(text: string, at: number): boolean {
+    let node = 0;
+    for (let i = at; i < text.length; i++) {
+      node = this.#children.get(node, text.charCodeAt(i));
+      if (node < 0) return false;
+    }
+    return true;
+  }
 }

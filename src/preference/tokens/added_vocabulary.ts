@@ -22,6 +22,16 @@ export interface Searched extends AddedToken {
   readonly searched: string;
 }
 
+/** A text between added tokens. */
+export interface Part {
+  readonly text: string;
+  /** Where it begins in the whole, in UTF-16 units. */
+  readonly at: number;
+}
+
+/** Where special tokens stay text: everywhere, nowhere, or where they cover one of these places (units, ascending). */
+export type Passed = boolean | readonly number[];
+
 const STARTS_WITH_WORD = new RegExp(`^[${WORD}]`, "u");
 const SPACE = new RegExp(`[${WHITE_SPACE}]`, "u");
 
@@ -53,17 +63,22 @@ export class AddedVocabulary {
     this.#beginning = units.size > 0 ? new RegExp(`[${[...units].join("")}]`, "g") : null;
   }
 
+  /** Whether one of the tokens is special. */
+  get hasSpecial(): boolean {
+    return this.#tokens.some(({ special }) => special);
+  }
+
   /**
    * Splits a text at the tokens in it.
    *
-   * @param passSpecials whether special tokens are passed over, and stay text
+   * @param passed where special tokens are passed over, and stay text
    * @returns texts, of which none is empty, and ids
    */
-  split(text: string, passSpecials: boolean): (string | number)[] {
-    const parts: (string | number)[] = [];
+  split(text: string, passed: Passed): (Part | number)[] {
+    const parts: (Part | number)[] = [];
     let done = 0;
     for (const { start, end, token } of this.#matches(text)) {
-      if (passSpecials && token.special) continue;
+      if (token.special && passed !== false && (passed === true || isCovered(passed, start, end))) continue;
       if (token.single_word) {
         // No `$`: V8 15 does not find a class with characters past U+FFFF at a text's end.
         const before = Array.from(text.slice(Math.max(start - 2, 0), start)).at(-1) ?? "";
@@ -72,11 +87,11 @@ export class AddedVocabulary {
       let [from, to] = [start, end];
       while (token.lstrip && from > done && SPACE.test(text[from - 1]!)) from--;
       while (token.rstrip && to < text.length && SPACE.test(text[to]!)) to++;
-      if (done < from) parts.push(text.slice(done, from));
+      if (done < from) parts.push({ text: text.slice(done, from), at: done });
       parts.push(token.id);
       done = to;
     }
-    if (done < text.length) parts.push(done === 0 ? text : text.slice(done));
+    if (done < text.length) parts.push({ text: done === 0 ? text : text.slice(done), at: done });
     return parts;
   }
 
@@ -94,6 +109,17 @@ export class AddedVocabulary {
       if (index >= 0) yield { start, end, token: this.#tokens[index]! };
     }
   }
+}
+
+/** Whether one of the places, which ascend, is from `start` up to `end`. */
+function isCovered(places: readonly number[], start: number, end: number): boolean {
+  let [low, high] = [0, places.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (places[middle]! < start) low = middle + 1;
+    else high = middle;
+  }
+  return low < places.length && places[low]! < end;
 }
 
 function hex(unit: number): string {

@@ -1,17 +1,29 @@
 import { within } from "../../errors.ts";
 import type { Json } from "./_fields.ts";
 import { WordCache } from "./_word_cache.ts";
-import { type AddedToken, AddedVocabulary } from "./added_vocabulary.ts";
+import {
+  type AddedToken,
+  AddedVocabulary,
+  type Part,
+  type Passed,
+  type Searched,
+} from "./added_vocabulary.ts";
 import { type Decoder, readDecoder } from "./decoders.ts";
 import { type Model, readModel } from "./models.ts";
 import { type Normalizer, type Place, readNormalizer } from "./normalizers.ts";
 import { readPostProcessor } from "./post_processor.ts";
 import { type PreTokenizer, readPreTokenizer } from "./pre_tokenizers.ts";
+import { SpecialText } from "./special_text.ts";
 
 /** Which tokens a text may ask for. */
 export interface EncodeOptions {
   /** Special tokens written out in the text are text, as in one that is not trusted. */
   readonly split_special_tokens?: boolean | undefined;
+  /**
+   * Places in the text, in UTF-16 units, ascending: special tokens that cover one of them are text, the others tokens. In
+   * place of `split_special_tokens`.
+   */
+  readonly literal?: readonly number[] | undefined;
 }
 
 /**
@@ -31,9 +43,10 @@ export class TextTokenizer {
   readonly #decoder: Decoder | null;
   readonly #words: WordCache;
   /** Added tokens by content, and of each what it is searched for and decoded by. */
-  readonly #added: ReadonlyMap<string, AddedToken & { readonly id: number; readonly searched: string }>;
+  readonly #added: ReadonlyMap<string, Searched>;
   readonly #before: AddedVocabulary;
   readonly #behind: AddedVocabulary;
+  #specials: SpecialText | null = null;
   #texts: Map<number, string> | null = null;
 
   /**
@@ -69,29 +82,52 @@ export class TextTokenizer {
   }
 
   /** Token ids of a text. @throws InputError where the model has no token for a part of it */
-  encode(text: string, { split_special_tokens = false }: EncodeOptions = {}): number[] {
+  encode(text: string, { split_special_tokens = false, literal }: EncodeOptions = {}): number[] {
     const ids: number[] = [];
-    const parts = this.#before.split(text.toWellFormed(), split_special_tokens);
-    for (const [index, part] of parts.entries()) {
+    const passed = literal ?? split_special_tokens;
+    for (const [index, part] of this.#before.split(text.toWellFormed(), passed).entries()) {
       if (typeof part === "number") ids.push(part);
-      else this.#encodePart(part, index === 0, split_special_tokens, ids);
+      else this.#encodePart(part, index === 0, passed, ids);
     }
     return ids;
   }
 
-  #encodePart(part: string, first: boolean, passSpecials: boolean, ids: number[]): void {
+  /**
+   * Of each special token that a text spells, or that it ends in the midst of, the place of a character in UTF-16 units,
+   * ascending: as long as another stands there the text holds no such token.
+   */
+  specialPlaces(text: string): number[] {
+    this.#specials ??= new SpecialText(
+      [...this.#added.values()].filter(({ special }) => special),
+      (text) => this.#normalize(text, { atStart: false }),
+    );
+    return this.#specials.places(text);
+  }
+
+  #encodePart(part: Part, first: boolean, passed: Passed, ids: number[]): void {
     const place = { atStart: first };
-    const normalized = this.#normalize(part, place);
-    for (const [index, piece] of this.#behind.split(normalized, passSpecials).entries()) {
+    const normalized = this.#normalize(part.text, place);
+    const passedHere = typeof passed === "boolean" ? passed : this.#passedIn(part, passed);
+    for (const [index, piece] of this.#behind.split(normalized, passedHere).entries()) {
       if (typeof piece === "number") {
         ids.push(piece);
       } else {
         const atStart = this.#pieces.asksForFirst && place.atStart && index === 0;
-        for (const word of this.#words.encode(piece, atStart)) {
+        for (const word of this.#words.encode(piece.text, atStart)) {
           for (const id of word) ids.push(id);
         }
       }
     }
+  }
+
+  /** The places that a part has, in its normalised text. */
+  #passedIn({ text, at }: Part, places: readonly number[]): Passed {
+    if (!this.#behind.hasSpecial) return false;
+    return places.filter((place) => place >= at && place < at + text.length).map((place) => {
+      const end = place - at + (text.codePointAt(place - at)! > 0xffff ? 2 : 1);
+      // No white space stands there, which could go away at an end.
+      return this.#normalize(text.slice(0, end), { atStart: false }).length - 1;
+    });
   }
 
   /** Text of token ids, special tokens included. */

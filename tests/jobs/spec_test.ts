@@ -15,11 +15,15 @@ function refused(fields: Record<string, unknown>): InputError {
   assert.fail(`${JSON.stringify(fields)} is accepted`);
 }
 
-Deno.test("parseJobSpec() keeps the template's variables, and no place for them where there are none", () => {
+Deno.test("parseJobSpec() keeps the template's variables and split_special_tokens, and no place for them where there are none", () => {
   const chat_template_kwargs = { enable_thinking: false };
   const { settings } = parseJobSpec({ ...minimal, chat_template_kwargs });
   assert.deepEqual(settings.chat_template_kwargs, chat_template_kwargs);
   assert.ok(!("chat_template_kwargs" in parseJobSpec({ ...minimal, chat_template_kwargs: null }).settings));
+  const split = (value: unknown) => parseJobSpec({ ...minimal, split_special_tokens: value }).settings;
+  assert.deepEqual([true, false].map((value) => split(value).split_special_tokens), [true, false]);
+  assert.ok(!("split_special_tokens" in split(null)));
+  assert.equal(refused({ split_special_tokens: "true" }).field, "split_special_tokens");
   assert.equal(refused({ chat_template_kwargs: { tokenize: true } }).field, "chat_template_kwargs.tokenize");
 });
 

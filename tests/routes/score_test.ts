@@ -387,6 +387,14 @@ Deno.test("POST /score hands token ids, lists of messages, tools, tool calls and
   assert.deepEqual(encoding!.chat_template_kwargs, { a: 1 });
 });
 
+Deno.test("GET /openapi.json says what split_special_tokens makes of special tokens, for /score and /train", async () => {
+  await using service = await testService();
+  const { ScoreRequest, JobRequest } = (await service.get("/openapi.json")).body.components.schemas;
+  for (const { properties } of [ScoreRequest, JobRequest]) {
+    assert.match(properties.split_special_tokens.description, /not trusted: .* are ordinary text/);
+  }
+});
+
 Deno.test("GET /openapi.json says that EOS is added and counted, and which field leaves it out", async () => {
   await using service = await testService();
   const { ScoreRequest, ScoredCandidate } = (await service.get("/openapi.json")).body.components.schemas;

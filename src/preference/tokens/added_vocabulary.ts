@@ -37,12 +37,15 @@ const SPACE = new RegExp(`[${WHITE_SPACE}]`, "u");
 
 /** Finds added tokens in a text: of those that begin at one place the longest, then on from its end. */
 export class AddedVocabulary {
+  /** Whether one of the tokens is special. */
+  readonly hasSpecial: boolean;
   readonly #tokens: readonly Searched[];
   readonly #trie: Trie;
   /** Finds a unit that some token begins with. */
   readonly #beginning: RegExp | null;
 
   constructor(tokens: readonly Searched[]) {
+    this.hasSpecial = tokens.some(({ special }) => special);
     this.#tokens = tokens;
     this.#trie = new Trie(tokens.reduce((sum, { searched }) => sum + searched.length, 0));
     const seen = new Map<string, string>();
@@ -61,11 +64,6 @@ export class AddedVocabulary {
     }
     const units = new Set(tokens.map(({ searched }) => `\\u${hex(searched.charCodeAt(0))}`));
     this.#beginning = units.size > 0 ? new RegExp(`[${[...units].join("")}]`, "g") : null;
-  }
-
-  /** Whether one of the tokens is special. */
-  get hasSpecial(): boolean {
-    return this.#tokens.some(({ special }) => special);
   }
 
   /**

@@ -22,11 +22,33 @@ export async function train(
     const config = await readModelConfig(request.model);
     const tokenizer = await loadTokenizer(request.model);
     for (const message of config.warnings) call.emit({ type: "warning", message });
+    if (request.init_adapter !== null) {
+      const own = await loadTokenizer(request.model, request.init_adapter);
+      if (!isAlike(own, tokenizer)) call.emit({ type: "warning", message: OTHER_TOKENIZER });
+    }
     using surroundings = new Surroundings(host, opened, request, call, config, tokenizer);
     return await withRoom(surroundings.makeRoom, () => train(surroundings, request));
   } finally {
     host.scheduler.release();
   }
+}
+
+const OTHER_TOKENIZER =
+  "The adapter that training goes on from keeps a tokenizer or special tokens other than the model's: they are not used.";
+
+/** Whether two tokenizers name the same ends and have the same tokens, of which a thousand are looked at. */
+function isAlike(a: Tokenizer, b: Tokenizer): boolean {
+  const traits = ({ bos, eosId, addBos, vocabSize, token }: Tokenizer) => {
+    const every = Math.ceil(vocabSize / 1000);
+    return JSON.stringify([
+      bos,
+      eosId,
+      addBos,
+      vocabSize,
+      Array.from({ length: Math.ceil(vocabSize / every) }, (_, i) => token(i * every)),
+    ]);
+  };
+  return traits(a) === traits(b);
 }
 
 /** What a run finds around it on the Worker. */

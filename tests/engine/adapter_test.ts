@@ -35,6 +35,20 @@ Deno.test("train() goes on from an adapter: from its own numbers, with the optim
   assert.deepEqual(await weights(untouched.result), await weights(first.result));
 });
 
+Deno.test("train() warns of an adapter's own tokenizer, which it does not use", async () => {
+  const lora = { r: 3, alpha: 5, target_modules: ["q_proj"] };
+  const { result } = await lab.train({ rows: ROWS, lora, max_steps: 1 });
+  const warnings = async () => {
+    const { events } = await lab.train({ rows: ROWS, lora, max_steps: 1, init_adapter: result });
+    return events.flatMap((event) => event.type === "warning" ? [event.message] : []);
+  };
+  assert.deepEqual(await warnings(), []);
+  const path = join(result, "tokenizer_config.json");
+  const config = JSON.parse(await Deno.readTextFile(path));
+  await Deno.writeTextFile(path, JSON.stringify({ ...config, eos_token: "<|user|>" }));
+  assert.match((await warnings()).join(), /keeps a tokenizer or special tokens other than the model's/);
+});
+
 Deno.test("train() refuses an adapter of another form than its settings", async () => {
   const { result } = await lab.train({ max_steps: 1, lora: { r: 3, alpha: 6, target_modules: ["q_proj"] } });
   for (

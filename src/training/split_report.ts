@@ -27,7 +27,7 @@ interface Purpose {
   readonly settings: Pick<TrainingSettings, "max_length" | "max_prompt_length">;
 }
 
-const [MOST_SHAPES, MOST_CHARACTERS] = [10, 200];
+const [MOST_SHAPES, MOST_CHARACTERS, MOST_NAME] = [10, 200, 60];
 
 /** Puts together what was made of a split's sources. */
 export function reportOf(examples: readonly Examples[], purpose: Purpose): SplitReport {
@@ -54,8 +54,10 @@ export function reportOf(examples: readonly Examples[], purpose: Purpose): Split
 }
 
 function ofColumns(reports: readonly RowsReport[]): string[] {
-  const unused = [...new Set(reports.flatMap(({ unused }) => unused))];
-  const unread = [...new Set(reports.flatMap(({ unread }) => unread))];
+  const names = (of: (report: RowsReport) => readonly string[]) =>
+    [...new Set(reports.flatMap(of))].map((name) => boundedText(name, MOST_NAME));
+  const unused = names(({ unused }) => unused);
+  const unread = names(({ unread }) => unread);
   const identical = total(reports, ({ identical }) => identical);
   const said: string[] = [];
   if (unused.length > 0) {

@@ -326,3 +326,24 @@ Deno.test("score() uses a running job's checkpoint", async () => {
   assert.equal(await scored, at5);
   assert.notEqual(at5, end);
 });
+
+Deno.test("train() mixes data sets by weight and limit, and holds whole prompts out for evaluation", async () => {
+  const first = await lab.writeRows("first.jsonl", plainRows(12));
+  const second = await lab.writeRows("second.jsonl", plainRows(6, 3));
+  const mixed = await lab.train({ dataset: [{ ...first, limit: 4, weight: 2 }, { ...second, weight: 0.5 }] });
+  // 4 rows twice and 3 of 6, in batches of 4
+  assert.equal(mixed.step, 3);
+  const rows = mixed.events.find((event) => event.type === "rows");
+  assert.deepEqual([rows?.rows, rows?.shapes.length], [10, 1]);
+
+  const prompts = Array.from({ length: 10 }, (_, i) => ({ ...row, prompt: `${"the tin ".repeat(i + 1)}` }));
+  const twice = prompts.flatMap((row) => [row, { ...row, chosen: " out" }]);
+  const held = await lab.train({ rows: twice, eval_fraction: 0.2 });
+  assert.equal(held.step, 4); // 16 of 20 rows
+  assert.equal(metricOf(held, "eval_loss").filter((loss) => loss !== undefined).length, 1);
+  assert.ok(!held.events.some((event) => event.type === "warning"));
+  const eval_rows = twice.slice(0, 3);
+  const shared = await lab.train({ rows: twice, eval_rows });
+  const warnings = shared.events.flatMap((event) => event.type === "warning" ? [event.message] : []);
+  assert.deepEqual(warnings, ["3 of the 3 rows of the evaluation stand among those of the training too."]);
+});

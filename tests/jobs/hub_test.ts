@@ -90,6 +90,21 @@ Deno.test("POST /train downloads only the files of the configuration that a data
     assert(!fake.requests.some((request) => request.includes("a.de")), fake.requests.join());
   }));
 
+Deno.test("POST /train?dry_run=true downloads a model's tokenizer and no weights", () =>
+  withHub(async ({ fake, service }) => {
+    const folder = join(service.root, "model");
+    const files = await Promise.all(
+      ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+        .map(async (name) => [name, await Deno.readFile(join(folder, name))] as const),
+    );
+    fake.repositories.set("org/small", new Map([...files, ["model.safetensors", bytes(5000)]]));
+    const rows = [{ prompt: "the", chosen: " tin", rejected: " hand" }];
+    const asked = { model: "hf://org/small", dataset: { rows } };
+    const { status, body } = await service.post("/train?dry_run=true", asked);
+    assert.deepEqual([status, body.train?.examples], [200, 1], JSON.stringify(body));
+    assert(!fake.requests.some((request) => request.includes("safetensors")), fake.requests.join());
+  }));
+
 Deno.test("a job tells how far its model is downloaded", () =>
   withHub(async ({ fake, service }) => {
     const { promise: opened, resolve: open } = Promise.withResolvers<void>();

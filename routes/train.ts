@@ -81,6 +81,13 @@ const show = createRoute({
   responses: { 200: jobAnswer, ...problems(401, 404, 500) },
 });
 
+/** An event of the stream, as its fields are sent. */
+const EventSchema = z.object({
+  id: z.string().optional().meta({ description: "What Last-Event-ID takes to go on behind it." }),
+  event: z.string(),
+  data: z.string().meta({ description: "A JSON object." }),
+}).openapi("JobEvent");
+
 const events = createRoute({
   method: "get",
   path: "/train/{id}/events",
@@ -99,7 +106,7 @@ const events = createRoute({
         "Events status, metrics (one flat object: step and the metrics by name), checkpoint, warning, done; and, a few " +
         "times a second and without an id, downloading (file, bytes, total_bytes) while files are brought from the hub and " +
         "loading (bytes, total_bytes) while weights are read.",
-      content: { "text/event-stream": { schema: z.string() } },
+      content: { "text/event-stream": { schema: EventSchema } },
     },
     204: { description: "The job has ended and has no further event." },
     ...problems(401, 404, 422, 500),

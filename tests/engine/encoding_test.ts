@@ -74,12 +74,19 @@ async function score(fields: Readonly<Record<string, unknown>>, items: unknown =
   return body as { readonly items: ScoredItem[]; readonly encoding: Record<string, unknown> };
 }
 
+/** @returns the job, which is taken */
+async function queue(fields: Readonly<Record<string, unknown>>) {
+  const { status, body } = await service.post("/train", fields);
+  assert.equal(status, 202, JSON.stringify(body));
+  return body;
+}
+
 for (const prompt_boundary of ["trl", "simpo"]) {
   for (const [name, settings] of Object.entries(encodings)) {
     Deno.test(`POST /score gives the log-probs that a job logs: ${prompt_boundary}, ${name}`, async () => {
       const encoding = { prompt_boundary, chat_template: TEMPLATE, ...settings };
       const rows = { rows: ROWS };
-      const { body: queued } = await service.post("/train", {
+      const queued = await queue({
         model: "model",
         dataset: rows,
         eval_dataset: rows,
@@ -175,7 +182,7 @@ Deno.test("POST /train and POST /score with split_special_tokens take special to
     for (const [response, count] of of.entries()) assert.ok(count > counts(trusting)[row]![response]!);
   }
 
-  const { body: queued } = await service.post("/train", job);
+  const queued = await queue(job);
   await service.until(queued.id, "succeeded", "failed");
   const { metrics } = (await service.get(`/train/${queued.id}`)).body;
   const items = rows.map(({ prompt, chosen, rejected }) => ({ prompt, candidates: [chosen, rejected] }));
@@ -193,7 +200,7 @@ Deno.test("POST /train and POST /score with split_special_tokens take special to
 });
 
 Deno.test("POST /score prefers what the request gives to what a job has", async () => {
-  const { body: job } = await service.post("/train", {
+  const job = await queue({
     model: "model",
     dataset: { rows: ROWS },
     max_steps: 1,

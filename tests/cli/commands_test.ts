@@ -165,8 +165,8 @@ for (const [name, fields, command, begin, accepted] of longMistakes) {
       await using process = startFake(root, 1, [...command, path]);
       assert.equal(await process.code, 2);
       const [told, behind] = process.lines;
-      assert.match(told!, begin);
       assert.match(told!, /^.{2000}… \(100\d{3} characters\)$/);
+      assert.match(told!, begin);
       assert.match(behind!, /^Accepted: /);
       assert.match(behind!.slice("Accepted: ".length), accepted);
     }));

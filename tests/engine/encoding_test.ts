@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { startEngine } from "../../src/engine/client.ts";
 import type { ScoredCandidate } from "../../src/api/score.ts";
 import type { ScoredItem } from "../../src/engine/protocol.ts";
+import type { Message } from "../../src/preference/rows.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { testService } from "../helpers/service.ts";
 import { chatRows } from "../helpers/tiny_model.ts";
@@ -138,6 +139,31 @@ for (const prompt_boundary of ["trl", "simpo"]) {
       );
     });
   }
+}
+
+for (const name of ["whole rows", "cut rows"] as const) {
+  Deno.test(`POST /score with the id of a job of prompt_boundary simpo takes its boundary and lengths unasked: ${name}`, async () => {
+    const rows = { rows: chatRows(4) };
+    const job = await queue({
+      model: "model",
+      dataset: rows,
+      eval_dataset: rows,
+      max_steps: 1,
+      batch_size: 4,
+      lora: { r: 2 },
+      prompt_boundary: "simpo",
+      ...encodings[name],
+    });
+    await service.until(job.id, "succeeded", "failed");
+    const { metrics } = (await service.get(`/train/${job.id}`)).body;
+    const items = chatRows(4).map(({ prompt, chosen, rejected }) => ({
+      messages: prompt,
+      candidates: [chosen, rejected].map((turns) => (turns as Message[])[0]!.content),
+    }));
+    const scored = logprobsOf((await score({ adapter: job.id }, items)).items);
+    const logged = [metrics["eval_logps/chosen"], metrics["eval_logps/rejected"]];
+    assertClose(meansOf(scored), logged, { rtol: 1e-5, relativeTo: "element" });
+  });
 }
 
 const tokensOf = ({ results }: ScoredItem) => results.map(({ tokens }) => tokens!.join(""));

@@ -108,8 +108,8 @@ for (const [style, change] of nameless) {
 }
 
 Deno.test("POST /v1/completions writes U+FEFF out where tokens begin with it", async () => {
-  await writeModel("gpt2");
-  assert.equal((await complete("gpt2", [171, 119, 123, 66])).text, "\ufeffc");
+  await writeModel("gemma");
+  assert.equal((await complete("gemma", [243, 191, 195, 312])).text, "\ufeffc");
 });
 
 Deno.test("POST /v1/completions takes the special tokens that tokenizer_config.json names in a dict", async () => {

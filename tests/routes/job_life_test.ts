@@ -357,7 +357,7 @@ Deno.test("GET /train/{id} is less than 20 kB whatever the job's data, settings,
   store.finish(id, "failed", {
     message: long,
     field,
-    value: Array(100_000).fill({ long: 1n }),
+    value: Array(100_000).fill({ long: 1 }),
     accepted: long,
   });
   const response = await service.app.request(`/train/${id}`);
@@ -372,10 +372,13 @@ Deno.test("GET /train/{id} is less than 20 kB whatever the job's data, settings,
   assert.match(job.settings.chat_template, /… \(60006 characters\)$/);
   assert.match(job.error.message, /… \(200000 characters\)$/);
   assert.equal(service.engine.trained[0]!.settings.chat_template?.length, 60_006);
+  store.finish(id, "failed", { message: "m", value: Array(100_000).fill(1n) });
+  assert.match((await service.get(`/train/${id}`)).body.error.value, /^\["1","1",/);
   const events = await (await service.app.request(`/train/${id}/events`)).text();
   assert.ok(events.length < 1_000_000, `${events.length}`);
 });
 
+// Some of these were short from the first, and are to stay so.
 for (
   const [name, body] of [
     ["a list of many rows where a name belongs", { ...minimal, model: Array(100_000).fill("row") }],

@@ -22,7 +22,7 @@ const CASES: readonly [style: string, text: string, ids: readonly number[]][] = 
   ["unigram_bytes", "a\u00bd1 b", [311, 197, 192, 370, 259, 294]],
   ["smollm2", "a\u00bd \u00b2\u216b\u0663 b", [64, 126, 121, 220, 126, 110, 158, 227, 104, 149, 96, 577]],
   ["falcon", "a\u00bd1 b", [64, 126, 1397, 577]],
-  ["word_level", "a\u0085b", [19, 33]],
+  ["word_level", "a\u0085b \u2019\u017f", [19, 33, 0, 0]],
   ["punctuation", "a\u2014b!!a", [26, 0, 39, 31, 31, 26]],
   ["whitespace_split", "a\ufeffb\u0085a b", [5, 2, 5, 2]],
   ["fixed_length", "a'S\u{1f600}b", [1, 0, 2]],

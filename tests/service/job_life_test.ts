@@ -75,7 +75,9 @@ Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits
   let last = 0;
   {
     await using worker = await Worker.start(root.path);
-    id = (await worker.post("/train", job)).body.id;
+    const { status, body } = await worker.post("/train", job);
+    assert.equal(status, 202, JSON.stringify(body));
+    id = body.id;
     for await (const event of worker.events(id, 0)) {
       last = event.id;
       if (event.type === "checkpoint" && event.data.step === 4) await worker.post(`/train/${id}/cancel`, "");

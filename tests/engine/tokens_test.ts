@@ -129,55 +129,60 @@ Deno.test("POST /v1/completions refuses by its name what no tokenizer here does"
   assert.match(body.detail, /normalizer\.type "Odd" is no normalizer known here/);
 });
 
-Deno.test("POST /score takes an adapter's own special tokens and tokenizer as a model folder that has them", async () => {
-  const item = { prompt: "the hand", candidates: [" in<|user|>", " out of the bath"] };
-  const score = async (fields: Json) => {
-    const { status, body } = await service.post("/score", { ...item, ...fields });
-    assert.equal(status, 200, JSON.stringify(body));
-    return body.results.map((result: Json) => [result["num_tokens"], result["sum_logprob"]]);
-  };
-  const path = "base_model.model.model.layers.0.self_attn.q_proj";
-  const zeros = { dtype: "F32" as const, data: new Uint8Array(128) };
-  const adapter_config = {
+/** Writes files as JSON into a folder. */
+async function writeFiles(folder: string, files: Record<string, Json>) {
+  await Deno.mkdir(folder, { recursive: true });
+  for (const [name, json] of Object.entries(files)) {
+    await Deno.writeTextFile(join(folder, name), JSON.stringify(json));
+  }
+}
+
+/** Writes an adapter that changes no weight. */
+async function writeIdleAdapter(folder: string, files: Record<string, Json>) {
+  const lora = {
     peft_type: "LORA",
     r: 1,
     lora_alpha: 1,
     target_modules: ["q_proj"],
     layers_to_transform: [0],
   };
-  const config = JSON.parse(await Deno.readTextFile(join(service.root, "model", "tokenizer_config.json")));
-  const merges = ["t h", "i n", "h a", "a n"]; // others than the model's
-  const specials = ["<|end|>", "<|user|>", "<|in|>"];
-  const own: [name: string, files: Record<string, Json>][] = [
-    ["another EOS", { "tokenizer_config.json": { ...config, eos_token: "<|user|>" } }],
-    ["another tokenizer", {
-      "tokenizer.json": byteLevel(merges, specials),
+  await writeFiles(folder, { "adapter_config.json": lora, ...files });
+  const path = "base_model.model.model.layers.0.self_attn.q_proj";
+  const zeros = { dtype: "F32" as const, data: new Uint8Array(128) };
+  await writeSafetensors(join(folder, "adapter_model.safetensors"), [
+    { ...zeros, name: `${path}.lora_A.weight`, shape: [1, 32] },
+    { ...zeros, name: `${path}.lora_B.weight`, shape: [32, 1] },
+  ]);
+}
+
+Deno.test("POST /score takes an adapter's own special tokens and tokenizer as a model folder that has them", async () => {
+  const at = (name: string) => join(service.root, name);
+  const vocabulary = 300; // with room for another token
+  await writeTinyModel(at("base"), { vocabulary });
+  const config = JSON.parse(await Deno.readTextFile(join(at("base"), "tokenizer_config.json")));
+  const own: Record<string, Record<string, Json>> = {
+    "another EOS": { "tokenizer_config.json": { ...config, eos_token: "<|user|>" } },
+    "a token more": { "tokenizer_config.json": { ...config, extra_special_tokens: ["<|new|>"] } },
+    "another tokenizer": {
+      "tokenizer.json": byteLevel(["t h", "i n", "h a"], ["<|end|>", "<|user|>"]),
       "tokenizer_config.json": { ...config, bos_token: null, add_bos_token: false },
-    }],
-  ];
-  const plain = await score({ model: "model" });
-  for (const [name, files] of own) {
-    const [adapter, model] = [`${name} as adapter`, `${name} as model`];
-    await Deno.mkdir(join(service.root, adapter));
-    await writeTinyModel(join(service.root, model));
-    await writeSafetensors(join(service.root, adapter, "adapter_model.safetensors"), [
-      { ...zeros, name: `${path}.lora_A.weight`, shape: [1, 32] },
-      { ...zeros, name: `${path}.lora_B.weight`, shape: [32, 1] },
-    ]);
-    await Deno.writeTextFile(
-      join(service.root, adapter, "adapter_config.json"),
-      JSON.stringify(adapter_config),
-    );
-    assert.deepEqual(await score({ model: "model", adapter }), plain, name);
-    const later = `${adapter} with files`;
-    await Deno.rename(join(service.root, adapter), join(service.root, later));
-    for (const [file, json] of Object.entries(files)) {
-      for (const folder of [later, model]) {
-        await Deno.writeTextFile(join(service.root, folder, file), JSON.stringify(json));
-      }
-    }
-    const scored = await score({ model: "model", adapter: later });
-    assert.deepEqual(scored, await score({ model }), name);
+    },
+  };
+  const score = async (fields: Json) => {
+    const item = { prompt: "the hand", candidates: [" in<|new|>", " out of the bath"] };
+    const { status, body } = await service.post("/score", { ...item, ...fields });
+    assert.equal(status, 200, JSON.stringify(body));
+    return body.results.map((result: Json) => [result["num_tokens"], result["sum_logprob"]]);
+  };
+  const plain = await score({ model: "base" });
+  await writeIdleAdapter(at("idle"), {});
+  assert.deepEqual(await score({ model: "base", adapter: "idle" }), plain);
+  for (const [name, files] of Object.entries(own)) {
+    await writeTinyModel(at(name), { vocabulary });
+    await writeFiles(at(name), files);
+    await writeIdleAdapter(at(`${name} of an adapter`), files);
+    const scored = await score({ model: "base", adapter: `${name} of an adapter` });
+    assert.deepEqual(scored, await score({ model: name }), name);
     assert.notDeepEqual(scored, plain, name);
   }
 });

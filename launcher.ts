@@ -7,6 +7,7 @@ import { CHECKOUT, WEBGPU_BACKENDS } from "./src/config.ts";
 import { InputError } from "./src/errors.ts";
 import { permissionFlags } from "./src/permissions.ts";
 import { STOP_SIGNALS } from "./src/signals.ts";
+import { toldMistake } from "./src/told_mistake.ts";
 
 /** What is handed on. A terminal's Ctrl-C reaches the command by itself too: the second changes nothing there. */
 const handedOn: readonly Deno.Signal[] = Deno.build.os === "windows"
@@ -40,6 +41,6 @@ try {
   Deno.exit(await launch(Deno.args));
 } catch (error) {
   if (!(error instanceof InputError)) throw error;
-  console.error(error.message);
+  console.error(toldMistake(error));
   Deno.exit(2);
 }

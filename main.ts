@@ -2,6 +2,7 @@
 import { readConfig, variablesOf } from "./src/config.ts";
 import { warmUp } from "./src/engine/spawn.ts";
 import { InputError } from "./src/errors.ts";
+import { toldMistake } from "./src/told_mistake.ts";
 
 const usage = `Usage: deno task COMMAND
 
@@ -92,7 +93,7 @@ const pauseMs = 200;
 
 /** What is told of a failure: the user's mistake needs a sentence, ours a stack. */
 function told(error: unknown): unknown {
-  if (error instanceof InputError) return error.message;
+  if (error instanceof InputError) return toldMistake(error);
   if (error instanceof Deno.errors.NotCapable) {
     const [what] = error.message.split(", run again with");
     return `${what}: deno task permits a command what its settings and arguments name.`;

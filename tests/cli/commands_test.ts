@@ -144,6 +144,34 @@ for (const [name, content, code, message] of mistakes) {
     }));
 }
 
+const long = "7".repeat(100_000);
+const longMistakes: [name: string, job: object, command: string[], begin: RegExp, accepted: RegExp][] = [
+  ["a job's model", { model: long }, ["train"], /^model names no directory/, /the name of a directory/],
+  ["a job's unknown field", { [long]: 1 }, ["train"], /^job\.json: 77/, /\bmodel, dataset\b/],
+  ["a job's folder of rows", { dataset: { path: long } }, ["train"], /^dataset\.path .*77/, /\w/],
+  [
+    "an option",
+    {},
+    ["score", "--model", "model", "--beta", `${long}x`, "-"],
+    /^--beta must be a number/,
+    /^a number/,
+  ],
+  ["an unknown option", {}, ["score", `--${long}`, "-"], /^--77/, /--model, --adapter/],
+];
+
+for (const [name, fields, command, begin, accepted] of longMistakes) {
+  Deno.test(`${command[0]}() cuts ${name} in the error that it prints, and says behind it what would be accepted`, () =>
+    withJob({ ...job, ...fields }, async (root, path) => {
+      await using process = startFake(root, 1, [...command, path]);
+      assert.equal(await process.code, 2);
+      const [told, behind] = process.lines;
+      assert.match(told!, /^.{2000}… \(100\d{3} characters\)$/);
+      assert.match(told!, begin);
+      assert.match(behind!, /^Accepted: /);
+      assert.match(behind!.slice("Accepted: ".length), accepted);
+    }));
+}
+
 const item = (count: number) => JSON.stringify({ prompt: "a", candidates: Array(count).fill("b") });
 
 Deno.test("score() maps a file's lines to lines", () =>

@@ -5,6 +5,7 @@ import { serve } from "../../src/cli/serve.ts";
 import { train } from "../../src/cli/train.ts";
 import type { StartEngine } from "../../src/cli/_command.ts";
 import { DeviceLostError, InputError } from "../../src/errors.ts";
+import { toldMistake } from "../../src/told_mistake.ts";
 import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 
 const [stepMs, command, ...args] = Deno.args;
@@ -41,6 +42,6 @@ try {
       Deno.exit(await doctor(args, startEngine));
   }
 } catch (error) {
-  console.error(error instanceof InputError ? error.message : error);
+  console.error(error instanceof InputError ? toldMistake(error) : error);
   Deno.exit(error instanceof InputError ? 2 : 1);
 }

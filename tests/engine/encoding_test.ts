@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { startEngine } from "../../src/engine/client.ts";
 import type { ScoredCandidate } from "../../src/api/score.ts";
 import type { ScoredItem } from "../../src/engine/protocol.ts";
+import type { Message } from "../../src/preference/rows.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { testService } from "../helpers/service.ts";
 import { chatRows } from "../helpers/tiny_model.ts";
@@ -74,12 +75,19 @@ async function score(fields: Readonly<Record<string, unknown>>, items: unknown =
   return body as { readonly items: ScoredItem[]; readonly encoding: Record<string, unknown> };
 }
 
+/** @returns the job, which is taken */
+async function queue(fields: Readonly<Record<string, unknown>>) {
+  const { status, body } = await service.post("/train", fields);
+  assert.equal(status, 202, JSON.stringify(body));
+  return body;
+}
+
 for (const prompt_boundary of ["trl", "simpo"]) {
   for (const [name, settings] of Object.entries(encodings)) {
     Deno.test(`POST /score gives the log-probs that a job logs: ${prompt_boundary}, ${name}`, async () => {
       const encoding = { prompt_boundary, chat_template: TEMPLATE, ...settings };
       const rows = { rows: ROWS };
-      const { body: queued } = await service.post("/train", {
+      const queued = await queue({
         model: "model",
         dataset: rows,
         eval_dataset: rows,
@@ -133,6 +141,31 @@ for (const prompt_boundary of ["trl", "simpo"]) {
   }
 }
 
+for (const name of ["whole rows", "cut rows"] as const) {
+  Deno.test(`POST /score with the id of a job of prompt_boundary simpo takes its boundary and lengths unasked: ${name}`, async () => {
+    const rows = { rows: chatRows(4) };
+    const job = await queue({
+      model: "model",
+      dataset: rows,
+      eval_dataset: rows,
+      max_steps: 1,
+      batch_size: 4,
+      lora: { r: 2 },
+      prompt_boundary: "simpo",
+      ...encodings[name],
+    });
+    await service.until(job.id, "succeeded", "failed");
+    const { metrics } = (await service.get(`/train/${job.id}`)).body;
+    const items = chatRows(4).map(({ prompt, chosen, rejected }) => ({
+      messages: prompt,
+      candidates: [chosen, rejected].map((turns) => (turns as Message[])[0]!.content),
+    }));
+    const scored = logprobsOf((await score({ adapter: job.id }, items)).items);
+    const logged = [metrics["eval_logps/chosen"], metrics["eval_logps/rejected"]];
+    assertClose(meansOf(scored), logged, { rtol: 1e-5, relativeTo: "element" });
+  });
+}
+
 const tokensOf = ({ results }: ScoredItem) => results.map(({ tokens }) => tokens!.join(""));
 
 Deno.test("POST /train and POST /score with split_special_tokens take special tokens of the rows for text, and no others", async () => {
@@ -175,7 +208,7 @@ Deno.test("POST /train and POST /score with split_special_tokens take special to
     for (const [response, count] of of.entries()) assert.ok(count > counts(trusting)[row]![response]!);
   }
 
-  const { body: queued } = await service.post("/train", job);
+  const queued = await queue(job);
   await service.until(queued.id, "succeeded", "failed");
   const { metrics } = (await service.get(`/train/${queued.id}`)).body;
   const items = rows.map(({ prompt, chosen, rejected }) => ({ prompt, candidates: [chosen, rejected] }));
@@ -193,7 +226,7 @@ Deno.test("POST /train and POST /score with split_special_tokens take special to
 });
 
 Deno.test("POST /score prefers what the request gives to what a job has", async () => {
-  const { body: job } = await service.post("/train", {
+  const job = await queue({
     model: "model",
     dataset: { rows: ROWS },
     max_steps: 1,

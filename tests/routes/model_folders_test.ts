@@ -9,8 +9,7 @@ import { formatRecord } from "../../src/log.ts";
 import type { FakeEngine } from "../helpers/fake_engine.ts";
 import { type TestService, testService } from "../helpers/service.ts";
 import { TINY_FAMILIES, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
-import { modelFolder } from "../reference/folders.ts";
-import { VALUES } from "../reference/values.ts";
+import { type FOLDER_ADAPTERS, modelFolder, readFolderAdapter } from "../reference/folders.ts";
 
 const pair = { prompt: "the thin", chosen: " hand", rejected: " sand out" };
 const job = { dataset: { rows: [pair, pair] }, max_steps: 1, batch_size: 2 };
@@ -88,6 +87,36 @@ for (
   });
 }
 
+/** A Gemma 3 folder with fields of its text_config and of what is around it. */
+async function writeWrapped(folder: string, around: object, text: object) {
+  await writeChanged(folder, {
+    tensors: (all) => all.map((tensor) => ({ ...tensor, name: tensor.name.replace(/^/, "language_model.") })),
+  }, { config: TINY_FAMILIES.gemma3 });
+  const { hidden_act: _, tie_word_embeddings: __, ...flat } = JSON.parse(
+    await Deno.readTextFile(join(folder, "config.json")),
+  );
+  const config = {
+    model_type: "gemma3",
+    architectures: ["Gemma3ForConditionalGeneration"],
+    ...around,
+    text_config: { ...flat, ...text },
+    vision_config: { hidden_size: 8 },
+  };
+  await Deno.writeTextFile(join(folder, "config.json"), JSON.stringify(config));
+}
+
+Deno.test("POST /train heeds the tie_word_embeddings of text_config, not the one around it", async () => {
+  await using service = await testService();
+  const train = async (outer: boolean, inner: boolean) => {
+    const around = { tie_word_embeddings: outer };
+    await writeWrapped(join(service.root, "model"), around, { tie_word_embeddings: inner });
+    const { status, body } = await service.post("/train", { model: "model", ...job });
+    return [status, body.field];
+  };
+  assert.deepEqual(await train(false, true), [202, undefined]);
+  assert.deepEqual(await train(true, false), [422, "config.json: text_config.tie_word_embeddings"]);
+});
+
 for (const name of ["gemma3", "mistral3"] as const) {
   Deno.test(`POST /train takes a ${name} folder, its text_config and its weights' prefixes`, async () => {
     await using service = await testService();
@@ -142,17 +171,34 @@ Deno.test("POST /train refuses quantised tensors by their names, whatever quanti
   assert.match(body.detail, /quantised: they hold model\.layers\.0\.self_attn\.q_proj\.qweight/);
 });
 
-Deno.test("POST /train goes on from an adapter with ranks and alphas of some modules' own", async () => {
-  await using service = await testService();
-  const { root } = service;
-  const from = `${VALUES}/families/llama_llama3`;
+/** Puts one of the adapters that PEFT saved, and its base, under a service's root. */
+async function copyAdapter({ root }: TestService, name: typeof FOLDER_ADAPTERS[number]) {
+  const { folder, base } = await readFolderAdapter(name);
   await Deno.mkdir(join(root, "base"));
   for (const file of ["config.json", "model.safetensors"]) {
-    await Deno.copyFile(join(from, file), join(root, "base", file));
+    await Deno.copyFile(join(base, file), join(root, "base", file));
   }
   for (const file of ["adapter_config.json", "adapter_model.safetensors"]) {
-    await Deno.copyFile(`${VALUES}/folder_adapters/eva/${file}`, join(root, "adapter", file));
+    await Deno.copyFile(join(folder, file), join(root, "adapter", file));
   }
+}
+
+for (const init_lora_weights of ["gaussian", "orthogonal"]) {
+  Deno.test(`POST /train goes on from an adapter whose weights began as init_lora_weights ${init_lora_weights} has them`, async () => {
+    await using service = await testService();
+    await copyAdapter(service, "orthogonal");
+    const path = join(service.root, "adapter", "adapter_config.json");
+    const config = JSON.parse(await Deno.readTextFile(path));
+    await Deno.writeTextFile(path, JSON.stringify({ ...config, init_lora_weights }));
+    const lora = { init_adapter: "adapter" };
+    const { status, body } = await service.post("/train", { ...job, model: "base", lora });
+    assert.deepEqual([status, body.detail], [202, undefined]);
+  });
+}
+
+Deno.test("POST /train goes on from an adapter with ranks and alphas of some modules' own", async () => {
+  await using service = await testService();
+  await copyAdapter(service, "eva");
   const { status, body } = await service.post("/train", {
     ...job,
     model: "base",
@@ -168,6 +214,21 @@ Deno.test("POST /train goes on from an adapter with ranks and alphas of some mod
   const stray = await service.post("/train", { ...job, model: "model", lora });
   assert.deepEqual([stray.status, stray.body.field], [422, "lora.rank_pattern"]);
 });
+
+for (const name of ["resized", "resized_tied", "resized_saved"] as const) {
+  Deno.test(`POST /train refuses to go on from an adapter with a resized vocabulary, as PEFT saves it: ${name}`, async () => {
+    await using service = await testService();
+    await copyAdapter(service, name);
+    const { status, body } = await service.post("/train", {
+      ...job,
+      model: "base",
+      lora: { init_adapter: "adapter" },
+    });
+    assert.deepEqual([status, body.field], [422, "lora.init_adapter"]);
+    assert.match(body.detail, /has resized the vocabulary to \d+ rows: training cannot go on from it/);
+    assert.match(body.accepted, /merge this one and train on the merged model/);
+  });
+}
 
 /** A service whose engine has a device. */
 async function realService(): Promise<TestService> {
@@ -202,25 +263,14 @@ Deno.test("POST /score and /train with a device: wrapped models, heads of their 
   const at = (name: string) => join(service.root, name);
   try {
     await t.step("a wrapped Gemma 3 scores as its text model, and says once what is not used", async () => {
-      const { model_type: _, architectures: __, ...text } = TINY_FAMILIES.gemma3;
       await writeTinyModel(at("flat"), { config: TINY_FAMILIES.gemma3 });
-      const { hidden_act: ___, ...flat } = JSON.parse(
-        await Deno.readTextFile(join(at("flat"), "config.json")),
-      );
       const seeing = { name: "vision_tower.embeddings.weight", dtype: "F32" as const, shape: [1] };
-      await writeChanged(at("wrapped"), {
-        tensors: (all) => [
-          { ...seeing, data: new Uint8Array(4) },
-          ...all.map((tensor) => ({ ...tensor, name: tensor.name.replace(/^/, "language_model.") })),
-        ],
-      }, { config: { ...TINY_FAMILIES.gemma3 } });
-      const config = {
-        model_type: "gemma3",
-        architectures: ["Gemma3ForConditionalGeneration"],
-        text_config: { ...flat, ...text, model_type: "gemma3_text" },
-        vision_config: { hidden_size: 8 },
-      };
-      await Deno.writeTextFile(join(at("wrapped"), "config.json"), JSON.stringify(config));
+      await writeWrapped(at("wrapped"), {}, {});
+      const tensors = await tensorsOf(at("wrapped"));
+      await writeSafetensors(join(at("wrapped"), "model.safetensors"), [
+        { ...seeing, data: new Uint8Array(4) },
+        ...tensors,
+      ]);
       assert.deepEqual(
         await averages(service, { model: "wrapped" }),
         await averages(service, { model: "flat" }),

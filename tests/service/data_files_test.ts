@@ -94,3 +94,23 @@ Deno.test("POST /train gives the same metrics for the same rows in every format,
   assert.deepEqual([status, body.field], [422, "dataset.split"]);
   assert.match(body.detail, /the splits are train, test/);
 });
+
+Deno.test("GET /train stays short where a job's data set is one line of many rows, a JSON array", async () => {
+  await using root = await makeRealRoot();
+  const rows = Array.from(
+    { length: 2000 },
+    (_, i) => ({ prompt: `p ${i}`, chosen: "good", rejected: "bad" }),
+  );
+  await Deno.writeTextFile(join(root.path, "rows.json"), JSON.stringify(rows));
+  await using worker = await Worker.start(root.path);
+  const { body } = await worker.post("/train", {
+    model: "models/tiny",
+    dataset: { path: "rows.json" },
+    max_steps: 1,
+    batch_size: 4,
+  });
+  const events = await Array.fromAsync(worker.events(body.id, 0));
+  const jobs = await (await fetch(`${worker.url}/train`)).text();
+  assert.ok(jobs.length < 20_000, `${jobs.length}`);
+  assert.equal(events.at(-1)!.data.status, "succeeded", JSON.stringify(events.at(-1)));
+});

@@ -26,8 +26,11 @@ Deno.test("DELETE /train/{id} that kill -9 falls into is brought to its end by t
       while ((await get()).status !== "succeeded") await wait(5);
       const folder = join(root, "state", "jobs", id);
       for (let n = 0; n < 4000; n++) await Deno.writeTextFile(join(folder, "result", `${n}`), "");
-      const asked = fetch(`${url}/train/${id}`, { method: "DELETE" }).catch(() => null);
-      while ((await get()).status === "succeeded");
+      let answered = false;
+      const asked = fetch(`${url}/train/${id}`, { method: "DELETE" }).catch(() => null).finally(() =>
+        answered = true
+      );
+      while (!answered && (await get()).status === "succeeded");
       before.child.kill("SIGKILL");
       await before.code;
       await (await asked)?.body?.cancel();
@@ -72,7 +75,9 @@ Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits
   let last = 0;
   {
     await using worker = await Worker.start(root.path);
-    id = (await worker.post("/train", job)).body.id;
+    const { status, body } = await worker.post("/train", job);
+    assert.equal(status, 202, JSON.stringify(body));
+    id = body.id;
     for await (const event of worker.events(id, 0)) {
       last = event.id;
       if (event.type === "checkpoint" && event.data.step === 4) await worker.post(`/train/${id}/cancel`, "");

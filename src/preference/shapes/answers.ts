@@ -30,8 +30,18 @@ export interface AnswerShape {
 function named(better: string, worse: string): AnswerShape {
   return {
     columns: [better, worse],
-    read: (columns) => [answer(columns, better, 1), answer(columns, worse, 2)],
+    read: (columns) => [...answersIn(columns, better, 1), ...answersIn(columns, worse, 2)],
   };
+}
+
+/** A column's answer, or those of a list of strings. */
+function answersIn(columns: Columns, name: string, rank: number): Answer[] {
+  const value = columns.peek(name);
+  if (!Array.isArray(value) || value.length < 2 || !value.every((text) => typeof text === "string")) {
+    return [answer(columns, name, rank)];
+  }
+  columns.take(name);
+  return value.map((text, index) => ({ text: readText(text, [name, index]), rank, path: [name, index] }));
 }
 
 /**
@@ -239,8 +249,10 @@ function jsonStrings(value: unknown, path: Path): string[] {
 
 function winner(columns: Columns): number {
   const value = columns.take("winner");
-  if (value === "model_a" || value === "a" || value === "A") return -1;
-  if (value === "model_b" || value === "b" || value === "B") return 1;
+  const side = typeof value === "string"
+    ? /^\s*(?:(?:model|response|assistant)_)?([ab])\s*$/i.exec(value)
+    : null;
+  if (side !== null) return side[1]!.toLowerCase() === "a" ? -1 : 1;
   if (typeof value === "string" && /^(tie|both)/.test(value)) return 0;
   throw new InputError((field) => `${field} must say which is better, not ${describe(value)}.`, {
     path: ["winner"],

@@ -301,7 +301,7 @@ function answer(columns: Columns, name: string, rank: number): Answer {
 export function checkWeights(columns: Columns, { path }: Answer): void {
   const name = path[0];
   const value = typeof name === "string" && path.length === 1 ? columns.peek(name) : undefined;
-  if (!Array.isArray(value)) return;
+  if (!Array.isArray(value) || value.every((entry) => typeof entry === "string")) return;
   const { turns, unweighted } = readTurns(value, path);
   if (!unweighted.includes(turns.length - 1)) return;
   throw new InputError((field) => `${field} ends with a turn of weight 0, which is not to be learned from.`, {

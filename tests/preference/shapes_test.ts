@@ -749,7 +749,9 @@ Deno.test("readRow() takes a dialogue beside other texts, and refuses deep value
   const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`;
   const plain = { prompt: [user("q")], chosen: "c", rejected: "r" };
   for (
-    const extra of [{ other: JSON.parse(deep) }, { tools: deep }, { chat_template_kwargs: `{"a":${deep}}` }]
+    const extra of [{ other: JSON.parse(deep) }, { tools: `[{"a":${deep}}]` }, {
+      chat_template_kwargs: `{"a":${deep}}`,
+    }]
   ) {
     refused({ ...plain, ...extra }, /is nested deeper than 100 levels/, "body");
   }
@@ -821,6 +823,15 @@ Deno.test("readRow() reads turns in every spelling alike", () => {
     /^chosen\[0\] must be a message, not string "c"/,
     "chosen[0]",
   );
+  // Lists of strings may be turns, and an answer may be a dict.
+  refused({ prompt: "p", chosen: ["q", "a"], rejected: ["q", "b"] }, /must be a message/, "chosen[0]");
+  refused({ chosen: "q a", rejected: ["q b", "q c"] }, /must be a message/, "rejected[0]");
+  for (const chosen of ["{'x': 1, 'role': 'user'}", "[{'name': 'A', 'role': 'admin', 'content': ''}]"]) {
+    assert.deepEqual(
+      shortly(readRow({ prompt: "p", chosen, rejected: "r" }, 1, { kind: "preference" })),
+      [["p", chosen, "r"]],
+    );
+  }
   refused({ prompt: "p", chosen: "c", rejected: NaN }, /not number NaN/, "rejected");
 });
 
@@ -850,6 +861,19 @@ Deno.test("readRow() keeps calls that are JSON text or a function_call, and leav
       sft,
     );
   }
+});
+
+Deno.test("readRow() reads tools of which each is JSON text, and refuses others by their index", () => {
+  const tool = { type: "function", function: { name: "f" } };
+  const row = { prompt: "q", chosen: "c", rejected: "r" };
+  const options = { kind: "preference" } as const;
+  const [read] = readRow({ ...row, tools: [JSON.stringify(tool), tool] }, 1, options).comparisons;
+  assert.deepEqual(read?.tools, [tool, tool]);
+  refused(
+    { ...row, tools: ["f(x)"] },
+    /^tools\[0\] must be a function as a JSON schema, not string "f/,
+    "tools[0]",
+  );
 });
 
 Deno.test("readRow() names both of two conversations that end with different answers", () => {

@@ -3,6 +3,7 @@ import { InputError, type Path } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import type { Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
+import { promptColumns } from "./prompts.ts";
 import { describe, readText, readTurns } from "./turns.ts";
 
 /** One answer to a row's prompt, or a whole conversation that ends with it. */
@@ -30,18 +31,19 @@ export interface AnswerShape {
 function named(better: string, worse: string): AnswerShape {
   return {
     columns: [better, worse],
-    read: (columns) => [...answersIn(columns, better, 1), ...answersIn(columns, worse, 2)],
+    read: (columns) => [answer(columns, better, 1), ...worseAnswers(columns, worse)],
   };
 }
 
-/** A column's answer, or those of a list of strings. */
-function answersIn(columns: Columns, name: string, rank: number): Answer[] {
+/** The worse answer, or several as a list of strings; without a prompt such a list may be turns as well. */
+function worseAnswers(columns: Columns, name: string): Answer[] {
   const value = columns.peek(name);
-  if (!Array.isArray(value) || value.length < 2 || !value.every((text) => typeof text === "string")) {
-    return [answer(columns, name, rank)];
-  }
+  const several = Array.isArray(value) && value.length > 1 &&
+    value.every((text) => typeof text === "string") &&
+    promptColumns.some((column) => columns.hasText(column));
+  if (!several) return [answer(columns, name, 2)];
   columns.take(name);
-  return value.map((text, index) => ({ text: readText(text, [name, index]), rank, path: [name, index] }));
+  return value.map((text, index) => ({ text: readText(text, [name, index]), rank: 2, path: [name, index] }));
 }
 
 /**

@@ -207,7 +207,7 @@ function jsonTurns(text: string, path: Path): unknown {
     const value = JSON.parse(text);
     return [value].flat().every(isTurn) ? value : null;
   } catch {
-    if (!/^\s*(\[\s*)?\{\s*'\w+'\s*:/.test(text) || !/'(role|from)'\s*:\s*'/.test(text)) return null;
+    if (!/^\s*(\[\s*)?\{\s*'/.test(text) || !PRINTED.every((key) => key.test(text))) return null;
     throw new InputError((field) => `${field} is a list of messages as Python prints it, which is no JSON.`, {
       path,
       value: text,
@@ -215,6 +215,12 @@ function jsonTurns(text: string, path: Path): unknown {
     });
   }
 }
+
+/** Keys of a message as Python prints them; an answer may be a dict with a role of its own. */
+const PRINTED = [
+  /'(role|from)'\s*:\s*'(system|user|assistant|human|gpt|tool)'/,
+  /'(content|value)'\s*:\s*(['"]|None)/,
+];
 
 const KNOWN = new Set([
   "system",

@@ -53,8 +53,17 @@ export const InspectionSchema = z.object({
     description: "As given or by default, and not above the model's context.",
   }),
   max_prompt_length: z.number().int(),
+  epoch_examples: z.number().int().meta({
+    description: "Examples of an epoch: as often as their data set's weight says, without those held out.",
+  }),
+  eval_examples: z.number().int().meta({
+    description: "Examples of the evaluation: of eval_dataset, or those that eval_fraction holds out.",
+  }),
   train: SplitInspectionSchema,
   eval: SplitInspectionSchema.nullable(),
+  warnings: z.array(z.string()).meta({
+    description: "What concerns both, such as rows in train and eval.",
+  }),
 }).meta({ id: "Inspection" });
 
 /** See {@link InspectionSchema}. */

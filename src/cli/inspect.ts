@@ -44,9 +44,18 @@ export async function inspect(args: readonly string[], environment: Environment 
  *
  * @param colours whether what is scored is coloured; else it stands between ⟦ and ⟧
  */
-export function inspectionText({ train, eval: evaluation, ...limits }: Inspection, colours: boolean): string {
+export function inspectionText(
+  { train, eval: evaluation, epoch_examples, eval_examples, warnings, ...limits }: Inspection,
+  colours: boolean,
+): string {
   const parts = [splitText("train", train, limits, colours)];
   if (evaluation !== null) parts.push(splitText("eval", evaluation, limits, colours));
+  parts.push(
+    [
+      `an epoch has ${epoch_examples} examples, the evaluation ${eval_examples}`,
+      ...warnings.map((warning) => `  warning: ${warning}`),
+    ].join("\n"),
+  );
   return parts.join("\n\n");
 }
 

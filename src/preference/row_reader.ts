@@ -126,7 +126,8 @@ export class RowReader {
 
 /** How many rows may be at fault: one, be it of a few, unless none is allowed. */
 export function allowedFaults(rows: number, share: number): number {
-  return share === 0 ? 0 : Math.max(1, Math.floor(rows * share));
+  // 0.29 of 100 is 28.999999999999996 in floating point, and means 29.
+  return share === 0 ? 0 : Math.max(1, Math.floor(rows * share * (1 + Number.EPSILON)));
 }
 
 /** The error of a data set with too many rows at fault: the first one's, with how many there are and others' reasons. */

@@ -187,7 +187,11 @@ function readExtras(columns: Columns): Extras {
     ? parsed(columns.take("chat_template_kwargs"), ["chat_template_kwargs"], isObject, "an object")
     : null;
   return {
-    ...(tools === null || tools.length === 0 ? {} : { tools }),
+    ...(tools === null || tools.length === 0 ? {} : {
+      tools: tools.map((tool, index) =>
+        parsed(tool, [...path, index], isObject, "a function as a JSON schema")
+      ),
+    }),
     ...(kwargs === null ? {} : { chat_template_kwargs: kwargs }),
   };
 }

@@ -8,7 +8,7 @@ import { pause, type TrainContext } from "./context.ts";
 import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
 import type { Dataset, RowSource, TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
-import { countShared, type Fingerprint, fingerprint, holdOut, weighted } from "./mixture.ts";
+import { chooseRows, type Fingerprint, fingerprint, type Source } from "./mixture.ts";
 import { reportOf } from "./split_report.ts";
 import { type Groups, TokenFile, TokenWriter } from "./token_file.ts";
 import { tokenFolder } from "./token_files.ts";
@@ -20,13 +20,6 @@ export interface Data extends Disposable {
   readonly eval: Groups;
   /** Tokens of the largest row. */
   readonly largest: number;
-}
-
-/** Groups that a source's rows have become: their numbers, and how often they come. */
-interface Source {
-  readonly first: number;
-  readonly end: number;
-  readonly weight: number;
 }
 
 /**
@@ -77,7 +70,7 @@ async function writeTokens(
   key: string,
 ): Promise<void> {
   const { config } = context;
-  const { max_left_out: maxLeftOut, eval_fraction, seed } = settings;
+  const { max_left_out: maxLeftOut } = settings;
   const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
   const chat_template = settings.chat_template ?? null;
   const job = { model: request.model, chat_template, settings, vocabulary: config.vocab_size };
@@ -118,15 +111,8 @@ async function writeTokens(
   const { dataset, eval_dataset } = request;
   const read = await within(["dataset"], () => readSplit("train", dataset));
   const evaluated = eval_dataset ? await within(["eval_dataset"], () => readSplit("eval", eval_dataset)) : [];
-  const held = eval_fraction === 0 ? new Set<number>() : holdOut(prints, eval_fraction, seed);
-  const train = weighted(read.map((source) => ({ ...source, without: held })), seed);
-  const evaluation = eval_fraction === 0 ? weighted(evaluated, seed) : Uint32Array.from(held).sort();
-  const shared = countShared(prints, train, evaluation);
-  if (shared > 0) {
-    const message =
-      `${shared} of the ${evaluation.length} rows of the evaluation stand among those of the training too.`;
-    context.emit({ type: "warning", message });
-  }
+  const { train, evaluation, warnings } = chooseRows(prints, read, evaluated, settings);
+  for (const message of warnings) context.emit({ type: "warning", message });
   writer.finish(key, train, evaluation);
 }
 

@@ -7,6 +7,7 @@ import type { EncodedGroup } from "../preference/encode.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
 import { Lengths } from "./lengths.ts";
+import { chooseRows, type Fingerprint, fingerprint, type Source } from "./mixture.ts";
 import type { Dataset, RowSource, TrainRequest } from "./request.ts";
 import { reportOf } from "./split_report.ts";
 
@@ -45,13 +46,21 @@ export async function inspect(
     maxLeftOut: settings.max_left_out,
     pause,
   };
-  const inspectSplit = async (sources: Dataset): Promise<SplitInspection> => {
+  const prints: Fingerprint[] = [];
+  const inspectSplit = async (
+    sources: Dataset,
+  ): Promise<{ readonly split: SplitInspection; readonly made: readonly Source[] }> => {
     const shown: EncodedGroup[] = [];
     const examples: Examples[] = [];
+    const made: Source[] = [];
+    const take = (group: EncodedGroup) => {
+      prints.push(fingerprint(group));
+      if (shown.length < SHOWN) shown.push(group);
+    };
     const read = async (source: RowSource) => {
-      examples.push(
-        await readExamples(source, options, (group) => shown.length < SHOWN && shown.push(group)),
-      );
+      const first = prints.length;
+      examples.push(await readExamples(source, options, take));
+      made.push({ first, end: prints.length, weight: source.weight ?? 1 });
     };
     if ("length" in sources) {
       for (const [i, source] of sources.entries()) {
@@ -63,7 +72,7 @@ export async function inspect(
       tokenizer,
       settings,
     });
-    return {
+    const split = {
       rows,
       shapes: [...shapes],
       examples: examples.reduce((sum, { groups }) => sum + groups, 0),
@@ -75,12 +84,21 @@ export async function inspect(
       warnings: [...warnings],
       first: shown.map((group) => asText(tokenizer, group)),
     };
+    return { split, made };
   };
+  const train = await within(["dataset"], () => inspectSplit(dataset));
+  const evaluation = eval_dataset
+    ? await within(["eval_dataset"], () => inspectSplit(eval_dataset))
+    : { split: null, made: [] };
+  const chosen = chooseRows(prints, train.made, evaluation.made, settings);
   return {
     max_length: settings.max_length,
     max_prompt_length: settings.max_prompt_length,
-    train: await within(["dataset"], () => inspectSplit(dataset)),
-    eval: eval_dataset && await within(["eval_dataset"], () => inspectSplit(eval_dataset)),
+    epoch_examples: chosen.train.length,
+    eval_examples: chosen.evaluation.length,
+    train: train.split,
+    eval: evaluation.split,
+    warnings: [...chosen.warnings],
   };
 }
 

@@ -17,6 +17,63 @@ interface Weighted {
   readonly without?: ReadonlySet<number>;
 }
 
+/** Rows that a source has become: their numbers, and how often each comes in an epoch. */
+export type Source = Omit<Weighted, "without">;
+
+/** Which rows are for what. */
+export interface Choice {
+  readonly train: Uint32Array;
+  readonly evaluation: Uint32Array;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Chooses the rows of an epoch and those of the evaluation.
+ *
+ * @param prints of all rows, those of the evaluation's own data set behind the others
+ * @throws InputError where nothing can be held out, or the weights leave no row to train on
+ */
+export function chooseRows(
+  prints: readonly Fingerprint[],
+  sources: readonly Source[],
+  evaluated: readonly Source[],
+  { eval_fraction, seed }: { readonly eval_fraction: number; readonly seed: number },
+): Choice {
+  const held = eval_fraction === 0 ? new Set<number>() : holdOut(prints, eval_fraction, seed);
+  const train = weighted(sources.map((source) => ({ ...source, without: held })), seed);
+  if (train.length === 0) {
+    throw new InputError(
+      (field) => `${field} has no row in an epoch: the weights are too small for its rows.`,
+      {
+        path: ["dataset"],
+        value: sources.map(({ weight }) => weight),
+        accepted: "weights that make a row",
+      },
+    );
+  }
+  const evaluation = eval_fraction === 0 ? weighted(evaluated, seed) : Uint32Array.from(held).sort();
+  const shared = countShared(prints, train, evaluation);
+  const none = sources.flatMap(({ first, end, weight }, index) =>
+    end > first && Math.floor(weight) === 0 && Math.round(weight * (end - first)) === 0
+      ? [
+        `none of the ${
+          end - first
+        } rows of dataset[${index}] is trained on: its weight ${weight} makes no row of them.`,
+      ]
+      : []
+  );
+  return {
+    train,
+    evaluation,
+    warnings: [
+      ...none,
+      ...shared === 0 ? [] : [
+        `${shared} of the ${evaluation.length} rows of the evaluation stand among those of the training too.`,
+      ],
+    ],
+  };
+}
+
 /** Hashes of 53 bits: among a million rows two agree by chance once in ten thousand data sets. */
 export function fingerprint({ prompt, responses }: EncodedGroup): Fingerprint {
   const hash = new Hash();

@@ -415,6 +415,13 @@ const preference: readonly Case[] = [
     shape: "{chosen, rejected}, chosen as JSON text, rejected as JSON text",
   },
   {
+    name: "several worse answers, all pairs",
+    options: { pairs: "all" },
+    row: { prompt: "p", chosen: ["c"], rejected: ["r", "s"] },
+    made: [["p", "c", "r", [1, 2]], ["p", "c", "s", [1, 2]]],
+    shape: "{prompt, chosen, rejected}",
+  },
+  {
     name: "columns said by the user",
     options: { columns: { prompt: "data.frage", chosen: "gut", rejected: "schlecht" } },
     row: { data: { frage: "q" }, gut: "c", schlecht: "r", chosen: "other" },
@@ -742,10 +749,138 @@ Deno.test("readRow() takes a dialogue beside other texts, and refuses deep value
   const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`;
   const plain = { prompt: [user("q")], chosen: "c", rejected: "r" };
   for (
-    const extra of [{ other: JSON.parse(deep) }, { tools: deep }, { chat_template_kwargs: `{"a":${deep}}` }]
+    const extra of [{ other: JSON.parse(deep) }, { tools: `[{"a":${deep}}]` }, {
+      chat_template_kwargs: `{"a":${deep}}`,
+    }]
   ) {
     refused({ ...plain, ...extra }, /is nested deeper than 100 levels/, "body");
   }
+});
+
+Deno.test("readRow() refuses a row whose prompt is null or empty, and does not make one of the answers", () => {
+  const answers = { chosen: "The cat sat", rejected: "The cat ran" };
+  refused(
+    { prompt: null, ...answers },
+    /^prompt is null; the row's columns are chosen, rejected\.$/,
+    "prompt",
+  );
+  refused({ question: null, ...answers }, /^question is null/, "question");
+  refused(
+    { response_a: "The cat sat", response_b: "The cat ran", winner: "Response_B" },
+    /^prompt is missing; the columns are response_a, response_b, winner\.$/,
+    "prompt",
+  );
+  const sft = { kind: "sft" } as const;
+  refused({ prompt: null, completion: "c" }, /^prompt is null/, "prompt", sft);
+  refused({ instruction: null, output: "c" }, /^instruction is null/, "instruction", sft);
+  refused({ instruction: " ", input: "", output: "c" }, /^prompt is empty/, "prompt", sft);
+  refused({ prompt: [], completion: "c" }, /^prompt is empty/, "prompt", sft);
+  refused({ messages: [assistant("a")] }, /^messages has no turn before its answer/, "messages", sft);
+  const none = { kind: "sft", columns: { prompt: null } } as const;
+  assert.deepEqual(shortly(readRow({ prompt: null, completion: "c" }, 1, none)), [["", "c"]]);
+  const dialogue = {
+    prompt: null,
+    chosen: "\n\nHuman: q\n\nAssistant: a",
+    rejected: "\n\nHuman: q\n\nAssistant: b",
+  };
+  assert.deepEqual(shortly(readRow(dialogue, 1, { kind: "preference" })), [[
+    "\n\nHuman: q\n\nAssistant:",
+    " a",
+    " b",
+  ]]);
+});
+
+Deno.test("readRow() reads turns in every spelling alike", () => {
+  const spellings: unknown[] = [
+    [{ from: "user", content: "q" }, { role: "assistant", value: "a" }],
+    { role: ["user", "assistant"], content: ["q", "a"] },
+    { from: ["human", "gpt"], value: ["q", "a"], weight: null },
+    '[{"content": "q", "role": "user"}, {"train": true, "role": "assistant", "content": "a"}]',
+    [{ role: "user", content: [{ type: "input_text", text: "q" }] }, {
+      role: "assistant",
+      content: [{ type: "output_text", text: "a" }],
+    }],
+  ];
+  for (const messages of spellings) {
+    assert.deepEqual(
+      shortly(readRow({ messages }, 1, { kind: "sft" })),
+      [[[user("q")], [assistant("a")]]],
+      JSON.stringify(messages),
+    );
+  }
+  const indexed = (content: string) => JSON.stringify([{ index: 0, ...user("q") }, assistant(content)]);
+  assert.deepEqual(
+    shortly(readRow({ chosen: indexed("a"), rejected: indexed("b") }, 1, { kind: "preference" })),
+    [[[{ index: 0, ...user("q") }], [assistant("a")], [assistant("b")]]],
+  );
+  refused(
+    { prompt: "p", chosen: "[{'index': 0, 'role': 'assistant', 'content': 'c'}]", rejected: "r" },
+    /as Python prints it/,
+    "chosen",
+  );
+  refused(
+    { prompt: "p", chosen: ["c", 1], rejected: "r" },
+    /^chosen\[0\] must be a message, not string "c"/,
+    "chosen[0]",
+  );
+  // Lists of strings may be turns, and an answer may be a dict.
+  refused({ prompt: "p", chosen: ["q", "a"], rejected: ["q", "b"] }, /must be a message/, "chosen[0]");
+  refused({ chosen: "q a", rejected: ["q b", "q c"] }, /must be a message/, "rejected[0]");
+  for (const chosen of ["{'x': 1, 'role': 'user'}", "[{'name': 'A', 'role': 'admin', 'content': ''}]"]) {
+    assert.deepEqual(
+      shortly(readRow({ prompt: "p", chosen, rejected: "r" }, 1, { kind: "preference" })),
+      [["p", chosen, "r"]],
+    );
+  }
+  refused({ prompt: "p", chosen: "c", rejected: NaN }, /not number NaN/, "rejected");
+});
+
+Deno.test("readRow() keeps calls that are JSON text or a function_call, and leaves turns out of the loss by any name", () => {
+  const call = { name: "f", arguments: "{}" };
+  const calls = [{ type: "function", function: call }];
+  const made = (turn: Record<string, unknown>) =>
+    readRow({ messages: [user("q"), turn] }, 1, { kind: "sft" }).comparisons[0]?.responses[0];
+  assert.deepEqual(made({ role: "assistant", content: null, tool_calls: JSON.stringify(calls) }), [
+    { role: "assistant", content: null, tool_calls: calls },
+  ]);
+  assert.deepEqual(made({ role: "assistant", content: "", function_call: call }), [
+    { role: "assistant", content: "", tool_calls: calls },
+  ]);
+  const sft = { kind: "sft" } as const;
+  refused(
+    { messages: [user("q"), { ...assistant("a"), tool_calls: "f()" }] },
+    /must be a list of calls/,
+    "messages[1].tool_calls",
+    sft,
+  );
+  for (const name of ["weight", "train", "loss"]) {
+    refused(
+      { messages: [user("q"), { ...assistant("a"), [name]: false }] },
+      /must hold an assistant turn/,
+      "messages",
+      sft,
+    );
+  }
+});
+
+Deno.test("readRow() reads tools of which each is JSON text, and refuses others by their index", () => {
+  const tool = { type: "function", function: { name: "f" } };
+  const row = { prompt: "q", chosen: "c", rejected: "r" };
+  const options = { kind: "preference" } as const;
+  const [read] = readRow({ ...row, tools: [JSON.stringify(tool), tool] }, 1, options).comparisons;
+  assert.deepEqual(read?.tools, [tool, tool]);
+  refused(
+    { ...row, tools: ["f(x)"] },
+    /^tools\[0\] must be a function as a JSON schema, not string "f/,
+    "tools[0]",
+  );
+});
+
+Deno.test("readRow() names both of two conversations that end with different answers", () => {
+  const row = { messages: [user("q"), assistant("a")], conversations: [user("q"), assistant("b")] };
+  refused(row, /completion from messages or from conversations/, "body", { kind: "sft" });
+  const same = { messages: row.messages, conversations: row.messages };
+  assert.deepEqual(shortly(readRow(same, 1, { kind: "sft" })), [[[user("q")], [assistant("a")]]]);
 });
 
 Deno.test("docs/data.md's tables of shapes have a line for every case above, and no other", async () => {

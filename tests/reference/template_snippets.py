@@ -69,6 +69,8 @@ undefined | undefined.x | undefined['x'] | undefined() | undefined + 1 | undefin
 dict(a=1) | dict([('a', 1), ['b', 2]]) | dict({'a': 1}, b=2) | dict() | dict.fromkeys(['a', 'b'], 0) | namespace(a=1) | namespace(a=1).a | namespace({'b': 2}).b | namespace(a=1).zz | namespace(_a=1) | cycler(1, 2).next() | cycler() | joiner() | strftime_now('%Y-%m-%d') | strftime_now('%d %B %Y') | strftime_now('%-d %b %y %j %U %W %V %a %A %H:%M:%S %p %I %e|%c|%x|%X|%D|%F|%T|%G|%u|%w|%%|%f|%C|%h|%n|%t|%R|%r|%k|%l|%s|%z|%Z|%_d|%^a|%#p|%3d|%q')
 d.copy() | l.copy() | l.index(2) | l.index(9) | l.count(1) | l.append(4) | l.pop() | d.pop('b') | d.clear() | d.setdefault('a', 1) | l.sort() | d.__class__ | ''.__class__ | d._x | s.__len__() | (1, 2).count(1) | (1, 2).index(2) | l|attr('append') | d|attr('b') | d|attr('keys')() | range(3).start | l.nope() | d.b() | 5() | 'a'() | none()
 'a'.join | l.append is defined | d.update is defined | m[0].role | m[0]['role'] | m[-1].content == '' | m[1:]|length | m[::-1]|map(attribute='role')|join(',') | tools[0].function.parameters.x.default | m[0].items()|list | m|map(attribute='content')|select|join('|') | (m|last).role
+['<b>'|e|trim, '<b>'|e|upper, '<b>'|e|center(15), '<b>'|e|indent(2, true), '<b>'|e|last, '<b>'|e|reverse, ('<b>'|e)[1:4], ('<b>'|e)[0]] | ('<b>'|e|trim) + '<i>' | '<b> <i>'|e|truncate(9, end='<', leeway=0)
+s|wordwrap(3) | 'ab cdefgh'|wordwrap(3) | 'ab-cdefgh'|wordwrap(3) | 'a\nb'.splitlines('x') | 'a\nb'.splitlines(2) | 'ŉǰιẖ'.casefold()|tojson(ensure_ascii=true) | -0.0 // 1 | 0 // -2.5 | l in d.keys() | l in d.values() | l is filter | d is test
 [1, 2, 3,] | (1, 2,) | {'a': 1,} | [] == e | {**d} | [*l] | l[0, 1] | 1 if | a b | 1 + | (1 | 'a | {1} | 1 is | x|  | d. | f(a=1, a=2) | range(*[1, 3])|list | dict(**{'a': 1}) | dict(**{'a': 1}, b=2) | 'a'|upper() | 'a'|nope | 'a' | upper | 1 2 | a.1.b | l[ | 1 not in l | not 1 in l | 1 is not none | -1|abs | -2.5|round | (-1)|abs | 'a' + 'b'|upper | 'a' ~ 'b'|upper | 2 * 3|string | l|length > 2 | l|length + 1 | -l[0] | +5 | - - 5 | not true and false | 1 < 2 == true | 'a' if 1 else 'b' ~ 'c' | [x for x in l] | lambda x: x | i++ | 0777 | 1. | .5 | 1..real | 'é' == 'e\u0301' | true.x | 1.5.real | 'a'.upper().lower() | ('a').upper() | ['a'][0] | {'a': 1}['a'] | {'a': 1}.a | 'x'.join(['1', '2']).upper() | [1, 2][0] | (1, 2)[0] | "a" "b" | 1,2 | 1, | (),
 """
 
@@ -165,6 +167,8 @@ TEMPLATES = [
     "{% filter replace('a', 'b') | upper %}aac{% endfilter %}",
     "{% filter trim %}  a  {% endfilter %}",
     "{% filter nope %}a{% endfilter %}",
+    "{% filter length %}abc{% endfilter %}",
+    "{% filter e %}<a>{% endfilter %}{% filter first %}abc{% endfilter %}",
     "{% raw %}{{ a }}{% if %}{% endraw %}",
     "a {%- raw -%}  {{ x }}  {%- endraw -%}  b",
     "{% raw %}\n{{ a }}\n{% endraw %}\nb",

@@ -88,6 +88,28 @@ Deno.test("POST /train?dry_run=true refuses what the job would fail by, at its p
   assert.deepEqual([unknown.status, unknown.body.field], [422, "dataset.columns.promt"]);
 });
 
+Deno.test("POST /train?dry_run=true counts what is held out and what stands in train and eval, and weighs a mixture", async () => {
+  const held = await dryRun({ dataset: { rows: plainRows(5) }, eval_fraction: 0.4 });
+  assert.deepEqual([held.body.epoch_examples, held.body.eval_examples, held.body.warnings], [3, 2, []]);
+  const one = await dryRun({ dataset: { rows: plainRows(1) }, eval_fraction: 0.4 });
+  assert.deepEqual([one.status, one.body.field], [422, "eval_fraction"]);
+  const shared = await dryRun({ dataset: { rows: plainRows(5) }, eval_dataset: { rows: plainRows(2) } });
+  assert.deepEqual(shared.body.warnings, [
+    "2 of the 2 rows of the evaluation stand among those of the training too.",
+  ]);
+  const mixed = await dryRun({
+    dataset: [{ rows: plainRows(4), weight: 2.5 }, { rows: chatRows(3), weight: 0.1 }],
+  });
+  assert.equal(mixed.body.epoch_examples, 10);
+  assert.deepEqual(mixed.body.warnings, [
+    "none of the 3 rows of dataset[1] is trained on: its weight 0.1 makes no row of them.",
+  ]);
+  const none = await dryRun({ dataset: { rows: plainRows(4), weight: 0.1 } });
+  assert.deepEqual([none.status, none.body.field], [422, "dataset"]);
+  const inherited = await dryRun({ dataset: { rows: plainRows(4), columns: { prompt: "constructor" } } });
+  assert.match(inherited.body.detail, /prompt must be a string or a list of messages, not missing/);
+});
+
 Deno.test("POST /train leaves a row of any depth out by its number", async () => {
   await using service = await testService();
   const deep = '{"a":'.repeat(20_000) + "1" + "}".repeat(20_000);

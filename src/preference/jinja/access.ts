@@ -12,6 +12,7 @@ import {
   Instance,
   intOf,
   type Keywords,
+  Markup,
   Range,
   textOf,
   Tuple,
@@ -85,13 +86,18 @@ function ownItem(value: Value, key: Value): Value | undefined {
   if (text !== null) {
     const length = lengthOf(text);
     const at = index < 0 ? length + index : index;
-    return at >= 0 && at < length ? slicePoints(text, at, at + 1) : undefined;
+    return at >= 0 && at < length ? partOf(value, slicePoints(text, at, at + 1)) : undefined;
   }
   if (value instanceof Range) {
     const at = index < 0 ? value.length + index : index;
     return at >= 0 && at < value.length ? value.at(at) : undefined;
   }
   return undefined;
+}
+
+/** A part of escaped text is escaped text. */
+function partOf(value: Value, text: string): Value {
+  return value instanceof Markup ? new Markup(text) : text;
 }
 
 function isHashable(key: Value): boolean {
@@ -117,8 +123,10 @@ export function slice(value: Value, start: Value, stop: Value, step: Value): Val
     : fail(`'${typeName(value)}' object cannot be sliced`);
   const { from, to, by } = sliceBounds(size, bound(start), bound(stop), bound(step));
   if (text !== null) {
-    if (by === 1) return slicePoints(text, from, to);
-    return every(pointsOf(text), from, to, by).join("");
+    return partOf(
+      value,
+      by === 1 ? slicePoints(text, from, to) : every(pointsOf(text), from, to, by).join(""),
+    );
   }
   if (Array.isArray(value)) return every(value, from, to, by);
   if (value instanceof Tuple) return new Tuple(every(value.items, from, to, by));

@@ -69,6 +69,9 @@ export function less(a: Value, b: Value, operator = "<"): boolean {
   if (Array.isArray(a) && Array.isArray(b)) return lessItems(a, b, operator);
   if (a instanceof Tuple && b instanceof Tuple) return lessItems(a.items, b.items, operator);
   refuseUndefined(a, b);
+  if (a instanceof DictView && b instanceof DictView) {
+    throw new UnsupportedError("comparing what a dict's keys() or items() give");
+  }
   return fail(`'${operator}' not supported between instances of '${typeName(a)}' and '${typeName(b)}'`);
 }
 
@@ -124,6 +127,7 @@ export function contains(container: Value, item: Value): boolean {
     hashOf(item);
     return container.get(item) !== undefined;
   }
+  if (container instanceof DictView && container.kind === "keys") hashOf(item);
   for (const other of iterate(container)) {
     step();
     if (equals(other, item)) return true;

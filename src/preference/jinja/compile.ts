@@ -9,7 +9,18 @@ import { captured, Frame, type Rendering, write } from "./frame.ts";
 import { Loop, Namespace } from "./instances.ts";
 import { str } from "./print.ts";
 import { FunctionScope, type Load, sizeOf, Symbols, undeclared, type Variable } from "./scope.ts";
-import { Callable, Dict, type Keywords, Stream, truth, Tuple, Undefined, type Value } from "./values.ts";
+import {
+  Callable,
+  Dict,
+  type Keywords,
+  Stream,
+  textOf,
+  truth,
+  Tuple,
+  typeName,
+  Undefined,
+  type Value,
+} from "./values.ts";
 
 /** How a statement ends: by the next, or by leaving or going on with the loop around it. */
 type Flow = "next" | "break" | "continue";
@@ -180,7 +191,9 @@ function compileStatement(statement: Statement, block: Block): Execute {
         if (written.result !== "next") return written.result;
         chargeText(written.text.length);
         text = written.text;
-        write(frame.rendering, str(run(frame)));
+        const filtered = run(frame);
+        if (textOf(filtered) === null) fail(`a filter block must give a text, not ${typeName(filtered)}`);
+        write(frame.rendering, str(filtered));
         leave(frame);
         return "next";
       };

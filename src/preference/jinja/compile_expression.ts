@@ -11,7 +11,17 @@ import { OPERATORS, signed } from "./operators.ts";
 import { str } from "./print.ts";
 import type { FunctionScope, Symbols } from "./scope.ts";
 import { TESTS } from "./tests.ts";
-import { Dict, type Keywords, textOf, truth, Tuple, typeName, Undefined, type Value } from "./values.ts";
+import {
+  Dict,
+  hashOf,
+  type Keywords,
+  textOf,
+  truth,
+  Tuple,
+  typeName,
+  Undefined,
+  type Value,
+} from "./values.ts";
 
 /** Evaluates an expression. */
 export type Run = (frame: Frame) => Value;
@@ -145,9 +155,10 @@ export function compileExpression(expression: Expression, place: Place, written?
 
 /** `'upper' is filter`. */
 function aboutNames(name: string): ((value: Value) => boolean) | undefined {
-  if (name === "filter") return (value) => FILTERS.has(textOf(value) ?? "");
+  if (name === "filter") return (value) => hashOf(value) !== undefined && FILTERS.has(textOf(value) ?? "");
   if (name === "test") {
-    return (value) => TESTS.has(textOf(value) ?? "") || value === "filter" || value === "test";
+    return (value) =>
+      hashOf(value) !== undefined && TESTS.has(textOf(value) ?? "") || value === "filter" || value === "test";
   }
   return undefined;
 }

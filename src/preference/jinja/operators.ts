@@ -4,7 +4,18 @@ import { refuseUndefined } from "./compare.ts";
 import { fail, UnsupportedError } from "./errors.ts";
 import { escapeHtml } from "./html.ts";
 import { percentFormat } from "./percent_format.ts";
-import { Float, int, intOf, Markup, numberOf, textOf, Tuple, typeName, type Value } from "./values.ts";
+import {
+  DictView,
+  Float,
+  int,
+  intOf,
+  Markup,
+  numberOf,
+  textOf,
+  Tuple,
+  typeName,
+  type Value,
+} from "./values.ts";
 
 export type Operator = "+" | "-" | "*" | "/" | "//" | "%" | "**";
 
@@ -24,6 +35,9 @@ export const OPERATORS: Readonly<Record<Operator, (a: Value, b: Value) => Value>
 };
 
 function refuse(operator: string, a: Value, b: Value): never {
+  if (operator === "-" && [a, b].some((side) => side instanceof DictView)) {
+    throw new UnsupportedError("a difference of what a dict's keys() or items() give");
+  }
   refuseUndefined(a, b);
   return fail(`unsupported operand type(s) for ${operator}: '${typeName(a)}' and '${typeName(b)}'`);
 }
@@ -116,7 +130,7 @@ function floorDivide(x: number, y: number): number {
     rest += y;
     quotient -= 1;
   }
-  if (quotient === 0) return x / y < 0 ? -0 : 0;
+  if (quotient === 0) return x / y < 0 || Object.is(x / y, -0) ? -0 : 0;
   const floor = Math.floor(quotient);
   return quotient - floor > 0.5 ? floor + 1 : floor;
 }

@@ -15,6 +15,7 @@ import {
   DictView,
   hashOf,
   type Keywords,
+  Markup,
   Range,
   Stream,
   textOf,
@@ -45,12 +46,17 @@ export const SEQUENCE_FILTERS: readonly [string, Filter][] = [
     return new Undefined("No first item, sequence was empty.");
   }),
   filter("last", [], (value) => {
-    for (const item of reversed(value) ?? fail(`'${typeName(value)}' object is not reversible`)) return item;
+    for (const item of reversed(value) ?? fail(`'${typeName(value)}' object is not reversible`)) {
+      return value instanceof Markup ? new Markup(item as string) : item; // Python indexes what it goes back through
+    }
     return new Undefined("No last item, sequence was empty.");
   }),
   filter("reverse", [], (value) => {
     const text = textOf(value);
-    if (text !== null) return pointsOf(text).reverse().join("");
+    if (text !== null) {
+      const back = pointsOf(text).reverse().join("");
+      return value instanceof Markup ? new Markup(back) : back;
+    }
     return new Stream(`${typeName(value)}_reverseiterator`, reversed(value) ?? [...listOf(value)].reverse());
   }),
   filter("items", [], (value) => generator(itemsOf(value))),

@@ -18,7 +18,7 @@ import {
   titleOf,
   unitIndex,
 } from "./text.ts";
-import { Dict, textOf, truth, Tuple, typeName, type Value } from "./values.ts";
+import { Dict, textOf, Tuple, typeName, type Value } from "./values.ts";
 
 function method(
   name: string,
@@ -251,7 +251,8 @@ export const STR_METHODS: ReadonlyMap<string, Method> = new Map([
     // full case folding: what differs from small letters becomes the same through capitals
     return self.replace(
       /[^]/gu,
-      (letter) => /\p{Changes_When_Casefolded}/u.test(letter) ? foldOf(letter) : letter,
+      (letter) =>
+        /\p{Changes_When_Casefolded}/u.test(letter) || isSpelledOut(letter) ? foldOf(letter) : letter,
     );
   }),
   method("capitalize", [], capitalize),
@@ -280,7 +281,11 @@ export const STR_METHODS: ReadonlyMap<string, Method> = new Map([
     [["sep", null], ["maxsplit", -1]],
     (self, separator, most) => split(self, textOrNone(separator!), intArgument(most!), true),
   ),
-  method("splitlines", [["keepends", false]], (self, keepEnds) => splitLines(self, truth(keepEnds!))),
+  method(
+    "splitlines",
+    [["keepends", false]],
+    (self, keepEnds) => splitLines(self, intArgument(keepEnds!) !== 0),
+  ),
   method(
     "replace",
     ["", "", ["", -1]],
@@ -361,6 +366,11 @@ export const STR_METHODS: ReadonlyMap<string, Method> = new Map([
   method("istitle", [], isTitle),
   all("isidentifier", () => /^[\p{XID_Start}_]\p{XID_Continue}*$/u),
 ]);
+
+/** Whether a letter's capital is several, as U+01F0's, or it is U+1FBE: Unicode calls these changed only once taken apart. */
+function isSpelledOut(letter: string): boolean {
+  return letter === "\u1fbe" || letter.toUpperCase().length > letter.length;
+}
 
 function foldOf(letter: string): string {
   if (letter === "\u1e9e") return "ss";

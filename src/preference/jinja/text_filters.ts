@@ -4,7 +4,7 @@ import { intArgument, textArgument, textOrNone } from "./arguments.ts";
 import { chargeSearch, chargeText, step } from "./budget.ts";
 import { getterOf } from "./access.ts";
 import { isIterable, iterate, len } from "./compare.ts";
-import { fail } from "./errors.ts";
+import { fail, UnsupportedError } from "./errors.ts";
 import { escapeHtml, quoteUrl, stripTags } from "./html.ts";
 import { type JsonStyle, toJson } from "./json.ts";
 import { percentFormat } from "./percent_format.ts";
@@ -14,8 +14,12 @@ import { lengthOf, slicePoints, SPACE, splitLines, strip } from "./text.ts";
 import { Dict, Markup, textOf, truth, Tuple, Undefined, type Value } from "./values.ts";
 import { wrap } from "./wrap.ts";
 
-/** A filter of a text that makes another; escaped text stays escaped where nothing is said about it. */
-const text = (name: string, work: (text: string) => string) => filter(name, [], (value) => work(str(value)));
+/** What Python's own methods make of a text: of escaped text, escaped text. */
+const made = (value: Value, text: string): Value => value instanceof Markup ? new Markup(text) : text;
+
+/** A filter of a text that is a method of Python's. */
+const text = (name: string, work: (text: string) => string) =>
+  filter(name, [], (value) => made(value, work(str(value))));
 
 const escaped = (value: Value): Value => value instanceof Markup ? value : new Markup(escapeHtml(str(value)));
 
@@ -25,14 +29,14 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
   text("upper", upper),
   text("lower", lower),
   text("capitalize", capitalize),
-  text("title", title),
+  filter("title", [], (value) => title(str(value))),
   filter("string", [], (value) => value instanceof Markup ? value : str(value)),
   filter("trim", [["chars", null]], (value, characters) => {
     const given = str(value);
     chargeSearch(given.length);
-    return strip(given, textOrNone(characters!), "both");
+    return made(value, strip(given, textOrNone(characters!), "both"));
   }),
-  filter("center", [["width", 80]], (value, width) => center(str(value), intArgument(width!))),
+  filter("center", [["width", 80]], (value, width) => made(value, center(str(value), intArgument(width!)))),
   filter(
     "replace",
     ["old", "new", ["count", null]],
@@ -45,7 +49,7 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
   }),
   filter("indent", [["width", 4], ["first", false], ["blank", false]], (value, width, first, blank) => {
     const indention = textOf(width!) ?? " ".repeat(checked(intArgument(width!)));
-    return indent(textArgument(value), indention, truth(first!), truth(blank!));
+    return made(value, indent(textArgument(value), indention, truth(first!), truth(blank!)));
   }),
   filter(
     "truncate",
@@ -57,7 +61,8 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
       if (
         textOf(value) === null && length >= lengthOf(end) && leeway >= 0 && len(value) <= length + leeway
       ) return value;
-      return truncate(textArgument(value), length, truth(options[1]!), end, leeway);
+      const shown = value instanceof Markup && !(options[2] instanceof Markup) ? escapeHtml(end) : end;
+      return made(value, truncate(textArgument(value), length, truth(options[1]!), end, leeway, shown));
     },
   ),
   filter(
@@ -97,6 +102,7 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
     if (args.length > 0 && keywords.size > 0) {
       fail("can't handle positional and keyword arguments at the same time");
     }
+    if (value instanceof Markup) throw new UnsupportedError("the filter format on escaped text");
     return percentFormat(str(value), keywords.size > 0 ? new Dict(keywords) : new Tuple(args));
   }],
   filter(
@@ -158,14 +164,22 @@ function indent(given: string, indention: string, first: boolean, blank: boolean
   return (first ? indention : "") + indented.join("\n");
 }
 
-function truncate(given: string, length: number, killWords: boolean, end: string, leeway: number): string {
+/** @param shown the end as it is written, which what is escaped has escaped */
+function truncate(
+  given: string,
+  length: number,
+  killWords: boolean,
+  end: string,
+  leeway: number,
+  shown: string,
+): string {
   const room = length - lengthOf(end);
   if (room < 0) fail(`expected length >= ${lengthOf(end)}, got ${length}`);
   if (leeway < 0) fail(`expected leeway >= 0, got ${leeway}`);
   if (lengthOf(given) <= length + leeway) return given;
   const cut = slicePoints(given, 0, room);
   const space = cut.lastIndexOf(" ");
-  return (killWords || space === -1 ? cut : cut.slice(0, space)) + end;
+  return (killWords || space === -1 ? cut : cut.slice(0, space)) + shown;
 }
 
 function urlEncode(value: Value): Value {

@@ -59,8 +59,8 @@ export function wrap(text: string, { width, breakLongWords, breakOnHyphens }: Wr
 
 /** Where a word that is too long is cut: behind its last hyphen that fits, else where the line ends. */
 function cut(word: string, space: number, breakOnHyphens: boolean): number {
-  const end = unitIndex(word, Math.max(1, space));
-  if (!breakOnHyphens || lengthOf(word) <= space) return space < 1 ? unitIndex(word, 1) : end;
-  const hyphen = word.slice(0, unitIndex(word, Math.max(0, space))).lastIndexOf("-");
+  const end = unitIndex(word, space);
+  if (!breakOnHyphens) return end;
+  const hyphen = word.slice(0, end).lastIndexOf("-");
   return hyphen > 0 && /[^-]/.test(word.slice(0, hyphen)) ? hyphen + 1 : end;
 }

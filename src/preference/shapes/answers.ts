@@ -3,6 +3,7 @@ import { InputError, type Path } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import type { Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
+import { promptColumns } from "./prompts.ts";
 import { describe, readText, readTurns } from "./turns.ts";
 
 /** One answer to a row's prompt, or a whole conversation that ends with it. */
@@ -30,8 +31,19 @@ export interface AnswerShape {
 function named(better: string, worse: string): AnswerShape {
   return {
     columns: [better, worse],
-    read: (columns) => [answer(columns, better, 1), answer(columns, worse, 2)],
+    read: (columns) => [answer(columns, better, 1), ...worseAnswers(columns, worse)],
   };
+}
+
+/** The worse answer, or several as a list of strings; without a prompt such a list may be turns as well. */
+function worseAnswers(columns: Columns, name: string): Answer[] {
+  const value = columns.peek(name);
+  const several = Array.isArray(value) && value.length > 1 &&
+    value.every((text) => typeof text === "string") &&
+    promptColumns.some((column) => columns.hasText(column));
+  if (!several) return [answer(columns, name, 2)];
+  columns.take(name);
+  return value.map((text, index) => ({ text: readText(text, [name, index]), rank: 2, path: [name, index] }));
 }
 
 /**
@@ -239,8 +251,10 @@ function jsonStrings(value: unknown, path: Path): string[] {
 
 function winner(columns: Columns): number {
   const value = columns.take("winner");
-  if (value === "model_a" || value === "a" || value === "A") return -1;
-  if (value === "model_b" || value === "b" || value === "B") return 1;
+  const side = typeof value === "string"
+    ? /^\s*(?:(?:model|response|assistant)_)?([ab])\s*$/i.exec(value)
+    : null;
+  if (side !== null) return side[1]!.toLowerCase() === "a" ? -1 : 1;
   if (typeof value === "string" && /^(tie|both)/.test(value)) return 0;
   throw new InputError((field) => `${field} must say which is better, not ${describe(value)}.`, {
     path: ["winner"],
@@ -289,7 +303,7 @@ function answer(columns: Columns, name: string, rank: number): Answer {
 export function checkWeights(columns: Columns, { path }: Answer): void {
   const name = path[0];
   const value = typeof name === "string" && path.length === 1 ? columns.peek(name) : undefined;
-  if (!Array.isArray(value)) return;
+  if (!Array.isArray(value) || value.every((entry) => typeof entry === "string")) return;
   const { turns, unweighted } = readTurns(value, path);
   if (!unweighted.includes(turns.length - 1)) return;
   throw new InputError((field) => `${field} ends with a turn of weight 0, which is not to be learned from.`, {

@@ -108,8 +108,10 @@ export class Columns {
 
 /** A column, or where no column has the name what a path such as `data.question` leads to. */
 function valueAt(row: Readonly<Record<string, unknown>>, path: string): unknown {
-  if (path in row) return row[path];
-  return path.split(".").reduce<unknown>((value, part) => isObject(value) ? value[part] : undefined, row);
+  const own = (value: unknown, name: string) =>
+    isObject(value) && Object.hasOwn(value, name) ? value[name] : undefined;
+  if (Object.hasOwn(row, path)) return row[path];
+  return path.split(".").reduce<unknown>(own, row);
 }
 
 function holdsText(value: unknown): boolean {

@@ -4,7 +4,7 @@ import { isObject } from "../../json.ts";
 import type { Message, Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
 import { withoutPrompt } from "./pairs.ts";
-import { readPrompt, readSystem, withSystem } from "./prompts.ts";
+import { noPrompt, nullPrompt, readPrompt, readSystem, withSystem } from "./prompts.ts";
 import { describe, readText, readTurns } from "./turns.ts";
 
 /** A prompt with its completion. */
@@ -39,7 +39,12 @@ export function readCompletion(columns: Columns): Completion | null {
   if (name === "text") return { prompt: "", completion: plainText(columns), desirable };
   if (CONVERSATIONS.includes(name)) return { ...lastAnswer(columns, name), desirable };
   const completion = readText(columns.take(name), [name], () => columns.note(`${name} as JSON text`));
-  const prompt = readPrompt(columns, [name, ...LABELS]) ?? "";
+  const taken = [name, ...LABELS];
+  const given = readPrompt(columns, taken);
+  const missing = given === null ? nullPrompt(columns, taken) : null;
+  if (missing !== null) throw noPrompt(missing, columns);
+  if (Array.isArray(given) && given.length === 0) throw noPrompt("prompt", columns, "empty");
+  const prompt = given ?? "";
   if (
     prompt === "" && columns.unused.length > 0 && columns.peek("prompt") !== "" && !columns.isMapped("prompt")
   ) {
@@ -70,14 +75,15 @@ function completionColumn(columns: Columns): string | null {
   if (mapped.length > 0) return mapped[0]!;
   const saying = there.filter((name) => columns.hasText(name));
   // A completion's prompt may be turns of such a name.
-  const answered = saying.filter((name) => CONVERSATIONS.includes(name))
+  const [answered, ...conversations] = saying.filter((name) => CONVERSATIONS.includes(name))
     .map((name) => ({ name, answer: answerIn(columns.peek(name)) }))
-    .find(({ answer }) => answer !== null);
+    .filter(({ answer }) => answer !== null);
   const completions = saying.filter((name) => !CONVERSATIONS.includes(name))
     .filter((name) => !isRepeated(columns.peek(name), answered?.answer));
   const [first = saying[0] ?? there[0] ?? null, ...others] = [
     ...completions,
     ...answered === undefined ? [] : [answered.name],
+    ...conversations.filter(({ answer }) => answer !== answered?.answer).map(({ name }) => name),
   ];
   // Alpaca's `text` is instruction and output in one.
   const second = others.find((name) =>
@@ -148,6 +154,13 @@ function lastAnswer(
     );
   }
   const prompt = withSystem(turns.slice(0, first), readSystem(columns, [name]));
+  if (prompt.length === 0) {
+    throw new InputError((field) => `${field} has no turn before its answer.`, {
+      path: [name],
+      value: turns.map(({ role }) => role),
+      accepted: "a user's turn before the assistant's",
+    });
+  }
   return { prompt, completion: turns.slice(first, last + 1) };
 }
 

@@ -13,7 +13,7 @@ import {
   rankedShapes,
 } from "./answers.ts";
 import type { Columns } from "./columns.ts";
-import { promptColumns, readPrompt, readSystem, withSystem } from "./prompts.ts";
+import { noPrompt, nullPrompt, promptColumns, readPrompt, readSystem, withSystem } from "./prompts.ts";
 
 /** Which pairs a row of several ranked answers makes. */
 export type PairChoice = "best_worst" | "adjacent" | "all";
@@ -112,7 +112,7 @@ function withPrompt(columns: Columns, taken: readonly string[], better: Answer, 
   }
   const prompt = readPrompt(columns, taken);
   if (typeof chosen === "string" && typeof rejected === "string") {
-    if (prompt === null) return splitStrings(columns, chosen, rejected);
+    if (prompt === null) return splitStrings(columns, taken, chosen, rejected);
     return { prompt: checked(columns, prompt), responses: [chosen, rejected] };
   }
   if (
@@ -232,9 +232,11 @@ function besideConversation(columns: Columns, messages: readonly Message[], wors
  * begin with is the prompt, but for a space right before the difference, which most tokenizers write into the next
  * word's token: TRL's `extract_prompt` splits so.
  */
-function splitStrings(columns: Columns, chosen: string, rejected: string): Pair {
+function splitStrings(columns: Columns, taken: readonly string[], chosen: string, rejected: string): Pair {
   let shared = commonTextPrefix(chosen, rejected);
   const dialogue = chosen.slice(0, shared).lastIndexOf(ANSWERS);
+  const missing = dialogue < 0 ? nullPrompt(columns, taken) : null;
+  if (missing !== null) throw noPrompt(missing, columns);
   const others = columns.unused;
   if (dialogue < 0 && others.length > 0 && !columns.isMapped("prompt")) {
     throw new InputError(
@@ -253,6 +255,14 @@ function splitStrings(columns: Columns, chosen: string, rejected: string): Pair 
   } else {
     if (shared > 0 && chosen[shared - 1] === " ") shared--;
     columns.note("the prompt is what both begin with");
+  }
+  // Only of {chosen, rejected} it is the custom that both begin with the prompt.
+  if (dialogue < 0 && taken[0] !== "chosen" && !columns.isMapped("prompt")) {
+    throw new InputError((field) => `${field} is missing; the columns are ${columns.names.join(", ")}.`, {
+      path: ["prompt"],
+      value: columns.names,
+      accepted: 'a prompt, or dataset.columns {"prompt": null} where the answers begin with it',
+    });
   }
   if (shared === 0) {
     throw new InputError(

@@ -54,6 +54,26 @@ export function readPrompt(columns: Columns, taken: readonly string[]): Text | n
   return withSystem(asked, system);
 }
 
+/** The column that should hold the prompt and is null in this row, where no other holds it. */
+export function nullPrompt(columns: Columns, taken: readonly string[]): string | null {
+  if (columns.isMapped("prompt") && columns.peek("prompt") === undefined) return null;
+  return [...PLAIN, ...ASKED].find((name) =>
+    columns.has(name) && columns.peek(name) === null && !taken.includes(name)
+  ) ?? null;
+}
+
+/** @returns what a row without its prompt is refused with */
+export function noPrompt(name: string, columns: Columns, what = "null"): InputError {
+  return new InputError(
+    (field) => `${field} is ${what}; the row's columns are ${columns.names.join(", ")}.`,
+    {
+      path: [name],
+      value: null,
+      accepted: 'a prompt, or dataset.columns {"prompt": null} where there is none',
+    },
+  );
+}
+
 /** The system turn that columns of its own hold; none where there is no such column or it is empty. */
 export function readSystem(columns: Columns, taken: readonly string[]): Message[] {
   const name = SYSTEM.find((column) => isThere(columns, column, taken));

@@ -1,6 +1,6 @@
 /**
  * Texts and conversations as data sets write them: strings, lists of `{role, content}` or `{from, value}`, one message
- * object, lists of content parts, or any of these as JSON text in a string.
+ * object, an object of lists, lists of content parts, or any of these as JSON text in a string; a list of one string is it.
  *
  * @module
  */
@@ -18,6 +18,7 @@ const ROLES: Readonly<Record<string, string>> = {
   chatbot: "assistant",
   model: "assistant",
   observation: "tool",
+  function: "tool",
   function_response: "tool",
 };
 
@@ -42,13 +43,14 @@ export function readText(value: unknown, path: Path, onJson: () => void = () => 
     onJson();
     return readTurns(turns, path).turns;
   }
+  if (Array.isArray(value) && value.length === 1 && typeof value[0] === "string") return value[0];
   return readTurns(value, path).turns;
 }
 
 /** Reads turns. @throws InputError at the part that is no turn */
 export function readTurns(value: unknown, path: Path): Turns {
   const json = typeof value === "string" ? jsonTurns(value, path) : value;
-  const list = isObject(json) && isTurn(json) ? [json] : json;
+  const list = isObject(json) ? isTurn(json) ? [json] : turnsOfLists(json) : json;
   if (!Array.isArray(list)) {
     throw new InputError(
       (field) => `${field} must be a string or a list of messages, not ${describe(value)}.`,
@@ -56,8 +58,27 @@ export function readTurns(value: unknown, path: Path): Turns {
     );
   }
   const turns = list.map((turn, index) => readTurn(turn, [...path, index]));
-  const unweighted = list.flatMap((turn, index) => isObject(turn) && isNone(turn["weight"]) ? [index] : []);
+  const unweighted = list.flatMap((turn, index) =>
+    isObject(turn) && WEIGHTS.some((name) => isNone(turn[name])) ? [index] : []
+  );
   return { turns, unweighted };
+}
+
+/** What says that a turn is not to be learned from: OpenAI's name, and those of training tools. */
+const WEIGHTS = ["weight", "train", "loss"];
+
+/** Turns that a table keeps as a list a key: `{role: ["user", …], content: ["q", …]}`. */
+function turnsOfLists(value: Record<string, unknown>): unknown {
+  const lists = Object.entries(value).filter(([, list]) => list != null);
+  const roles = value["role"] ?? value["from"];
+  if (
+    !Array.isArray(roles) || !lists.every(([, list]) => Array.isArray(list) && list.length === roles.length)
+  ) {
+    return value;
+  }
+  return roles.map((_, turn) =>
+    Object.fromEntries(lists.map(([name, list]) => [name, (list as unknown[])[turn]]))
+  );
 }
 
 /** A weight of nothing, be it written as text. */
@@ -76,12 +97,23 @@ export function describe(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object") return "an object";
+  if (typeof value === "number") return `number ${value}`; // NaN is none of JSON's
   return `${typeof value} ${JSON.stringify(value)?.slice(0, 40)}`;
 }
 
 function readTurn(value: unknown, path: Path): Message {
-  const turn: Record<string, unknown> = isObject(value) ? value : {};
-  const [roleKey, contentKey] = "from" in turn && !("role" in turn) ? ["from", "value"] : ["role", "content"];
+  if (!isObject(value)) {
+    throw new InputError((field) => `${field} must be a message, not ${describe(value)}.`, {
+      path,
+      value,
+      accepted: "{role: string, content: string}",
+    });
+  }
+  const turn = withCalls(value, path);
+  const roleKey = "from" in turn && !("role" in turn) ? "from" : "role";
+  const contentKey = "value" in turn && !("content" in turn) || roleKey === "from" && !("content" in turn)
+    ? "value"
+    : "content";
   const { [roleKey]: role, [contentKey]: content } = turn;
   if (typeof role !== "string") throw noString(value, role, [...path, roleKey]);
   if (role === "function_call") return toolCall(content, [...path, contentKey]);
@@ -91,10 +123,32 @@ function readTurn(value: unknown, path: Path): Message {
     else if (key === contentKey) {
       message["content"] = given === null && hasCalls(turn) ? null : contentOf(given, [...path, key], value);
     } // A table gives every turn the keys of all, null where a turn has none.
-    else if (key !== "weight" && given != null) message[key] = given;
+    else if (!WEIGHTS.includes(key) && given != null) message[key] = given;
   }
   if (!(contentKey in turn) && !hasCalls(turn)) throw noString(value, content, [...path, contentKey]);
   return message as unknown as Message;
+}
+
+/** A turn whose calls are a list: they may be JSON text, or the one `function_call` that came before `tool_calls`. */
+function withCalls(turn: Record<string, unknown>, path: Path): Record<string, unknown> {
+  const { function_call: one, ...others } = turn;
+  if (one != null && one !== "" && !hasCalls(turn)) {
+    const { tool_calls } = toolCall(one, [...path, "function_call"]);
+    return { ...others, tool_calls };
+  }
+  const calls = turn["tool_calls"];
+  if (typeof calls !== "string") return turn;
+  if (calls.trim() === "") return { ...turn, tool_calls: null };
+  let read: unknown;
+  try {
+    read = JSON.parse(calls);
+  } catch { /* said below */ }
+  if (read === null || Array.isArray(read)) return { ...turn, tool_calls: read };
+  throw new InputError((field) => `${field} must be a list of calls, or JSON text of one.`, {
+    path: [...path, "tool_calls"],
+    value: calls,
+    accepted: "a list of {type, function}",
+  });
 }
 
 /** A role by its usual name, however it is written; one that is not known stays for the template to judge. */
@@ -103,6 +157,9 @@ function roleOf(role: string): string {
   return ROLES[small] ?? (KNOWN.has(small) ? small : role);
 }
 
+/** Types of a part that is text. */
+const TEXTS: readonly unknown[] = ["text", "input_text", "output_text"];
+
 /** A string, or parts of text put together as chat templates do. */
 function contentOf(content: unknown, path: Path, turn: unknown): string {
   if (typeof content === "string") return content;
@@ -110,7 +167,7 @@ function contentOf(content: unknown, path: Path, turn: unknown): string {
   return content.map((part, index) => {
     if (typeof part === "string") return part;
     const { type, text } = isObject(part) ? part : {};
-    if (typeof text === "string" && (type === undefined || type === "text")) return text;
+    if (typeof text === "string" && (type === undefined || TEXTS.includes(type))) return text;
     throw new InputError(
       (field) =>
         `${field} is a part of type ${JSON.stringify(type ?? null)}; only text is learned from and scored.`,
@@ -120,7 +177,7 @@ function contentOf(content: unknown, path: Path, turn: unknown): string {
 }
 
 /** ShareGPT's way to write a call. */
-function toolCall(content: unknown, path: Path): Message {
+function toolCall(content: unknown, path: Path): Message & { readonly tool_calls: readonly unknown[] } {
   let call: unknown = content;
   try {
     if (typeof content === "string") call = JSON.parse(content);
@@ -140,17 +197,17 @@ function toolCall(content: unknown, path: Path): Message {
     role: "assistant",
     content: "",
     tool_calls: calls.map((one) => ({ type: "function", function: one })),
-  } as Message;
+  };
 }
 
 /** The turns that a string holds as JSON text, in whole; null where it is a text of its own. */
 function jsonTurns(text: string, path: Path): unknown {
-  if (!/^\s*(\[\s*)?\{\s*["'](role|from|content|value)["']\s*:/.test(text)) return null;
+  if (!/^\s*(\[\s*)?\{\s*["']/.test(text) || !/["'](role|from)["']\s*:/.test(text)) return null;
   try {
     const value = JSON.parse(text);
     return [value].flat().every(isTurn) ? value : null;
   } catch {
-    if (!/^\s*(\[\s*)?\{\s*'(role|from|content|value)'\s*:/.test(text)) return null;
+    if (!/^\s*(\[\s*)?\{\s*'/.test(text) || !PRINTED.every((key) => key.test(text))) return null;
     throw new InputError((field) => `${field} is a list of messages as Python prints it, which is no JSON.`, {
       path,
       value: text,
@@ -158,6 +215,12 @@ function jsonTurns(text: string, path: Path): unknown {
     });
   }
 }
+
+/** Keys of a message as Python prints them; an answer may be a dict with a role of its own. */
+const PRINTED = [
+  /'(role|from)'\s*:\s*'(system|user|assistant|human|gpt|tool)'/,
+  /'(content|value)'\s*:\s*(['"]|None)/,
+];
 
 const KNOWN = new Set([
   "system",

@@ -182,6 +182,9 @@ Deno.test("a template is refused by the name of what is not supported", () => {
       ["{{ 2 ** 60 }}", "an integer past 2^53"],
       ["{{ [1]|map('string') }}", "printing a generator"],
       ["{{ lipsum() }}", "lipsum()"],
+      ["{{ '<%s>'|e|format('<') }}", "the filter format on escaped text"],
+      ["{{ {}.items() < {}.items() }}", "comparing what a dict's keys() or items() give"],
+      ["{{ [1] - {}.keys() }}", "a difference of what a dict's keys() or items() give"],
     ] as const
   ) {
     assert.throws(() => render(source), (error: Error) => {

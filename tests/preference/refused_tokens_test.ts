@@ -80,3 +80,24 @@ Deno.test("loadTokenizer() refuses by name what it does not know of a tokenizer.
   await refused(split("(?i)[a-z]+\\p{L}"), /pre_tokenizer\.pattern\.Regex cannot be used/);
   await refused(split("("), /pre_tokenizer\.pattern\.Regex cannot be used/);
 });
+
+Deno.test("encode() leaves white space with the added token that took it first, as the Rust library does", async () => {
+  const encoderOf = async (lstrip: boolean, rstrip: boolean) => {
+    const added_tokens = ["\n", "<e>", "  y"].map((content, index) => (
+      { id: 256 + index, content, lstrip, rstrip, special: true, normalized: false, single_word: false }
+    ));
+    return (await load({ "tokenizer.json": { ...byteLevel([], []), added_tokens } })).encode;
+  };
+  const [y, space, a] = [258, 32, 97];
+  const expected = [ // text, then ids with both, with rstrip and with lstrip alone
+    ["\n\n\n", [256], [256, 256, 256], [256, 256, 256]],
+    ["a\n \na", [a, 256, a], [a, 256, 256, a], [a, 256, 256, a]],
+    ["<e> \n\n<e>", [257, 257], [257, 256, 256, 257], [257, 256, 256, 257]],
+    ["\n  y", [256, y], [256, y], [256, y]],
+    [" \n \n ", [256], [space, 256, 256], [256, 256, space]],
+  ] as const;
+  const encoders = [await encoderOf(true, true), await encoderOf(false, true), await encoderOf(true, false)];
+  for (const [text, ...ids] of expected) {
+    assert.deepEqual(encoders.map((encode) => encode(text)), ids, JSON.stringify(text));
+  }
+});

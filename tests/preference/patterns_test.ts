@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { loadTranslator, onigurumaRegExp } from "../../src/preference/tokens/_pattern.ts";
+import { loadTranslator, onigurumaRegExp, partsOf } from "../../src/preference/tokens/_pattern.ts";
 import { random } from "../helpers/random.ts";
 
 const UPPER = "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}";
@@ -66,4 +66,5 @@ Deno.test("onigurumaRegExp() counts Latin-1's numbers as part of a word outside 
     assert.equal("²¾a_é٣Ⅻ]".match(onigurumaRegExp(source))!.join(""), found, source);
   }
   assert.throws(() => onigurumaRegExp("\\X"), /it asks for .*\\X/);
+  assert.deepEqual(partsOf("", onigurumaRegExp("^|$")), []);
 });

@@ -124,6 +124,7 @@ function bothCases(letter: string): string {
 /** Splits a text into the parts that match and those between, as the Rust library does: neither is empty but for a match. */
 export function partsOf(text: string, pattern: RegExp): Part[] {
   const parts: Part[] = [];
+  if (text === "") return parts; // in which the library finds nothing, an empty match neither
   let end = 0;
   for (const match of text.matchAll(pattern)) {
     // Oniguruma's iterator takes no empty match right behind a match.

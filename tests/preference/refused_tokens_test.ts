@@ -44,6 +44,17 @@ Deno.test("encode() with split_special_tokens takes special tokens in a text for
   const { encode } = await load(files);
   assert.deepEqual(encode("<s><t>"), [256, 257]);
   assert.deepEqual(encode("<s><t>", { split_special_tokens: true }), [60, 115, 62, 257]);
+  // special in one of the files, or by its name, is special
+  for (
+    const config of [
+      { added_tokens_decoder: { 256: { content: "<s>", special: false } } },
+      { bos_token: "<t>", added_tokens_decoder: { 257: { content: "<t>", special: false } } },
+    ]
+  ) {
+    const named = await load({ ...files, "tokenizer_config.json": config });
+    const t = "bos_token" in config ? [60, 116, 62] : [257];
+    assert.deepEqual(named.encode("<s><t>", { split_special_tokens: true }), [60, 115, 62, ...t]);
+  }
   const splits = await load({ ...files, "tokenizer_config.json": { split_special_tokens: true } });
   assert.deepEqual(splits.encode("<s><t>"), [60, 115, 62, 257]);
 });

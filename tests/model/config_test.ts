@@ -249,6 +249,11 @@ for (
     ["no_bias", { no_bias: false }],
     ["use_bidirectional_attention", { use_bidirectional_attention: true }],
     ["per_layer_config", { per_layer_config: { 0: { num_key_value_heads: 1 } } }],
+    ["text_config.final_logit_softcapping", {
+      model_type: "gemma3",
+      architectures: null,
+      text_config: { final_logit_softcapping: 11 },
+    }],
     ["rope_parameters.full_attention", { rope_parameters: { full_attention: { rope_type: "default" } } }],
   ] as const
 ) {

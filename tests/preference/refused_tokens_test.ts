@@ -112,3 +112,34 @@ Deno.test("encode() leaves white space with the added token that took it first, 
     assert.deepEqual(encoders.map((encode) => encode(text)), ids, JSON.stringify(text));
   }
 });
+
+Deno.test("encode() by a Metaspace with prepend_scheme first asks for the text's own beginning, as the Rust library does", async () => {
+  const replace = (String: string, content: string) => ({ type: "Replace", pattern: { String }, content });
+  const vocab = Object.fromEntries([..."_ abcxyz"].map((character, id) => [character, id]));
+  const pieces = async (normalizers: readonly unknown[], text: string) => {
+    const { encode, decode } = await load({
+      "tokenizer.json": {
+        normalizer: { type: "Sequence", normalizers },
+        pre_tokenizer: { type: "Metaspace", replacement: "_", prepend_scheme: "first", split: false },
+        decoder: { type: "Fuse" },
+        model: { type: "BPE", vocab, merges: [] },
+      },
+    });
+    return decode(encode(text));
+  };
+  const strip = { type: "Strip", strip_left: true, strip_right: true };
+  const prepend = { type: "Prepend", prepend: " " };
+  for (
+    const [normalizers, text, expected] of [
+      [[replace("a", "xy")], "ab", "_xyb"],
+      [[replace("ab", "xyz")], "abc", "xyzc"],
+      [[replace("a", "")], "ab", "b"],
+      [[prepend, strip], "a", "_a"],
+      [[prepend, strip], " a", "a"],
+      [[prepend, replace(" ", "z")], "ab", "_zab"],
+      [[replace("a", ""), prepend, replace(" ", "z")], "ab", "zb"],
+    ] as const
+  ) {
+    assert.equal(await pieces(normalizers, text), expected, JSON.stringify([normalizers, text]));
+  }
+});

@@ -143,3 +143,16 @@ Deno.test("encode() by a Metaspace with prepend_scheme first asks for the text's
     assert.equal(await pieces(normalizers, text), expected, JSON.stringify([normalizers, text]));
   }
 });
+
+Deno.test("encode() of bytes merges across U+2581 where the vocabulary has that character too", async () => {
+  const json = byteLevel(["a \u00e2"], []);
+  const model = json.model as { vocab: Record<string, number> };
+  model.vocab["\u2581"] = 257;
+  const { encode } = await load({
+    "tokenizer.json": {
+      ...json,
+      pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, use_regex: false },
+    },
+  });
+  assert.deepEqual(encode("a\u2581"), [256, 0x96, 0x81]);
+});

@@ -80,7 +80,7 @@ const SourceSchema = z.union([
 
 /** Rows by a name under the root or of the hub, or the rows themselves; or several of these, one after another. */
 export const DatasetSchema = z.union([SourceSchema, z.array(SourceSchema).min(1).max(100)], {
-  error: `${sourceError}, or a list of such objects`,
+  error: `${sourceError}, or a list of at most 100 such objects`,
 });
 
 /** One of a job's data sets. */

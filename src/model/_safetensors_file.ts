@@ -86,6 +86,12 @@ function readHeader(path: string, file: Deno.FsFile, size: number): Pick<Shard, 
   };
   if (size < 8) refuse(`has ${size} bytes, too few for a safetensors file`, "a whole safetensors file", size);
   const shard = { path, file };
+  if (new TextDecoder().decode(readAt(shard, 0, 8)) === "version ") {
+    refuse(
+      "is a pointer of Git LFS and holds no weights: `git lfs pull` in its folder fetches them",
+      "a whole safetensors file",
+    );
+  }
   const length = new DataView(readAt(shard, 0, 8).buffer).getBigUint64(0, true);
   if (length > MAX_HEADER_BYTES || length > size - 8) {
     const limit = Math.min(MAX_HEADER_BYTES, size - 8);

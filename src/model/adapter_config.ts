@@ -225,7 +225,7 @@ export function isSwitchedOff(value: unknown): boolean {
 export function pythonPattern(key: string, source: string): RegExp {
   const [, insensitive = "", rest = ""] = /^(\(\?i\))?(.*)$/s.exec(source)!;
   const translated = rest.replaceAll("(?P<", "(?<").replace(/\(\?P=(\w+)\)/g, "\\k<$1>")
-    .replaceAll("\\A", "^").replaceAll("\\Z", "$");
+    .replaceAll("\\A", "^").replaceAll("\\Z", "$").replace(/(?<!\\)\{,(?=\d+\})/g, "{0,");
   try {
     return new RegExp(`^(?:${translated})$`, insensitive === "" ? "" : "i");
   } catch {

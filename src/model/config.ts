@@ -143,7 +143,14 @@ function parseWrapped(json: Fields, { text: family, ...wrapper }: Wrapper): Mode
     if (!isAbsent(model_type) && model_type !== family.model_type) {
       refuse("model_type", model_type, `"${family.model_type}"`);
     }
-    return parseFamily(text.fields, family);
+    const config = parseFamily(text.fields, family);
+    const { final_logit_softcapping: cap } = text.fields;
+    if (config.traits.logit_softcap === null) return config;
+    refuse(
+      "final_logit_softcapping",
+      cap,
+      `absent or null, as the class of ${wrapper.model_type} does not cap logits`,
+    );
   });
   const ids = (name: string, own: readonly number[]) =>
     own.length > 0 ? own : readTokenIds(outer.fields, name);

@@ -16,8 +16,9 @@ export function readRope(
   head_dim: number,
   layers?: string,
 ): RopeSettings {
-  let name = isEmpty(json.rope_scaling) ? "rope_parameters" : "rope_scaling";
-  let rope = json[name] ?? {};
+  const { rope_scaling, rope_parameters } = json; // both are read in any case: what the other one says is not heeded
+  let name = isEmpty(rope_scaling) ? "rope_parameters" : "rope_scaling";
+  let rope = (name === "rope_scaling" ? rope_scaling : rope_parameters) ?? {};
   if (!isObject(rope)) refuse(name, rope, "an object or null");
   if (layers !== undefined && isObject(rope[layers])) {
     rope = rope[layers];

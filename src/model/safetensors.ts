@@ -44,10 +44,13 @@ export class Checkpoint implements Disposable {
     const index = join(dir, "model.safetensors.index.json");
     if (await exists(index)) return await openShards(dir, index, (...parts) => new Checkpoint(...parts));
     throw new InputError(
-      `${basename(dir)} holds neither model.safetensors nor model.safetensors.index.json.`,
+      `${basename(dir)} holds neither model.safetensors nor model.safetensors.index.json${await otherWeights(
+        dir,
+      )}.`,
       {
         path: [{ file: "model.safetensors" }],
-        accepted: "weights as safetensors; a pytorch_model.bin must be converted first",
+        accepted:
+          "weights as safetensors under transformers' names, as save_pretrained(folder) of transformers writes them",
       },
     );
   }
@@ -270,6 +273,16 @@ async function* fileChunks(header: Uint8Array, tensors: readonly TensorSource[])
       );
     }
   }
+}
+
+/** Files that hold a model's weights otherwise: pickled by torch, for llama.cpp, under their author's own names. */
+const OTHER_WEIGHTS = /^(pytorch_model\S*\.bin|\S+\.gguf|consolidated\S*\.(safetensors|pth))$/;
+
+/** What a folder without safetensors holds instead, as the end of a sentence. */
+async function otherWeights(dir: string): Promise<string> {
+  const names = await Array.fromAsync(Deno.readDir(dir), ({ name }) => name).catch(() => []);
+  const other = names.filter((name) => OTHER_WEIGHTS.test(name)).sort()[0];
+  return other === undefined ? "" : `, but ${other}, which must be converted first`;
 }
 
 /** Reads and checks the index, opens every shard it names and checks that each tensor is where it says. */

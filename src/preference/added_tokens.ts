@@ -44,8 +44,10 @@ export function addedTokens(files: TokenizerFiles): (AddedToken & { readonly id:
   let next = size;
   const add = (token: AddedToken) => {
     if (token.content === "") return;
-    const id = tokens.get(token.content)?.id ?? ids(token.content) ?? next++;
-    tokens.set(token.content, { id, ...token });
+    const known = tokens.get(token.content);
+    const id = known?.id ?? ids(token.content) ?? next++;
+    // The Rust library forgets of no token that it is special.
+    tokens.set(token.content, { id, ...token, special: token.special || known?.special === true });
   };
 
   for (const token of objects(tokenizer["added_tokens"])) add(addedToken(token));
@@ -64,9 +66,14 @@ export function addedTokens(files: TokenizerFiles): (AddedToken & { readonly id:
     }
   }
   for (const token of specials) {
-    if (!tokens.has(contentOf(token)!)) {
-      add(addedToken({ ...(isObject(token) ? token : {}), content: contentOf(token), special: true }));
-    }
+    const known = tokens.get(contentOf(token)!);
+    add(
+      known ? { ...known, special: true } : addedToken({
+        ...(isObject(token) ? token : {}),
+        content: contentOf(token),
+        special: true,
+      }),
+    );
   }
   return [...tokens.values()];
 }
@@ -78,6 +85,7 @@ function namedSpecials(named: Json): unknown[] {
   return [
     ...NAMES.map((name) => named[name]),
     ...Object.keys(named).filter((name) => name.endsWith("_token") && !NAMES.includes(name))
+      .filter((name) => !isObject(extra) || !Object.hasOwn(extra, name))
       .map((name) => named[name]).filter((token) => typeof token === "string"),
     ...(further.length > 0 ? further : Array.isArray(additional) ? additional : []),
   ];

@@ -205,7 +205,7 @@ const refusals: [fields: Record<string, unknown>, field: string, message: RegExp
   [{ max_steps: 0 }, "max_steps", /^max_steps must be a number of at least 1 or null, not 0\.$/],
   [{ lora: { init_adapter: 1 } }, "lora.init_adapter", /must be a string or null, not 1/],
   [{ lora: { r: "8" } }, "lora.r", /^lora\.r must be a (whole )?number, not "8"\.$/],
-  [{ eval_dataset: 1 }, "eval_dataset", /a list of such objects or null, not 1/],
+  [{ eval_dataset: 1 }, "eval_dataset", /a list of at most 100 such objects or null, not 1/],
   [{ quantization: "int8", lora: null }, "quantization", /int8 is for a frozen base, but with lora null/],
   [{ batch_size: 1.5 }, "batch_size", /batch_size must be a whole number, not 1.5/],
   [{ warmup_ratio: 2 }, "warmup_ratio", /warmup_ratio must be a number of at most 1, not 2/],

@@ -60,6 +60,9 @@ Deno.test("targetedModules() takes names, ends of paths, all-linear and regular 
     "model.layers.1.self_attn.q_proj",
     "model.layers.1.self_attn.v_proj",
   ]);
+  assert.deepEqual(paths({ pattern: String.raw`.*\.\d{,2}0\.mlp\.(?P<w>u)p_proj` }), [
+    "model.layers.0.mlp.up_proj",
+  ]);
   assert.deepEqual(paths({ pattern: "(?i).*0.*DOWN_PROJ" }), ["model.layers.0.mlp.down_proj"]);
 });
 

@@ -179,6 +179,32 @@ Deno.test("parseModelConfig() reads rope_parameters of transformers 5 as rope_th
   assert.deepEqual(five.traits.ropes[0]?.rope_scaling, { type: "linear", factor: 4 });
 });
 
+Deno.test("parseModelConfig() goes by rope_scaling where rope_parameters stands beside it, as transformers 5, and says so", () => {
+  const rope_parameters = { rope_type: "default", rope_theta: 5e4 };
+  const both = parseModelConfig({ ...SMALL, rope_parameters, rope_scaling: { type: "linear", factor: 2 } });
+  const { rope_theta, rope_scaling } = both.traits.ropes[0]!;
+  assert.deepEqual([rope_theta, rope_scaling], [10_000, { type: "linear", factor: 2 }]);
+  assert.match(
+    both.warnings.join(),
+    /are ignored: rope_parameters\.rope_type, rope_parameters\.rope_theta\.$/,
+  );
+  const empty = parseModelConfig({ ...SMALL, rope_parameters, rope_scaling: null });
+  assert.deepEqual([empty.traits.ropes[0]?.rope_theta, empty.warnings], [5e4, []]);
+});
+
+Deno.test("parseModelConfig() has 4096 positions before Phi-3's stretching where the file does not say, as its class", () => {
+  const factors = Array.from({ length: SMALL.hidden_size / SMALL.num_attention_heads / 2 }, () => 1);
+  const scaling = { original_max_position_embeddings: 16, short_factor: factors, long_factor: factors };
+  const phi3 = { ...SMALL, model_type: "phi3", max_position_embeddings: 131_072 };
+  const originalOf = (fields: object) => {
+    const rope = parseModelConfig({ ...phi3, ...fields }).traits.ropes[0]!.rope_scaling;
+    return rope.type === "longrope" && rope.original_max_position_embeddings;
+  };
+  const rope_parameters = { rope_type: "longrope", ...scaling };
+  assert.equal(originalOf({ rope_parameters }), 4096);
+  assert.equal(originalOf({ rope_parameters, original_max_position_embeddings: 64 }), 64);
+});
+
 for (
   const [field, change] of [
     ["model_type", { model_type: "mamba" }],
@@ -223,6 +249,11 @@ for (
     ["no_bias", { no_bias: false }],
     ["use_bidirectional_attention", { use_bidirectional_attention: true }],
     ["per_layer_config", { per_layer_config: { 0: { num_key_value_heads: 1 } } }],
+    ["text_config.final_logit_softcapping", {
+      model_type: "gemma3",
+      architectures: null,
+      text_config: { final_logit_softcapping: 11 },
+    }],
     ["rope_parameters.full_attention", { rope_parameters: { full_attention: { rope_type: "default" } } }],
   ] as const
 ) {

@@ -203,6 +203,11 @@ for (
       /header of 5000 bytes, but it can have at most/,
     ],
     ["a header of 2^63 bytes", fileBytes(good, 12, 2 ** 63), /header of 9223372036854775808 bytes/],
+    [
+      "a pointer of Git LFS",
+      new TextEncoder().encode("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"),
+      /is a pointer of Git LFS .* `git lfs pull`/,
+    ],
     ["a header that is not JSON", fileBytes("{oops", 0), /not JSON/],
     ["a header that is not UTF-8", fileBytes(good, 12).map((byte, i) => i === 10 ? 0xff : byte), /not JSON/],
     ["a header that is a list", fileBytes([], 0), /no JSON object/],
@@ -341,8 +346,13 @@ Deno.test("Checkpoint.open() refuses a malformed shard, a broken index and a fol
   await inFolder(async (dir) => {
     await assert.rejects(Checkpoint.open(dir), {
       name: "InputError",
-      message: /neither model\.safetensors nor/,
+      message: /neither model\.safetensors nor \S+index\.json\.$/,
     });
+    for (const other of ["pytorch_model-00001-of-00002.bin", "tiny.Q4_K.gguf", "consolidated.safetensors"]) {
+      await Deno.writeTextFile(`${dir}/${other}`, "");
+      await assert.rejects(Checkpoint.open(dir), { message: new RegExp(`but ${other}, which must be conv`) });
+      await Deno.remove(`${dir}/${other}`);
+    }
     await sharded(dir, { first: "model-1.safetensors", second: "model-2.safetensors" });
     await Deno.truncate(`${dir}/model-2.safetensors`, 80);
     await assert.rejects(Checkpoint.open(dir), { name: "InputError", message: /^model-2\.safetensors/ });

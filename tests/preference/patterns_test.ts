@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { loadTranslator, onigurumaRegExp } from "../../src/preference/tokens/_pattern.ts";
+import { loadTranslator, onigurumaRegExp, partsOf } from "../../src/preference/tokens/_pattern.ts";
 import { random } from "../helpers/random.ts";
 
 const UPPER = "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}";
@@ -42,4 +42,29 @@ Deno.test("onigurumaRegExp() makes of known patterns what the translator makes o
       assert.deepEqual(text.match(pattern), text.match(translated), `${name} ${JSON.stringify(text)}`);
     }
   }
+});
+
+Deno.test("onigurumaRegExp() counts Latin-1's numbers as part of a word outside of classes alone, as Oniguruma does", async () => {
+  await loadTranslator([{ Regex: TRANSLATED }]);
+  // of each character of "²¾a_é٣Ⅻ]" whether it matches, by tokenizers 0.23.3
+  const expected = {
+    "\\w": "²¾a_é٣Ⅻ",
+    "\\W": "]",
+    "\\p{Word}": "²¾a_é٣Ⅻ",
+    "\\p{^Word}": "]",
+    "[\\w]": "a_é٣Ⅻ",
+    "[^\\w]": "²¾]",
+    "[\\W]": "²¾]",
+    "[^\\W]": "a_é٣Ⅻ",
+    "[[:word:]]": "a_é٣Ⅻ",
+    "[[:^word:]]": "²¾]",
+    "[]\\p{Word}]": "a_é٣Ⅻ]",
+    "[]a]|\\w": "²¾a_é٣Ⅻ]",
+    "[\\]a]|\\w": "²¾a_é٣Ⅻ]",
+  };
+  for (const [source, found] of Object.entries(expected)) {
+    assert.equal("²¾a_é٣Ⅻ]".match(onigurumaRegExp(source))!.join(""), found, source);
+  }
+  assert.throws(() => onigurumaRegExp("\\X"), /it asks for .*\\X/);
+  assert.deepEqual(partsOf("", onigurumaRegExp("^|$")), []);
 });

@@ -7,7 +7,7 @@ import { everyLayer, llamaTraits, readWindow } from "./_common.ts";
 export const phi3: Family = {
   model_type: "phi3",
   architecture: "Phi3ForCausalLM",
-  defaults: { rms_norm_eps: 1e-5, max_position_embeddings: 4096 },
+  defaults: { rms_norm_eps: 1e-5, max_position_embeddings: 4096, original_max_position_embeddings: 4096 },
   traits: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
     return {

@@ -58,7 +58,25 @@ export function readPattern(json: Json): RegExp {
 const SHARED =
   /^(?:[\w ',/|)]|\\[rnsS]|\\p\{[A-Z][a-z]?\}|\(\?[:!]|\(\?i:[A-Za-z'|]+\)|\[\^?(?:[\w ',/]|\\[rns]|\\p\{[A-Z][a-z]?\})+\]|(?:[?*+]|\{\d+(?:,\d*)?\})(?![?*+{]))*$/;
 
-const WORDS = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\u00b2\u00b3\u00b9\u00bc-\u00be";
+/** What Oniguruma counts as part of a word, in a class. */
+const WORDS = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+/** Outside of classes it counts these numbers too. */
+const LATIN_NUMBERS = "\\u00b2\\u00b3\\u00b9\\u00bc-\\u00be";
+
+/** Spells what is part of a word, of which the translator has all numbers. */
+function spellWords(source: string): string {
+  let depth = 0; // of classes, which Oniguruma nests
+  return source.replaceAll(/\\(?:p\{\^?word\}|.)|\[:\^?word:\]|\[\^?\]?|\]/gis, (part) => {
+    const isWord = /^(?:\\w|\\p\{\^?word\}|\[:\^?word:\])$/i.test(part);
+    if (isWord && (depth > 0 || part.startsWith("\\"))) {
+      const isNot = /^\\[WP]/.test(part) !== part.includes("^");
+      return `[${isNot ? "^" : ""}${WORDS}${depth > 0 ? "" : LATIN_NUMBERS}]`;
+    }
+    if (part.startsWith("[")) depth++;
+    else if (part === "]") depth--;
+    return part;
+  });
+}
 
 let translate: typeof toRegExpDetails | undefined;
 
@@ -82,13 +100,9 @@ function patternsIn(json: unknown): string[] {
  * the flag `i` U+0345 is a letter.
  */
 export function onigurumaRegExp(source: string): RegExp {
-  if (/\\[bB]|\[:\^?word:/.test(source)) throw new Error("it asks for \\b or [:word:].");
-  // Of numbers Oniguruma counts decimal digits and Latin-1's as part of a word, the translator all.
-  const words = source.replaceAll(
-    /\\(.)/gs,
-    (escape, letter: string) => letter === "w" ? `[${WORDS}]` : letter === "W" ? `[^${WORDS}]` : escape,
-  );
-  const spelled = words.replaceAll(
+  // The translator's \X lacks Hangul's syllables and more.
+  if (/\\[bBX]/.test(source)) throw new Error("it asks for \\b or \\X.");
+  const spelled = spellWords(source).replaceAll(
     /\(\?i:([A-Za-z'|[\]]+)\)/g,
     (_, inner: string) => `(?:${inner.replaceAll(/[A-Za-z]/g, bothCases)})`,
   );
@@ -110,6 +124,7 @@ function bothCases(letter: string): string {
 /** Splits a text into the parts that match and those between, as the Rust library does: neither is empty but for a match. */
 export function partsOf(text: string, pattern: RegExp): Part[] {
   const parts: Part[] = [];
+  if (text === "") return parts; // in which the library finds nothing, an empty match neither
   let end = 0;
   for (const match of text.matchAll(pattern)) {
     // Oniguruma's iterator takes no empty match right behind a match.

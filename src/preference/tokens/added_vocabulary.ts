@@ -85,6 +85,9 @@ export class AddedVocabulary {
       let [from, to] = [start, end];
       while (token.lstrip && from > done && SPACE.test(text[from - 1]!)) from--;
       while (token.rstrip && to < text.length && SPACE.test(text[to]!)) to++;
+      // What the token before took stays with it where this one looks at what is before it, and a token may be all gone.
+      if (token.lstrip) from = Math.max(from, done);
+      if (from >= to) continue;
       if (done < from) parts.push({ text: text.slice(done, from), at: done });
       parts.push(token.id);
       done = to;

@@ -11,8 +11,22 @@ import { readPrecompiled } from "./precompiled.ts";
 
 /** What is known of a text's place. */
 export interface Place {
-  /** Whether the text's first character still is what the whole text began with. */
+  /** Whether the text's first character still is what the whole text began with, or was put before it. */
   atStart: boolean;
+  /** How many characters were put before it. */
+  inserted?: number;
+}
+
+/** Says that characters were put before a text. */
+function insert(place: Place, text: string): void {
+  place.inserted = (place.inserted ?? 0) + Array.from(text).length;
+}
+
+/** Says that a text's first characters were taken away. */
+function takeAway(place: Place, count: number): void {
+  const { inserted = 0 } = place;
+  if (count > inserted) place.atStart = false;
+  place.inserted = Math.max(inserted - count, 0);
 }
 
 /** A text as it is split and encoded; says in `place` where the first character was taken away. */
@@ -47,13 +61,22 @@ const READERS: Readonly<Record<string, (json: Json) => Normalizer>> = {
     const content = textField(json, "content");
     return (text, place) => {
       const parts = partsOf(text, pattern);
-      if (parts[0]?.matches && content === "") place.atStart = false;
+      if (parts[0]?.matches) {
+        const taken = Array.from(parts[0].text).length;
+        // One character for another stands where it stood; of several the last is what the library goes by.
+        if (taken > 1 || content === "") takeAway(place, taken);
+        if (taken === 0) insert(place, content);
+      }
       return parts.map((part) => part.matches ? content : part.text).join("");
     };
   },
   Prepend: (json) => {
     const prepended = textField(json, "prepend");
-    return (text) => text && prepended + text;
+    return (text, place) => {
+      if (text === "") return text;
+      insert(place, prepended);
+      return prepended + text;
+    };
   },
   Nmt: () => {
     // deno-lint-ignore no-control-regex
@@ -70,7 +93,12 @@ const READERS: Readonly<Record<string, (json: Json) => Normalizer>> = {
       const space = new RegExp(`[${WHITE_SPACE}]`, "gu");
       steps.push((text, place) => control(text, place).replace(space, " "));
     }
-    if (flag(json, "handle_chinese_chars")) steps.push((text) => text.replace(CHINESE, " $& "));
+    if (flag(json, "handle_chinese_chars")) {
+      steps.push((text, place) => {
+        if (text.search(CHINESE) === 0) insert(place, " ");
+        return text.replace(CHINESE, " $& ");
+      });
+    }
     if (flag(json, "strip_accents", lower)) {
       const accents = removal(/\p{Mn}/gu);
       steps.push((text, place) => accents(text.normalize("NFD"), place));
@@ -96,7 +124,14 @@ function lowercase(text: string): string {
 function removal(pattern: RegExp): Normalizer {
   return (text, place) => {
     const left = text.replace(pattern, "");
-    if (left.length !== text.length && text.search(pattern) === 0) place.atStart = false;
+    if (left.length !== text.length && text.search(pattern) === 0) {
+      let end = 0; // of what is taken away at the start
+      for (const match of text.matchAll(new RegExp(pattern, "gu"))) {
+        if (match.index > end) break;
+        end += match[0].length;
+      }
+      takeAway(place, Array.from(text.slice(0, end)).length);
+    }
     return left;
   };
 }

@@ -74,7 +74,8 @@ export class TextTokenizer {
     for (const id of this.#model.vocabulary.values()) highest = Math.max(highest, id);
     for (const { id } of added) highest = Math.max(highest, id);
     this.vocabSize = highest + 1;
-    const { divide } = this.#model;
+    // It knows a piece as the model takes it.
+    const divide = this.#pieces.spell === null ? this.#model.divide : undefined;
     this.#words = new WordCache({
       splits: divide ? [...this.#pieces.splits, divide] : this.#pieces.splits,
       encode: (piece) => this.#model.encode(this.#pieces.spell ? this.#pieces.spell(piece) : piece),

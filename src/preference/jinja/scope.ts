@@ -162,7 +162,7 @@ export class Symbols {
         this.target(statement.target);
         break;
       case "with":
-        for (const value of statement.values) this.expression(value);
+        for (const [, value] of statement.sets) this.expression(value);
         break;
       case "macro":
         this.store(statement.name);
@@ -296,8 +296,8 @@ export function undeclared(statements: readonly Statement[], names: readonly str
           walk(statement.body);
           break;
         case "with":
-          statement.targets.forEach(set);
-          statement.values.forEach(read);
+          for (const [target] of statement.sets) set(target);
+          for (const [, value] of statement.sets) read(value);
           walk(statement.body);
           break;
         case "macro":

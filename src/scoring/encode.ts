@@ -1,4 +1,5 @@
 /** Items and sequences as groups of tokens, or why they are refused. */
+import type { UsedEncoding } from "../api/score.ts";
 import { InputError, within } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
@@ -40,9 +41,6 @@ export interface EncodedItem {
   /** The other candidates, by index: what is wrong with each. */
   readonly left_out: ReadonlyMap<number, string>;
 }
-
-/** An encoding whose lengths the model's context bounds. */
-export type UsedEncoding = ScoreEncoding & { readonly max_length: number };
 
 /** Some candidates of one item: a prompt with more candidates than a batch holds is put before several runs of them. */
 export interface Part {

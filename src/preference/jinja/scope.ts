@@ -201,7 +201,7 @@ export class Symbols {
 }
 
 /** Names that an expression reads. */
-export function* namesIn(expression: Expression): Generator<string> {
+function* namesIn(expression: Expression): Generator<string> {
   if (expression.kind === "name") yield expression.name;
   else for (const part of partsOf(expression)) yield* namesIn(part);
 }

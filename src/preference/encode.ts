@@ -167,8 +167,9 @@ export function tokeniseResponses(
  * @param fromText whether they are a tokenizer's, and were not given as ids
  * @throws InputError where the model has no embedding for one
  */
-export function checkTokenIds(ids: Iterable<number>, vocabulary: number, fromText = true): void {
-  for (const id of ids) {
+export function checkTokenIds(ids: ArrayLike<number>, vocabulary: number, fromText = true): void {
+  for (let i = 0; i < ids.length; i++) { // a tenth of the time of an iterator or find()
+    const id = ids[i]!;
     if (id < vocabulary) continue;
     throw new InputError(
       (place) => `${place} has the token id ${id}, but the model's vocabulary has ${vocabulary} entries.`,

@@ -1,7 +1,6 @@
 /** POST /score: candidates ranked by their average log-prob. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import {
-  type Item,
   type ScoreAnswer,
   ScoreAnswerSchema,
   type ScoreBody,
@@ -10,6 +9,7 @@ import {
   ScoreRequestSchema,
   type Usage,
 } from "../src/api/score.ts";
+import type { Item } from "../src/api/score_item.ts";
 import type { TrainingSettings } from "../src/api/settings.ts";
 import { type ScoreRequest, stream } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";

@@ -14,6 +14,9 @@ export function isDeeper(value: unknown, most: number): boolean {
 /** How deep a request's free values may go: what is written to JSON or sent to another thread recurses. */
 export const mostDepth = 64;
 
+/** How deep a row of data may go: deeper values are none, and would overflow the stack of whoever walks through them. */
+export const mostRowDepth = 100;
+
 /**
  * A value as an error message shows it: JSON, cut to one short line.
  *

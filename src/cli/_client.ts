@@ -1,6 +1,7 @@
 /** The demo's side of the HTTP interface: what any client of the worker would write. */
 import type { Job } from "../api/job.ts";
-import type { Item, ScoreAnswer } from "../api/score.ts";
+import type { ScoreAnswer } from "../api/score.ts";
+import type { Item } from "../api/score_item.ts";
 import { readServerSentEvents, type ServerSentEvent } from "./_sse.ts";
 
 type ManyScored = Extract<ScoreAnswer, { items: unknown }>;

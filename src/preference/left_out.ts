@@ -20,7 +20,7 @@ export interface LeftOut {
 }
 
 /** Stands for the reasons that have no line of their own. */
-export const OTHERS = "other reasons";
+const OTHERS = "other reasons";
 
 /** How many of the first are named. */
 export const mostRows = 20;

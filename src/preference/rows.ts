@@ -5,7 +5,7 @@
  * @module
  */
 import { InputError, type Path } from "../errors.ts";
-import { isDeeper, isObject } from "../json.ts";
+import { isDeeper, isObject, mostRowDepth } from "../json.ts";
 import { answerColumns } from "./shapes/answers.ts";
 import { type ColumnNames, Columns } from "./shapes/columns.ts";
 import { completionColumns, completionShapes, isLabelled, readCompletion } from "./shapes/completions.ts";
@@ -117,12 +117,9 @@ export function readRow(
   };
 }
 
-/** Deeper values are no rows, and would overflow the stack of whoever walks through them. */
-export const MOST_LEVELS = 100;
-
 function checkDepth(value: unknown): void {
-  if (!isDeeper(value, MOST_LEVELS)) return;
-  throw new InputError((place) => `${place} is nested deeper than ${MOST_LEVELS} levels.`, { path: [] });
+  if (!isDeeper(value, mostRowDepth)) return;
+  throw new InputError((place) => `${place} is nested deeper than ${mostRowDepth} levels.`, { path: [] });
 }
 
 /** Tools are for a conversation: a prompt beside them is a user's turn. */

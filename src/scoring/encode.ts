@@ -1,11 +1,13 @@
 /** Items and sequences as groups of tokens, or why they are refused. */
+import type { UsedEncoding } from "../api/score.ts";
 import { InputError, within } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
+import { groupSequences } from "../preference/cut.ts";
 import {
+  checkTokenIds,
   EMPTY,
   type EncodedGroup,
-  groupSequences,
   isEmpty,
   isSilent,
   type Sequence,
@@ -39,9 +41,6 @@ export interface EncodedItem {
   /** The other candidates, by index: what is wrong with each. */
   readonly left_out: ReadonlyMap<number, string>;
 }
-
-/** An encoding whose lengths the model's context bounds. */
-export type UsedEncoding = ScoreEncoding & { readonly max_length: number };
 
 /** Some candidates of one item: a prompt with more candidates than a batch holds is put before several runs of them. */
 export interface Part {
@@ -102,7 +101,7 @@ export function encodeSequence(
     });
   }
   // not those of the group: an id past 32 bits would wrap around in it
-  refuseBeyond(ids, config.vocab_size, typeof prompt === "string");
+  checkTokenIds(ids, config.vocab_size, typeof prompt === "string");
   const most = context - max_tokens;
   if (ids.length > most) {
     throw new InputError(
@@ -193,7 +192,7 @@ function tokeniseItem(
     const beyond = sequence.ids.findIndex((id) => id >= config.vocab_size);
     within(
       beyond < sequence.boundary ? ["prompt"] : ["candidates", candidate],
-      () => refuseBeyond(sequence.ids, config.vocab_size, !isIds(prompt)),
+      () => checkTokenIds(sequence.ids, config.vocab_size, !isIds(prompt)),
     );
     if (!isIds(prompt) && isSilent(tokenizer, sequence)) left_out.set(candidate, SILENT);
     else sequences.set(candidate, sequence);
@@ -300,20 +299,6 @@ function sizeOf(text: ScoreText): { readonly size: number; readonly unit: string
     ? text.length
     : (text as readonly Message[]).reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
   return { size, unit: "characters" };
-}
-
-/** @throws {InputError} for an id that the model has no embedding for */
-function refuseBeyond(ids: readonly number[], vocabulary: number, fromText: boolean): void {
-  const beyond = ids.find((id) => id >= vocabulary);
-  if (beyond === undefined) return;
-  throw new InputError(
-    (field) => `${field} has the token id ${beyond}, but the model's vocabulary has ${vocabulary} entries.`,
-    {
-      path: [],
-      value: beyond,
-      accepted: `token ids below ${vocabulary}${fromText ? ": a tokenizer that belongs to the model" : ""}`,
-    },
-  );
 }
 
 function refuseUnbindable(tokens: number, mostTokens: number, beside: string): void {

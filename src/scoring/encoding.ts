@@ -65,10 +65,9 @@ export function namesOf(
   { chat_template_kwargs }: ScoreEncoding,
   quantization: Quantization | null,
 ): Names {
-  const whose = given.chat_template != null ? "request" : job?.chat_template != null ? "job" : "files";
   return {
-    chat_template: whose,
-    chat_template_kwargs: chat_template_kwargs && { ...chat_template_kwargs },
+    chat_template: given.chat_template != null ? "request" : job?.chat_template != null ? "job" : "files",
+    chat_template_kwargs,
     quantization,
   };
 }

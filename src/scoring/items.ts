@@ -1,5 +1,5 @@
 /** Items of a request as the engine takes them, and back. */
-import type { Item } from "../api/score.ts";
+import type { Item } from "../api/score_item.ts";
 import { type Path, relocated } from "../errors.ts";
 import type { Message } from "../preference/rows.ts";
 import type { ScoreRequestItem, ScoreText } from "./request.ts";

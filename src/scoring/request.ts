@@ -1,7 +1,7 @@
 /** What scoring is asked, and what it answers. Plain data only: it crosses into the Worker and back. */
-export type { ScoredCandidate, ScoredItem, Usage } from "../api/score.ts";
+export type { ScoredCandidate, ScoredItem } from "../api/score.ts";
+import type { UsedEncoding } from "../api/score.ts";
 import type { Quantization } from "../model/quantization.ts";
-import type { EncodeSettings } from "../preference/encode.ts";
 import type { Comparison, Text } from "../preference/rows.ts";
 
 /** The weights to score with. */
@@ -52,21 +52,10 @@ export interface ScoredSequence {
 /** A prompt or a candidate: text, turns, or token ids, which are taken as they are. */
 export type ScoreText = Text | readonly number[];
 
-/** How items become tokens; what is left out is {@link DEFAULT_ENCODING}'s. */
-export interface ScoreEncoding {
-  readonly prompt_boundary: EncodeSettings["prompt_boundary"];
+/** How items become tokens, as an answer says it; what is left out is {@link DEFAULT_ENCODING}'s. */
+export interface ScoreEncoding extends Omit<UsedEncoding, "max_length"> {
   /** Tokens of a prompt and one candidate together; null: the model's context. */
   readonly max_length: number | null;
-  /**
-   * Where prompt and longest candidate exceed `max_length`, tokens that the prompt is cut to before the candidates are, as
-   * in training; null: the prompt is cut to what the longest candidate leaves, and no candidate is cut.
-   */
-  readonly max_prompt_length: number | null;
-  readonly truncation_mode: EncodeSettings["truncation_mode"];
-  readonly add_eos_token: boolean;
-  readonly chat_template_kwargs: Readonly<Record<string, unknown>> | null;
-  /** Whether special tokens that an item's texts spell are text; null: as the tokenizer's files say. */
-  readonly split_special_tokens: boolean | null;
 }
 
 /** As much of a prompt as the context takes, ended as TRL does. */

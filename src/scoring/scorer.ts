@@ -1,3 +1,4 @@
+import type { UsedEncoding } from "../api/score.ts";
 import { InputError, type Path, within } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
 import type { Decoder } from "../model/decoder.ts";
@@ -11,7 +12,6 @@ import {
   type EncodingModel,
   type SequenceSettings,
   splitCandidates,
-  type UsedEncoding,
   usedEncoding,
 } from "./encode.ts";
 import type {

@@ -1,8 +1,7 @@
 /** Rows of JSON that is not cut into lines: the elements of one array, or whole values one after another. */
 import { InputError } from "../../errors.ts";
-import { joined } from "./json_lines.ts";
-import { parseJson } from "./parse_json.ts";
-import { type FileRow, MOST_ROW_BYTES, TOO_LONG } from "./source_row.ts";
+import { RowBytes } from "./_row_bytes.ts";
+import type { FileRow } from "./source_row.ts";
 
 const QUOTE = 0x22, BACKSLASH = 0x5c, COMMA = 0x2c, LINE_FEED = 0x0a;
 const isSpace = (byte: number) => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
@@ -26,17 +25,9 @@ export async function* readJsonValues(
   let escaped = false;
   let line = 1;
   let row = 0;
-  let begun: Uint8Array[] = [];
-  let length = 0;
-  const take = (part: Uint8Array) => {
-    length += part.length;
-    if (length <= MOST_ROW_BYTES) begun.push(part);
-    else begun = [];
-  };
+  const bytes = new RowBytes();
   const whole = (): FileRow | null => {
-    const parsed = length > MOST_ROW_BYTES ? { problem: TOO_LONG } : parseJson(joined(begun));
-    begun = [];
-    length = 0;
+    const parsed = bytes.parse();
     return parsed && { row: ++row, ...parsed };
   };
   let ended = false;
@@ -59,7 +50,7 @@ export async function* readJsonValues(
       } else if (byte === QUOTE) inString = true;
       else if (opens(byte)) depth++;
       else if (byte === COMMA && depth === base && isArray) {
-        take(chunk.subarray(start, at));
+        bytes.add(chunk.subarray(start, at));
         yield whole() ?? { row: ++row, problem: "is not JSON: there is nothing between two commas" };
         start = at + 1;
       } else if (closes(byte)) {
@@ -67,14 +58,14 @@ export async function* readJsonValues(
         const end = isArray ? depth < base : depth === 0;
         if (depth < 0) throw trailing(line);
         if (!end) continue;
-        take(chunk.subarray(start, isArray ? at : at + 1));
+        bytes.add(chunk.subarray(start, isArray ? at : at + 1));
         const last = whole();
         if (last !== null) yield last;
         start = at + 1;
         ended = isArray;
       }
     }
-    if (start < chunk.length) take(chunk.subarray(start));
+    bytes.add(chunk.subarray(start));
   }
   if (isArray ? ended : depth === 0 && !inString) {
     const last = whole();

@@ -1,9 +1,6 @@
 /** One value of JSON from bytes. */
-import { isDeeper } from "../../json.ts";
+import { isDeeper, mostRowDepth } from "../../json.ts";
 import type { FileRow } from "./source_row.ts";
-
-/** Deeper values are no rows, and would overflow the stack of whoever walks through them. */
-const MOST_LEVELS = 100;
 
 /** Stands for a NaN until it is parsed; no user's text holds it. */
 const NAN = `nan-${crypto.randomUUID()}`;
@@ -21,8 +18,8 @@ export function parseJson(bytes: Uint8Array): Omit<FileRow, "row"> | null {
   if (text.trim() === "") return null;
   try {
     const value = parse(text);
-    return isDeeper(value, MOST_LEVELS)
-      ? { problem: `is nested deeper than ${MOST_LEVELS} levels` }
+    return isDeeper(value, mostRowDepth)
+      ? { problem: `is nested deeper than ${mostRowDepth} levels` }
       : { value };
   } catch (error) {
     return { problem: `is not JSON: ${(error as Error).message}` };

@@ -4,7 +4,7 @@
  * Drops nulls inside structs, each of whose rows must have every row's keys: templates ask whether `name` is defined. Whole
  * numbers of 64 bits become numbers, dates their ISO text.
  */
-export function plain(value: unknown): unknown {
+function plain(value: unknown): unknown {
   if (typeof value === "bigint") return Number(value);
   if (value instanceof Date) return isNaN(value.getTime()) ? null : value.toISOString();
   if (Array.isArray(value)) return value.map(plain);

@@ -89,8 +89,7 @@ export type Statement =
   }
   | {
     readonly kind: "with";
-    readonly targets: readonly Target[];
-    readonly values: readonly Expression[];
+    readonly sets: readonly (readonly [Target, Expression])[];
     readonly body: readonly Statement[];
   }
   | Macro

@@ -1,12 +1,13 @@
 /** A template becomes functions, as Jinja2 makes Python's of it. */
 import { call } from "./access.ts";
-import type { CallBlock, Expression, For, If, Macro, Parameter, Statement, Target } from "./ast.ts";
+import type { CallBlock, Expression, For, If, Macro, Parameter, Statement } from "./ast.ts";
 import { chargeText, deeper, step } from "./budget.ts";
 import { compileCall, compileExpression, type Place, type Run } from "./compile_expression.ts";
+import { type Assign, compileFieldCheck, compileTarget } from "./compile_target.ts";
 import { iterate } from "./compare.ts";
 import { fail, TemplateSyntaxError, UnsupportedError } from "./errors.ts";
 import { captured, Frame, type Rendering, write } from "./frame.ts";
-import { Loop, Namespace } from "./instances.ts";
+import { Loop } from "./instances.ts";
 import { str } from "./print.ts";
 import { FunctionScope, type Load, sizeOf, Symbols, undeclared, type Variable } from "./scope.ts";
 import {
@@ -25,7 +26,6 @@ import {
 /** How a statement ends: by the next, or by leaving or going on with the loop around it. */
 type Flow = "next" | "break" | "continue";
 type Execute = (frame: Frame) => Flow;
-type Assign = (frame: Frame, value: Value) => void;
 
 interface Block extends Place {
   readonly inLoop: boolean;
@@ -126,35 +126,17 @@ function compileStatement(statement: Statement, block: Block): Execute {
         return "next";
       };
     }
-    case "set block": {
-      const { target, filter, body } = statement;
-      const { place, enter, leave } = inner(block, (symbols) => symbols.body(body));
-      const execute = compileBody(body, place);
-      let text = "";
-      const run = filter === null ? null : compileExpression(filter, place, () => text);
-      const assign = compileTarget(target, block);
-      return (frame) => {
-        step();
-        enter(frame);
-        const written = captured(frame.rendering, () => execute(frame));
-        if (written.result !== "next") return written.result;
-        chargeText(written.text.length);
-        text = written.text;
-        assign(frame, run === null ? text : run(frame));
-        leave(frame);
-        return "next";
-      };
-    }
+    case "set block":
+      return compileTextBlock(statement, block, compileTarget(statement.target, block));
     case "with": {
-      const { targets, values, body } = statement;
       const { place, enter, leave } = inner(block, (symbols) => {
-        for (const target of targets) symbols.target(target, true);
-        symbols.body(body);
+        for (const [target] of statement.sets) symbols.target(target, true);
+        symbols.body(statement.body);
       });
-      const sets = targets.map((target, i) =>
-        [compileTarget(target, place), compileExpression(values[i]!, block)] as const
+      const sets = statement.sets.map(([target, value]) =>
+        [compileTarget(target, place), compileExpression(value, block)] as const
       );
-      const execute = compileBody(body, place);
+      const execute = compileBody(statement.body, place);
       return (frame) => {
         step(sets.length + 1);
         enter(frame);
@@ -175,29 +157,11 @@ function compileStatement(statement: Statement, block: Block): Execute {
     }
     case "call block":
       return compileCallBlock(statement, block);
-    case "filter block": {
-      const { filter, body } = statement;
-      const { place, enter, leave } = inner(block, (symbols) => {
-        symbols.body(body);
-        symbols.expression(filter);
+    case "filter block":
+      return compileTextBlock(statement, block, (frame, value) => {
+        if (textOf(value) === null) fail(`a filter block must give a text, not ${typeName(value)}`);
+        write(frame.rendering, str(value));
       });
-      const execute = compileBody(body, place);
-      let text = "";
-      const run = compileExpression(filter, place, () => text);
-      return (frame) => {
-        step();
-        enter(frame);
-        const written = captured(frame.rendering, () => execute(frame));
-        if (written.result !== "next") return written.result;
-        chargeText(written.text.length);
-        text = written.text;
-        const filtered = run(frame);
-        if (textOf(filtered) === null) fail(`a filter block must give a text, not ${typeName(filtered)}`);
-        write(frame.rendering, str(filtered));
-        leave(frame);
-        return "next";
-      };
-    }
     case "break":
     case "continue": {
       if (!block.inLoop) throw new TemplateSyntaxError(`'${statement.kind}' outside loop`, 0);
@@ -205,6 +169,33 @@ function compileStatement(statement: Statement, block: Block): Execute {
       return () => kind;
     }
   }
+}
+
+/** A block whose text is not written where it stands but taken, through its filter where it has one. */
+function compileTextBlock(
+  { kind, filter, body }: Extract<Statement, { kind: "set block" | "filter block" }>,
+  block: Block,
+  take: Assign,
+): Execute {
+  const { place, enter, leave } = inner(block, (symbols) => {
+    symbols.body(body);
+    // Jinja2 does not look for names in the filter of a set block
+    if (kind === "filter block") symbols.expression(filter);
+  });
+  const execute = compileBody(body, place);
+  let text = "";
+  const run = filter === null ? null : compileExpression(filter, place, () => text);
+  return (frame) => {
+    step();
+    enter(frame);
+    const written = captured(frame.rendering, () => execute(frame));
+    if (written.result !== "next") return written.result;
+    chargeText(written.text.length);
+    text = written.text;
+    take(frame, run === null ? text : run(frame));
+    leave(frame);
+    return "next";
+  };
 }
 
 function compileOutput(parts: readonly (string | Expression)[], block: Block): Execute {
@@ -337,50 +328,6 @@ function compileLoopFilter(
     }
   }
   return (outer, value) => new Stream("generator", passing(outer, value));
-}
-
-/** `ns.field = …` is for namespaces alone; it is looked at before the value is. */
-function compileFieldCheck(target: Target, place: Place): (frame: Frame) => void {
-  if (target.kind === "name") return () => {};
-  if (target.kind === "tuple") {
-    const checks = target.items.map((item) => compileFieldCheck(item, place));
-    return (frame) => checks.forEach((check) => check(frame));
-  }
-  const run = compileExpression({ kind: "name", name: target.namespace }, place);
-  return (frame) => {
-    if (!(run(frame) instanceof Namespace)) fail("cannot assign attribute on non-namespace object");
-  };
-}
-
-function compileTarget(target: Target, place: Place): Assign {
-  if (target.kind === "field") {
-    const run = compileExpression({ kind: "name", name: target.namespace }, place);
-    return (frame, value) => {
-      const namespace = run(frame);
-      if (!(namespace instanceof Namespace)) return fail("cannot assign attribute on non-namespace object");
-      namespace.set(target.name, value);
-    };
-  }
-  if (target.kind === "name") {
-    const variable = place.symbols.get(target.name);
-    const hops = place.scope.hops(variable);
-    return (frame, value) => {
-      frame.out(hops).slots[variable.index] = value;
-    };
-  }
-  const assigns = target.items.map((item) => compileTarget(item, place));
-  return (frame, value) => {
-    if (value instanceof Undefined && assigns.length > 0) fail("not enough values to unpack");
-    const values: Value[] = [];
-    for (const item of iterate(value)) {
-      if (values.length === assigns.length) fail(`too many values to unpack (expected ${assigns.length})`);
-      values.push(item);
-    }
-    if (values.length < assigns.length) {
-      fail(`not enough values to unpack (expected ${assigns.length}, got ${values.length})`);
-    }
-    assigns.forEach((assign, i) => assign(frame, values[i]!));
-  };
 }
 
 /** Makes a macro where it is defined. */

@@ -1,23 +1,20 @@
 /** Methods of lists, tuples and dicts that change nothing. */
-import { bind, intArgument, type Parameter } from "./arguments.ts";
+import { type Builtin, builtin } from "./_builtin.ts";
+import { intArgument } from "./arguments.ts";
 import { chargeList, step } from "./budget.ts";
 import { equals, iterate } from "./compare.ts";
 import { fail } from "./errors.ts";
-import type { Method } from "./methods.ts";
 import { repr } from "./print.ts";
-import { Dict, DictView, hashOf, type Tuple, type Value } from "./values.ts";
+import { Dict, DictView, hashOf, Tuple, type Value } from "./values.ts";
 
-const itemsOf = (self: Value): readonly Value[] => Array.isArray(self) ? self : (self as Tuple).items;
+type Sequence = readonly Value[] | Tuple;
 
-function method(
-  name: string,
-  parameters: readonly Parameter[],
-  work: (self: Value, ...args: Value[]) => Value,
-): [string, Method] {
-  return [name, (self, args, keywords) => work(self, ...bind(name, parameters, args, keywords))];
-}
+const itemsOf = (self: Sequence): readonly Value[] => self instanceof Tuple ? self.items : self;
 
-const SEQUENCE: readonly [string, Method][] = [
+const method = builtin<Sequence>;
+const dictMethod = builtin<Dict>;
+
+const SEQUENCE: readonly [string, Builtin][] = [
   method("count", [""], (self, wanted) => {
     step(itemsOf(self).length);
     return itemsOf(self).filter((item) => equals(item, wanted!)).length;
@@ -35,9 +32,9 @@ const SEQUENCE: readonly [string, Method][] = [
   }),
 ];
 
-export const TUPLE_METHODS: ReadonlyMap<string, Method> = new Map(SEQUENCE);
+export const TUPLE_METHODS: ReadonlyMap<string, Builtin> = new Map(SEQUENCE);
 
-export const LIST_METHODS: ReadonlyMap<string, Method> = new Map([
+export const LIST_METHODS: ReadonlyMap<string, Builtin> = new Map([
   ...SEQUENCE,
   method("copy", [], (self) => {
     chargeList(itemsOf(self).length);
@@ -45,17 +42,17 @@ export const LIST_METHODS: ReadonlyMap<string, Method> = new Map([
   }),
 ]);
 
-export const DICT_METHODS: ReadonlyMap<string, Method> = new Map([
-  method("get", ["", ["", null]], (self, key, otherwise) => {
+export const DICT_METHODS: ReadonlyMap<string, Builtin> = new Map([
+  dictMethod("get", ["", ["", null]], (self, key, otherwise) => {
     hashOf(key!);
-    const value = (self as Dict).get(key!);
+    const value = self.get(key!);
     return value === undefined ? otherwise! : value;
   }),
-  method("keys", [], (self) => new DictView(self as Dict, "keys")),
-  method("values", [], (self) => new DictView(self as Dict, "values")),
-  method("items", [], (self) => new DictView(self as Dict, "items")),
-  method("copy", [], (self) => new Dict((self as Dict).entries())),
-  method("fromkeys", ["", ["", null]], (_self, keys, value) => fromKeys(keys!, value!)),
+  dictMethod("keys", [], (self) => new DictView(self, "keys")),
+  dictMethod("values", [], (self) => new DictView(self, "values")),
+  dictMethod("items", [], (self) => new DictView(self, "items")),
+  dictMethod("copy", [], (self) => new Dict(self.entries())),
+  dictMethod("fromkeys", ["", ["", null]], (_self, keys, value) => fromKeys(keys!, value!)),
 ]);
 
 /** `dict.fromkeys(keys, value)`. */

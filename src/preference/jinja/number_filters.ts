@@ -1,5 +1,5 @@
 /** Filters that make a number. */
-import { type Filter, filter } from "./_filter.ts";
+import { type Builtin, builtin } from "./_builtin.ts";
 import { intArgument, textArgument } from "./arguments.ts";
 import { len } from "./compare.ts";
 import { fail } from "./errors.ts";
@@ -8,30 +8,30 @@ import { OPERATORS } from "./operators.ts";
 import { fixed } from "./numbers.ts";
 import { Float, int, intOf, numberOf, textOf, truth, typeName, Undefined, type Value } from "./values.ts";
 
-export const NUMBER_FILTERS: readonly [string, Filter][] = [
-  filter("length", [], len),
-  filter("count", [], len),
-  filter("abs", [], (value) => {
+export const NUMBER_FILTERS: readonly [string, Builtin][] = [
+  builtin("length", [], len),
+  builtin("count", [], len),
+  builtin("abs", [], (value) => {
     const whole = intOf(value);
     if (whole !== null) return Math.abs(whole);
     return value instanceof Float
       ? new Float(Math.abs(value.value))
       : fail(`bad operand type for abs(): '${typeName(value)}'`);
   }),
-  filter(
+  builtin(
     "int",
     [["default", 0], ["base", 10]],
     (value, otherwise, base) => toInt(value, otherwise!, intArgument(base!)),
   ),
-  filter("float", [["default", new Float(0)]], (value, otherwise) => toFloat(value) ?? otherwise!),
-  filter("round", [["precision", 0], ["method", "common"]], (value, precision, method) => {
+  builtin("float", [["default", new Float(0)]], (value, otherwise) => toFloat(value) ?? otherwise!),
+  builtin("round", [["precision", 0], ["method", "common"]], (value, precision, method) => {
     const how = textArgument(method!);
     if (!["common", "ceil", "floor"].includes(how)) fail("method must be common, ceil or floor");
     return how === "common"
       ? round(value, precision!)
       : roundTo(value, precision!, how === "ceil" ? Math.ceil : Math.floor);
   }),
-  filter("filesizeformat", [["binary", false]], (value, binary) => {
+  builtin("filesizeformat", [["binary", false]], (value, binary) => {
     const size = toFloat(value)?.value ?? fail(`could not convert ${typeName(value)} to float`);
     return sizeText(size, truth(binary!));
   }),

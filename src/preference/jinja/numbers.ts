@@ -136,7 +136,7 @@ function asciiDigits(text: string): string {
 }
 
 /** A decimal digit's value: those of a script follow each other, tens of them one behind the other. */
-export function digitOf(character: string): number | null {
+function digitOf(character: string): number | null {
   const isDigit = (code: number) => /^\p{Nd}$/u.test(String.fromCodePoint(code));
   const code = character.codePointAt(0)!;
   if (!isDigit(code)) return null;

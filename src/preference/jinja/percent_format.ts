@@ -11,7 +11,6 @@ import {
   intOf,
   numberOf,
   Range,
-  Stream,
   textOf,
   Tuple,
   typeName,
@@ -47,7 +46,8 @@ export function percentFormat(format: string, values: Value): string {
     let value: Value | undefined;
     if (key !== undefined) {
       if (!(values instanceof Dict)) fail("format requires a mapping");
-      value = (values as Dict).get(key) ?? (missing(values as Dict, key) ? fail(`'${key}'`) : null);
+      value = (values as Dict).get(key);
+      if (value === undefined) fail(`'${key}'`);
       used = list.length;
     }
     let width = widthText === "*" ? star() : Number(widthText ?? 0);
@@ -73,16 +73,10 @@ export function percentFormat(format: string, values: Value): string {
   return text;
 }
 
-function missing(dict: Dict, key: string): boolean {
-  return dict.get(key) === undefined;
-}
-
 /** What has subscripts and is no tuple or text may be left over. */
 function isMapping(values: Value): boolean {
-  return !(values instanceof Tuple) &&
-    (Array.isArray(values) || values instanceof Dict || values instanceof Range ||
-      values instanceof Undefined) &&
-    !(values instanceof Stream);
+  return Array.isArray(values) || values instanceof Dict || values instanceof Range ||
+    values instanceof Undefined;
 }
 
 interface Place {

@@ -162,7 +162,7 @@ export class Symbols {
         this.target(statement.target);
         break;
       case "with":
-        for (const value of statement.values) this.expression(value);
+        for (const [, value] of statement.sets) this.expression(value);
         break;
       case "macro":
         this.store(statement.name);
@@ -201,7 +201,7 @@ export class Symbols {
 }
 
 /** Names that an expression reads. */
-export function* namesIn(expression: Expression): Generator<string> {
+function* namesIn(expression: Expression): Generator<string> {
   if (expression.kind === "name") yield expression.name;
   else for (const part of partsOf(expression)) yield* namesIn(part);
 }
@@ -296,8 +296,8 @@ export function undeclared(statements: readonly Statement[], names: readonly str
           walk(statement.body);
           break;
         case "with":
-          statement.targets.forEach(set);
-          statement.values.forEach(read);
+          for (const [target] of statement.sets) set(target);
+          for (const [, value] of statement.sets) read(value);
           walk(statement.body);
           break;
         case "macro":

@@ -1,13 +1,13 @@
 /** Filters of lists and dicts. Those that Python makes generators of are gone through once, when they are asked. */
 import { getterOf, ownAttribute } from "./access.ts";
-import { type Filter, filter } from "./_filter.ts";
+import { type Builtin, builtin } from "./_builtin.ts";
 import { intArgument, textArgument } from "./arguments.ts";
 import { chargeList, step } from "./budget.ts";
 import { equals, iterate, less, listOf, sizeOf, sorted } from "./compare.ts";
 import { fail } from "./errors.ts";
 import { FILTERS } from "./filters.ts";
 import { add } from "./operators.ts";
-import { lower } from "./str_methods.ts";
+import { lower } from "./casing.ts";
 import { TESTS } from "./tests.ts";
 import { pointsOf } from "./text.ts";
 import {
@@ -39,19 +39,19 @@ function keyOf(attribute: Value, caseSensitive: Value, otherwise: Value = null):
 
 const generator = (values: Generator<Value>): Stream => new Stream("generator", values);
 
-export const SEQUENCE_FILTERS: readonly [string, Filter][] = [
-  filter("list", [], (value) => [...listOf(value)]),
-  filter("first", [], (value) => {
+export const SEQUENCE_FILTERS: readonly [string, Builtin][] = [
+  builtin("list", [], (value) => [...listOf(value)]),
+  builtin("first", [], (value) => {
     for (const item of iterate(value)) return item;
     return new Undefined("No first item, sequence was empty.");
   }),
-  filter("last", [], (value) => {
+  builtin("last", [], (value) => {
     for (const item of reversed(value) ?? fail(`'${typeName(value)}' object is not reversible`)) {
       return value instanceof Markup ? new Markup(item as string) : item; // Python indexes what it goes back through
     }
     return new Undefined("No last item, sequence was empty.");
   }),
-  filter("reverse", [], (value) => {
+  builtin("reverse", [], (value) => {
     const text = textOf(value);
     if (text !== null) {
       const back = pointsOf(text).reverse().join("");
@@ -59,20 +59,20 @@ export const SEQUENCE_FILTERS: readonly [string, Filter][] = [
     }
     return new Stream(`${typeName(value)}_reverseiterator`, reversed(value) ?? [...listOf(value)].reverse());
   }),
-  filter("items", [], (value) => generator(itemsOf(value))),
-  filter("attr", ["name"], (value, name) => {
+  builtin("items", [], (value) => generator(itemsOf(value))),
+  builtin("attr", ["name"], (value, name) => {
     const own = ownAttribute(value, textArgument(name!));
     return own ?? new Undefined(`'${typeName(value)} object' has no attribute '${textArgument(name!)}'`);
   }),
   ...(["default", "d"] as const).map((name) =>
-    filter(
+    builtin(
       name,
       [["default_value", ""], ["boolean", false]],
       (value, otherwise, boolean) =>
         value instanceof Undefined || truth(boolean!) && !truth(value) ? otherwise! : value,
     )
   ),
-  filter(
+  builtin(
     "sort",
     [["reverse", false], ["case_sensitive", false], ["attribute", null]],
     (value, reverse, caseSensitive, attribute) => {
@@ -83,7 +83,7 @@ export const SEQUENCE_FILTERS: readonly [string, Filter][] = [
       return sorted(listOf(value), (item) => keys.map((key) => key(item)), truth(reverse!));
     },
   ),
-  filter(
+  builtin(
     "dictsort",
     [["case_sensitive", false], ["by", "key"], ["reverse", false]],
     (value, caseSensitive, by, reverse) => {
@@ -95,36 +95,36 @@ export const SEQUENCE_FILTERS: readonly [string, Filter][] = [
       return sorted(pairs, truth(caseSensitive!) ? key : (pair) => ignoreCase(key(pair)), truth(reverse!));
     },
   ),
-  filter(
+  builtin(
     "unique",
     [["case_sensitive", false], ["attribute", null]],
     (value, caseSensitive, attribute) => generator(unique(value, keyOf(attribute!, caseSensitive!))),
   ),
   ...(["min", "max"] as const).map((name) =>
-    filter(
+    builtin(
       name,
       [["case_sensitive", false], ["attribute", null]],
       (value, caseSensitive, attribute) => extreme(value, keyOf(attribute!, caseSensitive!), name === "min"),
     )
   ),
-  filter("sum", [["attribute", null], ["start", 0]], (value, attribute, start = 0) => {
+  builtin("sum", [["attribute", null], ["start", 0]], (value, attribute, start = 0) => {
     if (textOf(start) !== null) fail("sum() can't sum strings [use ''.join(seq) instead]");
     const get = getterOf(attribute!);
     let sum: Value = start;
     for (const item of iterate(value)) sum = add(sum, get(item));
     return sum;
   }),
-  filter(
+  builtin(
     "batch",
     ["linecount", ["fill_with", null]],
     (value, size, fill) => generator(batch(value, size!, fill!)),
   ),
-  filter(
+  builtin(
     "slice",
     ["slices", ["fill_with", null]],
     (value, count, fill) => generator(slices(value, intArgument(count!), fill!)),
   ),
-  filter(
+  builtin(
     "groupby",
     ["attribute", ["default", null], ["case_sensitive", false]],
     (value, attribute, otherwise, caseSensitive) => groupBy(value, attribute!, otherwise!, caseSensitive!),

@@ -1,56 +1,24 @@
 /** Methods of texts. */
-import { bind, intArgument, type Parameter, textArgument, textOrNone } from "./arguments.ts";
+import { type Builtin, builtin } from "./_builtin.ts";
+import { intArgument, type Parameter, textArgument, textOrNone } from "./arguments.ts";
 import { chargeList, chargeSearch, chargeText, step } from "./budget.ts";
+import { capitalize, casefold, isLower, isTitle, isUpper, lower, swapcase, title, upper } from "./casing.ts";
 import { iterate } from "./compare.ts";
 import { fail } from "./errors.ts";
 import { pad } from "./format_spec.ts";
-import type { Method } from "./methods.ts";
 import { isPrintable } from "./print.ts";
 import { strFormat } from "./str_format.ts";
-import {
-  isSpace,
-  lengthOf,
-  pointIndex,
-  pointsOf,
-  splitLines,
-  splitWords,
-  strip,
-  titleOf,
-  unitIndex,
-} from "./text.ts";
+import { isSpace, lengthOf, pointIndex, pointsOf, splitLines, splitWords, strip, unitIndex } from "./text.ts";
 import { Dict, textOf, Tuple, typeName, type Value } from "./values.ts";
 
-function method(
-  name: string,
-  parameters: readonly Parameter[],
-  work: (self: string, ...args: Value[]) => Value,
-): [string, Method] {
-  return [name, (self, args, keywords) => work(self as string, ...bind(name, parameters, args, keywords))];
-}
+const method = builtin<string>;
 
 /** A test that a text with at least one character passes where all of them do. */
-function all(name: string, pattern: () => RegExp): [string, Method] {
+function all(name: string, pattern: () => RegExp): [string, Builtin] {
   return method(name, [], (self) => {
     chargeSearch(self.length);
     return pattern().test(self);
   });
-}
-
-export function upper(text: string): string {
-  chargeText(text.length);
-  return text.toUpperCase();
-}
-
-export function lower(text: string): string {
-  chargeText(text.length);
-  return text.toLowerCase();
-}
-
-export function capitalize(text: string): string {
-  chargeText(text.length);
-  const [first = ""] = text;
-  // the rest is made small as part of the whole, as a sigma is another at a word's end
-  return titleOf(first) + text.toLowerCase().slice(first.toLowerCase().length);
 }
 
 /** `str.replace(old, new, count)`. @param count negative: all */
@@ -130,7 +98,7 @@ function window(text: string, start: Value, end: Value): { from: number; to: num
 
 const RANGE: readonly Parameter[] = [["", null], ["", null]];
 
-function find(name: string, last: boolean, strict: boolean): [string, Method] {
+function find(name: string, last: boolean, strict: boolean): [string, Builtin] {
   return method(name, ["", ...RANGE], (self, wanted, start, end) => {
     const part = textArgument(wanted!);
     chargeSearch(self.length);
@@ -141,7 +109,7 @@ function find(name: string, last: boolean, strict: boolean): [string, Method] {
   });
 }
 
-function affix(name: string, matches: (text: string, part: string) => boolean): [string, Method] {
+function affix(name: string, matches: (text: string, part: string) => boolean): [string, Builtin] {
   return method(name, ["", ...RANGE], (self, wanted, start, end) => {
     const parts = wanted instanceof Tuple ? wanted.items : [wanted!];
     const searched = window(self, start!, end!);
@@ -152,14 +120,14 @@ function affix(name: string, matches: (text: string, part: string) => boolean): 
   });
 }
 
-function stripping(name: string, sides: "both" | "left" | "right"): [string, Method] {
+function stripping(name: string, sides: "both" | "left" | "right"): [string, Builtin] {
   return method(name, [["", null]], (self, characters) => {
     chargeSearch(self.length);
     return strip(self, textOrNone(characters!), sides);
   });
 }
 
-function partition(name: string, last: boolean): [string, Method] {
+function partition(name: string, last: boolean): [string, Builtin] {
   return method(name, [""], (self, wanted) => {
     const separator = textArgument(wanted!);
     if (separator === "") fail("empty separator");
@@ -170,7 +138,7 @@ function partition(name: string, last: boolean): [string, Method] {
   });
 }
 
-function justify(name: string, align: "<" | ">" | "^"): [string, Method] {
+function justify(name: string, align: "<" | ">" | "^"): [string, Builtin] {
   return method(name, ["", ["", " "]], (self, width, fill) => {
     const character = textArgument(fill!);
     if (lengthOf(character) !== 1) fail("The fill character must be exactly one character long");
@@ -189,47 +157,6 @@ export function center(text: string, width: number, fill = " "): string {
   return fill.repeat(left) + text + fill.repeat(missing - left);
 }
 
-/** Cased letters; JavaScript names the derived properties alone. */
-const UPPER = /\p{Uppercase}/u;
-const LOWER = /\p{Lowercase}/u;
-const TITLE = /\p{Lt}/u;
-const CASED = /[\p{Uppercase}\p{Lowercase}\p{Lt}]/u;
-
-export function isUpper(text: string): boolean {
-  chargeSearch(text.length);
-  return UPPER.test(text) && !LOWER.test(text) && !TITLE.test(text);
-}
-
-export function isLower(text: string): boolean {
-  chargeSearch(text.length);
-  return LOWER.test(text) && !UPPER.test(text) && !TITLE.test(text);
-}
-
-function isTitle(text: string): boolean {
-  let inWord = false;
-  let found = false;
-  for (const letter of pointsOf(text)) {
-    const isUpper = UPPER.test(letter) || TITLE.test(letter);
-    if (isUpper ? inWord : LOWER.test(letter) && !inWord) return false;
-    inWord = CASED.test(letter);
-    found ||= inWord;
-  }
-  return found;
-}
-
-function title(text: string): string {
-  let inWord = false;
-  const small = text.toLowerCase().length === text.length ? text.toLowerCase() : null;
-  let at = 0;
-  chargeText(text.length);
-  return pointsOf(text).map((letter) => {
-    const lower = small?.slice(at, at += letter.length) ?? letter.toLowerCase();
-    const result = inWord ? lower : titleOf(letter);
-    inWord = CASED.test(letter);
-    return result;
-  }).join("");
-}
-
 function join(separator: string, items: Value): string {
   let result = "";
   let first = true;
@@ -243,31 +170,13 @@ function join(separator: string, items: Value): string {
   return result;
 }
 
-export const STR_METHODS: ReadonlyMap<string, Method> = new Map([
+export const STR_METHODS: ReadonlyMap<string, Builtin> = new Map([
   method("upper", [], upper),
   method("lower", [], lower),
-  method("casefold", [], (self) => {
-    chargeText(self.length);
-    // full case folding: what differs from small letters becomes the same through capitals
-    return self.replace(
-      /[^]/gu,
-      (letter) =>
-        /\p{Changes_When_Casefolded}/u.test(letter) || isSpelledOut(letter) ? foldOf(letter) : letter,
-    );
-  }),
+  method("casefold", [], casefold),
   method("capitalize", [], capitalize),
   method("title", [], title),
-  method("swapcase", [], (self) => {
-    chargeText(self.length);
-    const small = self.toLowerCase();
-    let at = 0;
-    return pointsOf(self).map((letter) => {
-      const lower = small.length === self.length
-        ? small.slice(at, at += letter.length)
-        : letter.toLowerCase();
-      return UPPER.test(letter) ? lower : LOWER.test(letter) ? letter.toUpperCase() : letter;
-    }).join("");
-  }),
+  method("swapcase", [], swapcase),
   stripping("strip", "both"),
   stripping("lstrip", "left"),
   stripping("rstrip", "right"),
@@ -366,18 +275,6 @@ export const STR_METHODS: ReadonlyMap<string, Method> = new Map([
   method("istitle", [], isTitle),
   all("isidentifier", () => /^[\p{XID_Start}_]\p{XID_Continue}*$/u),
 ]);
-
-/** Whether a letter's capital is several, as U+01F0's, or it is U+1FBE: Unicode calls these changed only once taken apart. */
-function isSpelledOut(letter: string): boolean {
-  return letter === "\u1fbe" || letter.toUpperCase().length > letter.length;
-}
-
-function foldOf(letter: string): string {
-  if (letter === "\u1e9e") return "ss";
-  if (/[\u13f8-\u13fd\uab70-\uabbf]/.test(letter)) return letter.toUpperCase(); // Cherokee folds to capitals
-  if (/[\u13a0-\u13f5]/.test(letter)) return letter;
-  return letter.toUpperCase().toLowerCase().replaceAll("\u03c2", "\u03c3");
-}
 
 function expandTabs(text: string, size: number): string {
   let result = "";

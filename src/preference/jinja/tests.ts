@@ -1,16 +1,15 @@
 /** What may stand behind `is`. */
-import { bind, type Parameter } from "./arguments.ts";
+import { type Builtin, builtin } from "./_builtin.ts";
 import { contains, equals, isIterable, less, lessOrEqual, sizeOf } from "./compare.ts";
 import { OPERATORS } from "./operators.ts";
 import { str } from "./print.ts";
-import { isLower, isUpper } from "./str_methods.ts";
+import { isLower, isUpper } from "./casing.ts";
 import {
   Callable,
   Dict,
   DictView,
   Float,
   Instance,
-  type Keywords,
   Markup,
   numberOf,
   textOf,
@@ -18,29 +17,18 @@ import {
   type Value,
 } from "./values.ts";
 
-export type Test = (value: Value, args: readonly Value[], keywords: Keywords) => boolean;
+const test = builtin<Value, boolean>;
 
-function test(
-  name: string,
-  parameters: readonly Parameter[],
-  work: (value: Value, ...args: Value[]) => boolean,
-): [string, Test] {
-  if (parameters.length === 0) {
-    return [name, (value, args, keywords) => {
-      if (args.length > 0 || keywords.size > 0) bind(name, parameters, args, keywords);
-      return work(value);
-    }];
-  }
-  return [name, (value, args, keywords) => work(value, ...bind(name, parameters, args, keywords))];
-}
-
-function named(names: readonly string[], work: (a: Value, b: Value) => boolean): [string, Test][] {
+function named(
+  names: readonly string[],
+  work: (a: Value, b: Value) => boolean,
+): [string, Builtin<boolean>][] {
   return names.map((name) => test(name, [""], (a, b) => work(a, b!)));
 }
 
 const remainder = (value: Value, by: Value): Value => OPERATORS["%"](value, by);
 
-export const TESTS: ReadonlyMap<string, Test> = new Map([
+export const TESTS: ReadonlyMap<string, Builtin<boolean>> = new Map([
   test("odd", [], (value) => equals(remainder(value, 2), 1)),
   test("even", [], (value) => equals(remainder(value, 2), 0)),
   test("divisibleby", ["num"], (value, by) => equals(remainder(value, by!), 0)),

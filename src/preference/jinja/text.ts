@@ -4,7 +4,7 @@ import { chargeList, chargeText } from "./budget.ts";
 const SURROGATE = /[\ud800-\udfff]/;
 
 /** Whether UTF-16 units and code points are the same. */
-export function isPlain(text: string): boolean {
+function isPlain(text: string): boolean {
   return !SURROGATE.test(text);
 }
 

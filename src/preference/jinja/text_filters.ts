@@ -1,5 +1,5 @@
 /** Filters that make a text. */
-import { type Filter, filter } from "./_filter.ts";
+import { type Builtin, builtin } from "./_builtin.ts";
 import { intArgument, textArgument, textOrNone } from "./arguments.ts";
 import { chargeSearch, chargeText, step } from "./budget.ts";
 import { getterOf } from "./access.ts";
@@ -9,7 +9,8 @@ import { escapeHtml, quoteUrl, stripTags } from "./html.ts";
 import { type JsonStyle, toJson } from "./json.ts";
 import { percentFormat } from "./percent_format.ts";
 import { str } from "./print.ts";
-import { capitalize, center, lower, replace, upper } from "./str_methods.ts";
+import { capitalize, lower, upper } from "./casing.ts";
+import { center, replace } from "./str_methods.ts";
 import { lengthOf, slicePoints, SPACE, splitLines, strip } from "./text.ts";
 import { Dict, Markup, textOf, truth, Tuple, Undefined, type Value } from "./values.ts";
 import { wrap } from "./wrap.ts";
@@ -19,39 +20,39 @@ const made = (value: Value, text: string): Value => value instanceof Markup ? ne
 
 /** A filter of a text that is a method of Python's. */
 const text = (name: string, work: (text: string) => string) =>
-  filter(name, [], (value) => made(value, work(str(value))));
+  builtin(name, [], (value) => made(value, work(str(value))));
 
 const escaped = (value: Value): Value => value instanceof Markup ? value : new Markup(escapeHtml(str(value)));
 
 const WORD_START = new RegExp(`([-({[<]|${SPACE})+`, "g");
 
-export const TEXT_FILTERS: readonly [string, Filter][] = [
+export const TEXT_FILTERS: readonly [string, Builtin][] = [
   text("upper", upper),
   text("lower", lower),
   text("capitalize", capitalize),
-  filter("title", [], (value) => title(str(value))),
-  filter("string", [], (value) => value instanceof Markup ? value : str(value)),
-  filter("trim", [["chars", null]], (value, characters) => {
+  builtin("title", [], (value) => title(str(value))),
+  builtin("string", [], (value) => value instanceof Markup ? value : str(value)),
+  builtin("trim", [["chars", null]], (value, characters) => {
     const given = str(value);
     chargeSearch(given.length);
     return made(value, strip(given, textOrNone(characters!), "both"));
   }),
-  filter("center", [["width", 80]], (value, width) => made(value, center(str(value), intArgument(width!)))),
-  filter(
+  builtin("center", [["width", 80]], (value, width) => made(value, center(str(value), intArgument(width!)))),
+  builtin(
     "replace",
     ["old", "new", ["count", null]],
     (value, old, by, count) =>
       replace(str(value), str(old!), str(by!), count === null ? -1 : intArgument(count!)),
   ),
-  filter("wordcount", [], (value) => {
+  builtin("wordcount", [], (value) => {
     chargeText(str(value).length);
     return str(value).match(/[\p{L}\p{N}_]+/gu)?.length ?? 0;
   }),
-  filter("indent", [["width", 4], ["first", false], ["blank", false]], (value, width, first, blank) => {
+  builtin("indent", [["width", 4], ["first", false], ["blank", false]], (value, width, first, blank) => {
     const indention = textOf(width!) ?? " ".repeat(checked(intArgument(width!)));
     return made(value, indent(textArgument(value), indention, truth(first!), truth(blank!)));
   }),
-  filter(
+  builtin(
     "truncate",
     [["length", 255], ["killwords", false], ["end", "..."], ["leeway", null]],
     (value, ...options) => {
@@ -65,7 +66,7 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
       return made(value, truncate(textArgument(value), length, truth(options[1]!), end, leeway, shown));
     },
   ),
-  filter(
+  builtin(
     "wordwrap",
     [["width", 79], ["break_long_words", true], ["wrapstring", null], ["break_on_hyphens", true]],
     (value, width, long, joint, hyphens) => {
@@ -84,7 +85,7 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
       return lines.join(separator);
     },
   ),
-  filter("join", [["d", ""], ["attribute", null]], (value, separator, attribute) => {
+  builtin("join", [["d", ""], ["attribute", null]], (value, separator, attribute) => {
     const get = getterOf(attribute!);
     const joint = str(separator!);
     let result = "";
@@ -105,19 +106,19 @@ export const TEXT_FILTERS: readonly [string, Filter][] = [
     if (value instanceof Markup) throw new UnsupportedError("the filter format on escaped text");
     return percentFormat(str(value), keywords.size > 0 ? new Dict(keywords) : new Tuple(args));
   }],
-  filter(
+  builtin(
     "tojson",
     [["ensure_ascii", false], ["indent", null], ["separators", null], ["sort_keys", false]],
     (value, ascii, indention, separators, sortKeys) =>
       toJson(value, jsonStyle(ascii!, indention!, separators!, sortKeys!)),
   ),
-  filter("escape", [], escaped),
-  filter("e", [], escaped),
-  filter("forceescape", [], (value) => new Markup(escapeHtml(str(value)))),
-  filter("safe", [], (value) => new Markup(str(value))),
-  filter("striptags", [], (value) => stripTags(str(value))),
-  filter("urlencode", [], urlEncode),
-  filter("xmlattr", [["autospace", true]], (value, space) => {
+  builtin("escape", [], escaped),
+  builtin("e", [], escaped),
+  builtin("forceescape", [], (value) => new Markup(escapeHtml(str(value)))),
+  builtin("safe", [], (value) => new Markup(str(value))),
+  builtin("striptags", [], (value) => stripTags(str(value))),
+  builtin("urlencode", [], urlEncode),
+  builtin("xmlattr", [["autospace", true]], (value, space) => {
     if (!(value instanceof Dict)) return fail("xmlattr wants a dict");
     let result = "";
     for (const [key, entry] of value.entries()) {

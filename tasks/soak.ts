@@ -24,6 +24,8 @@ const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
   requests: async () => (await import("./soak/requests.ts")).requests,
   files: async () => (await import("./soak/files.ts")).files,
+  clients: async () => (await import("./soak/clients.ts")).clients,
+  hostile: async () => (await import("./soak/hostile.ts")).hostile,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,
 };
 

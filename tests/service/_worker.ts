@@ -38,6 +38,11 @@ export class Worker implements AsyncDisposable {
     return new Worker(process, await urlOf(process));
   }
 
+  /** The process's id. */
+  get pid(): number {
+    return this.#process.child.pid;
+  }
+
   async get(path: string, headers: Record<string, string> = {}): Promise<Answer> {
     return await read(await fetch(this.url + path, { headers }));
   }

@@ -232,8 +232,8 @@ export function trainRoutes(service: Service): OpenAPIHono {
     if (key === undefined || !store.hasKey(key)) {
       await checkFiles(sources, spec);
       settings = settingsOf(await withInitAdapter(request, { ...sources, store }));
+      await runner.disk.check(store.bytes());
     }
-    if (key === undefined || !store.hasKey(key)) await runner.disk.check(store.bytes());
     const { job, created } = store.create(newJobId(), { ...spec, settings }, idempotency);
     if (created) runner.wake();
     return c.json(toAnswer(job), 202, { location: `/train/${job.id}` });

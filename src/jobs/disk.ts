@@ -18,6 +18,10 @@ export interface DiskLimits {
 /** What is written to see whether a write passes: more than is free where a disk is called full. */
 const PROBE = new Uint8Array(1 << 16);
 
+/** Kept aside where there is plenty: on a full disk it makes room for deleting what fills it. */
+const RESERVE = "reserve";
+const RESERVE_BYTES = 1 << 20;
+
 /** Asks the disk of a state folder. Of another folder that has come to the same place it says that it is not the one. */
 export class StateDisk {
   readonly #state: string;
@@ -86,6 +90,29 @@ export class StateDisk {
         this.#saidUnknown = true;
       }
       return null;
+    }
+  }
+
+  /** Sets some room aside where none is. */
+  async keepReserve(): Promise<void> {
+    const path = join(this.#state, RESERVE);
+    if (statOrNull(path) !== null || (await this.freeBytes() ?? 0) < 8 * RESERVE_BYTES) return;
+    const zeros = new Uint8Array(RESERVE_BYTES);
+    await Deno.writeFile(path, zeros).catch(() => Deno.remove(path).catch(() => {}));
+  }
+
+  /** Makes a small change of the data base, if need be in the room that was set aside for it. @throws what it throws */
+  withReserve<T>(change: () => T): T {
+    try {
+      return change();
+    } catch (error) {
+      if (storageError(error)?.status !== 507) throw error;
+      try {
+        Deno.removeSync(join(this.#state, RESERVE));
+      } catch {
+        throw error; // it has been given before
+      }
+      return change();
     }
   }
 

@@ -33,7 +33,8 @@ export function readRows(db: DatabaseSync, sql: string, ...values: SQLInputValue
 
 /** A count as SQLite can keep it: one past 2^63 would be no whole number to it. */
 export function whole(count: number): number {
-  return Math.min(Math.trunc(count), Number.MAX_SAFE_INTEGER);
+  const most = Number.MAX_SAFE_INTEGER;
+  return Math.max(-most, Math.min(Math.trunc(count) || 0, most));
 }
 
 /** A job's data set as its row keeps it, without the rows that came in the request. */

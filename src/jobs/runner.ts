@@ -133,10 +133,10 @@ export class JobRunner {
       });
     }
     if (job.status === "queued" || job.status === "waiting_for_space") {
-      store.finish(id, "cancelled");
+      this.disk.withReserve(() => store.finish(id, "cancelled"));
       this.#waiting.delete(id);
     } else {
-      store.requestCancel(id);
+      this.disk.withReserve(() => store.requestCancel(id));
       this.#running.get(id)?.end.abort(new Interrupted("cancel"));
     }
     return this.#job(id);
@@ -190,7 +190,7 @@ export class JobRunner {
         `a job that is no unfinished job's init_adapter`,
       );
     }
-    store.delete(id);
+    this.disk.withReserve(() => store.delete(id));
     this.#removeFolder(id);
     await this.#tidying;
   }
@@ -287,6 +287,7 @@ export class JobRunner {
     if (this.#stopping) return;
     if (refused !== null) return this.#look(refused);
     this.#held = null;
+    this.#inBackground(() => this.disk.keepReserve());
     for (const [id, { unrecorded, wantedBytes, retryAt }] of this.#waiting) {
       if ((free ?? 0) < wantedBytes && Date.now() < retryAt) continue;
       for (const event of [...unrecorded]) {
@@ -417,6 +418,7 @@ export class JobRunner {
       this.#inBackground(async () => {
         await removeJobFolder(state, id);
         store.forget(id);
+        await this.disk.keepReserve();
       });
     });
   }

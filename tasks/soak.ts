@@ -24,6 +24,7 @@ const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
   requests: async () => (await import("./soak/requests.ts")).requests,
   files: async () => (await import("./soak/files.ts")).files,
+  disk: async () => (await import("./soak/disk.ts")).disk,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,
 };
 

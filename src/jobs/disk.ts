@@ -71,8 +71,8 @@ export class StateDisk {
     if (found !== null) throw found;
     const { quotaBytes } = this.#limits;
     if (quotaBytes === null || used < quotaBytes) return;
-    const sizes = `${mebibytes(used)} MiB, of ${mebibytes(quotaBytes)} that they may`;
-    throw new InputError(`The jobs take ${sizes} (SIMPO_QUOTA): delete some with DELETE /train/{id}.`, {
+    const sizes = `${mebibytes(used)} MiB and may take ${mebibytes(quotaBytes)} (SIMPO_QUOTA)`;
+    throw new InputError(`The jobs take ${sizes}: delete some with DELETE /train/{id}.`, {
       path: ["SIMPO_STATE"],
       accepted: "a job for which there is room",
       status: 507,

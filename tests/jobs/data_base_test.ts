@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../../src/errors.ts";
-import { openDataBase, transaction } from "../../src/jobs/data_base.ts";
+import { transaction } from "../../src/jobs/data_base.ts";
 import { readRows, whole } from "../../src/jobs/rows.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { storageError } from "../../src/jobs/storage.ts";

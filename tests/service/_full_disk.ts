@@ -42,6 +42,7 @@ export interface FullDisk {
 export async function endsAfterFullDisk(
   settings: object,
   times: readonly FullDisk[],
+  signal?: AbortSignal,
 ): Promise<number[] | null> {
   await using root = await makeRealRoot();
   await using disk = await smallDisk(DISK_BYTES);
@@ -52,6 +53,7 @@ export async function endsAfterFullDisk(
     let undisturbed: Outcome | null = null;
     const waits: number[] = [];
     for (const { after, leave, end } of times) {
+      if (signal?.aborted) break;
       const told = `${leave} bytes free after ${after} checkpoints, ${end ?? "no restart"}`;
       const { id } = (await worker.post("/train", { ...JOB, ...settings })).body;
       await until(worker, id, ({ checkpoints, over }) => over || checkpoints >= after);

@@ -18,6 +18,9 @@ export interface DiskLimits {
 /** What is written to see whether a write passes: more than is free where a disk is called full. */
 const PROBE = new Uint8Array(1 << 16);
 
+/** Nobody else's to read, as all in the folder. */
+const OWN = { mode: 0o600 };
+
 /** Kept aside where there is plenty: on a full disk it makes room for deleting what fills it. */
 const RESERVE = "reserve";
 const RESERVE_BYTES = 1 << 20;
@@ -98,7 +101,7 @@ export class StateDisk {
     const path = join(this.#state, RESERVE);
     if (statOrNull(path) !== null || (await this.freeBytes() ?? 0) < 8 * RESERVE_BYTES) return;
     const zeros = new Uint8Array(RESERVE_BYTES);
-    await Deno.writeFile(path, zeros).catch(() => Deno.remove(path).catch(() => {}));
+    await Deno.writeFile(path, zeros, OWN).catch(() => Deno.remove(path).catch(() => {}));
   }
 
   /** Makes a small change of the data base, if need be in the room that was set aside for it. @throws what it throws */
@@ -130,7 +133,7 @@ export class StateDisk {
     }
     const path = join(this.#state, ".probe");
     try {
-      await Deno.writeFile(path, PROBE);
+      await Deno.writeFile(path, PROBE, OWN);
       return null;
     } catch (error) {
       const told = storageError(error) as StorageError | null;

@@ -221,7 +221,9 @@ export class JobRunner {
     while (!this.#stopping && this.#running.size < engine.trainingSlots) {
       const job = store.nextQueued();
       if (job === undefined) return;
-      void this.#take(job, engine).then(() => this.wake());
+      void this.#take(job, engine)
+        .catch((error) => log.error("Job {id} was lost sight of: {error}", { id: job.id, error }))
+        .then(() => this.wake());
     }
   }
 
@@ -241,7 +243,7 @@ export class JobRunner {
     try {
       store.start(job.id);
       await this.#run(job, engine, end, unrecorded);
-      if (isFinished(this.#job(job.id).status)) this.#retryMs.delete(job.id);
+      if (!this.#stopping) this.#retryMs.delete(job.id);
     } catch (error) {
       await this.#putDown(job.id, error, unrecorded);
     }
@@ -252,7 +254,8 @@ export class JobRunner {
     const { store, state } = this.#options;
     const fault = storageError(error);
     const why = fault?.message ?? `Its state could not be kept: ${(error as Error).message}`;
-    log[fault === null ? "error" : "warn"]("Job {id} waits: {why}", { id, why, error });
+    if (fault !== null) log.warn("Job {id} waits: {why}", { id, why });
+    else log.error("Job {id} waits: {error}", { id, error });
     await dropHalfWritten(state, id).catch(() => {}); // the next try does it
     const free = await this.disk.freeBytes();
     const first = free === null ? this.#pollMs : FIRST_RETRY_MS;

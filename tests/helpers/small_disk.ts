@@ -8,7 +8,7 @@ export interface SmallDisk extends AsyncDisposable {
   fill(leave: number): Promise<void>;
   /** Makes the room again that filling took. */
   empty(): Promise<void>;
-  /** Has it refuse writes, or take them again; a file that is open for writing keeps it from being closed to them. */
+  /** Has it refuse what is not open yet to be written, or take it again. */
   setReadOnly(readOnly: boolean): Promise<void>;
 }
 
@@ -36,10 +36,14 @@ export async function smallDisk(bytes: number): Promise<SmallDisk | null> {
     },
     empty: () => Deno.remove(ballast).catch(() => {}),
     async setReadOnly(readOnly) {
-      if (!await run("mount", "-o", `remount,${readOnly ? "ro" : "rw"}`, path)) throw new Error("remount");
+      // The file system itself stays as it is while files are open on it: another mount of it comes over the first.
+      const done = readOnly
+        ? await run("mount", "--bind", path, path) && await run("mount", "-o", "remount,bind,ro", path)
+        : await run("umount", path);
+      if (!done) throw new Error(`${path} could not be mounted anew.`);
     },
     async [Symbol.asyncDispose]() {
-      await run("umount", "--lazy", path);
+      while (await run("umount", "--lazy", path));
       await Deno.remove(path);
     },
   };

@@ -1,6 +1,8 @@
 /** Jobs whose files or rows cannot be written for a while. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { createApp } from "../../routes/app.ts";
+import type { ExportMerged } from "../../routes/service_context.ts";
 import { InputError } from "../../src/errors.ts";
 import { jobFolder, newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
@@ -195,7 +197,7 @@ Deno.test("POST /train is refused past the quota until a job is deleted", async 
 Deno.test("a service on a full disk scores, refuses jobs with 507, lets jobs be deleted, and takes them when there is room", async (t) => {
   await using disk = await smallDisk(1 << 20);
   await t.step({
-    name: "as the disk is filled and free again",
+    name: "as it is filled, read-only and free again",
     ignore: disk === null,
     fn: async () => {
       const root = join(disk!.path, "root");
@@ -206,6 +208,13 @@ Deno.test("a service on a full disk scores, refuses jobs with 507, lets jobs be 
       const [first, second] = [put(service), put(service)];
       await service.until(second, "succeeded");
       await Deno.writeFile(join(root, "state", "reserve"), new Uint8Array(100_000));
+      await disk!.setReadOnly(true);
+      for (const { status, body } of [await service.get("/readyz"), await service.post("/train", job)]) {
+        assert.equal(status, 503);
+        assert.equal(body.detail, "The jobs' folder cannot be written to: Read-only file system.");
+      }
+      await disk!.setReadOnly(false);
+      assert.equal((await service.get("/readyz")).status, 200);
       await disk!.fill(0);
       const score = { model: "model", prompt: "a", candidates: ["b"] };
       const refused = await service.post("/train", job);
@@ -224,4 +233,28 @@ Deno.test("a service on a full disk scores, refuses jobs with 507, lets jobs be 
       assert.equal((await service.post("/train", job)).status, 202);
     },
   });
+});
+
+Deno.test({
+  name:
+    "GET /train/{id}/adapter?format=merged answers 507 where the merged weights find no room, and leaves none of them",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    await using service = await testService();
+    const id = put(service);
+    await service.until(id, "succeeded");
+    const exportMerged: ExportMerged = async (_model, _adapter, out) => {
+      await Deno.mkdir(out);
+      throw new Error(`No space left on device (os error 28): open '${out}'`);
+    };
+    const app = createApp({ ...service.service, exportMerged });
+    const answer = await app.request(`/train/${id}/adapter?format=merged`);
+    assert.equal(answer.status, 507);
+    assert.equal(
+      (await answer.json()).detail,
+      "The jobs' folder cannot be written to: No space left on device.",
+    );
+    const left = await Array.fromAsync(Deno.readDir(jobFolder(service.service.config.state, id)));
+    assert.ok(!left.some(({ name }) => name.startsWith("merged")), JSON.stringify(left));
+  },
 });

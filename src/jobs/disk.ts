@@ -1,5 +1,4 @@
 /** The disk under the state folder: whether it takes what jobs write, and how much room there is. */
-import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { logger } from "../log.ts";
@@ -85,6 +84,8 @@ export class StateDisk {
   /** Bytes that are free; null where the system does not tell. */
   async freeBytes(): Promise<number | null> {
     try {
+      // Loaded by the first job: it takes 20 ms, and a score must not wait for it.
+      const { statfs } = await import("node:fs/promises");
       const { bavail, bsize } = await statfs(this.#state);
       return bavail * bsize;
     } catch (error) {

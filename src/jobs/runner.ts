@@ -26,6 +26,7 @@ import { writeModelCard } from "./model_card.ts";
 import { storageError } from "./storage.ts";
 import type { JobStore } from "./store.ts";
 import { Uses } from "./uses.ts";
+import { WaitingJobs } from "./waiting.ts";
 
 const log = logger("jobs");
 
@@ -41,20 +42,8 @@ export interface RunnerOptions extends FileSources {
   readonly pollMs?: number;
 }
 
-/** A job that waits until the disk takes what it writes. */
-interface Waiting {
-  /** What it has told that could not be written. */
-  readonly unrecorded: TrainEvent[];
-  /** Free bytes at which it goes on at once: more than there were. */
-  readonly wantedBytes: number;
-  /** When it goes on although there are not: what was free may have changed before it was measured. */
-  readonly retryAt: number;
-}
-
 /** Milliseconds between two looks at the disk. */
 const POLL_MS = 2000;
-/** Milliseconds after which a job is tried again without more room, at first and at most. */
-const [FIRST_RETRY_MS, LAST_RETRY_MS] = [30_000, 15 * 60_000];
 
 /** A life of the queue: from the start of the process to its stop. */
 export class JobRunner {
@@ -65,16 +54,14 @@ export class JobRunner {
   /** Who reads which job's folder. */
   readonly uses = new Uses();
   readonly disk: StateDisk;
-  readonly #waiting = new Map<string, Waiting>();
-  /** How long each job waited for its last retry, as long as it has not written a checkpoint since. */
-  readonly #retryMs = new Map<string, number>();
+  readonly #waiting = new WaitingJobs();
   #looking: ReturnType<typeof setTimeout> | null = null;
   /** Why no job is begun, as it was said last. */
   #held: string | null = null;
   /** Whether the jobs that wait are left where they are: one alone is run. */
   #alone = false;
-  /** Told whenever a job that waited goes on. */
-  #wentOn = Promise.withResolvers<void>();
+  /** Told when the disk takes writes again and the jobs that can go on do. */
+  #looked = Promise.withResolvers<void>();
   /** Work on the jobs' folders beside all else, one thing after another. */
   #tidying: Promise<void> = Promise.resolve();
   /** Whether that is to be done again when the disk takes writes. */
@@ -92,10 +79,11 @@ export class JobRunner {
   start(): void {
     const { store } = this.#options;
     store.recover();
-    for (const id of store.waiting()) this.#waiting.set(id, { unrecorded: [], wantedBytes: 0, retryAt: 0 });
+    for (const id of store.waiting()) this.#waiting.addFound(id);
     for (const id of store.deleted()) this.#removeFolder(id);
     for (const id of store.untidied()) this.#tidy(id);
-    this.#goOn().catch((error) => this.#look(error));
+    if (this.#waiting.size > 0) this.#goOn().catch((error) => this.#look(error));
+    else this.wake();
   }
 
   /** Looks for work; called whenever a job is put into the queue. */
@@ -107,11 +95,10 @@ export class JobRunner {
   async runToEnd(id: string): Promise<Job> {
     this.#alone = true;
     for (;;) {
-      const went = this.#wentOn.promise;
       await this.#take(this.#job(id), await this.#options.engine);
       await this.#tidying;
-      if (!this.#waiting.has(id) || this.#stopping) return this.#job(id);
-      await went;
+      if (!this.#waiting.has(id)) return this.#job(id);
+      while (this.#waiting.has(id)) await this.#looked.promise;
     }
   }
 
@@ -218,6 +205,7 @@ export class JobRunner {
     if (engine === null || this.#alone || store.nextQueued() === undefined) return;
     const refused = await this.disk.refusal();
     if (refused !== null) return this.#look(refused);
+    this.#inBackground(() => this.disk.keepReserve());
     while (!this.#stopping && this.#running.size < engine.trainingSlots) {
       const job = store.nextQueued();
       if (job === undefined) return;
@@ -243,7 +231,7 @@ export class JobRunner {
     try {
       store.start(job.id);
       await this.#run(job, engine, end, unrecorded);
-      if (!this.#stopping) this.#retryMs.delete(job.id);
+      this.#waiting.gotOn(job.id);
     } catch (error) {
       await this.#putDown(job.id, error, unrecorded);
     }
@@ -256,16 +244,12 @@ export class JobRunner {
     const why = fault?.message ?? `Its state could not be kept: ${(error as Error).message}`;
     if (fault !== null) log.warn("Job {id} waits: {why}", { id, why });
     else log.error("Job {id} waits: {error}", { id, error });
+    store.wait(id, why);
+    if (store.get(id)?.status !== "waiting_for_space") return; // it was to be cancelled
     await dropHalfWritten(state, id).catch(() => {}); // the next try does it
     const free = await this.disk.freeBytes();
-    const first = free === null ? this.#pollMs : FIRST_RETRY_MS;
-    const retryMs = Math.min((this.#retryMs.get(id) ?? first / 2) * 2, LAST_RETRY_MS);
-    this.#retryMs.set(id, retryMs);
-    const wantedBytes = fault === null || fault.status === 507 ? (free ?? Infinity) * 1.1 + 2 ** 20 : 0;
-    this.#waiting.set(id, { unrecorded, wantedBytes, retryAt: Date.now() + retryMs });
-    store.wait(id, why);
-    if (!this.#isWaiting(id)) this.#waiting.delete(id); // it was to be cancelled
-    else this.#look();
+    this.#waiting.add(id, unrecorded, fault === null || fault.status === 507, free, this.#pollMs);
+    this.#look();
   }
 
   /** Looks at the disk again after a while. @param why is said where it has not been */
@@ -290,19 +274,20 @@ export class JobRunner {
     if (this.#stopping) return;
     if (refused !== null) return this.#look(refused);
     this.#held = null;
-    this.#inBackground(() => this.disk.keepReserve());
-    for (const [id, { unrecorded, wantedBytes, retryAt }] of this.#waiting) {
-      if ((free ?? 0) < wantedBytes && Date.now() < retryAt) continue;
-      for (const event of [...unrecorded]) {
-        store.record(id, event);
-        unrecorded.shift();
+    for (const [id, unrecorded] of this.#waiting.due(free)) {
+      // It may have been cancelled before it was added.
+      if (store.get(id)?.status === "waiting_for_space") {
+        for (const event of [...unrecorded]) {
+          store.record(id, event);
+          unrecorded.shift();
+        }
+        store.requeue(id);
       }
-      store.requeue(id);
       this.#waiting.delete(id);
     }
     if (this.#waiting.size > 0) this.#look();
-    this.#wentOn.resolve();
-    this.#wentOn = Promise.withResolvers();
+    this.#looked.resolve();
+    this.#looked = Promise.withResolvers();
     if (this.#leftUntidied) {
       this.#leftUntidied = false;
       for (const id of store.deleted()) this.#removeFolder(id);
@@ -363,7 +348,7 @@ export class JobRunner {
           if (event.type === "plan") log.info("Job {id} is planned.", { id, plan: event.plan });
           record(event);
           if (event.type !== "checkpoint") return;
-          this.#retryMs.delete(id);
+          this.#waiting.gotOn(id);
           this.#inBackground(() => this.measure(id));
         },
       });
@@ -433,10 +418,6 @@ export class JobRunner {
       this.#leftUntidied = true;
       this.#look();
     });
-  }
-
-  #isWaiting(id: string): boolean {
-    return this.#job(id).status === "waiting_for_space";
   }
 
   #job(id: string): Job {

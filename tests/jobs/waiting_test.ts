@@ -40,7 +40,7 @@ for (const fault of faults) {
       const blocked = gate();
       await using service = await testService({
         beforeStep: async (_, step) => {
-          if (step === 2) await Deno.mkdir(partial, { recursive: true });
+          if (step === 2) await Deno.mkdir(partial); // fails the job where an earlier one is left
           if (step === 2 && failures++ < 2) throw new Error(`${fault}: writefile '/state/jobs/x'`);
           if (step !== 2) return;
           await Deno.remove(partial);
@@ -57,7 +57,6 @@ for (const fault of faults) {
         (await service.app.request(`/train/${id}`, { method: "DELETE" })).status,
         409,
       );
-      await assert.rejects(Deno.stat(partial), Deno.errors.NotFound);
       while (failures < 3) await new Promise((resolve) => setTimeout(resolve, 1));
       assert.equal(service.service.store.get(id)!.waiting_for, null);
       blocked.open();

@@ -6,20 +6,12 @@ import { InputError } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { boundedText } from "../bounded.ts";
-import { boundedError, mostCharacters, withWarning } from "./bounds.ts";
+import { boundedError, mostCharacters } from "./bounds.ts";
 import { openDataBase, transaction } from "./data_base.ts";
 import { EventLog } from "./event_log.ts";
 import type { JobEvent } from "./job.ts";
-import {
-  finite,
-  jobColumns,
-  type LeftOutOfSplit,
-  readRows,
-  type Row,
-  summarise,
-  toJob,
-  whole,
-} from "./rows.ts";
+import { recordEvent } from "./record.ts";
+import { jobColumns, readRows, type Row, summarise, toJob } from "./rows.ts";
 import type { DatasetSpec, JobSpec } from "./spec.ts";
 import { storageError } from "./storage.ts";
 
@@ -276,74 +268,7 @@ export class JobStore implements Disposable {
    * @throws StorageError
    */
   record(id: string, event: TrainEvent): void {
-    this.#change(id, () => {
-      switch (event.type) {
-        case "status":
-          this.#db.prepare(
-            `UPDATE jobs SET status = 'running', total_steps = ?, step = ?, started_at = ifnull(started_at, ?) WHERE id = ?`,
-          ).run(whole(event.total_steps), event.resumed_from, new Date().toISOString(), id);
-          return this.#events.append(id, "status", {
-            status: "running",
-            total_steps: event.total_steps,
-            resumed_from: event.resumed_from,
-          });
-        case "rows": {
-          const { split, rows, shapes } = event;
-          const read = { ...this.#json<Job["rows_read"]>(id, "rows_read"), [split]: { rows, shapes } };
-          this.#db.prepare("UPDATE jobs SET rows_read = ? WHERE id = ?").run(JSON.stringify(read), id);
-          return;
-        }
-        case "left_out": {
-          const { type: _, ...left } = event;
-          const others = this.#json<LeftOutOfSplit[]>(id, "left_out").filter(({ split }) =>
-            split !== left.split
-          );
-          const splits = [...others, left].sort((a, b) => b.split.localeCompare(a.split)); // train first
-          this.#db.prepare("UPDATE jobs SET left_out = ? WHERE id = ?").run(JSON.stringify(splits), id);
-          return;
-        }
-        case "plan":
-          this.#db.prepare("UPDATE jobs SET plan = ? WHERE id = ?").run(JSON.stringify(event.plan), id);
-          return;
-        case "progress":
-          this.#db.prepare(
-            `UPDATE jobs SET step = ?, total_steps = ?, tokens_per_second = ?, seconds_remaining = ? WHERE id = ?`,
-          ).run(
-            whole(event.step),
-            whole(event.total_steps),
-            finite(event.tokens_per_second),
-            finite(event.seconds_remaining),
-            id,
-          );
-          return;
-        case "metrics": {
-          const metrics = { ...this.#expect(id).metrics, ...event.metrics, step: event.step };
-          this.#db.prepare("UPDATE jobs SET metrics = ?, step = max(step, ?) WHERE id = ?")
-            .run(JSON.stringify(metrics), event.step, id);
-          // A step's evaluation has other names than its training metrics and is an event of its own.
-          const names = Object.keys(event.metrics).join(" ");
-          return this.#events.append(
-            id,
-            "metrics",
-            { step: event.step, ...event.metrics },
-            `${event.step} ${names}`,
-          );
-        }
-        case "checkpoint":
-          // The crashes before it have cost nothing that would have to be done over.
-          if (this.#events.append(id, "checkpoint", { step: event.step }, `${event.step}`)) {
-            this.#db.prepare("UPDATE jobs SET crashes = 0 WHERE id = ?").run(id);
-          }
-          return;
-        case "warning": {
-          const message = boundedText(event.message, mostCharacters);
-          if (!this.#events.append(id, "warning", { message }, message)) return;
-          const warnings = withWarning(this.#json(id, "warnings"), message);
-          this.#db.prepare("UPDATE jobs SET warnings = ? WHERE id = ?").run(JSON.stringify(warnings), id);
-          return;
-        }
-      }
-    });
+    this.#change(id, () => recordEvent(this.#db, this.#events, id, event));
   }
 
   /** Marks a job that the engine has taken on but not begun: rows are tokenised, weights are read. */
@@ -466,11 +391,6 @@ export class JobStore implements Disposable {
     const job = this.get(id);
     if (job === undefined) throw new TypeError(`No job ${id}.`);
     return job;
-  }
-
-  #json<T>(id: string, column: "left_out" | "rows_read" | "warnings"): T {
-    const row = this.#db.prepare(`SELECT ${column} FROM jobs WHERE id = ?`).get(id);
-    return JSON.parse(String(row?.[column]));
   }
 
   /** Ids of the jobs with a status, in the order of their places; of those too that cannot be read further. */

@@ -52,9 +52,9 @@ export function recordEvent(db: DatabaseSync, events: EventLog, id: string, even
       );
       return;
     case "metrics": {
-      const metrics = { ...json<Job["metrics"]>("metrics"), ...event.metrics, step: event.step };
+      const metrics = { ...json<Job["metrics"]>("metrics"), ...event.metrics, step: whole(event.step) };
       db.prepare("UPDATE jobs SET metrics = ?, step = max(step, ?) WHERE id = ?")
-        .run(JSON.stringify(metrics), event.step, id);
+        .run(JSON.stringify(metrics), whole(event.step), id);
       // A step's evaluation has other names than its training metrics and is an event of its own.
       const names = Object.keys(event.metrics).join(" ");
       events.append(

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { JobStore } from "../../src/jobs/store.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
+import { inFolder } from "../helpers/folder.ts";
 import { makeRoot, testService } from "../helpers/service.ts";
 
 const spec = parseJobSpec({ model: "model", dataset: { path: "rows.jsonl" } });
@@ -84,3 +85,55 @@ Deno.test("JobStore keeps the place of an event that cannot be read", async () =
     await Deno.remove(root, { recursive: true });
   }
 });
+
+Deno.test("JobStore serves the other jobs where a page of one's row is damaged", () =>
+  inFolder(async (folder) => {
+    const path = join(folder, "jobs.sqlite");
+    const long = parseJobSpec({
+      model: "model",
+      dataset: { path: "rows.jsonl" },
+      chat_template: "x".repeat(50_000),
+    });
+    {
+      using store = new JobStore(path);
+      for (const id of ["job-1", "job-2", "job-3"]) store.create(id, id === "job-2" ? long : spec);
+    }
+    const bytes = await Deno.readFile(path);
+    // The pages of a long value are a chain, each beginning with the number of the next.
+    const page = 4096;
+    const of = (text: string) => new TextEncoder().encode(text);
+    const isOfChain = (at: number) => bytes.subarray(at + 4, at + page).every((byte) => byte === of("x")[0]);
+    const pages = Array.from({ length: bytes.length / page }, (_, i) => i * page).filter(isOfChain);
+    assert.ok(pages.length > 5, `${pages}`);
+    for (const at of pages.slice(0, 3)) bytes.fill(255, at, at + 4);
+    await Deno.writeFile(path, bytes);
+    using store = new JobStore(path);
+    assert.deepEqual(store.list(9).map(({ id }) => id), ["job-3", "job-1"]);
+    assert.match(store.setAside.get("job-2")!, /malformed/);
+    assert.equal(store.nextQueued()!.id, "job-1");
+    store.create("job-4", spec);
+    assert.equal(store.list(1)[0]!.id, "job-4");
+  }));
+
+Deno.test("JobStore() takes the jobs of an earlier version over but for one that cannot be read", () =>
+  inFolder((folder) => {
+    const path = join(folder, "jobs.sqlite");
+    {
+      using store = new JobStore(path);
+      for (const id of ["job-1", "job-2"]) store.create(id, spec);
+    }
+    const db = new DatabaseSync(path);
+    // as version 5 had it
+    db.exec(`ALTER TABLE jobs DROP COLUMN waiting_for; ALTER TABLE jobs DROP COLUMN rows_read;
+      ALTER TABLE jobs DROP COLUMN warnings; ALTER TABLE jobs DROP COLUMN bytes; ALTER TABLE jobs DROP COLUMN tidied;
+      DROP TABLE deleted_jobs; ALTER TABLE jobs ADD COLUMN datasets TEXT NOT NULL DEFAULT '{}';
+      UPDATE jobs SET datasets = (SELECT data FROM datasets WHERE job = jobs.id); DROP TABLE datasets;
+      UPDATE jobs SET spec = '{', left_out = 'x' WHERE id = 'job-1'; PRAGMA user_version = 5;`);
+    db.close();
+    using store = new JobStore(path);
+    assert.deepEqual(store.list(9).map(({ id }) => id), ["job-2"]);
+    assert.deepEqual([...store.setAside.keys()], ["job-1"]);
+    assert.equal(store.get("job-2")!.settings.keep_checkpoints, 2);
+    assert.deepEqual(store.dependents("job-2"), []);
+    return Promise.resolve();
+  }));

@@ -6,7 +6,7 @@ import type { Soak } from "./_soak.ts";
 /** The disk gives room a page at a time: every page that a job takes is the first that it does not get. */
 const PAGE = 4096;
 /** More than a job of any kind takes between its start and its end. */
-const PAGES = 224;
+const PAGES = 336;
 const PAGES_PER_CELL = 28;
 
 const ENDS = { "no restart": undefined, "kill -9": "SIGKILL", SIGTERM: "SIGTERM" } as const;

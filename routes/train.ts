@@ -279,8 +279,10 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
   app.openapi(cancel, (c) => c.json(toAnswer(runner.cancel(find(c.req.valid("param").id).id)), 202));
 
-  app.openapi(resume, (c) => {
+  app.openapi(resume, async (c) => {
     refuseWhenStopping(service);
+    const fault = await runner.disk.fault();
+    if (fault !== null) throw fault;
     return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id)), 202);
   });
 

@@ -162,7 +162,7 @@ export class JobRunner {
     const { store } = this.#options;
     await this.#tidying;
     // One that cannot be read is not run either.
-    const status = store.setAside.has(id) ? "failed" : this.#job(id).status;
+    const status = store.isSetAside(id) ? "failed" : this.#job(id).status;
     const refuse = (message: string, accepted: string): never => {
       throw new InputError(message, { path: ["id"], value: id, accepted, status: 409 });
     };
@@ -248,7 +248,8 @@ export class JobRunner {
     if (store.get(id)?.status !== "waiting_for_space") return; // it was to be cancelled
     await dropHalfWritten(state, id).catch(() => {}); // the next try does it
     const free = await this.disk.freeBytes();
-    this.#waiting.add(id, unrecorded, fault === null || fault.status === 507, free, this.#pollMs);
+    const blocked = await this.disk.fault() !== null;
+    this.#waiting.add(id, unrecorded, blocked, free, this.#pollMs);
     this.#look();
   }
 

@@ -1,4 +1,4 @@
-/** What a disk answers that cannot be written to: no fault of a job or of a request. */
+/** What a system answers whose disk cannot be used: no fault of a job or of a request. */
 import { InputError } from "../errors.ts";
 
 /** SQLite's own words; its errors carry no code from everywhere. */
@@ -10,19 +10,22 @@ const DATA_BASE_FAULT =
 const FULL = new Set(
   Deno.build.os === "windows" ? [112, 39] : Deno.build.os === "linux" ? [28, 122, 27] : [28, 69, 27],
 );
-const READ_ONLY = Deno.build.os === "windows" ? 19 : 30;
+/** Numbers of EROFS, and of EIO, ENOMEM, ENFILE and EMFILE: the system has no part in what it was asked for. */
+const REFUSED = new Set(Deno.build.os === "windows" ? [19, 4, 8, 14] : [30, 5, 12, 23, 24]);
 
-/** The data base or the folder of the jobs cannot be written to. What was to be written can be written later. */
+/** The system does not let the jobs' files be used as they should be. What was to be done can be done later. */
 export class StorageError extends InputError {
   override readonly name = "InputError";
 
   /**
-   * @param why what the disk said
+   * @param why what the system said
    * @param full whether room is what it takes
    */
   constructor(why: string, full: boolean) {
-    const accepted = full ? "more room on the disk of SIMPO_STATE" : "a folder that can be written to";
-    super(`The jobs' folder cannot be written to: ${why}.`, {
+    const accepted = full
+      ? "more room on the disk of SIMPO_STATE"
+      : "a folder that can be read and written to";
+    super(`The jobs' files cannot be read or written: ${why}.`, {
       path: ["SIMPO_STATE"],
       accepted,
       status: full ? 507 : 503,
@@ -31,7 +34,7 @@ export class StorageError extends InputError {
 }
 
 /**
- * An error as the disk's own, where it is that: of SQLite, of a file that was written on any thread, or of a download that
+ * An error as the system's own, where it is that: of SQLite, of a file that was used on any thread, or of a download that
  * found no room; else null.
  */
 export function storageError(error: unknown): InputError | null {
@@ -43,7 +46,7 @@ export function storageError(error: unknown): InputError | null {
   if (DATA_BASE_FAULT.test(message)) return new StorageError(message, false);
   const number = Number(/\(os error (\d+)\)/.exec(message)?.[1]);
   if (FULL.has(number)) return new StorageError(systemWords(message), true);
-  return number === READ_ONLY ? new StorageError(systemWords(message), false) : null;
+  return REFUSED.has(number) ? new StorageError(systemWords(message), false) : null;
 }
 
 /** What the system said of a file, without the file's path. */

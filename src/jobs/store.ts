@@ -139,6 +139,12 @@ export class JobStore implements Disposable {
     return jobs;
   }
 
+  /** Whether there is a job of this id that cannot be read. */
+  isSetAside(id: string): boolean {
+    this.#jobs("WHERE id = ?", id);
+    return this.#setAside.has(id);
+  }
+
   /** Ids of jobs that cannot be read, and why, as far as they were met. */
   get setAside(): ReadonlyMap<string, string> {
     return this.#setAside;

@@ -35,15 +35,15 @@ export class WaitingJobs {
    * Adds a job whose write failed.
    *
    * @param unrecorded what it has told that could not be written
-   * @param needsRoom whether the disk is full; else it takes a write to pass
+   * @param blocked whether the folder takes no write at all: it goes on as soon as one passes
    * @param free bytes that are free after what was half written has gone; null where that is not known
    * @param firstMs the first wait where it is not known
    */
-  add(id: string, unrecorded: TrainEvent[], needsRoom: boolean, free: number | null, firstMs: number): void {
+  add(id: string, unrecorded: TrainEvent[], blocked: boolean, free: number | null, firstMs: number): void {
     const first = free === null ? firstMs : FIRST_RETRY_MS;
     const delay = Math.min((this.#delays.get(id) ?? first / 2) * 2, LAST_RETRY_MS);
     this.#delays.set(id, delay);
-    const wantedBytes = needsRoom ? (free ?? Infinity) * 1.1 + 2 ** 20 : 0;
+    const wantedBytes = blocked ? 0 : (free ?? Infinity) * 1.1 + 2 ** 20;
     this.#jobs.set(id, { unrecorded, wantedBytes, retryAt: Date.now() + delay });
   }
 

@@ -21,7 +21,10 @@ Deno.test({
       await train.line(/Loaded them/);
       await disk!.fill(0);
       const said = await train.line(/^Waiting: /);
-      assert.match(said, /^Waiting: The jobs' folder cannot be written to: .*full.* It goes on by itself\.$/);
+      assert.match(
+        said,
+        /^Waiting: The jobs' files cannot be read or written: .*full.* It goes on by itself\.$/,
+      );
       await disk!.empty();
       assert.equal(await train.code, 0, train.lines.join("\n"));
       const steps = (await train.stdout).trim().split("\n").map((line) => JSON.parse(line).step);

@@ -23,7 +23,7 @@ Deno.test("transaction() says that the disk is full, not that nothing can be rol
     () => insert("x".repeat(100_000)),
     (error) =>
       error instanceof InputError && error.status === 507 &&
-      error.message === "The jobs' folder cannot be written to: database or disk is full.",
+      error.message === "The jobs' files cannot be read or written: database or disk is full.",
   );
   insert("after");
   assert.deepEqual(db.prepare("SELECT a FROM t").all().map(({ a }) => a), ["before", "after"]);
@@ -88,7 +88,7 @@ Deno.test("openDataBase() opens the jobs of a disk that is full", async (t) => {
       const { status, waiting_for } = store.get("job-1")!;
       assert.deepEqual([status, waiting_for], [
         "waiting_for_space",
-        "The jobs' folder cannot be written to: database or disk is full.",
+        "The jobs' files cannot be read or written: database or disk is full.",
       ]);
       assert.deepEqual(store.waiting(), ["job-1"]);
       assert.equal(store.nextQueued(), undefined);

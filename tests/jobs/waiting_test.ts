@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { createApp } from "../../routes/app.ts";
+import type { Job } from "../../src/api/job.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { InputError } from "../../src/errors.ts";
 import { jobFolder, newJobId } from "../../src/jobs/folder.ts";
@@ -29,6 +30,8 @@ const faults = [
   "Disk quota exceeded (os error 122)",
   "File too large (os error 27)",
   "Read-only file system (os error 30)",
+  "Too many open files (os error 24)",
+  "Input/output error (os error 5)",
 ];
 for (const fault of faults) {
   Deno.test({
@@ -50,7 +53,7 @@ for (const fault of faults) {
       const id = put(service);
       partial = join(jobFolder(service.service.config.state, id), "checkpoints", ".step-000002.partial");
       await service.until(id, "waiting_for_space");
-      const why = `The jobs' folder cannot be written to: ${fault.split(" (")[0]}.`;
+      const why = `The jobs' files cannot be read or written: ${fault.split(" (")[0]}.`;
       assert.equal(service.service.store.get(id)!.waiting_for, why);
       assert.equal((await service.post(`/train/${id}/resume`, "")).status, 409);
       assert.equal(
@@ -134,7 +137,7 @@ Deno.test("JobRunner has a job wait whose state folder is gone, and refuses othe
   await service.until(id, "waiting_for_space");
   assert.match(
     service.service.store.get(id)!.waiting_for!,
-    /cannot be written to: its jobs.sqlite has gone; start the worker again\./,
+    /cannot be read or written: its jobs.sqlite has gone; start the worker again\./,
   );
 });
 
@@ -152,17 +155,25 @@ const losses: [name: string, lose: (state: string) => Promise<void>, detail: Reg
   ],
 ];
 for (const [name, lose, detail] of losses) {
-  Deno.test(`/readyz and POST /train say that the state folder was ${name}`, async () => {
+  Deno.test(`/readyz, POST /train and resume say that the state folder was ${name}`, async () => {
     await using service = await testService();
     assert.equal((await service.get("/readyz")).status, 200);
+    service.engine.failing.set("model", new Error("test"));
+    const failed = put(service);
+    await service.until(failed, "failed");
     await lose(service.service.config.state);
-    for (const { status, body } of [await service.get("/readyz"), await service.post("/train", job)]) {
+    const answers = [
+      await service.get("/readyz"),
+      await service.post("/train", job),
+      await service.post(`/train/${failed}/resume`, ""),
+    ];
+    for (const { status, body } of answers) {
       assert.equal(status, 503);
       assert.equal(body.field, "SIMPO_STATE");
       assert.match(body.detail, detail);
       assert.ok(!body.detail.includes(service.root), body.detail);
     }
-    assert.deepEqual((await service.get("/train")).body.jobs, []);
+    assert.deepEqual((await service.get("/train")).body.jobs.map(({ status }: Job) => status), ["failed"]);
     assert.equal(
       (await service.post("/score", { model: "model", prompt: "a", candidates: ["b"] })).status,
       200,
@@ -210,7 +221,7 @@ Deno.test("a service on a full disk scores, refuses jobs with 507, lets jobs be 
       await disk!.setReadOnly(true);
       for (const { status, body } of [await service.get("/readyz"), await service.post("/train", job)]) {
         assert.equal(status, 503);
-        assert.equal(body.detail, "The jobs' folder cannot be written to: Read-only file system.");
+        assert.equal(body.detail, "The jobs' files cannot be read or written: Read-only file system.");
       }
       await disk!.setReadOnly(false);
       assert.equal((await service.get("/readyz")).status, 200);
@@ -218,7 +229,10 @@ Deno.test("a service on a full disk scores, refuses jobs with 507, lets jobs be 
       const score = { model: "model", prompt: "a", candidates: ["b"] };
       const refused = await service.post("/train", job);
       assert.deepEqual([refused.status, refused.body.title], [507, "Insufficient Storage"]);
-      assert.match(refused.body.detail, /^The jobs' folder cannot be written to: No space left on device\.$/);
+      assert.match(
+        refused.body.detail,
+        /^The jobs' files cannot be read or written: No space left on device\.$/,
+      );
       assert.equal((await service.post("/score", score)).status, 200);
       assert.equal((await service.get("/readyz")).status, 200);
       assert.equal((await service.app.request(`/train/${first}`, { method: "DELETE" })).status, 204);
@@ -251,7 +265,7 @@ Deno.test({
     assert.equal(answer.status, 507);
     assert.equal(
       (await answer.json()).detail,
-      "The jobs' folder cannot be written to: No space left on device.",
+      "The jobs' files cannot be read or written: No space left on device.",
     );
     const left = await Array.fromAsync(Deno.readDir(jobFolder(service.service.config.state, id)));
     assert.ok(!left.some(({ name }) => name.startsWith("merged")), JSON.stringify(left));

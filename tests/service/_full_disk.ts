@@ -114,7 +114,9 @@ async function serves(worker: Worker, id: string, told: string): Promise<void> {
   assert.equal(scored.status, 200, `${told}: ${JSON.stringify(scored.body)}`);
   const { status, error, waiting_for } = (await worker.get(`/train/${id}`)).body;
   assert.equal(error, null, `${told}: ${status}`);
-  if (status === "waiting_for_space") assert.match(waiting_for, /cannot be written to: .*(full|space)/, told);
+  if (status === "waiting_for_space") {
+    assert.match(waiting_for, /cannot be read or written: .*(full|space)/, told);
+  }
 }
 
 async function remove(worker: Worker, id: string): Promise<Response> {

@@ -4,6 +4,7 @@ import { InputError, within } from "../src/errors.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobCheckpoint, jobFolder, jobResult } from "../src/jobs/folder.ts";
 import { writeModelCard } from "../src/jobs/model_card.ts";
+import { storageError } from "../src/jobs/storage.ts";
 import type { Job } from "../src/api/job.ts";
 import { savedAs } from "../src/model/dtype.ts";
 import { openFolderAsTar, type TarArchive } from "../src/model/tar.ts";
@@ -39,7 +40,7 @@ export function archiveOf(
     } catch (error) {
       await Deno.remove(part, { recursive: true }).catch(() => {});
       refuseWhenStopping(service);
-      throw error;
+      throw storageError(error) ?? error;
     }
     return folder;
   }

@@ -27,6 +27,7 @@ const titles: Readonly<Record<number, string>> = {
   422: "Unprocessable Content",
   500: "Internal Server Error",
   503: "Service Unavailable",
+  507: "Insufficient Storage",
 };
 
 /** Error answers of a route, for its description. */

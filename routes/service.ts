@@ -19,7 +19,7 @@ const livez = createRoute({
 const readyz = createRoute({
   method: "get",
   path: "/readyz",
-  summary: "Does a device answer, so that work can be sent?",
+  summary: "Does a device answer and does the state folder take writes, so that work can be sent?",
   security: [],
   responses: { 200: state, ...problems(503) },
 });
@@ -51,7 +51,7 @@ export function probeRoutes(service: Service): OpenAPIHono {
   service.engine.then(() => started = true, () => {});
   return new OpenAPIHono()
     .openapi(livez, (c) => c.json({ status: "ok" } as const, 200))
-    .openapi(readyz, (c) => {
+    .openapi(readyz, async (c) => {
       refuseWhenStopping(service);
       if (!started) {
         throw new InputError("The worker is starting: no device has answered yet.", {
@@ -59,6 +59,8 @@ export function probeRoutes(service: Service): OpenAPIHono {
           status: 503,
         });
       }
+      const fault = await service.runner.disk.fault();
+      if (fault !== null) throw fault;
       return c.json({ status: "ok" } as const, 200);
     })
     .openapi(

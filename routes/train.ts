@@ -50,7 +50,7 @@ const create = createRoute({
       content: { "application/json": { schema: InspectionSchema } },
     },
     202: { ...jobAnswer, headers: z.object({ location: z.string() }) },
-    ...problems(400, 401, 404, 413, 415, 422, 500, 503),
+    ...problems(400, 401, 404, 413, 415, 422, 500, 503, 507),
   },
 });
 
@@ -78,7 +78,7 @@ const show = createRoute({
   path: "/train/{id}",
   summary: "A job as it stands.",
   request: { params },
-  responses: { 200: jobAnswer, ...problems(401, 404, 500) },
+  responses: { 200: jobAnswer, ...problems(401, 404, 409, 500) },
 });
 
 /** An event of the stream, as its fields are sent. */
@@ -109,7 +109,7 @@ const events = createRoute({
       content: { "text/event-stream": { schema: EventSchema } },
     },
     204: { description: "The job has ended and has no further event." },
-    ...problems(401, 404, 422, 500),
+    ...problems(401, 404, 409, 422, 500),
   },
 });
 
@@ -119,7 +119,7 @@ const cancel = createRoute({
   summary:
     "End a job: at once where it waits, after the current micro-batch where it trains, or the current piece of its weights.",
   request: { params },
-  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500) },
+  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503, 507) },
 });
 
 const resume = createRoute({
@@ -128,7 +128,7 @@ const resume = createRoute({
   summary:
     "Put a job that was cancelled or has failed back into the queue: it goes on from its newest checkpoint.",
   request: { params },
-  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503) },
+  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503, 507) },
 });
 
 const remove = createRoute({
@@ -141,7 +141,7 @@ const remove = createRoute({
       description:
         "It has gone, and its idempotency key is free again. Who reads its files at the moment still gets them whole.",
     },
-    ...problems(401, 404, 409, 500),
+    ...problems(401, 404, 409, 500, 503, 507),
   },
 });
 
@@ -197,7 +197,7 @@ const adapter = createRoute({
       content: archiveContent,
     },
     304: { description: "It is what If-None-Match names." },
-    ...problems(401, 404, 409, 412, 416, 422, 500, 503),
+    ...problems(401, 404, 409, 412, 416, 422, 500, 503, 507),
   },
 });
 
@@ -239,6 +239,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     if (key === undefined || !store.hasKey(key)) {
       await checkFiles(sources, spec);
       settings = settingsOf(await withInitAdapter(request, { ...sources, store }));
+      await runner.disk.check(store.bytes());
     }
     const { job, created } = store.create(newJobId(), { ...spec, settings }, idempotency);
     if (created) runner.wake();
@@ -265,7 +266,8 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const next = jobs.length > limit
       ? `/train?limit=${limit}&before=${store.numberOf(page.at(-1)!.id)}`
       : null;
-    return c.json({ jobs: page.map(toAnswer), next }, 200);
+    const set_aside = Array.from(store.setAside, ([id, why]) => ({ id, why })).slice(0, 100);
+    return c.json({ jobs: page.map(toAnswer), next, ...(set_aside.length > 0 && { set_aside }) }, 200);
   });
 
   app.openapi(show, (c) => c.json(toAnswer(find(c.req.valid("param").id)), 200));
@@ -284,13 +286,15 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
   app.openapi(cancel, (c) => c.json(toAnswer(runner.cancel(find(c.req.valid("param").id).id)), 202));
 
-  app.openapi(resume, (c) => {
+  app.openapi(resume, async (c) => {
     refuseWhenStopping(service);
+    const fault = await runner.disk.fault();
+    if (fault !== null) throw fault;
     return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id)), 202);
   });
 
   app.openapi(remove, async (c) => {
-    await runner.delete(find(c.req.valid("param").id).id);
+    await runner.delete(c.req.valid("param").id);
     return c.body(null, 204);
   });
 

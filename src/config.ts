@@ -28,6 +28,10 @@ export interface Config {
   readonly maxBodyBytes: number;
   /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none; null: the device decides. */
   readonly promptCacheBytes: number | null;
+  /** Bytes of the state folder's disk that are to stay free: below, no job is taken or begun. */
+  readonly minFreeBytes: number;
+  /** Bytes that all jobs may take before no further one is taken; null: as many as there is room for. */
+  readonly quotaBytes: number | null;
   readonly logLevel: LogLevel;
   /** Absolute folder of what is downloaded from the hub. */
   readonly cache: string;
@@ -92,6 +96,8 @@ export function readConfig(environment: Environment = Deno.env): Config {
     memoryBytes: gibibytes(environment, "SIMPO_MEMORY"),
     maxBodyBytes: wholeNumber(environment, "SIMPO_MAX_BODY", 32 * 1024 * 1024, 1, 1024 ** 3),
     promptCacheBytes: mebibytes(environment, "SIMPO_PROMPT_CACHE"),
+    minFreeBytes: mebibytes(environment, "SIMPO_MIN_FREE") ?? 256 * 2 ** 20,
+    quotaBytes: gibibytes(environment, "SIMPO_QUOTA"),
     logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
     cache: folder(environment, "SIMPO_CACHE") ?? join(state, "hub"),
     hubEndpoint: url(environment, "HF_ENDPOINT", "https://huggingface.co"),

@@ -49,6 +49,8 @@ interface Permissions {
   readonly write?: readonly string[];
   readonly net?: readonly string[];
   readonly run?: readonly string[];
+  /** Kinds of questions about the system. */
+  readonly sys?: readonly string[];
   /** Variables beside the settings. */
   readonly env?: readonly string[];
 }
@@ -71,6 +73,9 @@ interface Needs {
   readonly template: string | null;
 }
 
+/** How much of a disk is free. */
+const FREE_ROOM = "statfs";
+
 /** Deno asks for the paths as they are written, and follows symbolic links below them without asking. */
 const PERMISSIONS: Record<Command, (needs: Needs) => Permissions> = {
   serve: ({ root, state, cache, address, hub }) => ({
@@ -78,12 +83,14 @@ const PERMISSIONS: Record<Command, (needs: Needs) => Permissions> = {
     write: [state, cache],
     net: [address, ...hub],
     run: [NVIDIA_SMI],
+    sys: [FREE_ROOM],
   }),
   train: ({ root, state, cache, hub, files: [job] }) => ({
     read: [...root, state, cache, ...named(job)],
     write: [state, cache],
     net: hub,
     run: [NVIDIA_SMI],
+    sys: [FREE_ROOM],
   }),
   plan: ({ root, cache, hub, files: [job] }) => ({
     read: [...root, cache, ...named(job)],
@@ -132,7 +139,7 @@ export function permissionFlags(
   // even the question for another package would tell the registry a name.
   const fixed = ["--no-prompt", "--no-remote", "--cached-only"];
   if (command === undefined || !Object.hasOwn(PERMISSIONS, command)) return fixed;
-  const { read, write, net, run, env = [] } = PERMISSIONS[command as Command](
+  const { read, write, net, run, sys, env = [] } = PERMISSIONS[command as Command](
     needsOf(command as Command, args, environment),
   );
   const lists = {
@@ -140,6 +147,7 @@ export function permissionFlags(
     write,
     net,
     run,
+    sys,
     env: [...variablesOf(readConfig), DRIVER_THREADS, ...env],
   };
   const flags = Object.entries(lists).flatMap(([name, allowed]) =>

@@ -26,6 +26,7 @@ const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   files: async () => (await import("./soak/files.ts")).files,
   clients: async () => (await import("./soak/clients.ts")).clients,
   hostile: async () => (await import("./soak/hostile.ts")).hostile,
+  disk: async () => (await import("./soak/disk.ts")).disk,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,
 };
 

@@ -35,6 +35,7 @@ Deno.test("permissionFlags() gives serve its folders, its port and the hub where
     write: [state, join(state, "hub")],
     net: ["127.0.0.1:8080", ...HUB],
     run: ["/usr/bin/nvidia-smi"],
+    sys: ["statfs"],
   });
   assert.ok(["PORT", "HF_TOKEN", "SIMPO_HOSTS", "LP_NUM_THREADS"].every((name) => env!.includes(name)));
   assert.ok(!env!.includes("NVIDIA_VISIBLE_DEVICES"));

@@ -55,7 +55,7 @@ const splits = z.enum(["train", "eval"]);
 /** A training job as it stands. */
 export const JobSchema = z.object({
   id: z.string().meta({ example: "job-0123456789abcdef0123" }),
-  status: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
+  status: z.enum(["queued", "running", "waiting_for_space", "succeeded", "failed", "cancelled"]),
   model: z.string(),
   dataset: DatasetSummarySchema,
   eval_dataset: DatasetSummarySchema.nullable(),
@@ -117,6 +117,10 @@ export const JobSchema = z.object({
       "Size of the job's folder as of its newest checkpoint, or its end; null before. DELETE frees them.",
   }),
   cancel_requested: z.boolean(),
+  waiting_for: z.string().nullable().meta({
+    description:
+      "Of a job that is waiting_for_space: what could not be written. It goes on by itself when there is room.",
+  }),
   error: z.object({
     message: z.string(),
     field: z.string().optional(),
@@ -148,4 +152,8 @@ export type DatasetSummary = Job["dataset"];
 export const JobListSchema = z.object({
   jobs: z.array(JobSchema),
   next: z.string().nullable().meta({ description: "The next page; null on the last." }),
+  set_aside: z.array(z.object({ id: z.string(), why: z.string() })).optional().meta({
+    description:
+      "Jobs that cannot be read from the data base, as far as they were met; left out where there are none.",
+  }),
 }).meta({ id: "JobList" });

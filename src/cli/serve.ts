@@ -59,7 +59,7 @@ export async function serve(
       import("./_hub.ts"),
     ]);
     const hub = openHub(config);
-    runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine });
+    runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine, limits: config });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();

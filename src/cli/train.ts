@@ -97,6 +97,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     root: config.root,
     state: config.state,
     engine: Promise.resolve(engine),
+    limits: config,
   });
   const rows = values.rows || !values.json && Deno.stdout.isTerminal();
   const display = new Display(store, id, values.quiet ? "nothing" : rows ? "rows" : "json");
@@ -143,6 +144,7 @@ class Display {
   readonly #unsubscribe: () => void;
   #last: number;
   #plan: string | null = null;
+  #waitingFor: string | null = null;
   #running = false;
   #started = false;
 
@@ -189,6 +191,11 @@ class Display {
       if (type === "warning") console.error(`Warning: ${data["message"]}`);
     }
     const job = this.#store.get(this.#id);
+    if (job?.waiting_for && job.waiting_for !== this.#waitingFor) {
+      this.#stopBar();
+      console.error(`Waiting: ${job.waiting_for} It goes on by itself.`);
+    }
+    this.#waitingFor = job?.waiting_for ?? null;
     const plan = job?.plan ? planSummary(job.plan) : null;
     if (plan !== null && plan !== this.#plan && this.#metrics !== "nothing") console.error(`Memory ${plan}.`);
     this.#plan = plan;

@@ -74,7 +74,7 @@ export function explain(
     );
   }
   if (code === "ENOSPC" || code === "EDQUOT") {
-    return refuse(`There is no room for ${what} in SIMPO_CACHE, ${cache}.`, "a folder with enough room");
+    return refuse(`There is no room for ${what} in SIMPO_CACHE, ${cache}.`, "a folder with enough room", 507);
   }
   if (code === "EACCES" || code === "EROFS" || error instanceof Deno.errors.PermissionDenied) {
     return refuse(`SIMPO_CACHE ${cache} cannot be written to.`, "a folder that this process may write to");

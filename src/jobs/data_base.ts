@@ -1,10 +1,18 @@
 /** The SQLite file of the jobs: its tables, their versions and its lock. */
+import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { DatasetRequest } from "../api/dataset.ts";
 import { InputError } from "../errors.ts";
+import { logger } from "../log.ts";
 import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
 import { boundedError, noWarnings, withWarning } from "./bounds.ts";
 import { readDataset, rowKind } from "./spec.ts";
+import { storageError } from "./storage.ts";
+
+const log = logger("jobs");
+
+/** Metrics and progress reach the disk with the next change that must last: a commit of theirs waits for nothing. */
+const SYNC_LATER = "PRAGMA synchronous = NORMAL";
 
 /** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
 const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
@@ -45,12 +53,13 @@ const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
   "ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;",
   "ALTER TABLE jobs ADD COLUMN plan TEXT;",
   // settings that jobs did not have before
-  `UPDATE jobs SET spec = json_insert(spec, '$.settings.quantization', NULL);
+  `UPDATE jobs SET spec = json_insert(spec, '$.settings.quantization', NULL) WHERE json_valid(spec);
   UPDATE jobs SET spec = json_insert(spec, '$.settings.lora.modules_to_save', json('[]'),
     '$.settings.lora.ensure_weight_tying', json('false'))
-    WHERE json_type(spec, '$.settings.lora') = 'object';`,
-  readRows,
-  `UPDATE jobs SET spec = json_insert(spec, '$.settings.max_left_out', 1, '$.settings.eval_fraction', 0);`,
+    WHERE CASE WHEN json_valid(spec) THEN json_type(spec, '$.settings.lora') END = 'object';`,
+  readRequests,
+  `UPDATE jobs SET spec = json_insert(spec, '$.settings.max_left_out', 1, '$.settings.eval_fraction', 0)
+  WHERE json_valid(spec);`,
   `ALTER TABLE jobs ADD COLUMN warnings TEXT NOT NULL DEFAULT '{"count":0,"first":[]}';
   ALTER TABLE jobs ADD COLUMN bytes INTEGER;
   -- whether the folder of a job that has ended has been measured, and rid of what only a run needs
@@ -61,39 +70,57 @@ const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
   ALTER TABLE jobs DROP COLUMN datasets;
   -- jobs that have gone and whose folders may not have
   CREATE TABLE deleted_jobs (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-  UPDATE jobs SET spec = json_insert(spec, '$.settings.keep_checkpoints', 2);`,
+  UPDATE jobs SET spec = json_insert(spec, '$.settings.keep_checkpoints', 2) WHERE json_valid(spec);`,
   boundLists,
   `ALTER TABLE jobs ADD COLUMN rows_read TEXT NOT NULL DEFAULT '{"train":null,"eval":null}';`,
+  // what a job waits for whose files or whose row could not be written
+  "ALTER TABLE jobs ADD COLUMN waiting_for TEXT;",
 ];
 
 /** Rows left out and warnings were kept one by one, however many, and errors with the whole of a refused value. */
 function boundLists(db: DatabaseSync): void {
   const update = db.prepare("UPDATE jobs SET left_out = ?, warnings = ?, error = ? WHERE id = ?");
   const warnings = db.prepare("SELECT data FROM events WHERE job = ? AND type = 'warning' ORDER BY id");
-  for (const { id, left_out, error } of db.prepare("SELECT id, left_out, error FROM jobs").all()) {
-    const rows: (LeftOutRow & { split: "train" | "eval" })[] = JSON.parse(String(left_out));
+  eachReadable(db, "SELECT id, left_out, error FROM jobs", ({ id, left_out, error }) => {
+    const rows: (LeftOutRow & { split: "train" | "eval" })[] = JSON.parse(left_out!);
     const splits = (["train", "eval"] as const).map((split) => ({
       split,
       ...summarizeLeftOut(rows.filter((row) => row.split === split)),
     }));
-    const said = warnings.all(String(id)).map(({ data }) => JSON.parse(String(data)).message);
+    const said = warnings.all(id!).map(({ data }) => JSON.parse(String(data)).message);
     update.run(
       JSON.stringify(splits.filter(({ count }) => count > 0)),
       JSON.stringify(said.reduce(withWarning, noWarnings)),
-      error === null ? null : JSON.stringify(boundedError(JSON.parse(String(error)))),
-      String(id),
+      error === null ? null : JSON.stringify(boundedError(JSON.parse(error!))),
+      id!,
     );
-  }
+  });
 }
 
 /** Rows that came with a request were kept as they were sent, and are kept as they were read. */
-function readRows(db: DatabaseSync): void {
+function readRequests(db: DatabaseSync): void {
   const update = db.prepare("UPDATE jobs SET datasets = ? WHERE id = ?");
-  for (const { id, spec, datasets } of db.prepare("SELECT id, spec, datasets FROM jobs").all()) {
-    const kind = rowKind(JSON.parse(String(spec)).settings.method.type);
-    const { dataset, eval_dataset } = JSON.parse(String(datasets));
+  eachReadable(db, "SELECT id, spec, datasets FROM jobs", ({ id, spec, datasets }) => {
+    const kind = rowKind(JSON.parse(spec!).settings.method.type);
+    const { dataset, eval_dataset } = JSON.parse(datasets!);
     const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind, 1);
-    update.run(JSON.stringify({ dataset: read(dataset), eval_dataset: read(eval_dataset) }), String(id));
+    update.run(JSON.stringify({ dataset: read(dataset), eval_dataset: read(eval_dataset) }), id!);
+  });
+}
+
+/** Changes the jobs whose rows can be read. The others stay as they are, for the store to set aside. */
+function eachReadable(
+  db: DatabaseSync,
+  sql: string,
+  change: (row: Record<string, string | null>) => void,
+): void {
+  for (const row of db.prepare(sql).all()) {
+    try {
+      change(row as Record<string, string | null>);
+    } catch (error) {
+      if (storageError(error) !== null) throw error;
+      log.error("Job {id} of an earlier version cannot be read: {error}", { id: row["id"], error });
+    }
   }
 }
 
@@ -107,7 +134,7 @@ export function openDataBase(path: string): DatabaseSync {
   try {
     // The lock is the process's own: it goes with it, kill -9 included.
     db.exec(
-      "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+      `PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; ${SYNC_LATER};`,
     );
     const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
     if (version > migrations.length) {
@@ -116,15 +143,18 @@ export function openDataBase(path: string): DatabaseSync {
         { path: ["SIMPO_STATE"], value: path },
       );
     }
-    transaction(db, () => {
-      for (const migration of migrations.slice(version)) {
-        if (typeof migration === "string") db.exec(migration);
-        else migration(db);
-      }
-      db.exec(`PRAGMA user_version = ${migrations.length};`);
-    });
+    if (version < migrations.length) {
+      transaction(db, () => {
+        for (const migration of migrations.slice(version)) {
+          if (typeof migration === "string") db.exec(migration);
+          else migration(db);
+        }
+        db.exec(`PRAGMA user_version = ${migrations.length};`);
+      });
+    }
     // Takes the lock now rather than at the first job.
     transaction(db, () => db.exec("UPDATE jobs SET status = status WHERE 0"));
+    if (path !== ":memory:") syncFolder(dirname(path));
     return db;
   } catch (error) {
     db.close();
@@ -137,14 +167,40 @@ export function openDataBase(path: string): DatabaseSync {
   }
 }
 
-/** Makes a change whole or not at all. */
-export function transaction(db: DatabaseSync, change: () => void): void {
-  db.exec("BEGIN IMMEDIATE");
+/**
+ * Makes a change whole or not at all.
+ *
+ * @param lasting whether a power cut after it must not lose it: the disk has it when this returns
+ * @throws StorageError where the disk does not take it
+ */
+export function transaction(db: DatabaseSync, change: () => void, lasting = false): void {
+  if (lasting) db.exec("PRAGMA synchronous = FULL");
   try {
-    change();
-    db.exec("COMMIT");
+    db.exec("BEGIN IMMEDIATE");
+    try {
+      change();
+      db.exec("COMMIT");
+    } catch (error) {
+      // SQLite has rolled back by itself where the disk is full.
+      if (db.isTransaction) db.exec("ROLLBACK");
+      throw error;
+    }
   } catch (error) {
-    db.exec("ROLLBACK");
-    throw error;
+    throw storageError(error) ?? error;
+  } finally {
+    if (lasting) db.exec(SYNC_LATER);
+  }
+}
+
+/** A folder's own entries outlive a power cut. Where the folder above was made too, it is flushed as far as it may be read. */
+function syncFolder(path: string): void {
+  for (const folder of [path, dirname(path)]) {
+    try {
+      using file = Deno.openSync(folder);
+      file.syncSync();
+    } catch (error) {
+      // Not every system opens folders, and the one above may be closed to this process.
+      if (folder === path && Deno.build.os !== "windows") throw error;
+    }
   }
 }

@@ -85,6 +85,17 @@ export async function dropRunFiles(state: string, id: string): Promise<void> {
   }
 }
 
+/** Removes what a write that failed has left: room that the next try needs. */
+export async function dropHalfWritten(state: string, id: string): Promise<void> {
+  const folder = jobFolder(state, id);
+  await removeAny(join(folder, "result.partial"));
+  if (!await hasTokens(state, id)) await removeAny(tokenFolder(folder));
+  const checkpoints = join(folder, "checkpoints");
+  for (const name of await entries(checkpoints)) {
+    if (name.endsWith(".partial")) await removeAny(join(checkpoints, name));
+  }
+}
+
 /** Removes a job's folder and all in it. */
 export async function removeJobFolder(state: string, id: string): Promise<void> {
   await removeAny(jobFolder(state, id));

@@ -1,7 +1,7 @@
 /** Trains the queued jobs, as many at a time as the engine has slots for. */
 import { join } from "node:path";
 import type { Job, JobError } from "../api/job.ts";
-import type { Dataset, Engine } from "../engine/protocol.ts";
+import type { Dataset, Engine, TrainEvent } from "../engine/protocol.ts";
 import { DeviceLostError, InputError, Interrupted, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
@@ -9,7 +9,9 @@ import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import type { DatasetSpec } from "./spec.ts";
 import { modelReference } from "../hub/name.ts";
 import { boundedError } from "./bounds.ts";
+import { type DiskLimits, StateDisk } from "./disk.ts";
 import {
+  dropHalfWritten,
   dropRunFiles,
   hasTokens,
   jobBytes,
@@ -21,8 +23,10 @@ import {
 import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished } from "./job.ts";
 import { writeModelCard } from "./model_card.ts";
+import { storageError } from "./storage.ts";
 import type { JobStore } from "./store.ts";
 import { Uses } from "./uses.ts";
+import { WaitingJobs } from "./waiting.ts";
 
 const log = logger("jobs");
 
@@ -33,43 +37,69 @@ export interface RunnerOptions extends FileSources {
   readonly state: string;
   /** Jobs wait until it is there; where it cannot be had they stay queued. */
   readonly engine: Promise<Engine>;
+  readonly limits?: DiskLimits;
+  /** Milliseconds between two looks at a disk that jobs wait for. */
+  readonly pollMs?: number;
 }
+
+/** Milliseconds between two looks at the disk. */
+const POLL_MS = 2000;
 
 /** A life of the queue: from the start of the process to its stop. */
 export class JobRunner {
   readonly #options: RunnerOptions;
+  readonly #pollMs: number;
   /** What ends each running job, and when it has ended. */
   readonly #running = new Map<string, { readonly end: AbortController; readonly ended: Promise<void> }>();
   /** Who reads which job's folder. */
   readonly uses = new Uses();
+  readonly disk: StateDisk;
+  readonly #waiting = new WaitingJobs();
+  #looking: ReturnType<typeof setTimeout> | null = null;
+  /** Why no job is begun, as it was said last. */
+  #held: string | null = null;
+  /** Whether the jobs that wait are left where they are: one alone is run. */
+  #alone = false;
+  /** Told when the disk takes writes again and the jobs that can go on do. */
+  #looked = Promise.withResolvers<void>();
   /** Work on the jobs' folders beside all else, one thing after another. */
   #tidying: Promise<void> = Promise.resolve();
+  /** Whether that is to be done again when the disk takes writes. */
+  #leftUntidied = false;
   #stopping = false;
 
   /** Nothing runs until `start` or `runToEnd`. */
   constructor(options: RunnerOptions) {
     this.#options = options;
+    this.#pollMs = options.pollMs ?? POLL_MS;
+    this.disk = new StateDisk(options.state, options.limits);
   }
 
   /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
     const { store } = this.#options;
     store.recover();
+    for (const id of store.waiting()) this.#waiting.addFound(id);
     for (const id of store.deleted()) this.#removeFolder(id);
     for (const id of store.untidied()) this.#tidy(id);
-    this.wake();
+    if (this.#waiting.size > 0) this.#goOn().catch((error) => this.#look(error));
+    else this.wake();
   }
 
   /** Looks for work; called whenever a job is put into the queue. */
   wake(): void {
-    void this.#fillSlots();
+    this.#fillSlots().catch((error) => this.#look(error));
   }
 
-  /** Runs one job, which must be queued, and nothing else. */
+  /** Runs one job, which must be queued, and nothing else; where the disk is full it waits for room. */
   async runToEnd(id: string): Promise<Job> {
-    await this.#take(this.#job(id), await this.#options.engine);
-    await this.#tidying;
-    return this.#job(id);
+    this.#alone = true;
+    for (;;) {
+      await this.#take(this.#job(id), await this.#options.engine);
+      await this.#tidying;
+      if (!this.#waiting.has(id)) return this.#job(id);
+      while (this.#waiting.has(id)) await this.#looked.promise;
+    }
   }
 
   /**
@@ -85,13 +115,15 @@ export class JobRunner {
       throw new InputError(`Job ${id} has ${job.status} and cannot be cancelled.`, {
         path: ["id"],
         value: id,
-        accepted: "a job that is queued or running",
+        accepted: "a job that has not ended",
         status: 409,
       });
     }
-    if (job.status === "queued") store.finish(id, "cancelled");
-    else {
-      store.requestCancel(id);
+    if (job.status === "queued" || job.status === "waiting_for_space") {
+      this.disk.withReserve(() => store.finish(id, "cancelled"));
+      this.#waiting.delete(id);
+    } else {
+      this.disk.withReserve(() => store.requestCancel(id));
       this.#running.get(id)?.end.abort(new Interrupted("cancel"));
     }
     return this.#job(id);
@@ -129,7 +161,8 @@ export class JobRunner {
   async delete(id: string): Promise<void> {
     const { store } = this.#options;
     await this.#tidying;
-    const { status } = this.#job(id);
+    // One that cannot be read is not run either.
+    const status = store.isSetAside(id) ? "failed" : this.#job(id).status;
     const refuse = (message: string, accepted: string): never => {
       throw new InputError(message, { path: ["id"], value: id, accepted, status: 409 });
     };
@@ -144,7 +177,7 @@ export class JobRunner {
         `a job that is no unfinished job's init_adapter`,
       );
     }
-    store.delete(id);
+    this.disk.withReserve(() => store.delete(id));
     this.#removeFolder(id);
     await this.#tidying;
   }
@@ -158,35 +191,131 @@ export class JobRunner {
   /** Starts no further job and puts the running ones down: they go on from their checkpoints in a later life. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    clearTimeout(this.#looking ?? undefined);
     const running = [...this.#running.values()];
     for (const { end } of running) end.abort(new Interrupted("stop"));
     await Promise.all(running.map(({ ended }) => ended));
     await this.#tidying;
   }
 
-  /** Starts the jobs that wait longest, as many as the engine has slots for. */
+  /** Starts the jobs that wait longest, as many as the engine has slots for, where the disk takes what they write. */
   async #fillSlots(): Promise<void> {
     const { store } = this.#options;
     const engine = await this.#options.engine.catch(() => null);
-    while (engine !== null && !this.#stopping && this.#running.size < engine.trainingSlots) {
+    if (engine === null || this.#alone || store.nextQueued() === undefined) return;
+    const refused = await this.disk.refusal();
+    if (refused !== null) return this.#look(refused);
+    this.#inBackground(() => this.disk.keepReserve());
+    while (!this.#stopping && this.#running.size < engine.trainingSlots) {
       const job = store.nextQueued();
       if (job === undefined) return;
-      void this.#take(job, engine).then(() => this.wake());
+      void this.#take(job, engine)
+        .catch((error) => log.error("Job {id} was lost sight of: {error}", { id: job.id, error }))
+        .then(() => this.wake());
     }
   }
 
-  /** Runs a queued job in a slot of its own. @returns when it has ended */
+  /** Runs a job in a slot of its own. @returns when it has ended, or has been put down */
   #take(job: Job, engine: Engine): Promise<void> {
     const end = new AbortController();
     log.info("Job {id} starts.", { id: job.id });
-    this.#options.store.start(job.id);
-    const ended = this.#run(job, engine, end.signal).finally(() => this.#running.delete(job.id));
+    this.#waiting.delete(job.id);
+    const ended = this.#runOrWait(job, engine, end).finally(() => this.#running.delete(job.id));
     this.#running.set(job.id, { end, ended });
     return ended;
   }
 
-  async #run({ id, model, settings }: Job, engine: Engine, signal: AbortSignal): Promise<void> {
+  async #runOrWait(job: Job, engine: Engine, end: AbortController): Promise<void> {
+    const { store } = this.#options;
+    const unrecorded: TrainEvent[] = [];
+    try {
+      store.start(job.id);
+      await this.#run(job, engine, end, unrecorded);
+      this.#waiting.gotOn(job.id);
+    } catch (error) {
+      await this.#putDown(job.id, error, unrecorded);
+    }
+  }
+
+  /** Has a job wait whose files or whose row could not be written. */
+  async #putDown(id: string, error: unknown, unrecorded: TrainEvent[]): Promise<void> {
     const { store, state } = this.#options;
+    const fault = storageError(error);
+    const why = fault?.message ?? `Its state could not be kept: ${(error as Error).message}`;
+    if (fault !== null) log.warn("Job {id} waits: {why}", { id, why });
+    else log.error("Job {id} waits: {error}", { id, error });
+    store.wait(id, why);
+    if (store.get(id)?.status !== "waiting_for_space") return; // it was to be cancelled
+    await dropHalfWritten(state, id).catch(() => {}); // the next try does it
+    const free = await this.disk.freeBytes();
+    const blocked = await this.disk.fault() !== null;
+    this.#waiting.add(id, unrecorded, blocked, free, this.#pollMs);
+    this.#look();
+  }
+
+  /** Looks at the disk again after a while. @param why is said where it has not been */
+  #look(why?: unknown): void {
+    if (why !== undefined) {
+      const told = why instanceof Error ? why.message : String(why);
+      if (told !== this.#held) log.warn("Jobs wait: {why}", { why: told });
+      this.#held = told;
+    }
+    if (this.#stopping || this.#looking !== null) return;
+    this.#looking = setTimeout(() => {
+      this.#looking = null;
+      this.#goOn().catch((error) => this.#look(error));
+    }, this.#pollMs);
+  }
+
+  /** Takes up what the disk kept from being done, where it takes writes again. */
+  async #goOn(): Promise<void> {
+    const { store } = this.#options;
+    const refused = await this.disk.refusal();
+    const free = await this.disk.freeBytes();
+    if (this.#stopping) return;
+    if (refused !== null) return this.#look(refused);
+    this.#held = null;
+    for (const [id, unrecorded] of this.#waiting.due(free)) {
+      // It may have been cancelled before it was added.
+      if (store.get(id)?.status === "waiting_for_space") {
+        for (const event of [...unrecorded]) {
+          store.record(id, event);
+          unrecorded.shift();
+        }
+        store.requeue(id);
+      }
+      this.#waiting.delete(id);
+    }
+    if (this.#waiting.size > 0) this.#look();
+    this.#looked.resolve();
+    this.#looked = Promise.withResolvers();
+    if (this.#leftUntidied) {
+      this.#leftUntidied = false;
+      for (const id of store.deleted()) this.#removeFolder(id);
+      for (const id of store.untidied()) this.#tidy(id);
+    }
+    this.wake();
+  }
+
+  /** @param unrecorded where what the engine tells is kept that could not be written */
+  async #run(
+    { id, model, settings }: Job,
+    engine: Engine,
+    end: AbortController,
+    unrecorded: TrainEvent[],
+  ): Promise<void> {
+    const { store, state } = this.#options;
+    const { signal } = end;
+    const faults: unknown[] = [];
+    const record = (event: TrainEvent) => {
+      try {
+        if (faults.length === 0) return store.record(id, event);
+      } catch (error) {
+        faults.push(error);
+        end.abort(new Interrupted("stop")); // what it has learned is kept where that can be
+      }
+      unrecorded.push(event);
+    };
     try {
       const { dataset, eval_dataset } = store.datasets(id);
       const directory = jobFolder(state, id);
@@ -218,10 +347,13 @@ export class JobRunner {
         onLoading: (progress) => store.recordLoading(id, progress),
         onItem: (event) => {
           if (event.type === "plan") log.info("Job {id} is planned.", { id, plan: event.plan });
-          store.record(id, event);
-          if (event.type === "checkpoint") this.#inBackground(() => this.measure(id));
+          record(event);
+          if (event.type !== "checkpoint") return;
+          this.#waiting.gotOn(id);
+          this.#inBackground(() => this.measure(id));
         },
       });
+      if (faults.length > 0) throw faults[0];
       log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
       if (outcome === "stopped") return store.requeue(id);
       if (outcome === "succeeded") {
@@ -231,7 +363,8 @@ export class JobRunner {
       await this.#tidying; // an earlier measurement must not come after this one
       store.finish(id, outcome, null, await jobBytes(state, id, outcome === "succeeded"));
       this.#tidy(id);
-    } catch (error) {
+    } catch (thrown) {
+      const error = faults.length > 0 ? faults[0] : thrown;
       if (error instanceof DeviceLostError) {
         log.error("Job {id} lost its device: {error}", { id, error });
         return store.crashed(id, jobError(error));
@@ -239,6 +372,9 @@ export class JobRunner {
       // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
       if (this.#stopping) return store.requeue(id);
       if (signal.aborted && error === signal.reason) return store.finish(id, "cancelled");
+      // Nothing but the job's own fault fails it.
+      const outside = storageError(error) ?? (error instanceof InputError ? null : await this.disk.fault());
+      if (outside !== null) throw outside;
       // The sender's mistake needs a sentence, ours a stack.
       const told = jobError(error);
       if (error instanceof InputError) log.info("Job {id} failed: {error}", { id, error: told.message });
@@ -271,6 +407,7 @@ export class JobRunner {
       this.#inBackground(async () => {
         await removeJobFolder(state, id);
         store.forget(id);
+        await this.disk.keepReserve();
       });
     });
   }
@@ -278,6 +415,9 @@ export class JobRunner {
   #inBackground(work: () => Promise<void>): void {
     this.#tidying = this.#tidying.then(work).catch((error) => {
       log.error("A job's folder could not be tidied: {error}", { error });
+      if (storageError(error) === null) return;
+      this.#leftUntidied = true;
+      this.#look();
     });
   }
 

@@ -5,6 +5,7 @@ import { createApp } from "../../routes/app.ts";
 import type { Service } from "../../routes/service_context.ts";
 import type { Engine } from "../../src/engine/protocol.ts";
 import type { Hub } from "../../src/hub/hub.ts";
+import type { DiskLimits } from "../../src/jobs/disk.ts";
 import { JobRunner } from "../../src/jobs/runner.ts";
 import { JobStore } from "../../src/jobs/store.ts";
 import { FakeEngine, type FakeOptions } from "./fake_engine.ts";
@@ -38,6 +39,7 @@ export async function testService(
     engine?: Promise<Engine>;
     root?: string;
     hub?: Hub;
+    limits?: DiskLimits;
   } = {},
 ): Promise<TestService> {
   const root = options.root ?? await makeRoot();
@@ -52,7 +54,15 @@ export async function testService(
   const promise = options.engine ?? Promise.resolve(engine);
   const store = new JobStore(join(config.state, "jobs.sqlite"));
   const hub = options.hub === undefined ? {} : { hub: options.hub };
-  const runner = new JobRunner({ store, ...hub, root, state: config.state, engine: promise });
+  const runner = new JobRunner({
+    store,
+    ...hub,
+    root,
+    state: config.state,
+    engine: promise,
+    limits: options.limits ?? {},
+    pollMs: 5,
+  });
   const stopping = new AbortController();
   const service: Service = {
     config,

@@ -205,7 +205,7 @@ Deno.test("JobStore() takes the jobs of an earlier version over, and refuses tho
     });
     change(
       `ALTER TABLE jobs DROP COLUMN plan; ALTER TABLE jobs DROP COLUMN crashes; ALTER TABLE jobs DROP COLUMN warnings;
-      ALTER TABLE jobs DROP COLUMN rows_read; ALTER TABLE jobs DROP COLUMN bytes; ALTER TABLE jobs DROP COLUMN tidied; DROP TABLE deleted_jobs;
+      ALTER TABLE jobs DROP COLUMN rows_read; ALTER TABLE jobs DROP COLUMN waiting_for; ALTER TABLE jobs DROP COLUMN bytes; ALTER TABLE jobs DROP COLUMN tidied; DROP TABLE deleted_jobs;
       ALTER TABLE jobs ADD COLUMN datasets TEXT NOT NULL DEFAULT ''; UPDATE jobs SET datasets =
         (SELECT data FROM datasets WHERE job = jobs.id); DROP TABLE datasets;
       PRAGMA user_version = 1;

@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { startFake } from "../helpers/process.ts";
+import { makeRoot } from "../helpers/service.ts";
+import { smallDisk } from "../helpers/small_disk.ts";
+
+const probe = await smallDisk(1 << 20);
+await probe?.[Symbol.asyncDispose]();
+
+Deno.test({
+  name: "train waits while the disk is full, says so, and tells every step once",
+  ignore: probe === null,
+  fn: async () => {
+    const root = await makeRoot();
+    try {
+      await using disk = await smallDisk(4 << 20);
+      const job = join(root, "job.json");
+      await Deno.writeTextFile(job, JSON.stringify({ model: "model", dataset: { path: "rows.jsonl" } }));
+      const env = { SIMPO_STATE: disk!.path, SIMPO_MIN_FREE: "0" };
+      await using train = startFake(root, 100, ["train", job], env);
+      await train.line(/Loaded them/);
+      await disk!.fill(0);
+      const said = await train.line(/^Waiting: /);
+      assert.match(
+        said,
+        /^Waiting: The jobs' files cannot be read or written: .*full.* It goes on by itself\.$/,
+      );
+      await disk!.empty();
+      assert.equal(await train.code, 0, train.lines.join("\n"));
+      const steps = (await train.stdout).trim().split("\n").map((line) => JSON.parse(line).step);
+      assert.deepEqual(steps, [1, 2, 3, 4, 5, 5]);
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
+});

@@ -1,0 +1,58 @@
+/** A disk that is full for a while costs a job time and nothing else; the limits and permissions that serve has by itself. */
+import assert from "node:assert/strict";
+import { startFake, urlOf } from "../helpers/process.ts";
+import { makeRoot } from "../helpers/service.ts";
+import { smallDisk } from "../helpers/small_disk.ts";
+import { endsAfterFullDisk } from "./_full_disk.ts";
+
+const probe = await smallDisk(1 << 20);
+await probe?.[Symbol.asyncDispose]();
+
+Deno.test({
+  name:
+    "a job under which the disk is full waits for room and ends as let alone, bit for bit, a restart in between",
+  ignore: probe === null,
+  fn: async () => {
+    const waits = await endsAfterFullDisk({ lora: { r: 4, dropout: 0.1 } }, [
+      { after: 0, leave: 150_000 },
+      { after: 2, leave: 0, end: "SIGKILL" },
+    ]);
+    assert.deepEqual(waits, [1, 1]);
+  },
+});
+
+Deno.test("serve refuses a job with 507 where less is free than SIMPO_MIN_FREE, and runs none that waits", async () => {
+  const root = await makeRoot();
+  const job = { model: "model", dataset: { path: "rows.jsonl" } };
+  const post = (url: string) =>
+    fetch(`${url}/train`, {
+      method: "POST",
+      body: JSON.stringify(job),
+      headers: { "content-type": "application/json" },
+    });
+  try {
+    let id: string;
+    {
+      await using server = startFake(root, 1000, ["serve"], { SIMPO_MIN_FREE: "1" });
+      id = (await (await post(await urlOf(server))).json()).id;
+      server.child.kill("SIGTERM");
+      assert.equal(await server.code, 0);
+    }
+    await using server = startFake(root, 1, ["serve"], { SIMPO_MIN_FREE: `${2 ** 20}` });
+    const url = await urlOf(server);
+    const refused = await post(url);
+    assert.equal(refused.status, 507);
+    const { detail, accepted } = await refused.json();
+    assert.match(detail, /: \d+ MiB are free, and 1048576 are to stay free \(SIMPO_MIN_FREE\)\.$/);
+    assert.equal(accepted, "more room on the disk of SIMPO_STATE");
+    await server.line(/Jobs wait: /);
+    assert.equal((await (await fetch(`${url}/train/${id}`)).json()).status, "queued");
+    const ready = await fetch(`${url}/readyz`);
+    await ready.body!.cancel();
+    assert.equal(ready.status, 200); // it scores
+    server.child.kill("SIGTERM");
+    assert.equal(await server.code, 0);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});

@@ -1,5 +1,6 @@
 /** Tensors in safetensors files, read by ranges and written as streams, so that they never have to fit the host's memory. */
 import { basename, join } from "node:path";
+import { crc32 } from "node:zlib";
 import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
 import { exists, readJsonObject, writeWhole } from "./_files.ts";
@@ -12,6 +13,7 @@ import {
   type Shard,
   type TensorInfo,
 } from "./_safetensors_file.ts";
+import { type Checksums, crcText, type FileChecksum } from "./checksums.ts";
 import { isFloatDtype, toF32 } from "./dtype.ts";
 
 export type { SafetensorsDtype } from "./_safetensors_file.ts";
@@ -183,13 +185,14 @@ export interface TensorSource {
  * @param path Where the file shall be; an older one is replaced
  * @param tensors Each read once, in the file's order
  * @param metadata The file's own notes; transformers asks for `format: "pt"`
+ * @returns the checksums of what was given, before the disk had it
  * @throws RangeError where a name comes twice or data are not of their shape's size
  */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<TensorSource>,
   metadata: Readonly<Record<string, string>> = { format: "pt" },
-): Promise<void> {
+): Promise<FileChecksum> {
   const ordered = [...tensors].sort((a, b) =>
     DTYPES.indexOf(b.dtype) - DTYPES.indexOf(a.dtype) || (a.name < b.name ? -1 : 1)
   );
@@ -211,7 +214,9 @@ export async function writeSafetensors(
   const padded = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
   padded.set(json, 8);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
-  await writeWhole(path, fileChunks(padded, ordered));
+  const sums: Record<string, string> = {};
+  await writeWhole(path, fileChunks(padded, ordered, sums));
+  return { bytes: padded.length + offset, crc32: crcText(crc32(padded)), tensors: sums };
 }
 
 /** What a file of weights holds at most, as Hugging Face's libraries have it. */
@@ -224,13 +229,14 @@ const MAX_SHARD_BYTES = 5e9;
  * @param dir An existing folder without weights
  * @param tensors In the model's order, which the shards keep
  * @param maxShardBytes What a shard's tensors take at most; a larger tensor has a shard of its own
+ * @returns the checksums of the weights' files
  * @throws RangeError as {@link writeSafetensors}
  */
 export async function writeModelWeights(
   dir: string,
   tensors: Iterable<TensorSource>,
   maxShardBytes = MAX_SHARD_BYTES,
-): Promise<void> {
+): Promise<Checksums> {
   const shards: TensorSource[][] = [[]];
   let [shardBytes, total_size] = [0, 0];
   for (const tensor of tensors) {
@@ -243,27 +249,40 @@ export async function writeModelWeights(
     shardBytes += bytes;
     total_size += bytes;
   }
-  if (shards.length === 1) return await writeSafetensors(join(dir, "model.safetensors"), shards[0]!);
+  if (shards.length === 1) {
+    const file = "model.safetensors";
+    return { [file]: await writeSafetensors(join(dir, file), shards[0]!) };
+  }
+  const sums: Record<string, FileChecksum> = {};
   const number = (n: number) => String(n).padStart(5, "0");
   const places: [string, string][] = [];
   for (const [i, shard] of shards.entries()) {
     const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
-    await writeSafetensors(join(dir, file), shard);
+    sums[file] = await writeSafetensors(join(dir, file), shard);
     places.push(...shard.map(({ name }): [string, string] => [name, file]));
   }
   const weight_map = Object.fromEntries(places.sort(([a], [b]) => a < b ? -1 : 1));
   const index = JSON.stringify({ metadata: { total_size }, weight_map }, null, 2) + "\n";
   await writeWhole(join(dir, "model.safetensors.index.json"), [new TextEncoder().encode(index)]);
+  return sums;
 }
 
-async function* fileChunks(header: Uint8Array, tensors: readonly TensorSource[]): AsyncGenerator<Uint8Array> {
+/** @param sums gets each tensor's checksum */
+async function* fileChunks(
+  header: Uint8Array,
+  tensors: readonly TensorSource[],
+  sums: Record<string, string>,
+): AsyncGenerator<Uint8Array> {
   yield header;
   for (const { name, dtype, shape, data } of tensors) {
     let left = byteLength(dtype, shape);
+    let sum = 0;
     for await (const chunk of data instanceof Uint8Array ? [data] : data) {
       left -= chunk.length;
+      sum = crc32(chunk, sum);
       yield chunk;
     }
+    sums[name] = crcText(sum);
     if (left !== 0) {
       throw new RangeError(
         `The stream of ${name} is ${Math.abs(left)} bytes too ${left > 0 ? "short" : "long"}.`,

@@ -1,0 +1,25 @@
+import { InputError } from "../errors.ts";
+import { findNonFinite, fromF32 } from "./dtype.ts";
+
+/** NaN or infinity among the numbers of a tensor that is to be kept. */
+export class NonFiniteError extends InputError {
+  readonly tensor: string;
+  readonly number: number;
+
+  constructor(tensor: string, number: number) {
+    super(`${tensor} holds ${number}.`, { path: [tensor], accepted: "finite numbers" });
+    this.tensor = tensor;
+    this.number = number;
+  }
+}
+
+/**
+ * Refuses what is not finite.
+ *
+ * @param name the tensor's, or what tells it from the place of the number
+ * @throws {NonFiniteError} at the first
+ */
+export function checkFinite(name: string | ((index: number) => string), values: Float32Array): void {
+  const bad = findNonFinite(fromF32(values, "F32"), "F32");
+  if (bad !== -1) throw new NonFiniteError(typeof name === "string" ? name : name(bad), values[bad]!);
+}

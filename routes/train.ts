@@ -2,7 +2,7 @@
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
 import { InspectionSchema } from "../src/api/inspection.ts";
-import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
+import { type Job, JobListSchema, JobRequestSchema, JobSchema, ResumeRequestSchema } from "../src/api/job.ts";
 import { boundedJson, boundedText } from "../src/bounded.ts";
 import { InputError } from "../src/errors.ts";
 import { checkFiles, resolveInspection } from "../src/jobs/files.ts";
@@ -120,8 +120,11 @@ const resume = createRoute({
   path: "/train/{id}/resume",
   summary:
     "Put a job that was cancelled or has failed back into the queue: it goes on from its newest checkpoint.",
-  request: { params },
-  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503) },
+  request: {
+    params,
+    body: { required: false, content: { "application/json": { schema: ResumeRequestSchema } } },
+  },
+  responses: { 202: jobAnswer, ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503) },
 });
 
 const remove = createRoute({
@@ -279,7 +282,8 @@ export function trainRoutes(service: Service): OpenAPIHono {
 
   app.openapi(resume, (c) => {
     refuseWhenStopping(service);
-    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id)), 202);
+    const { accept_changes = false } = c.req.valid("json");
+    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id, accept_changes)), 202);
   });
 
   app.openapi(remove, async (c) => {

@@ -231,6 +231,12 @@ async function* momentBytes(
   }
 }
 
+/** The step of the newest checkpoint, whole or not; 0 where there is none. */
+export async function newestStep(folder: string): Promise<number> {
+  const path = (await checkpoints(folder)).at(-1);
+  return path === undefined ? 0 : stepOf(basename(path))!;
+}
+
 /** Complete checkpoints, oldest first. */
 async function checkpoints(folder: string): Promise<string[]> {
   const step = (path: string) => stepOf(basename(path))!;

@@ -12,7 +12,7 @@ import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { writeChecksums } from "../model/checksum_file.ts";
 import { checkSeen, settleChanges } from "./changes.ts";
-import { findCheckpoint, type RunState } from "./checkpoint.ts";
+import { findCheckpoint, newestStep, type RunState } from "./checkpoint.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Data, readData } from "./data.ts";
 import { fingerprintsOf } from "./fingerprint.ts";
@@ -38,7 +38,7 @@ const UNTIED = {
 export async function train(context: TrainContext, request: TrainRequest): Promise<TrainOutcome> {
   const checkpoints = join(request.directory, "checkpoints");
   const warn = (message: string) => context.emit({ type: "warning", message });
-  const between = () => pause(context);
+  const between = everyFew(20, () => pause(context));
   let resumed: RunState | null = null;
   let trainable: Trainable | null = null;
   let run: Run | null = null;
@@ -93,7 +93,10 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     if (!(error instanceof Interrupted)) throw error;
     if (error.how === "stop") await run?.save();
     else await run?.logged();
-    return { outcome: error.how === "stop" ? "stopped" : "cancelled", step: run?.step ?? resumed?.step ?? 0 };
+    return {
+      outcome: error.how === "stop" ? "stopped" : "cancelled",
+      step: run?.step ?? resumed?.step ?? await newestStep(checkpoints),
+    };
   } finally {
     over.abort();
     await early.catch(() => {});
@@ -101,6 +104,16 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     trainable?.free();
     data?.[Symbol.dispose]();
   }
+}
+
+/** Calls something at most every so many milliseconds. */
+function everyFew(milliseconds: number, work: () => Promise<void>): () => Promise<void> {
+  let last = performance.now();
+  return async () => {
+    if (performance.now() - last < milliseconds) return;
+    await work();
+    last = performance.now();
+  };
 }
 
 /** Lengths past the model's context are cut down to it, with a warning. */

@@ -1,5 +1,6 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
+import type { Context, Next } from "hono";
 import { z } from "zod";
 import { InspectionSchema } from "../src/api/inspection.ts";
 import { type Job, JobListSchema, JobRequestSchema, JobSchema, ResumeRequestSchema } from "../src/api/job.ts";
@@ -124,6 +125,7 @@ const resume = createRoute({
     params,
     body: { required: false, content: { "application/json": { schema: ResumeRequestSchema } } },
   },
+  middleware: [emptyIsNone] as const,
   responses: { 202: jobAnswer, ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503) },
 });
 
@@ -196,6 +198,16 @@ const adapter = createRoute({
     ...problems(401, 404, 409, 412, 416, 422, 500, 503),
   },
 });
+
+/** An empty body is none, whatever content type it is announced with. */
+async function emptyIsNone(c: Context, next: Next): Promise<void> {
+  if (await c.req.text() === "") {
+    const { url, method, headers, signal } = c.req.raw;
+    const others = [...headers].filter(([name]) => name !== "content-type");
+    c.req.raw = new Request(url, { method, headers: others, signal });
+  }
+  await next();
+}
 
 /** How deep a request's JSON may be written. */
 const MOST_DEPTH = 1000;

@@ -27,6 +27,9 @@ export class Checkpoint implements Disposable {
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   /** The file's own notes (`format: "pt"`); of shards, those of the first. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Of each tensor: the rows that were read in order from its first, and their CRC-32. */
+  readonly #read = new Map<string, { rows: number; sum: number }>();
+  #sums = false;
 
   private constructor(shards: readonly Shard[], tensors: ReadonlyMap<string, TensorInfo>) {
     this.#shards = new Map(shards.map((shard) => [shard.path, shard]));
@@ -107,7 +110,30 @@ export class Checkpoint implements Disposable {
       );
     }
     const rowBytes = rows === 0 ? 0 : (end - begin) / rows;
-    return readAt(this.#shards.get(file)!, begin + firstRow * rowBytes, rowCount * rowBytes);
+    const bytes = readAt(this.#shards.get(file)!, begin + firstRow * rowBytes, rowCount * rowBytes);
+    if (this.#sums) this.#sum(name, firstRow, rowCount, bytes);
+    return bytes;
+  }
+
+  /** From now on what is read is summed, for {@link checksum}. */
+  startSums(): void {
+    this.#sums = true;
+  }
+
+  /** CRC-32 of all tensors that were read, each in order and to its end; null where one was not. */
+  get checksum(): string | null {
+    const sums: string[] = [];
+    for (const [name, { rows, sum }] of [...this.#read].sort(([a], [b]) => a < b ? -1 : 1)) {
+      if (rows !== (this.info(name).shape[0] ?? 1)) return null;
+      sums.push(name, crcText(sum));
+    }
+    return sums.length === 0 ? null : crcText(crc32(sums.join()));
+  }
+
+  #sum(name: string, firstRow: number, rowCount: number, bytes: Uint8Array): void {
+    const before = firstRow === 0 ? { rows: 0, sum: 0 } : this.#read.get(name);
+    if (before?.rows !== firstRow) return void this.#read.set(name, { rows: -1, sum: 0 });
+    this.#read.set(name, { rows: firstRow + rowCount, sum: crc32(bytes, before.sum) });
   }
 
   /** Reads a whole tensor. @returns Its bytes as they are stored. @throws InputError as readRows() */

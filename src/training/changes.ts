@@ -4,7 +4,7 @@ import { InputError } from "../errors.ts";
 import { exists } from "../model/_files.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
 import type { FoundCheckpoint } from "./checkpoint.ts";
-import type { FileFingerprint, Fingerprints } from "./fingerprint.ts";
+import { type FileFingerprint, type Fingerprints, WHOLE_BYTES } from "./fingerprint.ts";
 import type { TrainRequest } from "./request.ts";
 import { tokenFolder } from "./token_files.ts";
 
@@ -75,6 +75,29 @@ export function checkSeen(
     ...isOther("loaded") ? [{ field: "model", what: "The weights of the model have changed" } as const] : [],
   ];
   if (changes.length > 0) acceptOrRefuse(request, changes, found.state.step, warn);
+}
+
+/**
+ * Says which large files were written again since the checkpoint, of which no more than blocks were compared.
+ *
+ * @param which those of the rows, or the weights where they were not compared as they were loaded
+ */
+export function warnOfRewritten(
+  found: FoundCheckpoint | null,
+  now: Fingerprints,
+  which: "rows" | "weights",
+  warn: (message: string) => void,
+): void {
+  for (const [i, { name, bytes, modified }] of (now[which] ?? []).entries()) {
+    const before = found?.state.fingerprints?.[which]?.[i];
+    if (bytes <= WHOLE_BYTES || !before || before.modified === modified || before.bytes !== bytes) continue;
+    warn(
+      `${name} was written again since the checkpoint of step ${
+        found!.state.step
+      }: 64 blocks of it are as they were, ` +
+        "the rest was not compared.",
+    );
+  }
 }
 
 function acceptOrRefuse(

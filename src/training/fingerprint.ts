@@ -34,7 +34,7 @@ export interface Fingerprints {
 }
 
 /** A file of at most as many bytes is read whole. */
-const WHOLE_BYTES = 64 * 2 ** 20;
+export const WHOLE_BYTES = 64 * 2 ** 20;
 const [BLOCKS, BLOCK_BYTES] = [64, 64 * 2 ** 10];
 /** Of a header, which is 100 MB at most where it can be read at all. */
 const MOST_HEADER_BYTES = 100_000_000;

@@ -11,7 +11,7 @@ import { copyTokenizer } from "../model/tokenizer_files.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { writeChecksums } from "../model/checksum_file.ts";
-import { checkSeen, settleChanges } from "./changes.ts";
+import { checkSeen, settleChanges, warnOfRewritten } from "./changes.ts";
 import { findCheckpoint, newestStep, type RunState } from "./checkpoint.ts";
 import { pause, type TrainContext } from "./context.ts";
 import { type Data, readData } from "./data.ts";
@@ -73,6 +73,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     for (const message of plain.warnings ?? []) warn(message);
     const checksum = settings.lora ? context.weightsChecksum?.() ?? null : null;
     checkSeen(request, found, { loaded: checksum }, warn);
+    warnOfRewritten(found, now, "rows", warn);
+    if (checksum === null || !found?.state.fingerprints?.loaded) warnOfRewritten(found, now, "weights", warn);
     const fingerprints = { ...settled, tokens: data.checksum, loaded: checksum };
     const template = settings.chat_template &&
       context.tokenizer.withChatTemplate(settings.chat_template).chatTemplate;

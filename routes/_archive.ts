@@ -1,6 +1,7 @@
 /** A job's result as one archive. */
 import { basename, join } from "node:path";
 import { InputError, within } from "../src/errors.ts";
+import { damageOf } from "../src/jobs/damage.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobCheckpoint, jobFolder, jobResult, type OnDamage } from "../src/jobs/folder.ts";
 import { writeModelCard } from "../src/jobs/model_card.ts";
@@ -27,7 +28,12 @@ export function archiveOf(
 
   async function merge(job: Job, adapter: string, folder: string, signal: AbortSignal): Promise<string> {
     using _ = runner.uses.hold(job.id); // who waited for it may leave before it has ended
-    if (await exists(folder)) return folder;
+    if (await exists(folder)) {
+      const damage = await damageOf(folder);
+      if (damage === null) return folder;
+      onDamage(job.id, `The merged model is damaged and is made anew: ${damage}`);
+      await Deno.remove(folder, { recursive: true });
+    }
     const model = await within(["model"], () => resolveModel({ ...config, hub }, job.model));
     const part = `${folder}.part`;
     await Deno.remove(part, { recursive: true }).catch(() => {});

@@ -5,6 +5,7 @@ import { isObject } from "../json.ts";
 import { exists, readJsonObject, writeWhole } from "./_files.ts";
 import { openAdapter, readAdapter } from "./adapter.ts";
 import { adapterForm } from "./adapter_modules.ts";
+import { writeChecksums } from "./checksum_file.ts";
 import type { Checksums } from "./checksums.ts";
 import { readModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, fromF32, isFloatDtype, toF32 } from "./dtype.ts";
@@ -136,7 +137,8 @@ function withChanges(
 /**
  * Writes the model with the adapter merged in: W + scale B A, computed in float64, and saved modules as they are,
  * stored in the weights' own type or the one asked for. A head that an adapter has untied from the embedding is
- * written beside it; where it has resized the vocabulary, config.json says so. Its tokenizer and templates go along.
+ * written beside it; where it has resized the vocabulary, config.json says so. Its tokenizer and templates go along, and the
+ * checksums of all.
  *
  * @param model the base model's folder
  * @param adapter folder of the PEFT files, or null to convert the model's type alone
@@ -187,8 +189,9 @@ export async function exportMerged(
   }
 
   const resized = lora?.vocab_size === undefined ? {} : { vocab_size: lora.vocab_size };
-  await writeModel(out, model, weights, { ...options, changed: resized });
+  const sums = await writeModel(out, model, weights, { ...options, changed: resized });
   await copyTokenizer(model, out, { adapter });
+  await writeChecksums(out, sums);
 }
 
 /** values [n, k] += scale * b [n, r] a [r, k], each element summed in float64. */

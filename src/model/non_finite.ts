@@ -13,13 +13,8 @@ export class NonFiniteError extends InputError {
   }
 }
 
-/**
- * Refuses what is not finite.
- *
- * @param name the tensor's, or what tells it from the place of the number
- * @throws {NonFiniteError} at the first
- */
-export function checkFinite(name: string | ((index: number) => string), values: Float32Array): void {
+/** Looks at a tensor's numbers. @throws {NonFiniteError} at the first that is not finite */
+export function checkFinite(tensor: string, values: Float32Array): void {
   const bad = findNonFinite(fromF32(values, "F32"), "F32");
-  if (bad !== -1) throw new NonFiniteError(typeof name === "string" ? name : name(bad), values[bad]!);
+  if (bad !== -1) throw new NonFiniteError(tensor, values[bad]!);
 }

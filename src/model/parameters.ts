@@ -70,14 +70,6 @@ export class TrainedParameters {
     return parameter;
   }
 
-  /** Whose the element of a segment is; the segment's own name in a gap. */
-  nameAt(segment: ParameterSegment, element: number): string {
-    const { buffer, name } = segment.value;
-    const isThere = ({ value }: Parameter) =>
-      value.buffer === buffer && value.offset <= element * 4 && element * 4 < value.offset + value.bytes;
-    return [...this.#parameters.values()].find(isThere)?.name ?? name;
-  }
-
   /** Lets go of values, gradients and moments. */
   free(): void {
     this.#tensors.free();

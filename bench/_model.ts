@@ -57,9 +57,9 @@ export function configOf(sizes: Sizes): ModelConfig {
 }
 
 /** A model's weights as a file. */
-export function writeRandomWeights(path: string, config: ModelConfig): Promise<void> {
+export async function writeRandomWeights(path: string, config: ModelConfig): Promise<void> {
   const tensors = weightSpecs(config).map(({ name, shape }) => ({ name, shape, data: values(shape) }));
-  return writeSafetensors(path, tensors.map((tensor) => ({ ...tensor, dtype: "F32" })));
+  await writeSafetensors(path, tensors.map((tensor) => ({ ...tensor, dtype: "F32" })));
 }
 
 export async function randomModel(gpu: Gpu, sizes: Sizes, what: Trained): Promise<BenchModel> {

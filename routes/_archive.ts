@@ -1,15 +1,16 @@
 /** A job's result as one archive. */
 import { basename, join } from "node:path";
 import { InputError, within } from "../src/errors.ts";
+import { damageOf } from "../src/jobs/damage.ts";
 import { resolveModel } from "../src/jobs/files.ts";
-import { jobCheckpoint, jobFolder, jobResult } from "../src/jobs/folder.ts";
+import { jobCheckpoint, jobFolder, jobResult, type OnDamage } from "../src/jobs/folder.ts";
 import { writeModelCard } from "../src/jobs/model_card.ts";
 import { storageError } from "../src/jobs/storage.ts";
 import type { Job } from "../src/api/job.ts";
 import { savedAs } from "../src/model/dtype.ts";
 import { openFolderAsTar, type TarArchive } from "../src/model/tar.ts";
 import { SharedWork } from "../src/shared_work.ts";
-import { OPTIMIZER, STATE } from "../src/training/checkpoint_files.ts";
+import { MANIFEST, OPTIMIZER, STATE } from "../src/training/checkpoint_files.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 /** What an archive holds; see the route's description. */
@@ -22,12 +23,18 @@ export interface ArchiveOptions {
 export function archiveOf(
   service: Service,
 ): (job: Job, options: ArchiveOptions, signal: AbortSignal) => Promise<TarArchive> {
-  const { config, hub, runner, stopping, exportMerged } = service;
+  const { config, hub, runner, store, stopping, exportMerged } = service;
+  const onDamage: OnDamage = (id, message) => store.record(id, { type: "warning", message });
   const merging = new SharedWork<string>();
 
   async function merge(job: Job, adapter: string, folder: string, signal: AbortSignal): Promise<string> {
     using _ = runner.uses.hold(job.id); // who waited for it may leave before it has ended
-    if (await exists(folder)) return folder;
+    if (await exists(folder)) {
+      const damage = await damageOf(folder);
+      if (damage === null) return folder;
+      onDamage(job.id, `The merged model is damaged and is made anew: ${damage}`);
+      await Deno.remove(folder, { recursive: true });
+    }
     const model = await within(["model"], () => resolveModel({ ...config, hub }, job.model));
     const part = `${folder}.part`;
     await Deno.remove(part, { recursive: true }).catch(() => {});
@@ -50,9 +57,9 @@ export function archiveOf(
       throw new InputError(message, { path: ["id"], value: job.id, accepted, status: 409 });
     };
     const result = step !== undefined
-      ? await jobCheckpoint(config.state, job.id, step)
+      ? await jobCheckpoint(config.state, job.id, step, onDamage)
       : job.status === "succeeded"
-      ? await jobResult(config.state, job.id)
+      ? await jobResult(config.state, job.id, onDamage)
       : null;
     if (result === null) {
       return refuse(
@@ -105,7 +112,7 @@ function holding<T>(hold: () => Disposable, stream: ReadableStream<T>): Readable
 
 /** What was learned, without what only a run needs. */
 async function pack(folder: string): Promise<TarArchive> {
-  return await openFolderAsTar(folder, [STATE, OPTIMIZER]);
+  return await openFolderAsTar(folder, [MANIFEST, STATE, OPTIMIZER]);
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -3,7 +3,7 @@ import type { TrainingSettings } from "../src/api/settings.ts";
 import { within } from "../src/errors.ts";
 import type { ScoringWeights } from "../src/engine/protocol.ts";
 import { resolveModel } from "../src/jobs/files.ts";
-import { resolveAdapter } from "../src/jobs/folder.ts";
+import { type OnDamage, resolveAdapter } from "../src/jobs/folder.ts";
 import type { Quantization } from "../src/model/quantization.ts";
 import type { Service } from "./service_context.ts";
 
@@ -21,7 +21,8 @@ export async function resolveWeights(
     readonly quantization: Quantization | null | undefined;
   },
 ): Promise<ScoringWeights> {
-  const sources = { ...service.config, hub: service.hub };
+  const onDamage: OnDamage = (id, message) => service.store.record(id, { type: "warning", message });
+  const sources = { ...service.config, hub: service.hub, onDamage };
   const job = jobSettings(service, adapter);
   return {
     model: await within(["model"], () => resolveModel(sources, model)),

@@ -1,8 +1,9 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
+import type { Context, Next } from "hono";
 import { z } from "zod";
 import { InspectionSchema } from "../src/api/inspection.ts";
-import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
+import { type Job, JobListSchema, JobRequestSchema, JobSchema, ResumeRequestSchema } from "../src/api/job.ts";
 import { boundedJson, boundedText } from "../src/bounded.ts";
 import { InputError } from "../src/errors.ts";
 import { checkFiles, resolveInspection } from "../src/jobs/files.ts";
@@ -127,8 +128,12 @@ const resume = createRoute({
   path: "/train/{id}/resume",
   summary:
     "Put a job that was cancelled or has failed back into the queue: it goes on from its newest checkpoint.",
-  request: { params },
-  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503, 507) },
+  request: {
+    params,
+    body: { required: false, content: { "application/json": { schema: ResumeRequestSchema } } },
+  },
+  middleware: [emptyIsNone] as const,
+  responses: { 202: jobAnswer, ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503, 507) },
 });
 
 const remove = createRoute({
@@ -200,6 +205,16 @@ const adapter = createRoute({
     ...problems(401, 404, 409, 412, 416, 422, 500, 503, 507),
   },
 });
+
+/** An empty body is none, whatever content type it is announced with. */
+async function emptyIsNone(c: Context, next: Next): Promise<void> {
+  if (await c.req.text() === "") {
+    const { url, method, headers, signal } = c.req.raw;
+    const others = [...headers].filter(([name]) => name !== "content-type");
+    c.req.raw = new Request(url, { method, headers: others, signal });
+  }
+  await next();
+}
 
 /** How deep a request's JSON may be written. */
 const MOST_DEPTH = 1000;
@@ -290,7 +305,8 @@ export function trainRoutes(service: Service): OpenAPIHono {
     refuseWhenStopping(service);
     const fault = await runner.disk.fault();
     if (fault !== null) throw fault;
-    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id)), 202);
+    const { accept_changes = false } = c.req.valid("json");
+    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id, accept_changes)), 202);
   });
 
   app.openapi(remove, async (c) => {

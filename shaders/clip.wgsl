@@ -1,5 +1,6 @@
 // Global gradient norm and the factor that clips it, as torch's clip_grad_norm_: min(1, max_norm / (norm + 1e-6)).
-// A norm that is not finite gives the factor -1, on which the optimiser leaves everything as it is.
+// A norm that is not finite gives the factor -1, on which the optimiser leaves everything as it is; it then stays in clip[1],
+// so that whoever looks every few steps sees that an update between was left out.
 // One invocation: there are at most 4096 partial sums.
 
 struct Params { count: u32, max_norm: f32 }
@@ -19,10 +20,16 @@ fn main() {
   if (params.max_norm > 0.0) {
     factor = min(1.0, params.max_norm / (norm + 1.0e-6));
   }
-  // comparisons with NaN may be optimised away: look at the exponent's bits
-  if ((bitcast<u32>(sum) & 0x7f800000u) == 0x7f800000u) {
+  if (!is_finite(sum)) {
     factor = -1.0;
   }
   clip[0] = factor;
-  clip[1] = norm;
+  if (is_finite(clip[1])) {
+    clip[1] = norm;
+  }
+}
+
+// Comparisons with NaN may be optimised away: look at the exponent's bits.
+fn is_finite(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }

@@ -7,6 +7,7 @@ export const COMMAND_OPTIONS = {
     quiet: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     rows: { type: "boolean", default: false },
+    "accept-changes": { type: "boolean", default: false },
   },
   plan: { json: { type: "boolean", default: false } },
   inspect: { json: { type: "boolean", default: false } },

@@ -27,6 +27,15 @@ export const JobRequestSchema = strictObject({
   );
 }).meta({ id: "JobRequest" });
 
+/** The body of `POST /train/{id}/resume`, which may be left out. */
+export const ResumeRequestSchema = strictObject({
+  accept_changes: z.boolean().optional().meta({
+    description:
+      "true: the job goes on though its data set, the model, its tokenizer or template have changed since its checkpoint, " +
+      "over what is there now. Left out or false: that is refused, and the job fails with what has changed.",
+  }),
+}).meta({ id: "ResumeRequest" });
+
 /** A request as its sender wrote it. */
 export type JobRequest = z.infer<typeof JobRequestSchema>;
 

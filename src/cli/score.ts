@@ -90,6 +90,7 @@ export async function score(
     ...config,
     hub: openHub(config),
     onDownload: (progress: DownloadProgress) => downloads.update(progress),
+    onDamage: (_id: string, message: string) => console.error(message),
   };
   const job = await readJobSettings(config.state, adapter ?? "");
   const request = {

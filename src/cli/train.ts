@@ -7,6 +7,7 @@ import { COMMAND_OPTIONS } from "../command_options.ts";
 import { readConfig } from "../config.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { InputError } from "../errors.ts";
+import { recordAcceptance } from "../jobs/accepted.ts";
 import { checkFiles } from "../jobs/files.ts";
 import { jobFolder, jobIdOf, removeJobFolder } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
@@ -32,7 +33,7 @@ import { LoadingDisplay } from "./_loading.ts";
 import { MetricRows } from "./_metric_rows.ts";
 import { planSummary } from "./_plan.ts";
 
-const usage = "main.ts train [--quiet | --json | --rows] job.json";
+const usage = "main.ts train [--quiet | --json | --rows] [--accept-changes] job.json";
 const shutdownMs = 7_000;
 
 /**
@@ -42,7 +43,9 @@ const shutdownMs = 7_000;
  * Metrics go to stdout: to a terminal as rows, elsewhere as one JSON object a line, unless `--json` or `--rows` says which.
  * Everything else goes to stderr.
  *
- * @param args `[--quiet | --json | --rows] job.json`
+ * `--accept-changes` lets it go on over a data set or a model that have changed since its checkpoint.
+ *
+ * @param args `[--quiet | --json | --rows] [--accept-changes] job.json`
  * @returns the exit code: 0 trained, 1 failed, 2 the job's own mistake, 130 or 143 after a signal
  * @throws InputError for a file or setting that cannot be used
  */
@@ -89,6 +92,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const waiting = store.get(id);
   if (waiting !== undefined && isFinished(waiting.status)) return report(waiting, result);
 
+  recordAcceptance(config.state, id, values["accept-changes"]);
   const signal = stopSignal();
   const engine = await startEngine(deviceOptions(config));
   const runner = new JobRunner({

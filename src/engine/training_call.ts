@@ -84,9 +84,11 @@ class Surroundings implements TrainContext, Disposable {
       signal.throwIfAborted();
       this.call.onLoad(progress);
     };
-    this.#base ??= await this.#models.base(model, settings.quantization, watch, this.tokenizer);
+    this.#base ??= await this.#models.base(model, settings.quantization, watch, this.tokenizer, true);
     return this.#base.value.decoder;
   };
+
+  readonly weightsChecksum = (): string | null => this.#base?.value.checksum ?? null;
 
   /** What full fine-tuning loads the models do not report. */
   readonly onLoad: OnLoad = (progress) => {

@@ -5,6 +5,7 @@ import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
 import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";
+import { damageOf } from "./damage.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
 
 const SETTINGS_FILE = "settings.json";
@@ -28,15 +29,64 @@ export async function readJobSettings(state: string, id: string): Promise<Traini
   return await readJsonObject(path) as unknown as TrainingSettings;
 }
 
-/** The folder of a finished job's PEFT files or full weights; null where there is none yet. */
-export async function jobResult(state: string, id: string): Promise<string | null> {
+/** Is told of a job's folder that is damaged, and of what is used in its place. */
+export type OnDamage = (id: string, message: string) => void;
+
+/**
+ * The folder of a finished job's PEFT files or full weights; its newest whole checkpoint where they are damaged; null where
+ * there is none yet.
+ *
+ * @throws InputError with status 409 where the result is damaged and there is nothing in its place
+ */
+export async function jobResult(state: string, id: string, onDamage?: OnDamage): Promise<string | null> {
   const result = join(jobFolder(state, id), "result");
-  return (await entries(result)).length > 0 ? result : null;
+  if ((await entries(result)).length === 0) return null;
+  const damage = await damageOf(result);
+  if (damage === null) return result;
+  const checkpoint = await newestWhole(state, id, onDamage);
+  if (checkpoint === null) {
+    throw new InputError(`The result of job ${id} is damaged, and it has no checkpoint: ${damage}`, {
+      path: [],
+      value: id,
+      accepted: "a job whose result is as it was written",
+      status: 409,
+    });
+  }
+  onDamage?.(id, `The result is damaged, so ${basename(checkpoint)} is used in its place: ${damage}`);
+  return checkpoint;
 }
 
-/** What /score may use of a job: its result, or its newest checkpoint; null where there is neither. */
-export async function jobWeights(state: string, id: string): Promise<string | null> {
-  return await jobResult(state, id) ?? (await jobCheckpoints(state, id)).at(-1)?.path ?? null;
+/** The newest checkpoint whose files are as they were written; null where there is none. */
+async function newestWhole(state: string, id: string, onDamage?: OnDamage): Promise<string | null> {
+  for (let tries = 0; tries < 3; tries++) {
+    const found = (await jobCheckpoints(state, id)).map(({ path }) => path);
+    let gone = false;
+    for (let path = found.pop(); path !== undefined; path = found.pop()) {
+      const damage = await damageOf(path);
+      if (damage === null) return path;
+      gone ||= !await exists(path); // a newer one has replaced it meanwhile
+      if (gone) break;
+      onDamage?.(id, `The checkpoint ${basename(path)} is damaged and is passed over: ${damage}`);
+    }
+    if (!gone) break;
+  }
+  return null;
+}
+
+/**
+ * What /score may use of a job: its result, or its newest checkpoint, each where it is as it was written; null where there
+ * is neither.
+ *
+ * @throws InputError as {@link jobResult}
+ */
+export async function jobWeights(state: string, id: string, onDamage?: OnDamage): Promise<string | null> {
+  return await jobResult(state, id, onDamage) ?? await newestWhole(state, id, onDamage);
+}
+
+/** Whether a job has a result or a checkpoint, be they damaged or not. */
+export async function hasWeights(state: string, id: string): Promise<boolean> {
+  return (await entries(join(jobFolder(state, id), "result"))).length > 0 ||
+    (await jobCheckpoints(state, id)).length > 0;
 }
 
 /** Whether a job's rows have become tokens, in whole. */
@@ -58,11 +108,27 @@ async function jobCheckpoints(state: string, id: string): Promise<{ step: number
 /**
  * The folder of one of a job's checkpoints.
  *
- * @throws InputError with status 409 and the steps that are there
+ * @throws InputError with status 409 and the steps that are there, or where it is damaged
  */
-export async function jobCheckpoint(state: string, id: string, step: number | "latest"): Promise<string> {
+export async function jobCheckpoint(
+  state: string,
+  id: string,
+  step: number | "latest",
+  onDamage?: OnDamage,
+): Promise<string> {
+  const latest = step === "latest" ? await newestWhole(state, id, onDamage) : null;
+  if (latest !== null) return latest;
   const found = await jobCheckpoints(state, id);
   const wanted = step === "latest" ? found.at(-1) : found.find((each) => each.step === step);
+  const damage = wanted && await damageOf(wanted.path);
+  if (damage) {
+    throw new InputError(`The checkpoint of step ${wanted.step} of job ${id} is damaged: ${damage}`, {
+      path: ["step"],
+      value: step,
+      accepted: "a checkpoint that is as it was written",
+      status: 409,
+    });
+  }
   if (wanted !== undefined) return wanted.path;
   const steps = found.map(({ step }) => step).join(", ");
   const sentence = found.length === 0
@@ -132,12 +198,12 @@ async function removeAny(path: string): Promise<void> {
  * @throws InputError with status 409 for a job without weights, or as `resolveAdapterFolder`
  */
 export async function resolveAdapter(
-  sources: FileSources & { readonly state: string },
+  sources: FileSources & { readonly state: string; readonly onDamage?: OnDamage },
   adapter: string,
   isJob: (id: string) => boolean,
 ): Promise<string> {
   if (!isJobId(adapter) || !isJob(adapter)) return await resolveAdapterFolder(sources, adapter);
-  const weights = await jobWeights(sources.state, adapter);
+  const weights = await jobWeights(sources.state, adapter, sources.onDamage);
   if (weights !== null) return weights;
   throw new InputError(`Job ${adapter} has neither a result nor a checkpoint yet.`, {
     path: [],

@@ -10,7 +10,7 @@ import { type LinearModule, linearModules } from "../model/modules.ts";
 import { heededNames, type SavedModules, savedModules } from "../model/saved_modules.ts";
 import { checkVocabulary } from "../training/trainable.ts";
 import { type FileSources, resolveModelConfig, resolveTokenizer } from "./files.ts";
-import { resolveAdapter } from "./folder.ts";
+import { type OnDamage, resolveAdapter } from "./folder.ts";
 import type { JobStore } from "./store.ts";
 
 const PATH = ["lora", "init_adapter"];
@@ -28,7 +28,8 @@ interface Folders extends FileSources {
  */
 export async function resolveInitAdapter(folders: Folders, name: string): Promise<string> {
   const isJob = (id: string) => folders.store.get(id) !== undefined;
-  const folder = await within(PATH, () => resolveAdapter(folders, name, isJob));
+  const onDamage: OnDamage = (id, message) => folders.store.record(id, { type: "warning", message });
+  const folder = await within(PATH, () => resolveAdapter({ ...folders, onDamage }, name, isJob));
   if (await hasAdapter(folder)) return folder;
   throw new InputError((field) => `${field} ${JSON.stringify(name)} holds no adapter.`, {
     path: PATH,

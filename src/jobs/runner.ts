@@ -8,15 +8,16 @@ import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import type { DatasetSpec } from "./spec.ts";
 import { modelReference } from "../hub/name.ts";
+import { isAccepted, recordAcceptance } from "./accepted.ts";
 import { boundedError } from "./bounds.ts";
 import { type DiskLimits, StateDisk } from "./disk.ts";
 import {
   dropHalfWritten,
   dropRunFiles,
   hasTokens,
+  hasWeights,
   jobBytes,
   jobFolder,
-  jobWeights,
   removeJobFolder,
   writeJobSettings,
 } from "./folder.ts";
@@ -132,9 +133,10 @@ export class JobRunner {
   /**
    * Puts a job that was cancelled or has failed back into the queue; it goes on from its newest checkpoint.
    *
+   * @param acceptChanges whether it may go on over rows or a model that have changed since
    * @throws InputError with status 409 for any other
    */
-  resume(id: string): Job {
+  resume(id: string, acceptChanges = false): Job {
     const { status } = this.#job(id);
     if (status !== "cancelled" && status !== "failed") {
       throw new InputError(
@@ -147,6 +149,7 @@ export class JobRunner {
         },
       );
     }
+    recordAcceptance(this.#options.state, id, acceptChanges);
     this.#options.store.retry(id);
     this.wake();
     return this.#job(id);
@@ -320,7 +323,7 @@ export class JobRunner {
       const { dataset, eval_dataset } = store.datasets(id);
       const directory = jobFolder(state, id);
       // A job that has a checkpoint goes on from it: what it began with may have gone since.
-      const init = await jobWeights(state, id) === null ? settings.lora?.init_adapter ?? null : null;
+      const init = await hasWeights(state, id) ? null : settings.lora?.init_adapter ?? null;
       const sources = {
         ...this.#options,
         onDownload: (progress: DownloadProgress) => store.recordDownload(id, progress),
@@ -340,6 +343,7 @@ export class JobRunner {
         settings,
         init_adapter: init === null ? null : await resolveInitAdapter(sources, init),
         directory,
+        ...isAccepted(state, id) && { accept_changes: true },
       };
       await writeJobSettings(state, id, settings);
       const { outcome, step } = await engine.call("train", request, {
@@ -350,6 +354,7 @@ export class JobRunner {
           record(event);
           if (event.type !== "checkpoint") return;
           this.#waiting.gotOn(id);
+          recordAcceptance(state, id, false); // the checkpoint is of what was accepted
           this.#inBackground(() => this.measure(id));
         },
       });

@@ -10,6 +10,7 @@ import {
 } from "./adapter_config.ts";
 import { adaptedModules, adapterForm } from "./adapter_modules.ts";
 import { SENSES } from "./_stored_weights.ts";
+import type { Checksums } from "./checksums.ts";
 import type { ModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";
 import type { LinearModule } from "./modules.ts";
@@ -205,6 +206,7 @@ function headOf({ weights }: SavedModules): WeightSpec {
  * @param adapter What readAdapter() would give back
  * @param dtype How the factors are stored
  * @param weightOf A saved weight by its own name, as the file shall hold it; asked twice where the head is tied
+ * @returns the checksums of the weights' file
  * @throws RangeError where a factor is not of its module's size
  */
 export async function writeAdapter(
@@ -212,7 +214,7 @@ export async function writeAdapter(
   adapter: Adapter,
   dtype: FloatDtype = "F32",
   weightOf?: (spec: WeightSpec) => TensorSource,
-): Promise<void> {
+): Promise<Checksums> {
   const { config, tensors, saved } = adapter;
   const sources = tensors.flatMap(({ module: { path, inputs, outputs }, a, b }): TensorSource[] => {
     const { r } = adapterForm(config, path);
@@ -224,9 +226,10 @@ export async function writeAdapter(
   });
   for (const spec of saved.weights) sources.push({ ...weightOf!(spec), name: adapterName(spec.name) });
   if (saved.tied) sources.push({ ...weightOf!(saved.weights[0]!), name: adapterName(HEAD_WEIGHT) });
-  await writeSafetensors(join(dir, WEIGHTS_FILE), sources);
+  const sums = { [WEIGHTS_FILE]: await writeSafetensors(join(dir, WEIGHTS_FILE), sources) };
   const text = formatAdapterConfig(adapter.config, tensors.some(({ module }) => module.transposed));
   await writeWhole(join(dir, CONFIG_FILE), [new TextEncoder().encode(text)]);
+  return sums;
 }
 
 function tensorName(path: string, factor: "A" | "B"): string {

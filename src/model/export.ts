@@ -5,8 +5,11 @@ import { isObject } from "../json.ts";
 import { exists, readJsonObject, writeWhole } from "./_files.ts";
 import { openAdapter, readAdapter } from "./adapter.ts";
 import { adapterForm } from "./adapter_modules.ts";
+import { writeChecksums } from "./checksum_file.ts";
+import type { Checksums } from "./checksums.ts";
 import { readModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, fromF32, isFloatDtype, toF32 } from "./dtype.ts";
+import { NonFiniteError } from "./non_finite.ts";
 import { Checkpoint, writeModelWeights } from "./safetensors.ts";
 import { HEAD_WEIGHT, mergedWeights } from "./saved_modules.ts";
 import { asWritten, copyTokenizer, writeJson } from "./tokenizer_files.ts";
@@ -37,6 +40,7 @@ export interface WeightSource {
  * @param out an existing folder
  * @param base the folder that the configuration is taken from
  * @param options.changed fields that config.json shall have otherwise
+ * @returns the checksums of the weights' files
  * @throws {InputError} where the type cannot hold a weight
  */
 export async function writeModel(
@@ -46,7 +50,7 @@ export async function writeModel(
   { dtype, maxShardBytes, changed = {} }: ExportOptions & {
     readonly changed?: Readonly<Record<string, unknown>>;
   } = {},
-): Promise<void> {
+): Promise<Checksums> {
   const config = await readJsonObject(join(base, "config.json"), asWritten);
   using wrapper = isObject(config["text_config"]) ? await Checkpoint.open(base) : null;
   const all = wrapper === null ? weights : [...weights, ...besidesText(wrapper)];
@@ -54,7 +58,7 @@ export async function writeModel(
     const target = dtype ?? own;
     return { name, shape, dtype: target, data: encode(name, values(), target) };
   });
-  await writeModelWeights(out, tensors, maxShardBytes);
+  const sums = await writeModelWeights(out, tensors, maxShardBytes);
   const type = NAMES[tensors.find(({ shape }) => shape.length === 2)!.dtype];
   // a head that the base ties, and that an adapter or its own files have untied
   const untied = weights.some(({ name }) => name === HEAD_WEIGHT) ? { tie_word_embeddings: false } : {};
@@ -63,6 +67,7 @@ export async function writeModel(
   if (await exists(join(base, generation))) {
     await writeWhole(join(out, generation), [await Deno.readFile(join(base, generation))]);
   }
+  return sums;
 }
 
 const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
@@ -94,9 +99,7 @@ async function* encode(
     const bytes = fromF32(piece, dtype);
     const bad = findNonFinite(bytes, dtype);
     if (bad !== -1) {
-      if (!Number.isFinite(piece[bad])) {
-        throw new InputError(`${name} holds ${piece[bad]}.`, { path: [name], accepted: "finite numbers" });
-      }
+      if (!Number.isFinite(piece[bad])) throw new NonFiniteError(name, piece[bad]!);
       const type = dtype.toLowerCase();
       throw new InputError((field) => `${field} ${type} cannot hold ${piece[bad]}, a number of ${name}.`, {
         path: ["save_dtype"],
@@ -134,7 +137,8 @@ function withChanges(
 /**
  * Writes the model with the adapter merged in: W + scale B A, computed in float64, and saved modules as they are,
  * stored in the weights' own type or the one asked for. A head that an adapter has untied from the embedding is
- * written beside it; where it has resized the vocabulary, config.json says so. Its tokenizer and templates go along.
+ * written beside it; where it has resized the vocabulary, config.json says so. Its tokenizer and templates go along, and the
+ * checksums of all.
  *
  * @param model the base model's folder
  * @param adapter folder of the PEFT files, or null to convert the model's type alone
@@ -185,8 +189,9 @@ export async function exportMerged(
   }
 
   const resized = lora?.vocab_size === undefined ? {} : { vocab_size: lora.vocab_size };
-  await writeModel(out, model, weights, { ...options, changed: resized });
+  const sums = await writeModel(out, model, weights, { ...options, changed: resized });
   await copyTokenizer(model, out, { adapter });
+  await writeChecksums(out, sums);
 }
 
 /** values [n, k] += scale * b [n, r] a [r, k], each element summed in float64. */

@@ -1,5 +1,6 @@
 /** Tensors in safetensors files, read by ranges and written as streams, so that they never have to fit the host's memory. */
 import { basename, join } from "node:path";
+import { crc32 } from "node:zlib";
 import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
 import { exists, readJsonObject, writeWhole } from "./_files.ts";
@@ -12,6 +13,7 @@ import {
   type Shard,
   type TensorInfo,
 } from "./_safetensors_file.ts";
+import { type Checksums, crcText, type FileChecksum } from "./checksums.ts";
 import { isFloatDtype, toF32 } from "./dtype.ts";
 
 export type { SafetensorsDtype } from "./_safetensors_file.ts";
@@ -25,6 +27,9 @@ export class Checkpoint implements Disposable {
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   /** The file's own notes (`format: "pt"`); of shards, those of the first. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Of each tensor: the rows that were read in order from its first, and their CRC-32. */
+  readonly #read = new Map<string, { rows: number; sum: number }>();
+  #sums = false;
 
   private constructor(shards: readonly Shard[], tensors: ReadonlyMap<string, TensorInfo>) {
     this.#shards = new Map(shards.map((shard) => [shard.path, shard]));
@@ -108,7 +113,30 @@ export class Checkpoint implements Disposable {
       );
     }
     const rowBytes = rows === 0 ? 0 : (end - begin) / rows;
-    return readAt(this.#shards.get(file)!, begin + firstRow * rowBytes, rowCount * rowBytes);
+    const bytes = readAt(this.#shards.get(file)!, begin + firstRow * rowBytes, rowCount * rowBytes);
+    if (this.#sums) this.#sum(name, firstRow, rowCount, bytes);
+    return bytes;
+  }
+
+  /** From now on what is read is summed, for {@link checksum}. */
+  startSums(): void {
+    this.#sums = true;
+  }
+
+  /** CRC-32 of all tensors that were read, each in order and to its end; null where one was not. */
+  get checksum(): string | null {
+    const sums: string[] = [];
+    for (const [name, { rows, sum }] of [...this.#read].sort(([a], [b]) => a < b ? -1 : 1)) {
+      if (rows !== (this.info(name).shape[0] ?? 1)) return null;
+      sums.push(name, crcText(sum));
+    }
+    return sums.length === 0 ? null : crcText(crc32(sums.join()));
+  }
+
+  #sum(name: string, firstRow: number, rowCount: number, bytes: Uint8Array): void {
+    const before = firstRow === 0 ? { rows: 0, sum: 0 } : this.#read.get(name);
+    if (before?.rows !== firstRow) return void this.#read.set(name, { rows: -1, sum: 0 });
+    this.#read.set(name, { rows: firstRow + rowCount, sum: crc32(bytes, before.sum) });
   }
 
   /** Reads a whole tensor. @returns Its bytes as they are stored. @throws InputError as readRows() */
@@ -186,13 +214,14 @@ export interface TensorSource {
  * @param path Where the file shall be; an older one is replaced
  * @param tensors Each read once, in the file's order
  * @param metadata The file's own notes; transformers asks for `format: "pt"`
+ * @returns the checksums of what was given, before the disk had it
  * @throws RangeError where a name comes twice or data are not of their shape's size
  */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<TensorSource>,
   metadata: Readonly<Record<string, string>> = { format: "pt" },
-): Promise<void> {
+): Promise<FileChecksum> {
   const ordered = [...tensors].sort((a, b) =>
     DTYPES.indexOf(b.dtype) - DTYPES.indexOf(a.dtype) || (a.name < b.name ? -1 : 1)
   );
@@ -214,7 +243,9 @@ export async function writeSafetensors(
   const padded = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
   padded.set(json, 8);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
-  await writeWhole(path, fileChunks(padded, ordered));
+  const sums: Record<string, string> = {};
+  await writeWhole(path, fileChunks(padded, ordered, sums));
+  return { bytes: padded.length + offset, crc32: crcText(crc32(padded)), tensors: sums };
 }
 
 /** What a file of weights holds at most, as Hugging Face's libraries have it. */
@@ -227,13 +258,14 @@ const MAX_SHARD_BYTES = 5e9;
  * @param dir An existing folder without weights
  * @param tensors In the model's order, which the shards keep
  * @param maxShardBytes What a shard's tensors take at most; a larger tensor has a shard of its own
+ * @returns the checksums of the weights' files
  * @throws RangeError as {@link writeSafetensors}
  */
 export async function writeModelWeights(
   dir: string,
   tensors: Iterable<TensorSource>,
   maxShardBytes = MAX_SHARD_BYTES,
-): Promise<void> {
+): Promise<Checksums> {
   const shards: TensorSource[][] = [[]];
   let [shardBytes, total_size] = [0, 0];
   for (const tensor of tensors) {
@@ -246,27 +278,40 @@ export async function writeModelWeights(
     shardBytes += bytes;
     total_size += bytes;
   }
-  if (shards.length === 1) return await writeSafetensors(join(dir, "model.safetensors"), shards[0]!);
+  if (shards.length === 1) {
+    const file = "model.safetensors";
+    return { [file]: await writeSafetensors(join(dir, file), shards[0]!) };
+  }
+  const sums: Record<string, FileChecksum> = {};
   const number = (n: number) => String(n).padStart(5, "0");
   const places: [string, string][] = [];
   for (const [i, shard] of shards.entries()) {
     const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
-    await writeSafetensors(join(dir, file), shard);
+    sums[file] = await writeSafetensors(join(dir, file), shard);
     places.push(...shard.map(({ name }): [string, string] => [name, file]));
   }
   const weight_map = Object.fromEntries(places.sort(([a], [b]) => a < b ? -1 : 1));
   const index = JSON.stringify({ metadata: { total_size }, weight_map }, null, 2) + "\n";
   await writeWhole(join(dir, "model.safetensors.index.json"), [new TextEncoder().encode(index)]);
+  return sums;
 }
 
-async function* fileChunks(header: Uint8Array, tensors: readonly TensorSource[]): AsyncGenerator<Uint8Array> {
+/** @param sums gets each tensor's checksum */
+async function* fileChunks(
+  header: Uint8Array,
+  tensors: readonly TensorSource[],
+  sums: Record<string, string>,
+): AsyncGenerator<Uint8Array> {
   yield header;
   for (const { name, dtype, shape, data } of tensors) {
     let left = byteLength(dtype, shape);
+    let sum = 0;
     for await (const chunk of data instanceof Uint8Array ? [data] : data) {
       left -= chunk.length;
+      sum = crc32(chunk, sum);
       yield chunk;
     }
+    sums[name] = crcText(sum);
     if (left !== 0) {
       throw new RangeError(
         `The stream of ${name} is ${Math.abs(left)} bytes too ${left > 0 ? "short" : "long"}.`,

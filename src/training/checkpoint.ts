@@ -1,12 +1,19 @@
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
-import { readJsonObject } from "../model/_files.ts";
+import { exists, readJsonObject } from "../model/_files.ts";
+import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
-import { Checkpoint as Safetensors, writeSafetensors } from "../model/safetensors.ts";
-import { checkpointName, OPTIMIZER, STATE, stepOf } from "./checkpoint_files.ts";
+import { Checkpoint as Safetensors, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
+import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
+import { METRIC_COLUMNS } from "../objective/metrics.ts";
+import { checkpointName, MANIFEST, OPTIMIZER, STATE, stepOf } from "./checkpoint_files.ts";
+import type { Fingerprints } from "./fingerprint.ts";
 import type { RunShape } from "./memory_plan.ts";
 import type { Trainable } from "./trainable.ts";
+
+/** Of what {@link writeCheckpoint} writes. Version 1 had its state in a file of its own, and no checksums. */
+const VERSION = 2;
 
 /** What a run must remember beside its parameters; the data's position and random masks follow from the step. */
 export interface RunState {
@@ -16,8 +23,8 @@ export interface RunState {
   readonly num_tokens: number;
   /** How the run was laid out in memory: sums in another order would not come out the same, bit for bit. */
   readonly shape?: RunShape;
-  /** Metrics summed since the last logged step. */
-  readonly window: readonly number[];
+  /** Metrics summed since the last logged step, by their columns' names. */
+  readonly metrics: Readonly<Record<string, number>>;
   /** Tokens of the steps since the last logged one, and what their micro-batches had room for. */
   readonly filled: { readonly tokens: number; readonly room: number };
   /** Gradient norm of the last update. */
@@ -26,12 +33,18 @@ export interface RunState {
   readonly logged: boolean;
   /** Every metrics event so far, so that none is lost however the process ended. */
   readonly history: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[];
+  /** What an objective remembers beside the parameters: whatever it will, none of today's has any. */
+  readonly objective_state: Readonly<Record<string, unknown>>;
+  /** What the run was made of; null where that is not known, as in version 1. */
+  readonly fingerprints: Fingerprints | null;
 }
 
 /**
  * Writes `step-NNNNNN/` under `folder`, whole or not at all: made under another name, flushed, renamed.
  *
  * @param keep how many of the newest stay
+ * @throws {NonFiniteError} where a parameter holds a number that is none. Moments are not looked at: an update whose squared
+ * gradients overflow is left out, so theirs are finite as long as the parameters' are.
  */
 export async function writeCheckpoint(
   gpu: Gpu,
@@ -45,17 +58,17 @@ export async function writeCheckpoint(
   await Deno.mkdir(folder, { recursive: true });
   await Deno.remove(aside, { recursive: true }).catch(ignoreMissing);
   await Deno.mkdir(aside);
-  await trainable.save(aside);
-  const moments = trainable.trained.segments.flatMap((segment, i) => [
-    moment(gpu, `mean.${i}`, segment, "mean"),
-    moment(gpu, `variance.${i}`, segment, "variance"),
-  ]);
-  await writeSafetensors(join(aside, OPTIMIZER), moments);
-  await Deno.writeTextFile(join(aside, STATE), JSON.stringify(state));
-  await flush(join(aside, STATE));
-  await flush(aside);
-  await Deno.remove(join(folder, name), { recursive: true }).catch(ignoreMissing);
-  await Deno.rename(aside, join(folder, name));
+  try {
+    const learned = await trainable.save(aside);
+    const optimizer = await writeSafetensors(join(aside, OPTIMIZER), momentsOf(gpu, trainable));
+    const files = await checksumsOf(aside, { ...learned, [OPTIMIZER]: optimizer });
+    await writeSealedJson(join(aside, MANIFEST), { version: VERSION, ...state, files });
+    await Deno.remove(join(folder, name), { recursive: true }).catch(ignoreMissing);
+    await Deno.rename(aside, join(folder, name));
+  } catch (error) {
+    await Deno.remove(aside, { recursive: true }).catch(() => {}); // the room may be wanted elsewhere
+    throw error;
+  }
   await flush(folder);
   const old = (await checkpoints(folder)).slice(0, -keep);
   // what an earlier process was killed over
@@ -70,26 +83,27 @@ export interface FoundCheckpoint {
 }
 
 /**
- * The newest checkpoint whose files are whole; null where there is none at all. A damaged one with an older behind it is
- * put aside as `step-NNNNNN.damaged`, so that nobody takes it for the newest.
+ * The newest checkpoint whose files are as they were written; null where there is none at all. A damaged one with an older
+ * behind it is put aside as `step-NNNNNN.damaged`, so that nobody takes it for the newest.
  *
  * @param files what `Trainable.save` writes, by name
  * @param warn is told of each that is put aside, and why
- * @throws {InputError} where the oldest is damaged too
+ * @param between called between two pieces of what is read; what it throws ends the reading
+ * @throws {InputError} where the oldest is damaged too, or the newest is of a version that is not known yet
  */
 export async function findCheckpoint(
   folder: string,
   files: readonly string[],
   warn: (message: string) => void,
+  between?: () => Promise<void>,
 ): Promise<FoundCheckpoint | null> {
   const found = await checkpoints(folder);
   for (let path = found.pop(); path !== undefined; path = found.pop()) {
     try {
-      for (const name of [OPTIMIZER, ...files]) await checkFile(join(path, name));
-      return { path, state: await readRunState(path) };
+      return { path, state: await checkedState(path, [OPTIMIZER, ...files], between) };
     } catch (error) {
       const older = found.at(-1);
-      if (!(error instanceof InputError) || older === undefined) throw error;
+      if (!(error instanceof InputError) || error instanceof LaterVersion || older === undefined) throw error;
       await Deno.remove(`${path}.damaged`, { recursive: true }).catch(ignoreMissing);
       await Deno.rename(path, `${path}.damaged`);
       const names = [path, older].map((path) => basename(path));
@@ -99,19 +113,61 @@ export async function findCheckpoint(
   return null;
 }
 
-/** Looks at a file as far as its header says whether it is whole. @throws {InputError} where it is not */
-async function checkFile(path: string): Promise<void> {
-  if (path.endsWith(".json")) await readJsonObject(path);
-  else (await Safetensors.openFile(path)).close();
+/** A checkpoint that a later worker has written: it is not damaged. */
+class LaterVersion extends InputError {}
+
+/**
+ * A checkpoint's state, after all its files were compared with their checksums; of version 1 only what their headers tell.
+ *
+ * @throws {InputError} where one is not whole
+ */
+async function checkedState(
+  checkpoint: string,
+  names: readonly string[],
+  between?: () => Promise<void>,
+): Promise<RunState> {
+  const manifest = await readManifest(checkpoint);
+  for (const name of names) {
+    if (manifest && Object.hasOwn(manifest.files, name)) continue;
+    const path = join(checkpoint, name);
+    if (path.endsWith(".json")) await readJsonObject(path);
+    else (await Safetensors.openFile(path)).close();
+  }
+  if (manifest) await checkFiles(checkpoint, manifest.files, between);
+  return manifest?.state ?? await readFirstState(checkpoint);
+}
+
+/**
+ * What a checkpoint says of itself.
+ *
+ * @returns null for one of version 1, which has none
+ * @throws {InputError} where it is damaged, or of a later version
+ */
+async function readManifest(
+  checkpoint: string,
+): Promise<{ readonly state: RunState; readonly files: Checksums } | null> {
+  const path = join(checkpoint, MANIFEST);
+  if (!await exists(path) && await exists(join(checkpoint, STATE))) return null;
+  const { version, files, ...state } = await readSealedJson(path);
+  if (version === VERSION) return { state: state as unknown as RunState, files: files as Checksums };
+  throw new LaterVersion((file) => `${file} of ${basename(checkpoint)} is of version ${version}.`, {
+    path: [{ file: MANIFEST }],
+    value: version,
+    accepted: `a checkpoint of version 1 or ${VERSION}; a later worker wrote this one`,
+  });
 }
 
 /** Reads a checkpoint's state. @throws {InputError} where it was damaged */
 export async function readRunState(checkpoint: string): Promise<RunState> {
-  const state = await readJsonObject(join(checkpoint, STATE));
-  if (
-    Number.isSafeInteger(state["step"]) && Array.isArray(state["window"]) && Array.isArray(state["history"])
-  ) {
-    return state as unknown as RunState;
+  return (await readManifest(checkpoint))?.state ?? await readFirstState(checkpoint);
+}
+
+/** The state of a checkpoint of version 1, whose metrics have no names. */
+async function readFirstState(checkpoint: string): Promise<RunState> {
+  const { window, ...state } = await readJsonObject(join(checkpoint, STATE));
+  if (Number.isSafeInteger(state["step"]) && Array.isArray(window) && Array.isArray(state["history"])) {
+    const metrics = Object.fromEntries(METRIC_COLUMNS.map((name, i) => [name, window[i]]));
+    return { ...state as unknown as RunState, metrics, objective_state: {}, fingerprints: null };
   }
   throw new InputError(
     (file) => `${file} of the checkpoint ${basename(checkpoint)} is not as the worker wrote it.`,
@@ -148,15 +204,34 @@ export async function restoreMoments(
 
 const PIECE = 4 * 2 ** 20; // elements
 
-function moment(gpu: Gpu, name: string, segment: ParameterSegment, part: "mean" | "variance") {
+/** AdamW's moments of all segments. */
+function momentsOf(gpu: Gpu, { trained }: Trainable): TensorSource[] {
+  return trained.segments.flatMap((segment, i) =>
+    (["mean", "variance"] as const).map((part): TensorSource => ({
+      name: `${part}.${i}`,
+      dtype: "F32",
+      shape: [segment.count],
+      data: momentBytes(gpu, segment, part),
+    }))
+  );
+}
+
+async function* momentBytes(
+  gpu: Gpu,
+  segment: ParameterSegment,
+  part: "mean" | "variance",
+): AsyncGenerator<Uint8Array> {
   const { count } = segment;
-  async function* bytes(): AsyncGenerator<Uint8Array> {
-    for (let at = 0; at < count; at += PIECE) {
-      const piece = { ...segment[part], offset: at * 4, bytes: Math.min(PIECE, count - at) * 4 };
-      yield new Uint8Array((await gpu.readF32(piece)).buffer);
-    }
+  for (let at = 0; at < count; at += PIECE) {
+    const piece = { ...segment[part], offset: at * 4, bytes: Math.min(PIECE, count - at) * 4 };
+    yield new Uint8Array((await gpu.readF32(piece)).buffer);
   }
-  return { name, dtype: "F32" as const, shape: [count], data: bytes() };
+}
+
+/** The step of the newest checkpoint, whole or not; 0 where there is none. */
+export async function newestStep(folder: string): Promise<number> {
+  const path = (await checkpoints(folder)).at(-1);
+  return path === undefined ? 0 : stepOf(basename(path))!;
 }
 
 /** Complete checkpoints, oldest first. */

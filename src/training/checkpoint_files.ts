@@ -1,6 +1,8 @@
 /** What a checkpoint's folder is called and holds beside what was learned; of use to those that have no device too. */
 
-/** A run's position and its history. */
+/** A run's position and its history, and the checksums of the files beside it. */
+export const MANIFEST = "manifest.json";
+/** What version 1 had in its place: position and history alone. */
 export const STATE = "trainer_state.json";
 /** AdamW's moments. */
 export const OPTIMIZER = "optimizer.safetensors";

@@ -17,6 +17,8 @@ export interface TrainContext {
    * @param signal ends the loading, with its reason as the error
    */
   readonly frozen: (signal: AbortSignal) => Promise<Decoder>;
+  /** CRC-32 of the weights that `frozen` has loaded; null where another call had loaded them. */
+  readonly weightsChecksum?: () => string | null;
   /** Called between two pieces while full fine-tuning loads its weights; may throw {@link Interrupted}, as `frozen`. */
   readonly onLoad: OnLoad;
   readonly emit: (event: TrainEvent) => void;

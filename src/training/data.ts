@@ -20,6 +20,8 @@ export interface Data extends Disposable {
   readonly eval: Groups;
   /** Tokens of the largest row. */
   readonly largest: number;
+  /** CRC-32 of all tokens. */
+  readonly checksum: string;
 }
 
 /**

@@ -10,9 +10,12 @@ import type { Decoder } from "../model/decoder.ts";
 import { copyTokenizer } from "../model/tokenizer_files.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
-import { findCheckpoint } from "./checkpoint.ts";
-import type { TrainContext } from "./context.ts";
+import { writeChecksums } from "../model/checksum_file.ts";
+import { checkSeen, settleChanges, warnOfRewritten } from "./changes.ts";
+import { findCheckpoint, newestStep, type RunState } from "./checkpoint.ts";
+import { pause, type TrainContext } from "./context.ts";
 import { type Data, readData } from "./data.ts";
+import { fingerprintsOf } from "./fingerprint.ts";
 import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { Run, type RunParts } from "./run.ts";
@@ -34,23 +37,26 @@ const UNTIED = {
  */
 export async function train(context: TrainContext, request: TrainRequest): Promise<TrainOutcome> {
   const checkpoints = join(request.directory, "checkpoints");
-  const found = await findCheckpoint(
-    checkpoints,
-    savedFiles(request.settings),
-    (message) => context.emit({ type: "warning", message }),
-  );
-  const [resume, resumed] = [found?.path ?? null, found?.state ?? null];
+  const warn = (message: string) => context.emit({ type: "warning", message });
+  const between = everyFew(20, () => pause(context));
+  let resumed: RunState | null = null;
   let trainable: Trainable | null = null;
   let run: Run | null = null;
   let data: Data | null = null;
   let early: Promise<Decoder | null> = Promise.resolve(null);
   const over = new AbortController();
   try {
+    const found = await findCheckpoint(checkpoints, savedFiles(request.settings), warn, between);
+    const resume = found?.path ?? null;
+    resumed = found?.state ?? null;
+    const now = await fingerprintsOf(request, between);
+    const settled = await settleChanges(request, found, now, warn);
     const settings = withinContext(request.settings, context);
     data = await readData(context, request, settings, () => {
       early = loadEarly(context, request, settings, over.signal);
       early.catch(() => {}); // heard of when the rows are tokens
     });
+    checkSeen(request, found, { tokens: data.checksum }, warn);
     const loaded = await early; // what it takes of the device is known then
     const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
     context.emit({ type: "plan", plan: plans[0]! });
@@ -64,11 +70,23 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       })
       : await trainableWeights(context.gpu, request.model, settings.save_dtype, resume, context.onLoad);
     if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
-    for (const message of plain.warnings ?? []) context.emit({ type: "warning", message });
+    for (const message of plain.warnings ?? []) warn(message);
+    const checksum = settings.lora ? context.weightsChecksum?.() ?? null : null;
+    checkSeen(request, found, { loaded: checksum }, warn);
+    warnOfRewritten(found, now, "rows", warn);
+    if (checksum === null || !found?.state.fingerprints?.loaded) warnOfRewritten(found, now, "weights", warn);
+    const fingerprints = { ...settled, tokens: data.checksum, loaded: checksum };
     const template = settings.chat_template &&
       context.tokenizer.withChatTemplate(settings.chat_template).chatTemplate;
     trainable = withTokenizer(request.model, template, plain);
-    run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
+    run = await allocateRun(context, plans, {
+      settings,
+      data,
+      trainable,
+      checkpoints,
+      resumed,
+      fingerprints,
+    });
     if (resume) await run.restore(resume);
     await run.steps();
     await publish(trainable, join(request.directory, "result"));
@@ -77,7 +95,10 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     if (!(error instanceof Interrupted)) throw error;
     if (error.how === "stop") await run?.save();
     else await run?.logged();
-    return { outcome: error.how === "stop" ? "stopped" : "cancelled", step: run?.step ?? resumed?.step ?? 0 };
+    return {
+      outcome: error.how === "stop" ? "stopped" : "cancelled",
+      step: run?.step ?? resumed?.step ?? await newestStep(checkpoints),
+    };
   } finally {
     over.abort();
     await early.catch(() => {});
@@ -85,6 +106,16 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     trainable?.free();
     data?.[Symbol.dispose]();
   }
+}
+
+/** Calls something at most every so many milliseconds. */
+function everyFew(milliseconds: number, work: () => Promise<void>): () => Promise<void> {
+  let last = performance.now();
+  return async () => {
+    if (performance.now() - last < milliseconds) return;
+    await work();
+    last = performance.now();
+  };
 }
 
 /** Lengths past the model's context are cut down to it, with a warning. */
@@ -178,21 +209,22 @@ async function allocateRun(
  * @param template the one that was trained with; null for the model's own
  */
 function withTokenizer(model: string, template: string | null, trainable: Trainable): Trainable {
-  const also = (save: (directory: string) => Promise<void>) => async (directory: string) => {
-    await save(directory);
+  const also = (save: Trainable["save"]) => async (directory: string) => {
+    const checksums = await save(directory);
     await copyTokenizer(model, directory, { template });
+    return checksums;
   };
   return { ...trainable, save: also(trainable.save), publish: also(trainable.publish) };
 }
 
-/** Puts the result in its place whole. */
+/** Puts the result in its place whole, with its checksums beside it. */
 async function publish(trainable: Trainable, result: string): Promise<void> {
   const aside = `${result}.partial`;
   const clear = (folder: string) => Deno.remove(folder, { recursive: true }).catch(() => {});
   await clear(aside);
   await Deno.mkdir(aside, { recursive: true });
   try {
-    await trainable.publish(aside);
+    await writeChecksums(aside, await trainable.publish(aside));
   } catch (error) {
     await clear(aside);
     throw error;

@@ -46,6 +46,8 @@ export interface TrainRequest {
   readonly init_adapter: string | null;
   /** The job's own folder, absolute: `checkpoints/` and `result/` are made in it. */
   readonly directory: string;
+  /** Whether it goes on over rows, a tokenizer or weights that have changed since its checkpoint; refused unless given. */
+  readonly accept_changes?: boolean;
 }
 
 /** What a run tells while it goes on. */

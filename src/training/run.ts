@@ -3,6 +3,7 @@ import { OwnedTensors, Program, type Tensor } from "../gpu/mod.ts";
 import { recordCopy } from "../gpu/ops/elementwise.ts";
 import type { BatchLive } from "../model/batch.ts";
 import { DecoderPass } from "../model/pass.ts";
+import { NonFiniteError } from "../model/non_finite.ts";
 import { METRIC_COLUMNS, metricBuffers } from "../objective/metrics.ts";
 import {
   type ObjectiveLive,
@@ -16,6 +17,7 @@ import { fillWithSizes, groupTokens, packGroups } from "../preference/pack.ts";
 import { readRunState, restoreMoments, type RunState, writeCheckpoint } from "./checkpoint.ts";
 import { pause, type TrainContext } from "./context.ts";
 import type { Data } from "./data.ts";
+import type { Fingerprints } from "./fingerprint.ts";
 import type { RunShape } from "./memory_plan.ts";
 import { Optimizer } from "./optimizer.ts";
 import { Pace } from "./pace.ts";
@@ -36,6 +38,8 @@ export interface RunParts {
   readonly trainable: Trainable;
   readonly checkpoints: string;
   readonly resumed: RunState | null;
+  /** What the rows and the weights are. */
+  readonly fingerprints: Fingerprints;
 }
 
 /** The state of a run between its steps. */
@@ -48,6 +52,8 @@ export class Run {
   readonly #shape: RunShape;
   readonly #trainable: Trainable;
   readonly #checkpoints: string;
+  readonly #fingerprints: Fingerprints;
+  readonly #objectiveState: RunState["objective_state"];
   readonly #history: { step: number; metrics: Metrics }[];
   readonly #pass: DecoderPass;
   readonly #optimizer: Optimizer;
@@ -77,7 +83,7 @@ export class Run {
   constructor(
     context: TrainContext,
     { micro_batch_tokens: budget, activation_recomputation: recompute }: RunShape,
-    { settings, data, trainable, checkpoints, resumed }: RunParts,
+    { settings, data, trainable, checkpoints, resumed, fingerprints }: RunParts,
   ) {
     const { gpu } = context;
     this.#shape = { micro_batch_tokens: budget, activation_recomputation: recompute };
@@ -87,6 +93,8 @@ export class Run {
     this.#data = data;
     this.#trainable = trainable;
     this.#checkpoints = checkpoints;
+    this.#fingerprints = fingerprints;
+    this.#objectiveState = resumed?.objective_state ?? {};
     this.#history = [...resumed?.history ?? []];
     this.#numTokens = resumed?.num_tokens ?? 0;
     this.#filled = { tokens: 0, room: 0, ...resumed?.filled };
@@ -125,10 +133,10 @@ export class Run {
   /** Takes up where a checkpoint left off; the parameters are loaded already. */
   async restore(checkpoint: string): Promise<void> {
     const { gpu, emit } = this.#context;
-    const { window, grad_norm, history } = await readRunState(checkpoint);
+    const { metrics, grad_norm, history } = await readRunState(checkpoint);
     this.#savedStep = this.step; // before all else: a stop must not save what is restored by half
     await restoreMoments(gpu, checkpoint, this.#trainable.trained.segments, () => pause(this.#context));
-    gpu.write(this.#windowSums, Float32Array.from(window));
+    gpu.write(this.#windowSums, Float32Array.from(METRIC_COLUMNS, (name) => metrics[name] ?? 0));
     gpu.write(this.#optimizer.clip, Float32Array.of(1, grad_norm));
     for (const { step, metrics } of history) emit({ type: "metrics", step, metrics });
   }
@@ -191,6 +199,7 @@ export class Run {
     this.#log(async () => {
       const metrics = { ...await training, ...evaluation };
       if (Object.keys(metrics).length === 0) return;
+      this.#checkFinite(metrics);
       this.#history.push({ step, metrics });
       this.#context.emit({ type: "metrics", step, metrics });
     });
@@ -218,16 +227,25 @@ export class Run {
       Float32Array,
       Float32Array,
     ];
-    await writeCheckpoint(gpu, this.#checkpoints, this.#trainable, {
+    const metrics = Object.fromEntries(METRIC_COLUMNS.map((name, i) => [name, window[i]!]));
+    const state: RunState = {
       step: this.step,
       num_tokens: this.#numTokens,
       shape: this.#shape,
-      window: [...window],
+      metrics,
       filled: this.#filled,
       grad_norm: clip[1]!,
       logged: this.#logged,
       history: this.#history,
-    }, this.#settings.keep_checkpoints);
+      objective_state: this.#objectiveState,
+      fingerprints: this.#fingerprints,
+    };
+    this.#checkFinite({ ...metrics, grad_norm: clip[1]! });
+    try {
+      await writeCheckpoint(gpu, this.#checkpoints, this.#trainable, state, this.#settings.keep_checkpoints);
+    } catch (error) {
+      throw error instanceof NonFiniteError ? this.#diverged(error.tensor, error.number) : error;
+    }
     this.#savedStep = this.step;
     emit({ type: "checkpoint", step: this.step });
   }
@@ -285,15 +303,23 @@ export class Run {
       Float32Array,
     ];
     const metrics = { ...summarizeMetrics(settings.method, sums), grad_norm: clip[1]!, ...counts };
-    const bad = Object.entries(metrics).find(([, value]) => !Number.isFinite(value));
-    if (bad) {
-      throw new InputError(`Training diverged: ${bad[0]} at step ${step} is ${bad[1]}.`, {
-        path: ["learning_rate"],
-        value: settings.learning_rate,
-        accepted: "a lower learning rate, or max_grad_norm above 0",
-      });
-    }
     return metrics;
+  }
+
+  /** @throws {InputError} at the first metric that is not finite */
+  #checkFinite(metrics: Metrics): void {
+    const bad = Object.entries(metrics).find(([, value]) => !Number.isFinite(value));
+    if (bad) throw this.#diverged(...bad);
+  }
+
+  /** The error of a run whose tensor or metric is not finite. */
+  #diverged(name: string, value: number): InputError {
+    const { learning_rate } = this.#settings;
+    return new InputError(`Training diverged: ${name} at step ${this.step} is ${value}.`, {
+      path: ["learning_rate"],
+      value: learning_rate,
+      accepted: "a lower learning rate, or max_grad_norm above 0",
+    });
   }
 
   async #evaluate(): Promise<Metrics> {

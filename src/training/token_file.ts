@@ -141,12 +141,14 @@ export class TokenWriter implements Disposable {
 export class TokenFile implements Disposable {
   readonly #file: Deno.FsFile;
   readonly #offsets: Float64Array;
+  readonly #checksums: TokenManifest["checksums"];
   /** Tokens of the largest group. */
   readonly largest: number;
   readonly train: Groups;
   readonly eval: Groups;
 
-  private constructor(folder: string, { largest, responses }: TokenManifest) {
+  private constructor(folder: string, { largest, responses, checksums }: TokenManifest) {
+    this.#checksums = checksums;
     const read = (name: string) => Deno.readFileSync(join(folder, name)).buffer;
     this.#offsets = new Float64Array(read(FILES.offsets));
     this.largest = largest;
@@ -165,6 +167,11 @@ export class TokenFile implements Disposable {
     const manifest = readManifest(folder);
     if (manifest?.version !== VERSION || manifest.key !== key) return false;
     return Object.entries(manifest.checksums).every(([name, sum]) => checksumOf(join(folder, name)) === sum);
+  }
+
+  /** CRC-32 of all that an open folder says, by the checksums of its files. */
+  get checksum(): string {
+    return crc32(JSON.stringify(this.#checksums)).toString(16).padStart(8, "0");
   }
 
   [Symbol.dispose](): void {

@@ -18,9 +18,11 @@ import {
   type StoredDtype,
   uploadRuns,
 } from "../model/loading.ts";
+import type { Checksums } from "../model/checksums.ts";
 import { writeModel } from "../model/export.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearNames, weightSpecs } from "../model/modules.ts";
+import { checkFinite } from "../model/non_finite.ts";
 import type { TrainedParameters } from "../model/parameters.ts";
 import { fromF32, savedAs } from "../model/dtype.ts";
 import { Checkpoint } from "../model/safetensors.ts";
@@ -36,10 +38,15 @@ export interface Trainable {
   readonly trained: TrainedParameters;
   /** What of the adapter that training begins with is not heeded. */
   readonly warnings?: readonly string[];
-  /** Writes what was learned as a run can go on from it: PEFT files, or a whole model folder in f32. */
-  save(directory: string): Promise<void>;
+  /**
+   * Writes what was learned as a run can go on from it: PEFT files, or a whole model folder in f32.
+   *
+   * @returns the checksums of the weights' files, as are `publish`'s
+   * @throws {NonFiniteError} where a number is none
+   */
+  save(directory: string): Promise<Checksums>;
   /** Writes it as its users want it, whole weights in the type that was asked for. @throws {InputError} where that cannot hold them */
-  publish(directory: string): Promise<void>;
+  publish(directory: string): Promise<Checksums>;
   free(): void;
 }
 
@@ -100,19 +107,20 @@ export async function trainableLora(
     trained.free();
     throw error;
   }
-  const save = async (directory: string): Promise<void> => {
+  const save = async (directory: string): Promise<Checksums> => {
     const factors = modules.flatMap(({ path }) => [`${path}.lora_A`, `${path}.lora_B`]);
     const values = await gpu.read(...factors.map((name) => trained.get(name).value)) as Float32Array[];
+    for (const [i, name] of factors.entries()) checkFinite(name, values[i]!);
     const tensors = modules.map((module, i): AdapterTensors => ({
       module,
       a: values[2 * i]!,
       b: values[2 * i + 1]!,
     }));
-    await writeAdapter(
+    return await writeAdapter(
       directory,
       { config, tensors, saved },
       "F32",
-      (spec) => ({ ...spec, dtype: "F32", data: bytesOf(valuesOf(gpu, spec, trained)) }),
+      (spec) => ({ ...spec, dtype: "F32", data: bytesOf(spec.name, valuesOf(gpu, spec, trained)) }),
     );
   };
   const warnings = adapter?.warnings ?? [];
@@ -316,8 +324,11 @@ async function* valuesOf(
   }
 }
 
-async function* bytesOf(values: AsyncIterable<Float32Array>): AsyncGenerator<Uint8Array> {
-  for await (const each of values) yield fromF32(each, "F32");
+async function* bytesOf(name: string, values: AsyncIterable<Float32Array>): AsyncGenerator<Uint8Array> {
+  for await (const each of values) {
+    checkFinite(name, each);
+    yield fromF32(each, "F32");
+  }
 }
 
 const PIECE_BYTES = 16 * 2 ** 20;

@@ -73,6 +73,7 @@ Deno.test("a job without a template leaves the model's beside its adapter, where
   assert.deepEqual(Object.keys(await filesOf(result)).sort(), [
     "adapter_config.json",
     "adapter_model.safetensors",
+    "checksums.json",
     "tokenizer.json",
     "tokenizer_config.json",
   ]);

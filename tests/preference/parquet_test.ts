@@ -113,6 +113,44 @@ Deno.test("RowReader says where a file's values are no text", async () => {
   assert.equal(reader.left_out.firstFault?.message, message);
 });
 
+for (const version of ["1", "2"]) {
+  Deno.test(`readDataFiles() refuses a page of version ${version} whose CRC is another, in columns that are read`, async () => {
+    const bytes = await Deno.readFile(join(fixtures, `crc_${version}.parquet`));
+    assert.deepEqual(await read(`crc_${version}.parquet`), await read("snappy.parquet"));
+    const text = new TextDecoder("latin1").decode(bytes);
+    await withFiles({}, async (dir) => {
+      const path = join(dir, "rows.parquet");
+      /** @param which of the places where the word stands, from 0 */
+      const damaged = async (word: string, which: number) => {
+        const at = [...text.matchAll(new RegExp(word, "g"))][which]!.index;
+        await Deno.writeFile(path, bytes.with(at, bytes[at]! ^ 0x20));
+        return readDataFiles([path], { columns: (names) => names.filter((name) => name !== "notes") });
+      };
+      // a letter in a page of values behind its header's least, in a dictionary, in the second row group
+      for (
+        const [column, word, which] of [["chosen", "good 0", 1], ["prompt", "zwei", 0], [
+          "rejected",
+          "bad 3",
+          1,
+        ]] as const
+      ) {
+        const rows = await damaged(word, which);
+        await assert.rejects(Array.fromAsync(rows), (error) => {
+          assert.ok(error instanceof InputError, String(error));
+          assert.match(
+            error.message,
+            /^rows\.parquet is not a readable Parquet file: page \d of the column /,
+          );
+          assert.ok(error.message.includes(`the column ${column} at byte `), error.message);
+          return true;
+        });
+      }
+      const unread = await damaged("unused", 0);
+      assert.equal((await Array.fromAsync(unread)).length, 5);
+    });
+  });
+}
+
 Deno.test("readDataFiles() refuses malformed and missing files by name", async () => {
   const whole = await Deno.readFile(join(fixtures, "snappy.parquet"));
   const cut = whole.slice(0, -40);

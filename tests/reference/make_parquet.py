@@ -52,3 +52,9 @@ pq.write_table(
 )
 pq.write_table(pa.table({"text": pa.array([1, 2])}), FOLDER / "numbers.parquet")
 pq.write_table(pa.table({"question": ["a"]}), FOLDER / "other_columns.parquet")
+# With a CRC in every page's header: pages with and without a dictionary, of both versions.
+for version in ["1.0", "2.0"]:
+    pq.write_table(
+        strings, FOLDER / f"crc_{version[0]}.parquet", compression="snappy", row_group_size=3,
+        data_page_version=version, use_dictionary=["notes", "prompt"], write_page_checksum=True,
+    )

@@ -3,6 +3,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DeviceLostError } from "../../src/errors.ts";
 import { refusal } from "../helpers/fake_engine.ts";
+import { writeChecksums } from "../../src/model/checksum_file.ts";
+import { checksumsOf } from "../../src/model/checksums.ts";
+import { writeSealedJson } from "../../src/model/sealed_json.ts";
 import { gate, makeRoot, type TestService, testService } from "../helpers/service.ts";
 
 const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
@@ -323,6 +326,84 @@ Deno.test("POST /train/{id}/resume takes up a job that failed, after three losse
   service.engine.failing.clear();
   await service.post(`/train/${refused}/resume`, "");
   await service.until(refused, "succeeded");
+});
+
+Deno.test("POST /train/{id}/resume lets a run go on over changes where it is told to, until its next checkpoint", () =>
+  withCancelled(async (service, id) => {
+    for (
+      const [body, status] of [['{"accept_changes":1}', 422], ['{"accept":true}', 422], ["[]", 422], [
+        "{",
+        400,
+      ]]
+    ) {
+      const answer = await service.post(`/train/${id}/resume`, body!);
+      assert.equal(answer.status, status, `${body}`);
+    }
+    const lastRequest = () => service.engine.trained.at(-1)!;
+    service.engine.failing.set("model", refusal("dataset"));
+    const resumed = async (body: unknown) => {
+      assert.equal((await service.post(`/train/${id}/resume`, body)).status, 202);
+      await service.until(id, service.engine.failing.size > 0 ? "failed" : "succeeded");
+      return lastRequest().accept_changes ?? false;
+    };
+    assert.deepEqual([await resumed(""), await resumed({ accept_changes: true })], [false, true]);
+    assert.deepEqual([await resumed({}), await resumed({ accept_changes: false })], [false, false]);
+    const bare = await service.app.request(`/train/${id}/resume`, { method: "POST" });
+    assert.equal(bare.status, 202);
+    await service.until(id, "failed");
+    service.engine.failing.clear();
+    assert.equal(await resumed({ accept_changes: true }), true);
+    assert.equal(await isThere(join(folderOf(service, id), "accept_changes")), false);
+  }));
+
+Deno.test("a damaged result is passed over for the checkpoint before it, which is said once in the job's warnings", async () => {
+  await using service = await testService();
+  const id = await finished(service);
+  await eventually(() => service.service.store.untidied().length === 0);
+  const [result, checkpoints] = ["result", "checkpoints"].map((name) => join(folderOf(service, id), name));
+  await writeChecksums(result!, {});
+  const flip = async (path: string) => {
+    const bytes = await Deno.readFile(path);
+    bytes[0]! ^= 1;
+    await Deno.writeFile(path, bytes);
+  };
+  const score = { model: "model", prompt: "a", candidates: ["b"], adapter: id };
+  const used = async () => {
+    assert.equal((await service.post("/score", score)).status, 200);
+    return service.engine.scored.at(-1)!.adapter;
+  };
+  assert.equal(await used(), result);
+  await flip(join(result!, "adapter_model.safetensors"));
+  assert.equal(await used(), join(checkpoints!, "step-000003"));
+  assert.equal(await used(), join(checkpoints!, "step-000003"));
+  assert.ok((await archived(service, `/train/${id}/adapter`)).includes('{"step":3}'));
+  const { warnings } = (await service.get(`/train/${id}`)).body;
+  assert.deepEqual(warnings.slice(1), [
+    "The result is damaged, so step-000003 is used in its place: adapter_model.safetensors is not as it was written: " +
+    "its checksum is another.",
+  ]);
+  // a checkpoint's own checksums, without the moments that have gone
+  const newest = join(checkpoints!, "step-000003");
+  const files = { ...await checksumsOf(newest), "optimizer.safetensors": { bytes: 1, crc32: "00000000" } };
+  await writeSealedJson(join(newest, "manifest.json"), { version: 2, files });
+  assert.equal(await used(), newest);
+  assert.ok(!(await archived(service, `/train/${id}/adapter?step=3`)).includes("manifest.json"));
+  await flip(join(newest, "adapter_config.json"));
+  assert.equal(await used(), join(checkpoints!, "step-000002"));
+  const refused = await service.get(`/train/${id}/adapter?step=3`);
+  assert.deepEqual([refused.status, refused.body.field], [409, "step"]);
+  assert.match(
+    refused.body.detail,
+    /^The checkpoint of step 3 of job \S+ is damaged: adapter_config\.json is not as /,
+  );
+  await Deno.remove(checkpoints!, { recursive: true });
+  for (const answer of [await service.post("/score", score), await service.get(`/train/${id}/adapter`)]) {
+    assert.equal(answer.status, 409);
+    assert.match(
+      answer.body.detail,
+      /The result of job \S+ is damaged, and it has no checkpoint: adapter_model/,
+    );
+  }
 });
 
 Deno.test("GET /train/{id} shows a job's warnings, the first 50 and how many there were", async () => {

@@ -112,9 +112,9 @@ Deno.test("POST /train/{id}/resume after a cancel and kill -9 ends with the bits
   const files = [
     "adapter_config.json",
     "adapter_model.safetensors",
+    "manifest.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "trainer_state.json",
   ];
   assert.deepEqual(kept, [10, 12, 14].flatMap((step) => files.map((name) => join(`step-0000${step}`, name))));
   const { body } = await worker.get(`/train/${id}`);

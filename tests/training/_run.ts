@@ -7,7 +7,8 @@ import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { TrainContext } from "../../src/training/context.ts";
 import { train } from "../../src/training/loop.ts";
-import type { TrainEvent, TrainOutcome } from "../../src/training/request.ts";
+import type { TrainingSettings } from "../../src/api/settings.ts";
+import type { Dataset, TrainEvent, TrainOutcome } from "../../src/training/request.ts";
 import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -18,20 +19,28 @@ export interface RunOptions {
   readonly spec?: Readonly<Record<string, unknown>>;
   /** Goes on in a folder that is there; otherwise one that is removed at the end. */
   readonly directory?: string;
+  /** What no spec may ask for. */
+  readonly settings?: Partial<TrainingSettings>;
+  readonly dataset?: Dataset;
+  readonly acceptChanges?: boolean;
+  /** Called once the model is written. */
+  readonly prepare?: (model: string) => Promise<void>;
   readonly onEvent?: (event: TrainEvent, gpu: Gpu) => void;
   readonly context?: Partial<Pick<TrainContext, "between" | "room">>;
 }
 
 /** Trains on eight rows. @returns how it ended, and everything it said */
 export async function runTiny(
-  { gpu: options, model: modelOptions, spec, directory, onEvent, context }: RunOptions,
+  { gpu: options, model: modelOptions, spec, directory, onEvent, context, ...more }: RunOptions,
 ): Promise<{ readonly outcome: TrainOutcome; readonly events: readonly TrainEvent[] }> {
   const folder = directory ?? await Deno.makeTempDir({ prefix: "simpo-" });
   const model = await writeTinyModel(join(folder, "model"), modelOptions);
+  await more.prepare?.(model);
   const gpu = await Gpu.open({ device: "auto", ...options });
   const events: TrainEvent[] = [];
-  const settings = settingsOf({ max_steps: 1, batch_size: 8, ...spec });
+  const settings = { ...settingsOf({ max_steps: 1, batch_size: 8, ...spec }), ...more.settings };
   let base: LoadedDecoder | null = null;
+  let loaded: string | null = null;
   try {
     const config = await readModelConfig(model);
     const outcome = await train({
@@ -40,10 +49,13 @@ export async function runTiny(
       tokenizer: await loadTokenizer(model),
       frozen: async () => {
         using checkpoint = await Checkpoint.open(model);
+        checkpoint.startSums();
         const { quantization } = settings;
         base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
+        loaded = checkpoint.checksum;
         return base.decoder;
       },
+      weightsChecksum: () => loaded,
       onLoad: () => {},
       emit: (event) => {
         events.push(event);
@@ -56,11 +68,12 @@ export async function runTiny(
     }, {
       id: "job",
       model,
-      dataset: datasetOf(plainRows(8)),
+      dataset: more.dataset ?? datasetOf(plainRows(8)),
       eval_dataset: null,
       settings,
       init_adapter: null,
       directory: folder,
+      ...more.acceptChanges && { accept_changes: true },
     });
     return { outcome, events };
   } finally {

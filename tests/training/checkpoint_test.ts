@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { TrainedParameters } from "../../src/model/parameters.ts";
+import { readSealedJson, writeSealedJson } from "../../src/model/sealed_json.ts";
 import {
   findCheckpoint,
   readRunState,
@@ -24,7 +25,10 @@ const parameters = () =>
   ]);
 
 function trainable(trained: TrainedParameters, save?: (folder: string) => Promise<void>): Trainable {
-  const write = save ?? ((folder) => Deno.writeTextFile(join(folder, "adapter_config.json"), "{}"));
+  const write = async (folder: string) => {
+    await (save?.(folder) ?? Deno.writeTextFile(join(folder, "adapter_config.json"), "{}"));
+    return {};
+  };
   return {
     decoder: undefined as never,
     trained,
@@ -38,11 +42,13 @@ function stateOf(step: number): RunState {
   return {
     step,
     num_tokens: 1234,
-    window: [0.1, Math.fround(1 / 3), -2.5e-38],
+    metrics: { loss: Math.fround(1 / 3), "rewards/margins": -2.5e-38, examples: 0 },
     filled: { tokens: 100, room: 128 },
     grad_norm: Math.fround(0.7),
     logged: false,
     history: [{ step, metrics: { loss: Math.fround(0.69), "rewards/margins": -0.25 } }],
+    objective_state: { reference: [0.25, { of: "a later objective" }] },
+    fingerprints: null,
   };
 }
 
@@ -80,6 +86,34 @@ Deno.test("writeCheckpoint() keeps state and moments bit for bit", () =>
     after.free();
   }));
 
+Deno.test("findCheckpoint() does not take a checkpoint of a later version for a damaged one", () =>
+  inCheckpoints(async (folder) => {
+    const target = trainable(parameters());
+    for (const step of [1, 2]) await writeCheckpoint(gpu, folder, target, stateOf(step), 2);
+    const manifest = join(folder, "step-000002", "manifest.json");
+    await writeSealedJson(manifest, { ...await readSealedJson(manifest), version: 3 });
+    await assert.rejects(findCheckpoint(folder, [], assert.fail), {
+      name: "InputError",
+      message: "manifest.json of step-000002 is of version 3.",
+    });
+    assert.deepEqual(await names(folder), ["step-000001", "step-000002"]);
+    target.free();
+  }));
+
+Deno.test("findCheckpoint() names the tensor whose bytes are others", () =>
+  inCheckpoints(async (folder) => {
+    const target = trainable(parameters());
+    for (const step of [1, 2]) await writeCheckpoint(gpu, folder, target, stateOf(step), 2);
+    await flipBit(join(folder, "step-000002", "optimizer.safetensors"), -1);
+    const warnings: string[] = [];
+    await findCheckpoint(folder, [], (message) => warnings.push(message));
+    assert.deepEqual(warnings, [
+      "The checkpoint step-000002 is damaged, so the run goes on from step-000001: " +
+      "variance.1 in optimizer.safetensors is not as it was written: its checksum is another.",
+    ]);
+    target.free();
+  }));
+
 Deno.test("writeCheckpoint() keeps the two newest by number", () =>
   inCheckpoints(async (folder) => {
     assert.equal(await newest(folder), null);
@@ -107,8 +141,8 @@ Deno.test("writeCheckpoint() that breaks off leaves nothing that counts, and is 
     assert.deepEqual(await names(folder), ["step-000001", "step-000002"]);
     assert.deepEqual(await names(join(folder, "step-000002")), [
       "adapter_config.json",
+      "manifest.json",
       "optimizer.safetensors",
-      "trainer_state.json",
     ]);
     trained.free();
   }));
@@ -118,11 +152,11 @@ Deno.test("a checkpoint whose files were damaged is refused by name", () =>
     const target = trainable(parameters());
     await writeCheckpoint(gpu, folder, target, stateOf(1), 2);
     const checkpoint = (await newest(folder))!;
-    for (const name of ["trainer_state.json", "optimizer.safetensors"]) {
+    for (const name of ["manifest.json", "optimizer.safetensors"]) {
       const path = join(checkpoint, name);
       const bytes = await Deno.readFile(path);
       await Deno.writeFile(path, bytes.subarray(0, bytes.length - 3));
-      const reading = name === "trainer_state.json"
+      const reading = name === "manifest.json"
         ? readRunState(checkpoint)
         : restoreMoments(gpu, checkpoint, target.trained.segments, go);
       await assert.rejects(reading, (error) => error instanceof InputError && error.field === name);
@@ -131,14 +165,37 @@ Deno.test("a checkpoint whose files were damaged is refused by name", () =>
   }));
 
 const damages: [name: string, file: string, damage: (path: string) => Promise<void>][] = [
-  ["a state cut off", "trainer_state.json", (path) => Deno.truncate(path, 9)],
-  ["a state of another form", "trainer_state.json", (path) => Deno.writeTextFile(path, "{}")],
-  ["no state", "trainer_state.json", (path) => Deno.remove(path)],
+  ["a manifest cut off", "manifest.json", (path) => Deno.truncate(path, 9)],
+  ["a manifest of another form", "manifest.json", (path) => Deno.writeTextFile(path, "{}")],
+  ["no manifest", "manifest.json", (path) => Deno.remove(path)],
+  [
+    "a step of another number",
+    "manifest.json",
+    (path) => replaceIn(path, '"num_tokens":1234', '"num_tokens":1235'),
+  ],
+  ["a metric of another number", "manifest.json", (path) => replaceIn(path, "0.3333", "0.3323")],
+  ["a moment of one other bit", "optimizer.safetensors", (path) => flipBit(path, -100)],
+  ["a header of one other bit", "optimizer.safetensors", (path) => flipBit(path, 20)],
+  ["a configuration of one other bit", "adapter_config.json", (path) => flipBit(path, 0)],
   ["moments cut off", "optimizer.safetensors", (path) => Deno.truncate(path, 1000)],
   ["an empty file of moments", "optimizer.safetensors", (path) => Deno.truncate(path)],
   ["a configuration cut off", "adapter_config.json", (path) => Deno.truncate(path, 1)],
   ["no configuration", "adapter_config.json", (path) => Deno.remove(path)],
 ];
+
+async function replaceIn(path: string, text: string, by: string): Promise<void> {
+  const content = await Deno.readTextFile(path);
+  assert.ok(content.includes(text));
+  await Deno.writeTextFile(path, content.replace(text, by));
+}
+
+/** @param at a byte's number, from the end where it is negative */
+async function flipBit(path: string, at: number): Promise<void> {
+  const bytes = await Deno.readFile(path);
+  bytes[at < 0 ? bytes.length + at : at]! ^= 1;
+  await Deno.writeFile(path, bytes);
+}
+
 for (const [name, file, damage] of damages) {
   Deno.test(`findCheckpoint() passes over a checkpoint with ${name}, says so, and puts it aside`, () =>
     inCheckpoints(async (folder) => {

@@ -140,6 +140,8 @@ Deno.test("Optimizer leaves everything as it was where a gradient is not finite"
       const after = await state();
       assert.ok(after.every((tensor, i) => tensor.some((value, at) => value !== before[i]![at])));
       assert.ok(after.every((tensor) => tensor.every((value) => Number.isFinite(value))));
+      const [factor, norm] = await gpu.readF32(optimizer.clip);
+      assert.ok(factor! > 0 && !Number.isFinite(norm), "who looks every few steps sees what was left out");
       optimizer.free();
       trained.free();
     }

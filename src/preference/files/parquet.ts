@@ -2,6 +2,7 @@
 import { type Compressors, type FileMetaData, parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { InputError } from "../../errors.ts";
+import { checkPages } from "./_parquet_crc.ts";
 import { plainRow } from "./plain.ts";
 import { type ChooseColumns, type FileRow, openDataFile, unreadable } from "./source_row.ts";
 
@@ -21,7 +22,8 @@ const native = Object.fromEntries(
 /**
  * Streams a Parquet file's rows. Columns that are not chosen are not decoded.
  *
- * @throws InputError naming the file where it is missing, malformed or compressed otherwise
+ * @throws InputError naming the file where it is missing, malformed, compressed otherwise, or a page has another CRC than the
+ * file says
  */
 export async function* readParquet(path: string, choose: ChooseColumns): AsyncGenerator<FileRow> {
   using source = await openSource(path);
@@ -32,7 +34,10 @@ export async function* readParquet(path: string, choose: ChooseColumns): AsyncGe
   for (const group of metadata.row_groups) {
     const rowEnd = rowStart + Number(group.num_rows);
     const options = { file: source, metadata, columns, rowStart, rowEnd, compressors };
-    const rows = await readable(() => parquetReadObjects(options));
+    const rows = await readable(() => {
+      checkPages(source, group, columns);
+      return parquetReadObjects(options);
+    });
     for (const [index, row] of rows.entries()) {
       yield { row: rowStart + index + 1, value: plainRow(row) };
     }

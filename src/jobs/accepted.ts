@@ -1,0 +1,32 @@
+/** A job that is to go on over rows or a model that have changed; said by a file in its folder until its next checkpoint. */
+import { join } from "node:path";
+import { jobFolder } from "./folder.ts";
+
+const FILE = "accept_changes";
+
+/** Takes note of what the sender of a resume wants. */
+export function recordAcceptance(state: string, id: string, accepted: boolean): void {
+  const path = join(jobFolder(state, id), FILE);
+  if (!accepted) return removeIfThere(path);
+  Deno.mkdirSync(jobFolder(state, id), { recursive: true });
+  Deno.writeTextFileSync(path, "");
+}
+
+/** Whether the job may go on so. */
+export function isAccepted(state: string, id: string): boolean {
+  try {
+    Deno.statSync(join(jobFolder(state, id), FILE));
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+function removeIfThere(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}

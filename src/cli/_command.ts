@@ -18,19 +18,21 @@ export type StartEngine = (
     readonly memoryLimitBytes?: number;
     readonly tuningFolder?: string;
     readonly promptCacheBytes?: number | null;
+    readonly trainShare?: number;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
 export function deviceOptions(
-  { device, memoryBytes, cache, promptCacheBytes }: Config,
+  { device, memoryBytes, cache, promptCacheBytes, trainShare }: Config,
 ): Omit<Parameters<StartEngine>[0], "onBroken"> {
   return {
     device,
     allowSoftware: device === "software",
     tuningFolder: join(cache, "tuning"),
     promptCacheBytes,
+    trainShare,
     ...(memoryBytes !== null && { memoryLimitBytes: memoryBytes }),
   };
 }

@@ -9,6 +9,8 @@ import type { CallName, Calls, LoadProgress } from "./protocol.ts";
 export interface WorkerOptions extends GpuOptions {
   /** As EngineOptions has it. */
   readonly promptCacheBytes?: number;
+  /** As EngineOptions has it. */
+  readonly trainShare?: number;
 }
 
 /** One call of the table. */

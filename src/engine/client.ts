@@ -18,6 +18,8 @@ export interface EngineOptions {
   readonly memoryLimitBytes?: number;
   /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none. Unless given the device decides. */
   readonly promptCacheBytes?: number | null;
+  /** Of the device's time that training and scoring both want, what training gets: 0 to 1; half of it unless given. */
+  readonly trainShare?: number;
   /** Folder in which the fastest kernels of an adapter are kept; without it they are neither sought nor kept. */
   readonly tuningFolder?: string;
   /** Called where a Worker ends by itself: nothing can be asked of the engine any more. */
@@ -30,12 +32,14 @@ export interface EngineOptions {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, tuningFolder, onBroken }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, trainShare, tuningFolder, onBroken }:
+    EngineOptions,
 ): Promise<Engine> {
   const options = {
     device: device === "auto" && !allowSoftware ? "gpu" as const : device,
     ...(memoryLimitBytes !== undefined && { memoryLimitBytes }),
     ...(promptCacheBytes != null && { promptCacheBytes }),
+    ...(trainShare !== undefined && { trainShare }),
   };
   const engine = new EnginePool([new WorkerEngine(options, tuningFolder ?? null, onBroken ?? (() => {}))]);
   try {

@@ -8,6 +8,7 @@ import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
 import { hasSameTokenizer } from "../model/tokenizer_files.ts";
 import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
+import type { BatchOptions } from "../scoring/batches.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
 
@@ -66,19 +67,23 @@ export class Models {
   readonly #gpu: Gpu;
   readonly #report: LoadingReport;
   readonly #promptCacheBytes: number;
+  readonly #takeBatch: BatchOptions["takeBatch"];
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
   /**
    * @param report is told of every loading, whoever waits for it
    * @param promptCacheBytes of each scorer, as BatchOptions has it; the device decides unless given
+   * @param takeBatch of each scorer, as BatchOptions has it
    */
   constructor(
     gpu: Gpu,
     report: LoadingReport,
     promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
+    takeBatch?: BatchOptions["takeBatch"],
   ) {
     this.#gpu = gpu;
+    this.#takeBatch = takeBatch;
     this.#report = report;
     this.#promptCacheBytes = promptCacheBytes;
   }
@@ -151,6 +156,7 @@ export class Models {
         const scorer = new Scorer(this.#gpu, scored, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),
+          ...(this.#takeBatch && { takeBatch: this.#takeBatch }),
         });
         const free = () => {
           scorer.free();

@@ -1,12 +1,44 @@
+/** How the device's time is shared. */
+export interface SchedulerOptions {
+  /** Of the time that training and requests both want, what training gets: 0 to 1. */
+  readonly trainShare?: number;
+  /** Returns once the device has done what is queued: from then on its time is not training's. */
+  readonly settle?: () => void;
+  /** Milliseconds; a clock of a test's own. */
+  readonly now?: () => number;
+}
+
 /**
  * Who is next on the GPU. Scoring requests take turns of at most one batch each, in the order in which they came; while a
- * training run holds the device they get a turn between its micro-batches, otherwise they run until none is left.
+ * training run holds the device they share the time between two of its micro-batches, otherwise they run until none is left.
+ *
+ * Between two micro-batches at least one batch runs where a request waits, and more until requests have had their share of
+ * the time that the last micro-batch took.
  */
 export class Scheduler {
   readonly #waiting = new Map<number, AsyncGenerator<void>>();
+  readonly #share: number;
+  readonly #settle: () => void;
+  readonly #now: () => number;
   #newcomers: number[] = [];
   #held = false;
   #running = false;
+  /** When training got the device last. */
+  #trainingSince = 0;
+  /** When requests have had their share in this turn; no end where training does not wait. */
+  #until = Infinity;
+  /** Milliseconds that requests had beyond their share in earlier turns. */
+  #debt = 0;
+  /** Batches that have run. */
+  #batches = 0;
+  /** Of those, before this turn. */
+  #before = 0;
+
+  constructor({ trainShare = 0.5, settle = () => {}, now = () => performance.now() }: SchedulerOptions = {}) {
+    this.#share = trainShare;
+    this.#settle = settle;
+    this.#now = now;
+  }
 
   /** Whether anybody has work for the device. */
   get busy(): boolean {
@@ -32,38 +64,104 @@ export class Scheduler {
     void request?.return(undefined);
   }
 
+  /**
+   * Asked by a step before it runs a batch.
+   *
+   * @returns milliseconds that the batch may take, as far as that can be told; null where it is to wait for another step
+   */
+  readonly takeBatch = (): number | null => {
+    const left = this.#left;
+    if (left <= 0 && this.#batches > this.#before) return null;
+    this.#batches++;
+    return Math.max(left, 0);
+  };
+
   /** A training run takes the device: requests wait for its {@link turn}. @throws Error where another run has it */
   hold(): void {
     if (this.#held) throw new Error("Another training run holds this device.");
     this.#held = true;
+    this.#trainingSince = this.#now();
+    this.#debt = 0;
   }
 
   /** The training run gives the device back: what waits runs until none is left. */
   release(): void {
     this.#held = false;
+    this.#until = Infinity;
     void this.#drain();
   }
 
   /**
-   * Lets messages in, then gives every waiting request a step. Newcomers take their first before that: what they prepare
-   * is in the first batch of the turn.
+   * Lets messages in, then gives every waiting request a step, and another while they have not had their share. Newcomers
+   * take their first before that: what they prepare is in the first batch of the turn.
+   *
+   * @param over whether training is to end, for which nobody should wait
    */
-  async turn(): Promise<void> {
-    await new Promise((resolve) => setTimeout(resolve, 0));
+  async turn(over: () => boolean = () => false): Promise<void> {
+    await messages();
     if (this.#running) return;
     this.#running = true;
     try {
-      const newcomers = this.#newcomers.splice(0);
-      for (const id of [...newcomers, ...this.#waiting.keys()]) {
-        const step = await this.#waiting.get(id)?.next();
-        if (step?.done) this.#waiting.delete(id);
+      const share = this.#held && this.#waiting.size > 0 ? this.#open() : null;
+      this.#before = this.#batches;
+      await this.#round();
+      while (share !== null && this.#held && this.#waiting.size > 0 && this.#left > 0 && !over()) {
+        await messages();
+        await this.#round();
       }
+      if (share !== null) this.#close(share);
+      this.#trainingSince = this.#now();
     } finally {
       this.#running = false;
     }
   }
 
+  /** Milliseconds until requests have had their share. */
+  get #left(): number {
+    return this.#held ? this.#until - this.#now() : Infinity;
+  }
+
+  /** Measures what training had of the device. @returns the milliseconds that requests get for it */
+  #open(): number {
+    this.#settle();
+    const now = this.#now();
+    const trained = now - this.#trainingSince;
+    const share = this.#share > 0 ? trained * (1 - this.#share) / this.#share : Infinity;
+    this.#until = now + share - this.#debt;
+    return share;
+  }
+
+  /** What a batch took beyond the share is taken from the next turns; what is left of it where nobody waits is lost. */
+  #close(share: number): void {
+    this.#debt = Math.min(Math.max(-this.#left, 0), share);
+  }
+
+  async #round(): Promise<void> {
+    do {
+      const id = this.#newcomers.shift();
+      if (id !== undefined) await this.#step(id);
+    } while (this.#newcomers.length > 0 && this.#left > 0);
+    const unprepared = new Set(this.#newcomers);
+    for (const id of [...this.#waiting.keys()]) if (!unprepared.has(id)) await this.#step(id);
+  }
+
+  /** A request that has run a batch is the last to run another. */
+  async #step(id: number): Promise<void> {
+    const request = this.#waiting.get(id);
+    if (request === undefined) return;
+    const before = this.#batches;
+    const { done } = await request.next();
+    if (!done && this.#batches === before || !this.#waiting.has(id)) return;
+    this.#waiting.delete(id);
+    if (!done) this.#waiting.set(id, request);
+  }
+
   async #drain(): Promise<void> {
     while (this.#waiting.size > 0 && !this.#held && !this.#running) await this.turn();
   }
+}
+
+/** Lets what others have sent in. */
+function messages(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
 }

@@ -74,7 +74,7 @@ class Surroundings implements TrainContext, Disposable {
   readonly emit = (event: TrainEvent): void => this.call.emit(event);
 
   readonly between = async () => {
-    await this.host.scheduler.turn();
+    await this.host.scheduler.turn(() => this.call.wish !== "continue");
     return this.call.wish;
   };
 

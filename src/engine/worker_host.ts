@@ -32,13 +32,14 @@ export interface OpenedDevice {
 
 /** The Worker's side of the table: one device, the models on it, and the calls that use them. */
 export class WorkerHost {
-  readonly scheduler = new Scheduler();
   readonly #handlers: Handlers;
   readonly #post: (message: FromWorker) => void;
   readonly #calls = new Map<number, RunningCall<CallName>>();
   #options: WorkerOptions = { device: "auto" };
   #tuningFolder: string | null = null;
   #opened: Promise<OpenedDevice> | null = null;
+  #gpu: Gpu | null = null;
+  #scheduler: Scheduler | null = null;
 
   constructor(handlers: Handlers, post: (message: FromWorker) => void) {
     this.#handlers = handlers;
@@ -63,9 +64,19 @@ export class WorkerHost {
     }
   }
 
+  /** Made at the first use: its options come with the first message. */
+  get scheduler(): Scheduler {
+    return this.#scheduler ??= new Scheduler({
+      ...this.#options,
+      // Deno's call holds this thread until the device's queue is empty; what it finds is told to whoever waits next.
+      settle: () => void this.#gpu?.settle().catch(() => {}),
+    });
+  }
+
   /** The device, opened by the first call. @throws {InputError} where none of the wanted kind answers */
   device(): Promise<OpenedDevice> {
     this.#opened ??= Gpu.open(this.#options).then((gpu) => {
+      this.#gpu = gpu;
       if (this.#tuningFolder !== null) {
         void useFastestTiles(gpu, this.#tuningFolder, () => this.scheduler.busy);
       }
@@ -73,7 +84,8 @@ export class WorkerHost {
         weights: (model: string) => this.reportWeights(model),
         warning: (folder: string, message: string) => this.#post({ type: "warning", folder, message }),
       };
-      return { gpu, models: new Models(gpu, report, this.#options.promptCacheBytes) };
+      const { takeBatch } = this.scheduler;
+      return { gpu, models: new Models(gpu, report, this.#options.promptCacheBytes, takeBatch) };
     });
     return this.#opened;
   }

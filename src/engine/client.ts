@@ -131,7 +131,7 @@ class WorkerEngine implements Engine {
     const pending = this.#pending.get(message.id);
     if (!pending) return;
     if (message.type === "loading") return pending.onLoading?.(message.progress);
-    if (message.type === "items") return message.items.forEach((item) => pending.onItem?.(item as never));
+    if (message.type === "items") return message.items.forEach((item) => deliver(pending, item));
     this.#pending.delete(message.id);
     if (message.type === "done") pending.resolve(message.value as never);
     else pending.reject(fromPlainError(message.error));
@@ -156,6 +156,12 @@ class WorkerEngine implements Engine {
   #post(message: ToWorker): void {
     this.#worker.postMessage(message);
   }
+}
+
+function deliver({ onItem, wish }: Pending, item: unknown): void {
+  const taken = onItem?.(item as never);
+  if (taken instanceof Promise) void taken.then(() => wish.take());
+  else wish.take();
 }
 
 function howOf(reason: unknown): Interrupted["how"] {

@@ -8,6 +8,9 @@ export interface SchedulerOptions {
   readonly now?: () => number;
 }
 
+/** Milliseconds between two looks at what paused requests wait for. */
+const PAUSE_MS = 20;
+
 /**
  * Who is next on the GPU. Scoring requests take turns of at most one batch each, in the order in which they came; while a
  * training run holds the device they share the time between two of its micro-batches, otherwise they run until none is left.
@@ -17,10 +20,16 @@ export interface SchedulerOptions {
  */
 export class Scheduler {
   readonly #waiting = new Map<number, AsyncGenerator<void>>();
+  /** What does not take turns at the moment, and whether it is to again. */
+  readonly #paused = new Map<
+    number,
+    { readonly request: AsyncGenerator<void>; readonly over: () => boolean }
+  >();
   readonly #share: number;
   readonly #settle: () => void;
   readonly #now: () => number;
   #newcomers: number[] = [];
+  #timer: ReturnType<typeof setTimeout> | null = null;
   #held = false;
   #running = false;
   /** When training got the device last. */
@@ -54,14 +63,24 @@ export class Scheduler {
 
   /** Whether a request is still waited for. */
   has(id: number): boolean {
-    return this.#waiting.has(id);
+    return this.#waiting.has(id) || this.#paused.has(id);
   }
 
   /** Drops a request at its next turn. */
   remove(id: number): void {
-    const request = this.#waiting.get(id);
+    const request = this.#waiting.get(id) ?? this.#paused.get(id)?.request;
     this.#waiting.delete(id);
+    this.#paused.delete(id);
     void request?.return(undefined);
+  }
+
+  /** Gives a request no turns until what it waits for is there. */
+  pause(id: number, over: () => boolean): void {
+    const request = this.#waiting.get(id);
+    if (request === undefined) return;
+    this.#waiting.delete(id);
+    this.#paused.set(id, { request, over });
+    this.#timer ??= setTimeout(() => this.#resume(), PAUSE_MS);
   }
 
   /**
@@ -154,6 +173,17 @@ export class Scheduler {
     if (!done && this.#batches === before || !this.#waiting.has(id)) return;
     this.#waiting.delete(id);
     if (!done) this.#waiting.set(id, request);
+  }
+
+  #resume(): void {
+    this.#timer = null;
+    for (const [id, { request, over }] of this.#paused) {
+      if (!over()) continue;
+      this.#paused.delete(id);
+      this.#waiting.set(id, request);
+    }
+    if (this.#paused.size > 0) this.#timer = setTimeout(() => this.#resume(), PAUSE_MS);
+    if (!this.#held) void this.#drain();
   }
 
   async #drain(): Promise<void> {

@@ -137,6 +137,8 @@ export class WorkerHost {
   }
 }
 
+/** Items that a caller may leave untaken before its call waits for it. */
+const MOST_UNTAKEN = 64;
 /** Milliseconds between two reports of progress. */
 const REPORT_MS = 200;
 
@@ -147,6 +149,7 @@ export class RunningCall<Name extends CallName> {
   readonly interrupted = new AbortController();
   readonly #wish: Wish;
   readonly #post: (message: FromWorker) => void;
+  #sent = 0;
   #nextReport = 0;
 
   constructor(id: number, wish: Wish, post: (message: FromWorker) => void) {
@@ -160,8 +163,14 @@ export class RunningCall<Name extends CallName> {
     return this.#wish.now;
   }
 
+  /** Whether the caller takes items more slowly than they come. */
+  get ahead(): boolean {
+    return this.#wish.untaken(this.#sent) >= MOST_UNTAKEN;
+  }
+
   /** Sends items to the caller. */
   emit(...items: Calls[Name]["item"][]): void {
+    this.#sent += items.length;
     if (items.length > 0) this.#post({ type: "items", id: this.id, items });
   }
 

@@ -185,3 +185,33 @@ Deno.test("takeBatch() says how long a batch may take: what is left of the reque
   scheduler.release();
   assert.equal(scheduler.takeBatch(), Infinity);
 });
+
+Deno.test("pause() keeps a request from its turns until what it waits for is there, and others do not wait", async () => {
+  const scheduler = new Scheduler();
+  const taken: string[] = [];
+  let ready = false;
+  scheduler.add(
+    1,
+    async function* () {
+      for await (const step of steps("a", 2, taken)) {
+        if (!ready) scheduler.pause(1, () => ready);
+        yield step;
+      }
+    }(),
+  );
+  scheduler.add(2, steps("b", 3, taken));
+  await settled(scheduler);
+  assert.deepEqual([taken.splice(0), scheduler.has(1), scheduler.busy], [
+    ["a0", "b0", "b1", "b2"],
+    true,
+    false,
+  ]);
+  ready = true;
+  while (scheduler.has(1)) await new Promise((resolve) => setTimeout(resolve, 1));
+  assert.deepEqual(taken.splice(0), ["a1"]);
+  scheduler.add(3, steps("c", 2, taken));
+  scheduler.pause(3, () => false);
+  scheduler.remove(3);
+  assert.equal(scheduler.has(3), false);
+  await new Promise((resolve) => setTimeout(resolve, 30));
+});

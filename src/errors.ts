@@ -191,4 +191,9 @@ export class Interrupted extends Error {
 /** The device, or the thread that owns it, has gone in the middle of work that is not at fault: it can be done again. */
 export class DeviceLostError extends Error {
   override readonly name = "DeviceLostError";
+
+  /** @param charged whether it may be the work's own doing after all; false where other work was under way */
+  constructor(message: string, readonly charged = true) {
+    super(message);
+  }
 }

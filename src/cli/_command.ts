@@ -17,6 +17,7 @@ export type StartEngine = (
     readonly allowSoftware: boolean;
     readonly memoryLimitBytes?: number;
     readonly tuningFolder?: string;
+    readonly journalFolder?: string;
     readonly promptCacheBytes?: number | null;
     readonly trainShare?: number;
     readonly onBroken?: (error: Error) => void;

@@ -90,7 +90,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   if (waiting !== undefined && isFinished(waiting.status)) return report(waiting, result);
 
   const signal = stopSignal();
-  const engine = await startEngine(deviceOptions(config));
+  const engine = await startEngine({ ...deviceOptions(config), journalFolder: config.state });
   const runner = new JobRunner({
     store,
     hub,

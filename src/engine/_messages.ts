@@ -25,7 +25,15 @@ export interface CallMessage<Name extends CallName> {
 
 /** What the client asks of the Worker; answers carry the `id` of their call. */
 export type ToWorker =
-  | { readonly type: "open"; readonly options: WorkerOptions; readonly tuningFolder: string | null }
+  | {
+    readonly type: "open";
+    readonly options: WorkerOptions;
+    readonly tuningFolder: string | null;
+    /** Where its journal lies. */
+    readonly journalFolder: string | null;
+    /** The buffer of its Heartbeat. */
+    readonly heartbeat: SharedArrayBuffer;
+  }
   | CallMessage<CallName>
   /** The call's wish has changed: for calls that wait and do not look. */
   | { readonly type: "interrupt"; readonly id: number }

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
@@ -11,6 +10,7 @@ import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { BatchOptions } from "../scoring/batches.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
+import { folderVersion } from "./_folder_version.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
 export interface BaseModel {
@@ -103,7 +103,7 @@ export class Models {
     onLoad: OnLoad,
     tokenizer?: Tokenizer,
   ): Promise<Lease<BaseModel>> {
-    const key = `base ${quantization} ${await version(directory)}`;
+    const key = `base ${quantization} ${await folderVersion(directory)}`;
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
       tokenizer ??= await loadTokenizer(directory);
@@ -124,7 +124,7 @@ export class Models {
 
   /** What a folder's weights take on the GPU already; 0 where they are not there. */
   async baseBytes(directory: string, quantization: Quantization | null): Promise<number> {
-    const held = this.#held.get(`base ${quantization} ${await version(directory)}`) as
+    const held = this.#held.get(`base ${quantization} ${await folderVersion(directory)}`) as
       | Held<BaseModel>
       | undefined;
     const base = await Promise.race([held?.loaded, null]).catch(() => null);
@@ -141,7 +141,7 @@ export class Models {
     if (adapter !== null && !await hasAdapter(adapter)) {
       return await this.scorer({ model: adapter, adapter: null, quantization }, onLoad);
     }
-    const files = `${await version(model)} ${adapter === null ? "" : await version(adapter)}`;
+    const files = `${await folderVersion(model)} ${adapter === null ? "" : await folderVersion(adapter)}`;
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
@@ -252,14 +252,4 @@ export class Models {
     }
     return this.#held.size < before;
   }
-}
-
-/** A folder's name with the sizes and times of its files, so that a folder written anew is loaded anew. */
-async function version(directory: string): Promise<string> {
-  const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name).catch(() => []);
-  const files = names.sort().map(async (name) => {
-    const { mtime, size } = await Deno.stat(join(directory, name)).catch(() => ({ mtime: null, size: 0 }));
-    return [name, mtime?.getTime() ?? 0, size];
-  });
-  return JSON.stringify([directory, ...await Promise.all(files)]);
 }

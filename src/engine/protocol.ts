@@ -60,6 +60,8 @@ export interface CallOptions<Name extends CallName> {
 export interface Engine {
   /** Training calls that may run at one time. */
   readonly trainingSlots: number;
+  /** Why it answers nothing at the moment, as where it is being restarted; null where it does. */
+  readonly trouble?: string | null;
   /**
    * Asks for something.
    *

@@ -4,6 +4,10 @@ export interface SchedulerOptions {
   readonly trainShare?: number;
   /** Returns once the device has done what is queued: from then on its time is not training's. */
   readonly settle?: () => void;
+  /** Does a request's step. */
+  readonly around?: (id: number, step: () => Promise<IteratorResult<void>>) => Promise<IteratorResult<void>>;
+  /** Called once a turn's steps are done. */
+  readonly onTurn?: () => void;
   /** Milliseconds; a clock of a test's own. */
   readonly now?: () => number;
 }
@@ -27,6 +31,8 @@ export class Scheduler {
   >();
   readonly #share: number;
   readonly #settle: () => void;
+  readonly #around: NonNullable<SchedulerOptions["around"]>;
+  readonly #onTurn: () => void;
   readonly #now: () => number;
   #newcomers: number[] = [];
   #timer: ReturnType<typeof setTimeout> | null = null;
@@ -43,9 +49,19 @@ export class Scheduler {
   /** Of those, before this turn. */
   #before = 0;
 
-  constructor({ trainShare = 0.5, settle = () => {}, now = () => performance.now() }: SchedulerOptions = {}) {
+  constructor(
+    {
+      trainShare = 0.5,
+      settle = () => {},
+      around = (_, step) => step(),
+      onTurn = () => {},
+      now = () => performance.now(),
+    }: SchedulerOptions = {},
+  ) {
     this.#share = trainShare;
     this.#settle = settle;
+    this.#around = around;
+    this.#onTurn = onTurn;
     this.#now = now;
   }
 
@@ -131,6 +147,7 @@ export class Scheduler {
       if (share !== null) this.#close(share);
       this.#trainingSince = this.#now();
     } finally {
+      this.#onTurn();
       this.#running = false;
     }
   }
@@ -169,7 +186,7 @@ export class Scheduler {
     const request = this.#waiting.get(id);
     if (request === undefined) return;
     const before = this.#batches;
-    const { done } = await request.next();
+    const { done } = await this.#around(id, () => request.next());
     if (!done && this.#batches === before || !this.#waiting.has(id)) return;
     this.#waiting.delete(id);
     if (!done) this.#waiting.set(id, request);

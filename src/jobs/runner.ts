@@ -33,6 +33,8 @@ export interface RunnerOptions extends FileSources {
   readonly state: string;
   /** Jobs wait until it is there; where it cannot be had they stay queued. */
   readonly engine: Promise<Engine>;
+  /** A job that ran as an earlier process ended and is not charged with that. */
+  readonly innocent?: string | null;
 }
 
 /** A life of the queue: from the start of the process to its stop. */
@@ -53,8 +55,8 @@ export class JobRunner {
 
   /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
-    const { store } = this.#options;
-    store.recover();
+    const { store, innocent } = this.#options;
+    store.recover(innocent);
     for (const id of store.deleted()) this.#removeFolder(id);
     for (const id of store.untidied()) this.#tidy(id);
     this.wake();
@@ -234,7 +236,7 @@ export class JobRunner {
     } catch (error) {
       if (error instanceof DeviceLostError) {
         log.error("Job {id} lost its device: {error}", { id, error });
-        return store.crashed(id, jobError(error));
+        return store.crashed(id, jobError(error), error.charged);
       }
       // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
       if (this.#stopping) return store.requeue(id);

@@ -157,15 +157,19 @@ export class JobStore implements Disposable {
     return row === undefined ? undefined : this.#toJob(row);
   }
 
-  /** After a crash of the process: what was running waits again at its old place, or as {@link crashed}. */
-  recover(): void {
+  /**
+   * After a crash of the process: what was running waits again at its old place, or as {@link crashed}.
+   *
+   * @param innocent the job that is not charged with it
+   */
+  recover(innocent: string | null = null): void {
     const running = this.#db.prepare("SELECT id FROM jobs WHERE status = 'running' ORDER BY number").all();
     for (const { id } of running) {
       this.crashed(String(id), {
         message:
           `The worker ended ${maxCrashes} times in a row while it ran this job, without a new checkpoint ` +
           "in between; its log may say why, and too little memory is a common cause.",
-      });
+      }, id !== innocent);
     }
   }
 
@@ -174,10 +178,11 @@ export class JobStore implements Disposable {
    * without a new checkpoint in between.
    *
    * @param error what the job then fails with
+   * @param charged whether it may be the job's doing
    */
-  crashed(id: string, error: JobError): void {
+  crashed(id: string, error: JobError, charged = true): void {
     const row = this.#db.prepare("SELECT crashes FROM jobs WHERE id = ?").get(id);
-    const crashes = Number(row?.["crashes"]) + 1;
+    const crashes = Number(row?.["crashes"]) + (charged ? 1 : 0);
     if (this.#expect(id).cancel_requested) this.finish(id, "cancelled");
     else if (crashes < maxCrashes) this.#queue(id, crashes);
     else this.finish(id, "failed", error);

@@ -7,6 +7,7 @@ import { requestId } from "hono/request-id";
 import { timingSafeEqual } from "hono/utils/buffer";
 import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
+import { admission } from "./_admission.ts";
 import { completionRoutes } from "./completions.ts";
 import { answerProblem, refusing } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
@@ -64,6 +65,7 @@ export function createApp(service: Service): OpenAPIHono {
   app.route("/", probeRoutes(service));
   addDescription(app, config.token !== null);
   if (config.token !== null) app.use(bearerToken(config.token));
+  app.on("POST", ["/score", "/v1/completions", "/train"], admission(config));
   app.use(bodyLimit({
     maxSize: config.maxBodyBytes,
     onError: () => {

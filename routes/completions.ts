@@ -26,7 +26,7 @@ const completions = createRoute({
   request: { body: { required: true, content: { "application/json": { schema: CompletionRequestSchema } } } },
   responses: {
     200: { description: "The answer.", content: { "application/json": { schema: CompletionSchema } } },
-    ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503, 507),
+    ...problems(400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 507),
   },
 });
 

@@ -25,6 +25,7 @@ const titles: Readonly<Record<number, string>> = {
   415: "Unsupported Media Type",
   416: "Range Not Satisfiable",
   422: "Unprocessable Content",
+  429: "Too Many Requests",
   500: "Internal Server Error",
   503: "Service Unavailable",
   507: "Insufficient Storage",
@@ -70,8 +71,10 @@ export function toProblem(error: unknown, requestId?: string): Problem {
 export function answerProblem(context: Context, error: unknown, headers?: Record<string, string>): Response {
   const problem = toProblem(error, context.get("requestId"));
   const body = context.req.path.startsWith("/v1/") ? { ...problem, error: toOpenAiError(problem) } : problem;
+  const retryAfter = error instanceof InputError ? error.problem.retryAfter : undefined;
   return context.body(JSON.stringify(body), problem.status as 500, {
     "content-type": "application/problem+json",
+    ...(retryAfter === undefined ? {} : { "retry-after": String(retryAfter) }),
     ...headers,
   });
 }

@@ -18,6 +18,7 @@ import { checkChatTemplate } from "../src/preference/check_template.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import type { ScoreEncoding } from "../src/scoring/request.ts";
 import { jobSettings, resolveWeights } from "./_weights.ts";
+import type { Place } from "./_admission.ts";
 import { problems, refusing, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
@@ -37,7 +38,7 @@ const score = createRoute({
         [ndjson]: { schema: ScoreLineSchema },
       },
     },
-    ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503, 507),
+    ...problems(400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 507),
   },
 });
 
@@ -51,6 +52,8 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     // A job that is deleted meanwhile keeps its folder until the last item.
     using held = new DisposableStack();
     held.use(service.runner.uses.hold(body.adapter));
+    const inLines = accepts(c.req.header("accept"), ndjson);
+    if (inLines) held.use((c.get("place" as never) as Place).keep());
     const request = await toRequest(service, body, job);
     const names = namesOf(body, job, request.encoding, request.quantization);
     // A client that goes takes its request with it, while its model is loaded too.
@@ -61,7 +64,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
       // The first item is waited for in either case: what is wrong with the request shows there.
       const first = await items.next();
       if (!first.done) refuseWithoutScore(request, first.value);
-      if (accepts(c.req.header("accept"), ndjson)) {
+      if (inLines) {
         const lines = toLines(
           first,
           items,

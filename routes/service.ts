@@ -3,6 +3,7 @@ import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
 import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
+import type { Engine } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
 
 const StateSchema = z.object({ status: z.literal("ok") });
@@ -29,7 +30,7 @@ const ping = createRoute({
   path: "/ping",
   summary: "The probe of load balancers that tell a start-up (204) from a failure.",
   security: [],
-  responses: { 200: state, 204: { description: "Still starting, or stopping." } },
+  responses: { 200: state, 204: { description: "Still starting, starting again, or stopping." } },
 });
 
 const openapi = createRoute({
@@ -47,18 +48,14 @@ const openapi = createRoute({
 
 /** GET /livez, /readyz and /ping. */
 export function probeRoutes(service: Service): OpenAPIHono {
-  let started = false;
-  service.engine.then(() => started = true, () => {});
+  let engine: Engine | null = null;
+  service.engine.then((started) => engine = started, () => {});
   return new OpenAPIHono()
     .openapi(livez, (c) => c.json({ status: "ok" } as const, 200))
     .openapi(readyz, async (c) => {
       refuseWhenStopping(service);
-      if (!started) {
-        throw new InputError("The worker is starting: no device has answered yet.", {
-          path: ["worker"],
-          status: 503,
-        });
-      }
+      const why = engine === null ? "The worker is starting: no device has answered yet." : engine.trouble;
+      if (why) throw new InputError(why, { path: ["worker"], status: 503 });
       const fault = await service.runner.disk.fault();
       if (fault !== null) throw fault;
       return c.json({ status: "ok" } as const, 200);
@@ -66,7 +63,9 @@ export function probeRoutes(service: Service): OpenAPIHono {
     .openapi(
       ping,
       (c) =>
-        started && !service.stopping.aborted ? c.json({ status: "ok" } as const, 200) : c.body(null, 204),
+        engine !== null && !engine.trouble && !service.stopping.aborted
+          ? c.json({ status: "ok" } as const, 200)
+          : c.body(null, 204),
     ) as OpenAPIHono;
 }
 

@@ -51,7 +51,7 @@ const create = createRoute({
       content: { "application/json": { schema: InspectionSchema } },
     },
     202: { ...jobAnswer, headers: z.object({ location: z.string() }) },
-    ...problems(400, 401, 404, 413, 415, 422, 500, 503, 507),
+    ...problems(400, 401, 404, 413, 415, 422, 429, 500, 503, 507),
   },
 });
 

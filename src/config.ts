@@ -32,6 +32,10 @@ export interface Config {
   readonly minFreeBytes: number;
   /** Bytes that all jobs may take before no further one is taken; null: as many as there is room for. */
   readonly quotaBytes: number | null;
+  /** Of the device's time that training and scoring both want, what training gets: 0 to 1. */
+  readonly trainShare: number;
+  /** Requests for scores, and to train, that may wait at one time; more are answered with 429. */
+  readonly queue: number;
   readonly logLevel: LogLevel;
   /** Absolute folder of what is downloaded from the hub. */
   readonly cache: string;
@@ -98,6 +102,8 @@ export function readConfig(environment: Environment = Deno.env): Config {
     promptCacheBytes: mebibytes(environment, "SIMPO_PROMPT_CACHE"),
     minFreeBytes: mebibytes(environment, "SIMPO_MIN_FREE") ?? 256 * 2 ** 20,
     quotaBytes: gibibytes(environment, "SIMPO_QUOTA"),
+    trainShare: fraction(environment, "SIMPO_TRAIN_SHARE", 0.5),
+    queue: wholeNumber(environment, "SIMPO_QUEUE", 512, 1, 1_000_000),
     logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
     cache: folder(environment, "SIMPO_CACHE") ?? join(state, "hub"),
     hubEndpoint: url(environment, "HF_ENDPOINT", "https://huggingface.co"),
@@ -157,6 +163,14 @@ function wholeNumber<Otherwise extends number | null>(
   if (text === undefined || text === "") return otherwise;
   const value = /^\d+$/.test(text) ? Number(text) : NaN;
   if (!(value >= min && value <= max)) refuse(name, text, `a whole number from ${min} to ${max}`);
+  return value;
+}
+
+function fraction(environment: Environment, name: string, otherwise: number): number {
+  const text = environment.get(name);
+  if (text === undefined || text === "") return otherwise;
+  const value = /^\d*\.?\d+$/.test(text) ? Number(text) : NaN;
+  if (!(value >= 0 && value <= 1)) refuse(name, text, "a number from 0 to 1, such as 0.5");
   return value;
 }
 

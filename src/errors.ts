@@ -22,8 +22,10 @@ export interface InputProblem {
   readonly value?: unknown;
   /** What would be accepted instead, as a phrase. */
   readonly accepted?: string | undefined;
-  /** HTTP status that fits: 400, 401, 404, 409, 412, 413, 416 or 422 (the default). */
+  /** HTTP status that fits: 400, 401, 404, 409, 412, 413, 416, 422 (the default), 429 or 503. */
   readonly status?: number | undefined;
+  /** Seconds after which the same request may be accepted. */
+  readonly retryAfter?: number | undefined;
 }
 
 /** Stands for the place in a sentence until its whole path is known; no user's text holds it. */
@@ -189,4 +191,9 @@ export class Interrupted extends Error {
 /** The device, or the thread that owns it, has gone in the middle of work that is not at fault: it can be done again. */
 export class DeviceLostError extends Error {
   override readonly name = "DeviceLostError";
+
+  /** @param charged whether it may be the work's own doing after all; false where other work was under way */
+  constructor(message: string, readonly charged = true) {
+    super(message);
+  }
 }

@@ -17,20 +17,23 @@ export type StartEngine = (
     readonly allowSoftware: boolean;
     readonly memoryLimitBytes?: number;
     readonly tuningFolder?: string;
+    readonly journalFolder?: string;
     readonly promptCacheBytes?: number | null;
+    readonly trainShare?: number;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
 
 /** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
 export function deviceOptions(
-  { device, memoryBytes, cache, promptCacheBytes }: Config,
+  { device, memoryBytes, cache, promptCacheBytes, trainShare }: Config,
 ): Omit<Parameters<StartEngine>[0], "onBroken"> {
   return {
     device,
     allowSoftware: device === "software",
     tuningFolder: join(cache, "tuning"),
     promptCacheBytes,
+    trainShare,
     ...(memoryBytes !== null && { memoryLimitBytes: memoryBytes }),
   };
 }

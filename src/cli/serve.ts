@@ -2,6 +2,7 @@
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Config, readConfig } from "../config.ts";
+import { innocentJob } from "../engine/journal.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
@@ -24,7 +25,7 @@ export interface ServeParts {
 /**
  * Serves until SIGTERM or SIGINT, then puts the running job down at a checkpoint.
  *
- * @returns the exit code: 0, or 1 where the device's thread has ended by itself
+ * @returns the exit code: 0, or 1 where the device's thread has ended and could not be started again
  * @throws InputError for a setting that cannot be used
  */
 export async function serve(
@@ -41,8 +42,10 @@ export async function serve(
   const broken = Promise.withResolvers<Error>();
   let runner: JobRunner | null = null;
   let server: Deno.HttpServer | null = null;
+  const innocent = innocentJob(config.state);
   const engine = startEngine({
     ...deviceOptions(config),
+    journalFolder: config.state,
     onBroken: (error) => {
       // The running job is put back into the queue rather than failed.
       void runner?.stop();
@@ -59,7 +62,8 @@ export async function serve(
       import("./_hub.ts"),
     ]);
     const hub = openHub(config);
-    runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine, limits: config });
+    const { root, state } = config;
+    runner = new JobRunner({ store, hub, root, state, engine, limits: config, innocent });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();

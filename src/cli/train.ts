@@ -94,7 +94,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
 
   recordAcceptance(config.state, id, values["accept-changes"]);
   const signal = stopSignal();
-  const engine = await startEngine(deviceOptions(config));
+  const engine = await startEngine({ ...deviceOptions(config), journalFolder: config.state });
   const runner = new JobRunner({
     store,
     hub,

@@ -9,6 +9,8 @@ import type { CallName, Calls, LoadProgress } from "./protocol.ts";
 export interface WorkerOptions extends GpuOptions {
   /** As EngineOptions has it. */
   readonly promptCacheBytes?: number;
+  /** As EngineOptions has it. */
+  readonly trainShare?: number;
 }
 
 /** One call of the table. */
@@ -23,7 +25,15 @@ export interface CallMessage<Name extends CallName> {
 
 /** What the client asks of the Worker; answers carry the `id` of their call. */
 export type ToWorker =
-  | { readonly type: "open"; readonly options: WorkerOptions; readonly tuningFolder: string | null }
+  | {
+    readonly type: "open";
+    readonly options: WorkerOptions;
+    readonly tuningFolder: string | null;
+    /** Where its journal lies. */
+    readonly journalFolder: string | null;
+    /** The buffer of its Heartbeat. */
+    readonly heartbeat: SharedArrayBuffer;
+  }
   | CallMessage<CallName>
   /** The call's wish has changed: for calls that wait and do not look. */
   | { readonly type: "interrupt"; readonly id: number }
@@ -51,26 +61,37 @@ export type FromWorker =
 
 const WISHES = ["continue", "cancel", "stop"] as const;
 
-/** What a caller wants of its call. It reaches the Worker even while that does not read messages. */
+/** What a caller wants of its call, and has of it. It reaches the Worker even while that does not read messages. */
 export class Wish {
-  readonly #word: Int32Array<SharedArrayBuffer>;
+  /** Index into {@link WISHES}; items that the caller has taken, modulo 2^32. */
+  readonly #words: Int32Array<SharedArrayBuffer>;
 
   /** @param buffer the other side's */
-  constructor(buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)) {
-    this.#word = new Int32Array(buffer);
+  constructor(buffer = new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT)) {
+    this.#words = new Int32Array(buffer);
   }
 
   /** What crosses to the other side. */
   get buffer(): SharedArrayBuffer {
-    return this.#word.buffer;
+    return this.#words.buffer;
   }
 
   get now(): "continue" | Interrupted["how"] {
-    return WISHES[Atomics.load(this.#word, 0)]!;
+    return WISHES[Atomics.load(this.#words, 0)]!;
   }
 
   interrupt(how: Interrupted["how"]): void {
-    Atomics.store(this.#word, 0, WISHES.indexOf(how));
+    Atomics.store(this.#words, 0, WISHES.indexOf(how));
+  }
+
+  /** The caller has taken one more item. */
+  take(): void {
+    Atomics.add(this.#words, 1, 1);
+  }
+
+  /** Of the items that were sent, those that the caller has not taken. */
+  untaken(sent: number): number {
+    return (sent - Atomics.load(this.#words, 1)) | 0;
   }
 }
 

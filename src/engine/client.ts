@@ -1,10 +1,14 @@
 import { DeviceLostError, InputError, Interrupted } from "../errors.ts";
 import { logger } from "../log.ts";
 import { fromPlainError } from "../plain_error.ts";
-import { type CallMessage, type FromWorker, type ToWorker, Wish, type WorkerOptions } from "./_messages.ts";
+import { type FromWorker, type ToWorker, Wish, type WorkerOptions } from "./_messages.ts";
+import { Crashes } from "./crashes.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { readJournal, type ScoringWork, scoringWork } from "./journal.ts";
 import { EnginePool } from "./pool.ts";
-import type { CallName, CallOptions, Calls, Engine } from "./protocol.ts";
+import type { CallName, CallOptions, Calls, DeviceReport, Engine } from "./protocol.ts";
 import { takeWorker } from "./spawn.ts";
+import { LIMITS, type Limits, Watchdog } from "./watchdog.ts";
 
 const log = logger("engine");
 
@@ -18,10 +22,18 @@ export interface EngineOptions {
   readonly memoryLimitBytes?: number;
   /** Bytes of keys and values of repeated prompts that stay on the GPU; 0: none. Unless given the device decides. */
   readonly promptCacheBytes?: number | null;
+  /** Of the device's time that training and scoring both want, what training gets: 0 to 1; half of it unless given. */
+  readonly trainShare?: number;
   /** Folder in which the fastest kernels of an adapter are kept; without it they are neither sought nor kept. */
   readonly tuningFolder?: string;
-  /** Called where a Worker ends by itself: nothing can be asked of the engine any more. */
+  /** Folder of the journal, which says after a crash what was under way; without it none is kept. */
+  readonly journalFolder?: string;
+  /** Called where the engine has broken and cannot be started again: nothing can be asked of it any more. */
   readonly onBroken?: (error: Error) => void;
+  /** How long the engine's thread may stand still; the device decides unless given (tests). */
+  readonly limits?: Limits;
+  /** Starts its Worker (tests). */
+  readonly spawn?: () => Worker;
 }
 
 /**
@@ -30,14 +42,24 @@ export interface EngineOptions {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, tuningFolder, onBroken }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, trainShare, ...rest }: EngineOptions,
 ): Promise<Engine> {
   const options = {
     device: device === "auto" && !allowSoftware ? "gpu" as const : device,
     ...(memoryLimitBytes !== undefined && { memoryLimitBytes }),
     ...(promptCacheBytes != null && { promptCacheBytes }),
+    ...(trainShare !== undefined && { trainShare }),
   };
-  const engine = new EnginePool([new WorkerEngine(options, tuningFolder ?? null, onBroken ?? (() => {}))]);
+  const {
+    tuningFolder = null,
+    journalFolder = null,
+    onBroken = () => {},
+    limits = null,
+    spawn = takeWorker,
+  } = rest;
+  const engine = new EnginePool([
+    new WorkerEngine({ options, tuningFolder, journalFolder, onBroken, limits, spawn }),
+  ]);
   try {
     await engine.call("device", null);
     return engine;
@@ -50,32 +72,67 @@ export async function startEngine(
 /** A call whose answer has not come. */
 interface Pending extends Pick<CallOptions<CallName>, "onItem" | "onLoading"> {
   readonly name: CallName;
+  readonly request: Calls[CallName]["request"];
+  /** What the engine is charged with where it breaks under a step of it; null where it is no scoring call. */
+  readonly work: ScoringWork | null;
   readonly wish: Wish;
   readonly resolve: (value: never) => void;
   readonly reject: (error: Error) => void;
   readonly answer: Promise<unknown>;
+  /** Items that the caller was handed. */
+  delivered: number;
+  /** Of those, the ones that come again from a Worker that does the call anew. */
+  repeated: number;
+  /** Workers that broke under it, or while it waited. */
+  restarts: number;
 }
 
-/** One Worker with one device. */
+/** What a {@link WorkerEngine} is made of. */
+interface EngineParts {
+  readonly options: WorkerOptions;
+  readonly tuningFolder: string | null;
+  readonly journalFolder: string | null;
+  readonly onBroken: (error: Error) => void;
+  readonly limits: Limits | null;
+  readonly spawn: () => Worker;
+}
+
+/** Times that a call is begun anew in another Worker. */
+const MOST_REPEATS = 2;
+/** Workers in a row that may break before any of them has answered a call for scores or to train. */
+const MOST_RESTARTS = 6;
+/** Seconds after which a call may come again that was under way as the engine broke. */
+const RETRY_AFTER = 10;
+
+/** One device, in a Worker that is replaced where it breaks or hangs. */
 class WorkerEngine implements Engine {
   readonly trainingSlots = 1;
-  readonly #worker = takeWorker();
+  readonly #parts: EngineParts;
+  readonly #crashes: Crashes;
   readonly #pending = new Map<number, Pending>();
-  readonly #onBroken: (error: Error) => void;
   readonly #ended = Promise.withResolvers<void>();
+  #worker: Worker;
+  #watchdog: Watchdog;
+  #heartbeat = new Heartbeat();
+  #limits: Limits;
   #nextId = 0;
+  #restarts = 0;
+  #trouble: string | null = null;
   /** Why no more calls are taken. */
   #refusal: Error | null = null;
   #closed = false;
 
-  constructor(options: WorkerOptions, tuningFolder: string | null, onBroken: (error: Error) => void) {
-    this.#onBroken = onBroken;
-    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
-    this.#worker.onerror = (event) => {
-      event.preventDefault();
-      this.#break(new DeviceLostError(`The GPU worker broke: ${event.message}`));
-    };
-    this.#post({ type: "open", options, tuningFolder });
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    this.#limits = parts.limits ?? LIMITS.software;
+    this.#crashes = new Crashes(parts.journalFolder);
+    const work = parts.journalFolder === null ? null : readJournal(parts.journalFolder)?.work;
+    if (work) this.#crashes.charge(work);
+    [this.#worker, this.#watchdog] = this.#start();
+  }
+
+  get trouble(): string | null {
+    return this.#trouble;
   }
 
   async call<Name extends CallName>(
@@ -84,12 +141,17 @@ class WorkerEngine implements Engine {
     { signal, onItem, onLoading }: CallOptions<Name> = {},
   ): Promise<Calls[Name]["result"]> {
     signal?.throwIfAborted();
+    const work = scoringWork(name, request);
+    if (work !== null && this.#crashes.any) await this.#crashes.check(work);
+    signal?.throwIfAborted();
     if (this.#refusal) throw this.#refusal;
     const id = this.#nextId++;
     const wish = new Wish();
     const { promise: answer, resolve, reject } = Promise.withResolvers<Calls[Name]["result"]>();
-    this.#pending.set(id, { name, wish, resolve, reject, answer, onItem, onLoading });
-    this.#post({ type: "call", id, name, request, wish: wish.buffer } satisfies CallMessage<Name>);
+    const counts = { delivered: 0, repeated: 0, restarts: 0 };
+    const pending = { name, request, work, wish, resolve, reject, answer, onItem, onLoading, ...counts };
+    this.#pending.set(id, pending);
+    this.#send(id, pending);
     const onAbort = () => this.#interrupt(id, howOf(signal?.reason));
     signal?.addEventListener("abort", onAbort);
     try {
@@ -113,13 +175,96 @@ class WorkerEngine implements Engine {
     await this.#ended.promise;
   }
 
+  /** Starts a Worker with what watches over it. */
+  #start(): [Worker, Watchdog] {
+    const { options, tuningFolder, journalFolder, spawn } = this.#parts;
+    const worker = spawn();
+    const heartbeat = new Heartbeat();
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#replace(`The GPU worker broke: ${event.message}.`);
+    };
+    this.#worker = worker;
+    this.#heartbeat = heartbeat;
+    const { buffer } = heartbeat;
+    this.#post({ type: "open", options, tuningFolder, journalFolder, heartbeat: buffer });
+    this.#watchdog = new Watchdog({
+      heartbeat,
+      limits: () => this.#limits,
+      impatient: () =>
+        this.#pending.values().some(({ name, wish }) => name === "train" && wish.now !== "continue"),
+      onStuck: (why) => this.#replace(why),
+    });
+    return [worker, this.#watchdog];
+  }
+
+  /**
+   * Ends the Worker and starts another. The call whose step was under way is refused; a job is told that its device was
+   * lost, and whoever else waits does not notice.
+   */
+  #replace(why: string): void {
+    const culprit = this.#heartbeat.call;
+    const { work = null } = culprit === null ? {} : this.#pending.get(culprit) ?? {};
+    this.#watchdog[Symbol.dispose]();
+    this.#worker.onmessage = this.#worker.onerror = null;
+    this.#worker.terminate();
+    const error = new DeviceLostError(why, work === null);
+    if (this.#refusal || this.#restarts++ === MOST_RESTARTS) return this.#break(error);
+    log.error("{why} The engine is started again.", { why });
+    this.#trouble = `${why} The engine is starting again.`;
+    if (work !== null) this.#crashes.charge(work);
+    for (const [id, pending] of this.#pending) {
+      const gone = pending.name === "train"
+        ? error
+        : id === culprit && pending.work !== null || pending.restarts++ === MOST_REPEATS
+        ? restarted(why)
+        : null;
+      if (gone === null) continue;
+      this.#pending.delete(id);
+      pending.reject(gone);
+    }
+    this.#start();
+    void this.#reopen();
+    for (const [id, pending] of this.#pending) {
+      pending.repeated = pending.delivered;
+      this.#send(id, pending);
+    }
+  }
+
+  /** Waits for the new Worker's device; where it cannot be had in time nothing can be asked of the engine any more. */
+  async #reopen(): Promise<void> {
+    const worker = this.#worker;
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => late.reject(new Error(`It did not answer in ${this.#limits.device} s.`)),
+      this.#limits.device * 1000,
+    );
+    try {
+      await Promise.race([this.call("device", null), late.promise]);
+      if (worker === this.#worker) this.#trouble = null;
+    } catch (error) {
+      if (worker !== this.#worker || this.#closed) return;
+      this.#worker.terminate();
+      this.#break(new DeviceLostError(`The device could not be opened again: ${(error as Error).message}`));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #send(id: number, { name, request, wish }: Pending): void {
+    this.#post({ type: "call", id, name, request, wish: wish.buffer });
+    // a Worker that takes a call over has heard of no interruption
+    if (wish.now !== "continue") this.#post({ type: "interrupt", id });
+  }
+
   #interrupt(id: number, how: Interrupted["how"]): void {
     this.#pending.get(id)?.wish.interrupt(how);
     this.#post({ type: "interrupt", id });
   }
 
   #receive(message: FromWorker): void {
-    if (message.type === "closed") return this.#ended.resolve();
+    if (message.type === "closed") return this.#end();
     if (message.type === "weights") return logWeights(message);
     if (message.type === "warning") {
       return log.warn("{warning}", { warning: message.message, folder: message.folder });
@@ -127,17 +272,22 @@ class WorkerEngine implements Engine {
     const pending = this.#pending.get(message.id);
     if (!pending) return;
     if (message.type === "loading") return pending.onLoading?.(message.progress);
-    if (message.type === "items") return message.items.forEach((item) => pending.onItem?.(item as never));
+    if (message.type === "items") return message.items.forEach((item) => deliver(pending, item));
     this.#pending.delete(message.id);
-    if (message.type === "done") pending.resolve(message.value as never);
-    else pending.reject(fromPlainError(message.error));
+    if (message.type === "failed") return pending.reject(fromPlainError(message.error));
+    if (pending.name === "device") {
+      this.#limits = this.#parts.limits ?? LIMITS[(message.value as DeviceReport).kind];
+    }
+    if (pending.name === "train" || pending.work !== null) this.#restarts = 0;
+    if (pending.work !== null) this.#crashes.clear(pending.work);
+    pending.resolve(message.value as never);
   }
 
   #break(error: Error): void {
     // Before those that wait are told: whoever owns the engine decides what becomes of their work.
-    if (!this.#refusal) this.#onBroken(error);
+    if (!this.#refusal) this.#parts.onBroken(error);
     this.#close(error);
-    this.#ended.resolve();
+    this.#end();
   }
 
   #close(why: Error): void {
@@ -149,9 +299,26 @@ class WorkerEngine implements Engine {
     this.#post({ type: "close" });
   }
 
+  #end(): void {
+    this.#watchdog[Symbol.dispose]();
+    this.#ended.resolve();
+  }
+
   #post(message: ToWorker): void {
     this.#worker.postMessage(message);
   }
+}
+
+function deliver(pending: Pending, item: unknown): void {
+  if (pending.repeated > 0) {
+    pending.repeated--;
+    return;
+  }
+  pending.delivered++;
+  const { onItem, wish } = pending;
+  const taken = onItem?.(item as never);
+  if (taken instanceof Promise) void taken.then(() => wish.take());
+  else wish.take();
 }
 
 function howOf(reason: unknown): Interrupted["how"] {
@@ -163,6 +330,15 @@ function logWeights({ model, bytes, seconds }: Extract<FromWorker, { type: "weig
   if (seconds === null) return log.info("Loading {gb} GB of {model}.", { gb, model });
   const values = { gb, model, seconds: Number(seconds.toFixed(1)) };
   log.info("Loaded {gb} GB of {model} in {seconds} s.", values);
+}
+
+function restarted(why: string): InputError {
+  return new InputError(`${why} The engine is starting again: send the request again in ${RETRY_AFTER} s.`, {
+    path: ["worker"],
+    accepted: "a request to a worker that is ready, as GET /readyz says",
+    status: 503,
+    retryAfter: RETRY_AFTER,
+  });
 }
 
 function stopped(): InputError {

@@ -49,6 +49,7 @@ function inTurns<Name extends "score" | "sequences">(
       try {
         for await (const items of score(scorer.value)) {
           call.emit(...items);
+          if (call.ahead) host.scheduler.pause(call.id, () => !call.ahead);
           yield;
         }
       } finally {

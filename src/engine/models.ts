@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { hasAdapter } from "../model/adapter.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
@@ -8,8 +7,10 @@ import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
 import { hasSameTokenizer } from "../model/tokenizer_files.ts";
 import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
+import type { BatchOptions } from "../scoring/batches.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
+import { folderVersion } from "./_folder_version.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
 export interface BaseModel {
@@ -68,19 +69,23 @@ export class Models {
   readonly #gpu: Gpu;
   readonly #report: LoadingReport;
   readonly #promptCacheBytes: number;
+  readonly #takeBatch: BatchOptions["takeBatch"];
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
   /**
    * @param report is told of every loading, whoever waits for it
    * @param promptCacheBytes of each scorer, as BatchOptions has it; the device decides unless given
+   * @param takeBatch of each scorer, as BatchOptions has it
    */
   constructor(
     gpu: Gpu,
     report: LoadingReport,
     promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
+    takeBatch?: BatchOptions["takeBatch"],
   ) {
     this.#gpu = gpu;
+    this.#takeBatch = takeBatch;
     this.#report = report;
     this.#promptCacheBytes = promptCacheBytes;
   }
@@ -102,7 +107,7 @@ export class Models {
     tokenizer?: Tokenizer,
     sum = false,
   ): Promise<Lease<BaseModel>> {
-    const key = `base ${quantization} ${await version(directory)}`;
+    const key = `base ${quantization} ${await folderVersion(directory)}`;
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
       tokenizer ??= await loadTokenizer(directory);
@@ -124,7 +129,7 @@ export class Models {
 
   /** What a folder's weights take on the GPU already; 0 where they are not there. */
   async baseBytes(directory: string, quantization: Quantization | null): Promise<number> {
-    const held = this.#held.get(`base ${quantization} ${await version(directory)}`) as
+    const held = this.#held.get(`base ${quantization} ${await folderVersion(directory)}`) as
       | Held<BaseModel>
       | undefined;
     const base = await Promise.race([held?.loaded, null]).catch(() => null);
@@ -141,7 +146,7 @@ export class Models {
     if (adapter !== null && !await hasAdapter(adapter)) {
       return await this.scorer({ model: adapter, adapter: null, quantization }, onLoad);
     }
-    const files = `${await version(model)} ${adapter === null ? "" : await version(adapter)}`;
+    const files = `${await folderVersion(model)} ${adapter === null ? "" : await folderVersion(adapter)}`;
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
@@ -156,6 +161,7 @@ export class Models {
         const scorer = new Scorer(this.#gpu, scored, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),
+          ...(this.#takeBatch && { takeBatch: this.#takeBatch }),
         });
         const free = () => {
           scorer.free();
@@ -251,14 +257,4 @@ export class Models {
     }
     return this.#held.size < before;
   }
-}
-
-/** A folder's name with the sizes and times of its files, so that a folder written anew is loaded anew. */
-async function version(directory: string): Promise<string> {
-  const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name).catch(() => []);
-  const files = names.sort().map(async (name) => {
-    const { mtime, size } = await Deno.stat(join(directory, name)).catch(() => ({ mtime: null, size: 0 }));
-    return [name, mtime?.getTime() ?? 0, size];
-  });
-  return JSON.stringify([directory, ...await Promise.all(files)]);
 }

@@ -28,6 +28,10 @@ export class EnginePool implements Engine {
     return this.#members.reduce((sum, { engine }) => sum + engine.trainingSlots, 0);
   }
 
+  get trouble(): string | null {
+    return this.#members.map(({ engine }) => engine.trouble ?? null).find((why) => why !== null) ?? null;
+  }
+
   async call<Name extends CallName>(
     name: Name,
     request: Calls[Name]["request"],

@@ -50,7 +50,8 @@ export interface CallOptions<Name extends CallName> {
    * from; else it is cancelled.
    */
   readonly signal?: AbortSignal | undefined;
-  readonly onItem?: ((item: Calls[Name]["item"]) => void) | undefined;
+  /** A promise says when the item is done with: a call whose items are not waits with more of them. */
+  readonly onItem?: ((item: Calls[Name]["item"]) => void | Promise<void>) | undefined;
   /** Called a few times a second while the call waits for its model's weights to be read. */
   readonly onLoading?: ((progress: LoadProgress) => void) | undefined;
 }
@@ -59,6 +60,8 @@ export interface CallOptions<Name extends CallName> {
 export interface Engine {
   /** Training calls that may run at one time. */
   readonly trainingSlots: number;
+  /** Why it answers nothing at the moment, as where it is being restarted; null where it does. */
+  readonly trouble?: string | null;
   /**
    * Asks for something.
    *
@@ -89,13 +92,15 @@ export async function* stream<Name extends CallName>(
   { signal, onLoading }: StreamOptions = {},
 ): AsyncGenerator<Calls[Name]["item"]> {
   signal?.throwIfAborted();
-  const arrived: Calls[Name]["item"][] = [];
+  const arrived: { readonly item: Calls[Name]["item"]; readonly taken: () => void }[] = [];
   let wake = Promise.withResolvers<void>();
   let end: { readonly error?: unknown } | null = null;
   const leaving = new AbortController();
   const onItem = (item: Calls[Name]["item"]) => {
-    arrived.push(item);
+    const { promise, resolve: taken } = Promise.withResolvers<void>();
+    arrived.push({ item, taken });
     wake.resolve();
+    return promise;
   };
   engine.call(name, request, { signal: leaving.signal, onItem, onLoading })
     .then(() => end = {}, (error) => end = { error })
@@ -104,7 +109,11 @@ export async function* stream<Name extends CallName>(
   signal?.addEventListener("abort", onAbort);
   try {
     while (true) {
-      while (arrived.length > 0) yield arrived.shift()!;
+      while (arrived.length > 0) {
+        const { item, taken } = arrived.shift()!;
+        yield item;
+        taken();
+      }
       const ended = end as { readonly error?: unknown } | null;
       if (ended && "error" in ended) throw ended.error;
       if (ended) return;

@@ -16,6 +16,7 @@ export async function train(
 ): Promise<TrainOutcome> {
   const opened = await host.device();
   host.scheduler.hold();
+  host.job = request.id;
   try {
     // Loaded by the first job: a score must not wait for it.
     const { train } = await import("../training/loop.ts");
@@ -29,6 +30,7 @@ export async function train(
     using surroundings = new Surroundings(host, opened, request, call, config, tokenizer);
     return await withRoom(surroundings.makeRoom, () => train(surroundings, request));
   } finally {
+    host.job = null;
     host.scheduler.release();
   }
 }
@@ -74,7 +76,7 @@ class Surroundings implements TrainContext, Disposable {
   readonly emit = (event: TrainEvent): void => this.call.emit(event);
 
   readonly between = async () => {
-    await this.host.scheduler.turn();
+    await this.host.scheduler.turn(() => this.call.wish !== "continue");
     return this.call.wish;
   };
 

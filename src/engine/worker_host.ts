@@ -9,6 +9,8 @@ import {
   Wish,
   type WorkerOptions,
 } from "./_messages.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { Journal, type ScoringWork, scoringWork } from "./journal.ts";
 import { Models } from "./models.ts";
 import type { CallName, Calls } from "./protocol.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -32,13 +34,18 @@ export interface OpenedDevice {
 
 /** The Worker's side of the table: one device, the models on it, and the calls that use them. */
 export class WorkerHost {
-  readonly scheduler = new Scheduler();
   readonly #handlers: Handlers;
   readonly #post: (message: FromWorker) => void;
   readonly #calls = new Map<number, RunningCall<CallName>>();
+  /** The main thread's once it is known. */
+  #heartbeat = new Heartbeat();
+  #journal = new Journal(null);
+  #beating: ReturnType<typeof setInterval> | undefined;
   #options: WorkerOptions = { device: "auto" };
   #tuningFolder: string | null = null;
   #opened: Promise<OpenedDevice> | null = null;
+  #gpu: Gpu | null = null;
+  #scheduler: Scheduler | null = null;
 
   constructor(handlers: Handlers, post: (message: FromWorker) => void) {
     this.#handlers = handlers;
@@ -51,6 +58,9 @@ export class WorkerHost {
       case "open":
         this.#options = message.options;
         this.#tuningFolder = message.tuningFolder;
+        this.#heartbeat = new Heartbeat(message.heartbeat);
+        this.#journal = new Journal(message.journalFolder);
+        this.#beating = setInterval(() => this.#heartbeat.beat(), BEAT_MS);
         return;
       case "call":
         return await this.#serve(message);
@@ -59,13 +69,31 @@ export class WorkerHost {
       case "close":
         // a process that ends while a device is open may crash in the driver
         (await this.#opened?.catch(() => null))?.gpu.close();
+        clearInterval(this.#beating);
+        this.#journal[Symbol.dispose]();
         return this.#post({ type: "closed" });
     }
+  }
+
+  /** Made at the first use: its options come with the first message. */
+  get scheduler(): Scheduler {
+    return this.#scheduler ??= new Scheduler({
+      ...this.#options,
+      // Deno's call holds this thread until the device's queue is empty; what it finds is told to whoever waits next.
+      settle: () => void this.#gpu?.settle().catch(() => {}),
+      around: (id, step) => this.#step(id, step),
+      onTurn: () => {
+        this.#journal.work = null;
+        this.#heartbeat.advance();
+      },
+    });
   }
 
   /** The device, opened by the first call. @throws {InputError} where none of the wanted kind answers */
   device(): Promise<OpenedDevice> {
     this.#opened ??= Gpu.open(this.#options).then((gpu) => {
+      this.#gpu = gpu;
+      gpu.during = (what, work) => this.#heartbeat.during(what, work);
       if (this.#tuningFolder !== null) {
         void useFastestTiles(gpu, this.#tuningFolder, () => this.scheduler.busy);
       }
@@ -73,9 +101,15 @@ export class WorkerHost {
         weights: (model: string) => this.reportWeights(model),
         warning: (folder: string, message: string) => this.#post({ type: "warning", folder, message }),
       };
-      return { gpu, models: new Models(gpu, report, this.#options.promptCacheBytes) };
+      const { takeBatch } = this.scheduler;
+      return { gpu, models: new Models(gpu, report, this.#options.promptCacheBytes, takeBatch) };
     });
     return this.#opened;
+  }
+
+  /** Takes note in the journal that a job holds the device, until it is null. */
+  set job(id: string | null) {
+    this.#journal.job = id;
   }
 
   /**
@@ -110,11 +144,29 @@ export class WorkerHost {
     };
   }
 
+  /** Of several steps whose call is the same kind the last is the one that is charged. */
+  async #step(
+    id: number,
+    step: () => Promise<IteratorResult<void>>,
+  ): Promise<IteratorResult<void>> {
+    const { work } = this.#calls.get(id) ?? { work: null };
+    this.#journal.work = work;
+    this.#heartbeat.call = id;
+    try {
+      return await this.#heartbeat.underWay(step);
+    } finally {
+      this.#heartbeat.call = null;
+    }
+  }
+
   async #serve<Name extends CallName>({ id, name, request, wish }: CallMessage<Name>): Promise<void> {
-    const call = new RunningCall<Name>(id, new Wish(wish), this.#post);
+    const work = scoringWork(name, request);
+    const call = new RunningCall<Name>(id, new Wish(wish), this.#post, work);
     this.#calls.set(id, call);
     try {
-      const value = await this.#handlers[name](this, request, call);
+      const serve = () => this.#handlers[name](this, request, call);
+      // a scoring call may wait for its turn as long as it takes: its steps are what is to get on
+      const value = await (work === null ? this.#heartbeat.underWay(serve) : serve());
       this.#post({ type: "done", id, value });
     } catch (error) {
       await this.reopenAfterFault();
@@ -125,6 +177,10 @@ export class WorkerHost {
   }
 }
 
+/** Milliseconds between two beats of the thread. */
+const BEAT_MS = 100;
+/** Items that a caller may leave untaken before its call waits for it. */
+const MOST_UNTAKEN = 64;
 /** Milliseconds between two reports of progress. */
 const REPORT_MS = 200;
 
@@ -135,9 +191,16 @@ export class RunningCall<Name extends CallName> {
   readonly interrupted = new AbortController();
   readonly #wish: Wish;
   readonly #post: (message: FromWorker) => void;
+  #sent = 0;
   #nextReport = 0;
 
-  constructor(id: number, wish: Wish, post: (message: FromWorker) => void) {
+  /** @param work what its steps are charged to; null where it takes none */
+  constructor(
+    id: number,
+    wish: Wish,
+    post: (message: FromWorker) => void,
+    readonly work: ScoringWork | null = null,
+  ) {
     this.id = id;
     this.#wish = wish;
     this.#post = post;
@@ -148,8 +211,14 @@ export class RunningCall<Name extends CallName> {
     return this.#wish.now;
   }
 
+  /** Whether the caller takes items more slowly than they come. */
+  get ahead(): boolean {
+    return this.#wish.untaken(this.#sent) >= MOST_UNTAKEN;
+  }
+
   /** Sends items to the caller. */
   emit(...items: Calls[Name]["item"][]): void {
+    this.#sent += items.length;
     if (items.length > 0) this.#post({ type: "items", id: this.id, items });
   }
 

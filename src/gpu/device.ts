@@ -57,6 +57,8 @@ export class Gpu implements TensorMemory {
   measuredTiles: MeasuredTiles = {};
   /** Invocations that share a row in kernels of shaders/rows.wgsl. */
   readonly rowLanes: 1 | 64;
+  /** Does what may hold the thread for long; whoever watches over the thread puts its own in place. */
+  during: <T>(what: "device" | "compiling" | "weights", work: () => T) => T = (_, work) => work();
   /** Largest number of bytes one tensor may have, since it is bound whole. */
   readonly maxTensorBytes: number;
   #pipelines = new Map<string, Pipeline>();
@@ -237,11 +239,12 @@ export class Gpu implements TensorMemory {
         buffer: { type: access === "read" ? "read-only-storage" : "storage" },
       })),
     });
-    const pipeline = this.device.createComputePipeline({
-      label: kernel.name,
-      layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module: this.device.createShaderModule({ label: kernel.name, code: kernel.code }) },
-    });
+    const pipeline = this.during("compiling", () =>
+      this.device.createComputePipeline({
+        label: kernel.name,
+        layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module: this.device.createShaderModule({ label: kernel.name, code: kernel.code }) },
+      }));
     const made = { pipeline, layout };
     this.#pipelines.set(kernel.code, made);
     return made;
@@ -290,7 +293,7 @@ export class Gpu implements TensorMemory {
         filled += allocated(piece.bytes);
       }
       this.device.queue.submit([encoder.finish()]);
-      await this.#waitFor(staging.mapAsync(GPUMapMode.READ, 0, filled));
+      await this.#waitFor(() => staging.mapAsync(GPUMapMode.READ, 0, filled));
       const mapped = new Uint8Array(staging.getMappedRange(0, filled));
       for (const { piece, start } of round) {
         piece.into.set(mapped.subarray(start, start + piece.bytes), piece.at);
@@ -314,12 +317,13 @@ export class Gpu implements TensorMemory {
   /** Waits until the device has done all that was submitted. @throws the device's fault, if it had one */
   async settle(): Promise<void> {
     this.#letGo = false;
-    await this.#waitFor(this.device.queue.onSubmittedWorkDone());
+    await this.#waitFor(() => this.device.queue.onSubmittedWorkDone());
   }
 
-  async #waitFor(work: Promise<unknown>): Promise<void> {
+  /** @param work begins the wait, which holds the thread until the device's queue is empty */
+  async #waitFor(work: () => Promise<unknown>): Promise<void> {
     try {
-      await work;
+      await this.during("device", work);
     } catch (error) {
       // A lost device breaks what waits for it a turn before it says that it is lost.
       await new Promise((resolve) => setTimeout(resolve, 0));

@@ -41,6 +41,8 @@ export interface RunnerOptions extends FileSources {
   readonly limits?: DiskLimits;
   /** Milliseconds between two looks at a disk that jobs wait for. */
   readonly pollMs?: number;
+  /** A job that ran as an earlier process ended and is not charged with that. */
+  readonly innocent?: string | null;
 }
 
 /** Milliseconds between two looks at the disk. */
@@ -78,8 +80,8 @@ export class JobRunner {
 
   /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
-    const { store } = this.#options;
-    store.recover();
+    const { store, innocent } = this.#options;
+    store.recover(innocent);
     for (const id of store.waiting()) this.#waiting.addFound(id);
     for (const id of store.deleted()) this.#removeFolder(id);
     for (const id of store.untidied()) this.#tidy(id);
@@ -372,7 +374,7 @@ export class JobRunner {
       const error = faults.length > 0 ? faults[0] : thrown;
       if (error instanceof DeviceLostError) {
         log.error("Job {id} lost its device: {error}", { id, error });
-        return store.crashed(id, jobError(error));
+        return store.crashed(id, jobError(error), error.charged);
       }
       // What breaks while the worker stops is the stop's doing; the job goes on from its checkpoint.
       if (this.#stopping) return store.requeue(id);

@@ -178,8 +178,12 @@ export class JobStore implements Disposable {
     return [...new Set([...this.#idsOf("waiting_for_space"), ...this.#waiting.keys()])];
   }
 
-  /** After a crash of the process: what was running waits again at its old place, or as {@link crashed}. */
-  recover(): void {
+  /**
+   * After a crash of the process: what was running waits again at its old place, or as {@link crashed}.
+   *
+   * @param innocent the job that is not charged with it
+   */
+  recover(innocent: string | null = null): void {
     for (const id of this.#idsOf("running")) {
       const [job] = this.#jobs("WHERE id = ?", id);
       if (job === undefined) continue; // it is set aside
@@ -188,7 +192,7 @@ export class JobStore implements Disposable {
           message:
             `The worker ended ${maxCrashes} times in a row while it ran this job, without a new checkpoint ` +
             "in between; its log may say why, and too little memory is a common cause.",
-        });
+        }, id !== innocent);
       } catch (error) {
         const fault = storageError(error);
         if (fault === null) throw error;
@@ -202,10 +206,11 @@ export class JobStore implements Disposable {
    * without a new checkpoint in between.
    *
    * @param error what the job then fails with
+   * @param charged whether it may be the job's doing
    */
-  crashed(id: string, error: JobError): void {
+  crashed(id: string, error: JobError, charged = true): void {
     const [row] = readRows(this.#db, "SELECT crashes FROM jobs WHERE id = ?", id);
-    const crashes = Number(row?.["crashes"]) + 1;
+    const crashes = Number(row?.["crashes"]) + (charged ? 1 : 0);
     if (this.#expect(id).cancel_requested) this.finish(id, "cancelled");
     else if (crashes < maxCrashes) this.#queue(id, crashes);
     else this.finish(id, "failed", error);

@@ -307,7 +307,10 @@ async function uploadRun(
   const step = Math.max(4, Math.floor(UPLOAD_BYTES / (widest * 4)) * 4);
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
-    const bytes = await readDecoderRows(checkpoint, run.spec, run.first_row + row, count);
+    const bytes = await gpu.during(
+      "weights",
+      () => readDecoderRows(checkpoint, run.spec, run.first_row + row, count),
+    );
     const bad = findNonFinite(bytes, stored);
     if (bad >= 0) {
       const place = [run.first_row + row + Math.floor(bad / columns), bad % columns];

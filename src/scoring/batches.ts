@@ -33,10 +33,17 @@ export interface BatchOptions {
   readonly promptCacheBytes: number;
   /** Called where the device has no room; whether it is worth another attempt. */
   readonly makeRoom: () => boolean;
+  /**
+   * Asked before each batch: the milliseconds that it may take, as far as that can be told; null where it is to wait for
+   * another step. Without it the device is nobody else's.
+   */
+  readonly takeBatch?: () => number | null;
 }
 
 /** Tokens of a batch: large enough to fill the device, small enough that a training step need not wait long. */
 const LARGEST_BUDGET = { software: 2048, gpu: 8192 };
+/** Tokens of a batch below which less time would hardly be spent. */
+const SMALLEST_BUDGET = 256;
 /** Most keys of a batch, known ones included, for each token of its budget. */
 const KEYS_A_TOKEN = 4;
 
@@ -46,18 +53,26 @@ export class Batches {
   readonly #config: ModelConfig;
   readonly #prompts: PromptCache;
   readonly #pass: GrowingPass;
+  readonly #takeBatch: () => number | null;
   readonly #queue = new BatchQueue<EncodedGroup, Answer>();
   /** What had no finite answer beside other groups, and is to be scored alone. */
   readonly #suspects = new WeakSet<EncodedGroup>();
   /** Tokens of a batch of several groups; less than the largest where the device had no room for that. */
   #budget: number;
   #count = 0;
+  /** Of the last batch; 0 before there was one. */
+  #tokensPerMs = 0;
 
-  constructor(gpu: Gpu, decoder: Decoder, { promptCacheBytes, makeRoom }: BatchOptions) {
+  constructor(
+    gpu: Gpu,
+    decoder: Decoder,
+    { promptCacheBytes, makeRoom, takeBatch = () => Infinity }: BatchOptions,
+  ) {
     this.#gpu = gpu;
     this.#config = decoder.config;
     this.#prompts = new PromptCache(gpu, decoder.config, promptCacheBytes);
     this.#pass = new GrowingPass(gpu, decoder, makeRoom);
+    this.#takeBatch = takeBatch;
     this.#budget = this.largestBudget;
   }
 
@@ -87,14 +102,15 @@ export class Batches {
     this.#prompts.clear();
   }
 
-  /** Answers to groups in their order; each step but the first, which has none, is at most one batch. */
+  /** Answers to groups in their order; each step but the first, which has none, is at most one batch; none where it waits. */
   async *answers(groups: readonly EncodedGroup[]): AsyncGenerator<Answer[]> {
     if (this.#queue.size === 0) this.#budget = this.largestBudget; // there may be room again
     const ticket = this.#queue.join(groups);
     try {
       yield [];
       for (let given = 0; given < groups.length;) {
-        if (ticket.answers.length === 0) await this.#runBatch(ticket);
+        const ms = ticket.answers.length > 0 ? null : this.#takeBatch();
+        if (ms !== null) await this.#runBatch(ticket, ms);
         const answers = ticket.answers.splice(0);
         given += answers.length;
         yield answers;
@@ -104,23 +120,32 @@ export class Batches {
     }
   }
 
-  /** Scores what waits, the ticket's next group first; where the device has no room for several groups, fewer of them. */
-  async #runBatch(first: Ticket<EncodedGroup, Answer>): Promise<void> {
+  /**
+   * Scores what waits, the ticket's next group first; where the device has no room for several groups, fewer of them.
+   *
+   * @param ms what it may take, for one group more where that needs it
+   */
+  async #runBatch(first: Ticket<EncodedGroup, Answer>, ms: number): Promise<void> {
     for (;;) {
       const plan = this.#prompts.plan();
-      const mostKeys = Math.min(KEYS_A_TOKEN * this.#budget, this.mostTokens);
+      const budget = this.#tokensPerMs === 0
+        ? this.#budget
+        : Math.min(this.#budget, Math.max(ms * this.#tokensPerMs, SMALLEST_BUDGET));
+      const mostKeys = Math.min(KEYS_A_TOKEN * budget, this.mostTokens);
       let alone = false;
       const batch = this.#queue.fill(first, (group) => {
         const size = plan.size + plan.sizeOf(group);
         const keys = plan.keys + groupTokens(group);
         const suspect = this.#suspects.has(group);
-        if (plan.size > 0 && (alone || suspect || size > this.#budget || keys > mostKeys)) return false;
+        if (plan.size > 0 && (alone || suspect || size > budget || keys > mostKeys)) return false;
         alone = suspect;
         plan.add(group);
         return true;
       });
       try {
+        const start = performance.now();
         const answers = await this.#run(batch.map(({ group }) => group), plan);
+        this.#tokensPerMs = plan.size / Math.max(performance.now() - start, 1);
         if (answers) return this.#answer(batch, answers);
       } catch (error) {
         this.#prompts.clear(); // what the plan would have kept is not there

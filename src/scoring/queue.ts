@@ -1,3 +1,6 @@
+/** Answers that a request may leave with the queue before no more of its groups are put beside others'. */
+const MOST_UNTAKEN = 256;
+
 /** One request's groups, answered in their order. */
 export interface Ticket<Group, Answer> {
   readonly groups: readonly Group[];
@@ -37,14 +40,16 @@ export class BatchQueue<Group, Answer> {
 
   /**
    * The next batch: a group of each request in turn until none has one that fits, so that many groups of one request hold
-   * up no other's. The groups stay in the queue until they are answered: a batch may fail.
+   * up no other's. A request that does not take its answers is passed over. The groups stay in the queue until they are answered: a batch may fail.
    *
    * @param first whose turn is the first
    * @param fits whether there is room for the group beside those that it was true of
    */
   fill(first: Ticket<Group, Answer>, fits: (group: Group) => boolean): Place<Group, Answer>[] {
     const batch: Place<Group, Answer>[] = [];
-    let open = [...new Set([first, ...this.#tickets])].map((ticket) => ({ ticket, next: ticket.done }));
+    let open = [...new Set([first, ...this.#tickets])]
+      .filter((ticket) => ticket === first || ticket.answers.length < MOST_UNTAKEN)
+      .map((ticket) => ({ ticket, next: ticket.done }));
     while (open.length > 0) {
       open = open.filter((turn) => {
         const group = turn.ticket.groups[turn.next];

@@ -36,6 +36,7 @@ export async function testService(
   options: FakeOptions & {
     token?: string;
     maxBodyBytes?: number;
+    queue?: number;
     engine?: Promise<Engine>;
     root?: string;
     hub?: Hub;
@@ -48,6 +49,7 @@ export async function testService(
     state: join(root, "state"),
     token: options.token ?? null,
     maxBodyBytes: options.maxBodyBytes ?? 1 << 20,
+    ...(options.queue !== undefined && { queue: options.queue }),
   };
   await Deno.mkdir(config.state, { recursive: true });
   const engine = new FakeEngine(options);

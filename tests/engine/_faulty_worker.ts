@@ -1,0 +1,58 @@
+/// <reference lib="deno.worker" />
+/**
+ * The engine's Worker with calls that hang and break it: what a request's `model` says, by the name of its folder. Jobs
+ * train as they do, and those of other names score as they do.
+ */
+import { basename } from "node:path";
+import type { FromWorker, ToWorker } from "../../src/engine/_messages.ts";
+import { handlers } from "../../src/engine/handlers.ts";
+import type { CallName, Calls } from "../../src/engine/protocol.ts";
+import { type RunningCall, WorkerHost } from "../../src/engine/worker_host.ts";
+
+/** What befalls the thread. */
+const FAULTS: Readonly<Record<string, () => unknown>> = {
+  "endless-loop": () => {
+    for (;;);
+  },
+  "endless-regex": () => /^(a+)+$/.test(`${"a".repeat(60)}b`),
+  "uncaught": () => {
+    setTimeout(() => {
+      throw new Error("test");
+    }, 0);
+    return new Promise(() => {});
+  },
+  "never-done": () => new Promise(() => {}),
+  "process-ends": () => Deno.exit(137),
+};
+
+const scope = self as unknown as DedicatedWorkerGlobalScope;
+
+function faulty<Name extends "score" | "train">(name: Name): typeof handlers[Name] {
+  return (async (host: WorkerHost, request: Calls[Name]["request"], call: RunningCall<CallName>) => {
+    const fault = FAULTS[basename(request.model)];
+    if (fault === undefined) {
+      return await (handlers[name] as (...args: unknown[]) => unknown)(host, request, call);
+    }
+    if (name === "train") return await fault();
+    const { promise, resolve } = Promise.withResolvers<null>();
+    host.scheduler.add(
+      call.id,
+      async function* () {
+        await fault();
+        resolve(null);
+        yield;
+      }(),
+    );
+    return await promise;
+  }) as unknown as typeof handlers[Name];
+}
+
+const host = new WorkerHost(
+  { ...handlers, score: faulty("score"), train: faulty("train") },
+  (message: FromWorker) => scope.postMessage(message),
+);
+
+scope.onmessage = async ({ data }: MessageEvent<ToWorker>) => {
+  await host.receive(data);
+  if (data.type === "close") scope.close();
+};

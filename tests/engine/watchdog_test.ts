@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { EngineOptions } from "../../src/engine/client.ts";
+import type { ScoredItem } from "../../src/engine/protocol.ts";
+import { DeviceLostError, InputError, Interrupted } from "../../src/errors.ts";
+import { variant } from "../helpers/tier.ts";
+import { plainRows } from "../helpers/tiny_model.ts";
+import { itemOf, Lab } from "./_lab.ts";
+
+const LIMITS = { javascript: 1, device: 60, compiling: 60, weights: 60, progress: 1.5, impatient: 0.5 };
+const ITEMS = plainRows(120).map(itemOf);
+
+function openFaulty(options: Partial<EngineOptions> = {}): Promise<Lab> {
+  const spawn = () => new Worker(new URL("./_faulty_worker.ts", import.meta.url), { type: "module" });
+  return Lab.open({ spawn, limits: LIMITS, ...options });
+}
+
+function failure(work: Promise<unknown>): Promise<Error> {
+  return work.then(() => assert.fail("It has not failed."), (error) => error);
+}
+
+for (
+  const [name, sentence] of [
+    ["endless-loop", /^The engine's thread has not answered for 1\.\d s\. The engine is starting again/],
+    ["endless-regex", /^The engine's thread has not answered for 1\.\d s\. The engine is starting again/],
+    ["never-done", /^The engine's work has not got on for 1\.\d s\. The engine is starting again/],
+    ["uncaught", /^The GPU worker broke: .*test.* The engine is starting again/],
+  ] as const
+) {
+  const test = variant(name === "endless-regex");
+  test(`a call that ends in ${name} is refused by 503, and only it: who waits is served by the next Worker`, async () => {
+    await using lab = await openFaulty();
+    const alone = await lab.score(ITEMS);
+    const seen: ScoredItem[] = [];
+    const request = { model: lab.model, adapter: null, quantization: null, beta: 2, token_logprobs: false };
+    const waiting = lab.engine.call("score", { ...request, items: ITEMS }, {
+      onItem: (item) => {
+        seen.push(item);
+      },
+    });
+    const error = await failure(lab.score(ITEMS.slice(0, 1), { model: lab.path(name) }));
+    assert.ok(error instanceof InputError, error.stack);
+    assert.deepEqual([error.status, error.problem.retryAfter], [503, 10]);
+    assert.match(error.message, sentence);
+    assert.match(lab.engine.trouble!, /The engine is starting again\.$/);
+    await waiting;
+    assert.deepEqual(seen, alone);
+    assert.equal(lab.engine.trouble, null);
+  });
+}
+
+Deno.test("a job under which the engine is replaced is not charged with it, and goes on from its checkpoint", async () => {
+  await using lab = await openFaulty();
+  const spec = { rows: plainRows(8), max_steps: 8, batch_size: 4, save_steps: 1, max_length: 96 };
+  let hung: Promise<Error> | null = null;
+  const directory = lab.path("job-hung");
+  const lost = await failure(lab.train({
+    ...spec,
+    directory,
+    onEvent: ({ type }) => {
+      if (type === "checkpoint") hung ??= failure(lab.score(ITEMS, { model: lab.path("endless-loop") }));
+    },
+  }));
+  assert.ok(lost instanceof DeviceLostError && !lost.charged, lost.stack);
+  assert.equal((await hung!).name, "InputError");
+  const resumed = await lab.train({ ...spec, directory });
+  assert.equal(resumed.step, 8);
+  assert.ok(resumed.events.some((event) => event.type === "status" && event.resumed_from > 0));
+});
+
+Deno.test("a job that hangs is told that its device was lost by its doing, at once where it is cancelled", async () => {
+  await using lab = await openFaulty({ limits: { ...LIMITS, javascript: 60 } });
+  const end = new AbortController();
+  const job = lab.train({ model: lab.path("endless-loop"), signal: end.signal });
+  setTimeout(() => end.abort(new Interrupted("cancel")), 300);
+  const error = await failure(job);
+  assert.ok(error instanceof DeviceLostError && error.charged, error.stack);
+  assert.equal((await lab.score(ITEMS.slice(0, 1))).length, 1);
+});
+
+Deno.test("weights under which the engine breaks three times in a row are refused until their files change", async () => {
+  const journalFolder = await Deno.makeTempDir({ prefix: "simpo-" });
+  try {
+    await using lab = await openFaulty({ journalFolder });
+    const model = lab.path("uncaught");
+    await Deno.mkdir(model);
+    const score = () => failure(lab.score(ITEMS.slice(0, 1), { model }));
+    for (let i = 0; i < 3; i++) assert.match((await score()).message, /starting again/);
+    const refused = await score() as InputError;
+    assert.match(
+      refused.message,
+      /^model is not used: the engine broke or hung 3 times in a row while it scored with it\.$/,
+    );
+    assert.equal(refused.status, 422);
+    assert.equal((await lab.score(ITEMS.slice(0, 1))).length, 1, "other weights are used");
+    await Deno.writeTextFile(join(model, "config.json"), "{}");
+    assert.match((await score()).message, /starting again/);
+  } finally {
+    await Deno.remove(journalFolder, { recursive: true });
+  }
+});

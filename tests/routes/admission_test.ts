@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { gate, testService } from "../helpers/service.ts";
+
+const SCORE = { model: "model", prompt: "the", candidates: [" hand", " out"] };
+const COMPLETION = { model: "model", prompt: "the", max_tokens: 0, echo: true, logprobs: 1 };
+const JOB = { model: "model", dataset: { rows: [{ prompt: "a", chosen: "b", rejected: "c" }] } };
+
+Deno.test("a request beyond SIMPO_QUEUE is answered with 429 and Retry-After, on every route that waits", async () => {
+  const { opened, open } = gate();
+  await using service = await testService({ queue: 2, beforeItem: () => opened });
+  const waiting = [service.post("/score", SCORE), service.post("/v1/completions", COMPLETION)];
+  for (const [path, body] of [["/score", SCORE], ["/v1/completions", COMPLETION], ["/train", JOB]] as const) {
+    const refused = await service.post(path, body);
+    assert.deepEqual([refused.status, refused.body.title], [429, "Too Many Requests"]);
+    assert.match(refused.body.detail, /^2 requests are waiting already: send this one again in \d+ s\.$/);
+    assert.match(refused.body.accepted, /^2 requests at one time \(SIMPO_QUEUE\)/);
+    assert.match(refused.headers.get("retry-after")!, /^[1-9]\d*$/);
+  }
+  assert.equal((await service.get("/livez")).status, 200);
+  assert.equal((await service.get("/train")).status, 200);
+  open();
+  assert.deepEqual((await Promise.all(waiting)).map(({ status }) => status), [200, 200]);
+  assert.equal((await service.post("/score", SCORE)).status, 200);
+});
+
+Deno.test("places come back after every end: a refusal, an error, lines that are read, lines that are left", async () => {
+  await using service = await testService({ queue: 1 });
+  const lines = () =>
+    service.app.request("/score", {
+      method: "POST",
+      body: JSON.stringify({ model: "model", items: [SCORE, SCORE].map(({ model: _, ...item }) => item) }),
+      headers: { "content-type": "application/json", accept: "application/x-ndjson" },
+    });
+  const first = await lines();
+  assert.equal(
+    (await service.post("/score", SCORE)).status,
+    429,
+    "lines that are not read yet hold their place",
+  );
+  assert.equal((await first.text()).trim().split("\n").length, 2);
+  await (await lines()).body!.cancel();
+  assert.equal((await service.post("/score", "{")).status, 400);
+  assert.equal((await service.post("/score", { ...SCORE, model: "none" })).status, 404);
+  assert.equal(
+    (await service.post("/score", { ...SCORE, beta: -1 }, { accept: "application/x-ndjson" })).status,
+    422,
+  );
+  service.engine.handlers.score = () => Promise.reject(new Error("test"));
+  assert.equal((await service.post("/score", SCORE, { accept: "application/x-ndjson" })).status, 500);
+  assert.equal((await service.post("/v1/completions", COMPLETION)).status, 200);
+});
+
+Deno.test("bodies that wait are bounded by their bytes, and one of the largest is always taken", async () => {
+  const { opened, open } = gate();
+  await using service = await testService({ maxBodyBytes: 1000, beforeItem: () => opened });
+  const large = { ...SCORE, prompt: "the ".repeat(200) };
+  const waiting = Array.from({ length: 9 }, () => service.post("/score", large, { "content-length": "900" }));
+  const refused = await service.post("/score", large, { "content-length": "900" });
+  assert.equal(refused.status, 429);
+  assert.match(refused.body.detail, /^Requests of \d+ bytes are waiting already/);
+  open();
+  const statuses = (await Promise.all(waiting)).map(({ status }) => status);
+  assert.deepEqual(statuses.filter((status) => status === 200).length, 8);
+});

@@ -8,6 +8,7 @@ import { timingSafeEqual } from "hono/utils/buffer";
 import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
 import { completionRoutes } from "./completions.ts";
+import { jsonBody } from "./_json_body.ts";
 import { answerProblem, refusing } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
 import { addDescription, probeRoutes } from "./service.ts";
@@ -74,6 +75,7 @@ export function createApp(service: Service): OpenAPIHono {
       });
     },
   }));
+  app.use(jsonBody());
   app.route("/", scoreRoutes(service));
   app.route("/", completionRoutes(service));
   app.route("/", trainRoutes(service));

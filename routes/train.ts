@@ -1,6 +1,7 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
+import { most, text } from "../src/api/limits.ts";
 import { InspectionSchema } from "../src/api/inspection.ts";
 import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
 import { boundedJson, boundedText } from "../src/bounded.ts";
@@ -11,7 +12,6 @@ import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
 import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
-import { isDeeper } from "../src/json.ts";
 import { checkChatTemplate } from "../src/preference/check_template.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
@@ -21,7 +21,7 @@ import { problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const jobAnswer = { description: "The job.", content: { "application/json": { schema: JobSchema } } };
-const params = z.object({ id: z.string().meta({ param: { name: "id", in: "path" } }) });
+const params = z.object({ id: text(most.nameCharacters).meta({ param: { name: "id", in: "path" } }) });
 
 const create = createRoute({
   method: "post",
@@ -61,7 +61,7 @@ const list = createRoute({
   request: {
     query: strictObject({
       limit: z.coerce.number().int().min(1).max(100).default(20),
-      before: z.string().optional().meta({
+      before: text(most.nameCharacters).optional().meta({
         description:
           "What the page comes after: the id of a job, or what next has, which stays good where that job is deleted.",
       }),
@@ -138,6 +138,7 @@ const remove = createRoute({
   },
 });
 
+const header = text(most.nameCharacters);
 const archiveContent = { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } };
 const archiveHeaders = z.object({
   "content-length": z.string(),
@@ -155,15 +156,15 @@ const adapter = createRoute({
   request: {
     params,
     headers: z.object({
-      range: z.string().optional().meta({
+      range: header.optional().meta({
         description: "One range of bytes; several are answered with the whole archive.",
         example: "bytes=1048576-",
       }),
-      "if-range": z.string().optional().meta({
+      "if-range": header.optional().meta({
         description: "An earlier answer's ETag: where the archive is another one, it comes as a whole.",
       }),
-      "if-match": z.string().optional(),
-      "if-none-match": z.string().optional(),
+      "if-match": header.optional(),
+      "if-none-match": header.optional(),
     }),
     query: strictObject({
       format: z.enum(["adapter", "merged", "full"]).optional().meta({
@@ -194,9 +195,6 @@ const adapter = createRoute({
   },
 });
 
-/** How deep a request's JSON may be written. */
-const MOST_DEPTH = 1000;
-
 /** Everything under /train. */
 export function trainRoutes(service: Service): OpenAPIHono {
   const { store, runner, config, stopping } = service;
@@ -215,9 +213,9 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const spec = toJobSpec(request);
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
-    // JSON of any depth can be read here, but not written.
-    const text = isDeeper(request, MOST_DEPTH) ? await c.req.text() : JSON.stringify(request);
-    const idempotency = key === undefined ? undefined : { key, hash: await sha256(text) };
+    const idempotency = key === undefined
+      ? undefined
+      : { key, hash: await sha256(JSON.stringify(request)) };
     if (c.req.valid("query").dry_run === "true") {
       await checkFiles(sources, spec);
       const { signal } = c.req.raw;

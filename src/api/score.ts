@@ -3,6 +3,17 @@ import { z } from "zod";
 import { refuseField, strictObject } from "../validation.ts";
 import { isDeeper, mostDepth, show } from "../json.ts";
 import {
+  list,
+  most,
+  mostBeta,
+  mostTokens,
+  openObject,
+  positive,
+  text,
+  tokenIds,
+  wholeNumber,
+} from "./limits.ts";
+import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,
   promptBoundaryField,
@@ -18,7 +29,10 @@ export const defaultBeta = 2;
 
 const contentKinds = "a string, a list of text parts, or null beside tool_calls";
 
-const PartSchema = z.looseObject({ type: z.string(), text: z.string().optional() }).superRefine(
+const PartSchema = openObject({
+  type: text(most.nameCharacters),
+  text: text(most.textCharacters).optional(),
+}, most.keys).superRefine(
   ({ type, text }, context) => {
     const refuse = (field: string, message: string, accepted: string) =>
       context.addIssue({ code: "custom", path: [field], message, params: { accepted, predicate: true } });
@@ -27,10 +41,12 @@ const PartSchema = z.looseObject({ type: z.string(), text: z.string().optional()
   },
 ).meta({ id: "TextPart" });
 
-const MessageSchema = z.looseObject({
-  role: z.string().min(1),
-  content: z.union([z.string(), z.array(PartSchema).min(1)], { error: contentKinds }).nullish(),
-}).superRefine((message, context) => {
+const MessageSchema = openObject({
+  role: text(most.nameCharacters, 1),
+  content: z.union([text(most.textCharacters), list(PartSchema, { min: 1, max: most.parts })], {
+    error: contentKinds,
+  }).nullish(),
+}, most.keys).superRefine((message, context) => {
   if (isDeeper(message, mostDepth)) {
     const params = { accepted: "a turn as chat templates take it", predicate: true };
     return context.addIssue({ code: "custom", message: tooDeep, params });
@@ -47,15 +63,15 @@ const MessageSchema = z.looseObject({
     "Further keys reach the model's chat template as they are.",
 });
 
-const ConversationSchema = z.array(MessageSchema).min(1);
+const ConversationSchema = list(MessageSchema, { min: 1, max: most.messages });
 
-const TokenIdsSchema = z.array(z.int().min(0).max(2 ** 32 - 1));
+const TextSchema = text(most.textCharacters);
 
 const textKinds = "a string, a list of messages or a list of token ids";
 
 /** The fields of an item, each as it is where it is given. */
 const fields = {
-  prompt: z.union([z.string(), TokenIdsSchema.min(1), ConversationSchema], { error: textKinds }).meta({
+  prompt: z.union([TextSchema, tokenIds(1), ConversationSchema], { error: textKinds }).meta({
     description:
       "Plain text, taken as it is; a conversation, as rows of preference data have it; or token ids, to " +
       "which neither BOS nor EOS is added.",
@@ -64,7 +80,10 @@ const fields = {
   messages: ConversationSchema.meta({
     description: "A conversation, which the model's chat template turns into text.",
   }),
-  candidates: z.array(z.union([z.string(), TokenIdsSchema, ConversationSchema], { error: textKinds })).min(1)
+  candidates: list(z.union([TextSchema, tokenIds(0), ConversationSchema], { error: textKinds }), {
+    min: 1,
+    max: most.candidates,
+  })
     .meta({
       description:
         "Responses to compare: texts, which beside a conversation are an assistant's turn each; lists of messages, of one " +
@@ -74,7 +93,7 @@ const fields = {
         "one, the request is refused (422).",
       example: [" 4", " 5"],
     }),
-  tools: z.array(z.looseObject({})).nullish().superRefine((tools, context) => {
+  tools: list(openObject({}, most.keys), { max: most.tools }).nullish().superRefine((tools, context) => {
     const params = { accepted: "functions as JSON schemas", predicate: true };
     if (isDeeper(tools, mostDepth)) context.addIssue({ code: "custom", message: tooDeep, params });
   }).meta({
@@ -156,13 +175,13 @@ export const encodingFields = {
   prompt_boundary: promptBoundaryField.optional().meta({
     description: "As in POST /train. Left out: the job's where the adapter is a job's id, else trl.",
   }),
-  max_length: z.int().min(2).nullable().optional().meta({
+  max_length: wholeNumber(2, mostTokens).nullable().optional().meta({
     description:
       "Tokens of a prompt and one candidate together, as in POST /train; never more than the model's context. " +
       "Left out: the job's where the adapter is a job's id. Where it and max_prompt_length are null or left out without " +
       "a job, the prompt is cut to what the longest candidate leaves of the context, and no candidate is cut.",
   }),
-  max_prompt_length: z.int().min(1).nullable().optional().meta({
+  max_prompt_length: wholeNumber(1, mostTokens).nullable().optional().meta({
     description:
       "Tokens a prompt is cut to where it and the longest candidate exceed max_length, before candidates are cut, as in " +
       "POST /train. Left out: the job's where the adapter is a job's id, else 128 beside a max_length; always less than that.",
@@ -190,12 +209,12 @@ export const encodingFields = {
 
 /** The body of `POST /score`. */
 export const ScoreRequestSchema = strictObject({
-  model: z.string().meta({
+  model: text(most.nameCharacters).meta({
     description:
       "Folder of the model, relative to the root; or hf://org/name, downloaded by the first call that names it.",
     example: "models/llama",
   }),
-  adapter: z.string().nullable().optional().meta({
+  adapter: text(most.nameCharacters).nullable().optional().meta({
     description:
       "Folder of a PEFT adapter or of full weights, relative to the root; hf://org/name; or the id of a training job: its " +
       "result, or while it runs its newest checkpoint.",
@@ -205,11 +224,11 @@ export const ScoreRequestSchema = strictObject({
   messages: fields.messages.optional(),
   candidates: fields.candidates.optional(),
   tools: fields.tools,
-  items: z.array(ItemSchema).min(1).optional().meta({
+  items: list(ItemSchema, { min: 1, max: most.items }).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
   ...encodingFields,
-  beta: z.number().positive().default(defaultBeta).meta({
+  beta: positive(mostBeta).default(defaultBeta).meta({
     description: "A candidate's reward is beta times its average log-prob.",
   }),
   token_logprobs: z.boolean().default(false).meta({

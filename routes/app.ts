@@ -9,6 +9,7 @@ import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
 import { admission } from "./_admission.ts";
 import { completionRoutes } from "./completions.ts";
+import { jsonBody } from "./_json_body.ts";
 import { answerProblem, refusing } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
 import { addDescription, probeRoutes } from "./service.ts";
@@ -76,6 +77,7 @@ export function createApp(service: Service): OpenAPIHono {
       });
     },
   }));
+  app.use(jsonBody());
   app.route("/", scoreRoutes(service));
   app.route("/", completionRoutes(service));
   app.route("/", trainRoutes(service));

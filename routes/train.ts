@@ -2,6 +2,7 @@
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import type { Context, Next } from "hono";
 import { z } from "zod";
+import { most, text } from "../src/api/limits.ts";
 import { InspectionSchema } from "../src/api/inspection.ts";
 import { type Job, JobListSchema, JobRequestSchema, JobSchema, ResumeRequestSchema } from "../src/api/job.ts";
 import { boundedJson, boundedText } from "../src/bounded.ts";
@@ -12,7 +13,6 @@ import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
 import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
-import { isDeeper } from "../src/json.ts";
 import { checkChatTemplate } from "../src/preference/check_template.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
@@ -22,7 +22,7 @@ import { problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const jobAnswer = { description: "The job.", content: { "application/json": { schema: JobSchema } } };
-const params = z.object({ id: z.string().meta({ param: { name: "id", in: "path" } }) });
+const params = z.object({ id: text(most.nameCharacters).meta({ param: { name: "id", in: "path" } }) });
 
 const create = createRoute({
   method: "post",
@@ -62,7 +62,7 @@ const list = createRoute({
   request: {
     query: strictObject({
       limit: z.coerce.number().int().min(1).max(100).default(20),
-      before: z.string().optional().meta({
+      before: text(most.nameCharacters).optional().meta({
         description:
           "What the page comes after: the id of a job, or what next has, which stays good where that job is deleted.",
       }),
@@ -150,6 +150,7 @@ const remove = createRoute({
   },
 });
 
+const header = text(most.nameCharacters);
 const archiveContent = { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } };
 const archiveHeaders = z.object({
   "content-length": z.string(),
@@ -167,15 +168,15 @@ const adapter = createRoute({
   request: {
     params,
     headers: z.object({
-      range: z.string().optional().meta({
+      range: header.optional().meta({
         description: "One range of bytes; several are answered with the whole archive.",
         example: "bytes=1048576-",
       }),
-      "if-range": z.string().optional().meta({
+      "if-range": header.optional().meta({
         description: "An earlier answer's ETag: where the archive is another one, it comes as a whole.",
       }),
-      "if-match": z.string().optional(),
-      "if-none-match": z.string().optional(),
+      "if-match": header.optional(),
+      "if-none-match": header.optional(),
     }),
     query: strictObject({
       format: z.enum(["adapter", "merged", "full"]).optional().meta({
@@ -216,9 +217,6 @@ async function emptyIsNone(c: Context, next: Next): Promise<void> {
   await next();
 }
 
-/** How deep a request's JSON may be written. */
-const MOST_DEPTH = 1000;
-
 /** Everything under /train. */
 export function trainRoutes(service: Service): OpenAPIHono {
   const { store, runner, config, stopping } = service;
@@ -237,9 +235,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const spec = toJobSpec(request);
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
-    // JSON of any depth can be read here, but not written.
-    const text = isDeeper(request, MOST_DEPTH) ? await c.req.text() : JSON.stringify(request);
-    const idempotency = key === undefined ? undefined : { key, hash: await sha256(text) };
+    const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
     if (c.req.valid("query").dry_run === "true") {
       await checkFiles(sources, spec);
       const { signal } = c.req.raw;

@@ -1,6 +1,6 @@
 /** Values and sentences of any length, cut to what an answer may hold. */
 
-import { isDeeper, mostDepth, show } from "./json.ts";
+import { beginning, isDeeper, mostDepth, show } from "./json.ts";
 
 const encoder = new TextEncoder();
 
@@ -12,7 +12,8 @@ const encoder = new TextEncoder();
  */
 export function boundedText(text: string, most: number): string {
   if (text.length <= most) return text;
-  const note = /… \(\d+ characters\)$/.exec(text.slice(-40))?.[0] ?? `… (${text.length} characters)`;
+  const note = /… \((?:more than )?\d+ characters\)$/.exec(text.slice(-50))?.[0] ??
+    `… (${text.length} characters)`;
   // Half of a surrogate pair is no character.
   const end = /[\ud800-\udbff]/.test(text[most - 1] ?? "") ? most - 1 : most;
   return text.slice(0, end) + note;
@@ -24,10 +25,19 @@ export function boundedText(text: string, most: number): string {
  * @param mostBytes of its JSON; a text in its place may take a few more
  */
 export function boundedValue(value: unknown, mostBytes: number): unknown {
-  if (isDeeper(value, mostDepth)) return show(value);
-  const json = JSON.stringify(value, (_, part) => typeof part === "bigint" ? String(part) : part);
+  if (typeof value === "string" && value.length > mostBytes) return cutText(value, mostBytes);
+  const part = beginning(value, MOST_WRITTEN);
+  if (isDeeper(part, mostDepth)) return show(part);
+  const json = JSON.stringify(part, (_, part) => typeof part === "bigint" ? String(part) : part);
   if (json === undefined || bytesOf(json) <= mostBytes) return json && JSON.parse(json);
-  const text = typeof value === "string" ? value : json;
+  if (json.length <= MOST_WRITTEN) return cutText(typeof value === "string" ? value : json, mostBytes);
+  return cutText(`${json.slice(0, MOST_WRITTEN)}… (more than ${MOST_WRITTEN} characters)`, mostBytes);
+}
+
+/** Most characters of a value that are written, to say how many there are. */
+const MOST_WRITTEN = 100_000;
+
+function cutText(text: string, mostBytes: number): string {
   for (let most = mostBytes;; most = Math.floor(most / 2)) {
     const cut = boundedText(text, most);
     if (most === 0 || bytesOf(JSON.stringify(cut)) <= mostBytes + 40) return cut;

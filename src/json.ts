@@ -23,10 +23,38 @@ export const mostRowDepth = 100;
  * @param value any JSON value; undefined stands for a missing one
  */
 export function show(value: unknown): string {
-  const text = value === undefined
-    ? "nothing"
-    : isDeeper(value, mostDepth)
-    ? "a deep value"
-    : JSON.stringify(value) ?? String(value);
+  if (value === undefined) return "nothing";
+  const part = beginning(value, 80);
+  const text = isDeeper(part, mostDepth) ? "a deep value" : JSON.stringify(part) ?? String(part);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/**
+ * A value of whose JSON at least `most` characters are the same: texts are cut, and objects and lists that come later are
+ * left out. It takes a time that does not grow with the value.
+ */
+export function beginning(value: unknown, most: number): unknown {
+  let left = most + 2;
+  const cut = (value: unknown, depth: number): unknown => {
+    if (typeof value === "string") {
+      left -= value.length + 2;
+      return value.length > most ? value.slice(0, most + 1) : value;
+    }
+    left -= 2;
+    if (typeof value !== "object" || value === null || depth > mostDepth) return value;
+    if (Array.isArray(value)) {
+      const items: unknown[] = [];
+      for (let i = 0; i < value.length && left > 0; i++) items.push(cut(value[i], depth + 1));
+      return items;
+    }
+    if (Object.getPrototypeOf(value) !== Object.prototype) return value;
+    const fields: [string, unknown][] = [];
+    for (const key in value) {
+      if (left <= 0) break;
+      left -= key.length + 3;
+      fields.push([key, cut((value as Record<string, unknown>)[key], depth + 1)]);
+    }
+    return Object.fromEntries(fields);
+  };
+  return cut(value, 0);
 }

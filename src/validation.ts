@@ -90,6 +90,9 @@ function innermost(issue: Issue | undefined): Issue | undefined {
   });
   const depth = Math.max(...members.map(({ path }) => path.length));
   const [deepest, other] = members.filter(({ path }) => path.length === depth);
+  // What is too long for one of the members is of its kind.
+  const tooBig = members.find(({ path, code }) => path.length === depth && code === "too_big");
+  if (tooBig !== undefined) return tooBig;
   return other === undefined && deepest && depth > issue.path.length ? deepest : issue;
 }
 
@@ -144,6 +147,7 @@ const typeNames: Readonly<Record<string, string>> = {
 function amount(origin: string, relation: string, bound: number): string {
   if (origin === "string") return `a string of ${relation} ${bound} character${bound === 1 ? "" : "s"}`;
   if (origin === "array") return `a list of ${relation} ${bound} item${bound === 1 ? "" : "s"}`;
+  if (origin === "object") return `an object of ${relation} ${bound} field${bound === 1 ? "" : "s"}`;
   return `${origin === "int" ? "a whole number" : "a number"} of ${relation} ${bound}`;
 }
 

@@ -2,9 +2,10 @@
 import { z } from "zod";
 import { refuseField, strictObject } from "../validation.ts";
 import { quantizationField } from "./fields.ts";
+import { list, most, text, tokenIds, wholeNumber } from "./limits.ts";
 
-const TextSchema = z.string().min(1);
-const IdsSchema = z.array(z.int().min(0)).min(1);
+const TextSchema = text(most.textCharacters, 1);
+const IdsSchema = tokenIds(1);
 
 const PROMPT = "a text, a list of texts, token ids or a list of lists of token ids, none of them empty";
 
@@ -20,29 +21,32 @@ const unused = {
   stop: z.null().optional(),
   logit_bias: z.null().optional(),
   seed: z.int().nullish().meta({ description: "Ignored: nothing is sampled." }),
-  user: z.string().nullish().meta({ description: "Ignored." }),
+  user: text(most.nameCharacters).nullish().meta({ description: "Ignored." }),
 };
 
 /** The body of `POST /v1/completions`. */
 export const CompletionRequestSchema = strictObject({
-  model: z.string().meta({
+  model: text(most.nameCharacters).meta({
     description:
       "Folder of the model, relative to the root; hf://org/name; or the id of a training job: its base " +
       "with its result, or while it runs its newest checkpoint.",
     example: "models/llama",
   }),
   quantization: quantizationField,
-  prompt: z.union([TextSchema, IdsSchema, z.array(TextSchema).min(1), z.array(IdsSchema).min(1)], {
-    error: PROMPT,
-  }).meta({ description: `${PROMPT}.`, example: "2 + 2 =" }),
+  prompt: z.union([
+    TextSchema,
+    IdsSchema,
+    list(TextSchema, { min: 1, max: most.items }),
+    list(IdsSchema, { min: 1, max: most.items }),
+  ], { error: PROMPT }).meta({ description: `${PROMPT}.`, example: "2 + 2 =" }),
   max_tokens: z.union([z.literal(0), z.literal(1)], { error: "0 | 1" }).meta({
     description: "1: the likeliest next token is appended. 0: the prompt alone, which needs echo.",
   }),
   echo: z.boolean().nullish().meta({ description: "Whether the answer starts with the prompt." }),
-  logprobs: z.int().min(0).max(1).nullish().meta({
+  logprobs: wholeNumber(0, 1).nullish().meta({
     description: "1: beside each token's log-prob that of the likeliest token in its place.",
   }),
-  temperature: z.number().min(0).nullish().meta({
+  temperature: z.number().min(0).max(100).nullish().meta({
     description: "The next token is not sampled: with max_tokens 1 only 0 is accepted.",
   }),
   add_special_tokens: z.boolean().default(true).meta({

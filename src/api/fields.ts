@@ -2,12 +2,13 @@
 import { z } from "zod";
 import { isDeeper, mostDepth } from "../json.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
+import { mapping, most, text } from "./limits.ts";
 
 /** Most characters of a template that comes with a request; the longest in use have a third of it. */
 const mostTemplateCharacters = 65_536;
 
 /** The source of a template, or the name of one of the model's, which is a template too; `checkChatTemplate` reads it. */
-export const ChatTemplateSchema = z.string().min(1).max(mostTemplateCharacters).meta({
+export const ChatTemplateSchema = text(mostTemplateCharacters, 1).meta({
   description:
     "Jinja source that conversations are written with, in place of the model's own; or the name of one of the " +
     "model's templates, where it has several.",
@@ -31,26 +32,28 @@ const mostKwargsCharacters = 65_536;
 const kwargs = `an object of JSON values, ${mostKwargsCharacters} characters of JSON at most`;
 
 /** Variables for a chat template. */
-export const ChatTemplateKwargsSchema = z.record(z.string(), z.unknown()).superRefine(
-  (values, context) => {
-    const refuse = (message: string, path: string[] = [], accepted = kwargs) =>
-      context.addIssue({ code: "custom", path, message, params: { accepted, predicate: true } });
-    const reserved = RESERVED.find((name) => Object.hasOwn(values, name));
-    if (reserved !== undefined) {
-      return refuse(
-        "is not a template's variable to give here.",
-        [reserved],
-        `none of ${RESERVED.join(", ")}`,
-      );
-    }
-    if (isDeeper(values, mostDepth)) return refuse(tooDeep);
-    const { length } = JSON.stringify(values);
-    if (length > mostKwargsCharacters) refuse(`has ${length} characters of JSON: give ${kwargs}.`);
-  },
-).meta({
-  description: "Further variables for the chat template by name, as apply_chat_template and vLLM take them.",
-  example: { enable_thinking: false },
-});
+export const ChatTemplateKwargsSchema = mapping(text(most.nameCharacters), z.unknown(), { max: most.keys })
+  .superRefine(
+    (values, context) => {
+      const refuse = (message: string, path: string[] = [], accepted = kwargs) =>
+        context.addIssue({ code: "custom", path, message, params: { accepted, predicate: true } });
+      const reserved = RESERVED.find((name) => Object.hasOwn(values, name));
+      if (reserved !== undefined) {
+        return refuse(
+          "is not a template's variable to give here.",
+          [reserved],
+          `none of ${RESERVED.join(", ")}`,
+        );
+      }
+      if (isDeeper(values, mostDepth)) return refuse(tooDeep);
+      const { length } = JSON.stringify(values);
+      if (length > mostKwargsCharacters) refuse(`has ${length} characters of JSON: give ${kwargs}.`);
+    },
+  ).meta({
+    description:
+      "Further variables for the chat template by name, as apply_chat_template and vLLM take them.",
+    example: { enable_thinking: false },
+  });
 
 /** Where a prompt ends, in training as in scoring. */
 export const promptBoundaryField = z.enum(["trl", "simpo"]);

@@ -3,11 +3,12 @@ import { z } from "zod";
 import { isObject } from "../json.ts";
 import { refuseField, strictObject } from "../validation.ts";
 import { DataFilesSchema, DatasetSchema } from "./dataset.ts";
+import { most, text } from "./limits.ts";
 import { checkSettings, presetField, settingsFields, type TrainingSettings } from "./settings.ts";
 
 /** The body of `POST /train`, and a job file's content. */
 export const JobRequestSchema = strictObject({
-  model: z.string().meta({
+  model: text(most.nameCharacters).meta({
     description:
       "Folder of the base model, relative to the root; or hf://org/name, with @revision where it is not main.",
     example: "models/llama",

@@ -1,6 +1,7 @@
 /** `POST /score`. */
 import { z } from "zod";
 import { refuseField, strictObject } from "../validation.ts";
+import { list, most, mostBeta, mostTokens, positive, text, wholeNumber } from "./limits.ts";
 import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,
@@ -20,13 +21,13 @@ export const encodingFields = {
   prompt_boundary: promptBoundaryField.optional().meta({
     description: "As in POST /train. Left out: the job's where the adapter is a job's id, else trl.",
   }),
-  max_length: z.int().min(2).nullable().optional().meta({
+  max_length: wholeNumber(2, mostTokens).nullable().optional().meta({
     description:
       "Tokens of a prompt and one candidate together, as in POST /train; never more than the model's context. " +
       "Left out: the job's where the adapter is a job's id. Where it and max_prompt_length are null or left out without " +
       "a job, the prompt is cut to what the longest candidate leaves of the context, and no candidate is cut.",
   }),
-  max_prompt_length: z.int().min(1).nullable().optional().meta({
+  max_prompt_length: wholeNumber(1, mostTokens).nullable().optional().meta({
     description:
       "Tokens a prompt is cut to where it and the longest candidate exceed max_length, before candidates are cut, as in " +
       "POST /train. Left out: the job's where the adapter is a job's id, else 128 beside a max_length; always less than that.",
@@ -54,12 +55,12 @@ export const encodingFields = {
 
 /** The body of `POST /score`. */
 export const ScoreRequestSchema = strictObject({
-  model: z.string().meta({
+  model: text(most.nameCharacters).meta({
     description:
       "Folder of the model, relative to the root; or hf://org/name, downloaded by the first call that names it.",
     example: "models/llama",
   }),
-  adapter: z.string().nullable().optional().meta({
+  adapter: text(most.nameCharacters).nullable().optional().meta({
     description:
       "Folder of a PEFT adapter or of full weights, relative to the root; hf://org/name; or the id of a training job: its " +
       "result, or while it runs its newest checkpoint.",
@@ -69,11 +70,11 @@ export const ScoreRequestSchema = strictObject({
   messages: itemFields.messages.optional(),
   candidates: itemFields.candidates.optional(),
   tools: itemFields.tools,
-  items: z.array(ItemSchema).min(1).optional().meta({
+  items: list(ItemSchema, { min: 1, max: most.items }).optional().meta({
     description: "Many prompts, each with its own candidates.",
   }),
   ...encodingFields,
-  beta: z.number().positive().default(defaultBeta).meta({
+  beta: positive(mostBeta).default(defaultBeta).meta({
     description: "A candidate's reward is beta times its average log-prob.",
   }),
   token_logprobs: z.boolean().default(false).meta({

@@ -3,10 +3,14 @@ import { z } from "zod";
 import { isDeeper, mostDepth, show } from "../json.ts";
 import { refuseField, strictObject } from "../validation.ts";
 import { ChatTemplateKwargsSchema, tooDeep } from "./fields.ts";
+import { list, most, openObject, text, tokenIds } from "./limits.ts";
 
 const contentKinds = "a string, a list of text parts, or null beside tool_calls";
 
-const PartSchema = z.looseObject({ type: z.string(), text: z.string().optional() }).superRefine(
+const PartSchema = openObject({
+  type: text(most.nameCharacters),
+  text: text(most.textCharacters).optional(),
+}, most.keys).superRefine(
   ({ type, text }, context) => {
     const refuse = (field: string, message: string, accepted: string) =>
       context.addIssue({ code: "custom", path: [field], message, params: { accepted, predicate: true } });
@@ -15,10 +19,12 @@ const PartSchema = z.looseObject({ type: z.string(), text: z.string().optional()
   },
 ).meta({ id: "TextPart" });
 
-const MessageSchema = z.looseObject({
-  role: z.string().min(1),
-  content: z.union([z.string(), z.array(PartSchema).min(1)], { error: contentKinds }).nullish(),
-}).superRefine((message, context) => {
+const MessageSchema = openObject({
+  role: text(most.nameCharacters, 1),
+  content: z.union([text(most.textCharacters), list(PartSchema, { min: 1, max: most.parts })], {
+    error: contentKinds,
+  }).nullish(),
+}, most.keys).superRefine((message, context) => {
   if (isDeeper(message, mostDepth)) {
     const params = { accepted: "a turn as chat templates take it", predicate: true };
     return context.addIssue({ code: "custom", message: tooDeep, params });
@@ -35,15 +41,15 @@ const MessageSchema = z.looseObject({
     "Further keys reach the model's chat template as they are.",
 });
 
-const ConversationSchema = z.array(MessageSchema).min(1);
+const ConversationSchema = list(MessageSchema, { min: 1, max: most.messages });
 
-const TokenIdsSchema = z.array(z.int().min(0).max(2 ** 32 - 1));
+const TextSchema = text(most.textCharacters);
 
 const textKinds = "a string, a list of messages or a list of token ids";
 
 /** The fields of an item, each as it is where it is given. */
 export const itemFields = {
-  prompt: z.union([z.string(), TokenIdsSchema.min(1), ConversationSchema], { error: textKinds }).meta({
+  prompt: z.union([TextSchema, tokenIds(1), ConversationSchema], { error: textKinds }).meta({
     description:
       "Plain text, taken as it is; a conversation, as rows of preference data have it; or token ids, to " +
       "which neither BOS nor EOS is added.",
@@ -52,7 +58,10 @@ export const itemFields = {
   messages: ConversationSchema.meta({
     description: "A conversation, which the model's chat template turns into text.",
   }),
-  candidates: z.array(z.union([z.string(), TokenIdsSchema, ConversationSchema], { error: textKinds })).min(1)
+  candidates: list(z.union([TextSchema, tokenIds(0), ConversationSchema], { error: textKinds }), {
+    min: 1,
+    max: most.candidates,
+  })
     .meta({
       description:
         "Responses to compare: texts, which beside a conversation are an assistant's turn each; lists of messages, of one " +
@@ -62,7 +71,7 @@ export const itemFields = {
         "one, the request is refused (422).",
       example: [" 4", " 5"],
     }),
-  tools: z.array(z.looseObject({})).nullish().superRefine((tools, context) => {
+  tools: list(openObject({}, most.keys), { max: most.tools }).nullish().superRefine((tools, context) => {
     const params = { accepted: "functions as JSON schemas", predicate: true };
     if (isDeeper(tools, mostDepth)) context.addIssue({ code: "custom", message: tooDeep, params });
   }).meta({

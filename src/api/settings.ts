@@ -3,6 +3,7 @@ import { z } from "zod";
 import { SAVE_DTYPES } from "../model/dtype.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { refuseField, strictObject } from "../validation.ts";
+import { isPattern, PATTERN } from "./_module_pattern.ts";
 import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,
@@ -11,6 +12,17 @@ import {
   splitSpecialTokensField,
   truncationModeField,
 } from "./fields.ts";
+import {
+  list,
+  mapping,
+  most,
+  mostBeta,
+  mostSteps,
+  mostTokens,
+  positive,
+  text,
+  wholeNumber,
+} from "./limits.ts";
 
 /** Published recipes of the SimPO authors (princeton-nlp/SimPO, `training_configs/` and README). */
 export const presets = {
@@ -43,43 +55,42 @@ function preset(
 
 const presetNames = Object.keys(presets) as [keyof typeof presets, ...(keyof typeof presets)[]];
 
-const wholeNumber = (min: number) => z.number().int().min(min);
-const positive = () => z.number().positive();
+const moduleName = text(most.nameCharacters, 1);
+/** Of an adapter; above any layer's size. */
+const mostRank = 65_536;
+const mostAlpha = 1_000_000;
+/** Thousands of times what any recipe has. */
+const mostRate = 100;
+const mostEpochs = 100_000;
+/** Smaller ones are 0 in the device's numbers, and a moment of 0 is divided by it. */
+const leastEpsilon = 1e-30;
+
 const share = () => z.number().min(0).max(1);
 
 /** Numbers by regular expressions. */
 const patterns = (numbers: z.ZodNumber) =>
-  z.record(
-    z.string().min(1).refine(isPattern, { error: "a regular expression" }),
-    numbers,
-    { error: "an object from ends of module paths to numbers" },
-  );
-
-function isPattern(source: string): boolean {
-  try {
-    return new RegExp(source) !== null;
-  } catch {
-    return false;
-  }
-}
+  mapping(text(most.patternCharacters, 1).refine(isPattern, { error: PATTERN }), numbers, {
+    max: most.modules,
+    error: "an object from ends of module paths to numbers",
+  });
 
 const SimpoMethodSchema = strictObject({
   type: z.literal("simpo"),
-  beta: positive().optional().meta({
+  beta: positive(mostBeta).optional().meta({
     description: "Scale of the implicit reward; the preset's, or 2.0.",
     example: 2,
   }),
-  gamma: z.number().min(0).optional().meta({
+  gamma: z.number().min(0).max(mostBeta).optional().meta({
     description: "Target reward margin, absolute. Not with gamma_beta_ratio.",
   }),
-  gamma_beta_ratio: z.number().min(0).optional().meta({
+  gamma_beta_ratio: z.number().min(0).max(mostBeta).optional().meta({
     description: "Target reward margin over beta; the preset's, or 0.25. Not with gamma.",
   }),
   loss_type: z.enum(["sigmoid", "hinge"]).default("sigmoid"),
   label_smoothing: z.number().min(0).max(0.5).default(0).meta({
     description: "Probability that a pair's labels are swapped; the hinge loss ignores it.",
   }),
-  sft_weight: z.number().min(0).default(0).meta({
+  sft_weight: z.number().min(0).max(mostBeta).default(0).meta({
     description: "Weight of the chosen responses' token-mean cross-entropy, added to the loss.",
   }),
 });
@@ -89,18 +100,18 @@ const SftMethodSchema = strictObject({
 });
 
 const LoraSchema = strictObject({
-  r: wholeNumber(1).optional().meta({ description: "Rank; 16 where it is left out." }),
-  alpha: positive().optional().meta({
+  r: wholeNumber(1, mostRank).optional().meta({ description: "Rank; 16 where it is left out." }),
+  alpha: positive(mostAlpha).optional().meta({
     description: "The update is scaled by alpha / r. Twice r where it is left out.",
   }),
   dropout: z.number().min(0).lt(1).optional().meta({ description: "0 where it is left out." }),
-  target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)], {
+  target_modules: z.union([z.literal("all-linear"), list(moduleName, { min: 1, max: most.modules })], {
     error: '"all-linear" or a list of module names such as "q_proj"',
   }).optional().meta({ description: "Every linear layer where it is left out." }),
   use_rslora: z.boolean().optional().meta({
     description: "rsLoRA: the update is scaled by alpha / sqrt(r). false where it is left out.",
   }),
-  modules_to_save: z.array(z.string().min(1)).optional().meta({
+  modules_to_save: list(moduleName, { max: most.modules }).optional().meta({
     description:
       "Modules trained in full beside the factors and saved with them, by the ends of their paths as in PEFT: " +
       'such as "embed_tokens", "lm_head", "norm". None where it is left out.',
@@ -111,18 +122,18 @@ const LoraSchema = strictObject({
       "Where the model ties its head to the embedding and modules_to_save names one of them: true trains them " +
       "as one, false (as in PEFT) only what is named, which unties them.",
   }),
-  init_adapter: z.string().nullable().optional().meta({
+  init_adapter: text(most.nameCharacters).nullable().optional().meta({
     description:
       "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
       "these settings is the adapter's; what is given must agree, but for dropout.",
   }),
-  rank_pattern: patterns(wholeNumber(1)).optional().meta({
+  rank_pattern: patterns(wholeNumber(1, mostRank)).optional().meta({
     description:
       "Ranks of modules that have another than r, by the ends of their paths or regular expressions of them, as in " +
       "PEFT; the first that matches counts.",
     example: { "down_proj": 32, "layers\\.0\\..*": 4 },
   }),
-  alpha_pattern: patterns(positive()).optional().meta({ description: "The same of alpha." }),
+  alpha_pattern: patterns(positive(mostAlpha)).optional().meta({ description: "The same of alpha." }),
 });
 
 /** The fields of a request. */
@@ -138,35 +149,37 @@ export const settingsFields = {
       "int8: the base's linear layers are held in 8 bits, a scale for every 32 weights, which takes half the memory of " +
       "bf16; only with LoRA. null: as their file has them.",
   }),
-  learning_rate: positive().optional().meta({
+  learning_rate: positive(mostRate).optional().meta({
     description: `The preset's rate or 1e-6; ${loraRateFactor} times that with LoRA.`,
     example: 2e-5,
   }),
   lr_scheduler_type: z.enum(["cosine", "linear", "constant", "constant_with_warmup"]).default("cosine"),
   warmup_ratio: share().default(0.1),
-  num_train_epochs: positive().optional().meta({
+  num_train_epochs: positive(mostEpochs).optional().meta({
     description: "1 where it is left out. Not with max_steps.",
   }),
-  max_steps: wholeNumber(1).nullable().optional().meta({
+  max_steps: wholeNumber(1, mostSteps).nullable().optional().meta({
     description: "Optimiser steps. Not with num_train_epochs.",
   }),
-  batch_size: wholeNumber(1).default(128).meta({
+  batch_size: wholeNumber(1, 1_000_000).default(128).meta({
     description: "Rows an optimiser step, reached by accumulation.",
   }),
-  micro_batch_tokens: wholeNumber(1).optional().meta({
+  micro_batch_tokens: wholeNumber(1, mostTokens).optional().meta({
     description:
       "Tokens of one packed micro-batch. Where it is left out: 2048, or twice max_length where that is more, halved " +
       "until it fits the device's memory; never less than the largest row.",
   }),
-  weight_decay: z.number().min(0).default(0),
+  weight_decay: z.number().min(0).max(1000).default(0),
   adam_beta1: z.number().min(0).lt(1).default(0.9),
   adam_beta2: z.number().min(0).lt(1).default(0.999),
-  adam_epsilon: positive().default(1e-8),
-  max_grad_norm: z.number().min(0).default(1).meta({ description: "0: gradients are never scaled down." }),
-  max_length: wholeNumber(2).optional().meta({
+  adam_epsilon: z.number().min(leastEpsilon).max(1).default(1e-8),
+  max_grad_norm: z.number().min(0).max(1e9).default(1).meta({
+    description: "0: gradients are never scaled down.",
+  }),
+  max_length: wholeNumber(2, mostTokens).optional().meta({
     description: "Tokens of a prompt with one response; the preset's, or 512.",
   }),
-  max_prompt_length: wholeNumber(1).optional().meta({
+  max_prompt_length: wholeNumber(1, mostTokens).optional().meta({
     description:
       "Tokens a prompt is cut to where it does not fit; the preset's or 128, and always less than max_length.",
   }),
@@ -198,18 +211,18 @@ export const settingsFields = {
   split_special_tokens: splitSpecialTokensField.optional().meta({
     description: `${splitSpecialTokens} Left out: null.`,
   }),
-  seed: wholeNumber(0).max(2 ** 32 - 1).default(42),
-  save_steps: wholeNumber(0).default(50).meta({
+  seed: wholeNumber(0, 2 ** 32 - 1).default(42),
+  save_steps: wholeNumber(0, mostSteps).default(50).meta({
     description: "Steps between checkpoints; 0: only at the end.",
   }),
-  keep_checkpoints: wholeNumber(1).default(2).meta({
+  keep_checkpoints: wholeNumber(1, 10_000).default(2).meta({
     description:
       "How many of the newest checkpoints stay. With one, a checkpoint that is damaged has none before it to go on from.",
   }),
-  eval_steps: wholeNumber(0).default(0).meta({
+  eval_steps: wholeNumber(0, mostSteps).default(0).meta({
     description: "Steps between evaluations; 0: only at the end.",
   }),
-  logging_steps: wholeNumber(1).default(1),
+  logging_steps: wholeNumber(1, mostSteps).default(1),
   activation_recomputation: z.union([z.boolean(), z.literal("auto")], { error: 'true, false or "auto"' })
     .default("auto").meta({
       description: "Recompute each block's activations in the backward pass instead of storing them; " +

@@ -1,0 +1,17 @@
+/** Reads a request's JSON within bounds, before its schema sees it. */
+import type { MiddlewareHandler } from "hono";
+import { readJson } from "../src/json_thread.ts";
+
+const JSON_TYPE = /^application\/([\w.-]+\+)?json\s*(;|$)/i;
+
+/** Puts the body's value where a route's validator looks for it. */
+export function jsonBody(): MiddlewareHandler {
+  return async (c, next) => {
+    const { raw } = c.req;
+    if (raw.body !== null && JSON_TYPE.test(raw.headers.get("content-type") ?? "")) {
+      const value = await readJson(await raw.bytes());
+      c.req.json = <T>() => Promise.resolve(value as T);
+    }
+    await next();
+  };
+}

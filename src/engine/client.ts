@@ -1,10 +1,12 @@
-import { DeviceLostError, InputError, Interrupted } from "../errors.ts";
+import { DeviceLostError, Interrupted } from "../errors.ts";
 import { logger } from "../log.ts";
 import { fromPlainError } from "../plain_error.ts";
+import { TextEngine } from "../text/engine.ts";
 import { type CallMessage, type FromWorker, type ToWorker, Wish, type WorkerOptions } from "./_messages.ts";
 import { EnginePool } from "./pool.ts";
 import type { CallName, CallOptions, Calls, Engine } from "./protocol.ts";
 import { takeWorker } from "./spawn.ts";
+import { stopped } from "./stopped.ts";
 
 const log = logger("engine");
 
@@ -37,7 +39,8 @@ export async function startEngine(
     ...(memoryLimitBytes !== undefined && { memoryLimitBytes }),
     ...(promptCacheBytes != null && { promptCacheBytes }),
   };
-  const engine = new EnginePool([new WorkerEngine(options, tuningFolder ?? null, onBroken ?? (() => {}))]);
+  const worker = new WorkerEngine(options, tuningFolder ?? null, onBroken ?? (() => {}));
+  const engine = new TextEngine(new EnginePool([worker]));
   try {
     await engine.call("device", null);
     return engine;
@@ -163,12 +166,4 @@ function logWeights({ model, bytes, seconds }: Extract<FromWorker, { type: "weig
   if (seconds === null) return log.info("Loading {gb} GB of {model}.", { gb, model });
   const values = { gb, model, seconds: Number(seconds.toFixed(1)) };
   log.info("Loaded {gb} GB of {model} in {seconds} s.", values);
-}
-
-function stopped(): InputError {
-  return new InputError("The worker is stopping and takes no more work.", {
-    path: ["worker"],
-    accepted: "a request to a worker that is ready",
-    status: 503,
-  });
 }

@@ -1,20 +1,16 @@
-import { join } from "node:path";
 import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { hasAdapter } from "../model/adapter.ts";
-import { type ModelConfig, readModelConfig } from "../model/config.ts";
+import { readModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
+import { folderVersion } from "../model/folder_version.ts";
 import { loadAdapter, loadDecoder, type OnLoad } from "../model/loading.ts";
 import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { hasSameTokenizer } from "../model/tokenizer_files.ts";
-import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
 export interface BaseModel {
-  readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
   readonly decoder: Decoder;
   /** What the weights take. */
   readonly bytes: number;
@@ -88,7 +84,6 @@ export class Models {
    * waits for the same loading, which ends early once nobody waits for it.
    *
    * @param onLoad called between two pieces of the weights; may throw to wait no longer
-   * @param tokenizer the folder's, where it is loaded already: a large one takes most of a second
    * @throws {InputError} where the folder holds no model that can be used
    * @throws what `onLoad` throws
    */
@@ -96,12 +91,10 @@ export class Models {
     directory: string,
     quantization: Quantization | null,
     onLoad: OnLoad,
-    tokenizer?: Tokenizer,
   ): Promise<Lease<BaseModel>> {
-    const key = `base ${quantization} ${await version(directory)}`;
+    const key = `base ${quantization} ${await folderVersion(directory)}`;
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
-      tokenizer ??= await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
       for (const warning of config.warnings) this.#report.warning(directory, warning);
       const report = this.#report.weights(directory);
@@ -113,13 +106,13 @@ export class Models {
           watch(progress);
         },
       });
-      return { value: { config, tokenizer, decoder, bytes }, free };
+      return { value: { decoder, bytes }, free };
     });
   }
 
   /** What a folder's weights take on the GPU already; 0 where they are not there. */
   async baseBytes(directory: string, quantization: Quantization | null): Promise<number> {
-    const held = this.#held.get(`base ${quantization} ${await version(directory)}`) as
+    const held = this.#held.get(`base ${quantization} ${await folderVersion(directory)}`) as
       | Held<BaseModel>
       | undefined;
     const base = await Promise.race([held?.loaded, null]).catch(() => null);
@@ -127,7 +120,7 @@ export class Models {
   }
 
   /**
-   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds, and the chat template beside them.
+   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds.
    *
    * @param onLoad as {@link base}
    * @throws {InputError} where either cannot be used
@@ -136,19 +129,14 @@ export class Models {
     if (adapter !== null && !await hasAdapter(adapter)) {
       return await this.scorer({ model: adapter, adapter: null, quantization }, onLoad);
     }
-    const files = `${await version(model)} ${adapter === null ? "" : await version(adapter)}`;
+    const files = `${await folderVersion(model)} ${adapter === null ? "" : await folderVersion(adapter)}`;
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
         const adapted = adapter === null ? null : await loadAdapter(this.#gpu, base.value.decoder, adapter);
         for (const warning of adapted?.warnings ?? []) this.#report.warning(adapter!, warning);
         const decoder = adapted?.decoder ?? base.value.decoder;
-        // a job's adapter has the model's own files beside it: a large tokenizer takes most of a second
-        const tokenizer = adapter === null || await hasSameTokenizer(model, adapter)
-          ? base.value.tokenizer
-          : await loadTokenizer(model, adapter);
-        const scored = { config: decoder.config, tokenizer, decoder };
-        const scorer = new Scorer(this.#gpu, scored, {
+        const scorer = new Scorer(this.#gpu, decoder, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),
         });
@@ -246,14 +234,4 @@ export class Models {
     }
     return this.#held.size < before;
   }
-}
-
-/** A folder's name with the sizes and times of its files, so that a folder written anew is loaded anew. */
-async function version(directory: string): Promise<string> {
-  const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name).catch(() => []);
-  const files = names.sort().map(async (name) => {
-    const { mtime, size } = await Deno.stat(join(directory, name)).catch(() => ({ mtime: null, size: 0 }));
-    return [name, mtime?.getTime() ?? 0, size];
-  });
-  return JSON.stringify([directory, ...await Promise.all(files)]);
 }

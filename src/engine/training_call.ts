@@ -84,7 +84,7 @@ class Surroundings implements TrainContext, Disposable {
       signal.throwIfAborted();
       this.call.onLoad(progress);
     };
-    this.#base ??= await this.#models.base(model, settings.quantization, watch, this.tokenizer);
+    this.#base ??= await this.#models.base(model, settings.quantization, watch);
     return this.#base.value.decoder;
   };
 

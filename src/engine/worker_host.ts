@@ -21,8 +21,8 @@ export type Handler<Name extends CallName> = (
   call: RunningCall<Name>,
 ) => Promise<Calls[Name]["result"]>;
 
-/** A handler a call. */
-export type Handlers = { readonly [Name in CallName]: Handler<Name> };
+/** A handler a call; calls about texts have none here. */
+export type Handlers = { readonly [Name in CallName]?: Handler<Name> };
 
 /** A device and what is on it. */
 export interface OpenedDevice {
@@ -114,7 +114,9 @@ export class WorkerHost {
     const call = new RunningCall<Name>(id, new Wish(wish), this.#post);
     this.#calls.set(id, call);
     try {
-      const value = await this.#handlers[name](this, request, call);
+      const handler = this.#handlers[name];
+      if (handler === undefined) throw new Error(`The device's thread knows no call ${name}.`);
+      const value = await handler(this, request, call);
       this.#post({ type: "done", id, value });
     } catch (error) {
       await this.reopenAfterFault();

@@ -63,15 +63,13 @@ const CHARACTERS_A_TOKEN = 100;
  * A prompt as a group with one response: the whole of it, whose every token after the first is scored, or its last token
  * alone, so that the rest may be known; what follows is predicted either way.
  *
- * @param mostTokens that the device can bind
  * @throws {InputError}
  */
 export function encodeSequence(
   { config, tokenizer }: EncodingModel,
   prompt: string | readonly number[],
-  index: number,
   { add_special_tokens, max_tokens, prompt_logprobs }: SequenceSettings,
-  mostTokens: number,
+  index: number,
 ): EncodedGroup {
   const context = config.context_length;
   let ids = prompt;
@@ -113,7 +111,6 @@ export function encodeSequence(
       { path: [], value: `${ids.length} tokens`, accepted: `at most ${most} tokens` },
     );
   }
-  refuseUnbindable(ids.length, mostTokens, "");
   return group;
 }
 
@@ -316,7 +313,8 @@ function refuseBeyond(ids: readonly number[], vocabulary: number, fromText: bool
   );
 }
 
-function refuseUnbindable(tokens: number, mostTokens: number, beside: string): void {
+/** @throws {InputError} for what the device cannot bind at once */
+export function refuseUnbindable(tokens: number, mostTokens: number, beside: string): void {
   if (tokens <= mostTokens) return;
   throw new InputError(
     (field) => `${field} takes ${tokens} tokens${beside}, more than a batch of this model may have here.`,

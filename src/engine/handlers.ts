@@ -2,7 +2,6 @@
 import type { Gpu } from "../gpu/mod.ts";
 import type { Scorer } from "../scoring/scorer.ts";
 import type { Calls, DeviceReport, ScoringWeights } from "./protocol.ts";
-import { train } from "./training_call.ts";
 import type { Handlers, RunningCall, WorkerHost } from "./worker_host.ts";
 
 /** A handler a call. */
@@ -17,7 +16,11 @@ export const handlers: Handlers = {
   score_tokens: (host, request, call) => inTurns(host, request, call, (scorer) => scorer.score(request)),
   sequence_tokens: (host, request, call) =>
     inTurns(host, request, call, (scorer) => scorer.scoreSequences(request)),
-  train,
+  train: async (host, request, call) => {
+    // loaded by the first job: a score must not wait for it
+    const { train } = await import("./training_call.ts");
+    return await train(host, request, call);
+  },
 };
 
 /** Scores in turns of at most one batch each; items go out as they are finished. */

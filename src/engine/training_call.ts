@@ -4,6 +4,7 @@ import type { Decoder } from "../model/decoder.ts";
 import type { OnLoad } from "../model/loading.ts";
 import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { TrainContext } from "../training/context.ts";
+import { train as run } from "../training/loop.ts";
 import type { BaseModel, Lease, Models } from "./models.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
 import type { OpenedDevice, RunningCall, WorkerHost } from "./worker_host.ts";
@@ -17,8 +18,6 @@ export async function train(
   const opened = await host.device();
   host.scheduler.hold();
   try {
-    // Loaded by the first job: a score must not wait for it.
-    const { train } = await import("../training/loop.ts");
     const config = await readModelConfig(request.model);
     const tokenizer = await loadTokenizer(request.model);
     for (const message of config.warnings) call.emit({ type: "warning", message });
@@ -27,7 +26,7 @@ export async function train(
       if (!isAlike(own, tokenizer)) call.emit({ type: "warning", message: OTHER_TOKENIZER });
     }
     using surroundings = new Surroundings(host, opened, request, call, config, tokenizer);
-    return await withRoom(surroundings.makeRoom, () => train(surroundings, request));
+    return await withRoom(surroundings.makeRoom, () => run(surroundings, request));
   } finally {
     host.scheduler.release();
   }

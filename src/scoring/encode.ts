@@ -12,7 +12,6 @@ import {
   SILENT,
   tokeniseResponses,
 } from "../preference/encode.ts";
-import { groupTokens } from "../preference/pack.ts";
 import type { Comparison, Message, Text } from "../preference/rows.ts";
 import { isTemplateStopped } from "../preference/chat_template.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
@@ -42,13 +41,6 @@ export interface EncodedItem {
 
 /** An encoding whose lengths the model's context bounds. */
 export type UsedEncoding = ScoreEncoding & { readonly max_length: number };
-
-/** Some candidates of one item: a prompt with more candidates than a batch holds is put before several runs of them. */
-export interface Part {
-  /** Index in the item's group of the part's first response. */
-  readonly first: number;
-  readonly group: EncodedGroup;
-}
 
 /** How prompts become sequences. */
 export type SequenceSettings = Pick<SequenceRequest, "add_special_tokens" | "max_tokens" | "prompt_logprobs">;
@@ -231,38 +223,6 @@ export function usedEncoding(encoding: Partial<ScoreEncoding> | undefined, conte
   return { ...asked, max_length: Math.min(asked.max_length ?? context, context) };
 }
 
-/**
- * Runs of an item's candidates such that each, with its prompt, fits a batch where that can be.
- *
- * @param budget tokens of a batch
- * @param mostTokens that the device can bind
- * @throws {InputError} at the candidate with which the device has no room for the prompt
- */
-export function splitCandidates(
-  { group, candidates }: EncodedItem,
-  budget: number,
-  mostTokens: number,
-): Part[] {
-  if (group === null) return [];
-  const parts: Part[] = [];
-  let first = 0;
-  while (first < group.responses.length) {
-    let count = 1;
-    let size = group.prompt.length + group.responses[first]!.tokens.length;
-    for (const { tokens } of group.responses.slice(first + 1)) {
-      size += tokens.length;
-      if (size > budget) break;
-      count++;
-    }
-    const part = { ...group, responses: group.responses.slice(first, first + count) };
-    const path = ["candidates", candidates[first]!];
-    within(path, () => refuseUnbindable(groupTokens(part), mostTokens, " with its prompt"));
-    parts.push({ first, group: part });
-    first += count;
-  }
-  return parts;
-}
-
 /** Whether a prompt or a candidate is token ids; an empty list is none. */
 function isIds(text: ScoreText): text is readonly number[] {
   return typeof text !== "string" && typeof text[0] === "number";
@@ -310,14 +270,5 @@ function refuseBeyond(ids: readonly number[], vocabulary: number, fromText: bool
       value: beyond,
       accepted: `token ids below ${vocabulary}${fromText ? ": a tokenizer that belongs to the model" : ""}`,
     },
-  );
-}
-
-/** @throws {InputError} for what the device cannot bind at once */
-export function refuseUnbindable(tokens: number, mostTokens: number, beside: string): void {
-  if (tokens <= mostTokens) return;
-  throw new InputError(
-    (field) => `${field} takes ${tokens} tokens${beside}, more than a batch of this model may have here.`,
-    { path: [], value: `${tokens} tokens`, accepted: `at most ${mostTokens} tokens on this device` },
   );
 }

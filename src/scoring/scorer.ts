@@ -4,8 +4,9 @@ import type { Decoder } from "../model/decoder.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { type Answer, Batches, type BatchOptions } from "./batches.ts";
-import { type EncodedItem, refuseUnbindable, splitCandidates, type UsedEncoding } from "./encode.ts";
+import type { EncodedItem, UsedEncoding } from "./encode.ts";
 import type { EncodedScore, EncodedSequences } from "./encode_request.ts";
+import { refuseUnbindable, splitCandidates } from "./parts.ts";
 import type { ScoredCandidate, ScoredItem, ScoredTokens } from "./request.ts";
 
 /** Scores with one decoder what requests ask for; those that wait at one time share batches. */

@@ -1,4 +1,4 @@
-/** Messages between the owner of a text thread, its supervisor and the thread itself. */
+/** Messages between a text thread and its owner. */
 import type { PlainError } from "../plain_error.ts";
 import type { TextCallName, TextCalls } from "./calls.ts";
 
@@ -9,12 +9,6 @@ export interface Start {
   /** The buffer of its {@link Pulse}. */
   readonly pulse: SharedArrayBuffer;
 }
-
-/** To the supervisor: how much heap the thread may have; then, that it is to end. */
-export type ToSupervisor = (Start & { readonly heapMb: number }) | "end";
-
-/** From the supervisor: why the thread has ended by itself. */
-export type FromSupervisor = { readonly broken: string };
 
 /** To the thread. */
 export type ToText =

@@ -1,7 +1,8 @@
+import { Worker } from "node:worker_threads";
 import { InputError, type Path } from "../errors.ts";
 import { logger } from "../log.ts";
 import { fromPlainError } from "../plain_error.ts";
-import type { FromSupervisor, FromText, ToSupervisor, ToText } from "./_messages.ts";
+import type { FromText, Start, ToText } from "./_messages.ts";
 import type { TextCallName, TextCalls } from "./calls.ts";
 import { Culprits } from "./culprits.ts";
 import { Pulse, type Stage } from "./pulse.ts";
@@ -36,7 +37,7 @@ interface Pending {
 
 /** A started thread. */
 interface Started {
-  readonly supervisor: Worker;
+  readonly worker: Worker;
   readonly port: MessagePort;
   readonly pulse: Pulse;
 }
@@ -66,36 +67,18 @@ export class TextThread {
     if (this.#started) return;
     const pulse = new Pulse();
     const { port1: port, port2 } = new MessageChannel();
-    const supervisor = new Worker(new URL("./supervisor.ts", import.meta.url), {
-      type: "module",
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), {
       name: "text",
-      deno: {
-        permissions: {
-          read: "inherit",
-          write: false,
-          net: false,
-          run: false,
-          env: false,
-          sys: false,
-          ffi: false,
-          import: false,
-        },
-      },
+      workerData: { port: port2, pulse: pulse.buffer } satisfies Start,
+      transferList: [port2 as never],
+      resourceLimits: { maxOldGenerationSizeMb: this.#bounds.heapMb, maxYoungGenerationSizeMb: 64 },
     });
-    const started: Started = { supervisor, port, pulse };
-    const ended = (why: string) => {
-      if (this.#started === started) this.#replace(why);
-    };
-    supervisor.onmessage = ({ data }: MessageEvent<FromSupervisor>) => ended(data.broken);
-    supervisor.onerror = (event) => {
-      event.preventDefault(); // the process is not to end by it
-      ended(event.message);
-    };
+    const started: Started = { worker, port, pulse };
+    // A heap that is full ends it without an event, but for one that is full before its module has run.
+    worker.on("error", (error) => {
+      if (this.#started === started) this.#replace(error.message);
+    });
     port.onmessage = ({ data }: MessageEvent<FromText>) => this.#receive(data);
-    supervisor.postMessage(
-      { port: port2, pulse: pulse.buffer, heapMb: this.#bounds.heapMb } satisfies ToSupervisor,
-      [port2],
-    );
     this.#started = started;
     this.#beats = 0;
     this.#silentMs = 0;
@@ -213,8 +196,7 @@ export class TextThread {
     if (!started) return;
     started.port.onmessage = null;
     started.port.close();
-    started.supervisor.onmessage = null;
-    started.supervisor.postMessage("end" satisfies ToSupervisor);
+    void started.worker.terminate();
   }
 
   #refusal(request: Pending["request"], stage: Stage): InputError {

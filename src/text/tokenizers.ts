@@ -1,8 +1,6 @@
 /** Tokenizers that stay in the text thread, the least recently used dropped first. */
-import { hasAdapter, resizedVocabulary } from "../model/adapter.ts";
 import { readModelConfig } from "../model/config.ts";
 import { folderVersion } from "../model/folder_version.ts";
-import { hasSameTokenizer } from "../model/tokenizer_files.ts";
 import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { EncodingModel } from "../scoring/encode.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
@@ -29,8 +27,9 @@ export async function scoringTokenizer(
   pulse: Pulse,
 ): Promise<EncodingModel> {
   pulse.beat("reads files");
-  if (adapter !== null && !await hasAdapter(adapter)) {
-    return await scoringTokenizer({ model: adapter, adapter: null }, pulse);
+  if (adapter !== null) {
+    const { hasAdapter } = await import("../model/adapter.ts");
+    if (!await hasAdapter(adapter)) return await scoringTokenizer({ model: adapter, adapter: null }, pulse);
   }
   const key = `${await folderVersion(model)} ${adapter === null ? "" : await folderVersion(adapter)}`;
   let found = kept.get(key);
@@ -48,6 +47,11 @@ async function ofModel(model: string): Promise<EncodingModel> {
 }
 
 async function ofAdapter(model: string, adapter: string, pulse: Pulse): Promise<EncodingModel> {
+  // the first score need not wait for these
+  const [{ resizedVocabulary }, { hasSameTokenizer }] = await Promise.all([
+    import("../model/adapter.ts"),
+    import("../model/tokenizer_files.ts"),
+  ]);
   // a job's adapter has the model's own files beside it: a large tokenizer takes most of a second
   const base = await hasSameTokenizer(model, adapter)
     ? await scoringTokenizer({ model, adapter: null }, pulse)

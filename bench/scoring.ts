@@ -2,6 +2,7 @@ import type { Gpu } from "../src/gpu/mod.ts";
 import { startEngine } from "../src/engine/client.ts";
 import { type Engine, stream } from "../src/engine/protocol.ts";
 import type { Tokenizer } from "../src/preference/tokenizer.ts";
+import { encodeScore } from "../src/scoring/encode_request.ts";
 import { Scorer } from "../src/scoring/scorer.ts";
 import { Random } from "../src/training/random.ts";
 import { contest, workContender } from "./_contest.ts";
@@ -62,12 +63,13 @@ async function repeatedPrompt(gpu: Gpu, settings: Settings): Promise<BenchRow> {
     Array.from({ length: tokens }, () => ` ${Math.floor(random.next() * SIZES.vocab_size)}`).join("");
   const prompt = text(PROMPT);
   const scorer = (promptCacheBytes: number) =>
-    new Scorer(gpu, { ...model, tokenizer: NUMBERS }, { promptCacheBytes, makeRoom: () => false });
+    new Scorer(gpu, model.decoder, { promptCacheBytes, makeRoom: () => false });
   const scorers = { cached: scorer(64 * 2 ** 20), plain: scorer(0) };
   const score = async (scorer: Scorer) => {
     const candidates = Array.from({ length: CANDIDATES }, () => text(CANDIDATE));
     const request = { items: [{ prompt, candidates }], beta: 2, token_logprobs: false };
-    return (await Array.fromAsync(scorer.score(request))).flat()[0]!.usage;
+    const encoded = await encodeScore({ ...model, tokenizer: NUMBERS }, request, () => Promise.resolve());
+    return (await Array.fromAsync(scorer.score(encoded))).flat()[0]!.usage;
   };
   await score(scorers.cached);
   await score(scorers.cached);

@@ -14,7 +14,7 @@ import type { TrainingSettings } from "../src/api/settings.ts";
 import { type ScoreRequest, stream } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
 import { encodingOf, namesOf } from "../src/scoring/encoding.ts";
-import { checkChatTemplate } from "../src/preference/check_template.ts";
+import { checkChatTemplate } from "../src/text/check_template.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import type { ScoreEncoding } from "../src/scoring/request.ts";
 import { jobSettings, resolveWeights } from "./_weights.ts";

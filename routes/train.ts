@@ -13,7 +13,7 @@ import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
 import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
-import { checkChatTemplate } from "../src/preference/check_template.ts";
+import { checkChatTemplate } from "../src/text/check_template.ts";
 import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { answerArchive } from "./_download.ts";

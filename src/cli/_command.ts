@@ -6,7 +6,7 @@ import type { Engine } from "../engine/protocol.ts";
 import { InputError, within } from "../errors.ts";
 import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
 import { JobStore } from "../jobs/store.ts";
-import { checkChatTemplate } from "../preference/check_template.ts";
+import { checkChatTemplate } from "../text/check_template.ts";
 import { parseWith } from "../validation.ts";
 import { STOP_SIGNALS } from "../signals.ts";
 

@@ -14,7 +14,7 @@ import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
-import { checkChatTemplate } from "../preference/check_template.ts";
+import { checkChatTemplate } from "../text/check_template.ts";
 import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";

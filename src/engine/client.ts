@@ -1,6 +1,7 @@
 import { DeviceLostError, InputError, Interrupted } from "../errors.ts";
 import { logger } from "../log.ts";
 import { fromPlainError } from "../plain_error.ts";
+import { TextEngine } from "../text/engine.ts";
 import { type FromWorker, type ToWorker, Wish, type WorkerOptions } from "./_messages.ts";
 import { Crashes } from "./crashes.ts";
 import { Heartbeat } from "./heartbeat.ts";
@@ -9,6 +10,7 @@ import { EnginePool } from "./pool.ts";
 import type { CallName, CallOptions, Calls, DeviceReport, Engine } from "./protocol.ts";
 import { takeWorker } from "./spawn.ts";
 import { LIMITS, type Limits, Watchdog } from "./watchdog.ts";
+import { stopped } from "./stopped.ts";
 
 const log = logger("engine");
 
@@ -57,9 +59,8 @@ export async function startEngine(
     limits = null,
     spawn = takeWorker,
   } = rest;
-  const engine = new EnginePool([
-    new WorkerEngine({ options, tuningFolder, journalFolder, onBroken, limits, spawn }),
-  ]);
+  const worker = new WorkerEngine({ options, tuningFolder, journalFolder, onBroken, limits, spawn });
+  const engine = new TextEngine(new EnginePool([worker]));
   try {
     await engine.call("device", null);
     return engine;
@@ -338,13 +339,5 @@ function restarted(why: string): InputError {
     accepted: "a request to a worker that is ready, as GET /readyz says",
     status: 503,
     retryAfter: RETRY_AFTER,
-  });
-}
-
-function stopped(): InputError {
-  return new InputError("The worker is stopping and takes no more work.", {
-    path: ["worker"],
-    accepted: "a request to a worker that is ready",
-    status: 503,
   });
 }

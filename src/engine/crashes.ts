@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { folderVersion } from "./_folder_version.ts";
+import { folderVersion } from "../model/folder_version.ts";
 import type { ScoringWork } from "./journal.ts";
 
 /** Times in a row that the engine may break under the same weights before they are refused. */

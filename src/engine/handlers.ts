@@ -1,11 +1,7 @@
 /** What the Worker does for each call of the table. */
-import { Interrupted } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
-import { readModelConfig } from "../model/config.ts";
-import { loadTokenizer } from "../preference/tokenizer.ts";
 import type { Scorer } from "../scoring/scorer.ts";
 import type { Calls, DeviceReport, ScoringWeights } from "./protocol.ts";
-import { train } from "./training_call.ts";
 import type { Handlers, RunningCall, WorkerHost } from "./worker_host.ts";
 
 /** A handler a call. */
@@ -17,25 +13,18 @@ export const handlers: Handlers = {
     const free_bytes = await gpu.freeBytes();
     return { bytes: memory.bytes, peak_bytes: memory.peak, free_bytes, by_name: memory.byName() };
   },
-  score: (host, request, call) => inTurns(host, request, call, (scorer) => scorer.score(request)),
-  sequences: (host, request, call) =>
+  score_tokens: (host, request, call) => inTurns(host, request, call, (scorer) => scorer.score(request)),
+  sequence_tokens: (host, request, call) =>
     inTurns(host, request, call, (scorer) => scorer.scoreSequences(request)),
-  inspect: async (_host, request, call) => {
-    const { inspect } = await import("../training/inspect.ts");
-    return await inspect(request, {
-      config: await readModelConfig(request.model),
-      tokenizer: await loadTokenizer(request.model),
-      pause: async () => {
-        await new Promise((resolve) => setTimeout(resolve, 0)); // lets messages in
-        if (call.wish !== "continue") throw new Interrupted(call.wish);
-      },
-    });
+  train: async (host, request, call) => {
+    // loaded by the first job: a score must not wait for it
+    const { train } = await import("./training_call.ts");
+    return await train(host, request, call);
   },
-  train,
 };
 
 /** Scores in turns of at most one batch each; items go out as they are finished. */
-function inTurns<Name extends "score" | "sequences">(
+function inTurns<Name extends "score_tokens" | "sequence_tokens">(
   host: WorkerHost,
   weights: ScoringWeights,
   call: RunningCall<Name>,

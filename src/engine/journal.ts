@@ -9,7 +9,7 @@ export interface ScoringWork extends ScoringWeights {
 
 /** What a call's steps are charged to; null where it is no scoring call. */
 export function scoringWork(name: CallName, request: Calls[CallName]["request"]): ScoringWork | null {
-  if (request === null || name !== "score" && name !== "sequences") return null;
+  if (request === null || name !== "score_tokens" && name !== "sequence_tokens") return null;
   const { model, adapter, quantization } = request as ScoringWeights;
   return { name, model, adapter, quantization };
 }

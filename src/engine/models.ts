@@ -1,21 +1,17 @@
 import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { hasAdapter } from "../model/adapter.ts";
-import { type ModelConfig, readModelConfig } from "../model/config.ts";
+import { readModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
+import { folderVersion } from "../model/folder_version.ts";
 import { loadAdapter, loadDecoder, type OnLoad } from "../model/loading.ts";
 import type { Quantization } from "../model/quantization.ts";
 import { Checkpoint } from "../model/safetensors.ts";
-import { hasSameTokenizer } from "../model/tokenizer_files.ts";
-import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { BatchOptions } from "../scoring/batches.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
-import { folderVersion } from "./_folder_version.ts";
 
 /** A model's frozen weights on the GPU, shared by all that score with them or train an adapter on them. */
 export interface BaseModel {
-  readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
   readonly decoder: Decoder;
   /** What the weights take. */
   readonly bytes: number;
@@ -95,7 +91,6 @@ export class Models {
    * waits for the same loading, which ends early once nobody waits for it.
    *
    * @param onLoad called between two pieces of the weights; may throw to wait no longer
-   * @param tokenizer the folder's, where it is loaded already: a large one takes most of a second
    * @param sum whether what is read is summed, which a GB takes 0.3 s for
    * @throws {InputError} where the folder holds no model that can be used
    * @throws what `onLoad` throws
@@ -104,13 +99,11 @@ export class Models {
     directory: string,
     quantization: Quantization | null,
     onLoad: OnLoad,
-    tokenizer?: Tokenizer,
     sum = false,
   ): Promise<Lease<BaseModel>> {
     const key = `base ${quantization} ${await folderVersion(directory)}`;
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
-      tokenizer ??= await loadTokenizer(directory);
       using checkpoint = await Checkpoint.open(directory);
       if (sum) checkpoint.startSums();
       for (const warning of config.warnings) this.#report.warning(directory, warning);
@@ -123,7 +116,7 @@ export class Models {
           watch(progress);
         },
       });
-      return { value: { config, tokenizer, decoder, bytes, checksum: checkpoint.checksum }, free };
+      return { value: { decoder, bytes, checksum: checkpoint.checksum }, free };
     });
   }
 
@@ -137,7 +130,7 @@ export class Models {
   }
 
   /**
-   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds, and the chat template beside them.
+   * A scorer of a model, with PEFT's adapter or the full weights that `adapter` holds.
    *
    * @param onLoad as {@link base}
    * @throws {InputError} where either cannot be used
@@ -153,12 +146,7 @@ export class Models {
         const adapted = adapter === null ? null : await loadAdapter(this.#gpu, base.value.decoder, adapter);
         for (const warning of adapted?.warnings ?? []) this.#report.warning(adapter!, warning);
         const decoder = adapted?.decoder ?? base.value.decoder;
-        // a job's adapter has the model's own files beside it: a large tokenizer takes most of a second
-        const tokenizer = adapter === null || await hasSameTokenizer(model, adapter)
-          ? base.value.tokenizer
-          : await loadTokenizer(model, adapter);
-        const scored = { config: decoder.config, tokenizer, decoder };
-        const scorer = new Scorer(this.#gpu, scored, {
+        const scorer = new Scorer(this.#gpu, decoder, {
           promptCacheBytes: this.#promptCacheBytes,
           makeRoom: () => this.evict(),
           ...(this.#takeBatch && { takeBatch: this.#takeBatch }),

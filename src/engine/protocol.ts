@@ -2,7 +2,14 @@
 import type { Inspection } from "../api/inspection.ts";
 import { Interrupted } from "../errors.ts";
 import type { LoadProgress } from "../model/loading.ts";
-import type { ScoredItem, ScoredSequence, ScoreRequest, SequenceRequest } from "../scoring/request.ts";
+import type { TokenScoreRequest, TokenSequenceRequest } from "../scoring/encode_request.ts";
+import type {
+  ScoredItem,
+  ScoredSequence,
+  ScoredTokens,
+  ScoreRequest,
+  SequenceRequest,
+} from "../scoring/request.ts";
 import type { InspectRequest } from "../training/inspect.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
@@ -26,7 +33,7 @@ interface Call<Request, Item = never, Result = null> {
   readonly result: Result;
 }
 
-/** The calls. Each has its handler in `handlers.ts`; nothing else lists them. */
+/** The calls. Each has its handler in `handlers.ts`, or is made of others by the engine that reads texts. */
 export interface Calls {
   device: Call<null, never, DeviceReport>;
   memory: Call<null, never, MemoryReport>;
@@ -34,6 +41,10 @@ export interface Calls {
   score: Call<ScoreRequest, ScoredItem>;
   /** Scores whole sequences, in order. */
   sequences: Call<SequenceRequest, ScoredSequence>;
+  /** As `score`, of items that are tokens: what the device's thread is asked. */
+  score_tokens: Call<TokenScoreRequest, ScoredItem>;
+  /** As `sequences`, of tokens. */
+  sequence_tokens: Call<TokenSequenceRequest, ScoredTokens>;
   /** Tokenises a job's rows and tells what they become; no device is needed. */
   inspect: Call<InspectRequest, never, Inspection>;
   /** Runs or resumes a job. */

@@ -4,6 +4,7 @@ import type { Decoder } from "../model/decoder.ts";
 import type { OnLoad } from "../model/loading.ts";
 import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
 import type { TrainContext } from "../training/context.ts";
+import { train as run } from "../training/loop.ts";
 import type { BaseModel, Lease, Models } from "./models.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
 import type { OpenedDevice, RunningCall, WorkerHost } from "./worker_host.ts";
@@ -18,8 +19,6 @@ export async function train(
   host.scheduler.hold();
   host.job = request.id;
   try {
-    // Loaded by the first job: a score must not wait for it.
-    const { train } = await import("../training/loop.ts");
     const config = await readModelConfig(request.model);
     const tokenizer = await loadTokenizer(request.model);
     for (const message of config.warnings) call.emit({ type: "warning", message });
@@ -28,7 +27,7 @@ export async function train(
       if (!isAlike(own, tokenizer)) call.emit({ type: "warning", message: OTHER_TOKENIZER });
     }
     using surroundings = new Surroundings(host, opened, request, call, config, tokenizer);
-    return await withRoom(surroundings.makeRoom, () => train(surroundings, request));
+    return await withRoom(surroundings.makeRoom, () => run(surroundings, request));
   } finally {
     host.job = null;
     host.scheduler.release();
@@ -86,7 +85,7 @@ class Surroundings implements TrainContext, Disposable {
       signal.throwIfAborted();
       this.call.onLoad(progress);
     };
-    this.#base ??= await this.#models.base(model, settings.quantization, watch, this.tokenizer, true);
+    this.#base ??= await this.#models.base(model, settings.quantization, watch, true);
     return this.#base.value.decoder;
   };
 

@@ -23,8 +23,8 @@ export type Handler<Name extends CallName> = (
   call: RunningCall<Name>,
 ) => Promise<Calls[Name]["result"]>;
 
-/** A handler a call. */
-export type Handlers = { readonly [Name in CallName]: Handler<Name> };
+/** A handler a call; calls about texts have none here. */
+export type Handlers = { readonly [Name in CallName]?: Handler<Name> };
 
 /** A device and what is on it. */
 export interface OpenedDevice {
@@ -164,7 +164,9 @@ export class WorkerHost {
     const call = new RunningCall<Name>(id, new Wish(wish), this.#post, work);
     this.#calls.set(id, call);
     try {
-      const serve = () => this.#handlers[name](this, request, call);
+      const handler = this.#handlers[name];
+      if (handler === undefined) throw new Error(`The device's thread knows no call ${name}.`);
+      const serve = () => handler(this, request, call);
       // a scoring call may wait for its turn as long as it takes: its steps are what is to get on
       const value = await (work === null ? this.#heartbeat.underWay(serve) : serve());
       this.#post({ type: "done", id, value });

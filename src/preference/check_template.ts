@@ -1,15 +1,14 @@
 /** Reads a chat template that came with a request, before it is used. */
 import { InputError } from "../errors.ts";
+import { ChatTemplate } from "./chat_template.ts";
 
 /**
- * Checks that a template is one. The engine is loaded by the first: it would hold up the start of a worker by 10 ms.
+ * Checks that a template is one.
  *
- * @param source Jinja, or a template's name; null: nothing to check
+ * @param source Jinja, or a template's name
  * @throws {InputError} at `chat_template` where Jinja2 would not take it
  */
-export async function checkChatTemplate(source: string | null | undefined): Promise<void> {
-  if (source == null) return;
-  const { ChatTemplate } = await import("./chat_template.ts");
+export function parseChatTemplate(source: string): void {
   try {
     new ChatTemplate(source);
   } catch (error) {

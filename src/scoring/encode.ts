@@ -14,7 +14,6 @@ import {
   SILENT,
   tokeniseResponses,
 } from "../preference/encode.ts";
-import { groupTokens } from "../preference/pack.ts";
 import type { Comparison, Message, Text } from "../preference/rows.ts";
 import { isTemplateStopped } from "../preference/chat_template.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
@@ -42,13 +41,6 @@ export interface EncodedItem {
   readonly left_out: ReadonlyMap<number, string>;
 }
 
-/** Some candidates of one item: a prompt with more candidates than a batch holds is put before several runs of them. */
-export interface Part {
-  /** Index in the item's group of the part's first response. */
-  readonly first: number;
-  readonly group: EncodedGroup;
-}
-
 /** How prompts become sequences. */
 export type SequenceSettings = Pick<SequenceRequest, "add_special_tokens" | "max_tokens" | "prompt_logprobs">;
 
@@ -62,15 +54,13 @@ const CHARACTERS_A_TOKEN = 100;
  * A prompt as a group with one response: the whole of it, whose every token after the first is scored, or its last token
  * alone, so that the rest may be known; what follows is predicted either way.
  *
- * @param mostTokens that the device can bind
  * @throws {InputError}
  */
 export function encodeSequence(
   { config, tokenizer }: EncodingModel,
   prompt: string | readonly number[],
-  index: number,
   { add_special_tokens, max_tokens, prompt_logprobs }: SequenceSettings,
-  mostTokens: number,
+  index: number,
 ): EncodedGroup {
   const context = config.context_length;
   let ids = prompt;
@@ -112,7 +102,6 @@ export function encodeSequence(
       { path: [], value: `${ids.length} tokens`, accepted: `at most ${most} tokens` },
     );
   }
-  refuseUnbindable(ids.length, mostTokens, "");
   return group;
 }
 
@@ -233,38 +222,6 @@ export function usedEncoding(encoding: Partial<ScoreEncoding> | undefined, conte
   return { ...asked, max_length: Math.min(asked.max_length ?? context, context) };
 }
 
-/**
- * Runs of an item's candidates such that each, with its prompt, fits a batch where that can be.
- *
- * @param budget tokens of a batch
- * @param mostTokens that the device can bind
- * @throws {InputError} at the candidate with which the device has no room for the prompt
- */
-export function splitCandidates(
-  { group, candidates }: EncodedItem,
-  budget: number,
-  mostTokens: number,
-): Part[] {
-  if (group === null) return [];
-  const parts: Part[] = [];
-  let first = 0;
-  while (first < group.responses.length) {
-    let count = 1;
-    let size = group.prompt.length + group.responses[first]!.tokens.length;
-    for (const { tokens } of group.responses.slice(first + 1)) {
-      size += tokens.length;
-      if (size > budget) break;
-      count++;
-    }
-    const part = { ...group, responses: group.responses.slice(first, first + count) };
-    const path = ["candidates", candidates[first]!];
-    within(path, () => refuseUnbindable(groupTokens(part), mostTokens, " with its prompt"));
-    parts.push({ first, group: part });
-    first += count;
-  }
-  return parts;
-}
-
 /** Whether a prompt or a candidate is token ids; an empty list is none. */
 function isIds(text: ScoreText): text is readonly number[] {
   return typeof text !== "string" && typeof text[0] === "number";
@@ -299,12 +256,4 @@ function sizeOf(text: ScoreText): { readonly size: number; readonly unit: string
     ? text.length
     : (text as readonly Message[]).reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
   return { size, unit: "characters" };
-}
-
-function refuseUnbindable(tokens: number, mostTokens: number, beside: string): void {
-  if (tokens <= mostTokens) return;
-  throw new InputError(
-    (field) => `${field} takes ${tokens} tokens${beside}, more than a batch of this model may have here.`,
-    { path: [], value: `${tokens} tokens`, accepted: `at most ${mostTokens} tokens on this device` },
-  );
 }

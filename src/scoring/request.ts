@@ -35,16 +35,22 @@ export interface LikeliestToken {
 }
 
 /** A sequence with the log-probs of its tokens. */
-export interface ScoredSequence {
+export interface ScoredSequence extends Omit<ScoredTokens, "likeliest"> {
   /** The text as it was given, or that of the token ids. */
   readonly text: string;
-  readonly token_ids: readonly number[];
   /** Beside `token_ids`, as the vocabulary spells them. */
   readonly tokens: readonly string[];
+  /** As {@link ScoredTokens} has it. */
+  readonly likeliest: readonly LikeliestToken[];
+}
+
+/** What the device finds of a sequence. */
+export interface ScoredTokens {
+  readonly token_ids: readonly number[];
   /** Of every token but the first: nothing predicts that. None where they were not asked for. */
   readonly token_logprobs: readonly number[];
   /** What the model finds likeliest at the place of every token that is scored, and after the last. */
-  readonly likeliest: readonly LikeliestToken[];
+  readonly likeliest: readonly Omit<LikeliestToken, "token">[];
   /** Tokens whose keys and values were known from an earlier prompt that began alike. */
   readonly cached_prompt_tokens: number;
 }

@@ -5,40 +5,17 @@ import type { Decoder } from "../model/decoder.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { type Answer, Batches, type BatchOptions } from "./batches.ts";
-import {
-  type EncodedItem,
-  encodeItem,
-  encodeSequence,
-  type EncodingModel,
-  type SequenceSettings,
-  splitCandidates,
-  usedEncoding,
-} from "./encode.ts";
-import type {
-  LikeliestToken,
-  ScoredCandidate,
-  ScoredItem,
-  ScoredSequence,
-  ScoreRequest,
-  SequenceRequest,
-} from "./request.ts";
-
-/** A decoder with what turns text into its tokens. */
-export interface ScoringModel extends EncodingModel {
-  readonly decoder: Decoder;
-}
-
-/** Milliseconds of tokenising in one go: a long request must hold up neither training nor a stop. */
-const TOKENISE_MS = 50;
+import type { EncodedItem } from "./encode.ts";
+import type { EncodedScore, EncodedSequences } from "./encode_request.ts";
+import { refuseUnbindable, splitCandidates } from "./parts.ts";
+import type { ScoredCandidate, ScoredItem, ScoredTokens } from "./request.ts";
 
 /** Scores with one decoder what requests ask for; those that wait at one time share batches. */
 export class Scorer {
-  readonly #model: ScoringModel;
   readonly #batches: Batches;
 
-  constructor(gpu: Gpu, model: ScoringModel, options: BatchOptions) {
-    this.#model = model;
-    this.#batches = new Batches(gpu, model.decoder, options);
+  constructor(gpu: Gpu, decoder: Decoder, options: BatchOptions) {
+    this.#batches = new Batches(gpu, decoder, options);
   }
 
   /** How many batches the device has scored. */
@@ -50,25 +27,12 @@ export class Scorer {
    * Ranks each item's candidates by their average log-prob under the model.
    *
    * @returns items in order; each step of the generator is at most one batch on the GPU, and gives the items that are
-   * finished, or some of the tokenising before, and gives none. The step that ends the tokenising runs no batch: requests
-   * that have come so far before any of them goes on share one.
-   * @throws {InputError} naming the item and candidate, before anything is scored
+   * finished. The first runs no batch: requests that have come so far before any of them goes on share one.
+   * @throws {InputError} naming the item and candidate
    */
-  async *score(
-    { items, chat_template, encoding, beta, token_logprobs }: Pick<
-      ScoreRequest,
-      "items" | "chat_template" | "encoding" | "beta" | "token_logprobs"
-    >,
-  ): AsyncGenerator<ScoredItem[]> {
-    const encoded: EncodedItem[] = [];
-    const { config, tokenizer } = this.#model;
-    const model = { config, tokenizer: tokenizer.withChatTemplate(chat_template) };
-    const used = usedEncoding(encoding, config.context_length);
-    const encode = (item: ScoreRequest["items"][number], i: number) =>
-      within(["items", i], () => encoded.push(encodeItem(model, item, i, used)));
-    for (const _ of inSlices(items, encode)) yield [];
+  async *score({ items, encoding, beta, names }: EncodedScore): AsyncGenerator<ScoredItem[]> {
     const { largestBudget, mostTokens } = this.#batches;
-    const parts = encoded.flatMap((item, i) =>
+    const parts = items.flatMap((item, i) =>
       within(["items", i], () => splitCandidates(item, largestBudget, mostTokens))
     );
     let part = 0;
@@ -78,9 +42,11 @@ export class Scorer {
     for await (const answers of this.#batches.answers(parts.map(({ group }) => group))) {
       const finished: ScoredItem[] = [];
       const finish = () => {
-        for (let item = encoded[next]; item?.candidates.length === candidates.length; item = encoded[next]) {
+        for (let item = items[next]; item?.candidates.length === candidates.length; item = items[next]) {
           const one = item;
-          finished.push(within(["items", next], () => rank(candidates, one, known, used, token_logprobs)));
+          finished.push(
+            within(["items", next], () => rank(candidates, one, known, encoding, names !== null)),
+          );
           candidates = [];
           known = 0;
           next++;
@@ -90,7 +56,7 @@ export class Scorer {
       for (const answer of answers) {
         const { first, group } = parts[part++]!;
         if (first === 0) known = answer.known;
-        const { candidates: indices } = encoded[next]!;
+        const { candidates: indices } = items[next]!;
         for (const [i, { average_logprob, logprobs, targets }] of answer.responses.entries()) {
           const candidate_truncated = group.responses[i]!.truncated;
           candidates.push({
@@ -101,8 +67,8 @@ export class Scorer {
             reward: beta * average_logprob,
             truncated: candidate_truncated || group.prompt_truncated > 0,
             candidate_truncated,
-            ...(token_logprobs && {
-              tokens: Array.from(targets, (id) => tokenizer.token(id)),
+            ...(names !== null && {
+              tokens: Array.from(targets, (id) => names.get(id) ?? ""),
               token_logprobs: [...logprobs],
             }),
           });
@@ -118,21 +84,15 @@ export class Scorer {
    * last.
    *
    * @returns sequences in order; steps of the generator as in {@link score}
-   * @throws {InputError} naming the prompt, before anything is scored
+   * @throws {InputError} naming the prompt
    */
-  async *scoreSequences(
-    { prompts, ...settings }: Pick<SequenceRequest, "prompts"> & SequenceSettings,
-  ): AsyncGenerator<ScoredSequence[]> {
-    const groups: EncodedGroup[] = [];
-    const encode = (prompt: string | readonly number[], i: number) =>
-      within(
-        ["prompt", i],
-        () => groups.push(encodeSequence(this.#model, prompt, i, settings, this.#batches.mostTokens)),
-      );
-    for (const _ of inSlices(prompts, encode)) yield [];
+  async *scoreSequences({ groups }: Pick<EncodedSequences, "groups">): AsyncGenerator<ScoredTokens[]> {
+    for (const [i, group] of groups.entries()) {
+      within(["prompt", i], () => refuseUnbindable(groupTokens(group), this.#batches.mostTokens, ""));
+    }
     let next = 0;
     for await (const answers of this.#batches.answers(groups)) {
-      yield answers.map((answer) => this.#sequence(prompts[next]!, groups[next]!, answer, next++));
+      yield answers.map((answer) => scoredTokens(groups[next]!, answer, next++));
     }
   }
 
@@ -145,44 +105,28 @@ export class Scorer {
   free(): void {
     this.#batches.free();
   }
-
-  #sequence(
-    prompt: string | readonly number[],
-    group: EncodedGroup,
-    { responses: [answer], known }: Answer,
-    index: number,
-  ): ScoredSequence {
-    const { tokenizer } = this.#model;
-    const scored = group.responses[0]!.tokens;
-    const token_ids = [...group.prompt, ...scored];
-    const token_logprobs = [...answer!.logprobs.subarray(0, -1)];
-    const likeliest = answer!.likeliest!.map(({ id, logprob }, i): LikeliestToken => {
-      const own = id === scored[i + 1] ? token_logprobs[i] : undefined;
-      return { id, token: tokenizer.token(id), logprob: own ?? logprob };
-    });
-    const bad = [...token_logprobs, ...likeliest.map(({ logprob }) => logprob)]
-      .find((x) => !Number.isFinite(x));
-    if (bad !== undefined) throw notFinite("a token of ", ["prompt", index], bad);
-    return {
-      text: typeof prompt === "string" ? prompt : tokenizer.decode(prompt),
-      token_ids,
-      tokens: token_ids.map((id) => tokenizer.token(id)),
-      token_logprobs,
-      likeliest,
-      cached_prompt_tokens: known,
-    };
-  }
 }
 
-/** Calls `work` with one after another; a step ends once it has taken {@link TOKENISE_MS}. */
-function* inSlices<T>(all: readonly T[], work: (one: T, index: number) => void): Generator<void> {
-  let start = performance.now();
-  for (const [index, one] of all.entries()) {
-    work(one, index);
-    if (performance.now() - start < TOKENISE_MS) continue;
-    yield;
-    start = performance.now();
-  }
+function scoredTokens(
+  group: EncodedGroup,
+  { responses: [answer], known }: Answer,
+  index: number,
+): ScoredTokens {
+  const scored = group.responses[0]!.tokens;
+  const token_logprobs = [...answer!.logprobs.subarray(0, -1)];
+  const likeliest = answer!.likeliest!.map(({ id, logprob }, i) => {
+    const own = id === scored[i + 1] ? token_logprobs[i] : undefined;
+    return { id, logprob: own ?? logprob };
+  });
+  const bad = [...token_logprobs, ...likeliest.map(({ logprob }) => logprob)]
+    .find((x) => !Number.isFinite(x));
+  if (bad !== undefined) throw notFinite("a token of ", ["prompt", index], bad);
+  return {
+    token_ids: [...group.prompt, ...scored],
+    token_logprobs,
+    likeliest,
+    cached_prompt_tokens: known,
+  };
 }
 
 function notFinite(what: string, path: Path, logprob: number): InputError {

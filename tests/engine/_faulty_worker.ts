@@ -7,7 +7,7 @@ import { basename } from "node:path";
 import type { FromWorker, ToWorker } from "../../src/engine/_messages.ts";
 import { handlers } from "../../src/engine/handlers.ts";
 import type { CallName, Calls } from "../../src/engine/protocol.ts";
-import { type RunningCall, WorkerHost } from "../../src/engine/worker_host.ts";
+import { type Handler, type RunningCall, WorkerHost } from "../../src/engine/worker_host.ts";
 
 /** What befalls the thread. */
 const FAULTS: Readonly<Record<string, () => unknown>> = {
@@ -27,7 +27,7 @@ const FAULTS: Readonly<Record<string, () => unknown>> = {
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 
-function faulty<Name extends "score" | "train">(name: Name): typeof handlers[Name] {
+function faulty<Name extends "score_tokens" | "train">(name: Name): Handler<Name> {
   return (async (host: WorkerHost, request: Calls[Name]["request"], call: RunningCall<CallName>) => {
     const fault = FAULTS[basename(request.model)];
     if (fault === undefined) {
@@ -44,11 +44,11 @@ function faulty<Name extends "score" | "train">(name: Name): typeof handlers[Nam
       }(),
     );
     return await promise;
-  }) as unknown as typeof handlers[Name];
+  }) as unknown as Handler<Name>;
 }
 
 const host = new WorkerHost(
-  { ...handlers, score: faulty("score"), train: faulty("train") },
+  { ...handlers, score_tokens: faulty("score_tokens"), train: faulty("train") },
   (message: FromWorker) => scope.postMessage(message),
 );
 

@@ -3,8 +3,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Models } from "../../src/engine/models.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
+import { readModelConfig } from "../../src/model/config.ts";
 import type { LoadProgress } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
+import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { encodeScore } from "../../src/scoring/encode_request.ts";
 import type { ScoredItem } from "../../src/scoring/request.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
@@ -97,8 +100,11 @@ Deno.test("evict() lets go of the prompts that a scorer keeps, and the scorer go
   const { value: scorer, release } = await models.scorer(weights, stay);
   const kept = () => gpu.memory.byName()["prompts.k"] ?? 0;
   const items = [{ prompt: "the thin other hand in the sand", candidates: [" out"] }];
+  const reader = { config: await readModelConfig(model), tokenizer: await loadTokenizer(model) };
+  const request = { items, beta: 2, token_logprobs: false };
+  const encoded = await encodeScore(reader, request, () => Promise.resolve());
   const score = async () => {
-    const answers = await Array.fromAsync(scorer.score({ items, beta: 2, token_logprobs: false }));
+    const answers = await Array.fromAsync(scorer.score(encoded));
     const [{ results, usage }] = answers.flat() as [ScoredItem];
     return { logprob: results[0]!.average_logprob!, known: usage.cached_prompt_tokens };
   };

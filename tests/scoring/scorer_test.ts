@@ -8,6 +8,8 @@ import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import type { EncodingModel } from "../../src/scoring/encode.ts";
+import { encodeScore } from "../../src/scoring/encode_request.ts";
 import { Scorer } from "../../src/scoring/scorer.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { random } from "../helpers/random.ts";
@@ -21,6 +23,16 @@ interface ScorerSettings extends Partial<GpuOptions> {
   /** Of the model, beside what a tiny one has. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly model?: TinyModelOptions;
+}
+
+type TextRequest = Pick<ScoreRequest, "items" | "beta" | "token_logprobs">;
+
+/** What turns the texts of a scorer's tests into its tokens. */
+const models = new WeakMap<Scorer, EncodingModel>();
+
+/** Scores texts as the engine does. */
+async function* scoreTexts(scorer: Scorer, request: TextRequest): AsyncGenerator<ScoredItem[]> {
+  yield* scorer.score(await encodeScore(models.get(scorer)!, request, () => Promise.resolve()));
 }
 
 /** Gives `work` a scorer of a tiny model on a device of its own, and checks that nothing is left of it. */
@@ -37,10 +49,11 @@ async function withScorer<T>(
   const tokenizer = await loadTokenizer(model);
   using checkpoint = await Checkpoint.open(model);
   const { decoder, free } = await loadDecoder(gpu, checkpoint, config, { trainable: false });
-  const scorer: Scorer = new Scorer(gpu, { config, tokenizer, decoder }, {
+  const scorer: Scorer = new Scorer(gpu, decoder, {
     promptCacheBytes,
     makeRoom: () => makeRoom(scorer),
   });
+  models.set(scorer, { config, tokenizer });
   try {
     return await work(scorer, gpu);
   } finally {
@@ -54,7 +67,7 @@ async function withScorer<T>(
 
 async function scored(scorer: Scorer, items: Items): Promise<ScoredItem[]> {
   const request = { items, beta: 2, token_logprobs: true };
-  return (await Array.fromAsync(scorer.score(request))).flat();
+  return (await Array.fromAsync(scoreTexts(scorer, request))).flat();
 }
 
 /** Scores requests that come at one time as the engine does. @returns a promise of each one's items */
@@ -65,7 +78,7 @@ function together(scorer: Scorer, requests: readonly Items[]): Promise<ScoredIte
     const request = async function* (): AsyncGenerator<void> {
       const answer: ScoredItem[] = [];
       try {
-        for await (const some of scorer.score({ items, beta: 2, token_logprobs: true })) {
+        for await (const some of scoreTexts(scorer, { items, beta: 2, token_logprobs: true })) {
           answer.push(...some);
           yield;
         }
@@ -180,7 +193,7 @@ Deno.test("Scorer scores nothing more of a request that is given up", async () =
   await withScorer({}, async (scorer) => {
     const [short] = randomRequests(1, 1);
     const long = Array.from({ length: 800 }, () => ITEMS[0]!);
-    const given = scorer.score({ items: long, beta: 2, token_logprobs: false });
+    const given = scoreTexts(scorer, { items: long, beta: 2, token_logprobs: false });
     await given.next(); // tokenised
     while ((await given.next()).value.length === 0);
     await given.return(undefined);
@@ -384,20 +397,24 @@ for (
   });
 }
 
-Deno.test("score() tokenises a long request in several steps, so that others come in between", async () => {
-  await withScorer({}, async (scorer) => {
-    const clock = performance.now;
-    let now = 0;
-    performance.now = () => now += 20; // an item takes 20 ms, a step 50
-    try {
-      const items = Array.from({ length: 30 }, (_, i) => ({ prompt: `the ${i}`, candidates: [" out"] }));
-      const steps = scorer.score({ items, beta: 2, token_logprobs: false });
-      let tokenising = 0;
-      for (let step = await steps.next(); step.value?.length === 0; step = await steps.next()) tokenising++;
-      assert.ok(tokenising >= 10, `${tokenising} steps`);
-      await steps.return(undefined);
-    } finally {
-      performance.now = clock;
-    }
-  });
+Deno.test("encodeScore() tokenises a long request in several slices, so that others come in between", async () => {
+  const directory = await Deno.makeTempDir();
+  const folder = await writeTinyModel(join(directory, "model"), {});
+  const model = { config: await readModelConfig(folder), tokenizer: await loadTokenizer(folder) };
+  await Deno.remove(directory, { recursive: true });
+  const clock = performance.now;
+  let now = 0;
+  performance.now = () => now += 20; // an item takes 20 ms, a slice 50
+  try {
+    const items = Array.from({ length: 30 }, (_, i) => ({ prompt: `the ${i}`, candidates: [" out"] }));
+    let pauses = 0;
+    const pause = () => {
+      pauses++;
+      return Promise.resolve();
+    };
+    await encodeScore(model, { items, beta: 2, token_logprobs: false }, pause);
+    assert.ok(pauses >= 9, `${pauses} pauses`);
+  } finally {
+    performance.now = clock;
+  }
 });

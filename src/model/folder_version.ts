@@ -1,6 +1,6 @@
 import { join } from "node:path";
 
-/** A folder's name with the sizes and times of its files, so that a folder written anew is taken for another. */
+/** A folder's name with the sizes and times of its files: a folder that is written anew has another. */
 export async function folderVersion(directory: string): Promise<string> {
   const names = await Array.fromAsync(Deno.readDir(directory), ({ name }) => name).catch(() => []);
   const files = names.sort().map(async (name) => {

@@ -1,0 +1,26 @@
+/** Messages between a text thread and its owner. */
+import type { PlainError } from "../plain_error.ts";
+import type { TextCallName, TextCalls } from "./calls.ts";
+
+/** What the thread is started with. */
+export interface Start {
+  /** To the thread's owner. */
+  readonly port: MessagePort;
+  /** The buffer of its {@link Pulse}. */
+  readonly pulse: SharedArrayBuffer;
+}
+
+/** To the thread. */
+export type ToText =
+  | {
+    readonly id: number;
+    readonly name: TextCallName;
+    readonly request: TextCalls[TextCallName]["request"];
+  }
+  /** Nobody waits for a call's answer any more. */
+  | { readonly interrupt: number };
+
+/** From the thread: its answers, in any order. */
+export type FromText =
+  & { readonly id: number }
+  & ({ readonly value: unknown } | { readonly error: PlainError });

@@ -1,0 +1,28 @@
+/** What may be asked of a thread that reads what others wrote: a row a call. Plain data only: it crosses between threads. */
+import type { Inspection } from "../api/inspection.ts";
+import type { EncodedScore, EncodedSequences } from "../scoring/encode_request.ts";
+import type { ScoreRequest, ScoringWeights, SequenceRequest } from "../scoring/request.ts";
+import type { InspectRequest } from "../training/inspect.ts";
+
+/** What a call is asked, and its answer. */
+interface Call<Request, Result> {
+  readonly request: Request;
+  readonly result: Result;
+}
+
+/** The calls. Each has its handler in `handlers.ts`. */
+export interface TextCalls {
+  /** Items as tokens. */
+  score: Call<ScoreRequest, EncodedScore>;
+  /** Sequences as tokens. */
+  sequences: Call<SequenceRequest, EncodedSequences>;
+  /** How the vocabulary spells token ids, in their order. */
+  names: Call<ScoringWeights & { readonly ids: readonly number[] }, readonly string[]>;
+  /** Checks that a chat template is one. */
+  template: Call<{ readonly chat_template: string }, null>;
+  /** Tokenises a job's rows and tells what they become. */
+  inspect: Call<InspectRequest, Inspection>;
+}
+
+/** A row of {@link TextCalls}. */
+export type TextCallName = keyof TextCalls;

@@ -1,0 +1,103 @@
+import type { CallName, CallOptions, Calls, Engine } from "../engine/protocol.ts";
+import { stopped } from "../engine/stopped.ts";
+import type { ScoredSequence, ScoredTokens } from "../scoring/request.ts";
+import type { EncodedSequences } from "../scoring/encode_request.ts";
+import { type TextThread, textThread } from "./thread.ts";
+
+type Facade = {
+  readonly [Name in "score" | "sequences" | "inspect"]: (
+    request: Calls[Name]["request"],
+    options: CallOptions<Name>,
+    signal: AbortSignal,
+  ) => Promise<Calls[Name]["result"]>;
+};
+
+/** An engine whose device is given tokens alone: texts are read in a thread of their own. */
+export class TextEngine implements Engine {
+  readonly #device: Engine;
+  readonly #text: TextThread;
+  readonly #stopping = new AbortController();
+
+  /** @param device answers all calls that are about tokens */
+  constructor(device: Engine, text: TextThread = textThread()) {
+    this.#device = device;
+    this.#text = text;
+    text.start();
+  }
+
+  get trainingSlots(): number {
+    return this.#device.trainingSlots;
+  }
+
+  get trouble(): string | null {
+    return this.#device.trouble ?? null;
+  }
+
+  async call<Name extends CallName>(
+    name: Name,
+    request: Calls[Name]["request"],
+    options: CallOptions<Name> = {},
+  ): Promise<Calls[Name]["result"]> {
+    if (!(name in this.#calls)) return await this.#device.call(name, request, options);
+    const own = this.#calls[name as keyof Facade] as (
+      request: Calls[Name]["request"],
+      options: CallOptions<Name>,
+      signal: AbortSignal,
+    ) => Promise<Calls[Name]["result"]>;
+    const { signal } = options;
+    const ending = this.#stopping.signal;
+    return await own(request, options, signal ? AbortSignal.any([signal, ending]) : ending);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(stopped());
+    await this.#device.stop();
+  }
+
+  readonly #calls: Facade = {
+    score: async (request, { signal: given, onItem, onLoading }, signal) => {
+      const { model, adapter, quantization } = request;
+      const encoded = await this.#text.call("score", request, signal);
+      const tokens = { model, adapter, quantization, ...encoded };
+      return await this.#device.call("score_tokens", tokens, { signal: given, onItem, onLoading });
+    },
+    sequences: async (request, { signal: given, onItem, onLoading }, signal) => {
+      const { model, adapter, quantization } = request;
+      const weights = { model, adapter, quantization };
+      const { groups, ...spelt } = await this.#text.call("sequences", request, signal);
+      let next = 0;
+      let named = Promise.resolve();
+      const onTokens = (item: ScoredTokens) => {
+        const index = next++;
+        const ids = [...new Set(item.likeliest.map(({ id }) => id))];
+        const names = this.#text.call("names", { ...weights, ids }, signal);
+        names.catch(() => {}); // heard of when its turn comes
+        named = named.then(async () => {
+          const texts = await names;
+          await onItem?.(spell(item, spelt, index, new Map(ids.map((id, i) => [id, texts[i]!]))));
+        });
+        named.catch(() => {});
+        return named;
+      };
+      const options = { signal: given, onItem: onTokens, onLoading };
+      const result = await this.#device.call("sequence_tokens", { ...weights, groups }, options);
+      await named;
+      return result;
+    },
+    inspect: async (request, _, signal) => await this.#text.call("inspect", request, signal),
+  };
+}
+
+function spell(
+  { likeliest, ...item }: ScoredTokens,
+  { texts, tokens }: Omit<EncodedSequences, "groups">,
+  index: number,
+  names: ReadonlyMap<number, string>,
+): ScoredSequence {
+  return {
+    ...item,
+    text: texts[index]!,
+    tokens: tokens[index]!,
+    likeliest: likeliest.map(({ id, logprob }) => ({ id, token: names.get(id)!, logprob })),
+  };
+}

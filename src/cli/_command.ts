@@ -84,6 +84,8 @@ export async function checkRoot({ root }: Config): Promise<void> {
 
 /** Opens the jobs of the state folder, which is made where it is missing. @throws InputError where it cannot be used */
 export async function openStore({ state }: Config): Promise<JobStore> {
+  // A file that grows past the system's limit (`ulimit -f`) is then an error of its write, not the end of the process.
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGXFSZ", () => {});
   try {
     await Deno.mkdir(state, { recursive: true });
     return new JobStore(join(state, "jobs.sqlite"));

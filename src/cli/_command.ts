@@ -4,6 +4,7 @@ import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import type { Config, DeviceChoice } from "../config.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { InputError, within } from "../errors.ts";
+import { withReserve } from "../jobs/disk.ts";
 import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
 import { JobStore } from "../jobs/store.ts";
 import { checkChatTemplate } from "../preference/check_template.ts";
@@ -88,7 +89,7 @@ export async function openStore({ state }: Config): Promise<JobStore> {
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGXFSZ", () => {});
   try {
     await Deno.mkdir(state, { recursive: true });
-    return new JobStore(join(state, "jobs.sqlite"));
+    return withReserve(state, () => new JobStore(join(state, "jobs.sqlite")));
   } catch (error) {
     if (error instanceof InputError) throw error;
     const accepted =

@@ -4,6 +4,7 @@ import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import type { Config, DeviceChoice } from "../config.ts";
 import type { Engine } from "../engine/protocol.ts";
 import { InputError, within } from "../errors.ts";
+import { withReserve } from "../jobs/disk.ts";
 import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
 import { JobStore } from "../jobs/store.ts";
 import { checkChatTemplate } from "../text/check_template.ts";
@@ -87,9 +88,11 @@ export async function checkRoot({ root }: Config): Promise<void> {
 
 /** Opens the jobs of the state folder, which is made where it is missing. @throws InputError where it cannot be used */
 export async function openStore({ state }: Config): Promise<JobStore> {
+  // A file that grows past the system's limit (`ulimit -f`) is then an error of its write, not the end of the process.
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGXFSZ", () => {});
   try {
     await Deno.mkdir(state, { recursive: true });
-    return new JobStore(join(state, "jobs.sqlite"));
+    return withReserve(state, () => new JobStore(join(state, "jobs.sqlite")));
   } catch (error) {
     if (error instanceof InputError) throw error;
     const accepted =

@@ -11,9 +11,6 @@ import { storageError } from "./storage.ts";
 
 const log = logger("jobs");
 
-/** Metrics and progress reach the disk with the next change that must last: a commit of theirs waits for nothing. */
-const SYNC_LATER = "PRAGMA synchronous = NORMAL";
-
 /** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
 const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
   `CREATE TABLE jobs (
@@ -133,9 +130,7 @@ export function openDataBase(path: string): DatabaseSync {
   const db = new DatabaseSync(path);
   try {
     // The lock is the process's own: it goes with it, kill -9 included.
-    db.exec(
-      `PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; ${SYNC_LATER};`,
-    );
+    db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;");
     const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
     if (version > migrations.length) {
       throw new InputError(
@@ -174,22 +169,25 @@ export function openDataBase(path: string): DatabaseSync {
  * @throws StorageError where the disk does not take it
  */
 export function transaction(db: DatabaseSync, change: () => void, lasting = false): void {
-  if (lasting) db.exec("PRAGMA synchronous = FULL");
   try {
-    db.exec("BEGIN IMMEDIATE");
-    try {
-      change();
-      db.exec("COMMIT");
-    } catch (error) {
-      // SQLite has rolled back by itself where the disk is full.
-      if (db.isTransaction) db.exec("ROLLBACK");
-      throw error;
-    }
+    rollBack(db); // one before it that could not even be undone
+    // Metrics and progress reach the disk with the next change that must last: a commit of theirs waits for nothing.
+    db.exec(`PRAGMA synchronous = ${lasting ? "FULL" : "NORMAL"}; BEGIN IMMEDIATE`);
+    change();
+    db.exec("COMMIT");
   } catch (error) {
+    try {
+      rollBack(db);
+    } catch {
+      // the first error says what happened
+    }
     throw storageError(error) ?? error;
-  } finally {
-    if (lasting) db.exec(SYNC_LATER);
   }
+}
+
+/** SQLite has rolled back by itself where the disk is full. */
+function rollBack(db: DatabaseSync): void {
+  if (db.isTransaction) db.exec("ROLLBACK");
 }
 
 /** A folder's own entries outlive a power cut. Where the folder above was made too, it is flushed as far as it may be read. */

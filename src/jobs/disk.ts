@@ -105,19 +105,9 @@ export class StateDisk {
     await Deno.writeFile(path, zeros, OWN).catch(() => Deno.remove(path).catch(() => {}));
   }
 
-  /** Makes a small change of the data base, if need be in the room that was set aside for it. @throws what it throws */
+  /** See {@link withReserve}. */
   withReserve<T>(change: () => T): T {
-    try {
-      return change();
-    } catch (error) {
-      if (storageError(error)?.status !== 507) throw error;
-      try {
-        Deno.removeSync(join(this.#state, RESERVE));
-      } catch {
-        throw error; // it has been given before
-      }
-      return change();
-    }
+    return withReserve(this.#state, change);
   }
 
   /** A write as a try; of several that ask at one time there is one. */
@@ -142,6 +132,26 @@ export class StateDisk {
     } finally {
       await Deno.remove(path).catch(() => {});
     }
+  }
+}
+
+/**
+ * Makes a small change of the data base, if need be in the room that was set aside for it.
+ *
+ * @param state the folder of the data base
+ * @throws what the change throws
+ */
+export function withReserve<T>(state: string, change: () => T): T {
+  try {
+    return change();
+  } catch (error) {
+    if (storageError(error)?.status !== 507) throw error;
+    try {
+      Deno.removeSync(join(state, RESERVE));
+    } catch {
+      throw error; // it has been given before
+    }
+    return change();
   }
 }
 

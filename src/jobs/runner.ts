@@ -213,7 +213,8 @@ export class JobRunner {
     this.#inBackground(() => this.disk.keepReserve());
     while (!this.#stopping && this.#running.size < engine.trainingSlots) {
       const job = store.nextQueued();
-      if (job === undefined) return;
+      // One whose start could not be written is about to wait.
+      if (job === undefined || this.#running.has(job.id)) return;
       void this.#take(job, engine)
         .catch((error) => log.error("Job {id} was lost sight of: {error}", { id: job.id, error }))
         .then(() => this.wake());
@@ -249,13 +250,14 @@ export class JobRunner {
     const why = fault?.message ?? `Its state could not be kept: ${(error as Error).message}`;
     if (fault !== null) log.warn("Job {id} waits: {why}", { id, why });
     else log.error("Job {id} waits: {error}", { id, error });
-    store.wait(id, why);
-    if (store.get(id)?.status !== "waiting_for_space") return; // it was to be cancelled
     await dropHalfWritten(state, id).catch(() => {}); // the next try does it
+    // Asked before anyone is told, who may make room at once.
     const free = await this.disk.freeBytes();
     const blocked = await this.disk.fault() !== null;
     this.#waiting.add(id, unrecorded, blocked, free, this.#pollMs);
-    this.#look();
+    store.wait(id, why);
+    if (store.get(id)?.status === "waiting_for_space") this.#look();
+    else this.#waiting.delete(id); // it was to be cancelled
   }
 
   /** Looks at the disk again after a while. @param why is said where it has not been */
@@ -281,14 +283,11 @@ export class JobRunner {
     if (refused !== null) return this.#look(refused);
     this.#held = null;
     for (const [id, unrecorded] of this.#waiting.due(free)) {
-      // It may have been cancelled before it was added.
-      if (store.get(id)?.status === "waiting_for_space") {
-        for (const event of [...unrecorded]) {
-          store.record(id, event);
-          unrecorded.shift();
-        }
-        store.requeue(id);
+      for (const event of [...unrecorded]) {
+        store.record(id, event);
+        unrecorded.shift();
       }
+      store.requeue(id);
       this.#waiting.delete(id);
     }
     if (this.#waiting.size > 0) this.#look();

@@ -11,7 +11,7 @@ interface Waiting {
 }
 
 /** Milliseconds after which a job is tried again without more room, at first and at most. */
-const [FIRST_RETRY_MS, LAST_RETRY_MS] = [30_000, 15 * 60_000];
+const [FIRST_RETRY_MS, LAST_RETRY_MS] = [10_000, 15 * 60_000];
 
 /** Each waits twice as long as the time before, until it gets on. */
 export class WaitingJobs {

@@ -102,6 +102,8 @@ function settings(root: string): Record<string, string> {
     // whoever runs the tests may have these set
     SIMPO_CACHE: `${root}/state/hub`,
     SIMPO_HOSTS: "",
+    SIMPO_MIN_FREE: "",
+    SIMPO_QUOTA: "",
     SIMPO_DEVICE: "auto",
     NO_COLOR: "1",
   };

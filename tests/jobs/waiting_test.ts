@@ -6,6 +6,7 @@ import type { Job } from "../../src/api/job.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { InputError } from "../../src/errors.ts";
 import { jobFolder, newJobId } from "../../src/jobs/folder.ts";
+import { StorageError } from "../../src/jobs/storage.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { smallDisk } from "../helpers/small_disk.ts";
 import { gate, makeRoot, type TestService, testService } from "../helpers/service.ts";
@@ -73,6 +74,31 @@ for (const fault of faults) {
     },
   });
 }
+
+Deno.test("JobRunner has each of two jobs wait whose start, steps or end cannot be written, and tells all once", async () => {
+  await using service = await testService({ trainingSlots: 2 });
+  const { store } = service.service;
+  let [starts, records, ends] = [0, 0, 0];
+  const full = () => {
+    throw new StorageError("database or disk is full", true);
+  };
+  const { start, record, finish } = store;
+  store.start = (id) => ++starts === 1 ? full() : start.call(store, id);
+  store.record = (id, event) =>
+    [3, 7, 20, 21, 40].includes(++records) ? full() : record.call(store, id, event);
+  store.finish = (...args) => ++ends === 1 ? full() : finish.apply(store, args);
+  const ids = [put(service), put(service)];
+  await service.until(ids[0]!, "succeeded");
+  await service.until(ids[1]!, "succeeded");
+  assert.ok(ends > 2 && records > 10 && starts > 3, `${[starts, records, ends]}`);
+  for (const id of ids) {
+    assert.deepEqual(metrics(service, id).map(({ step }) => step), [1, 2, 3, 3]);
+    const checkpoints = store.events(id, 0).filter(({ type }) => type === "checkpoint");
+    assert.deepEqual(checkpoints.map(({ data }) => data["step"]), [1, 2, 3]);
+    assert.equal(store.get(id)!.rows_left_out.count, 1);
+    assert.ok(store.get(id)!.plan);
+  }
+});
 
 Deno.test("JobRunner fails a job for an error that the disk has no part in", async () => {
   let failing = true;

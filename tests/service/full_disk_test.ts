@@ -1,5 +1,6 @@
 /** A disk that is full for a while costs a job time and nothing else; the limits and permissions that serve has by itself. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { startFake, urlOf } from "../helpers/process.ts";
 import { makeRoot } from "../helpers/service.ts";
 import { smallDisk } from "../helpers/small_disk.ts";
@@ -55,4 +56,47 @@ Deno.test("serve refuses a job with 507 where less is free than SIMPO_MIN_FREE, 
   } finally {
     await Deno.remove(root, { recursive: true });
   }
+});
+
+const prlimit = Deno.build.os === "linux" && existsSync("/usr/bin/prlimit") ? "/usr/bin/prlimit" : null;
+
+Deno.test({
+  name: "serve lives on where a file would grow past the system's limit, and takes the job when it may",
+  ignore: prlimit === null,
+  fn: async () => {
+    const root = await makeRoot();
+    try {
+      await using server = startFake(root, 1, ["serve"]);
+      const url = await urlOf(server);
+      const limit = async (bytes: string) => {
+        const args = ["--pid", `${server.child.pid}`, `--fsize=${bytes}`];
+        assert.ok((await new Deno.Command(prlimit!, { args }).output()).success);
+      };
+      const rows = Array.from(
+        { length: 200 },
+        () => ({ prompt: "a", chosen: "b".repeat(10_000), rejected: "c" }),
+      );
+      const post = async () => {
+        const answer = await fetch(`${url}/train`, {
+          method: "POST",
+          body: JSON.stringify({ model: "model", dataset: { rows } }),
+          headers: { "content-type": "application/json" },
+        });
+        return { status: answer.status, body: await answer.json() };
+      };
+      await limit("1000000:unlimited");
+      const refused = await post();
+      assert.equal(refused.status, 503);
+      assert.equal(refused.body.detail, "The jobs' files cannot be read or written: disk I/O error.");
+      await limit("unlimited:unlimited");
+      const { status, body: { id } } = await post();
+      assert.equal(status, 202);
+      const job = async () => (await (await fetch(`${url}/train/${id}`)).json()).status;
+      while (await job() !== "succeeded") await new Promise((resolve) => setTimeout(resolve, 5));
+      server.child.kill("SIGTERM");
+      assert.equal(await server.code, 0);
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
 });

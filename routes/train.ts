@@ -1,6 +1,7 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import type { Context, Next } from "hono";
+import { HTTPException } from "hono/http-exception";
 import { z } from "zod";
 import { most, text } from "../src/api/limits.ts";
 import { InspectionSchema } from "../src/api/inspection.ts";
@@ -207,9 +208,12 @@ const adapter = createRoute({
   },
 });
 
-/** An empty body is none, whatever content type it is announced with. */
+/** An empty body is none, whatever content type it is announced with; another must be JSON. */
 async function emptyIsNone(c: Context, next: Next): Promise<void> {
-  if (await c.req.text() === "") {
+  const isJson = /^application\/([^;]+\+)?json\s*(;|$)/i.test(c.req.header("content-type") ?? "");
+  if (await c.req.text() !== "") {
+    if (!isJson) throw new HTTPException(415);
+  } else if (isJson) {
     const { url, method, headers, signal } = c.req.raw;
     const others = [...headers].filter(([name]) => name !== "content-type");
     c.req.raw = new Request(url, { method, headers: others, signal });

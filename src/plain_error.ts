@@ -1,5 +1,5 @@
 /** Errors on their way between threads: an `Error` that is posted loses its class and what it carries. */
-import { DeviceLostError, InputError } from "./errors.ts";
+import { DeviceLostError, InputError, type InputProblem } from "./errors.ts";
 
 /** An error as plain data. */
 export interface PlainError {
@@ -14,9 +14,18 @@ export interface PlainError {
 export function toPlainError(error: unknown): PlainError {
   const { message, stack } = error instanceof Error ? error : { message: String(error), stack: undefined };
   const input = error instanceof InputError
-    ? { sentence: error.sentence, problem: error.problem, context: error.context }
+    ? { sentence: error.sentence, problem: cloneable(error.problem), context: error.context }
     : undefined;
   return { message, stack, input, lost: error instanceof DeviceLostError };
+}
+
+/** With a value that may be posted: an object of a configuration knows who has read it, which no other thread can take. */
+function cloneable(problem: InputProblem): InputProblem {
+  try {
+    return structuredClone(problem);
+  } catch {
+    return { ...problem, value: JSON.parse(JSON.stringify(problem.value) ?? "null") };
+  }
 }
 
 /** The error that {@link toPlainError} took apart, of its own class where that is one of ours. */

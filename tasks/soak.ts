@@ -21,6 +21,7 @@ interface Result {
 
 /** The proofs by their names; each is loaded when it is called for. */
 const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
+  checkpoints: async () => (await import("./soak/checkpoints.ts")).checkpoints,
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
   requests: async () => (await import("./soak/requests.ts")).requests,
   files: async () => (await import("./soak/files.ts")).files,

@@ -1,6 +1,6 @@
 /** CRC-32 of written files, tensor by tensor: what a disk or a copy has changed is noticed before it is used. */
 import { crc32 } from "node:zlib";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { missingFile } from "./_files.ts";
 import { openShard } from "./_safetensors_file.ts";
@@ -109,13 +109,20 @@ export async function crcOf(
   return crcText(sum);
 }
 
-/** @throws {InputError} where there is no file */
-async function openToRead(path: string): Promise<Deno.FsFile> {
+/** Opens a file. @throws {InputError} where there is none, or something that could be waited for without end */
+export async function openToRead(path: string): Promise<Deno.FsFile> {
   try {
-    return await Deno.open(path);
+    const { isFile, isDirectory } = await Deno.stat(path);
+    if (isFile) return await Deno.open(path);
+    if (isDirectory) throw new Deno.errors.IsADirectory();
   } catch (error) {
     throw missingFile(path, error);
   }
+  const name = basename(path);
+  throw new InputError((file) => `${file} is neither a file nor a folder.`, {
+    path: [{ file: name }],
+    accepted: "a regular file",
+  });
 }
 
 /** Paths of the files in a folder and the folders in it, sorted. */

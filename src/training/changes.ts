@@ -5,7 +5,7 @@ import { exists } from "../model/_files.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
 import type { FoundCheckpoint } from "./checkpoint.ts";
 import { type FileFingerprint, type Fingerprints, WHOLE_BYTES } from "./fingerprint.ts";
-import type { TrainRequest } from "./request.ts";
+import type { Dataset, TrainRequest } from "./request.ts";
 import { tokenFolder } from "./token_files.ts";
 
 /** Something that is no longer what it was. */
@@ -46,7 +46,8 @@ export async function settleChanges(
   if (changes.length > 0) {
     if (found) acceptOrRefuse(request, changes, found.state.step, warn);
     else warn(`${listOf(changes)} since the job was first begun: it begins anew.`);
-    await Deno.remove(folder, { recursive: true }).catch(ignoreMissing);
+    // rows whose files have gone are there as tokens alone
+    if (!isGone(request.dataset)) await Deno.remove(folder, { recursive: true }).catch(ignoreMissing);
   }
   const settled = { ...now, rows: now.rows ?? before?.rows ?? null };
   await Deno.mkdir(folder, { recursive: true });
@@ -159,6 +160,10 @@ function listOf(changes: readonly Change[]): string {
   );
   const more = changes.length - shown.length;
   return [...shown, ...more > 0 ? [`${more} more files have changed`] : []].join(", and ");
+}
+
+function isGone(dataset: Dataset): boolean {
+  return "paths" in dataset && dataset.paths.length === 0;
 }
 
 /** A damaged one says nothing: the run begins anew as well. */

@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { isObject } from "../json.ts";
 import { exists, readJsonObject } from "../model/_files.ts";
-import { crcOf, crcText } from "../model/checksums.ts";
+import { crcOf, crcText, openToRead } from "../model/checksums.ts";
 import { readTemplates } from "../preference/template_files.ts";
 import type { Dataset, RowSource, TrainRequest } from "./request.ts";
 
@@ -71,7 +71,7 @@ export async function fingerprintsOf(
 }
 
 async function fingerprintOf(path: string, between: Between): Promise<FileFingerprint> {
-  using file = await Deno.open(path);
+  using file = await openToRead(path);
   const { size, mtime } = await file.stat();
   const sums: string[] = [];
   if (size <= WHOLE_BYTES) sums.push(await crcOf(file, 0, size, between));

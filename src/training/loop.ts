@@ -75,7 +75,9 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     checkSeen(request, found, { loaded: checksum }, warn);
     warnOfRewritten(found, now, "rows", warn);
     if (checksum === null || !found?.state.fingerprints?.loaded) warnOfRewritten(found, now, "weights", warn);
-    const fingerprints = { ...settled, tokens: data.checksum, loaded: checksum };
+    // what is not seen now is as it was, unless it may be another
+    const known = request.accept_changes ? null : resumed?.fingerprints?.loaded ?? null;
+    const fingerprints = { ...settled, tokens: data.checksum, loaded: checksum ?? known };
     const template = settings.chat_template &&
       context.tokenizer.withChatTemplate(settings.chat_template).chatTemplate;
     trainable = withTokenizer(request.model, template, plain);

@@ -339,6 +339,13 @@ Deno.test("POST /train/{id}/resume lets a run go on over changes where it is tol
       const answer = await service.post(`/train/${id}/resume`, body!);
       assert.equal(answer.status, status, `${body}`);
     }
+    // as curl sends it without a header
+    const form = await service.app.request(`/train/${id}/resume`, {
+      method: "POST",
+      body: '{"accept_changes":true}',
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+    });
+    assert.deepEqual([form.status, (await form.json()).accepted], [415, "application/json"]);
     const lastRequest = () => service.engine.trained.at(-1)!;
     service.engine.failing.set("model", refusal("dataset"));
     const resumed = async (body: unknown) => {

@@ -100,6 +100,29 @@ Deno.test("findCheckpoint() does not take a checkpoint of a later version for a 
     target.free();
   }));
 
+Deno.test("findCheckpoint() takes no checkpoint of which any bit is another", () =>
+  inCheckpoints(async (folder) => {
+    const target = trainable(parameters());
+    await writeCheckpoint(gpu, folder, target, stateOf(1), 2);
+    const source = random(12);
+    for (const name of await names(join(folder, "step-000001"))) {
+      const path = join(folder, "step-000001", name);
+      const bytes = await Deno.readFile(path);
+      for (let flip = 0; flip < 40; flip++) {
+        const [at, bit] = [source.integer(bytes.length), source.integer(8)];
+        await Deno.writeFile(path, bytes.with(at, bytes[at]! ^ (1 << bit)));
+        const found = await findCheckpoint(folder, [], assert.fail).catch((error) => error);
+        // a number may be written in several ways: 1E-7 is 1e-7
+        if (!(found instanceof InputError)) assert.deepEqual(found.state, stateOf(1), `${name} ${at} ${bit}`);
+        else assert.ok(found.message.includes(name), found.message);
+        assert.ok(found instanceof InputError || name === "manifest.json", `${name} ${at} ${bit}`);
+      }
+      await Deno.writeFile(path, bytes);
+    }
+    assert.deepEqual((await findCheckpoint(folder, [], assert.fail))?.state, stateOf(1));
+    target.free();
+  }));
+
 Deno.test("findCheckpoint() names the tensor whose bytes are others", () =>
   inCheckpoints(async (folder) => {
     const target = trainable(parameters());

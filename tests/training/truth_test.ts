@@ -258,6 +258,15 @@ Deno.test("train() goes on over files that were written again as they were, and 
     assert.deepEqual(await weightsIn(options.directory), await weightsIn(whole));
   }));
 
+Deno.test("train() over accepted weights goes on from the tokens of rows that have gone", () =>
+  inBegun(async (options) => {
+    const prepare = (model: string) => edit("config.json", "10000", "20000")({ rows: "", model });
+    const run = { ...options, dataset: { paths: [] }, prepare, acceptChanges: true };
+    const { outcome, events } = await runTiny(run);
+    assert.deepEqual(outcome, { outcome: "succeeded", step: 4 });
+    assert.equal(warningsOf(events).length, 1, `${warningsOf(events)}`);
+  }));
+
 Deno.test("train() without a checkpoint begins anew over changed rows, and says so", () =>
   inFolder(async (directory) => {
     const rows = join(directory, "rows.jsonl");

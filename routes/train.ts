@@ -211,7 +211,7 @@ const adapter = createRoute({
 /** An empty body is none, whatever content type it is announced with; another must be JSON. */
 async function emptyIsNone(c: Context, next: Next): Promise<void> {
   const isJson = /^application\/([^;]+\+)?json\s*(;|$)/i.test(c.req.header("content-type") ?? "");
-  if (await c.req.text() !== "") {
+  if ((await c.req.arrayBuffer()).byteLength > 0) {
     if (!isJson) throw new HTTPException(415);
   } else if (isJson) {
     const { url, method, headers, signal } = c.req.raw;

@@ -176,6 +176,9 @@ const adapter = createRoute({
         error: '"latest" or the step of a checkpoint',
       }).optional().meta({
         type: ["string", "integer"],
+        maxLength: 15,
+        minimum: 0,
+        maximum: 10 ** 15 - 1,
         description:
           "latest: the newest checkpoint, of a job that runs, was cancelled or has failed too. A number: the " +
           "checkpoint of that step, where it is still kept. Left out: the result of a job that has succeeded.",
@@ -213,9 +216,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const spec = toJobSpec(request);
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
-    const idempotency = key === undefined
-      ? undefined
-      : { key, hash: await sha256(JSON.stringify(request)) };
+    const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
     if (c.req.valid("query").dry_run === "true") {
       await checkFiles(sources, spec);
       const { signal } = c.req.raw;

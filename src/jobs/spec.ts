@@ -68,6 +68,9 @@ export function toJobSpec(request: JobRequest): JobSpec {
   };
 }
 
+/** Rows at fault beyond the allowed ones that are counted. */
+const MOST_COUNTED = 1000;
+
 /** A request's settings, defaults filled in. */
 export function settingsOf(
   { model: _model, dataset: _dataset, eval_dataset: _evalDataset, ...settings }: JobRequest,
@@ -95,11 +98,18 @@ function readSource(source: SourceRequest, kind: RowKind, maxLeftOut: number): S
   if ("path" in source) return source;
   const { rows, columns, pairs, weight, limit } = source;
   const reader = new RowReader({ kind, columns, pairs }, ({ row }) => ["rows", row - 1]);
-  const comparisons = rows.slice(0, limit).flatMap((value, i) => reader.read({ row: i + 1, value }));
+  const taken = rows.slice(0, limit);
+  const allowed = allowedFaults(taken.length, maxLeftOut);
+  const comparisons: Comparison[] = [];
+  for (const [i, value] of taken.entries()) {
+    for (const comparison of reader.read({ row: i + 1, value })) comparisons.push(comparison);
+    // They are not counted to the end: each fault has its sentence.
+    if (reader.left_out.faults >= allowed + MOST_COUNTED) break;
+  }
   const report = reader.report();
   const { firstFault, faults } = reader.left_out;
-  if (firstFault !== null && (faults > allowedFaults(report.rows, maxLeftOut) || comparisons.length === 0)) {
-    throw tooManyLeftOut(firstFault, report.rows, report.left_out, maxLeftOut);
+  if (firstFault !== null && (faults > allowed || comparisons.length === 0)) {
+    throw tooManyLeftOut(firstFault, taken.length, report.left_out, maxLeftOut, report.rows);
   }
   return { comparisons, report, ...(weight === undefined ? {} : { weight }) };
 }

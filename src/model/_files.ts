@@ -48,8 +48,18 @@ export async function readJsonObject(
   return value;
 }
 
-/** Most bytes of a model's files beside its weights: those of the largest vocabularies in use have a sixth of it. */
-export const mostFileBytes = 128 * 2 ** 20;
+/** Files beside a model's weights that hold a vocabulary: the largest in use have a fifth of this. */
+const VOCABULARY_BYTES = 128 * 2 ** 20;
+/** Configurations of some kilobytes, each field of which is looked at. */
+const CONFIG_BYTES = 2 ** 20;
+/** Templates, lists of added tokens, indices of weights. */
+const OTHER_BYTES = 16 * 2 ** 20;
+
+/** Most bytes of a file beside a model's weights, by its name. */
+export function mostFileBytes(name: string): number {
+  if (/^(adapter_|generation_)?config\.json$/.test(name)) return CONFIG_BYTES;
+  return /^tokenizer\.(json|model)$/.test(name) ? VOCABULARY_BYTES : OTHER_BYTES;
+}
 
 /**
  * Reads a file that is to be held in memory. It is looked at before it is opened: opening a named pipe would wait for its
@@ -68,10 +78,11 @@ export async function readSmallFile(path: string): Promise<Uint8Array<ArrayBuffe
     throw new InputError((file) => `${file} ${why}.`, { path: [{ file: basename(path) }], value, accepted });
   };
   if (!info.isFile) refuse(`in ${basename(dirname(path))} is ${kindOf(info)}, not a file`, "a regular file");
-  if (info.size > mostFileBytes) {
+  const most = mostFileBytes(basename(path));
+  if (info.size > most) {
     refuse(
-      `has ${info.size} bytes, but may have ${mostFileBytes}`,
-      `a file of at most ${mostFileBytes} bytes`,
+      `has ${info.size} bytes, but may have ${most}`,
+      `a file of at most ${most} bytes`,
       info.size,
     );
   }

@@ -98,12 +98,26 @@ Deno.test("readDataFiles() refuses a named pipe and a device by name", async () 
   });
 });
 
+Deno.test("config.json with forty thousand unknown fields is read, and a few of them are named", async () => {
+  await withModel(async (folder) => {
+    await changeJson(join(folder, "config.json"), (json) => {
+      for (let i = 0; i < 40_000; i++) json[`unknown_${i}`] = i + 1;
+    });
+    const start = performance.now();
+    const { warnings: [warning] } = await readModelConfig(folder);
+    assert.ok(performance.now() - start < 3000);
+    assert.match(warning!, /unknown_0, unknown_1, .*unknown_49 and 39950 more\.$/);
+    assert.ok(warning!.length < 1500);
+  });
+});
+
 Deno.test("a file beside the weights that is too long is refused by its size", async () => {
   for (const name of ["config.json", "tokenizer.json", "chat_template.jinja"]) {
     await withModel(async (folder) => {
       await Deno.writeFile(join(folder, name), new Uint8Array());
-      await Deno.truncate(join(folder, name), mostFileBytes + 1); // sparse
-      await refusedWithin(2, () => readModel(folder), new RegExp(`^${name} has ${mostFileBytes + 1} bytes`));
+      const bytes = mostFileBytes(name) + 1;
+      await Deno.truncate(join(folder, name), bytes); // sparse
+      await refusedWithin(2, () => readModel(folder), new RegExp(`^${name} has ${bytes} bytes`));
     });
   }
 });

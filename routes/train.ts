@@ -10,7 +10,7 @@ import { checkFiles, resolveInspection } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
 import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
-import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
+import { settingsOf, toJobSpecInTurns } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
 import { checkChatTemplate } from "../src/preference/check_template.ts";
 import { strictObject } from "../src/validation.ts";
@@ -213,7 +213,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     refuseWhenStopping(service);
     const request = c.req.valid("json");
     await checkChatTemplate(request.chat_template);
-    const spec = toJobSpec(request);
+    const spec = await toJobSpecInTurns(request);
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
     const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };

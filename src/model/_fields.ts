@@ -1,6 +1,6 @@
 /** Reads the fields of a `config.json`, and refuses by its name what cannot be used. */
 import { InputError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { beginning, isObject, show } from "../json.ts";
 
 /** A parsed `config.json`. */
 export type Fields = Readonly<Record<string, unknown>>;
@@ -104,12 +104,16 @@ export function readTokenIds(json: Fields, name: string): readonly number[] {
   return ids.filter((id) => id >= 0);
 }
 
+/** Characters of a refused value that an error carries. */
+const MOST_SHOWN = 10_000;
+
 /** @throws InputError naming the field, its value and what would be accepted */
 export function refuse(name: string, value: unknown, accepted: string): never {
   const found = isAbsent(value) ? "is missing" : `is ${show(value)}`;
   throw new InputError((field) => `${field} ${found}, but must be ${accepted}.`, {
     path: [{ file: "config.json" }, name],
-    value,
+    // What records its readers cannot be sent to another thread.
+    value: isAbsent(value) ? value : beginning(value, MOST_SHOWN),
     accepted,
   });
 }

@@ -146,6 +146,17 @@ for (const [field, value, message] of SIZES) {
   });
 }
 
+Deno.test("a field of config.json that is an object is refused with a value that can go to another thread", async () => {
+  await withModel(async (folder) => {
+    await changeJson(join(folder, "config.json"), (json) => json.max_position_embeddings = { a: { b: [1] } });
+    await assert.rejects(readModelConfig(folder), (error) => {
+      assert.ok(error instanceof InputError);
+      assert.deepEqual(structuredClone(error.problem.value), { a: { b: [1] } });
+      return true;
+    });
+  });
+});
+
 // deno-lint-ignore no-explicit-any
 const TOKENIZERS: [name: string, change: (json: any) => void, message: RegExp][] = [
   [

@@ -9,8 +9,11 @@ export function jsonBody(): MiddlewareHandler {
   return async (c, next) => {
     const { raw } = c.req;
     if (raw.body !== null && JSON_TYPE.test(raw.headers.get("content-type") ?? "")) {
-      const value = await readJson(await raw.bytes());
-      c.req.json = <T>() => Promise.resolve(value as T);
+      const bytes = new Uint8Array(await c.req.arrayBuffer());
+      // Some clients announce JSON and send none where a route takes no body.
+      const value = bytes.length === 0 ? undefined : await readJson(bytes);
+      c.req.json = <T>() =>
+        value === undefined ? Promise.reject(new SyntaxError("No body.")) : Promise.resolve(value as T);
     }
     await next();
   };

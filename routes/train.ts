@@ -12,7 +12,7 @@ import { checkFiles, resolveInspection } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
 import { withInitAdapter } from "../src/jobs/init_adapter.ts";
 import { unknownJob } from "../src/jobs/runner.ts";
-import { settingsOf, toJobSpec } from "../src/jobs/spec.ts";
+import { settingsOf, toJobSpecInTurns } from "../src/jobs/spec.ts";
 import { isFinished } from "../src/jobs/job.ts";
 import { checkChatTemplate } from "../src/text/check_template.ts";
 import { strictObject } from "../src/validation.ts";
@@ -189,6 +189,9 @@ const adapter = createRoute({
         error: '"latest" or the step of a checkpoint',
       }).optional().meta({
         type: ["string", "integer"],
+        maxLength: 15,
+        minimum: 0,
+        maximum: 10 ** 15 - 1,
         description:
           "latest: the newest checkpoint, of a job that runs, was cancelled or has failed too. A number: the " +
           "checkpoint of that step, where it is still kept. Left out: the result of a job that has succeeded.",
@@ -236,7 +239,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     refuseWhenStopping(service);
     const request = c.req.valid("json");
     await checkChatTemplate(request.chat_template);
-    const spec = toJobSpec(request);
+    const spec = await toJobSpecInTurns(request);
     let { settings } = spec;
     const key = c.req.valid("header")["idempotency-key"];
     const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };

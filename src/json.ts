@@ -41,7 +41,8 @@ export function beginning(value: unknown, most: number): unknown {
       return value.length > most ? value.slice(0, most + 1) : value;
     }
     left -= 2;
-    if (typeof value !== "object" || value === null || depth > mostDepth) return value;
+    if (typeof value !== "object" || value === null) return value;
+    if (depth > mostDepth) return []; // that it goes on shows
     if (Array.isArray(value)) {
       const items: unknown[] = [];
       for (let i = 0; i < value.length && left > 0; i++) items.push(cut(value[i], depth + 1));

@@ -56,6 +56,15 @@ export function inputErrorOf(error: z.core.$ZodError, value: unknown, schema?: z
       accepted: issue.message,
     });
   }
+  if (issue.code === "invalid_key") {
+    const [wrong] = issue.issues;
+    const accepted = wrong === undefined ? issue.message : acceptedBy(wrong);
+    return new InputError((field) => `${field} has a name that must be ${accepted}.`, {
+      path,
+      value: path.at(-1),
+      accepted,
+    });
+  }
   const found = valueAt(value, path);
   if (issue.code === "custom") {
     const accepted = issue.params?.["accepted"];

@@ -20,7 +20,9 @@ const unused = {
   suffix: z.null().optional(),
   stop: z.null().optional(),
   logit_bias: z.null().optional(),
-  seed: z.int().nullish().meta({ description: "Ignored: nothing is sampled." }),
+  seed: wholeNumber(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER).nullish().meta({
+    description: "Ignored: nothing is sampled.",
+  }),
   user: text(most.nameCharacters).nullish().meta({ description: "Ignored." }),
 };
 

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { SAVE_DTYPES } from "../model/dtype.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { refuseField, strictObject } from "../validation.ts";
-import { isPattern, PATTERN } from "./_module_pattern.ts";
+import { isPattern, PATTERN } from "../model/module_pattern.ts";
 import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,

@@ -2,7 +2,7 @@
 import type { DatasetRequest, SourceRequest } from "../api/dataset.ts";
 import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import { resolveSettings, type TrainingSettings } from "../api/settings.ts";
-import { within } from "../errors.ts";
+import { located, type Path } from "../errors.ts";
 import { allowedFaults, RowReader, type RowsReport, tooManyLeftOut } from "../preference/row_reader.ts";
 import type { Comparison, RowKind } from "../preference/rows.ts";
 import { parseWith } from "../validation.ts";
@@ -55,18 +55,61 @@ export function parseJobSpec(value: unknown): JobSpec {
  * @throws InputError naming the first row that cannot be used where there are too many of them
  */
 export function toJobSpec(request: JobRequest): JobSpec {
+  return finish(specSteps(request));
+}
+
+/**
+ * The same, with others served in between: a request may bring many rows.
+ *
+ * @throws InputError as {@link toJobSpec}
+ */
+export async function toJobSpecInTurns(request: JobRequest): Promise<JobSpec> {
+  const steps = specSteps(request);
+  let since = performance.now();
+  for (let step = steps.next();; step = steps.next()) {
+    if (step.done) return step.value;
+    if (performance.now() - since < TURN_MILLISECONDS) continue;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    since = performance.now();
+  }
+}
+
+/** How long others wait for a turn. */
+const TURN_MILLISECONDS = 10;
+/** Rows of a step: a millisecond or less. */
+const STEP_ROWS = 50;
+
+/** Work that may be left alone for a while at each step. */
+type Steps<T> = Generator<void, T>;
+
+function finish<T>(steps: Steps<T>): T {
+  for (let step = steps.next();; step = steps.next()) if (step.done) return step.value;
+}
+
+function* stepsWithin<T>(path: Path, steps: Steps<T>): Steps<T> {
+  try {
+    return yield* steps;
+  } catch (error) {
+    throw located(error, path);
+  }
+}
+
+function* specSteps(request: JobRequest): Steps<JobSpec> {
   const { model, dataset, eval_dataset = null, preset = null, method } = request;
   const kind = rowKind(method?.type);
   const { max_left_out } = request;
   return {
     model,
-    dataset: within(["dataset"], () => readDataset(dataset, kind, max_left_out)),
+    dataset: yield* stepsWithin(["dataset"], datasetSteps(dataset, kind, max_left_out)),
     eval_dataset: eval_dataset &&
-      within(["eval_dataset"], () => readDataset(eval_dataset, kind, max_left_out)),
+      (yield* stepsWithin(["eval_dataset"], datasetSteps(eval_dataset, kind, max_left_out))),
     preset,
     settings: settingsOf(request),
   };
 }
+
+/** Rows at fault beyond the allowed ones that are counted. */
+const MOST_COUNTED = 1000;
 
 /** A request's settings, defaults filled in. */
 export function settingsOf(
@@ -87,19 +130,35 @@ export function rowKind(method: string | undefined): RowKind {
  * @throws InputError naming the first that cannot be used where there are more of them
  */
 export function readDataset(dataset: DatasetRequest, kind: RowKind, maxLeftOut: number): DatasetSpec {
-  if (!Array.isArray(dataset)) return readSource(dataset, kind, maxLeftOut);
-  return dataset.map((source, index) => within([index], () => readSource(source, kind, maxLeftOut)));
+  return finish(datasetSteps(dataset, kind, maxLeftOut));
 }
 
-function readSource(source: SourceRequest, kind: RowKind, maxLeftOut: number): SourceSpec {
+function* datasetSteps(dataset: DatasetRequest, kind: RowKind, maxLeftOut: number): Steps<DatasetSpec> {
+  if (!Array.isArray(dataset)) return yield* sourceSteps(dataset, kind, maxLeftOut);
+  const sources: SourceSpec[] = [];
+  for (const [index, source] of dataset.entries()) {
+    sources.push(yield* stepsWithin([index], sourceSteps(source, kind, maxLeftOut)));
+  }
+  return sources;
+}
+
+function* sourceSteps(source: SourceRequest, kind: RowKind, maxLeftOut: number): Steps<SourceSpec> {
   if ("path" in source) return source;
   const { rows, columns, pairs, weight, limit } = source;
   const reader = new RowReader({ kind, columns, pairs }, ({ row }) => ["rows", row - 1]);
-  const comparisons = rows.slice(0, limit).flatMap((value, i) => reader.read({ row: i + 1, value }));
+  const taken = rows.slice(0, limit);
+  const allowed = allowedFaults(taken.length, maxLeftOut);
+  const comparisons: Comparison[] = [];
+  for (const [i, value] of taken.entries()) {
+    for (const comparison of reader.read({ row: i + 1, value })) comparisons.push(comparison);
+    if (i % STEP_ROWS === STEP_ROWS - 1) yield;
+    // They are not counted to the end: each fault has its sentence.
+    if (reader.left_out.faults >= allowed + MOST_COUNTED) break;
+  }
   const report = reader.report();
   const { firstFault, faults } = reader.left_out;
-  if (firstFault !== null && (faults > allowedFaults(report.rows, maxLeftOut) || comparisons.length === 0)) {
-    throw tooManyLeftOut(firstFault, report.rows, report.left_out, maxLeftOut);
+  if (firstFault !== null && (faults > allowed || comparisons.length === 0)) {
+    throw tooManyLeftOut(firstFault, taken.length, report.left_out, maxLeftOut, report.rows);
   }
   return { comparisons, report, ...(weight === undefined ? {} : { weight }) };
 }

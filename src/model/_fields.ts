@@ -1,6 +1,6 @@
 /** Reads the fields of a `config.json`, and refuses by its name what cannot be used. */
 import { InputError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { beginning, isObject, show } from "../json.ts";
 
 /** A parsed `config.json`. */
 export type Fields = Readonly<Record<string, unknown>>;
@@ -65,13 +65,19 @@ export function readNumber(from: Fields, key: string, field: string, fallback?: 
   return value;
 }
 
-/** A whole number from 1 to what a u32 holds. */
-export function readCount(json: Fields, name: string, fallback?: number): number {
+/** Above every size that a model of today has, ten times and more; their products stay exact. */
+const MOST = 2 ** 24;
+
+/** The highest place in a text that some kernel counts to. */
+export const MOST_POSITIONS = 2 ** 32 - 1;
+
+/** A whole number from 1 to `most`. */
+export function readCount(json: Fields, name: string, fallback?: number, most = MOST): number {
   const value = isAbsent(json[name]) ? fallback : json[name];
-  // A u32 on the GPU.
-  if (typeof value !== "number" || !Number.isInteger(value) || value < 1 || value > 0xffffffff) {
+  if (typeof value !== "number" || !Number.isInteger(value) || value < 1) {
     refuse(name, json[name], "a whole number >= 1");
   }
+  if (value > most) refuse(name, json[name] ?? value, `a whole number from 1 to ${most}`);
   return value;
 }
 
@@ -82,22 +88,32 @@ export function readFlag(json: Fields, name: string, fallback = false): boolean 
   return value;
 }
 
+/** Tokens that end a text. */
+const MOST_IDS = 1000;
+
 /** Token ids, of which a file may name one or several; -1 stands for none, as in files of some converters. */
 export function readTokenIds(json: Fields, name: string): readonly number[] {
   const value = json[name];
   if (isAbsent(value)) return [];
   const ids: unknown[] = Array.isArray(value) ? value : [value];
-  const isId = (id: unknown): id is number => typeof id === "number" && Number.isInteger(id) && id >= -1;
-  if (!ids.every(isId)) refuse(name, value, "a token id, a list of them, -1 or null");
+  const isId = (id: unknown): id is number =>
+    typeof id === "number" && Number.isInteger(id) && id >= -1 && id <= MOST;
+  if (ids.length > MOST_IDS || !ids.every(isId)) {
+    refuse(name, value, "a token id, a list of them, -1 or null");
+  }
   return ids.filter((id) => id >= 0);
 }
+
+/** Characters of a refused value that an error carries. */
+const MOST_SHOWN = 10_000;
 
 /** @throws InputError naming the field, its value and what would be accepted */
 export function refuse(name: string, value: unknown, accepted: string): never {
   const found = isAbsent(value) ? "is missing" : `is ${show(value)}`;
   throw new InputError((field) => `${field} ${found}, but must be ${accepted}.`, {
     path: [{ file: "config.json" }, name],
-    value,
+    // What records its readers cannot be sent to another thread.
+    value: isAbsent(value) ? value : beginning(value, MOST_SHOWN),
     accepted,
   });
 }

@@ -9,6 +9,10 @@ export async function exists(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    // Who reads it says so.
+    if (error instanceof Deno.errors.FilesystemLoop || error instanceof Deno.errors.PermissionDenied) {
+      return true;
+    }
     throw error;
   }
 }
@@ -24,12 +28,7 @@ export async function readJsonObject(
   reviver?: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
 ): Promise<Record<string, unknown>> {
   const name = basename(path);
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    throw missingFile(path, error);
-  }
+  const text = await readSmallText(path);
   let value: unknown;
   try {
     value = JSON.parse(text, reviver as Parameters<typeof JSON.parse>[1]);
@@ -49,18 +48,85 @@ export async function readJsonObject(
   return value;
 }
 
+/** Files beside a model's weights that hold a vocabulary: the largest in use have a fifth of this. */
+const VOCABULARY_BYTES = 128 * 2 ** 20;
+/** Configurations of some kilobytes, each field of which is looked at. */
+const CONFIG_BYTES = 2 ** 20;
+/** Templates, lists of added tokens, indices of weights. */
+const OTHER_BYTES = 16 * 2 ** 20;
+
+/** Most bytes of a file beside a model's weights, by its name. */
+export function mostFileBytes(name: string): number {
+  if (/^(adapter_|generation_)?config\.json$/.test(name)) return CONFIG_BYTES;
+  return /^tokenizer\.(json|model)$/.test(name) ? VOCABULARY_BYTES : OTHER_BYTES;
+}
+
+/**
+ * Reads a file that is to be held in memory. It is looked at before it is opened: opening a named pipe would wait for its
+ * writer, and a device has no end.
+ *
+ * @throws InputError where it is missing, no regular file or too long
+ */
+export async function readSmallFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  let info: Deno.FileInfo;
+  try {
+    info = await Deno.stat(path);
+  } catch (error) {
+    throw missingFile(path, error);
+  }
+  const refuse = (why: string, accepted: string, value?: unknown): never => {
+    throw new InputError((file) => `${file} ${why}.`, { path: [{ file: basename(path) }], value, accepted });
+  };
+  if (!info.isFile) refuse(`in ${basename(dirname(path))} is ${kindOf(info)}, not a file`, "a regular file");
+  const most = mostFileBytes(basename(path));
+  if (info.size > most) {
+    refuse(
+      `has ${info.size} bytes, but may have ${most}`,
+      `a file of at most ${most} bytes`,
+      info.size,
+    );
+  }
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    throw missingFile(path, error);
+  }
+}
+
+/** The same as text. */
+export async function readSmallText(path: string): Promise<string> {
+  return new TextDecoder().decode(await readSmallFile(path));
+}
+
+/** What something is that is no file, as a phrase. */
+export function kindOf(
+  { isDirectory, isFifo, isSocket, isBlockDevice, isCharDevice }: Deno.FileInfo,
+): string {
+  if (isDirectory) return "a folder";
+  if (isFifo) return "a named pipe";
+  if (isSocket) return "a socket";
+  return isBlockDevice || isCharDevice ? "a device" : "something else";
+}
+
 /**
  * Turns the file system's "not there" into the user's mistake; every other error stays what it is.
  *
  * @returns The error to throw
  */
 export function missingFile(path: string, error: unknown): unknown {
-  const absent = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
-  if (!absent && !(error instanceof Deno.errors.IsADirectory)) return error;
-  const name = basename(path);
   const folder = basename(dirname(path));
-  const message = (file: string) =>
-    absent ? `${file} is not in ${folder}.` : `${file} in ${folder} is a folder, not a file.`;
+  const why = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory
+    ? `is not in ${folder}`
+    : error instanceof Deno.errors.IsADirectory
+    ? `in ${folder} is a folder, not a file`
+    : error instanceof Deno.errors.FilesystemLoop
+    ? `in ${folder} is a symbolic link that leads to itself`
+    : error instanceof Deno.errors.PermissionDenied
+    ? `in ${folder} may not be read`
+    : null;
+  if (why === null) return error;
+  const name = basename(path);
+  const message = (file: string) => `${file} ${why}.`;
   return new InputError(message, {
     path: [{ file: name }],
     accepted: `a folder that holds the file ${name}`,

@@ -62,6 +62,9 @@ const HARMLESS: readonly RegExp[] = [
   /vision|image|^mm_|multimodal|^projector_|^spatial_merge_size$|^processor_/,
 ];
 
+/** Of the unknown. */
+const MOST_NAMED = 50;
+
 /** Keys of rotary settings that one kind of scaling reads and another ignores. */
 const ROPE_KEYS =
   /^((\w+_)?factor|rope_theta|(rope_)?type|beta_(fast|slow)|mscale(_all_dim)?|truncate|original_max_position_embeddings|finetuned)$/;
@@ -92,7 +95,9 @@ export function checkUnread(
   if (unknown.length === 0) return [];
   return [
     `config.json has fields that a model of the type ${model_type} does not read, and they are ignored: ` +
-    `${unknown.join(", ")}.`,
+    `${unknown.slice(0, MOST_NAMED).join(", ")}${
+      unknown.length > MOST_NAMED ? ` and ${unknown.length - MOST_NAMED} more` : ""
+    }.`,
   ];
 }
 

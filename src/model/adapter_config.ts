@@ -1,5 +1,6 @@
 /** What PEFT's `adapter_config.json` says, as PEFT 0.21 writes it: typed, and as text. */
 import { InputError } from "../errors.ts";
+import { isQuick, PATTERN } from "./module_pattern.ts";
 import { show } from "../json.ts";
 import { LINEAR_LAYERS } from "./families/family.ts";
 import { isModuleName, type SavedNames } from "./saved_modules.ts";
@@ -223,6 +224,7 @@ export function isSwitchedOff(value: unknown): boolean {
 
 /** Python's re.fullmatch(): its spellings that JavaScript has not are put into JavaScript's. */
 export function pythonPattern(key: string, source: string): RegExp {
+  if (source.length > 4096 || !isQuick(source)) refuse(key, source, PATTERN);
   const [, insensitive = "", rest = ""] = /^(\(\?i\))?(.*)$/s.exec(source)!;
   const translated = rest.replaceAll("(?P<", "(?<").replace(/\(\?P=(\w+)\)/g, "\\k<$1>")
     .replaceAll("\\A", "^").replaceAll("\\Z", "$").replace(/(?<!\\)\{,(?=\d+\})/g, "{0,");

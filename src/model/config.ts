@@ -3,6 +3,7 @@ import { InputError } from "../errors.ts";
 import {
   type Fields,
   isAbsent,
+  MOST_POSITIONS,
   readCount,
   readFlag,
   readNumber,
@@ -25,6 +26,9 @@ import type { Family, Names, Traits, Wrapper } from "./families/family.ts";
 
 const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2];
 const WRAPPERS: readonly Wrapper[] = [gemma3Conditional, mistral3];
+
+/** Layers of a model: each has a dozen weights by name. */
+const MOST_LAYERS = 2000;
 
 /** Fields whose null is a value; elsewhere it stands for what the class of transformers says. */
 const NULLABLE = new Set([
@@ -219,13 +223,18 @@ function parseFamily(json: Fields, family: Family): Omit<ModelConfig, "warnings"
     );
   }
   const head_dim = count("head_dim", hidden_size / num_attention_heads);
-  const max_position_embeddings = count("max_position_embeddings", 2048);
+  const max_position_embeddings = readCount(
+    json,
+    fieldOf("max_position_embeddings"),
+    2048,
+    MOST_POSITIONS,
+  );
   const eps = fieldOf("rms_norm_eps");
   const rms_norm_eps = readNumber(json, eps, eps, 1e-6);
   if (rms_norm_eps < 0) refuse(eps, rms_norm_eps, "a number >= 0");
   const initializer_range = readNumber(json, "initializer_range", "initializer_range", 0.02);
   if (initializer_range < 0) refuse("initializer_range", initializer_range, "a number >= 0");
-  const num_hidden_layers = count("num_hidden_layers");
+  const num_hidden_layers = readCount(json, fieldOf("num_hidden_layers"), undefined, MOST_LAYERS);
   const sizes = { hidden_size, head_dim, num_hidden_layers, max_position_embeddings };
   const traits = family.traits(json, sizes);
   const stretches = traits.ropes.map(({ rope_scaling }) =>

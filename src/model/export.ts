@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { isObject } from "../json.ts";
-import { exists, readJsonObject, writeWhole } from "./_files.ts";
+import { exists, readJsonObject, readSmallFile, writeWhole } from "./_files.ts";
 import { openAdapter, readAdapter } from "./adapter.ts";
 import { adapterForm } from "./adapter_modules.ts";
 import { writeChecksums } from "./checksum_file.ts";
@@ -65,7 +65,7 @@ export async function writeModel(
   await writeJson(join(out, "config.json"), withChanges(config, type, { ...changed, ...untied }));
   const generation = "generation_config.json";
   if (await exists(join(base, generation))) {
-    await writeWhole(join(out, generation), [await Deno.readFile(join(base, generation))]);
+    await writeWhole(join(out, generation), [await readSmallFile(join(base, generation))]);
   }
   return sums;
 }

@@ -100,7 +100,8 @@ export function weightSpecs(config: ModelConfig): WeightSpec[] {
       if (name === null) continue;
       addNorm(`${names.blocks}.${layer}.${name}`, norm === "q_norm" || norm === "k_norm" ? head_dim : hidden);
     }
-    for (const module of modules.filter((module) => module.layer === layer)) {
+    const each = modules.length / config.num_hidden_layers;
+    for (const module of modules.slice(layer * each, (layer + 1) * each)) {
       const { name, path, outputs, inputs, transposed } = module;
       const shape = transposed ? [inputs, outputs] as const : [outputs, inputs] as const;
       specs.push({ name: `${path}.weight`, shape, transposed, linear: true });

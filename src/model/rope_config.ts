@@ -1,6 +1,15 @@
 /** What `config.json` says of rotary embedding. */
 import { isObject } from "../json.ts";
-import { type Fields, isAbsent, isEmpty, readCount, readFlag, readNumber, refuse } from "./_fields.ts";
+import {
+  type Fields,
+  isAbsent,
+  isEmpty,
+  MOST_POSITIONS,
+  readCount,
+  readFlag,
+  readNumber,
+  refuse,
+} from "./_fields.ts";
 import type { RopeScaling, RopeSettings } from "./rope.ts";
 
 /**
@@ -68,7 +77,7 @@ function readScaling(
     const inner = positive("original_max_position_embeddings", maxPositions);
     return isAbsent(json.original_max_position_embeddings)
       ? inner
-      : readCount(json, "original_max_position_embeddings");
+      : readCount(json, "original_max_position_embeddings", undefined, MOST_POSITIONS);
   };
   switch (type) {
     case "default":

@@ -1,7 +1,7 @@
 /** The small files beside a model's weights: its tokenizer's, its templates and its processors'. */
 import { Buffer } from "node:buffer";
 import { dirname, join } from "node:path";
-import { exists, readJsonObject, writeWhole } from "./_files.ts";
+import { exists, readJsonObject, readSmallFile, writeWhole } from "./_files.ts";
 
 const TOKENIZER = "tokenizer.json";
 const TOKENIZER_CONFIG = "tokenizer_config.json";
@@ -71,7 +71,7 @@ export async function copyTokenizer(
   ];
   for (const { folder, name } of files) {
     await Deno.mkdir(dirname(join(out, name)), { recursive: true });
-    await writeWhole(join(out, name), [await Deno.readFile(join(folder, name))]);
+    await writeWhole(join(out, name), [await readSmallFile(join(folder, name))]);
   }
   const config = {
     ...Object.assign({}, ...sources.map(({ config }) => config)),
@@ -79,7 +79,7 @@ export async function copyTokenizer(
   };
   const untouched = template === null && adapter === null;
   if (untouched && Object.keys(config).length > 0) {
-    await writeWhole(join(out, TOKENIZER_CONFIG), [await Deno.readFile(join(model, TOKENIZER_CONFIG))]);
+    await writeWhole(join(out, TOKENIZER_CONFIG), [await readSmallFile(join(model, TOKENIZER_CONFIG))]);
   } else if (Object.keys(config).length > 0) await writeJson(join(out, TOKENIZER_CONFIG), config);
   if (template !== null) await writeText(join(out, CHAT_TEMPLATE), template);
 }
@@ -94,8 +94,8 @@ export async function hasSameTokenizer(model: string, adapter: string): Promise<
     return false;
   }
   for (const name of names) {
-    const own = await Deno.readFile(join(adapter, name));
-    if (!await exists(join(model, name)) || !equal(own, await Deno.readFile(join(model, name)))) return false;
+    const own = await readSmallFile(join(adapter, name));
+    if (!await exists(join(model, name)) || !equal(own, await readSmallFile(join(model, name)))) return false;
   }
   return true;
 }

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { isObject } from "../json.ts";
+import { exists, readSmallText } from "../model/_files.ts";
 
 /** A file's JSON object; null where there is no such file. @throws InputError naming the file that is none */
 export async function readJson(dir: string, file: string): Promise<Record<string, unknown> | null> {
@@ -23,12 +24,8 @@ export async function readJson(dir: string, file: string): Promise<Record<string
   });
 }
 
-/** A file's text; null where there is no such file. */
+/** A file's text; null where there is no such file. @throws InputError where it is no regular file or too long */
 export async function readText(dir: string, file: string): Promise<string | null> {
-  try {
-    return await Deno.readTextFile(join(dir, file));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
+  const path = join(dir, file);
+  return await exists(path) ? await readSmallText(path) : null;
 }

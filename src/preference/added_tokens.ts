@@ -4,7 +4,10 @@
  *
  * @module
  */
+import { within } from "../errors.ts";
 import { isObject } from "../json.ts";
+import { count, flag, text, unlike } from "./tokens/_fields.ts";
+import { HIGHEST_ID } from "./tokens/_vocabulary.ts";
 import type { AddedToken } from "./tokens/added_vocabulary.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -50,14 +53,20 @@ export function addedTokens(files: TokenizerFiles): (AddedToken & { readonly id:
     tokens.set(token.content, { id, ...token, special: token.special || known?.special === true });
   };
 
-  for (const token of objects(tokenizer["added_tokens"])) add(addedToken(token));
+  for (const [index, token] of objects(tokenizer["added_tokens"]).entries()) {
+    add(within([{ file: "tokenizer.json" }, "added_tokens", index], () => checked(token)));
+  }
   for (const { id } of tokens.values()) next = Math.max(next, id + 1);
   const named = namedTokens(files);
   const specials = namedSpecials(named).filter((token) => contentOf(token) !== null);
   const decoder = config["added_tokens_decoder"];
   if (isObject(decoder)) {
     // By number, as a JSON object's keys that are numbers come.
-    for (const token of objects(Object.values(decoder))) add(addedToken(token));
+    for (const [id, token] of Object.entries(decoder)) {
+      if (!isObject(token)) continue;
+      const place = [{ file: "tokenizer_config.json" }, "added_tokens_decoder", id];
+      add(within(place, () => checked({ ...token, id: Number(id) })));
+    }
   } else {
     const inOrder = Object.entries(added_tokens).sort(([, a], [, b]) => Number(a) - Number(b));
     for (const [content] of inOrder) {
@@ -89,6 +98,18 @@ function namedSpecials(named: Json): unknown[] {
       .map((name) => named[name]).filter((token) => typeof token === "string"),
     ...(further.length > 0 ? further : Array.isArray(additional) ? additional : []),
   ];
+}
+
+/** An added token whose fields are what they must be. */
+function checked(token: Json): AddedToken {
+  text(token, "content");
+  for (const name of ["single_word", "lstrip", "rstrip", "normalized", "special"]) {
+    if (token[name] !== undefined) flag(token, name);
+  }
+  if (token["id"] !== undefined && count(token, "id", 0) > HIGHEST_ID) {
+    throw unlike(token, "id", `a whole number from 0 to ${HIGHEST_ID}`);
+  }
+  return addedToken(token);
 }
 
 function addedToken(token: Json): AddedToken {

@@ -130,12 +130,18 @@ export function allowedFaults(rows: number, share: number): number {
   return share === 0 ? 0 : Math.max(1, Math.floor(rows * share * (1 + Number.EPSILON)));
 }
 
-/** The error of a data set with too many rows at fault: the first one's, with how many there are and others' reasons. */
+/**
+ * The error of a data set with too many rows at fault: the first one's, with how many there are and others' reasons.
+ *
+ * @param rows all of them
+ * @param read those that were looked at
+ */
 export function tooManyLeftOut(
   first: InputError,
   rows: number,
   { faults, first: told }: LeftOut,
   share: number,
+  read = rows,
 ): InputError {
   const allowed = allowedFaults(rows, share);
   if (faults < 2) {
@@ -145,7 +151,9 @@ export function tooManyLeftOut(
   const listed = others.length > 0 ? `: ${others.join("; ")}` : "";
   return withEnd(
     first,
-    ` In all ${faults} of ${rows} rows cannot be used, max_left_out ${share} allows ${allowed}${listed}.`,
+    ` ${
+      read < rows ? "At least" : "In all"
+    } ${faults} of ${rows} rows cannot be used, max_left_out ${share} allows ${allowed}${listed}.`,
   );
 }
 

@@ -1,6 +1,7 @@
 /** The chat templates that a folder keeps. */
 import { join } from "node:path";
 import { isObject } from "../json.ts";
+import { readSmallText } from "../model/_files.ts";
 import { readJson, readText } from "./_small_files.ts";
 
 /** Folder of templates beside the default one, NAME.jinja each. */
@@ -15,7 +16,7 @@ export async function readTemplates(dir: string): Promise<ReadonlyMap<string, st
   const whole = await readText(dir, "chat_template.jinja");
   if (whole !== null) files.set("default", whole);
   for (const name of await namesIn(join(dir, NAMED_TEMPLATES))) {
-    files.set(name, await Deno.readTextFile(join(dir, NAMED_TEMPLATES, `${name}.jinja`)));
+    files.set(name, await readSmallText(join(dir, NAMED_TEMPLATES, `${name}.jinja`)));
   }
   if (files.size > 0) return files;
   return templatesOf((await readJson(dir, "tokenizer_config.json"))?.chat_template) ??

@@ -95,10 +95,8 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
   const generation = await readJson(dir, "generation_config.json") ?? {};
 
   await loadTranslator([json.normalizer, json.pre_tokenizer, json.decoder]);
-  const model = within(
-    [{ file: "tokenizer.json" }],
-    () => new TextTokenizer(json, addedTokens(files)),
-  );
+  const added = addedTokens(files);
+  const model = within([{ file: "tokenizer.json" }], () => new TextTokenizer(json, added));
   const splitsSpecials = config.split_special_tokens === true;
   const encode = (text: string, options: EncodeOptions = {}): number[] =>
     model.encode(text, {
@@ -121,7 +119,7 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
   const bos = idOf("bos_token");
   const eosId = idOf("eos_token");
   const ends = [eosId, ...[generation.eos_token_id].flat()].filter((id) => Number.isInteger(id)) as number[];
-  const added = typeof config.add_bos_token === "boolean" ? config.add_bos_token : model.prefix[0] === bos;
+  const addsBos = typeof config.add_bos_token === "boolean" ? config.add_bos_token : model.prefix[0] === bos;
   const specialTokens = specialTokensOf(specials);
 
   const known = await readTemplates(dir);
@@ -135,7 +133,7 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
       bos,
       eos: [...new Set(ends)],
       eosId,
-      addBos: bos !== null && added,
+      addBos: bos !== null && addsBos,
       vocabSize: model.vocabSize,
       chatTemplate: templates?.get("default") ?? [...templates?.values() ?? []][0] ?? null,
       renderChat: (messages, options) => {

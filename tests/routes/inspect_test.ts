@@ -110,15 +110,19 @@ Deno.test("POST /train?dry_run=true counts what is held out and what stands in t
   assert.match(inherited.body.detail, /prompt must be a string or a list of messages, not missing/);
 });
 
-Deno.test("POST /train leaves a row of any depth out by its number", async () => {
+Deno.test("POST /train leaves a deep row out by its number, and refuses a body that is deeper than its bound", async () => {
   await using service = await testService();
-  const deep = '{"a":'.repeat(20_000) + "1" + "}".repeat(20_000);
+  const nested = (levels: number) => '{"a":'.repeat(levels) + "1" + "}".repeat(levels);
   const rows = plainRows(3).map((row) => JSON.stringify(row));
+  const refused = await service.post("/train", `{"model":"model","dataset":{"rows":[${nested(20_000)}]}}`);
+  assert.deepEqual([refused.status, refused.body.detail], [422, "body is nested more than 128 deep."]);
   for (const key of [undefined, "k"]) {
     const response = await service.app.request("/train", {
       method: "POST",
       headers: { "content-type": "application/json", ...key !== undefined && { "idempotency-key": key } },
-      body: `{"model":"model","dataset":{"rows":[${rows},{"prompt":"p","chosen":"a","rejected":${deep}}]}}`,
+      body: `{"model":"model","dataset":{"rows":[${rows},{"prompt":"p","chosen":"a","rejected":${
+        nested(110)
+      }}]}}`,
     });
     assert.equal(response.status, 202, await response.clone().text());
     const { id } = await response.json();

@@ -1,4 +1,12 @@
-import { type Fields, isAbsent, only, onlyActivation, readCount, refuse } from "../_fields.ts";
+import {
+  type Fields,
+  isAbsent,
+  MOST_POSITIONS,
+  only,
+  onlyActivation,
+  readCount,
+  refuse,
+} from "../_fields.ts";
 import type { LayerTraits, Names, Sizes, Traits } from "./family.ts";
 import type { RopeSettings } from "../rope.ts";
 import { readRope } from "../rope_config.ts";
@@ -68,7 +76,7 @@ export function everyLayer({ num_hidden_layers }: Sizes, layer: LayerTraits): La
 
 /** `sliding_window`; null where the file has none. */
 export function readWindow(json: Fields): number | null {
-  return isAbsent(json.sliding_window) ? null : readCount(json, "sliding_window");
+  return isAbsent(json.sliding_window) ? null : readCount(json, "sliding_window", undefined, MOST_POSITIONS);
 }
 
 /**

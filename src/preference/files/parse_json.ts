@@ -37,7 +37,11 @@ function parse(text: string): unknown {
       text,
       (part) => part.replaceAll("NaN", JSON.stringify(NAN)).replaceAll("Infinity", "1e999"),
     );
-    return JSON.parse(plain, (_, value) => value === NAN ? NaN : value);
+    const value = JSON.parse(plain);
+    // A reviver is called by one that calls itself, and deep values are refused in any case.
+    return isDeeper(value, MOST_LEVELS)
+      ? value
+      : JSON.parse(plain, (_, value) => value === NAN ? NaN : value);
   }
 }
 

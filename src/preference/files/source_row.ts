@@ -1,5 +1,6 @@
 /** What every reader of rows yields, and how it says that a file cannot be read. */
 import { InputError } from "../../errors.ts";
+import { kindOf } from "../../model/_files.ts";
 
 /** A row as its file has it. */
 export interface SourceRow {
@@ -39,6 +40,14 @@ export function unreadable(kind: string, why: string): InputError {
 /** Opens a file of rows. @throws InputError where it is not there */
 export async function openDataFile(path: string): Promise<Deno.FsFile> {
   try {
+    // Looked at before it is opened: opening a named pipe would wait for its writer.
+    const info = await Deno.stat(path);
+    if (!info.isFile) {
+      throw new InputError((file) => `${file} is ${kindOf(info)}, not a file.`, {
+        path: [],
+        accepted: "a regular file",
+      });
+    }
     return await Deno.open(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;

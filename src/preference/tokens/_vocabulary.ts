@@ -2,8 +2,8 @@ import { InputError } from "../../errors.ts";
 import { isObject, show } from "../../json.ts";
 import { type Json, unlike } from "./_fields.ts";
 
-/** Ids are kept in 31 bits. */
-const HIGHEST_ID = 2 ** 31 - 1;
+/** Far above the largest vocabularies in use: a few hundred thousand. */
+export const HIGHEST_ID = 2 ** 24 - 1;
 
 /** The field `vocab`: ids by text. */
 export function readVocabulary(json: Json): Map<string, number> {
@@ -17,7 +17,8 @@ export function readVocabulary(json: Json): Map<string, number> {
 function idOf(id: unknown): number {
   if (Number.isInteger(id) && Number(id) >= 0 && Number(id) <= HIGHEST_ID) return id as number;
   throw new InputError(
-    (place) => `${place} cannot be used: a token has the id ${show(id)}, not a whole number >= 0.`,
+    (place) =>
+      `${place} cannot be used: a token has the id ${show(id)}, not a whole number from 0 to ${HIGHEST_ID}.`,
     { path: [], value: id, accepted: `a whole number from 0 to ${HIGHEST_ID}` },
   );
 }

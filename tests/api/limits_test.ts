@@ -31,7 +31,7 @@ function unbounded({ path, schema }: Place): string[] {
 
 Deno.test("every number, text, list and object of a request has bounds in /openapi.json", () => {
   const all: [string, Schema][] = [...bodies(root), ...parameters(root)];
-  assert.ok(bodies(root).length === 3 && all.length > 12, `${all.length}`);
+  assert.ok(bodies(root).length === 4 && all.length > 12, `${all.length}`);
   for (const [name, schema] of all) {
     assert.deepEqual([...places(root, schema)].flatMap(unbounded), [], name);
   }
@@ -100,11 +100,12 @@ function withValue(base: unknown, [key, ...rest]: Place["path"], value: unknown)
 
 for (const [route, schema] of bodies(root)) {
   Deno.test(`${route} takes of ${EXTREMES.length} extreme numbers in each numeric field those within its bounds`, () => {
-    const { schema: zod, base } = BASES[route]!;
     const numeric = [...places(root, schema)].filter(({ schema: { type, const: fixed } }) =>
       fixed === undefined && (type === "number" || type === "integer")
     );
-    assert.ok(numeric.length >= 3);
+    assert.equal(numeric.length >= 3, Object.hasOwn(BASES, route));
+    if (numeric.length === 0) return; // a resume's body has none
+    const { schema: zod, base } = BASES[route]!;
     let taken = 0;
     for (const { path, schema: { minimum, exclusiveMinimum, maximum, exclusiveMaximum, type } } of numeric) {
       for (const extreme of EXTREMES) {

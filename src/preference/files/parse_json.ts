@@ -39,7 +39,7 @@ function parse(text: string): unknown {
     );
     const value = JSON.parse(plain);
     // A reviver is called by one that calls itself, and deep values are refused in any case.
-    return isDeeper(value, MOST_LEVELS)
+    return isDeeper(value, mostRowDepth)
       ? value
       : JSON.parse(plain, (_, value) => value === NAN ? NaN : value);
   }

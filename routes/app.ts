@@ -1,12 +1,12 @@
 /** The HTTP interface, put together: what holds for every request, then a sub-app per resource. */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
-import { timingSafeEqual } from "hono/utils/buffer";
 import { InputError } from "../src/errors.ts";
 import { logger } from "../src/log.ts";
+import { bearerToken, onlyOurPages, PROBES } from "./_access.ts";
+import { boundedBody } from "./_body.ts";
 import { completionRoutes } from "./completions.ts";
 import { answerProblem, refusing } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
@@ -18,6 +18,12 @@ const log = logger("http");
 
 /** The status that proxies log for a client that went before its answer. */
 const CLIENT_GONE = 499;
+
+/** What an answer says beside its body. */
+const HEADERS: Readonly<Record<number, Record<string, string>>> = {
+  401: { "www-authenticate": "Bearer" },
+  408: { connection: "close" },
+};
 
 /**
  * Makes the app; `app.fetch` is a handler for `Deno.serve`, `app.request` calls it without a socket.
@@ -31,11 +37,8 @@ export function createApp(service: Service): OpenAPIHono {
     const { signal } = c.req.raw;
     // Only the log sees it.
     if (signal.aborted && error === signal.reason) return c.body(null, CLIENT_GONE as 500);
-    return answerProblem(
-      c,
-      error,
-      error instanceof InputError && error.status === 401 ? { "www-authenticate": "Bearer" } : {},
-    );
+    const status = error instanceof InputError ? error.status : null;
+    return answerProblem(c, error, status === null ? {} : HEADERS[status]);
   });
   app.notFound((c) => {
     const route = `${c.req.method} ${c.req.path}`;
@@ -48,6 +51,7 @@ export function createApp(service: Service): OpenAPIHono {
 
   app.use(requestId());
   app.use(accessLog());
+  app.use(onlyOurPages(config));
   app.use(methodNotAllowed({
     app,
     onMethodNotAllowed: (c, methods) => {
@@ -62,45 +66,20 @@ export function createApp(service: Service): OpenAPIHono {
     },
   }));
   app.route("/", probeRoutes(service));
-  addDescription(app, config.token !== null);
-  if (config.token !== null) app.use(bearerToken(config.token));
-  app.use(bodyLimit({
-    maxSize: config.maxBodyBytes,
-    onError: () => {
-      throw new InputError(`The body is longer than ${config.maxBodyBytes} bytes.`, {
-        path: ["body"],
-        accepted: `at most ${config.maxBodyBytes} bytes (SIMPO_MAX_BODY)`,
-        status: 413,
-      });
-    },
-  }));
+  addDescription(app, config.tokens.length > 0);
+  if (config.tokens.length > 0) app.use(bearerToken(config.tokens));
+  app.use(boundedBody(config.maxBodyBytes));
   app.route("/", scoreRoutes(service));
   app.route("/", completionRoutes(service));
   app.route("/", trainRoutes(service));
   return app;
 }
 
-/** Lets requests through that carry the token. */
-function bearerToken(token: string): MiddlewareHandler {
-  return async (c, next) => {
-    const given = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? "";
-    if (!await timingSafeEqual(given, token)) {
-      throw new InputError("Authorization must carry the worker's bearer token.", {
-        path: ["Authorization"],
-        accepted: "Bearer TOKEN, the worker's SIMPO_TOKEN",
-        status: 401,
-      });
-    }
-    await next();
-  };
-}
-
 function accessLog(): MiddlewareHandler {
   return async (c, next) => {
     const start = performance.now();
     await next();
-    const probe = c.req.path === "/livez" || c.req.path === "/readyz" || c.req.path === "/ping";
-    log[probe ? "debug" : "info"]("{method} {path} {status}", {
+    log[PROBES.has(c.req.path) ? "debug" : "info"]("{method} {path} {status}", {
       method: c.req.method,
       path: c.req.path,
       status: c.res.status,

@@ -26,7 +26,7 @@ const completions = createRoute({
   request: { body: { required: true, content: { "application/json": { schema: CompletionRequestSchema } } } },
   responses: {
     200: { description: "The answer.", content: { "application/json": { schema: CompletionSchema } } },
-    ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503),
+    ...problems(404, 409, 422, 503),
   },
 });
 
@@ -36,7 +36,7 @@ const models = createRoute({
   summary: "Folders with a config.json, at most two levels under the root, and jobs that have succeeded.",
   responses: {
     200: { description: "The list.", content: { "application/json": { schema: ModelsSchema } } },
-    ...problems(401, 500),
+    ...problems(),
   },
 });
 

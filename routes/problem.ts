@@ -17,20 +17,31 @@ const mostCharacters = 1000;
 const titles: Readonly<Record<number, string>> = {
   400: "Bad Request",
   401: "Unauthorized",
+  403: "Forbidden",
   404: "Not Found",
   405: "Method Not Allowed",
+  408: "Request Timeout",
   409: "Conflict",
   412: "Precondition Failed",
   413: "Content Too Large",
   415: "Unsupported Media Type",
   416: "Range Not Satisfiable",
+  421: "Misdirected Request",
   422: "Unprocessable Content",
   500: "Internal Server Error",
   503: "Service Unavailable",
 };
 
+/** What every route answers but the probes: see `_access.ts` and `_body.ts`. */
+const EVERYWHERE = [400, 401, 403, 408, 413, 415, 421, 500] as const;
+
 /** Error answers of a route, for its description. */
 export function problems<const Status extends number>(...statuses: Status[]) {
+  return problemsOf<(typeof EVERYWHERE)[number] | Status>(...EVERYWHERE, ...statuses);
+}
+
+/** Error answers of a route that anyone may ask, for its description. */
+export function problemsOf<const Status extends number>(...statuses: Status[]) {
   const answer = (status: number) => ({
     description: titles[status] ?? "Error",
     content: { "application/problem+json": { schema: ProblemSchema } },

@@ -37,7 +37,7 @@ const score = createRoute({
         [ndjson]: { schema: ScoreLineSchema },
       },
     },
-    ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503),
+    ...problems(404, 409, 422, 503),
   },
 });
 

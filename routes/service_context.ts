@@ -18,7 +18,10 @@ export type ExportMerged = (
 
 /** The service that the routes are the face of. */
 export interface Service {
-  readonly config: Pick<Config, "root" | "state" | "token" | "maxBodyBytes">;
+  readonly config: Pick<
+    Config,
+    "root" | "state" | "cache" | "host" | "allowedHosts" | "tokens" | "maxBodyBytes"
+  >;
   readonly store: JobStore;
   /** Where `hf://` names are looked up; without it they are refused. */
   readonly hub?: Hub;

@@ -50,7 +50,7 @@ const create = createRoute({
       content: { "application/json": { schema: InspectionSchema } },
     },
     202: { ...jobAnswer, headers: z.object({ location: z.string() }) },
-    ...problems(400, 401, 404, 413, 415, 422, 500, 503),
+    ...problems(404, 422, 503),
   },
 });
 
@@ -69,7 +69,7 @@ const list = createRoute({
   },
   responses: {
     200: { description: "A page of jobs.", content: { "application/json": { schema: JobListSchema } } },
-    ...problems(401, 422, 500),
+    ...problems(422),
   },
 });
 
@@ -78,7 +78,7 @@ const show = createRoute({
   path: "/train/{id}",
   summary: "A job as it stands.",
   request: { params },
-  responses: { 200: jobAnswer, ...problems(401, 404, 500) },
+  responses: { 200: jobAnswer, ...problems(404) },
 });
 
 const events = createRoute({
@@ -102,7 +102,7 @@ const events = createRoute({
       content: { "text/event-stream": { schema: z.string() } },
     },
     204: { description: "The job has ended and has no further event." },
-    ...problems(401, 404, 422, 500),
+    ...problems(404, 422),
   },
 });
 
@@ -112,7 +112,7 @@ const cancel = createRoute({
   summary:
     "End a job: at once where it waits, after the current micro-batch where it trains, or the current piece of its weights.",
   request: { params },
-  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500) },
+  responses: { 202: jobAnswer, ...problems(404, 409) },
 });
 
 const resume = createRoute({
@@ -121,7 +121,7 @@ const resume = createRoute({
   summary:
     "Put a job that was cancelled or has failed back into the queue: it goes on from its newest checkpoint.",
   request: { params },
-  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503) },
+  responses: { 202: jobAnswer, ...problems(404, 409, 503) },
 });
 
 const remove = createRoute({
@@ -134,7 +134,7 @@ const remove = createRoute({
       description:
         "It has gone, and its idempotency key is free again. Who reads its files at the moment still gets them whole.",
     },
-    ...problems(401, 404, 409, 500),
+    ...problems(404, 409),
   },
 });
 
@@ -190,7 +190,7 @@ const adapter = createRoute({
       content: archiveContent,
     },
     304: { description: "It is what If-None-Match names." },
-    ...problems(401, 404, 409, 412, 416, 422, 500, 503),
+    ...problems(404, 409, 412, 416, 422, 503),
   },
 });
 

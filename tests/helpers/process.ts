@@ -102,6 +102,10 @@ function settings(root: string): Record<string, string> {
     // whoever runs the tests may have these set
     SIMPO_CACHE: `${root}/state/hub`,
     SIMPO_HOSTS: "",
+    SIMPO_ALLOWED_HOSTS: "",
+    SIMPO_TOKEN: "",
+    SIMPO_TOKEN_FILE: "",
+    SIMPO_INSECURE: "",
     SIMPO_DEVICE: "auto",
     NO_COLOR: "1",
   };

@@ -33,7 +33,9 @@ export interface Answer {
 /** Makes a root with a model `model`, an adapter `adapter` and rows `rows.jsonl`, and the service over it. */
 export async function testService(
   options: FakeOptions & {
-    token?: string;
+    token?: string | string[];
+    host?: string;
+    allowedHosts?: string[];
     maxBodyBytes?: number;
     engine?: Promise<Engine>;
     root?: string;
@@ -44,7 +46,10 @@ export async function testService(
   const config = {
     root,
     state: join(root, "state"),
-    token: options.token ?? null,
+    cache: join(root, "state", "hub"),
+    host: options.host ?? "127.0.0.1",
+    allowedHosts: options.allowedHosts ?? [],
+    tokens: [options.token ?? []].flat(),
     maxBodyBytes: options.maxBodyBytes ?? 1 << 20,
   };
   await Deno.mkdir(config.state, { recursive: true });

@@ -41,7 +41,7 @@ interface ConnectionServer {
  */
 type ServeConnection = (
   connection: Deno.Conn,
-  signal: AbortSignal,
+  signal: undefined,
   handler: (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response>,
   onError: (error: unknown) => Response | Promise<Response>,
   onListen: () => void,
@@ -76,7 +76,7 @@ export function serveHttp(
       const quiet = [...connections].find(({ busy }) => !busy);
       if (quiet === undefined) return accepted.close();
       connections.delete(quiet);
-      quiet.end();
+      void quiet.end();
     }
     const connection = new Connection(accepted, serve, handler, bounds, () => {
       // To the end of the order: the first without a request is the longest quiet one.
@@ -90,7 +90,7 @@ export function serveHttp(
     async shutdown() {
       listener.close();
       await ended;
-      await Promise.all([...connections].map((connection) => connection.shutdown()));
+      await Promise.all([...connections].map((connection) => connection.end()));
     },
   };
 }
@@ -121,7 +121,6 @@ class Connection {
   /** Whether a request is being answered. */
   busy = false;
   readonly finished: Promise<void>;
-  readonly #stop = new AbortController();
   readonly #server: ConnectionServer;
   #requests = 0;
   #timer: ReturnType<typeof setTimeout>;
@@ -134,7 +133,7 @@ class Connection {
     onQuiet: () => void,
   ) {
     connection.setNoDelay(true);
-    const end = () => this.end();
+    const end = () => void this.end();
     this.#timer = setTimeout(end, headMs);
     const answered = () => {
       if (--this.#requests > 0) return;
@@ -144,7 +143,7 @@ class Connection {
     };
     this.#server = serve(
       connection,
-      this.#stop.signal,
+      undefined, // the listener of a signal would throw where the connection has just ended by itself
       (request, { completed }) => {
         clearTimeout(this.#timer);
         this.#requests++;
@@ -161,14 +160,9 @@ class Connection {
     this.finished = this.#server.finished.catch(() => {}).finally(() => clearTimeout(this.#timer));
   }
 
-  /** Ends it, whatever is under way. */
-  end(): void {
-    this.#stop.abort();
-  }
-
-  /** Waits for the answers under way. */
-  async shutdown(): Promise<void> {
-    if (!this.busy) return this.end();
-    await this.#server.shutdown().catch(() => {});
+  /** Waits for the answers under way, takes no more requests, and ends it. */
+  async end(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#server.shutdown().catch(() => {}); // it has ended by itself
   }
 }

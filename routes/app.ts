@@ -4,6 +4,7 @@ import type { MiddlewareHandler } from "hono";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
 import { InputError } from "../src/errors.ts";
+import { hostPathsHidden } from "../src/host_paths.ts";
 import { logger } from "../src/log.ts";
 import { bearerToken, onlyOurPages, PROBES } from "./_access.ts";
 import { boundedBody } from "./_body.ts";
@@ -50,6 +51,11 @@ export function createApp(service: Service): OpenAPIHono {
   });
 
   app.use(requestId());
+  const hideHostPaths = hostPathsHidden(config);
+  app.use((c, next) => {
+    c.set("hideHostPaths" as never, hideHostPaths as never);
+    return next();
+  });
   app.use(accessLog());
   app.use(onlyOurPages(config));
   app.use(methodNotAllowed({

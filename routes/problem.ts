@@ -80,10 +80,15 @@ export function toProblem(error: unknown, requestId?: string): Problem {
 export function answerProblem(context: Context, error: unknown, headers?: Record<string, string>): Response {
   const problem = toProblem(error, context.get("requestId"));
   const body = context.req.path.startsWith("/v1/") ? { ...problem, error: toOpenAiError(problem) } : problem;
-  return context.body(JSON.stringify(body), problem.status as 500, {
+  return context.body(hostPathsOf(context)(JSON.stringify(body)), problem.status as 500, {
     "content-type": "application/problem+json",
     ...headers,
   });
+}
+
+/** What leaves this machine's paths out of an answer's JSON. */
+export function hostPathsOf(context: Context): (json: string) => string {
+  return context.get("hideHostPaths") ?? ((json) => json);
 }
 
 function toOpenAiError({ detail, status, field }: Problem): Problem["error"] {

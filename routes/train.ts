@@ -1,5 +1,6 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
+import type { Context } from "hono";
 import { z } from "zod";
 import { InspectionSchema } from "../src/api/inspection.ts";
 import { type Job, JobListSchema, JobRequestSchema, JobSchema } from "../src/api/job.ts";
@@ -17,7 +18,7 @@ import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { answerArchive } from "./_download.ts";
 import { eventStream } from "./_event_stream.ts";
-import { problems, refusing } from "./problem.ts";
+import { hostPathsOf, problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const jobAnswer = { description: "The job.", content: { "application/json": { schema: JobSchema } } };
@@ -235,7 +236,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     }
     const { job, created } = store.create(newJobId(), { ...spec, settings }, idempotency);
     if (created) runner.wake();
-    return c.json(toAnswer(job), 202, { location: `/train/${job.id}` });
+    return c.json(answerOf(c, job), 202, { location: `/train/${job.id}` });
   });
 
   app.openapi(list, (c) => {
@@ -258,16 +259,16 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const next = jobs.length > limit
       ? `/train?limit=${limit}&before=${store.numberOf(page.at(-1)!.id)}`
       : null;
-    return c.json({ jobs: page.map(toAnswer), next }, 200);
+    return c.json({ jobs: page.map((job) => answerOf(c, job)), next }, 200);
   });
 
-  app.openapi(show, (c) => c.json(toAnswer(find(c.req.valid("param").id)), 200));
+  app.openapi(show, (c) => c.json(answerOf(c, find(c.req.valid("param").id)), 200));
 
   app.openapi(events, (c) => {
     const { id, status } = find(c.req.valid("param").id);
     const after = Number(c.req.valid("header")["last-event-id"] ?? 0);
     if (isFinished(status) && store.events(id, after, 1).length === 0) return c.body(null, 204);
-    return c.body(eventStream(store, id, after, stopping), 200, {
+    return c.body(eventStream(store, id, after, stopping, hostPathsOf(c)), 200, {
       "content-type": "text/event-stream",
       "cache-control": "no-store, no-transform",
       // A proxy that gathers a whole answer would keep the events back.
@@ -275,11 +276,11 @@ export function trainRoutes(service: Service): OpenAPIHono {
     }) as never;
   });
 
-  app.openapi(cancel, (c) => c.json(toAnswer(runner.cancel(find(c.req.valid("param").id).id)), 202));
+  app.openapi(cancel, (c) => c.json(answerOf(c, runner.cancel(find(c.req.valid("param").id).id)), 202));
 
   app.openapi(resume, (c) => {
     refuseWhenStopping(service);
-    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id)), 202);
+    return c.json(answerOf(c, runner.resume(find(c.req.valid("param").id).id)), 202);
   });
 
   app.openapi(remove, async (c) => {
@@ -295,6 +296,10 @@ export function trainRoutes(service: Service): OpenAPIHono {
     return answerArchive(c, made, `${job.id}.tar`) as never;
   });
   return app;
+}
+
+function answerOf(c: Context, job: Job): z.infer<typeof JobSchema> {
+  return JSON.parse(hostPathsOf(c)(JSON.stringify(toAnswer(job))));
 }
 
 /** A job as it is answered: what its request or its data can make long is cut, so that it is never more than 20 kB. */

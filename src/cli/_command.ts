@@ -9,6 +9,7 @@ import { JobStore } from "../jobs/store.ts";
 import { checkChatTemplate } from "../preference/check_template.ts";
 import { parseWith } from "../validation.ts";
 import { STOP_SIGNALS } from "../signals.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 
 /** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
 export type StartEngine = (
@@ -85,7 +86,7 @@ export async function checkRoot({ root }: Config): Promise<void> {
 /** Opens the jobs of the state folder, which is made where it is missing. @throws InputError where it cannot be used */
 export async function openStore({ state }: Config): Promise<JobStore> {
   try {
-    await Deno.mkdir(state, { recursive: true });
+    await Deno.mkdir(state, { recursive: true, mode: PRIVATE_FOLDER });
     return new JobStore(join(state, "jobs.sqlite"));
   } catch (error) {
     if (error instanceof InputError) throw error;

@@ -5,6 +5,7 @@ import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
+import { tighten } from "../private_files.ts";
 import { isLoopback } from "../loopback.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, stopSignal } from "./_command.ts";
@@ -64,10 +65,18 @@ export async function serve(
       import("./_hub.ts"),
     ]);
     const hub = openHub(config);
-    runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine });
+    runner = new JobRunner({
+      store,
+      hub,
+      root: config.root,
+      state: config.state,
+      cache: config.cache,
+      engine,
+    });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();
+    void tighten(config).then((faults) => faults.forEach((fault) => log.warning("{fault}", { fault })));
     const started = await Promise.race([engine, signal]);
     if (typeof started !== "string") {
       const { kind, description } = await started.call("device", null);

@@ -96,6 +96,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     hub,
     root: config.root,
     state: config.state,
+    cache: config.cache,
     engine: Promise.resolve(engine),
   });
   const rows = values.rows || !values.json && Deno.stdout.isTerminal();

@@ -5,6 +5,7 @@ import { InputError } from "../errors.ts";
 import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
 import { boundedError, noWarnings, withWarning } from "./bounds.ts";
 import { readDataset, rowKind } from "./spec.ts";
+import { PRIVATE_FILE } from "../private_files.ts";
 
 /** How a data base comes from each version to the next; its `user_version` says how many of these it has had. */
 const migrations: readonly (string | ((db: DatabaseSync) => void))[] = [
@@ -103,11 +104,15 @@ function readRows(db: DatabaseSync): void {
  * @throws InputError where another process has it open, or a newer version wrote it
  */
 export function openDataBase(path: string): DatabaseSync {
+  // SQLite gives its log beside it the same mode.
+  if (path !== ":memory:") Deno.openSync(path, { write: true, create: true, mode: PRIVATE_FILE }).close();
   const db = new DatabaseSync(path);
   try {
     // The lock is the process's own: it goes with it, kill -9 included.
     db.exec(
-      "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+      "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; " +
+        // What is deleted is overwritten.
+        "PRAGMA secure_delete = ON;",
     );
     const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
     if (version > migrations.length) {

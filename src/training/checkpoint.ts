@@ -7,6 +7,7 @@ import { Checkpoint as Safetensors, writeSafetensors } from "../model/safetensor
 import { checkpointName, OPTIMIZER, STATE, stepOf } from "./checkpoint_files.ts";
 import type { RunShape } from "./memory_plan.ts";
 import type { Trainable } from "./trainable.ts";
+import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
 
 /** What a run must remember beside its parameters; the data's position and random masks follow from the step. */
 export interface RunState {
@@ -42,16 +43,16 @@ export async function writeCheckpoint(
 ): Promise<void> {
   const name = checkpointName(state.step);
   const aside = join(folder, `.${name}.partial`);
-  await Deno.mkdir(folder, { recursive: true });
+  await Deno.mkdir(folder, { recursive: true, mode: PRIVATE_FOLDER });
   await Deno.remove(aside, { recursive: true }).catch(ignoreMissing);
-  await Deno.mkdir(aside);
+  await Deno.mkdir(aside, { mode: PRIVATE_FOLDER });
   await trainable.save(aside);
   const moments = trainable.trained.segments.flatMap((segment, i) => [
     moment(gpu, `mean.${i}`, segment, "mean"),
     moment(gpu, `variance.${i}`, segment, "variance"),
   ]);
   await writeSafetensors(join(aside, OPTIMIZER), moments);
-  await Deno.writeTextFile(join(aside, STATE), JSON.stringify(state));
+  await Deno.writeTextFile(join(aside, STATE), JSON.stringify(state), { mode: PRIVATE_FILE });
   await flush(join(aside, STATE));
   await flush(aside);
   await Deno.remove(join(folder, name), { recursive: true }).catch(ignoreMissing);

@@ -57,7 +57,14 @@ export async function testService(
   const promise = options.engine ?? Promise.resolve(engine);
   const store = new JobStore(join(config.state, "jobs.sqlite"));
   const hub = options.hub === undefined ? {} : { hub: options.hub };
-  const runner = new JobRunner({ store, ...hub, root, state: config.state, engine: promise });
+  const runner = new JobRunner({
+    store,
+    ...hub,
+    root,
+    state: config.state,
+    cache: config.cache,
+    engine: promise,
+  });
   const stopping = new AbortController();
   const service: Service = {
     config,

@@ -12,12 +12,14 @@ const pageSize = 500;
  * Streams a job's events from the one after `after` on.
  *
  * @param stopping Ends the stream: an open one would hold up the server's shutdown
+ * @param hidePaths what leaves this machine's paths out of an event's JSON
  */
 export function eventStream(
   store: JobStore,
   id: string,
   after: number,
   stopping: AbortSignal,
+  hidePaths: (json: string) => string,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let last = after;
@@ -43,7 +45,7 @@ export function eventStream(
         const events = store.events(id, last, pageSize);
         if (events.length > 0) {
           const text = events.map(({ id, type, data }) =>
-            `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`
+            `id: ${id}\nevent: ${type}\ndata: ${hidePaths(JSON.stringify(data))}\n\n`
           );
           last = events.at(-1)?.id ?? last;
           return controller.enqueue(encoder.encode(text.join("")));

@@ -1,13 +1,14 @@
 /** The HTTP interface, put together: what holds for every request, then a sub-app per resource. */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
-import { timingSafeEqual } from "hono/utils/buffer";
 import { InputError } from "../src/errors.ts";
+import { hostPathsHidden } from "../src/host_paths.ts";
 import { logger } from "../src/log.ts";
 import { admission } from "./_admission.ts";
+import { bearerToken, onlyOurPages, PROBES } from "./_access.ts";
+import { boundedBody } from "./_body.ts";
 import { completionRoutes } from "./completions.ts";
 import { jsonBody } from "./_json_body.ts";
 import { answerProblem, refusing } from "./problem.ts";
@@ -21,6 +22,12 @@ const log = logger("http");
 /** The status that proxies log for a client that went before its answer. */
 const CLIENT_GONE = 499;
 
+/** What an answer says beside its body. */
+const HEADERS: Readonly<Record<number, Record<string, string>>> = {
+  401: { "www-authenticate": "Bearer" },
+  408: { connection: "close" },
+};
+
 /**
  * Makes the app; `app.fetch` is a handler for `Deno.serve`, `app.request` calls it without a socket.
  *
@@ -33,11 +40,8 @@ export function createApp(service: Service): OpenAPIHono {
     const { signal } = c.req.raw;
     // Only the log sees it.
     if (signal.aborted && error === signal.reason) return c.body(null, CLIENT_GONE as 500);
-    return answerProblem(
-      c,
-      error,
-      error instanceof InputError && error.status === 401 ? { "www-authenticate": "Bearer" } : {},
-    );
+    const status = error instanceof InputError ? error.status : null;
+    return answerProblem(c, error, status === null ? {} : HEADERS[status]);
   });
   app.notFound((c) => {
     const route = `${c.req.method} ${c.req.path}`;
@@ -49,7 +53,13 @@ export function createApp(service: Service): OpenAPIHono {
   });
 
   app.use(requestId());
+  const hideHostPaths = hostPathsHidden(config);
+  app.use((c, next) => {
+    c.set("hideHostPaths" as never, hideHostPaths as never);
+    return next();
+  });
   app.use(accessLog());
+  app.use(onlyOurPages(config));
   app.use(methodNotAllowed({
     app,
     onMethodNotAllowed: (c, methods) => {
@@ -64,19 +74,10 @@ export function createApp(service: Service): OpenAPIHono {
     },
   }));
   app.route("/", probeRoutes(service));
-  addDescription(app, config.token !== null);
-  if (config.token !== null) app.use(bearerToken(config.token));
+  addDescription(app, config.tokens.length > 0);
+  if (config.tokens.length > 0) app.use(bearerToken(config.tokens));
   app.on("POST", ["/score", "/v1/completions", "/train"], admission(config));
-  app.use(bodyLimit({
-    maxSize: config.maxBodyBytes,
-    onError: () => {
-      throw new InputError(`The body is longer than ${config.maxBodyBytes} bytes.`, {
-        path: ["body"],
-        accepted: `at most ${config.maxBodyBytes} bytes (SIMPO_MAX_BODY)`,
-        status: 413,
-      });
-    },
-  }));
+  app.use(boundedBody(config.maxBodyBytes));
   app.use(jsonBody());
   app.route("/", scoreRoutes(service));
   app.route("/", completionRoutes(service));
@@ -84,27 +85,11 @@ export function createApp(service: Service): OpenAPIHono {
   return app;
 }
 
-/** Lets requests through that carry the token. */
-function bearerToken(token: string): MiddlewareHandler {
-  return async (c, next) => {
-    const given = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? "";
-    if (!await timingSafeEqual(given, token)) {
-      throw new InputError("Authorization must carry the worker's bearer token.", {
-        path: ["Authorization"],
-        accepted: "Bearer TOKEN, the worker's SIMPO_TOKEN",
-        status: 401,
-      });
-    }
-    await next();
-  };
-}
-
 function accessLog(): MiddlewareHandler {
   return async (c, next) => {
     const start = performance.now();
     await next();
-    const probe = c.req.path === "/livez" || c.req.path === "/readyz" || c.req.path === "/ping";
-    log[probe ? "debug" : "info"]("{method} {path} {status}", {
+    log[PROBES.has(c.req.path) ? "debug" : "info"]("{method} {path} {status}", {
       method: c.req.method,
       path: c.req.path,
       status: c.res.status,

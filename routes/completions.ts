@@ -15,6 +15,7 @@ import {
   stream,
 } from "../src/engine/protocol.ts";
 import { relocated } from "../src/errors.ts";
+import { closedFolders, isClosed } from "../src/paths.ts";
 import { resolveWeights } from "./_weights.ts";
 import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -26,7 +27,7 @@ const completions = createRoute({
   request: { body: { required: true, content: { "application/json": { schema: CompletionRequestSchema } } } },
   responses: {
     200: { description: "The answer.", content: { "application/json": { schema: CompletionSchema } } },
-    ...problems(400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 507),
+    ...problems(404, 409, 422, 429, 503, 507),
   },
 });
 
@@ -36,7 +37,7 @@ const models = createRoute({
   summary: "Folders with a config.json, at most two levels under the root, and jobs that have succeeded.",
   responses: {
     200: { description: "The list.", content: { "application/json": { schema: ModelsSchema } } },
-    ...problems(401, 500),
+    ...problems(),
   },
 });
 
@@ -82,7 +83,7 @@ export function completionRoutes(service: Service): OpenAPIHono {
   });
 
   app.openapi(models, async (c) => {
-    const data = [...await modelFolders(service.config.root), ...jobModels(service)];
+    const data = [...await modelFolders(service.config), ...jobModels(service)];
     return c.json({ object: "list" as const, data }, 200);
   });
   return app;
@@ -153,13 +154,16 @@ async function weightsOf(
 /** Names of folders that are read for {@link modelFolders}: hidden ones and packages hold no models. */
 const isSearched = (name: string) => !name.startsWith(".") && name !== "node_modules";
 
-async function modelFolders(root: string): Promise<Model[]> {
+async function modelFolders(config: Service["config"]): Promise<Model[]> {
+  const { root } = config;
+  const closed = await closedFolders(config);
   const found: Model[] = [];
   const visit = async (folder: string, depth: number): Promise<void> => {
     const entries = await Array.fromAsync(Deno.readDir(join(root, folder))).catch(() => []);
     for (const { name, isDirectory } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
       if (!isDirectory || !isSearched(name)) continue;
       const id = folder === "" ? name : `${folder}/${name}`;
+      if (isClosed(join(root, id), closed)) continue;
       const config = await Deno.stat(join(root, id, "config.json")).catch(() => null);
       if (config?.isFile) found.push(toModel(id, config.mtime?.getTime() ?? 0, null));
       else if (depth > 1) await visit(id, depth - 1);

@@ -17,13 +17,16 @@ const mostCharacters = 1000;
 const titles: Readonly<Record<number, string>> = {
   400: "Bad Request",
   401: "Unauthorized",
+  403: "Forbidden",
   404: "Not Found",
   405: "Method Not Allowed",
+  408: "Request Timeout",
   409: "Conflict",
   412: "Precondition Failed",
   413: "Content Too Large",
   415: "Unsupported Media Type",
   416: "Range Not Satisfiable",
+  421: "Misdirected Request",
   422: "Unprocessable Content",
   429: "Too Many Requests",
   500: "Internal Server Error",
@@ -31,8 +34,16 @@ const titles: Readonly<Record<number, string>> = {
   507: "Insufficient Storage",
 };
 
+/** What every route answers but the probes: see `_access.ts` and `_body.ts`. */
+const EVERYWHERE = [400, 401, 403, 408, 413, 415, 421, 500] as const;
+
 /** Error answers of a route, for its description. */
 export function problems<const Status extends number>(...statuses: Status[]) {
+  return problemsOf<(typeof EVERYWHERE)[number] | Status>(...EVERYWHERE, ...statuses);
+}
+
+/** Error answers of a route that anyone may ask, for its description. */
+export function problemsOf<const Status extends number>(...statuses: Status[]) {
   const answer = (status: number) => ({
     description: titles[status] ?? "Error",
     content: { "application/problem+json": { schema: ProblemSchema } },
@@ -72,11 +83,16 @@ export function answerProblem(context: Context, error: unknown, headers?: Record
   const problem = toProblem(error, context.get("requestId"));
   const body = context.req.path.startsWith("/v1/") ? { ...problem, error: toOpenAiError(problem) } : problem;
   const retryAfter = error instanceof InputError ? error.problem.retryAfter : undefined;
-  return context.body(JSON.stringify(body), problem.status as 500, {
+  return context.body(hostPathsOf(context)(JSON.stringify(body)), problem.status as 500, {
     "content-type": "application/problem+json",
     ...(retryAfter === undefined ? {} : { "retry-after": String(retryAfter) }),
     ...headers,
   });
+}
+
+/** What leaves this machine's paths out of an answer's JSON. */
+export function hostPathsOf(context: Context): (json: string) => string {
+  return context.get("hideHostPaths") ?? ((json) => json);
 }
 
 function toOpenAiError({ detail, status, field }: Problem): Problem["error"] {

@@ -19,7 +19,7 @@ import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import type { ScoreEncoding } from "../src/scoring/request.ts";
 import { jobSettings, resolveWeights } from "./_weights.ts";
 import type { Place } from "./_admission.ts";
-import { problems, refusing, toProblem } from "./problem.ts";
+import { hostPathsOf, problems, refusing, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const ndjson = "application/x-ndjson";
@@ -38,7 +38,7 @@ const score = createRoute({
         [ndjson]: { schema: ScoreLineSchema },
       },
     },
-    ...problems(400, 401, 404, 409, 413, 415, 422, 429, 500, 503, 507),
+    ...problems(404, 409, 422, 429, 503, 507),
   },
 });
 
@@ -70,6 +70,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
           items,
           names,
           (error) => toProblem(explain(error), c.get("requestId" as never)),
+          hostPathsOf(c),
         );
         // The declared answer is JSON by type; a stream of lines has none.
         return c.body(lines, 200, {
@@ -150,6 +151,7 @@ function toLines(
   items: AsyncIterator<ScoredItem>,
   names: Names,
   explain: (error: unknown) => unknown,
+  hidePaths: (json: string) => string,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let index = 0;
@@ -157,7 +159,8 @@ function toLines(
   let open = true;
   return new ReadableStream({
     async pull(controller) {
-      const line = (value: unknown) => controller.enqueue(encoder.encode(`${JSON.stringify(value)}\n`));
+      const write = (json: string) => controller.enqueue(encoder.encode(`${json}\n`));
+      const line = (value: unknown) => write(JSON.stringify(value));
       try {
         const next = waiting ?? await items.next();
         waiting = null;
@@ -169,7 +172,7 @@ function toLines(
         index++;
       } catch (error) {
         if (!open) return;
-        line(explain(error));
+        write(hidePaths(JSON.stringify(explain(error))));
         controller.close();
       }
     },

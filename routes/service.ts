@@ -1,7 +1,7 @@
 /** Probes, and the description of the whole interface. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
-import { problems } from "./problem.ts";
+import { problems, problemsOf } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 import type { Engine } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
@@ -22,7 +22,7 @@ const readyz = createRoute({
   path: "/readyz",
   summary: "Does a device answer and does the state folder take writes, so that work can be sent?",
   security: [],
-  responses: { 200: state, ...problems(503) },
+  responses: { 200: state, ...problemsOf(503) },
 });
 
 const ping = createRoute({
@@ -43,6 +43,7 @@ const openapi = createRoute({
       description: "OpenAPI 3.1.",
       content: { "application/json": { schema: z.record(z.string(), z.unknown()) } },
     },
+    ...problems(),
   },
 });
 

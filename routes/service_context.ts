@@ -18,7 +18,12 @@ export type ExportMerged = (
 
 /** The service that the routes are the face of. */
 export interface Service {
-  readonly config: Pick<Config, "root" | "state" | "token" | "maxBodyBytes"> & Partial<Pick<Config, "queue">>;
+  readonly config:
+    & Pick<
+      Config,
+      "root" | "state" | "cache" | "host" | "allowedHosts" | "tokens" | "maxBodyBytes"
+    >
+    & Partial<Pick<Config, "queue">>;
   readonly store: JobStore;
   /** Where `hf://` names are looked up; without it they are refused. */
   readonly hub?: Hub;

@@ -19,7 +19,7 @@ import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { answerArchive } from "./_download.ts";
 import { eventStream } from "./_event_stream.ts";
-import { problems, refusing } from "./problem.ts";
+import { hostPathsOf, problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
 const jobAnswer = { description: "The job.", content: { "application/json": { schema: JobSchema } } };
@@ -52,7 +52,7 @@ const create = createRoute({
       content: { "application/json": { schema: InspectionSchema } },
     },
     202: { ...jobAnswer, headers: z.object({ location: z.string() }) },
-    ...problems(400, 401, 404, 413, 415, 422, 429, 500, 503, 507),
+    ...problems(404, 422, 429, 503, 507),
   },
 });
 
@@ -71,7 +71,7 @@ const list = createRoute({
   },
   responses: {
     200: { description: "A page of jobs.", content: { "application/json": { schema: JobListSchema } } },
-    ...problems(401, 422, 500),
+    ...problems(422),
   },
 });
 
@@ -80,7 +80,7 @@ const show = createRoute({
   path: "/train/{id}",
   summary: "A job as it stands.",
   request: { params },
-  responses: { 200: jobAnswer, ...problems(401, 404, 409, 500) },
+  responses: { 200: jobAnswer, ...problems(404, 409) },
 });
 
 /** An event of the stream, as its fields are sent. */
@@ -111,7 +111,7 @@ const events = createRoute({
       content: { "text/event-stream": { schema: EventSchema } },
     },
     204: { description: "The job has ended and has no further event." },
-    ...problems(401, 404, 409, 422, 500),
+    ...problems(404, 409, 422),
   },
 });
 
@@ -121,7 +121,7 @@ const cancel = createRoute({
   summary:
     "End a job: at once where it waits, after the current micro-batch where it trains, or the current piece of its weights.",
   request: { params },
-  responses: { 202: jobAnswer, ...problems(401, 404, 409, 500, 503, 507) },
+  responses: { 202: jobAnswer, ...problems(404, 409, 503, 507) },
 });
 
 const resume = createRoute({
@@ -134,7 +134,7 @@ const resume = createRoute({
     body: { required: false, content: { "application/json": { schema: ResumeRequestSchema } } },
   },
   middleware: [emptyIsNone] as const,
-  responses: { 202: jobAnswer, ...problems(400, 401, 404, 409, 413, 415, 422, 500, 503, 507) },
+  responses: { 202: jobAnswer, ...problems(404, 409, 422, 503, 507) },
 });
 
 const remove = createRoute({
@@ -147,7 +147,7 @@ const remove = createRoute({
       description:
         "It has gone, and its idempotency key is free again. Who reads its files at the moment still gets them whole.",
     },
-    ...problems(401, 404, 409, 500, 503, 507),
+    ...problems(404, 409, 503, 507),
   },
 });
 
@@ -207,7 +207,7 @@ const adapter = createRoute({
       content: archiveContent,
     },
     304: { description: "It is what If-None-Match names." },
-    ...problems(401, 404, 409, 412, 416, 422, 500, 503, 507),
+    ...problems(404, 409, 412, 416, 422, 503, 507),
   },
 });
 
@@ -261,7 +261,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     }
     const { job, created } = store.create(newJobId(), { ...spec, settings }, idempotency);
     if (created) runner.wake();
-    return c.json(toAnswer(job), 202, { location: `/train/${job.id}` });
+    return c.json(answerOf(c, job), 202, { location: `/train/${job.id}` });
   });
 
   app.openapi(list, (c) => {
@@ -285,16 +285,20 @@ export function trainRoutes(service: Service): OpenAPIHono {
       ? `/train?limit=${limit}&before=${store.numberOf(page.at(-1)!.id)}`
       : null;
     const set_aside = Array.from(store.setAside, ([id, why]) => ({ id, why })).slice(0, 100);
-    return c.json({ jobs: page.map(toAnswer), next, ...(set_aside.length > 0 && { set_aside }) }, 200);
+    return c.json({
+      jobs: page.map((job) => answerOf(c, job)),
+      next,
+      ...(set_aside.length > 0 && { set_aside }),
+    }, 200);
   });
 
-  app.openapi(show, (c) => c.json(toAnswer(find(c.req.valid("param").id)), 200));
+  app.openapi(show, (c) => c.json(answerOf(c, find(c.req.valid("param").id)), 200));
 
   app.openapi(events, (c) => {
     const { id, status } = find(c.req.valid("param").id);
     const after = Number(c.req.valid("header")["last-event-id"] ?? 0);
     if (isFinished(status) && store.events(id, after, 1).length === 0) return c.body(null, 204);
-    return c.body(eventStream(store, id, after, stopping), 200, {
+    return c.body(eventStream(store, id, after, stopping, hostPathsOf(c)), 200, {
       "content-type": "text/event-stream",
       "cache-control": "no-store, no-transform",
       // A proxy that gathers a whole answer would keep the events back.
@@ -302,14 +306,14 @@ export function trainRoutes(service: Service): OpenAPIHono {
     }) as never;
   });
 
-  app.openapi(cancel, (c) => c.json(toAnswer(runner.cancel(find(c.req.valid("param").id).id)), 202));
+  app.openapi(cancel, (c) => c.json(answerOf(c, runner.cancel(find(c.req.valid("param").id).id)), 202));
 
   app.openapi(resume, async (c) => {
     refuseWhenStopping(service);
     const fault = await runner.disk.fault();
     if (fault !== null) throw fault;
     const { accept_changes = false } = c.req.valid("json");
-    return c.json(toAnswer(runner.resume(find(c.req.valid("param").id).id, accept_changes)), 202);
+    return c.json(answerOf(c, runner.resume(find(c.req.valid("param").id).id, accept_changes)), 202);
   });
 
   app.openapi(remove, async (c) => {
@@ -325,6 +329,10 @@ export function trainRoutes(service: Service): OpenAPIHono {
     return answerArchive(c, made, `${job.id}.tar`) as never;
   });
   return app;
+}
+
+function answerOf(c: Context, job: Job): z.infer<typeof JobSchema> {
+  return JSON.parse(hostPathsOf(c)(JSON.stringify(toAnswer(job))));
 }
 
 /** A job as it is answered: what its request or its data can make long is cut, so that it is never more than 20 kB. */

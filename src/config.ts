@@ -19,8 +19,14 @@ export interface Config {
   readonly root: string;
   /** Absolute folder of jobs and checkpoints. */
   readonly state: string;
-  /** Bearer token that requests must carry; null: none is asked for. */
-  readonly token: string | null;
+  /** Bearer tokens of which requests must carry one; none, and no {@link tokenFile}: none is asked for. */
+  readonly tokens: readonly string[];
+  /** Absolute path of a file with more of them, one a line; null: there is none. */
+  readonly tokenFile: string | null;
+  /** Whether other machines may ask without a token. */
+  readonly insecure: boolean;
+  /** Names beside this machine's own that requests may be sent to and come from, each with its port where only that is meant. */
+  readonly allowedHosts: readonly string[];
   readonly device: DeviceChoice;
   /** Bytes of the device's memory that may be used; null: as much as it has. */
   readonly memoryBytes: number | null;
@@ -88,14 +94,18 @@ export const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)));
  * ```
  */
 export function readConfig(environment: Environment = Deno.env): Config {
-  const root = folder(environment, "SIMPO_ROOT") ?? CHECKOUT;
-  const state = folder(environment, "SIMPO_STATE") ?? join(root, "state");
+  const root = path(environment, "SIMPO_ROOT") ?? CHECKOUT;
+  const state = path(environment, "SIMPO_STATE") ?? join(root, "state");
   return {
     port: wholeNumber(environment, "PORT", 8080, 0, 65535),
     host: host(environment, "HOST", "127.0.0.1"),
     root,
     state,
-    token: token(environment, "SIMPO_TOKEN"),
+    tokens: (environment.get("SIMPO_TOKEN") ?? "").split(",").map((text) => text.trim())
+      .filter((text) => text !== "").map((text) => checkToken("SIMPO_TOKEN", text)),
+    tokenFile: path(environment, "SIMPO_TOKEN_FILE", "a file's path") ?? null,
+    insecure: oneOf(environment, "SIMPO_INSECURE", ["0", "1"]) === "1",
+    allowedHosts: hosts(environment, "SIMPO_ALLOWED_HOSTS").map((name) => name.toLowerCase()),
     device: oneOf(environment, "SIMPO_DEVICE", ["auto", "gpu", "software"]),
     memoryBytes: gibibytes(environment, "SIMPO_MEMORY"),
     maxBodyBytes: wholeNumber(environment, "SIMPO_MAX_BODY", 32 * 1024 * 1024, 1, 1024 ** 3),
@@ -105,7 +115,7 @@ export function readConfig(environment: Environment = Deno.env): Config {
     trainShare: fraction(environment, "SIMPO_TRAIN_SHARE", 0.5),
     queue: wholeNumber(environment, "SIMPO_QUEUE", 512, 1, 1_000_000),
     logLevel: oneOf(environment, "SIMPO_LOG", ["info", "debug", "warning", "error"]),
-    cache: folder(environment, "SIMPO_CACHE") ?? join(state, "hub"),
+    cache: path(environment, "SIMPO_CACHE") ?? join(state, "hub"),
     hubEndpoint: url(environment, "HF_ENDPOINT", "https://huggingface.co"),
     hubHosts: hosts(environment, "SIMPO_HOSTS"),
     hubToken: token(environment, "HF_TOKEN"),
@@ -194,10 +204,10 @@ function oneOf<const T extends string>(
   return choices.find((choice) => choice === text) ?? refuse(name, text, choices.join(" | "));
 }
 
-function folder(environment: Environment, name: string): string | undefined {
+function path(environment: Environment, name: string, accepted = "a folder's path"): string | undefined {
   const text = environment.get(name);
   if (text === undefined || text === "") return undefined;
-  if (text.includes("\0")) refuse(name, text, "a folder's path");
+  if (text.includes("\0")) refuse(name, text, accepted);
   return isAbsolute(text) ? resolve(text) : resolve(Deno.cwd(), text);
 }
 
@@ -237,13 +247,17 @@ function isHost(text: string): boolean {
 
 function token(environment: Environment, name: string): string | null {
   const text = environment.get(name);
-  if (text === undefined || text === "") return null;
-  // A token with spaces or control characters could never be sent in a header; its value stays out of the message.
-  if (!/^[\x21-\x7e]+$/.test(text)) {
-    throw new InputError((field) => `${field} must be printable ASCII characters without spaces.`, {
-      path: [name],
-      accepted: "printable ASCII characters without spaces",
-    });
-  }
-  return text;
+  return text === undefined || text === "" ? null : checkToken(name, text);
+}
+
+/**
+ * A token as it stands.
+ *
+ * @param name where it came from, for the error
+ * @throws InputError for one that could never be sent in a header; its value stays out of the message
+ */
+export function checkToken(name: string, text: string): string {
+  if (/^[\x21-\x7e]+$/.test(text)) return text;
+  const accepted = "printable ASCII characters without spaces";
+  throw new InputError((field) => `${field} must be ${accepted}.`, { path: [name], accepted });
 }

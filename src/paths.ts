@@ -2,16 +2,25 @@
 import { isAbsolute, join, sep } from "node:path";
 import { InputError } from "./errors.ts";
 
+/** Where names lead. */
+export interface NameRoot {
+  /** Folder that names are relative to. */
+  readonly root: string;
+  /** The worker's own folders, which no name leads into though they are under the root. */
+  readonly state?: string | undefined;
+  readonly cache?: string | undefined;
+}
+
 /** What a name must lead to. */
 export type PathKind = "directory" | "file" | "file or directory";
 
 /**
  * Turns a name relative to `root` into an absolute path with every symbolic link followed.
  *
- * A directory's own entries are followed too: a model folder whose `model.safetensors` points out of the root is refused
- * like a folder that does.
+ * A directory's own entries are followed too: a model folder whose `model.safetensors` points out of the root, or into the
+ * worker's own folders, is refused like a folder that does.
  *
- * @param root Folder that the name is relative to.
+ * @param from Folder that the name is relative to, and those that are closed.
  * @param name Name with `/` between its parts.
  * @param kind What must be there.
  * @param others What else the field accepts, for the error: `hf://org/name`.
@@ -19,7 +28,7 @@ export type PathKind = "directory" | "file" | "file or directory";
  * @throws InputError with status 422 where the name could leave the root, 404 where nothing is there
  */
 export async function resolveInside(
-  root: string,
+  from: NameRoot,
   name: string,
   kind: PathKind,
   others?: string,
@@ -36,11 +45,13 @@ export async function resolveInside(
   if (isAbsolute(name)) refuse(`must be relative to the root, not the absolute path ${shown}`);
   if (name.split("/").includes("..")) refuse(`must not climb out of its folder with "..": ${shown}`);
 
-  const realRoot = await Deno.realPath(root);
+  const realRoot = await Deno.realPath(from.root);
   const real = await realPath(join(realRoot, name));
   if (real === null) return refuse(`names no ${kind} under the root: ${shown}`, 404);
   const inside = (path: string) => path === realRoot || path.startsWith(realRoot + sep);
   if (!inside(real)) refuse(`leads out of the root through a symbolic link: ${shown}`);
+  const closed = await closedFolders(from);
+  if (isClosed(real, closed)) refuse(`leads into the worker's own folders: ${shown}`);
 
   const found = await Deno.stat(real);
   const fits = kind.includes("file") && found.isFile || kind.includes("directory") && found.isDirectory;
@@ -49,14 +60,36 @@ export async function resolveInside(
     for await (const entry of Deno.readDir(real)) {
       if (!entry.isSymlink) continue;
       const target = await realPath(join(real, entry.name));
-      if (target !== null && !inside(target)) {
-        refuse(
-          `holds a symbolic link that leads out of the root: ${JSON.stringify(`${name}/${entry.name}`)}`,
-        );
-      }
+      if (target === null || inside(target) && !isClosed(target, closed)) continue;
+      const where = inside(target) ? "into the worker's own folders" : "out of the root";
+      refuse(`holds a symbolic link that leads ${where}: ${JSON.stringify(`${name}/${entry.name}`)}`);
     }
   }
   return real;
+}
+
+/** What the worker keeps in its folders, for a root that lies in one of them. */
+const KEPT = {
+  state: ["jobs", "jobs.sqlite", "jobs.sqlite-wal", "hub"],
+  cache: ["models", "datasets", "tuning"],
+} as const;
+
+/** The real paths that no name leads to: the worker's own folders, or what it keeps there where the root is in one. */
+export async function closedFolders({ root, ...own }: NameRoot): Promise<string[]> {
+  const realRoot = await realPath(root);
+  const closed = (["state", "cache"] as const).map(async (kind) => {
+    const folder = own[kind] === undefined ? null : await realPath(own[kind]);
+    if (folder === null) return [];
+    return realRoot === null || !isClosed(realRoot, [folder])
+      ? [folder]
+      : KEPT[kind].map((name) => join(folder, name));
+  });
+  return (await Promise.all(closed)).flat();
+}
+
+/** Whether a real path is one of the closed folders or in one. */
+export function isClosed(real: string, closed: readonly string[]): boolean {
+  return closed.some((folder) => real === folder || real.startsWith(folder + sep));
 }
 
 /** The real path; null where nothing is there, a part of it is a file, or the name is too long to exist. */

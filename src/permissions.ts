@@ -61,6 +61,8 @@ interface Needs {
   readonly root: readonly string[];
   readonly state: string;
   readonly cache: string;
+  /** The file of SIMPO_TOKEN_FILE. */
+  readonly tokenFile: string | null;
   /** Host and port that the service listens on. */
   readonly address: string;
   /** The hub, and the hosts that it sends on to. */
@@ -78,8 +80,8 @@ const FREE_ROOM = "statfs";
 
 /** Deno asks for the paths as they are written, and follows symbolic links below them without asking. */
 const PERMISSIONS: Record<Command, (needs: Needs) => Permissions> = {
-  serve: ({ root, state, cache, address, hub }) => ({
-    read: [...root, state, cache],
+  serve: ({ root, state, cache, tokenFile, address, hub }) => ({
+    read: [...root, state, cache, ...named(tokenFile)],
     write: [state, cache],
     net: [address, ...hub],
     run: [NVIDIA_SMI],
@@ -170,6 +172,7 @@ function needsOf(command: Command, args: readonly string[], environment: Environ
     root: [...new Set([config.root, realPath(config.root)])].map((path) => plain("SIMPO_ROOT", path)),
     state: plain("SIMPO_STATE", config.state),
     cache: plain("SIMPO_CACHE", config.cache),
+    tokenFile: config.tokenFile === null ? null : plain("SIMPO_TOKEN_FILE", config.tokenFile),
     address: `${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.port}`,
     hub: hubHosts(config),
     driverFiles: readGpuEnvironment(environment).driverFiles

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join, sep } from "node:path";
 import { InputError } from "../src/errors.ts";
 import { resolveInside } from "../src/paths.ts";
+import { inFolder } from "./helpers/folder.ts";
 
 /** A root with `model/`, `file`, and links in and out of it. */
 async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
@@ -27,10 +28,10 @@ async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
 
 Deno.test("resolveInside() finds folders, files and links that stay", () =>
   withRoot(async (root) => {
-    assert.equal(await resolveInside(root, "model", "directory"), join(root, "model"));
-    assert.equal(await resolveInside(root, "./model/", "directory"), join(root, "model"));
-    assert.equal(await resolveInside(root, "inner", "directory"), join(root, "model"));
-    assert.equal(await resolveInside(root, "file", "file"), join(root, "file"));
+    assert.equal(await resolveInside({ root }, "model", "directory"), join(root, "model"));
+    assert.equal(await resolveInside({ root }, "./model/", "directory"), join(root, "model"));
+    assert.equal(await resolveInside({ root }, "inner", "directory"), join(root, "model"));
+    assert.equal(await resolveInside({ root }, "file", "file"), join(root, "file"));
   }));
 
 const refusals: [name: string, status: number, message: RegExp][] = [
@@ -54,7 +55,7 @@ const refusals: [name: string, status: number, message: RegExp][] = [
 for (const [name, status, message] of refusals) {
   Deno.test(`resolveInside() refuses ${JSON.stringify(name.slice(0, 30))}`, () =>
     withRoot((root) =>
-      assert.rejects(resolveInside(root, name, "directory"), (error) => {
+      assert.rejects(resolveInside({ root }, name, "directory"), (error) => {
         assert.ok(error instanceof InputError);
         assert.match(error.message, message);
         assert.equal(error.status, status);
@@ -88,7 +89,7 @@ Deno.test("resolveInside() never leaves the root, whatever the name", () =>
         ),
         async (parts) => {
           try {
-            const path = await resolveInside(root, parts.join("/"), "directory");
+            const path = await resolveInside({ root }, parts.join("/"), "directory");
             assert.ok(path === root || path.startsWith(root + sep), path);
           } catch (error) {
             assert.ok(error instanceof InputError, String(error));
@@ -98,3 +99,44 @@ Deno.test("resolveInside() never leaves the root, whatever the name", () =>
       { numRuns: 300 },
     )
   ));
+
+Deno.test("resolveInside() leads into the worker's own folders by no way", () =>
+  inFolder(async (root) => {
+    const from = { root, state: join(root, "state"), cache: join(root, "kept", "hub") };
+    await Deno.mkdir(join(from.state, "jobs", "job-1"), { recursive: true });
+    await Deno.mkdir(join(from.cache, "models"), { recursive: true });
+    await Deno.mkdir(join(root, "model"));
+    await Deno.mkdir(join(root, "states"));
+    await Deno.writeTextFile(join(from.state, "jobs.sqlite"), "");
+    await Deno.symlink("state/jobs", join(root, "link"));
+    await Deno.symlink("../state/jobs.sqlite", join(root, "model", "weights"));
+    const closed = [
+      "state",
+      "state/",
+      "./state/jobs",
+      "state//jobs/./job-1",
+      "kept/hub",
+      "kept/hub/models",
+      "link",
+      "link/job-1",
+      "state/jobs.sqlite",
+    ];
+    for (const name of closed) {
+      await assert.rejects(resolveInside(from, name, "file or directory"), (error) => {
+        assert.ok(error instanceof InputError);
+        assert.equal(error.message, `body leads into the worker's own folders: ${JSON.stringify(name)}.`);
+        return true;
+      });
+    }
+    await assert.rejects(
+      resolveInside(from, "model", "directory"),
+      /body holds a symbolic link that leads into the worker's own folders: "model\/weights"\./,
+    );
+    await Deno.remove(join(root, "link"));
+    for (const name of ["states", "kept", "."]) await resolveInside(from, name, "directory");
+    // A root within the state folder is open, but for what the worker keeps there.
+    const shared = { root, state: root, cache: root };
+    await Deno.mkdir(join(root, "jobs", "job-1"), { recursive: true });
+    await resolveInside(shared, "states", "directory");
+    await assert.rejects(resolveInside(shared, "jobs/job-1", "directory"), /the worker's own folders/);
+  }));

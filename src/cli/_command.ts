@@ -10,6 +10,7 @@ import { JobStore } from "../jobs/store.ts";
 import { checkChatTemplate } from "../text/check_template.ts";
 import { parseWith } from "../validation.ts";
 import { STOP_SIGNALS } from "../signals.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 
 /** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
 export type StartEngine = (
@@ -91,7 +92,7 @@ export async function openStore({ state }: Config): Promise<JobStore> {
   // A file that grows past the system's limit (`ulimit -f`) is then an error of its write, not the end of the process.
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGXFSZ", () => {});
   try {
-    await Deno.mkdir(state, { recursive: true });
+    await Deno.mkdir(state, { recursive: true, mode: PRIVATE_FOLDER });
     return withReserve(state, () => new JobStore(join(state, "jobs.sqlite")));
   } catch (error) {
     if (error instanceof InputError) throw error;

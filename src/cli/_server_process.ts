@@ -58,6 +58,8 @@ export function startServer(
     SIMPO_ROOT: CHECKOUT,
     SIMPO_STATE: state,
     SIMPO_TOKEN: "",
+    SIMPO_TOKEN_FILE: "",
+    SIMPO_ALLOWED_HOSTS: "",
     SIMPO_DEVICE: device,
     NO_COLOR: "1",
   };

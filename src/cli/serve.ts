@@ -6,8 +6,12 @@ import { innocentJob } from "../engine/journal.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
+import { tighten } from "../private_files.ts";
+import { isLoopback } from "../loopback.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, stopSignal } from "./_command.ts";
+import { type Handler, type HttpServer, serveHttp } from "./_http_server.ts";
+import { readTokens } from "./_tokens.ts";
 
 const log = logger("serve");
 
@@ -33,15 +37,17 @@ export async function serve(
   { startEngine, exportMerged }: ServeParts,
 ): Promise<number> {
   if (parseCommand(args, usage, COMMAND_OPTIONS.serve, 0) === null) return 0;
-  const config = readConfig();
-  startLogging(config.logLevel);
+  const settings = readConfig();
+  startLogging(settings.logLevel);
+  const config = { ...settings, tokens: await readTokens(settings) };
+  checkReach(config);
   await checkRoot(config);
   using store = await openStore(config);
   const signal = stopSignal();
   const stopping = new AbortController();
   const broken = Promise.withResolvers<Error>();
   let runner: JobRunner | null = null;
-  let server: Deno.HttpServer | null = null;
+  let server: HttpServer | null = null;
   const innocent = innocentJob(config.state);
   const engine = startEngine({
     ...deviceOptions(config),
@@ -62,11 +68,12 @@ export async function serve(
       import("./_hub.ts"),
     ]);
     const hub = openHub(config);
-    const { root, state } = config;
-    runner = new JobRunner({ store, hub, root, state, engine, limits: config, innocent });
+    const { root, state, cache } = config;
+    runner = new JobRunner({ store, hub, root, state, cache, engine, limits: config, innocent });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();
+    void tighten(config).then((faults) => faults.forEach((fault) => log.warning("{fault}", { fault })));
     const started = await Promise.race([engine, signal]);
     if (typeof started !== "string") {
       const { kind, description } = await started.call("device", null);
@@ -93,19 +100,28 @@ export async function serve(
   return 0;
 }
 
-function listen(
-  { port, host }: Config,
-  handler: (request: Request) => Response | Promise<Response>,
-): Deno.HttpServer {
+/** @throws InputError where other machines could ask without a token, and nobody has said that they may */
+function checkReach({ host, tokens, insecure }: Config): void {
+  if (isLoopback(host) || tokens.length > 0) return;
+  if (insecure) {
+    return log.warning("Whoever reaches {host} may score, train and delete: no token is asked for.", {
+      host,
+    });
+  }
+  const accepted = "SIMPO_TOKEN (or SIMPO_TOKEN_FILE), or SIMPO_INSECURE=1 to serve whoever asks";
+  throw new InputError(
+    `HOST ${host} can be reached from other machines, and no token is asked for: set ${accepted}.`,
+    { path: ["HOST"], value: host, accepted: `an address of this machine alone, ${accepted}` },
+  );
+}
+
+function listen({ port, host }: Config, handler: Handler): HttpServer {
   try {
-    return Deno.serve({
-      port,
-      hostname: host,
-      onListen: ({ hostname, port }) => {
-        const url = `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-        log.info("Listening on {url}.", { url, port });
-      },
-    }, handler);
+    const server = serveHttp({ port, hostname: host }, handler);
+    const { hostname } = server.addr;
+    const url = `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${server.addr.port}`;
+    log.info("Listening on {url}.", { url, port: server.addr.port });
+    return server;
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) {
       const accepted = "a free port, or 0 for any";

@@ -100,6 +100,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     hub,
     root: config.root,
     state: config.state,
+    cache: config.cache,
     engine: Promise.resolve(engine),
     limits: config,
   });

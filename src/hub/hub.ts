@@ -5,6 +5,7 @@ import { SharedWork } from "../shared_work.ts";
 import { explain, HttpError, isTransient, NetworkError, Refusal } from "./failures.ts";
 import { type HubName, isPlainPath } from "./name.ts";
 import type { HubOptions } from "./options.ts";
+import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
 
 const log = logger("hub");
 
@@ -184,7 +185,7 @@ export class Hub {
       repository,
       size: file.size,
     });
-    await Deno.mkdir(dirname(path), { recursive: true });
+    await Deno.mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
     const partial = `${path}.part`;
     using part = await openLocked(partial, signal);
     if (await sizeOf(path) === file.size) return;
@@ -295,7 +296,7 @@ export class Hub {
  */
 async function openLocked(path: string, signal: AbortSignal): Promise<Deno.FsFile> {
   for (;;) {
-    const file = await Deno.open(path, { read: true, write: true, create: true });
+    const file = await Deno.open(path, { read: true, write: true, create: true, mode: PRIVATE_FILE });
     if (await file.tryLock(true)) return file;
     // Whoever has it may give it another name: the next try is at what the path means then.
     file.close();
@@ -311,7 +312,7 @@ async function kept(path: string, make: () => Promise<string>): Promise<string> 
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   const text = await make();
-  await Deno.mkdir(dirname(path), { recursive: true });
+  await Deno.mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
   const aside = await Deno.makeTempFile({ dir: dirname(path), prefix: ".new-" });
   await Deno.writeTextFile(aside, text);
   await Deno.rename(aside, path);

@@ -7,6 +7,7 @@ import { logger } from "../log.ts";
 import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
 import { boundedError, noWarnings, withWarning } from "./bounds.ts";
 import { readDataset, rowKind } from "./spec.ts";
+import { PRIVATE_FILE } from "../private_files.ts";
 import { storageError } from "./storage.ts";
 
 const log = logger("jobs");
@@ -127,10 +128,13 @@ function eachReadable(
  * @throws InputError where another process has it open, or a newer version wrote it
  */
 export function openDataBase(path: string): DatabaseSync {
+  // SQLite gives its log beside it the same mode.
+  if (path !== ":memory:") Deno.openSync(path, { write: true, create: true, mode: PRIVATE_FILE }).close();
   const db = new DatabaseSync(path);
   try {
     // The lock is the process's own: it goes with it, kill -9 included.
-    db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;");
+    // What is deleted is overwritten.
+    db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON;");
     const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
     if (version > migrations.length) {
       throw new InputError(

@@ -11,7 +11,7 @@ import { weightSpecs } from "../model/modules.ts";
 import { Checkpoint } from "../model/safetensors.ts";
 import { checkSavedNames } from "../model/saved_modules.ts";
 import { storedDtype } from "../model/weights.ts";
-import { resolveInside } from "../paths.ts";
+import { closedFolders, isClosed, type NameRoot, resolveInside } from "../paths.ts";
 import type { SlicedFiles } from "../preference/data_files.ts";
 import type { chooseDataFiles, ChosenFiles, DataFolder } from "../preference/files/folder.ts";
 import { isDataFile } from "../preference/files/format.ts";
@@ -20,9 +20,7 @@ import type { LoraSettings } from "../api/settings.ts";
 import type { DatasetSpec, JobSpec, NamedRows, SourceSpec } from "./spec.ts";
 
 /** Where names are looked up. */
-export interface FileSources {
-  /** Absolute folder that names are relative to. */
-  readonly root: string;
+export interface FileSources extends NameRoot {
   /** Where `hf://` names are looked up; without it they are refused. */
   readonly hub?: Hub | undefined;
   readonly onDownload?: OnDownload | undefined;
@@ -93,13 +91,13 @@ export async function resolveAdapterFolder(
  * @param accepted What would be accepted beside a folder under the root, for the error
  */
 async function resolveFolder(
-  { root, hub, onDownload }: FileSources,
+  { hub, onDownload, ...from }: FileSources,
   name: string,
   accepted: string,
   choose: typeof chooseModelFiles,
   signal?: AbortSignal,
 ): Promise<string> {
-  if (!isHubName(name)) return await resolveInside(root, name, "directory", accepted);
+  if (!isHubName(name)) return await resolveInside(from, name, "directory", accepted);
   const hubName = parseHubName(name, "model");
   const chosen = (paths: string[]) => choose(paths, hubName.repository);
   return await hubOf(hub).fetch(hubName, chosen, signal, onDownload);
@@ -139,7 +137,7 @@ async function resolveSource(
 }
 
 async function resolveFiles(
-  { root, hub, onDownload }: FileSources,
+  { hub, onDownload, ...from }: FileSources,
   dataset: NamedRows,
   signal: AbortSignal | undefined,
 ): Promise<{ path: string } | { paths: (string | SlicedFiles)[] }> {
@@ -151,18 +149,18 @@ async function resolveFiles(
     const folder = await within(["path"], fetch);
     return { paths: await pathsOf(chosen, (file) => join(folder, file)) };
   }
-  const path = await within(["path"], () => resolveInside(root, name, "file or directory"));
+  const path = await within(["path"], () => resolveInside(from, name, "file or directory"));
   if ((await Deno.stat(path)).isFile) {
     const chosen = chooseFile(name, dataset);
     return dataset.split === undefined ? { path } : { paths: await pathsOf(chosen, () => path) };
   }
   const folder = {
-    names: await Array.fromAsync(folderFiles(path, "", maxDepth)),
+    names: await Array.fromAsync(folderFiles(path, "", maxDepth, await closedFolders(from))),
     read: async (file: string) =>
-      await Deno.readTextFile(await resolveInside(root, join(name, file), "file")),
+      await Deno.readTextFile(await resolveInside(from, join(name, file), "file")),
   };
   const chosen = await choose(folder, dataset);
-  const resolve = (file: string) => resolveInside(root, join(name, file), "file");
+  const resolve = (file: string) => resolveInside(from, join(name, file), "file");
   return { paths: await within(["path"], () => pathsOf(chosen, resolve)) };
 }
 
@@ -295,10 +293,15 @@ function hubOf(hub: Hub | undefined): Hub {
 }
 
 /** Names of a folder's files that are rows or say which are. */
-async function* folderFiles(folder: string, prefix: string, depth: number): AsyncGenerator<string> {
+async function* folderFiles(
+  folder: string,
+  prefix: string,
+  depth: number,
+  closed: readonly string[],
+): AsyncGenerator<string> {
   for await (const { name, isDirectory } of Deno.readDir(join(folder, prefix))) {
-    if (isDirectory && depth > 1 && !/^[._]/.test(name)) {
-      yield* folderFiles(folder, `${prefix}${name}/`, depth - 1);
+    if (isDirectory && depth > 1 && !/^[._]/.test(name) && !isClosed(join(folder, prefix, name), closed)) {
+      yield* folderFiles(folder, `${prefix}${name}/`, depth - 1, closed);
     } else if (!isDirectory && (isDataFile(name) || name === "README.md")) yield `${prefix}${name}`;
   }
 }

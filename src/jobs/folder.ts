@@ -7,6 +7,7 @@ import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
 import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";
 import { damageOf } from "./damage.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const SETTINGS_FILE = "settings.json";
 
@@ -17,7 +18,7 @@ export function jobFolder(state: string, id: string): string {
 
 /** Writes down in a job's folder what it is run with, for those that cannot open the store beside a service. */
 export async function writeJobSettings(state: string, id: string, settings: TrainingSettings): Promise<void> {
-  await Deno.mkdir(jobFolder(state, id), { recursive: true });
+  await Deno.mkdir(jobFolder(state, id), { recursive: true, mode: PRIVATE_FOLDER });
   const text = new TextEncoder().encode(JSON.stringify(settings));
   await writeWhole(join(jobFolder(state, id), SETTINGS_FILE), [text]);
 }

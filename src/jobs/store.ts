@@ -355,6 +355,8 @@ export class JobStore implements Disposable {
       this.#db.prepare("DELETE FROM jobs WHERE id = ?").run(id);
       this.#db.prepare("INSERT INTO deleted_jobs (id) VALUES (?)").run(id);
     }, true);
+    // The log beside the data base still has the rows.
+    this.#db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     this.#setAside.delete(id);
     this.#events.tell(id);
   }

@@ -1,6 +1,7 @@
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
+import { PRIVATE_FILE } from "../private_files.ts";
 
 /** Whether anything is at a path. */
 export async function exists(path: string): Promise<boolean> {
@@ -145,7 +146,7 @@ export async function writeWhole(
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const aside = join(dirname(path), `.${basename(path)}.partial`);
-  const file = await Deno.open(aside, { write: true, create: true, truncate: true });
+  const file = await Deno.open(aside, { write: true, create: true, truncate: true, mode: PRIVATE_FILE });
   try {
     try {
       for await (const chunk of chunks) {

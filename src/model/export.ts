@@ -14,6 +14,7 @@ import { Checkpoint, writeModelWeights } from "./safetensors.ts";
 import { HEAD_WEIGHT, mergedWeights } from "./saved_modules.ts";
 import { asWritten, copyTokenizer, writeJson } from "./tokenizer_files.ts";
 import { storedDtype, storedName, transpose, type WeightSpec } from "./weights.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 
 /** How a model's weights are written. */
 export interface ExportOptions {
@@ -157,7 +158,7 @@ export async function exportMerged(
   const factors = new Map(lora?.tensors.map((factor) => [`${factor.module.path}.weight`, factor]));
   using file = adapter === null ? null : await openAdapter(adapter);
   const saved = new Set(lora?.saved.weights.map(({ name }) => name));
-  await Deno.mkdir(out, { recursive: true });
+  await Deno.mkdir(out, { recursive: true, mode: PRIVATE_FOLDER });
   const weights = mergedWeights(config, lora?.saved).map((spec): WeightSource => {
     const from = file && saved.has(spec.name) ? file : checkpoint;
     const { dtype } = checkpoint.info(storedName(checkpoint, spec)); // of resized tables too

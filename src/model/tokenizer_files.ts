@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer";
 import { dirname, join } from "node:path";
 import { exists, readJsonObject, readSmallFile, writeWhole } from "./_files.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const TOKENIZER = "tokenizer.json";
 const TOKENIZER_CONFIG = "tokenizer_config.json";
@@ -70,7 +71,7 @@ export async function copyTokenizer(
     ...templates,
   ];
   for (const { folder, name } of files) {
-    await Deno.mkdir(dirname(join(out, name)), { recursive: true });
+    await Deno.mkdir(dirname(join(out, name)), { recursive: true, mode: PRIVATE_FOLDER });
     await writeWhole(join(out, name), [await readSmallFile(join(folder, name))]);
   }
   const config = {

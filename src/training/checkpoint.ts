@@ -11,6 +11,7 @@ import { checkpointName, MANIFEST, OPTIMIZER, STATE, stepOf } from "./checkpoint
 import type { Fingerprints } from "./fingerprint.ts";
 import type { RunShape } from "./memory_plan.ts";
 import type { Trainable } from "./trainable.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 
 /** Of what {@link writeCheckpoint} writes. Version 1 had its state in a file of its own, and no checksums. */
 const VERSION = 2;
@@ -55,9 +56,9 @@ export async function writeCheckpoint(
 ): Promise<void> {
   const name = checkpointName(state.step);
   const aside = join(folder, `.${name}.partial`);
-  await Deno.mkdir(folder, { recursive: true });
+  await Deno.mkdir(folder, { recursive: true, mode: PRIVATE_FOLDER });
   await Deno.remove(aside, { recursive: true }).catch(ignoreMissing);
-  await Deno.mkdir(aside);
+  await Deno.mkdir(aside, { mode: PRIVATE_FOLDER });
   try {
     const learned = await trainable.save(aside);
     const optimizer = await writeSafetensors(join(aside, OPTIMIZER), momentsOf(gpu, trainable));

@@ -21,6 +21,7 @@ import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { Run, type RunParts } from "./run.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const UNTIED = {
   type: "warning",
@@ -224,7 +225,7 @@ async function publish(trainable: Trainable, result: string): Promise<void> {
   const aside = `${result}.partial`;
   const clear = (folder: string) => Deno.remove(folder, { recursive: true }).catch(() => {});
   await clear(aside);
-  await Deno.mkdir(aside, { recursive: true });
+  await Deno.mkdir(aside, { recursive: true, mode: PRIVATE_FOLDER });
   try {
     await writeChecksums(aside, await trainable.publish(aside));
   } catch (error) {

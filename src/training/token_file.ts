@@ -9,6 +9,7 @@ import { crc32 } from "node:zlib";
 import type { EncodedGroup, EncodedResponse } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { TOKEN_MANIFEST } from "./token_files.ts";
+import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
 
 /** Groups by their number, from 0. */
 export interface Groups {
@@ -63,9 +64,14 @@ export class TokenWriter implements Disposable {
   /** Begins anew in a folder, which is made. */
   constructor(folder: string) {
     this.#folder = folder;
-    Deno.mkdirSync(folder, { recursive: true });
+    Deno.mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
     removeIfThere(join(folder, FILES.manifest)); // first: what it speaks of goes
-    this.#file = Deno.openSync(join(folder, FILES.tokens), { write: true, create: true, truncate: true });
+    this.#file = Deno.openSync(join(folder, FILES.tokens), {
+      write: true,
+      create: true,
+      truncate: true,
+      mode: PRIVATE_FILE,
+    });
   }
 
   /** Groups written. */
@@ -106,7 +112,7 @@ export class TokenWriter implements Disposable {
     const checksums: Record<string, number> = { [FILES.tokens]: this.#checksum };
     const write = (name: string, data: Float64Array | Uint32Array) => {
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      Deno.writeFileSync(join(this.#folder, name), bytes);
+      Deno.writeFileSync(join(this.#folder, name), bytes, { mode: PRIVATE_FILE });
       checksums[name] = crc32(bytes);
     };
     write(FILES.offsets, this.#offsets.subarray(0, this.#count + 1));
@@ -114,7 +120,7 @@ export class TokenWriter implements Disposable {
     write(FILES.eval, evaluation);
     const manifest = { version: VERSION, key, largest: this.#largest, responses: this.#responses, checksums };
     const aside = join(this.#folder, `${FILES.manifest}.partial`);
-    Deno.writeTextFileSync(aside, JSON.stringify(manifest));
+    Deno.writeTextFileSync(aside, JSON.stringify(manifest), { mode: PRIVATE_FILE });
     Deno.renameSync(aside, join(this.#folder, FILES.manifest));
   }
 

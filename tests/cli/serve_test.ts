@@ -108,8 +108,17 @@ Deno.test("serve() survives bad requests and readers that go", () =>
   }));
 
 const refusals: [env: Record<string, string>, message: RegExp][] = [
-  [{ HOST: "192.0.2.1" }, /^HOST 192\.0\.2\.1 is no address of this machine/m],
-  [{ HOST: "nowhere.invalid" }, /^HOST nowhere\.invalid, PORT 0 cannot be listened on: /m],
+  [{ HOST: "192.0.2.1", SIMPO_INSECURE: "1" }, /^HOST 192\.0\.2\.1 is no address of this machine/m],
+  [
+    { HOST: "nowhere.invalid", SIMPO_INSECURE: "1" },
+    /^HOST nowhere\.invalid, PORT 0 cannot be listened on: /m,
+  ],
+  [{ HOST: "0.0.0.0" }, /^HOST 0\.0\.0\.0 can be reached .* set SIMPO_TOKEN .* or SIMPO_INSECURE=1/m],
+  [{ HOST: "::" }, /^HOST :: can be reached .* set SIMPO_TOKEN .* or SIMPO_INSECURE=1/m],
+  [{ HOST: "::ffff:0.0.0.0", SIMPO_INSECURE: "0" }, /^HOST ::ffff:0\.0\.0\.0 can be reached /m],
+  [{ HOST: "gpu-1.lan", SIMPO_TOKEN: " , " }, /^HOST gpu-1\.lan can be reached /m],
+  [{ SIMPO_TOKEN_FILE: "/nowhere/token" }, /^SIMPO_TOKEN_FILE "\/nowhere\/token" cannot be read/m],
+  [{ SIMPO_TOKEN_FILE: "/dev/zero" }, /^SIMPO_TOKEN_FILE "\/dev\/zero" is no such file/m],
   [{ SIMPO_STATE: "/dev/null" }, /^SIMPO_STATE "\/dev\/null" cannot be used: /m],
   [{ SIMPO_ROOT: "/nowhere" }, /^SIMPO_ROOT must be a folder that is there, not "\/nowhere"\.$/m],
 ];
@@ -152,4 +161,28 @@ Deno.test("serve() ends with exit code 2 for a port or a state folder in use, an
     await using argument = startFake(root, 1, ["serve", "--port", "3"]);
     assert.equal(await argument.code, 2);
     assert.match(argument.lines.join("\n"), /--port is not a known option; known are --help/);
+  }));
+
+Deno.test("serve() listens for other machines with the tokens of SIMPO_TOKEN and SIMPO_TOKEN_FILE", () =>
+  withRoot(async (root) => {
+    const SIMPO_TOKEN_FILE = `${root}/tokens`;
+    const env = { HOST: "0.0.0.0", SIMPO_TOKEN: "first", SIMPO_TOKEN_FILE };
+    await Deno.writeTextFile(SIMPO_TOKEN_FILE, "\n second \r\nthird");
+    await using server = startFake(root, 1, ["serve"], env);
+    const url = (await urlOf(server)).replace("0.0.0.0", "127.0.0.1");
+    const ask = async (token: string) => {
+      const response = await fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${token}` } });
+      await response.body?.cancel();
+      return response.status;
+    };
+    const statuses = await Promise.all(["first", "second", "third", "fourth"].map(ask));
+    assert.deepEqual(statuses, [200, 200, 200, 401]);
+    assert.doesNotMatch(server.lines.join("\n"), /second|third|no token is asked for/);
+  }));
+
+Deno.test("serve() listens for other machines without a token where SIMPO_INSECURE=1, and warns", () =>
+  withRoot(async (root) => {
+    await using server = startFake(root, 1, ["serve"], { HOST: "0.0.0.0", SIMPO_INSECURE: "1" });
+    await urlOf(server);
+    await server.line(/no token is asked for/);
   }));

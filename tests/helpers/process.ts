@@ -104,6 +104,10 @@ function settings(root: string): Record<string, string> {
     SIMPO_HOSTS: "",
     SIMPO_MIN_FREE: "",
     SIMPO_QUOTA: "",
+    SIMPO_ALLOWED_HOSTS: "",
+    SIMPO_TOKEN: "",
+    SIMPO_TOKEN_FILE: "",
+    SIMPO_INSECURE: "",
     SIMPO_DEVICE: "auto",
     NO_COLOR: "1",
   };

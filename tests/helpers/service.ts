@@ -34,7 +34,9 @@ export interface Answer {
 /** Makes a root with a model `model`, an adapter `adapter` and rows `rows.jsonl`, and the service over it. */
 export async function testService(
   options: FakeOptions & {
-    token?: string;
+    token?: string | string[];
+    host?: string;
+    allowedHosts?: string[];
     maxBodyBytes?: number;
     queue?: number;
     engine?: Promise<Engine>;
@@ -47,7 +49,10 @@ export async function testService(
   const config = {
     root,
     state: join(root, "state"),
-    token: options.token ?? null,
+    cache: join(root, "state", "hub"),
+    host: options.host ?? "127.0.0.1",
+    allowedHosts: options.allowedHosts ?? [],
+    tokens: [options.token ?? []].flat(),
     maxBodyBytes: options.maxBodyBytes ?? 1 << 20,
     ...(options.queue !== undefined && { queue: options.queue }),
   };
@@ -61,6 +66,7 @@ export async function testService(
     ...hub,
     root,
     state: config.state,
+    cache: config.cache,
     engine: promise,
     limits: options.limits ?? {},
     pollMs: 5,

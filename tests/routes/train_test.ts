@@ -467,3 +467,42 @@ Deno.test("POST /train refuses a long Idempotency-Key", async () => {
   assert.deepEqual([status, body.field], [422, "idempotency-key"]);
   assert.ok(JSON.stringify(body).length < 1000);
 });
+
+Deno.test("the worker's own folders are no model, adapter or data set, and no folder's data set reaches into them", async () => {
+  await using service = await testService();
+  const { root } = service;
+  const row = JSON.stringify({ prompt: "a", chosen: "b", rejected: "c" });
+  await Deno.mkdir(`${root}/state/hub/datasets`, { recursive: true });
+  await Deno.writeTextFile(`${root}/state/hub/datasets/rows.jsonl`, row);
+  await Deno.writeTextFile(`${root}/state/config.json`, "{}");
+  await Deno.symlink("state/hub/datasets/rows.jsonl", `${root}/link.jsonl`);
+  const dataset = { path: "rows.jsonl" };
+  const bodies = [
+    { model: "state", dataset },
+    { model: "model", dataset: { path: "state/hub/datasets" } },
+    { model: "model", dataset: { path: "./state//hub/datasets/rows.jsonl" } },
+    { model: "model", dataset: { path: "link.jsonl" } },
+    { model: "model", dataset: [dataset, { path: "state/jobs.sqlite" }] },
+    { model: "model", dataset, eval_dataset: { path: "state" } },
+    { model: "model", dataset, lora: { init_adapter: "state/hub" } },
+  ];
+  for (const body of bodies) {
+    const { status, body: { detail } } = await service.post("/train", body);
+    assert.equal(status, 422, detail);
+    assert.match(detail, /leads into the worker's own folders: /);
+  }
+  const score = { model: "model", prompt: "a", candidates: ["b"], adapter: "state/jobs" };
+  await Deno.mkdir(`${root}/state/jobs`, { recursive: true });
+  assert.match(
+    (await service.post("/score", score)).body.detail,
+    /^adapter leads into the worker's own folders/,
+  );
+  const { body: models } = await service.get("/v1/models");
+  assert.ok(!models.data.some(({ id }: { id: string }) => id.startsWith("state")));
+  await Deno.remove(`${root}/link.jsonl`);
+  const { body } = await service.post("/train", {
+    model: "model",
+    dataset: { path: ".", data_files: "**/rows.jsonl" },
+  });
+  assert.equal(body.status, "queued", body.detail);
+});

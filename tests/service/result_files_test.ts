@@ -6,6 +6,7 @@ import { Checkpoint } from "../../src/model/safetensors.ts";
 import { filesOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { startFakeHub } from "../helpers/fake_hub.ts";
+import { openToOthers } from "../helpers/modes.ts";
 import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
 import { makeRealRoot, Worker } from "./_worker.ts";
 
@@ -141,4 +142,9 @@ Deno.test("save_dtype f16 refuses weights that it cannot hold, by name and numbe
   const full =
     (await worker.get(`/train/${await train({ ...fields, lora: null, learning_rate: 0.001 })}`)).body;
   assert.deepEqual([full.status, full.error?.field], ["failed", "save_dtype"]);
+});
+
+Deno.test("what the jobs above have left is for the worker's own user alone", async () => {
+  assert.ok((await worker.get("/train")).body.jobs.length > 0);
+  assert.deepEqual(await openToOthers(join(root.path, "state")), []);
 });

@@ -13,6 +13,7 @@ import {
   tileKey,
   type TileName,
 } from "./matmul_tiles.ts";
+import { PRIVATE_FILE, PRIVATE_FOLDER } from "../../private_files.ts";
 import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 
@@ -113,8 +114,10 @@ export async function readTiles(gpu: Gpu, folder: string): Promise<MeasuredTiles
 /** Keeps what was measured for the next process. */
 export async function writeTiles(gpu: Gpu, folder: string, tiles: MeasuredTiles): Promise<void> {
   const file = await tilesFile(gpu, folder);
-  await Deno.mkdir(folder, { recursive: true });
-  await Deno.writeTextFile(`${file}.part`, JSON.stringify({ adapter: adapterName(gpu), tiles }, null, 2));
+  await Deno.mkdir(folder, { recursive: true, mode: PRIVATE_FOLDER });
+  await Deno.writeTextFile(`${file}.part`, JSON.stringify({ adapter: adapterName(gpu), tiles }, null, 2), {
+    mode: PRIVATE_FILE,
+  });
   await Deno.rename(`${file}.part`, file);
 }
 

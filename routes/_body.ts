@@ -1,0 +1,121 @@
+/** Bodies of requests: read whole within a bound of size and time. */
+import type { MiddlewareHandler } from "hono";
+import { InputError } from "../src/errors.ts";
+
+/** How slowly a body may come. */
+export interface BodyPace {
+  /** Milliseconds that every body has. */
+  readonly graceMs: number;
+  /** How many bytes have to come in each second on top of these. */
+  readonly bytesPerSecond: number;
+}
+
+/** A line of 128 kbit/s keeps up; who sends a byte now and then does not. */
+export const BODY_PACE: BodyPace = { graceMs: 15_000, bytesPerSecond: 16 * 1024 };
+
+/**
+ * Bytes beyond the limit that are read and dropped before the refusal. Where an answer comes while a client still sends, the
+ * connection is reset and many clients never see the answer.
+ */
+const DRAINED_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Reads a request's body before the routes do.
+ *
+ * @throws InputError with status 413 past `maxBytes`, 408 where it comes too slowly, 400 where it breaks off
+ */
+export function boundedBody(maxBytes: number, pace = BODY_PACE): MiddlewareHandler {
+  return async (c, next) => {
+    const { raw } = c.req;
+    if (raw.body === null) return await next();
+    const bytes = await readBody(raw, maxBytes, pace);
+    // Where Hono keeps a body that it has read, each form as a promise.
+    const { buffer } = bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+    Object.assign(c.req.bodyCache, { arrayBuffer: Promise.resolve(buffer) });
+    await next();
+  };
+}
+
+async function readBody({ body, headers }: Request, maxBytes: number, pace: BodyPace): Promise<Uint8Array> {
+  const tooLong = new InputError(`The body is longer than ${maxBytes} bytes.`, {
+    path: ["body"],
+    accepted: `at most ${maxBytes} bytes (SIMPO_MAX_BODY)`,
+    status: 413,
+  });
+  if (Number(headers.get("content-length")) > maxBytes + DRAINED_BYTES) throw tooLong;
+  const reader = body!.getReader();
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  const late = deadline(pace, () => length);
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([reader.read(), late.passed]);
+      if (done) break;
+      length += value.length;
+      if (length > maxBytes) {
+        await drain(reader, pace.graceMs);
+        throw tooLong;
+      }
+      pieces.push(value);
+    }
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    throw new InputError("The body broke off before its end.", {
+      path: ["body"],
+      accepted: "a whole body",
+      status: 400,
+    });
+  } finally {
+    late.end();
+    reader.releaseLock();
+  }
+  if (pieces.length === 1) return pieces[0]!;
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
+/** Reads what is left of a body and drops it, as far as it comes within a time. */
+async function drain(reader: ReadableStreamDefaultReader<Uint8Array>, ms: number): Promise<void> {
+  const late = deadline({ graceMs: ms, bytesPerSecond: Infinity }, () => 0);
+  try {
+    for (let dropped = 0; dropped < DRAINED_BYTES;) {
+      const { done, value } = await Promise.race([reader.read(), late.passed]);
+      if (done) return;
+      dropped += value.length;
+    }
+  } catch {
+    // Its sender is slow, or has gone.
+  } finally {
+    late.end();
+  }
+}
+
+/** A promise that is rejected when a body falls behind its pace. @param length bytes that have come so far */
+function deadline(
+  { graceMs, bytesPerSecond }: BodyPace,
+  length: () => number,
+): { readonly passed: Promise<never>; end(): void } {
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => {}); // nobody may be waiting
+  const start = performance.now();
+  const look = () => {
+    const gone = performance.now() - start;
+    const left = graceMs + length() / bytesPerSecond * 1000 - gone;
+    if (left > 0) return timer = setTimeout(look, left);
+    const seconds = (gone / 1000).toFixed(1);
+    reject(
+      new InputError(`The body comes too slowly: ${length()} bytes in ${seconds} s.`, {
+        path: ["body"],
+        accepted: `a body within ${graceMs / 1000} s, and a second more for each ${bytesPerSecond} bytes`,
+        status: 408,
+      }),
+    );
+  };
+  let timer: ReturnType<typeof setTimeout> = setTimeout(look, graceMs);
+  return { passed: promise, end: () => clearTimeout(timer) };
+}

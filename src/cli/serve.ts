@@ -2,7 +2,7 @@
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Config, readConfig } from "../config.ts";
-import { innocentJob } from "../engine/journal.ts";
+import { endedInScoring } from "../engine/journal.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
@@ -42,7 +42,7 @@ export async function serve(
   const broken = Promise.withResolvers<Error>();
   let runner: JobRunner | null = null;
   let server: Deno.HttpServer | null = null;
-  const innocent = innocentJob(config.state);
+  const jobsCharged = !endedInScoring(config.state);
   const engine = startEngine({
     ...deviceOptions(config),
     journalFolder: config.state,
@@ -62,7 +62,7 @@ export async function serve(
       import("./_hub.ts"),
     ]);
     const hub = openHub(config);
-    runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine, innocent });
+    runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine, jobsCharged });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();

@@ -33,8 +33,8 @@ export interface RunnerOptions extends FileSources {
   readonly state: string;
   /** Jobs wait until it is there; where it cannot be had they stay queued. */
   readonly engine: Promise<Engine>;
-  /** A job that ran as an earlier process ended and is not charged with that. */
-  readonly innocent?: string | null;
+  /** Whether jobs that ran as an earlier process ended may be why; they may unless given. */
+  readonly jobsCharged?: boolean;
 }
 
 /** A life of the queue: from the start of the process to its stop. */
@@ -55,8 +55,8 @@ export class JobRunner {
 
   /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
-    const { store, innocent } = this.#options;
-    store.recover(innocent);
+    const { store, jobsCharged } = this.#options;
+    store.recover(jobsCharged);
     for (const id of store.deleted()) this.#removeFolder(id);
     for (const id of store.untidied()) this.#tidy(id);
     this.wake();

@@ -160,16 +160,16 @@ export class JobStore implements Disposable {
   /**
    * After a crash of the process: what was running waits again at its old place, or as {@link crashed}.
    *
-   * @param innocent the job that is not charged with it
+   * @param charged as {@link crashed} has it
    */
-  recover(innocent: string | null = null): void {
+  recover(charged = true): void {
     const running = this.#db.prepare("SELECT id FROM jobs WHERE status = 'running' ORDER BY number").all();
     for (const { id } of running) {
       this.crashed(String(id), {
         message:
           `The worker ended ${maxCrashes} times in a row while it ran this job, without a new checkpoint ` +
           "in between; its log may say why, and too little memory is a common cause.",
-      }, id !== innocent);
+      }, charged);
     }
   }
 

@@ -22,7 +22,6 @@ const FAULTS: Readonly<Record<string, () => unknown>> = {
     return new Promise(() => {});
   },
   "never-done": () => new Promise(() => {}),
-  "process-ends": () => Deno.exit(137),
 };
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;

@@ -1,7 +1,7 @@
 /** A worker as a real process over a folder with a tiny model, and what a client asks of it. */
 import { join } from "node:path";
 import { readServerSentEvents } from "../../src/cli/_sse.ts";
-import { type CommandProcess, startReal, urlOf } from "../helpers/process.ts";
+import { type CommandProcess, startFaulty, startReal, urlOf } from "../helpers/process.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 export interface Answer {
@@ -35,6 +35,12 @@ export class Worker implements AsyncDisposable {
   /** Starts a server; it listens, and its device may still be starting. */
   static async start(root: string, env: Record<string, string> = {}): Promise<Worker> {
     const process = await startReal(root, ["serve"], env);
+    return new Worker(process, await urlOf(process));
+  }
+
+  /** Starts a server whose engine hangs and breaks, as {@link startFaulty} says. */
+  static async startFaulty(root: string, javascriptSeconds: number): Promise<Worker> {
+    const process = await startFaulty(root, javascriptSeconds);
     return new Worker(process, await urlOf(process));
   }
 

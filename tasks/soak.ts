@@ -22,6 +22,7 @@ interface Result {
 /** The proofs by their names; each is loaded when it is called for. */
 const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
+  load: async () => (await import("./soak/load.ts")).underLoad,
   requests: async () => (await import("./soak/requests.ts")).requests,
   files: async () => (await import("./soak/files.ts")).files,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,

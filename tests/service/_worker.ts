@@ -73,6 +73,15 @@ export class Worker implements AsyncDisposable {
     }
   }
 
+  /** MiB of memory that the process has. */
+  async memory(): Promise<number> {
+    const { stdout } = await new Deno.Command("ps", {
+      args: ["-o", "rss=", "-p", `${this.#process.child.pid}`],
+    })
+      .output();
+    return Math.round(Number(new TextDecoder().decode(stdout)) / 1024);
+  }
+
   /** Ends the process. @returns its exit code */
   async end(signal: Deno.Signal): Promise<number> {
     this.#process.child.kill(signal);

@@ -23,6 +23,7 @@ interface Result {
 const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   checkpoints: async () => (await import("./soak/checkpoints.ts")).checkpoints,
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
+  load: async () => (await import("./soak/load.ts")).underLoad,
   requests: async () => (await import("./soak/requests.ts")).requests,
   files: async () => (await import("./soak/files.ts")).files,
   clients: async () => (await import("./soak/clients.ts")).clients,

@@ -2,7 +2,7 @@
 import type { ExportMerged } from "../../routes/service_context.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Config, readConfig } from "../config.ts";
-import { innocentJob } from "../engine/journal.ts";
+import { endedInScoring } from "../engine/journal.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
@@ -48,7 +48,7 @@ export async function serve(
   const broken = Promise.withResolvers<Error>();
   let runner: JobRunner | null = null;
   let server: HttpServer | null = null;
-  const innocent = innocentJob(config.state);
+  const jobsCharged = !endedInScoring(config.state);
   const engine = startEngine({
     ...deviceOptions(config),
     journalFolder: config.state,
@@ -69,7 +69,7 @@ export async function serve(
     ]);
     const hub = openHub(config);
     const { root, state, cache } = config;
-    runner = new JobRunner({ store, hub, root, state, cache, engine, limits: config, innocent });
+    runner = new JobRunner({ store, hub, root, state, cache, engine, limits: config, jobsCharged });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
     runner.start();

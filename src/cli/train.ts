@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Job } from "../api/job.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { readConfig } from "../config.ts";
+import { endedInScoring } from "../engine/journal.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { InputError } from "../errors.ts";
 import { recordAcceptance } from "../jobs/accepted.ts";
@@ -88,7 +89,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
     const complete = await withInitAdapter(request, { ...config, hub, store, onDownload });
     store.create(id, { ...spec, settings: settingsOf(complete) });
   } else if (isFinished(known.status)) store.retry(id);
-  else store.recover();
+  else store.recover(!endedInScoring(config.state));
   const waiting = store.get(id);
   if (waiting !== undefined && isFinished(waiting.status)) return report(waiting, result);
 

@@ -112,9 +112,9 @@ class WorkerEngine implements Engine {
   readonly #crashes: Crashes;
   readonly #pending = new Map<number, Pending>();
   readonly #ended = Promise.withResolvers<void>();
-  #worker: Worker;
-  #watchdog: Watchdog;
-  #heartbeat = new Heartbeat();
+  #worker!: Worker;
+  #watchdog!: Watchdog;
+  #heartbeat!: Heartbeat;
   #limits: Limits;
   #nextId = 0;
   #restarts = 0;
@@ -129,7 +129,7 @@ class WorkerEngine implements Engine {
     this.#crashes = new Crashes(parts.journalFolder);
     const work = parts.journalFolder === null ? null : readJournal(parts.journalFolder)?.work;
     if (work) this.#crashes.charge(work);
-    [this.#worker, this.#watchdog] = this.#start();
+    this.#start();
   }
 
   get trouble(): string | null {
@@ -177,19 +177,16 @@ class WorkerEngine implements Engine {
   }
 
   /** Starts a Worker with what watches over it. */
-  #start(): [Worker, Watchdog] {
+  #start(): void {
     const { options, tuningFolder, journalFolder, spawn } = this.#parts;
-    const worker = spawn();
-    const heartbeat = new Heartbeat();
+    const worker = this.#worker = spawn();
+    const heartbeat = this.#heartbeat = new Heartbeat();
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
     worker.onerror = (event) => {
       event.preventDefault();
       this.#replace(`The GPU worker broke: ${event.message}.`);
     };
-    this.#worker = worker;
-    this.#heartbeat = heartbeat;
-    const { buffer } = heartbeat;
-    this.#post({ type: "open", options, tuningFolder, journalFolder, heartbeat: buffer });
+    this.#post({ type: "open", options, tuningFolder, journalFolder, heartbeat: heartbeat.buffer });
     this.#watchdog = new Watchdog({
       heartbeat,
       limits: () => this.#limits,
@@ -197,7 +194,6 @@ class WorkerEngine implements Engine {
         this.#pending.values().some(({ name, wish }) => name === "train" && wish.now !== "continue"),
       onStuck: (why) => this.#replace(why),
     });
-    return [worker, this.#watchdog];
   }
 
   /**
@@ -208,7 +204,8 @@ class WorkerEngine implements Engine {
     const culprit = this.#heartbeat.call;
     const { work = null } = culprit === null ? {} : this.#pending.get(culprit) ?? {};
     this.#watchdog[Symbol.dispose]();
-    this.#worker.onmessage = this.#worker.onerror = null;
+    this.#worker.onmessage = null;
+    this.#worker.onerror = (event) => event.preventDefault();
     this.#worker.terminate();
     const error = new DeviceLostError(why, work === null);
     if (this.#refusal || this.#restarts++ === MOST_RESTARTS) return this.#break(error);

@@ -95,8 +95,7 @@ export function readJournal(folder: string): JournalEntry | null {
   }
 }
 
-/** The job that is not to be charged with the end of an earlier process: a scoring call's step was under way. */
-export function innocentJob(folder: string): string | null {
-  const entry = readJournal(folder);
-  return entry?.work ? entry.job : null;
+/** Whether an earlier process ended in a scoring call's step: no job is to be charged with that, whatever it was at. */
+export function endedInScoring(folder: string): boolean {
+  return readJournal(folder)?.work != null;
 }

@@ -12,8 +12,8 @@ export interface SchedulerOptions {
   readonly now?: () => number;
 }
 
-/** Milliseconds between two looks at what paused requests wait for. */
-const PAUSE_MS = 20;
+/** Milliseconds until the first look at what paused requests wait for, and between two later ones at most. */
+const PAUSE_MS = { first: 1, most: 32 };
 
 /**
  * Who is next on the GPU. Scoring requests take turns of at most one batch each, in the order in which they came; while a
@@ -35,7 +35,7 @@ export class Scheduler {
   readonly #onTurn: () => void;
   readonly #now: () => number;
   #newcomers: number[] = [];
-  #timer: ReturnType<typeof setTimeout> | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #held = false;
   #running = false;
   /** When training got the device last. */
@@ -96,7 +96,8 @@ export class Scheduler {
     if (request === undefined) return;
     this.#waiting.delete(id);
     this.#paused.set(id, { request, over });
-    this.#timer ??= setTimeout(() => this.#resume(), PAUSE_MS);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#resume(PAUSE_MS.first), PAUSE_MS.first);
   }
 
   /**
@@ -192,14 +193,14 @@ export class Scheduler {
     if (!done) this.#waiting.set(id, request);
   }
 
-  #resume(): void {
-    this.#timer = null;
+  #resume(waitedMs: number): void {
     for (const [id, { request, over }] of this.#paused) {
       if (!over()) continue;
       this.#paused.delete(id);
       this.#waiting.set(id, request);
     }
-    if (this.#paused.size > 0) this.#timer = setTimeout(() => this.#resume(), PAUSE_MS);
+    const ms = Math.min(2 * waitedMs, PAUSE_MS.most);
+    if (this.#paused.size > 0) this.#timer = setTimeout(() => this.#resume(ms), ms);
     if (!this.#held) void this.#drain();
   }
 

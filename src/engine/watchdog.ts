@@ -72,7 +72,9 @@ export class Watchdog implements Disposable {
     this.#looked = now;
     // before its first beat it is still being loaded
     this.#silentMs = beats === this.#beats && beats !== 0 ? this.#silentMs + passed : 0;
-    this.#idleMs = progress === this.#progress && working ? this.#idleMs + passed : 0;
+    // a thread that stands still is judged by what it is at
+    if (progress !== this.#progress || !working) this.#idleMs = 0;
+    else if (this.#silentMs === 0) this.#idleMs += passed;
     this.#beats = beats;
     this.#progress = progress;
     const limit = limits();

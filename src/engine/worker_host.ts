@@ -182,7 +182,7 @@ export class WorkerHost {
 /** Milliseconds between two beats of the thread. */
 const BEAT_MS = 100;
 /** Items that a caller may leave untaken before its call waits for it. */
-const MOST_UNTAKEN = 64;
+const MOST_UNTAKEN = 256;
 /** Milliseconds between two reports of progress. */
 const REPORT_MS = 200;
 

@@ -41,8 +41,8 @@ export interface RunnerOptions extends FileSources {
   readonly limits?: DiskLimits;
   /** Milliseconds between two looks at a disk that jobs wait for. */
   readonly pollMs?: number;
-  /** A job that ran as an earlier process ended and is not charged with that. */
-  readonly innocent?: string | null;
+  /** Whether jobs that ran as an earlier process ended may be why; they may unless given. */
+  readonly jobsCharged?: boolean;
 }
 
 /** Milliseconds between two looks at the disk. */
@@ -80,8 +80,8 @@ export class JobRunner {
 
   /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
-    const { store, innocent } = this.#options;
-    store.recover(innocent);
+    const { store, jobsCharged } = this.#options;
+    store.recover(jobsCharged);
     for (const id of store.waiting()) this.#waiting.addFound(id);
     for (const id of store.deleted()) this.#removeFolder(id);
     for (const id of store.untidied()) this.#tidy(id);

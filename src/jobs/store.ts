@@ -181,9 +181,9 @@ export class JobStore implements Disposable {
   /**
    * After a crash of the process: what was running waits again at its old place, or as {@link crashed}.
    *
-   * @param innocent the job that is not charged with it
+   * @param charged as {@link crashed} has it
    */
-  recover(innocent: string | null = null): void {
+  recover(charged = true): void {
     for (const id of this.#idsOf("running")) {
       const [job] = this.#jobs("WHERE id = ?", id);
       if (job === undefined) continue; // it is set aside
@@ -192,7 +192,7 @@ export class JobStore implements Disposable {
           message:
             `The worker ended ${maxCrashes} times in a row while it ran this job, without a new checkpoint ` +
             "in between; its log may say why, and too little memory is a common cause.",
-        }, id !== innocent);
+        }, charged);
       } catch (error) {
         const fault = storageError(error);
         if (fault === null) throw error;

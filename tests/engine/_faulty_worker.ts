@@ -9,8 +9,17 @@ import { handlers } from "../../src/engine/handlers.ts";
 import type { CallName, Calls } from "../../src/engine/protocol.ts";
 import { type Handler, type RunningCall, WorkerHost } from "../../src/engine/worker_host.ts";
 
+/** Holds the thread for longer than the tests let JavaScript hold it. */
+function hold(): void {
+  for (const start = performance.now(); performance.now() - start < 1800;);
+}
+
 /** What befalls the thread. */
-const FAULTS: Readonly<Record<string, () => unknown>> = {
+const FAULTS: Readonly<Record<string, (host: WorkerHost) => unknown>> = {
+  "slow-javascript": hold,
+  "slow-device": async (host) => (await host.device()).gpu.during("device", hold),
+  "slow-compiling": async (host) => (await host.device()).gpu.during("compiling", hold),
+  "slow-weights": async (host) => (await host.device()).gpu.during("weights", hold),
   "endless-loop": () => {
     for (;;);
   },
@@ -22,7 +31,6 @@ const FAULTS: Readonly<Record<string, () => unknown>> = {
     return new Promise(() => {});
   },
   "never-done": () => new Promise(() => {}),
-  "process-ends": () => Deno.exit(137),
 };
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
@@ -33,12 +41,12 @@ function faulty<Name extends "score_tokens" | "train">(name: Name): Handler<Name
     if (fault === undefined) {
       return await (handlers[name] as (...args: unknown[]) => unknown)(host, request, call);
     }
-    if (name === "train") return await fault();
+    if (name === "train") return await fault(host);
     const { promise, resolve } = Promise.withResolvers<null>();
     host.scheduler.add(
       call.id,
       async function* () {
-        await fault();
+        await fault(host);
         resolve(null);
         yield;
       }(),

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { EngineOptions } from "../../src/engine/client.ts";
 import type { ScoredItem } from "../../src/engine/protocol.ts";
+import { Heartbeat } from "../../src/engine/heartbeat.ts";
+import { Watchdog } from "../../src/engine/watchdog.ts";
 import { DeviceLostError, InputError, Interrupted } from "../../src/errors.ts";
 import { variant } from "../helpers/tier.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
@@ -14,6 +16,9 @@ function openFaulty(options: Partial<EngineOptions> = {}): Promise<Lab> {
   const spawn = () => new Worker(new URL("./_faulty_worker.ts", import.meta.url), { type: "module" });
   return Lab.open({ spawn, limits: LIMITS, ...options });
 }
+
+const lab = await openFaulty();
+Deno.test.afterAll(async () => await lab[Symbol.asyncDispose]());
 
 function failure(work: Promise<unknown>): Promise<Error> {
   return work.then(() => assert.fail("It has not failed."), (error) => error);
@@ -29,7 +34,6 @@ for (
 ) {
   const test = variant(name === "endless-regex");
   test(`a call that ends in ${name} is refused by 503, and only it: who waits is served by the next Worker`, async () => {
-    await using lab = await openFaulty();
     const alone = await lab.score(ITEMS);
     const seen: ScoredItem[] = [];
     const request = { model: lab.model, adapter: null, quantization: null, beta: 2, token_logprobs: false };
@@ -50,7 +54,6 @@ for (
 }
 
 Deno.test("a job under which the engine is replaced is not charged with it, and goes on from its checkpoint", async () => {
-  await using lab = await openFaulty();
   const spec = { rows: plainRows(8), max_steps: 8, batch_size: 4, save_steps: 1, max_length: 96 };
   let hung: Promise<Error> | null = null;
   const directory = lab.path("job-hung");
@@ -78,24 +81,75 @@ Deno.test("a job that hangs is told that its device was lost by its doing, at on
   assert.equal((await lab.score(ITEMS.slice(0, 1))).length, 1);
 });
 
-Deno.test("weights under which the engine breaks three times in a row are refused until their files change", async () => {
-  const journalFolder = await Deno.makeTempDir({ prefix: "simpo-" });
-  try {
-    await using lab = await openFaulty({ journalFolder });
-    const model = lab.path("uncaught");
-    await Deno.mkdir(model);
-    const score = () => failure(lab.score(ITEMS.slice(0, 1), { model }));
-    for (let i = 0; i < 3; i++) assert.match((await score()).message, /starting again/);
-    const refused = await score() as InputError;
-    assert.match(
-      refused.message,
-      /^model is not used: the engine broke or hung 3 times in a row while it scored with it\.$/,
-    );
-    assert.equal(refused.status, 422);
-    assert.equal((await lab.score(ITEMS.slice(0, 1))).length, 1, "other weights are used");
-    await Deno.writeTextFile(join(model, "config.json"), "{}");
-    assert.match((await score()).message, /starting again/);
-  } finally {
-    await Deno.remove(journalFolder, { recursive: true });
-  }
+variant(false)(
+  "weights under which the engine breaks three times in a row are refused until their files change",
+  async () => {
+    const journalFolder = await Deno.makeTempDir({ prefix: "simpo-" });
+    try {
+      await using lab = await openFaulty({ journalFolder });
+      const model = lab.path("uncaught");
+      await Deno.mkdir(model);
+      const score = () => failure(lab.score(ITEMS.slice(0, 1), { model }));
+      for (let i = 0; i < 3; i++) assert.match((await score()).message, /starting again/);
+      const refused = await score() as InputError;
+      assert.match(
+        refused.message,
+        /^model is not used: the engine broke or hung 3 times in a row while it scored with it\.$/,
+      );
+      assert.equal(refused.status, 422);
+      assert.equal((await lab.score(ITEMS.slice(0, 1))).length, 1, "other weights are used");
+      await Deno.writeTextFile(join(model, "config.json"), "{}");
+      assert.match((await score()).message, /starting again/);
+    } finally {
+      await Deno.remove(journalFolder, { recursive: true });
+    }
+  },
+);
+
+variant(false)(
+  "a thread that waits for the device has its own limit, and so has one that compiles or reads weights",
+  async () => {
+    for (const name of ["slow-device", "slow-compiling", "slow-weights"]) {
+      assert.deepEqual(await lab.score(ITEMS.slice(0, 1), { model: lab.path(name) }), [], name);
+    }
+    const why = await failure(lab.score(ITEMS.slice(0, 1), { model: lab.path("slow-javascript") }));
+    assert.match(why.message, /has not answered/);
+  },
+);
+
+Deno.test("an engine that cannot be started again is broken, for those that wait and those that come", async () => {
+  const spawned: string[] = ["./_faulty_worker.ts", "./_no_device_worker.ts"];
+  let broken: Error | null = null;
+  const spawn = () => new Worker(new URL(spawned.shift()!, import.meta.url), { type: "module" });
+  await using own = await Lab.open({ spawn, limits: LIMITS, onBroken: (error) => broken = error });
+  await failure(own.score(ITEMS.slice(0, 1), { model: own.path("uncaught") }));
+  const late = await failure(own.score(ITEMS));
+  assert.match(broken!.message, /^The device could not be opened again: No device\.$/);
+  assert.deepEqual(late, broken);
+  assert.equal(await failure(own.score(ITEMS)), broken);
+});
+
+Deno.test("a Watchdog sees neither a thread that is being loaded nor time that this one slept through as a hang", async () => {
+  const heartbeat = new Heartbeat();
+  const stuck: string[] = [];
+  const limits = { ...LIMITS, javascript: 0.3 };
+  using _ = new Watchdog({
+    heartbeat,
+    limits: () => limits,
+    impatient: () => false,
+    onStuck: (why) => stuck.push(why),
+  });
+  const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+  await wait(500);
+  assert.deepEqual(stuck, []);
+  heartbeat.beat();
+  await wait(60);
+  const asleep = performance.now();
+  while (performance.now() - asleep < 500);
+  await wait(0);
+  heartbeat.beat();
+  await wait(60);
+  assert.deepEqual(stuck, []);
+  await wait(600);
+  assert.equal(stuck.length, 1);
 });

@@ -9,6 +9,7 @@ import config from "../../deno.json" with { type: "json" };
 
 const checkout = fileURLToPath(new URL("../..", import.meta.url));
 const fakeMain = fileURLToPath(new URL("../cli/fake_main.ts", import.meta.url));
+const faultyMain = fileURLToPath(new URL("../service/_faulty_main.ts", import.meta.url));
 
 export interface CommandProcess extends AsyncDisposable {
   readonly child: Deno.ChildProcess;
@@ -67,6 +68,12 @@ export async function startReal(
 ): Promise<CommandProcess> {
   const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere(), ...env };
   return start(commandArguments(command, all), all);
+}
+
+/** Starts `serve` with an engine whose thread hangs and breaks, as tests/engine/_faulty_worker.ts says. */
+export async function startFaulty(root: string, javascriptSeconds: number): Promise<CommandProcess> {
+  const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere() };
+  return start(["run", "--no-prompt", "--allow-all", faultyMain, String(javascriptSeconds)], all);
 }
 
 /** Starts a task of deno.json as it stands there, launcher and all: a process group of its own, as in a terminal. */

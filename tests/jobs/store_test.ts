@@ -151,6 +151,24 @@ Deno.test("JobStore.recover() queues what was running at its old place and cance
   }
 });
 
+Deno.test("JobStore.recover() and crashed() count no crash that is not charged to the job, and forget none that is", () => {
+  using store = new JobStore(":memory:");
+  store.create("job-1", spec);
+  const end = (crash: () => void) => {
+    store.start("job-1");
+    crash();
+    return store.get("job-1")!.status;
+  };
+  const lost = (charged: boolean) => () => store.crashed("job-1", { message: "lost" }, charged);
+  for (let i = 0; i < 5; i++) assert.equal(end(() => store.recover(false)), "queued");
+  assert.deepEqual([end(lost(true)), end(() => store.recover()), end(lost(false))], [
+    "queued",
+    "queued",
+    "queued",
+  ]);
+  assert.equal(end(lost(true)), "failed");
+});
+
 Deno.test("JobStore.recover() fails a job under which the process ends three times in a row without a new checkpoint", () => {
   using store = new JobStore(":memory:");
   store.create("job-1", spec);

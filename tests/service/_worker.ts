@@ -1,7 +1,7 @@
 /** A worker as a real process over a folder with a tiny model, and what a client asks of it. */
 import { join } from "node:path";
 import { readServerSentEvents } from "../../src/cli/_sse.ts";
-import { type CommandProcess, startReal, urlOf } from "../helpers/process.ts";
+import { type CommandProcess, startFaulty, startReal, urlOf } from "../helpers/process.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 export interface Answer {
@@ -43,6 +43,12 @@ export class Worker implements AsyncDisposable {
     return this.#process.child.pid;
   }
 
+  /** Starts a server whose engine hangs and breaks, as {@link startFaulty} says. */
+  static async startFaulty(root: string, javascriptSeconds: number): Promise<Worker> {
+    const process = await startFaulty(root, javascriptSeconds);
+    return new Worker(process, await urlOf(process));
+  }
+
   async get(path: string, headers: Record<string, string> = {}): Promise<Answer> {
     return await read(await fetch(this.url + path, { headers }));
   }
@@ -70,6 +76,15 @@ export class Worker implements AsyncDisposable {
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // the process has gone
     }
+  }
+
+  /** MiB of memory that the process has. */
+  async memory(): Promise<number> {
+    const { stdout } = await new Deno.Command("ps", {
+      args: ["-o", "rss=", "-p", `${this.#process.child.pid}`],
+    })
+      .output();
+    return Math.round(Number(new TextDecoder().decode(stdout)) / 1024);
   }
 
   /** Ends the process. @returns its exit code */

@@ -2,10 +2,11 @@ import type { CallName, CallOptions, Calls, Engine } from "../engine/protocol.ts
 import { stopped } from "../engine/stopped.ts";
 import type { ScoredSequence, ScoredTokens } from "../scoring/request.ts";
 import type { EncodedSequences } from "../scoring/encode_request.ts";
-import { type TextThread, textThread } from "./thread.ts";
+import { TokenSignal } from "../training/token_signal.ts";
+import { TextThread, textThread } from "./thread.ts";
 
 type Facade = {
-  readonly [Name in "score" | "sequences" | "inspect"]: (
+  readonly [Name in "score" | "sequences" | "inspect" | "train"]: (
     request: Calls[Name]["request"],
     options: CallOptions<Name>,
     signal: AbortSignal,
@@ -79,8 +80,39 @@ export class TextEngine implements Engine {
       await named;
       return result;
     },
-    inspect: async (request, _, signal) => await this.#text.call("inspect", request, signal),
+    inspect: async (request, _, signal) =>
+      await withThread((thread) => thread.call("inspect", request, signal)),
+    train: async (request, options) =>
+      await withThread(async (thread) => {
+        const tokens = new TokenSignal();
+        const asked = { ...request, tokens: tokens.buffer };
+        let fault: { readonly error: unknown } | null = null;
+        thread.call("rows", asked, undefined, options.onItem).then(
+          () => tokens.state = "ready",
+          (error) => {
+            fault = { error };
+            tokens.state = "failed";
+          },
+        );
+        const outcome = await this.#device.call("train", asked, options);
+        const told = fault as { readonly error: unknown } | null;
+        if (told !== null) throw told.error;
+        return outcome;
+      }),
   };
+}
+
+/** For rows of data sets, whose files are read in larger pieces than a request's texts. */
+const ROW_BOUNDS = { seconds: 60, heapMb: 4096 };
+
+/** Gives `work` a thread of its own, and ends it. */
+async function withThread<T>(work: (thread: TextThread) => Promise<T>): Promise<T> {
+  const thread = new TextThread(ROW_BOUNDS);
+  try {
+    return await work(thread);
+  } finally {
+    thread.stop(new Error("The thread's work is over."));
+  }
 }
 
 function spell(

@@ -10,6 +10,7 @@ import type { Decoder } from "../model/decoder.ts";
 import { copyTokenizer } from "../model/tokenizer_files.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
+import { readTemplates } from "../preference/template_files.ts";
 import { findCheckpoint } from "./checkpoint.ts";
 import type { TrainContext } from "./context.ts";
 import { type Data, readData } from "./data.ts";
@@ -65,8 +66,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       : await trainableWeights(context.gpu, request.model, settings.save_dtype, resume, context.onLoad);
     if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
     for (const message of plain.warnings ?? []) context.emit({ type: "warning", message });
-    const template = settings.chat_template &&
-      context.tokenizer.withChatTemplate(settings.chat_template).chatTemplate;
+    const named = settings.chat_template;
+    const template = named && ((await readTemplates(request.model))?.get(named) ?? named);
     trainable = withTokenizer(request.model, template, plain);
     run = await allocateRun(context, plans, { settings, data, trainable, checkpoints, resumed });
     if (resume) await run.restore(resume);

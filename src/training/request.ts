@@ -46,6 +46,8 @@ export interface TrainRequest {
   readonly init_adapter: string | null;
   /** The job's own folder, absolute: `checkpoints/` and `result/` are made in it. */
   readonly directory: string;
+  /** The buffer of the {@link TokenSignal} that says when the rows are tokens; they are already where it is left out. */
+  readonly tokens?: SharedArrayBuffer;
 }
 
 /** What a run tells while it goes on. */

@@ -7,7 +7,8 @@ import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { TrainContext } from "../../src/training/context.ts";
 import { train } from "../../src/training/loop.ts";
-import type { TrainEvent, TrainOutcome } from "../../src/training/request.ts";
+import { writeTokens } from "../../src/training/write_tokens.ts";
+import type { TrainEvent, TrainOutcome, TrainRequest } from "../../src/training/request.ts";
 import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -34,26 +35,11 @@ export async function runTiny(
   let base: LoadedDecoder | null = null;
   try {
     const config = await readModelConfig(model);
-    const outcome = await train({
-      gpu,
-      config,
-      tokenizer: await loadTokenizer(model),
-      frozen: async () => {
-        using checkpoint = await Checkpoint.open(model);
-        const { quantization } = settings;
-        base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
-        return base.decoder;
-      },
-      onLoad: () => {},
-      emit: (event) => {
-        events.push(event);
-        onEvent?.(event, gpu);
-      },
-      between: () => Promise.resolve("continue"),
-      room: () => gpu.freeBytes(),
-      makeRoom: () => false,
-      ...context,
-    }, {
+    const emit = (event: TrainEvent) => {
+      events.push(event);
+      onEvent?.(event, gpu);
+    };
+    const request: TrainRequest = {
       id: "job",
       model,
       dataset: datasetOf(plainRows(8)),
@@ -61,7 +47,24 @@ export async function runTiny(
       settings,
       init_adapter: null,
       directory: folder,
-    });
+    };
+    const outcome = await train({
+      gpu,
+      config,
+      tokenised: tokenising(request, emit),
+      frozen: async () => {
+        using checkpoint = await Checkpoint.open(model);
+        const { quantization } = settings;
+        base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
+        return base.decoder;
+      },
+      onLoad: () => {},
+      emit,
+      between: () => Promise.resolve("continue"),
+      room: () => gpu.freeBytes(),
+      makeRoom: () => false,
+      ...context,
+    }, request);
     return { outcome, events };
   } finally {
     (base as LoadedDecoder | null)?.free();
@@ -73,4 +76,16 @@ export async function runTiny(
       throw new Error(`The run left ${JSON.stringify(left)}.`);
     }
   }
+}
+
+/** Makes a job's rows tokens as the engine does, on this thread. */
+export function tokenising(
+  request: TrainRequest,
+  emit: TrainContext["emit"] = () => {},
+): TrainContext["tokenised"] {
+  return async (settings, onLarge) => {
+    const [config, tokenizer] = [await readModelConfig(request.model), await loadTokenizer(request.model)];
+    const pause = () => Promise.resolve();
+    await writeTokens({ config, tokenizer, emit, pause }, request, settings, onLarge);
+  };
 }

@@ -1,6 +1,6 @@
 import type { CallName, CallOptions, Calls, Engine } from "../engine/protocol.ts";
 import { stopped } from "../engine/stopped.ts";
-import type { ScoredSequence, ScoredTokens } from "../scoring/request.ts";
+import type { ScoredSequence, ScoredTokens, ScoringWeights } from "../scoring/request.ts";
 import type { EncodedSequences } from "../scoring/encode_request.ts";
 import { TokenSignal } from "../training/token_signal.ts";
 import { TextThread, textThread } from "./thread.ts";
@@ -18,6 +18,8 @@ export class TextEngine implements Engine {
   readonly #device: Engine;
   readonly #text: TextThread;
   readonly #stopping = new AbortController();
+  /** Weights that were asked for once, by their folders. */
+  readonly #loaded = new Set<string>();
 
   /** @param device answers all calls that are about tokens */
   constructor(device: Engine, text: TextThread = textThread()) {
@@ -51,9 +53,19 @@ export class TextEngine implements Engine {
     await this.#device.stop();
   }
 
+  /** The first call for some weights has them read while its texts become tokens; what goes wrong is told to the call. */
+  #load(weights: ScoringWeights, signal: AbortSignal): void {
+    const key = JSON.stringify(weights);
+    if (this.#loaded.has(key)) return;
+    if (this.#loaded.size >= MOST_LOADED) this.#loaded.clear();
+    this.#loaded.add(key);
+    this.#device.call("load", weights, { signal }).catch(() => this.#loaded.delete(key));
+  }
+
   readonly #calls: Facade = {
     score: async (request, { signal: given, onItem, onLoading }, signal) => {
       const { model, adapter, quantization } = request;
+      this.#load({ model, adapter, quantization }, signal);
       const encoded = await this.#text.call("score", request, signal);
       const tokens = { model, adapter, quantization, ...encoded };
       return await this.#device.call("score_tokens", tokens, { signal: given, onItem, onLoading });
@@ -61,6 +73,7 @@ export class TextEngine implements Engine {
     sequences: async (request, { signal: given, onItem, onLoading }, signal) => {
       const { model, adapter, quantization } = request;
       const weights = { model, adapter, quantization };
+      this.#load(weights, signal);
       const { groups, ...spelt } = await this.#text.call("sequences", request, signal);
       let next = 0;
       let named = Promise.resolve();
@@ -102,6 +115,8 @@ export class TextEngine implements Engine {
   };
 }
 
+/** Weights that are remembered to have been asked for. */
+const MOST_LOADED = 100;
 /** For rows of data sets, whose files are read in larger pieces than a request's texts. */
 const ROW_BOUNDS = { seconds: 60, heapMb: 4096 };
 

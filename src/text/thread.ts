@@ -97,8 +97,8 @@ export class TextThread {
     signal?: AbortSignal,
     onItem: (item: TextCalls[Name]["item"]) => void = () => {},
   ): Promise<TextCalls[Name]["result"]> {
-    await this.#culprits.refuse(request);
     signal?.throwIfAborted();
+    this.#culprits.refuse(request);
     this.start();
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<TextCalls[Name]["result"]>();
@@ -180,7 +180,7 @@ export class TextThread {
     if (culprit) {
       this.#pending.delete(call!);
       const error = this.#refusal(culprit.request, stage, row);
-      void this.#culprits.remember(culprit.request, stage, error);
+      this.#culprits.remember(culprit.request, stage, error);
       culprit.reject(error);
     }
     for (const [id, pending] of this.#pending) {

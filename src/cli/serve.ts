@@ -5,6 +5,7 @@ import { type Config, readConfig } from "../config.ts";
 import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
+import { textThread } from "../text/thread.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, stopSignal } from "./_command.ts";
 
@@ -62,6 +63,8 @@ export async function serve(
     runner = new JobRunner({ store, hub, root: config.root, state: config.state, engine });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
+    // It holds this thread up for some hundredths of a second, in which the device starts.
+    textThread().start();
     runner.start();
     const started = await Promise.race([engine, signal]);
     if (typeof started !== "string") {

@@ -25,7 +25,6 @@ export class TextEngine implements Engine {
   constructor(device: Engine, text: TextThread = textThread()) {
     this.#device = device;
     this.#text = text;
-    text.start();
   }
 
   get trainingSlots(): number {

@@ -5,6 +5,7 @@ import { parseJobSpec } from "../src/jobs/spec.ts";
 import { datasetOf } from "../tests/helpers/settings.ts";
 import { loadTokenizer } from "../src/preference/tokenizer.ts";
 import { train } from "../src/training/loop.ts";
+import { writeTokens } from "../src/training/write_tokens.ts";
 import { Random } from "../src/training/random.ts";
 import { randomModel, writeRandomWeights } from "./_model.ts";
 import { type Findings, median, reach, type Settings } from "./_rows.ts";
@@ -32,25 +33,7 @@ export async function benchHostWait(gpu: Gpu, { extent }: Settings): Promise<Fin
   });
   try {
     await writeRandomWeights(join(directory, "model.safetensors"), model.config);
-    await train({
-      gpu,
-      config: model.config,
-      tokenizer: await loadTokenizer(TOKENIZER),
-      frozen: () => Promise.resolve(model.decoder),
-      onLoad: () => {},
-      room: () => Promise.resolve(null),
-      makeRoom: () => false,
-      emit: (event) => {
-        if (event.type === "metrics" && begin > 0) filled.push(event.metrics["fill_rate"]!);
-        if (event.type !== "progress") return;
-        if (event.step === WARM_UP) begin = performance.now();
-        if (event.step === WARM_UP + steps) end = performance.now();
-      },
-      between: async () => {
-        await new Promise((resolve) => setTimeout(resolve, 0)); // as the Worker lets messages in
-        return end > 0 ? "cancel" : "continue";
-      },
-    }, {
+    const request = {
       id: "bench",
       model: directory,
       dataset: datasetOf(rowsOfMixedLengths(BATCH * (WARM_UP + steps + 1))),
@@ -65,7 +48,30 @@ export async function benchHostWait(gpu: Gpu, { extent }: Settings): Promise<Fin
       }).settings,
       init_adapter: null,
       directory,
-    });
+    };
+    const tokenizer = await loadTokenizer(TOKENIZER);
+    await train({
+      gpu,
+      config: model.config,
+      tokenised: async (settings) => {
+        const pause = () => Promise.resolve();
+        await writeTokens({ config: model.config, tokenizer, emit: () => {}, pause }, request, settings);
+      },
+      frozen: () => Promise.resolve(model.decoder),
+      onLoad: () => {},
+      room: () => Promise.resolve(null),
+      makeRoom: () => false,
+      emit: (event) => {
+        if (event.type === "metrics" && begin > 0) filled.push(event.metrics["fill_rate"]!);
+        if (event.type !== "progress") return;
+        if (event.step === WARM_UP) begin = performance.now();
+        if (event.step === WARM_UP + steps) end = performance.now();
+      },
+      between: async () => {
+        await new Promise((resolve) => setTimeout(resolve, 0)); // as the Worker lets messages in
+        return end > 0 ? "cancel" : "continue";
+      },
+    }, request);
   } finally {
     model.free();
     await Deno.remove(directory, { recursive: true });

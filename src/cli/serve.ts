@@ -8,6 +8,7 @@ import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
 import { tighten } from "../private_files.ts";
 import { isLoopback } from "../loopback.ts";
+import { textThread } from "../text/thread.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, stopSignal } from "./_command.ts";
 import { type Handler, type HttpServer, serveHttp } from "./_http_server.ts";
@@ -72,6 +73,8 @@ export async function serve(
     runner = new JobRunner({ store, hub, root, state, cache, engine, limits: config, jobsCharged });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
     server = listen(config, app.fetch);
+    // It holds this thread up for some hundredths of a second, in which the device starts.
+    textThread().start();
     runner.start();
     void tighten(config).then((faults) => faults.forEach((fault) => log.warning("{fault}", { fault })));
     const started = await Promise.race([engine, signal]);

@@ -13,6 +13,7 @@ export const handlers: Handlers = {
     const free_bytes = await gpu.freeBytes();
     return { bytes: memory.bytes, peak_bytes: memory.peak, free_bytes, by_name: memory.byName() };
   },
+  load: (host, request, call) => inTurns(host, request, call, async function* () {}),
   score_tokens: (host, request, call) => inTurns(host, request, call, (scorer) => scorer.score(request)),
   sequence_tokens: (host, request, call) =>
     inTurns(host, request, call, (scorer) => scorer.scoreSequences(request)),
@@ -24,7 +25,7 @@ export const handlers: Handlers = {
 };
 
 /** Scores in turns of at most one batch each; items go out as they are finished. */
-function inTurns<Name extends "score_tokens" | "sequence_tokens">(
+function inTurns<Name extends "load" | "score_tokens" | "sequence_tokens">(
   host: WorkerHost,
   weights: ScoringWeights,
   call: RunningCall<Name>,

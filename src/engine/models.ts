@@ -101,7 +101,7 @@ export class Models {
     onLoad: OnLoad,
     sum = false,
   ): Promise<Lease<BaseModel>> {
-    const key = `base ${quantization} ${await folderVersion(directory)}`;
+    const key = `base ${quantization} ${folderVersion(directory)}`;
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
       using checkpoint = await Checkpoint.open(directory);
@@ -122,7 +122,7 @@ export class Models {
 
   /** What a folder's weights take on the GPU already; 0 where they are not there. */
   async baseBytes(directory: string, quantization: Quantization | null): Promise<number> {
-    const held = this.#held.get(`base ${quantization} ${await folderVersion(directory)}`) as
+    const held = this.#held.get(`base ${quantization} ${folderVersion(directory)}`) as
       | Held<BaseModel>
       | undefined;
     const base = await Promise.race([held?.loaded, null]).catch(() => null);
@@ -139,7 +139,7 @@ export class Models {
     if (adapter !== null && !await hasAdapter(adapter)) {
       return await this.scorer({ model: adapter, adapter: null, quantization }, onLoad);
     }
-    const files = `${await folderVersion(model)} ${adapter === null ? "" : await folderVersion(adapter)}`;
+    const files = `${folderVersion(model)} ${adapter === null ? "" : folderVersion(adapter)}`;
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {

@@ -8,6 +8,7 @@ import type {
   ScoredSequence,
   ScoredTokens,
   ScoreRequest,
+  ScoringWeights,
   SequenceRequest,
 } from "../scoring/request.ts";
 import type { InspectRequest } from "../training/inspect.ts";
@@ -41,6 +42,8 @@ export interface Calls {
   score: Call<ScoreRequest, ScoredItem>;
   /** Scores whole sequences, in order. */
   sequences: Call<SequenceRequest, ScoredSequence>;
+  /** Reads the weights that a scoring call will ask for, while its texts become tokens. */
+  load: Call<ScoringWeights>;
   /** As `score`, of items that are tokens: what the device's thread is asked. */
   score_tokens: Call<TokenScoreRequest, ScoredItem>;
   /** As `sequences`, of tokens. */

@@ -1,15 +1,13 @@
 /** Starts the thread that owns the GPU. */
-import { textThread } from "../text/thread.ts";
 
 let waiting: Worker | null = null;
 
 /**
- * Starts an engine's Worker, and the thread that reads texts, ahead of the engine: its modules are loaded while the command's own are. It does nothing before
+ * Starts an engine's Worker ahead of the engine: its modules are loaded while the command's own are. It does nothing before
  * {@link takeWorker} has handed it to its owner.
  */
 export function warmUp(): void {
   waiting ??= spawn();
-  textThread().start();
 }
 
 /** The Worker that was started ahead, else one that starts now. */

@@ -2,9 +2,10 @@ import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import type { OnLoad } from "../model/loading.ts";
-import { loadTokenizer, type Tokenizer } from "../preference/tokenizer.ts";
-import type { TrainContext } from "../training/context.ts";
+import { Interrupted } from "../errors.ts";
+import { pause, type TrainContext } from "../training/context.ts";
 import { train as run } from "../training/loop.ts";
+import { TokenSignal } from "../training/token_signal.ts";
 import type { BaseModel, Lease, Models } from "./models.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";
 import type { OpenedDevice, RunningCall, WorkerHost } from "./worker_host.ts";
@@ -20,13 +21,8 @@ export async function train(
   host.job = request.id;
   try {
     const config = await readModelConfig(request.model);
-    const tokenizer = await loadTokenizer(request.model);
     for (const message of config.warnings) call.emit({ type: "warning", message });
-    if (request.init_adapter !== null) {
-      const own = await loadTokenizer(request.model, request.init_adapter);
-      if (!isAlike(own, tokenizer)) call.emit({ type: "warning", message: OTHER_TOKENIZER });
-    }
-    using surroundings = new Surroundings(host, opened, request, call, config, tokenizer);
+    using surroundings = new Surroundings(host, opened, request, call, config);
     return await withRoom(surroundings.makeRoom, () => run(surroundings, request));
   } finally {
     host.job = null;
@@ -34,23 +30,8 @@ export async function train(
   }
 }
 
-const OTHER_TOKENIZER =
-  "The adapter that training goes on from keeps a tokenizer or special tokens other than the model's: they are not used.";
-
-/** Whether two tokenizers name the same ends and have the same tokens, of which a thousand are looked at. */
-function isAlike(a: Tokenizer, b: Tokenizer): boolean {
-  const traits = ({ bos, eosId, addBos, vocabSize, token }: Tokenizer) => {
-    const every = Math.ceil(vocabSize / 1000);
-    return JSON.stringify([
-      bos,
-      eosId,
-      addBos,
-      vocabSize,
-      Array.from({ length: Math.ceil(vocabSize / every) }, (_, i) => token(i * every)),
-    ]);
-  };
-  return traits(a) === traits(b);
-}
+/** Milliseconds between two turns of others while rows are read. */
+const WAIT_MS = 20;
 
 /** What a run finds around it on the Worker. */
 class Surroundings implements TrainContext, Disposable {
@@ -65,7 +46,6 @@ class Surroundings implements TrainContext, Disposable {
     readonly request: TrainRequest,
     readonly call: RunningCall<"train">,
     readonly config: ModelConfig,
-    readonly tokenizer: Tokenizer,
   ) {
     this.gpu = gpu;
     this.#models = models;
@@ -77,6 +57,19 @@ class Surroundings implements TrainContext, Disposable {
   readonly between = async () => {
     await this.host.scheduler.turn(() => this.call.wish !== "continue");
     return this.call.wish;
+  };
+
+  readonly tokenised = async (_settings: unknown, onLarge: () => void): Promise<void> => {
+    if (this.request.tokens === undefined) return;
+    const signal = new TokenSignal(this.request.tokens);
+    let large = false;
+    for (let { state } = signal; state !== "ready"; { state } = signal) {
+      if (state === "failed") throw new Interrupted("cancel"); // why is told by whoever reads them
+      if (state === "large" && !large) onLarge();
+      large ||= state === "large";
+      await pause(this);
+      await signal.changed(state, WAIT_MS);
+    }
   };
 
   readonly frozen = async (signal: AbortSignal): Promise<Decoder> => {

@@ -59,6 +59,7 @@ export function charactersOf({ prompt, responses }: Comparison): number {
  * Tokenises a batch.
  *
  * @param vocabulary the model's vocabulary size
+ * @param onRow called with the number of each row before it is tokenised
  * @throws {InputError} naming the first row with a token id that the model does not have, or that takes the template past
  *   a bound
  */
@@ -67,12 +68,14 @@ export function encodeBatch(
   batch: readonly Comparison[],
   settings: EncodeSettings,
   vocabulary: number,
+  onRow: (row: number) => void = () => {},
 ): EncodedBatch {
   const groups: EncodedGroup[] = [];
   const lengths: Uncut[] = [];
   const left_out: { row: number; reason: string }[] = [];
   for (const comparison of batch) {
     const { row } = comparison;
+    onRow(row);
     const { group, uncut, left_out: why } = encoded(tokenizer, comparison, settings);
     if (!group) {
       left_out.push({ row, reason: why.reason });

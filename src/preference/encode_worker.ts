@@ -1,5 +1,5 @@
-/// <reference lib="deno.worker" />
 /** A thread of {@link EncodePool}: answers each batch of comparisons with its tokens, or with what went wrong. */
+import { parentPort, workerData } from "node:worker_threads";
 import { toPlainError } from "../plain_error.ts";
 import { encodeBatch, type EncodedBatch } from "./encode_batch.ts";
 import type { EncodedGroup } from "./encode.ts";
@@ -7,12 +7,17 @@ import type { EncodeJob, FromEncoder, ToEncoder } from "./encode_pool.ts";
 import type { Comparison } from "./rows.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 
-const scope = self as unknown as DedicatedWorkerGlobalScope;
+/** How many rows were begun, and the last one's number: the pool looks at them. */
+const begun = new Int32Array(workerData as SharedArrayBuffer);
 let encode: (batch: readonly Comparison[]) => EncodedBatch;
 
-scope.onmessage = async ({ data }: MessageEvent<ToEncoder>) => {
+parentPort!.on("message", async (data: ToEncoder) => {
   if ("job" in data) {
-    encode = await encoderOf(data.job);
+    try {
+      encode = await encoderOf(data.job);
+    } catch (error) {
+      return post({ broken: toPlainError(error) });
+    }
     return post({ ready: true });
   }
   let encoded: EncodedBatch;
@@ -23,11 +28,16 @@ scope.onmessage = async ({ data }: MessageEvent<ToEncoder>) => {
   }
   const buffer = gather(encoded.groups);
   post({ encoded: { ...encoded, groups: buffer.groups } }, [buffer.bytes]);
-};
+});
 
 async function encoderOf({ model, chat_template, settings, vocabulary }: EncodeJob) {
   const tokenizer = (await loadTokenizer(model)).withChatTemplate(chat_template);
-  return (batch: readonly Comparison[]) => encodeBatch(tokenizer, batch, settings, vocabulary);
+  return (batch: readonly Comparison[]) => encodeBatch(tokenizer, batch, settings, vocabulary, begin);
+}
+
+function begin(row: number): void {
+  Atomics.store(begun, 1, row);
+  Atomics.add(begun, 0, 1);
 }
 
 /** Groups with all their tokens in one buffer, which is handed over and not copied. */
@@ -49,6 +59,6 @@ function gather(groups: readonly EncodedGroup[]): { groups: EncodedGroup[]; byte
   };
 }
 
-function post(message: FromEncoder, transfer: Transferable[] = []): void {
-  scope.postMessage(message, transfer);
+function post(message: FromEncoder, transfer: ArrayBuffer[] = []): void {
+  parentPort!.postMessage(message, transfer);
 }

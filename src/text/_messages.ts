@@ -20,7 +20,11 @@ export type ToText =
   /** Nobody waits for a call's answer any more. */
   | { readonly interrupt: number };
 
-/** From the thread: its answers, in any order. */
+/** From the thread: what a call tells, then its answer. */
 export type FromText =
   & { readonly id: number }
-  & ({ readonly value: unknown } | { readonly error: PlainError });
+  & (
+    | { readonly item: unknown }
+    | { readonly value: unknown }
+    | { readonly error: PlainError }
+  );

@@ -3,10 +3,12 @@ import type { Inspection } from "../api/inspection.ts";
 import type { EncodedScore, EncodedSequences } from "../scoring/encode_request.ts";
 import type { ScoreRequest, ScoringWeights, SequenceRequest } from "../scoring/request.ts";
 import type { InspectRequest } from "../training/inspect.ts";
+import type { TrainEvent, TrainRequest } from "../training/request.ts";
 
-/** What a call is asked, and its answer. */
-interface Call<Request, Result> {
+/** What a call is asked, what it tells on its way, and its answer. */
+interface Call<Request, Result, Item = never> {
   readonly request: Request;
+  readonly item: Item;
   readonly result: Result;
 }
 
@@ -22,6 +24,8 @@ export interface TextCalls {
   template: Call<{ readonly chat_template: string }, null>;
   /** Tokenises a job's rows and tells what they become. */
   inspect: Call<InspectRequest, Inspection>;
+  /** Writes a job's rows as tokens into its folder. */
+  rows: Call<TrainRequest, null, TrainEvent>;
 }
 
 /** A row of {@link TextCalls}. */

@@ -23,18 +23,18 @@ export class Culprits {
   readonly #known = new Map<string, Culprit>();
 
   /** @throws InputError for a request whose model's files or template are known to be at fault */
-  async refuse(request: Request): Promise<void> {
+  refuse(request: Request): void {
     if (this.#known.size === 0) return;
-    const culprit = this.#known.get(await keyOf(request));
+    const culprit = this.#known.get(keyOf(request));
     if (culprit === undefined || culprit.until < performance.now()) return;
     if (culprit.count >= MOST_FAULTS) throw culprit.error;
   }
 
   /** Remembers what a request was at when it passed a bound. */
-  async remember(request: Request, stage: Stage, error: Error): Promise<void> {
+  remember(request: Request, stage: Stage, error: Error): void {
     const certain = stage === "reads files" || stage === "reads a template" ||
       stage === "renders" && templateOf(request) !== null;
-    const key = await keyOf(request);
+    const key = keyOf(request);
     const count = certain ? MOST_FAULTS : (this.#known.get(key)?.count ?? 0) + 1;
     this.#known.delete(key);
     if (this.#known.size >= MOST) this.#known.delete(this.#known.keys().next().value!);
@@ -43,12 +43,12 @@ export class Culprits {
 }
 
 /** The model's files as they are now, and the template that came with the request. */
-async function keyOf(request: Request): Promise<string> {
+function keyOf(request: Request): string {
   const folders = [
     "model" in request ? request.model : null,
     "adapter" in request ? request.adapter : null,
   ];
-  const versions = await Promise.all(folders.map((folder) => folder === null ? null : folderVersion(folder)));
+  const versions = folders.map((folder) => folder === null ? null : folderVersion(folder));
   return JSON.stringify([...versions, templateOf(request)]);
 }
 

@@ -1,11 +1,13 @@
 import type { CallName, CallOptions, Calls, Engine } from "../engine/protocol.ts";
 import { stopped } from "../engine/stopped.ts";
-import type { ScoredSequence, ScoredTokens } from "../scoring/request.ts";
+import type { ScoredSequence, ScoredTokens, ScoringWeights } from "../scoring/request.ts";
 import type { EncodedSequences } from "../scoring/encode_request.ts";
-import { type TextThread, textThread } from "./thread.ts";
+import type { TrainEvent } from "../training/request.ts";
+import { TokenSignal } from "../training/token_signal.ts";
+import { TextThread, textThread } from "./thread.ts";
 
 type Facade = {
-  readonly [Name in "score" | "sequences" | "inspect"]: (
+  readonly [Name in "score" | "sequences" | "inspect" | "train"]: (
     request: Calls[Name]["request"],
     options: CallOptions<Name>,
     signal: AbortSignal,
@@ -17,12 +19,13 @@ export class TextEngine implements Engine {
   readonly #device: Engine;
   readonly #text: TextThread;
   readonly #stopping = new AbortController();
+  /** Weights that were asked for once, by their folders. */
+  readonly #loaded = new Set<string>();
 
   /** @param device answers all calls that are about tokens */
   constructor(device: Engine, text: TextThread = textThread()) {
     this.#device = device;
     this.#text = text;
-    text.start();
   }
 
   get trainingSlots(): number {
@@ -54,9 +57,19 @@ export class TextEngine implements Engine {
     await this.#device.stop();
   }
 
+  /** The first call for some weights has them read while its texts become tokens; what goes wrong is told to the call. */
+  #load(weights: ScoringWeights, signal: AbortSignal): void {
+    const key = JSON.stringify(weights);
+    if (this.#loaded.has(key)) return;
+    if (this.#loaded.size >= MOST_LOADED) this.#loaded.clear();
+    this.#loaded.add(key);
+    this.#device.call("load", weights, { signal }).catch(() => this.#loaded.delete(key));
+  }
+
   readonly #calls: Facade = {
     score: async (request, { signal: given, onItem, onLoading }, signal) => {
       const { model, adapter, quantization } = request;
+      this.#load({ model, adapter, quantization }, signal);
       const encoded = await this.#text.call("score", request, signal);
       const tokens = { model, adapter, quantization, ...encoded };
       return await this.#device.call("score_tokens", tokens, { signal: given, onItem, onLoading });
@@ -64,6 +77,7 @@ export class TextEngine implements Engine {
     sequences: async (request, { signal: given, onItem, onLoading }, signal) => {
       const { model, adapter, quantization } = request;
       const weights = { model, adapter, quantization };
+      this.#load(weights, signal);
       const { groups, ...spelt } = await this.#text.call("sequences", request, signal);
       let next = 0;
       let named = Promise.resolve();
@@ -84,8 +98,45 @@ export class TextEngine implements Engine {
       await named;
       return result;
     },
-    inspect: async (request, _, signal) => await this.#text.call("inspect", request, signal),
+    inspect: async (request, _, signal) =>
+      await withThread((thread) => thread.call("inspect", request, signal)),
+    train: async (request, options) =>
+      await withThread(async (thread) => {
+        const tokens = new TokenSignal();
+        const asked = { ...request, tokens: tokens.buffer };
+        let fault: { readonly error: unknown } | null = null;
+        const readRows = () =>
+          thread.call("rows", asked, undefined, options.onItem).then(
+            () => tokens.state = "ready",
+            (error) => {
+              fault = { error };
+              tokens.state = "failed";
+            },
+          );
+        thread.start();
+        const onItem = (event: TrainEvent) =>
+          event.type === "settled" ? void readRows() : options.onItem?.(event);
+        const outcome = await this.#device.call("train", asked, { ...options, onItem });
+        const told = fault as { readonly error: unknown } | null;
+        if (told !== null) throw told.error;
+        return outcome;
+      }),
   };
+}
+
+/** Weights that are remembered to have been asked for. */
+const MOST_LOADED = 100;
+/** For rows of data sets, whose files are read in larger pieces than a request's texts. */
+const ROW_BOUNDS = { seconds: 60, heapMb: 4096 };
+
+/** Gives `work` a thread of its own, and ends it. */
+async function withThread<T>(work: (thread: TextThread) => Promise<T>): Promise<T> {
+  const thread = new TextThread(ROW_BOUNDS);
+  try {
+    return await work(thread);
+  } finally {
+    thread.stop(new Error("The thread's work is over."));
+  }
 }
 
 function spell(

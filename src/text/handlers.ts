@@ -9,6 +9,8 @@ export interface RunningCall {
   /** Lets others have the thread. @throws {Interrupted} where nobody waits for the call any more */
   readonly turn: () => Promise<void>;
   readonly pulse: Pulse;
+  /** Tells the caller something before the answer. */
+  readonly emit: (item: TextCalls["rows"]["item"]) => void;
 }
 
 /** A handler a call; what it throws is the caller's. */
@@ -37,6 +39,12 @@ export const handlers: TextHandlers = {
   },
   inspect: async (request, { turn, pulse }) => {
     const { inspect } = await import("../training/inspect.ts");
-    return await inspect(request, { ...await trainingTokenizer(request.model, pulse), pause: turn });
+    const onRow = (row: number) => pulse.row = row;
+    return await inspect(request, { ...await trainingTokenizer(request.model, pulse), pause: turn, onRow });
+  },
+  rows: async (request, call) => {
+    const { readRows } = await import("./rows.ts");
+    await readRows(request, call, await trainingTokenizer(request.model, call.pulse));
+    return null;
   },
 };

@@ -6,7 +6,7 @@ const STAGES = ["waits", "reads files", "reads a template", "renders", "tokenise
 /** One of the things that can take long. */
 export type Stage = typeof STAGES[number];
 
-const [BEATS, CALL, STAGE] = [0, 1, 2];
+const [BEATS, CALL, STAGE, ROW] = [0, 1, 2, 3];
 const NOBODY = -1;
 
 /** Words that two threads share: the one that works writes them, the one that watches reads them. */
@@ -14,7 +14,7 @@ export class Pulse {
   readonly #words: Int32Array<SharedArrayBuffer>;
 
   /** @param buffer the other side's */
-  constructor(buffer = new SharedArrayBuffer(3 * Int32Array.BYTES_PER_ELEMENT)) {
+  constructor(buffer = new SharedArrayBuffer(4 * Int32Array.BYTES_PER_ELEMENT)) {
     this.#words = new Int32Array(buffer);
   }
 
@@ -38,9 +38,20 @@ export class Pulse {
     return STAGES[Atomics.load(this.#words, STAGE)]!;
   }
 
+  /** The row of a data set that is read, from 1; 0: none. */
+  get row(): number {
+    return Atomics.load(this.#words, ROW);
+  }
+
+  set row(row: number) {
+    Atomics.store(this.#words, ROW, row);
+    Atomics.add(this.#words, BEATS, 1);
+  }
+
   /** A call takes the thread, or gives it back. */
   turn(call: number | null): void {
     Atomics.store(this.#words, CALL, call ?? NOBODY);
+    Atomics.store(this.#words, ROW, 0);
     this.beat("waits");
   }
 

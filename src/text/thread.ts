@@ -30,6 +30,7 @@ const MOST_LIVES = 3;
 interface Pending {
   readonly name: TextCallName;
   readonly request: TextCalls[TextCallName]["request"];
+  readonly onItem: (item: never) => void;
   readonly resolve: (value: never) => void;
   readonly reject: (error: Error) => void;
   lives: number;
@@ -94,13 +95,14 @@ export class TextThread {
     name: Name,
     request: TextCalls[Name]["request"],
     signal?: AbortSignal,
+    onItem: (item: TextCalls[Name]["item"]) => void = () => {},
   ): Promise<TextCalls[Name]["result"]> {
-    await this.#culprits.refuse(request);
     signal?.throwIfAborted();
+    this.#culprits.refuse(request);
     this.start();
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<TextCalls[Name]["result"]>();
-    const pending: Pending = { name, request, resolve, reject, lives: 0 };
+    const pending: Pending = { name, request, onItem, resolve, reject, lives: 0 };
     this.#pending.set(id, pending);
     this.#watch();
     this.#send(id, pending);
@@ -127,6 +129,7 @@ export class TextThread {
   #receive(message: FromText): void {
     const pending = this.#pending.get(message.id);
     if (!pending) return;
+    if ("item" in message) return pending.onItem(message.item as never);
     this.#pending.delete(message.id);
     if ("error" in message) pending.reject(fromPlainError(message.error));
     else pending.resolve(message.value as never);
@@ -170,14 +173,14 @@ export class TextThread {
 
   /** A new thread in place of this one, for all calls but the one that it was at. */
   #replace(why: string): void {
-    const { call, stage } = this.#started!.pulse;
+    const { call, stage, row } = this.#started!.pulse;
     this.#end();
     log.warn("A thread that reads texts is replaced: {why}", { why });
     const culprit = call === null ? undefined : this.#pending.get(call);
     if (culprit) {
       this.#pending.delete(call!);
-      const error = this.#refusal(culprit.request, stage);
-      void this.#culprits.remember(culprit.request, stage, error);
+      const error = this.#refusal(culprit.request, stage, row);
+      this.#culprits.remember(culprit.request, stage, error);
       culprit.reject(error);
     }
     for (const [id, pending] of this.#pending) {
@@ -199,14 +202,18 @@ export class TextThread {
     void started.worker.terminate();
   }
 
-  #refusal(request: Pending["request"], stage: Stage): InputError {
+  #refusal(request: Pending["request"], stage: Stage, row = 0): InputError {
     const { seconds, heapMb } = this.#bounds;
     const { path, what } = PLACES[stage](request);
     const bounds = `${seconds} s and ${heapMb} MB of memory`;
-    return new InputError(`${what} took more than ${seconds} s or more than ${heapMb} MB of memory.`, {
-      path,
-      accepted: `what is done within ${bounds}`,
-    });
+    const where = row === 0 ? "" : ` in row ${row}`;
+    return new InputError(
+      `${what}${where} took more than ${seconds} s or more than ${heapMb} MB of memory.`,
+      {
+        path: row === 0 ? path : [{ row }],
+        accepted: `what is done within ${bounds}`,
+      },
+    );
   }
 }
 

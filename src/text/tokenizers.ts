@@ -31,7 +31,7 @@ export async function scoringTokenizer(
     const { hasAdapter } = await import("../model/adapter.ts");
     if (!await hasAdapter(adapter)) return await scoringTokenizer({ model: adapter, adapter: null }, pulse);
   }
-  const key = `${await folderVersion(model)} ${adapter === null ? "" : await folderVersion(adapter)}`;
+  const key = `${folderVersion(model)} ${adapter === null ? "" : folderVersion(adapter)}`;
   let found = kept.get(key);
   if (found === undefined) {
     found = adapter === null ? await ofModel(model) : await ofAdapter(model, adapter, pulse);

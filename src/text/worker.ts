@@ -4,7 +4,7 @@ import { Interrupted } from "../errors.ts";
 import { toPlainError } from "../plain_error.ts";
 import type { FromText, Start, ToText } from "./_messages.ts";
 import type { TextCallName } from "./calls.ts";
-import { handlers } from "./handlers.ts";
+import { handlers, type RunningCall } from "./handlers.ts";
 import { Pulse } from "./pulse.ts";
 import { Turns } from "./turns.ts";
 import { transferable } from "./_transferable.ts";
@@ -42,11 +42,9 @@ async function serve({ id, name, request }: Extract<ToText, { name: TextCallName
   let answer: FromText;
   try {
     await take();
-    const handler = handlers[name] as (
-      request: unknown,
-      call: { turn: typeof turn; pulse: Pulse },
-    ) => unknown;
-    answer = { id, value: await handler(request, { turn, pulse }) };
+    const handler = handlers[name] as (request: unknown, call: RunningCall) => unknown;
+    const emit = (item: unknown) => port.postMessage({ id, item } satisfies FromText);
+    answer = { id, value: await handler(request, { turn, pulse, emit }) };
   } catch (error) {
     answer = { id, error: toPlainError(error) };
   }

@@ -3,14 +3,21 @@ import type { Gpu } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
 import type { OnLoad } from "../model/loading.ts";
-import type { Tokenizer } from "../preference/tokenizer.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 import type { TrainEvent } from "./request.ts";
 
 /** What a run is given beside its request. */
 export interface TrainContext {
   readonly gpu: Gpu;
   readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
+  /**
+   * Waits until the job's rows are tokens in its folder.
+   *
+   * @param settings that they become tokens by
+   * @param onLarge called where that turns out to take a while
+   * @throws {Interrupted} where the run is to end
+   */
+  readonly tokenised: (settings: TrainingSettings, onLarge: () => void) => Promise<void>;
   /**
    * Loads the base model's weights, for a LoRA run; full fine-tuning loads its own.
    *
@@ -22,7 +29,7 @@ export interface TrainContext {
   /** Called between two pieces while full fine-tuning loads its weights; may throw {@link Interrupted}, as `frozen`. */
   readonly onLoad: OnLoad;
   readonly emit: (event: TrainEvent) => void;
-  /** Called between two micro-batches, and every few rows while tokenising: serves what waits, says how to go on. */
+  /** Called between two micro-batches, and every few milliseconds while rows are read: serves what waits, says how to go on. */
   readonly between: () => Promise<"continue" | "cancel" | "stop">;
   /**
    * Bytes that the run may take, its base model's weights among them, after room was made where `wanted` is more; null

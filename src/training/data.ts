@@ -1,16 +1,10 @@
-import { InputError, within } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import { largestRank } from "../model/adapter_modules.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
-import { alignSharing } from "../model/rope.ts";
-import type { EncodedGroup } from "../preference/encode.ts";
-import { EncodePool } from "../preference/encode_pool.ts";
-import { pause, type TrainContext } from "./context.ts";
-import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
-import type { Dataset, RowSource, TrainRequest } from "./request.ts";
+import type { TrainContext } from "./context.ts";
+import type { TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
-import { chooseRows, type Fingerprint, fingerprint, type Source } from "./mixture.ts";
-import { reportOf } from "./split_report.ts";
-import { type Groups, TokenFile, TokenWriter } from "./token_file.ts";
+import { type Groups, TokenFile } from "./token_file.ts";
 import { tokenFolder } from "./token_files.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
 
@@ -25,11 +19,10 @@ export interface Data extends Disposable {
 }
 
 /**
- * Tokenises both data sets into the job's folder, and says what they were read as, what was left out and what was cut. Where
- * an earlier life of the job has done it, the rows are not read again.
+ * Opens the tokens of a job once its rows are read.
  *
  * @param onLarge called where that turns out to take a while
- * @throws {InputError} where a data set has no usable row or too many others, or a row is too large for the device
+ * @throws {InputError} where a row is too large for the device
  * @throws {Interrupted} where the run is to end
  */
 export async function readData(
@@ -38,88 +31,10 @@ export async function readData(
   settings: TrainingSettings,
   onLarge: () => void,
 ): Promise<Data> {
-  const folder = tokenFolder(request.directory);
-  const key = keyOf(context, settings);
-  if (!TokenFile.isWhole(folder, key)) await writeTokens(context, request, settings, onLarge, folder, key);
-  const file = TokenFile.open(folder);
+  await context.tokenised(settings, onLarge);
+  const file = TokenFile.open(tokenFolder(request.directory));
   checkLargest(context, settings, file.largest);
   return file;
-}
-
-/** What the tokens of a job depend on beside its rows. */
-function keyOf({ config }: TrainContext, settings: TrainingSettings): string {
-  const { max_length, max_prompt_length, truncation_mode, prompt_boundary, method } = settings;
-  const { chat_template, chat_template_kwargs, split_special_tokens } = settings;
-  return JSON.stringify([
-    config.vocab_size,
-    max_length,
-    max_prompt_length,
-    truncation_mode,
-    prompt_boundary,
-    chat_template,
-    chat_template_kwargs,
-    split_special_tokens,
-    method.type,
-  ]);
-}
-
-async function writeTokens(
-  context: TrainContext,
-  request: TrainRequest,
-  settings: TrainingSettings,
-  onLarge: () => void,
-  folder: string,
-  key: string,
-): Promise<void> {
-  const { config } = context;
-  const { max_left_out: maxLeftOut } = settings;
-  const tokenizer = context.tokenizer.withChatTemplate(settings.chat_template);
-  const chat_template = settings.chat_template ?? null;
-  const job = { model: request.model, chat_template, settings, vocabulary: config.vocab_size };
-  using pool = new EncodePool(job, { onStart: onLarge });
-  using writer = new TokenWriter(folder);
-  const options: ReadOptions = {
-    kind: settings.method.type === "sft" ? "sft" : "preference",
-    tokenizer,
-    settings,
-    vocabulary: config.vocab_size,
-    maxLeftOut,
-    pause: () => pause(context),
-    pool,
-  };
-  const prints: Fingerprint[] = [];
-  const take = (group: EncodedGroup) => {
-    prints.push(fingerprint(group));
-    writer.add(alignSharing(config.traits.ropes, group));
-  };
-  const readSplit = async (split: "train" | "eval", dataset: Dataset): Promise<Source[]> => {
-    const sources: Source[] = [];
-    const examples: Examples[] = [];
-    const readSource = async (source: RowSource) => {
-      const first = writer.length;
-      examples.push(await readExamples(source, options, take));
-      sources.push({ first, end: writer.length, weight: source.weight ?? 1 });
-    };
-    if (!isList(dataset)) await readSource(dataset);
-    else for (const [i, source] of dataset.entries()) await within([i], () => readSource(source));
-    const report = reportOf(examples, { config, tokenizer, settings });
-    const { rows, shapes, left_out } = report;
-    context.emit({ type: "rows", split, rows, shapes });
-    if (left_out.count > 0) context.emit({ type: "left_out", split, ...left_out });
-    for (const message of report.warnings) context.emit({ type: "warning", message: `${split}: ${message}` });
-    return sources;
-  };
-
-  const { dataset, eval_dataset } = request;
-  const read = await within(["dataset"], () => readSplit("train", dataset));
-  const evaluated = eval_dataset ? await within(["eval_dataset"], () => readSplit("eval", eval_dataset)) : [];
-  const { train, evaluation, warnings } = chooseRows(prints, read, evaluated, settings);
-  for (const message of warnings) context.emit({ type: "warning", message });
-  writer.finish(key, train, evaluation);
-}
-
-function isList(dataset: Dataset): dataset is readonly RowSource[] {
-  return Array.isArray(dataset);
 }
 
 /**

@@ -33,6 +33,8 @@ export interface ReadOptions {
   readonly maxLeftOut: number;
   /** Awaited every few rows, so that others are served meanwhile. */
   readonly pause: () => Promise<void>;
+  /** Called with the number of each row before it is tokenised on this thread. */
+  readonly onRow?: ((row: number) => void) | undefined;
   /** Tokenises large data sets with the same tokenizer and settings; null: all is done on this thread. */
   readonly pool?: EncodePool | null;
 }
@@ -49,13 +51,13 @@ const WAIT_MS = 20;
  */
 export async function readExamples(
   source: RowSource,
-  { kind, tokenizer, settings, vocabulary, maxLeftOut, pause, pool = null }: ReadOptions,
+  { kind, tokenizer, settings, vocabulary, maxLeftOut, pause, onRow, pool = null }: ReadOptions,
   take: (group: EncodedGroup) => void,
 ): Promise<Examples> {
   const reader = new RowReader({ kind, columns: source.columns, pairs: source.pairs });
   await using batches = inBatches(comparisons(source, reader));
   const encode = (batch: readonly Comparison[]): EncodedBatch | Promise<EncodedBatch> =>
-    pool?.encode(batch) ?? encodeBatch(tokenizer, batch, settings, vocabulary);
+    pool?.encode(batch) ?? encodeBatch(tokenizer, batch, settings, vocabulary, onRow);
 
   let [groups, prompts_cut, responses_cut] = [0, 0, 0];
   const lengths = { prompt: new Lengths(), whole: new Lengths() };

@@ -20,6 +20,8 @@ interface Surroundings {
   readonly tokenizer: Tokenizer;
   /** Awaited every few rows. @throws to end the inspection */
   readonly pause: () => Promise<void>;
+  /** Called with the number of each row before it is tokenised. */
+  readonly onRow?: (row: number) => void;
 }
 
 /** Rows that are shown. */
@@ -34,7 +36,7 @@ const MOST_CHARACTERS = 4000;
  */
 export async function inspect(
   { dataset, eval_dataset, settings: given }: InspectRequest,
-  { config, tokenizer: plain, pause }: Surroundings,
+  { config, tokenizer: plain, pause, onRow }: Surroundings,
 ): Promise<Inspection> {
   const settings = { ...given, max_length: Math.min(given.max_length, config.context_length) };
   const tokenizer = plain.withChatTemplate(settings.chat_template);
@@ -45,6 +47,7 @@ export async function inspect(
     vocabulary: config.vocab_size,
     maxLeftOut: settings.max_left_out,
     pause,
+    onRow,
   };
   const prints: Fingerprint[] = [];
   const inspectSplit = async (

@@ -11,6 +11,7 @@ import { copyTokenizer } from "../model/tokenizer_files.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { writeChecksums } from "../model/checksum_file.ts";
+import { readTemplates } from "../preference/template_files.ts";
 import { checkSeen, settleChanges, warnOfRewritten } from "./changes.ts";
 import { findCheckpoint, newestStep, type RunState } from "./checkpoint.ts";
 import { pause, type TrainContext } from "./context.ts";
@@ -52,6 +53,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     resumed = found?.state ?? null;
     const now = await fingerprintsOf(request, between);
     const settled = await settleChanges(request, found, now, warn);
+    context.emit({ type: "settled" });
     const settings = withinContext(request.settings, context);
     data = await readData(context, request, settings, () => {
       early = loadEarly(context, request, settings, over.signal);
@@ -79,8 +81,8 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     // what is not seen now is as it was, unless it may be another
     const known = request.accept_changes ? null : resumed?.fingerprints?.loaded ?? null;
     const fingerprints = { ...settled, tokens: data.checksum, loaded: checksum ?? known };
-    const template = settings.chat_template &&
-      context.tokenizer.withChatTemplate(settings.chat_template).chatTemplate;
+    const named = settings.chat_template;
+    const template = named && ((await readTemplates(request.model))?.get(named) ?? named);
     trainable = withTokenizer(request.model, template, plain);
     run = await allocateRun(context, plans, {
       settings,

@@ -48,10 +48,14 @@ export interface TrainRequest {
   readonly directory: string;
   /** Whether it goes on over rows, a tokenizer or weights that have changed since its checkpoint; refused unless given. */
   readonly accept_changes?: boolean;
+  /** The buffer of the {@link TokenSignal} that says when the rows are tokens; they are already where it is left out. */
+  readonly tokens?: SharedArrayBuffer;
 }
 
 /** What a run tells while it goes on. */
 export type TrainEvent =
+  /** What an earlier life has left is known, and the rows may be read. It goes no further than the engine. */
+  | { readonly type: "settled" }
   /** Sent once rows are tokenised and the model is loaded. */
   | {
     readonly type: "status";

@@ -8,7 +8,8 @@ import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { TrainContext } from "../../src/training/context.ts";
 import { train } from "../../src/training/loop.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
-import type { Dataset, TrainEvent, TrainOutcome } from "../../src/training/request.ts";
+import { writeTokens } from "../../src/training/write_tokens.ts";
+import type { Dataset, TrainEvent, TrainOutcome, TrainRequest } from "../../src/training/request.ts";
 import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -43,10 +44,24 @@ export async function runTiny(
   let loaded: string | null = null;
   try {
     const config = await readModelConfig(model);
+    const emit = (event: TrainEvent) => {
+      events.push(event);
+      onEvent?.(event, gpu);
+    };
+    const request: TrainRequest = {
+      id: "job",
+      model,
+      dataset: more.dataset ?? datasetOf(plainRows(8)),
+      eval_dataset: null,
+      settings,
+      init_adapter: null,
+      directory: folder,
+      ...more.acceptChanges && { accept_changes: true },
+    };
     const outcome = await train({
       gpu,
       config,
-      tokenizer: await loadTokenizer(model),
+      tokenised: tokenising(request, emit),
       frozen: async () => {
         using checkpoint = await Checkpoint.open(model);
         checkpoint.startSums();
@@ -57,24 +72,12 @@ export async function runTiny(
       },
       weightsChecksum: () => loaded,
       onLoad: () => {},
-      emit: (event) => {
-        events.push(event);
-        onEvent?.(event, gpu);
-      },
+      emit,
       between: () => Promise.resolve("continue"),
       room: () => gpu.freeBytes(),
       makeRoom: () => false,
       ...context,
-    }, {
-      id: "job",
-      model,
-      dataset: more.dataset ?? datasetOf(plainRows(8)),
-      eval_dataset: null,
-      settings,
-      init_adapter: null,
-      directory: folder,
-      ...more.acceptChanges && { accept_changes: true },
-    });
+    }, request);
     return { outcome, events };
   } finally {
     (base as LoadedDecoder | null)?.free();
@@ -86,4 +89,16 @@ export async function runTiny(
       throw new Error(`The run left ${JSON.stringify(left)}.`);
     }
   }
+}
+
+/** Makes a job's rows tokens as the engine does, on this thread. */
+export function tokenising(
+  request: TrainRequest,
+  emit: TrainContext["emit"] = () => {},
+): TrainContext["tokenised"] {
+  return async (settings, onLarge) => {
+    const [config, tokenizer] = [await readModelConfig(request.model), await loadTokenizer(request.model)];
+    const pause = () => Promise.resolve();
+    await writeTokens({ config, tokenizer, emit, pause }, request, settings, onLarge);
+  };
 }

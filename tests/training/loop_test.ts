@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { InputError, Interrupted } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { TrainContext } from "../../src/training/context.ts";
 import { train } from "../../src/training/loop.ts";
 import type { MemoryPlan } from "../../src/training/memory_plan.ts";
@@ -12,7 +11,7 @@ import { filesOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { datasetOf, settingsOf } from "../helpers/settings.ts";
 import { plainRows, writeTinyModel } from "../helpers/tiny_model.ts";
-import { type RunOptions, runTiny } from "./_run.ts";
+import { type RunOptions, runTiny, tokenising } from "./_run.ts";
 
 /** Full fine-tuning for a step. */
 async function run(
@@ -110,19 +109,6 @@ Deno.test("train() ends within the reading of its weights or moments by a stop o
   const model = await writeTinyModel(join(directory, "model"));
   const gpu = await Gpu.open({ device: "auto" });
   const life = async (how: "stop" | "cancel" | null, between: "stop" | "continue" = "continue") => {
-    const context: TrainContext = {
-      gpu,
-      config: await readModelConfig(model),
-      tokenizer: await loadTokenizer(model),
-      frozen: () => Promise.reject(new Error("All weights are trained.")),
-      onLoad: ({ bytes, total_bytes }) => {
-        if (how !== null && bytes > total_bytes / 2) throw new Interrupted(how);
-      },
-      emit: () => {},
-      between: () => Promise.resolve(between),
-      room: () => gpu.freeBytes(),
-      makeRoom: () => false,
-    };
     const settings = settingsOf({ lora: null, max_steps: 1, max_length: 24, max_prompt_length: 16 });
     const dataset = datasetOf(plainRows(8));
     const request = {
@@ -133,6 +119,19 @@ Deno.test("train() ends within the reading of its weights or moments by a stop o
       settings,
       init_adapter: null,
       directory,
+    };
+    const context: TrainContext = {
+      gpu,
+      config: await readModelConfig(model),
+      tokenised: tokenising(request),
+      frozen: () => Promise.reject(new Error("All weights are trained.")),
+      onLoad: ({ bytes, total_bytes }) => {
+        if (how !== null && bytes > total_bytes / 2) throw new Interrupted(how);
+      },
+      emit: () => {},
+      between: () => Promise.resolve(between),
+      room: () => gpu.freeBytes(),
+      makeRoom: () => false,
     };
     const outcome = await train(context, request);
     assert.equal(gpu.memory.bytes, 0);

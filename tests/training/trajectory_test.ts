@@ -4,12 +4,12 @@ import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
-import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { train } from "../../src/training/loop.ts";
 import { ExampleOrder } from "../../src/training/schedule.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { datasetOf, settingsOf } from "../helpers/settings.ts";
+import { tokenising } from "./_run.ts";
 import {
   readTrajectory,
   TRAJECTORIES,
@@ -34,17 +34,7 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
     const config = await readModelConfig(model);
     using checkpoint = await Checkpoint.open(model);
     const base = lora ? await loadDecoder(gpu, checkpoint, config, { trainable: false }) : null;
-    const { outcome } = await train({
-      gpu,
-      config,
-      tokenizer: await loadTokenizer(model),
-      frozen: () => Promise.resolve(base!.decoder),
-      onLoad: () => {},
-      emit: (event) => event.type === "metrics" && metrics.push(event.metrics),
-      between: () => Promise.resolve("continue"),
-      room: () => Promise.resolve(null),
-      makeRoom: () => false,
-    }, {
+    const request = {
       id: "job",
       model,
       dataset: datasetOf(inOrder(settings, trajectory)),
@@ -52,7 +42,18 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
       settings,
       init_adapter,
       directory,
-    });
+    };
+    const { outcome } = await train({
+      gpu,
+      config,
+      tokenised: tokenising(request),
+      frozen: () => Promise.resolve(base!.decoder),
+      onLoad: () => {},
+      emit: (event) => event.type === "metrics" && metrics.push(event.metrics),
+      between: () => Promise.resolve("continue"),
+      room: () => Promise.resolve(null),
+      makeRoom: () => false,
+    }, request);
     assert.equal(outcome, "succeeded");
     base?.free();
   } finally {

@@ -18,7 +18,7 @@ const JOB = {
  * Scores by `clients` clients at a time beside a job that has had the device for itself before.
  *
  * @returns the job's steps a second alone and beside them, requests by status, and MiB of memory after a fifth and at the end
- * @throws AssertionError where an answer is none of 200 and 429, the job gets less than two fifths of the device, or memory
+ * @throws AssertionError where an answer is none of 200 and 429, the job makes less than a quarter of its steps, or memory
  * grows
  */
 export async function load(clients: number, seconds: number, signal?: AbortSignal) {
@@ -66,7 +66,8 @@ export async function load(clients: number, seconds: number, signal?: AbortSigna
   await scoring;
   const figures = { alone, beside, share: beside / alone, statuses, slowest, memory, memoryAtEnd };
   if (signal?.aborted) return figures;
-  assert.ok(figures.share > 0.4, JSON.stringify(figures));
+  // half of the device's time, less what the clients and the server take of the software driver's own processor
+  assert.ok(figures.share > 0.25, JSON.stringify(figures));
   assert.ok(memoryAtEnd < memory * 1.1 + 20, JSON.stringify(figures));
   return figures;
 }

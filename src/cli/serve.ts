@@ -74,7 +74,7 @@ export async function serve(
       engine,
     });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
-    server = listen(config, app.fetch);
+    server = listen(config, (request, reach) => app.fetch(request, reach));
     runner.start();
     void tighten(config).then((faults) => faults.forEach((fault) => log.warning("{fault}", { fault })));
     const started = await Promise.race([engine, signal]);

@@ -23,6 +23,7 @@ interface Result {
 const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
   requests: async () => (await import("./soak/requests.ts")).requests,
+  connections: async () => (await import("./soak/connections.ts")).connections,
   files: async () => (await import("./soak/files.ts")).files,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,
 };

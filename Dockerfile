@@ -1,5 +1,6 @@
 # The service with what NVIDIA's Vulkan driver needs inside a container. The driver itself comes from the host:
-#   docker run --gpus all -p 8080:8080 -v ./models:/app/models -v simpo-state:/state IMAGE
+#   docker run --gpus all -e SIMPO_TOKEN=… -p 8080:8080 -v ./models:/app/models -v simpo-state:/state IMAGE
+# HOST=0.0.0.0 is refused without SIMPO_TOKEN or SIMPO_TOKEN_FILE, unless SIMPO_INSECURE=1 (docs/access.md).
 # Other tasks by name: docker run --gpus all IMAGE doctor
 # Without a GPU: docker build --build-arg EXTRA_PACKAGES=mesa-vulkan-drivers, and run with -e SIMPO_DEVICE=software.
 FROM denoland/deno:debian-2.9.6

@@ -135,7 +135,7 @@ function checkType(c: Context): void {
   });
 }
 
+/** By its headers: a server's request has a stream whether something comes or not. */
 function hasBody(c: Context): boolean {
-  const length = c.req.header("content-length");
-  return c.req.raw.body !== null && length !== "0";
+  return c.req.header("transfer-encoding") !== undefined || Number(c.req.header("content-length") ?? 0) > 0;
 }

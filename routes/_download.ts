@@ -2,6 +2,7 @@
 import type { Context } from "hono";
 import { InputError } from "../src/errors.ts";
 import type { TarArchive } from "../src/model/tar.ts";
+import { dropOf, patientStream } from "./_patient_stream.ts";
 import { answerProblem } from "./problem.ts";
 
 /**
@@ -39,7 +40,7 @@ export function answerArchive(c: Context, archive: TarArchive, filename: string)
     const error = refuse("range", message, `a range that begins at most at ${byteLength - 1}`, 416);
     return answerProblem(c, error, { ...headers, "content-range": `bytes */${byteLength}` });
   }
-  return new Response(method === "HEAD" ? null : archive.stream(begin, end), {
+  return new Response(method === "HEAD" ? null : patientStream(archive.stream(begin, end), dropOf(c)), {
     status: range === null ? 200 : 206,
     headers: {
       ...headers,

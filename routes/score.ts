@@ -17,6 +17,7 @@ import { encodingOf, namesOf } from "../src/scoring/encoding.ts";
 import { checkChatTemplate } from "../src/text/check_template.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import type { ScoreEncoding } from "../src/scoring/request.ts";
+import { dropOf, patientStream } from "./_patient_stream.ts";
 import { jobSettings, resolveWeights } from "./_weights.ts";
 import type { Place } from "./_admission.ts";
 import { hostPathsOf, problems, refusing, toProblem } from "./problem.ts";
@@ -73,7 +74,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
           hostPathsOf(c),
         );
         // The declared answer is JSON by type; a stream of lines has none.
-        return c.body(lines, 200, {
+        return c.body(patientStream(lines, dropOf(c)), 200, {
           "content-type": ndjson,
           "cache-control": "no-store, no-transform",
         }) as never;

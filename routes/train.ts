@@ -19,6 +19,7 @@ import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { answerArchive } from "./_download.ts";
 import { eventStream } from "./_event_stream.ts";
+import { dropOf, patientStream } from "./_patient_stream.ts";
 import { hostPathsOf, problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
@@ -298,7 +299,8 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const { id, status } = find(c.req.valid("param").id);
     const after = Number(c.req.valid("header")["last-event-id"] ?? 0);
     if (isFinished(status) && store.events(id, after, 1).length === 0) return c.body(null, 204);
-    return c.body(eventStream(store, id, after, stopping, hostPathsOf(c)), 200, {
+    const stream = eventStream(store, id, after, stopping, hostPathsOf(c));
+    return c.body(patientStream(stream, dropOf(c)), 200, {
       "content-type": "text/event-stream",
       "cache-control": "no-store, no-transform",
       // A proxy that gathers a whole answer would keep the events back.

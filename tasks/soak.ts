@@ -25,6 +25,7 @@ const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   crashes: async () => (await import("./soak/crashes.ts")).crashes,
   load: async () => (await import("./soak/load.ts")).underLoad,
   requests: async () => (await import("./soak/requests.ts")).requests,
+  connections: async () => (await import("./soak/connections.ts")).connections,
   files: async () => (await import("./soak/files.ts")).files,
   clients: async () => (await import("./soak/clients.ts")).clients,
   hostile: async () => (await import("./soak/hostile.ts")).hostile,

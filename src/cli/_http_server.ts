@@ -18,8 +18,14 @@ export const CONNECTION_BOUNDS: ConnectionBounds = { headMs: 10_000, idleMs: 75_
 
 const ACCEPT_PAUSE_MS = 50;
 
+/** What a handler may do with the connection that its request came by. */
+export interface Reach {
+  /** Breaks it off, whatever is on its way: a reader that has stopped keeps an answer from its end for ever. */
+  readonly drop: () => void;
+}
+
 /** Answers a request. */
-export type Handler = (request: Request) => Response | Promise<Response>;
+export type Handler = (request: Request, reach: Reach) => Response | Promise<Response>;
 
 /** A server that listens. */
 export interface HttpServer {
@@ -41,7 +47,7 @@ interface ConnectionServer {
  */
 type ServeConnection = (
   connection: Deno.Conn,
-  signal: undefined,
+  signal: Pick<AbortSignal, "addEventListener">,
   handler: (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response>,
   onError: (error: unknown) => Response | Promise<Response>,
   onListen: () => void,
@@ -67,7 +73,7 @@ export function serveHttp(
   const serve = serveConnection();
   if (serve === null) {
     log.warning("This version of Deno gives connections no deadlines: put a proxy with deadlines in front.");
-    return Deno.serve({ ...address, onListen() {} }, handler);
+    return Deno.serve({ ...address, onListen() {} }, (request) => handler(request, { drop() {} }));
   }
   const listener = Deno.listen(address);
   const connections = new Set<Connection>();
@@ -122,6 +128,7 @@ class Connection {
   busy = false;
   readonly finished: Promise<void>;
   readonly #server: ConnectionServer;
+  #cancel: () => void = () => {};
   #requests = 0;
   #timer: ReturnType<typeof setTimeout>;
 
@@ -141,15 +148,17 @@ class Connection {
       onQuiet();
       this.#timer = setTimeout(end, idleMs);
     };
+    const reach: Reach = { drop: () => this.#drop() };
     this.#server = serve(
       connection,
-      undefined, // the listener of a signal would throw where the connection has just ended by itself
+      // No real signal: its listener throws where the connection has just ended by itself, which nobody could catch.
+      { addEventListener: (_: string, cancel: unknown) => this.#cancel = cancel as () => void },
       (request, { completed }) => {
         clearTimeout(this.#timer);
         this.#requests++;
         this.busy = true;
         completed.then(answered, answered);
-        return handler(request);
+        return handler(request, reach);
       },
       (error) => {
         log.error("A request failed: {error}", { error });
@@ -158,6 +167,14 @@ class Connection {
       () => {},
     );
     this.finished = this.#server.finished.catch(() => {}).finally(() => clearTimeout(this.#timer));
+  }
+
+  #drop(): void {
+    try {
+      this.#cancel();
+    } catch {
+      // It has ended by itself.
+    }
   }
 
   /** Waits for the answers under way, takes no more requests, and ends it. */

@@ -72,7 +72,7 @@ export async function serve(
     const { root, state, cache } = config;
     runner = new JobRunner({ store, hub, root, state, cache, engine, limits: config, jobsCharged });
     const app = createApp({ config, store, hub, runner, engine, stopping: stopping.signal, exportMerged });
-    server = listen(config, app.fetch);
+    server = listen(config, (request, reach) => app.fetch(request, reach));
     // It holds this thread up for some hundredths of a second, in which the device starts.
     textThread().start();
     runner.start();

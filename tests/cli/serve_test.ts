@@ -186,3 +186,21 @@ Deno.test("serve() listens for other machines without a token where SIMPO_INSECU
     await urlOf(server);
     await server.line(/no token is asked for/);
   }));
+
+Deno.test("serve() takes a cancel and a DELETE without a body or a type, and no form", () =>
+  withRoot(async (root) => {
+    await using server = startFake(root, 1000, ["serve"]);
+    const url = await urlOf(server);
+    const { body: { id } } = await post(`${url}/train`, job);
+    const ask = async (method: string, path: string, init: RequestInit = {}) => {
+      const response = await fetch(`${url}/train/${id}${path}`, { method, ...init });
+      await response.body?.cancel();
+      return response.status;
+    };
+    assert.equal(await ask("POST", "/cancel", { body: new URLSearchParams({ a: "b" }) }), 415);
+    assert.equal(await ask("POST", "/cancel", { body: new TextEncoder().encode("a") }), 415);
+    assert.equal(await ask("POST", "/cancel", { headers: { origin: "http://evil.example" } }), 403);
+    assert.equal(await ask("POST", "/cancel"), 202);
+    await follow(url, id, 0, "done");
+    assert.equal(await ask("DELETE", ""), 204);
+  }));

@@ -27,7 +27,6 @@ const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   requests: async () => (await import("./soak/requests.ts")).requests,
   connections: async () => (await import("./soak/connections.ts")).connections,
   files: async () => (await import("./soak/files.ts")).files,
-  clients: async () => (await import("./soak/clients.ts")).clients,
   hostile: async () => (await import("./soak/hostile.ts")).hostile,
   disk: async () => (await import("./soak/disk.ts")).disk,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,

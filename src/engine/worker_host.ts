@@ -144,7 +144,7 @@ export class WorkerHost {
     };
   }
 
-  /** Of several steps whose call is the same kind the last is the one that is charged. */
+  /** Takes a step of a scoring call, which is charged with what breaks meanwhile. */
   async #step(
     id: number,
     step: () => Promise<IteratorResult<void>>,

@@ -3,7 +3,7 @@ import { join } from "node:path";
 
 /** What each kind of folder holds that the worker made. */
 const OURS = {
-  state: /^(jobs|jobs\.sqlite(-\w+)?|hub)$/,
+  state: /^(jobs|jobs\.sqlite(-\w+)?|hub|reserve|\.probe|engine-(journal|crashes)\.json)$/,
   cache: /^(models|datasets|tuning)$/,
 };
 

@@ -22,6 +22,8 @@ export type JobOptions = Readonly<Record<string, unknown>> & {
   readonly rows?: readonly unknown[];
   readonly dataset?: Dataset;
   readonly eval_rows?: readonly unknown[];
+  /** Settings past the bounds that a request has. */
+  readonly past?: Readonly<Record<string, number>>;
   /** Folder of the adapter that training begins with. */
   readonly init_adapter?: string;
   /** Goes on in a folder that is there. */
@@ -101,6 +103,7 @@ export class Lab implements AsyncDisposable {
       eval_rows,
       init_adapter = null,
       directory = this.path(`job-${this.#jobs++}`),
+      past = {},
       onEvent,
       signal,
       ...spec
@@ -115,7 +118,7 @@ export class Lab implements AsyncDisposable {
       model,
       dataset,
       eval_dataset: eval_rows ? datasetOf(eval_rows, method) : null,
-      settings: settingsOf(spec),
+      settings: { ...settingsOf(spec), ...past },
       init_adapter,
       directory,
     }, {

@@ -15,7 +15,10 @@ Deno.test("memory() comes back to its level after every job, however it ends", a
     [{ max_steps: 2, eval_rows: plainRows(2), save_steps: 1 }, "succeeded"],
     [{ max_steps: 2, lora: { r: 4, dropout: 0.2 }, activation_recomputation: true }, "succeeded"],
     [{ max_steps: 2, lora: null }, "succeeded"],
-    [{ lora: null, learning_rate: 1e30, max_grad_norm: 0, max_steps: 6 }, /^InputError: Training diverged/],
+    [
+      { lora: null, past: { learning_rate: 1e30 }, max_grad_norm: 0, max_steps: 6 },
+      /^InputError: Training diverged/,
+    ],
     [
       { dataset: await lab.writeRows("malformed.jsonl", [{}]) },
       /^InputError: dataset: malformed\.jsonl: row 1/,

@@ -201,7 +201,7 @@ for (const [name, job, field, message] of refusals) {
 }
 
 Deno.test("train() that diverges fails with the step and what would help", async () => {
-  const job = lab.train({ lora: null, learning_rate: 1e30, max_grad_norm: 0, max_steps: 6 });
+  const job = lab.train({ lora: null, past: { learning_rate: 1e30 }, max_grad_norm: 0, max_steps: 6 });
   await assert.rejects(job, (error) => {
     assert.ok(error instanceof InputError, String(error));
     assert.match(error.message, /^Training diverged: \S+ at step \d+ is (NaN|-?Infinity)\.$/);

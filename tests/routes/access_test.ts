@@ -98,6 +98,7 @@ Deno.test("a job is cancelled, resumed and deleted by no form of another's page,
   const send = async (method: string, path: string, headers: Record<string, string>, body?: string) =>
     (await service.app.request(path, { method, headers, ...(body === undefined ? {} : { body }) })).status;
   const cancel = `/train/${id}/cancel`;
+  await service.until(id, "running");
   for (const type of ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"]) {
     assert.equal(await send("POST", cancel, { "content-type": type }, "a=b"), 415);
     assert.equal(await send("POST", cancel, { "content-type": type }), 415);

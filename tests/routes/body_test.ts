@@ -21,7 +21,8 @@ for (const bytes of broken) {
       const response = await service.app.request(path, { method: "POST", body, headers: json });
       assert.equal(response.status, 400);
       const problem = await response.json();
-      assert.deepEqual([problem.field, problem.accepted], ["body", "JSON in UTF-8"]);
+      assert.equal(problem.field, "body");
+      assert.match(problem.accepted, /^JSON in UTF-8,/);
     }
     assert.equal((await service.post("/score", one)).status, 200);
   });

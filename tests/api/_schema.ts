@@ -8,7 +8,15 @@ export type Schema = any;
 /** The description of the service; no part of it runs. */
 export function description(): Schema {
   const service = {
-    config: { token: null, maxBodyBytes: 1 },
+    config: {
+      root: "/root",
+      state: "/root/state",
+      cache: "/root/state/hub",
+      host: "127.0.0.1",
+      allowedHosts: [],
+      tokens: [],
+      maxBodyBytes: 1,
+    },
     engine: Promise.resolve(null),
     stopping: new AbortController().signal,
   };

@@ -28,6 +28,7 @@ const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   connections: async () => (await import("./soak/connections.ts")).connections,
   files: async () => (await import("./soak/files.ts")).files,
   hostile: async () => (await import("./soak/hostile.ts")).hostile,
+  stops: async () => (await import("./soak/stops.ts")).stops,
   disk: async () => (await import("./soak/disk.ts")).disk,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,
 };

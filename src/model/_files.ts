@@ -1,7 +1,10 @@
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { isDeeper, isObject, show } from "../json.ts";
 import { PRIVATE_FILE } from "../private_files.ts";
+
+/** As `JSON.parse` has it, of each value the innermost first. */
+type Reviver = (key: string, value: unknown, context: { readonly source?: string }) => unknown;
 
 /** Whether anything is at a path. */
 export async function exists(path: string): Promise<boolean> {
@@ -26,26 +29,36 @@ export async function exists(path: string): Promise<boolean> {
  */
 export async function readJsonObject(
   path: string,
-  reviver?: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+  reviver?: Reviver,
 ): Promise<Record<string, unknown>> {
-  const name = basename(path);
-  const text = await readSmallText(path);
+  return parseJsonObject(await readSmallText(path), basename(path), reviver);
+}
+
+/** How deep the JSON of a model's files may go: whoever walks through it calls himself. */
+const MOST_DEPTH = 100;
+
+/**
+ * The JSON object that a file holds.
+ *
+ * @param file its name, for the error's field
+ * @throws InputError where it holds none, or one that is nested deeper than any model's
+ */
+export function parseJsonObject(text: string, file: string, reviver?: Reviver): Record<string, unknown> {
+  const refuse = (predicate: string, value?: unknown): never => {
+    throw new InputError((place) => `${place} ${predicate}.`, {
+      path: [{ file }],
+      value,
+      accepted: `a JSON object, nested at most ${MOST_DEPTH} deep`,
+    });
+  };
   let value: unknown;
   try {
     value = JSON.parse(text, reviver as Parameters<typeof JSON.parse>[1]);
   } catch (error) {
-    throw new InputError((file) => `${file} is not JSON: ${(error as Error).message}.`, {
-      path: [{ file: name }],
-      accepted: "a JSON object",
-    });
+    return refuse(`is not JSON: ${(error as Error).message}`);
   }
-  if (!isObject(value)) {
-    throw new InputError((file) => `${file} holds ${show(value)}, not a JSON object.`, {
-      path: [{ file: name }],
-      value,
-      accepted: "a JSON object",
-    });
-  }
+  if (!isObject(value)) return refuse(`holds ${show(value)}, not a JSON object`, value);
+  if (isDeeper(value, MOST_DEPTH)) return refuse(`is nested more than ${MOST_DEPTH} deep`);
   return value;
 }
 

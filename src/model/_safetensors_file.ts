@@ -1,7 +1,7 @@
 /** One safetensors file: an 8-byte little-endian header length, a JSON header, then the tensors without a hole. */
 import { basename } from "node:path";
 import { InputError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { isDeeper, isObject, mostDepth, show } from "../json.ts";
 import { missingFile } from "./_files.ts";
 
 /** Bytes of an element, in the order in which the format's own library lays tensors of different types (wide last). */
@@ -110,6 +110,7 @@ function readHeader(path: string, file: Deno.FsFile, size: number): Pick<Shard, 
   } catch {
     refuse("has a header that is not JSON", "a safetensors file");
   }
+  if (isDeeper(header, mostDepth)) refuse("has a header that is nested deep", "a safetensors file");
   if (!isObject(header)) return refuse("has a header that is no JSON object", "a safetensors file", header);
 
   const { __metadata__: metadata = {}, ...entries } = header;

@@ -10,6 +10,7 @@ import { Checkpoint } from "../../src/model/safetensors.ts";
 import { storedDtype } from "../../src/model/weights.ts";
 import { readDataFiles } from "../../src/preference/data_files.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import { inFolder } from "../helpers/folder.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 /** What a job and a score read of a folder before its weights. */
@@ -201,3 +202,26 @@ async function run(command: string, ...args: string[]): Promise<void> {
   const { success } = await new Deno.Command(command, { args }).output();
   assert.ok(success);
 }
+
+Deno.test("readJsonObject() and loadTokenizer() refuse a file that is nested deeper than any model's", () =>
+  inFolder(async (folder) => {
+    await writeTinyModel(folder);
+    const deep = `{"normalizer":${'{"type":"Sequence","normalizers":['.repeat(20_000)}null${
+      "]}".repeat(20_000)
+    }}`;
+    for (
+      const [name, load] of [["config.json", readModelConfig], ["tokenizer.json", loadTokenizer]] as const
+    ) {
+      const before = await Deno.readTextFile(join(folder, name));
+      await Deno.writeTextFile(join(folder, name), deep);
+      await assert.rejects(load(folder), (error) => {
+        assert.ok(error instanceof InputError, String(error));
+        assert.match(
+          error.message,
+          new RegExp(`^${name.replace(".", "\\.")} (is nested more than 100 deep|is not JSON)`),
+        );
+        return true;
+      });
+      await Deno.writeTextFile(join(folder, name), before);
+    }
+  }));

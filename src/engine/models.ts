@@ -105,7 +105,7 @@ export class Models {
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
       using checkpoint = await Checkpoint.open(directory);
-      if (sum) checkpoint.startSums();
+      if (sum) await checkpoint.startSums();
       for (const warning of config.warnings) this.#report.warning(directory, warning);
       const report = this.#report.weights(directory);
       const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {

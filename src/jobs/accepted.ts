@@ -1,5 +1,6 @@
 /** A job that is to go on over rows or a model that have changed; said by a file in its folder until its next checkpoint. */
 import { join } from "node:path";
+import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
 import { jobFolder } from "./folder.ts";
 
 const FILE = "accept_changes";
@@ -8,8 +9,8 @@ const FILE = "accept_changes";
 export function recordAcceptance(state: string, id: string, accepted: boolean): void {
   const path = join(jobFolder(state, id), FILE);
   if (!accepted) return removeIfThere(path);
-  Deno.mkdirSync(jobFolder(state, id), { recursive: true });
-  Deno.writeTextFileSync(path, "");
+  Deno.mkdirSync(jobFolder(state, id), { recursive: true, mode: PRIVATE_FOLDER });
+  Deno.writeTextFileSync(path, "", { mode: PRIVATE_FILE });
 }
 
 /** Whether the job may go on so. */

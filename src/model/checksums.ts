@@ -1,8 +1,8 @@
 /** CRC-32 of written files, tensor by tensor: what a disk or a copy has changed is noticed before it is used. */
-import { crc32 } from "node:zlib";
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
 import { missingFile } from "./_files.ts";
+import { loadCrc32 } from "./crc32.ts";
 import { openShard } from "./_safetensors_file.ts";
 
 /** Of one file. */
@@ -98,6 +98,7 @@ export async function crcOf(
 ): Promise<string> {
   const piece = new Uint8Array(Math.min(PIECE, end - begin));
   await file.seek(begin, Deno.SeekMode.Start);
+  const crc32 = await loadCrc32();
   let sum = 0;
   for (let left = end - begin; left > 0;) {
     const count = await file.read(piece.subarray(0, Math.min(left, piece.length)));

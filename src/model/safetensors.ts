@@ -1,6 +1,5 @@
 /** Tensors in safetensors files, read by ranges and written as streams, so that they never have to fit the host's memory. */
 import { basename, join } from "node:path";
-import { crc32 } from "node:zlib";
 import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
 import { exists, readJsonObject, writeWhole } from "./_files.ts";
@@ -13,6 +12,7 @@ import {
   type Shard,
   type TensorInfo,
 } from "./_safetensors_file.ts";
+import { type Crc32, loadCrc32 } from "./crc32.ts";
 import { type Checksums, crcText, type FileChecksum } from "./checksums.ts";
 import { isFloatDtype, toF32 } from "./dtype.ts";
 
@@ -29,7 +29,8 @@ export class Checkpoint implements Disposable {
   readonly metadata: Readonly<Record<string, string>>;
   /** Of each tensor: the rows that were read in order from its first, and their CRC-32. */
   readonly #read = new Map<string, { rows: number; sum: number }>();
-  #sums = false;
+  /** Set where what is read is summed. */
+  #crc32: Crc32 | null = null;
 
   private constructor(shards: readonly Shard[], tensors: ReadonlyMap<string, TensorInfo>) {
     this.#shards = new Map(shards.map((shard) => [shard.path, shard]));
@@ -114,13 +115,13 @@ export class Checkpoint implements Disposable {
     }
     const rowBytes = rows === 0 ? 0 : (end - begin) / rows;
     const bytes = readAt(this.#shards.get(file)!, begin + firstRow * rowBytes, rowCount * rowBytes);
-    if (this.#sums) this.#sum(name, firstRow, rowCount, bytes);
+    if (this.#crc32) this.#sum(name, firstRow, rowCount, bytes);
     return bytes;
   }
 
   /** From now on what is read is summed, for {@link checksum}. */
-  startSums(): void {
-    this.#sums = true;
+  async startSums(): Promise<void> {
+    this.#crc32 = await loadCrc32();
   }
 
   /** CRC-32 of all tensors that were read, each in order and to its end; null where one was not. */
@@ -130,13 +131,13 @@ export class Checkpoint implements Disposable {
       if (rows !== (this.info(name).shape[0] ?? 1)) return null;
       sums.push(name, crcText(sum));
     }
-    return sums.length === 0 ? null : crcText(crc32(sums.join()));
+    return sums.length === 0 ? null : crcText(this.#crc32!(sums.join()));
   }
 
   #sum(name: string, firstRow: number, rowCount: number, bytes: Uint8Array): void {
     const before = firstRow === 0 ? { rows: 0, sum: 0 } : this.#read.get(name);
     if (before?.rows !== firstRow) return void this.#read.set(name, { rows: -1, sum: 0 });
-    this.#read.set(name, { rows: firstRow + rowCount, sum: crc32(bytes, before.sum) });
+    this.#read.set(name, { rows: firstRow + rowCount, sum: this.#crc32!(bytes, before.sum) });
   }
 
   /** Reads a whole tensor. @returns Its bytes as they are stored. @throws InputError as readRows() */
@@ -244,7 +245,8 @@ export async function writeSafetensors(
   padded.set(json, 8);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
   const sums: Record<string, string> = {};
-  await writeWhole(path, fileChunks(padded, ordered, sums));
+  const crc32 = await loadCrc32();
+  await writeWhole(path, fileChunks(padded, ordered, sums, crc32));
   return { bytes: padded.length + offset, crc32: crcText(crc32(padded)), tensors: sums };
 }
 
@@ -301,6 +303,7 @@ async function* fileChunks(
   header: Uint8Array,
   tensors: readonly TensorSource[],
   sums: Record<string, string>,
+  crc32: Crc32,
 ): AsyncGenerator<Uint8Array> {
   yield header;
   for (const { name, dtype, shape, data } of tensors) {

@@ -6,6 +6,8 @@ import type { TrainEvent } from "../training/request.ts";
 import { TokenSignal } from "../training/token_signal.ts";
 import { TextThread, textThread } from "./thread.ts";
 
+type LoadingOptions = Pick<CallOptions<CallName>, "onLoading">;
+
 type Facade = {
   readonly [Name in "score" | "sequences" | "inspect" | "train"]: (
     request: Calls[Name]["request"],
@@ -57,27 +59,32 @@ export class TextEngine implements Engine {
     await this.#device.stop();
   }
 
-  /** The first call for some weights has them read while its texts become tokens; what goes wrong is told to the call. */
-  #load(weights: ScoringWeights, signal: AbortSignal): void {
+  /**
+   * The first call for some weights has them read while its texts become tokens; what goes wrong is told to the call.
+   *
+   * @returns what is still to be told of loading: nothing where this does
+   */
+  #load(weights: ScoringWeights, { onLoading }: LoadingOptions, signal: AbortSignal): LoadingOptions {
     const key = JSON.stringify(weights);
-    if (this.#loaded.has(key)) return;
+    if (this.#loaded.has(key)) return { onLoading };
     if (this.#loaded.size >= MOST_LOADED) this.#loaded.clear();
     this.#loaded.add(key);
-    this.#device.call("load", weights, { signal }).catch(() => this.#loaded.delete(key));
+    this.#device.call("load", weights, { signal, onLoading }).catch(() => this.#loaded.delete(key));
+    return {};
   }
 
   readonly #calls: Facade = {
-    score: async (request, { signal: given, onItem, onLoading }, signal) => {
+    score: async (request, { signal: given, onItem, ...options }, signal) => {
       const { model, adapter, quantization } = request;
-      this.#load({ model, adapter, quantization }, signal);
+      const loading = this.#load({ model, adapter, quantization }, options, signal);
       const encoded = await this.#text.call("score", request, signal);
       const tokens = { model, adapter, quantization, ...encoded };
-      return await this.#device.call("score_tokens", tokens, { signal: given, onItem, onLoading });
+      return await this.#device.call("score_tokens", tokens, { signal: given, onItem, ...loading });
     },
-    sequences: async (request, { signal: given, onItem, onLoading }, signal) => {
+    sequences: async (request, { signal: given, onItem, ...told }, signal) => {
       const { model, adapter, quantization } = request;
       const weights = { model, adapter, quantization };
-      this.#load(weights, signal);
+      const loading = this.#load(weights, told, signal);
       const { groups, ...spelt } = await this.#text.call("sequences", request, signal);
       let next = 0;
       let named = Promise.resolve();
@@ -93,7 +100,7 @@ export class TextEngine implements Engine {
         named.catch(() => {});
         return named;
       };
-      const options = { signal: given, onItem: onTokens, onLoading };
+      const options = { signal: given, onItem: onTokens, ...loading };
       const result = await this.#device.call("sequence_tokens", { ...weights, groups }, options);
       await named;
       return result;

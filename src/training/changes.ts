@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { exists } from "../model/_files.ts";
+import { PRIVATE_FOLDER } from "../private_files.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
 import type { FoundCheckpoint } from "./checkpoint.ts";
 import { type FileFingerprint, type Fingerprints, WHOLE_BYTES } from "./fingerprint.ts";
@@ -50,7 +51,7 @@ export async function settleChanges(
     if (!isGone(request.dataset)) await Deno.remove(folder, { recursive: true }).catch(ignoreMissing);
   }
   const settled = { ...now, rows: now.rows ?? before?.rows ?? null };
-  await Deno.mkdir(folder, { recursive: true });
+  await Deno.mkdir(folder, { recursive: true, mode: PRIVATE_FOLDER });
   await writeSealedJson(path, { ...settled });
   return settled;
 }

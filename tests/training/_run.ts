@@ -64,7 +64,7 @@ export async function runTiny(
       tokenised: tokenising(request, emit),
       frozen: async () => {
         using checkpoint = await Checkpoint.open(model);
-        checkpoint.startSums();
+        await checkpoint.startSums();
         const { quantization } = settings;
         base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
         loaded = checkpoint.checksum;

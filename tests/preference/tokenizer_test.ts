@@ -190,7 +190,7 @@ Deno.test("loadTokenizer() names the file that is missing, broken or of no use",
     assert.rejects(withFiles(files, loadTokenizer), { name: "InputError", message });
   await refused({}, /no tokenizer\.json/);
   await refused({ "tokenizer.json": "{" }, /^tokenizer\.json is not JSON/);
-  await refused({ "tokenizer.json": "[]" }, /^tokenizer\.json must be a JSON object/);
+  await refused({ "tokenizer.json": "[]" }, /^tokenizer\.json holds \[\], not a JSON object/);
   await refused({ "tokenizer.json": "{}" }, /^tokenizer\.json: model nothing is no model known here/);
   for (const id of [[1], 0.5, -1, "1"]) {
     const tokenizer = structuredClone(byteLevel([], [])) as { model: { vocab: Record<string, unknown> } };

@@ -9,9 +9,9 @@ export type Schema = any;
 export function description(): Schema {
   const service = {
     config: {
-      root: "/root",
-      state: "/root/state",
-      cache: "/root/state/hub",
+      root: "/nowhere/root",
+      state: "/nowhere/state",
+      cache: "/nowhere/cache",
       host: "127.0.0.1",
       allowedHosts: [],
       tokens: [],

@@ -15,7 +15,7 @@ import { answerProblem, refusing } from "./problem.ts";
 import { scoreRoutes } from "./score.ts";
 import { addDescription, probeRoutes } from "./service.ts";
 import type { Service } from "./service_context.ts";
-import { trainRoutes } from "./train.ts";
+import { handedOn, later } from "./_later.ts";
 
 const log = logger("http");
 
@@ -35,6 +35,36 @@ const HEADERS: Readonly<Record<number, Record<string, string>>> = {
  */
 export function createApp(service: Service): OpenAPIHono {
   const { config } = service;
+  const app = newApp();
+  app.use(requestId());
+  const hideHostPaths = hostPathsHidden(config);
+  app.use((c, next) => {
+    c.set("hideHostPaths" as never, hideHostPaths as never);
+    return next();
+  });
+  app.use(accessLog());
+  app.use(onlyOurPages(config));
+  app.use(onlyKnownMethods(app));
+  const train = later(async () => {
+    const { trainRoutes } = await import("./train.ts");
+    const routes = newApp();
+    routes.use(handedOn(), onlyKnownMethods(routes));
+    return routes.route("/", trainRoutes(service)) as OpenAPIHono;
+  });
+  app.route("/", probeRoutes(service));
+  addDescription(app, train.app, config.tokens.length > 0);
+  if (config.tokens.length > 0) app.use(bearerToken(config.tokens));
+  app.on("POST", ["/score", "/v1/completions", "/train"], admission(config));
+  app.use(boundedBody(config.maxBodyBytes));
+  app.use(jsonBody());
+  app.route("/", scoreRoutes(service));
+  app.route("/", completionRoutes(service));
+  app.all("/train/*", train.handle); // and /train
+  return app;
+}
+
+/** An app whose errors are problems. */
+function newApp(): OpenAPIHono {
   const app = new OpenAPIHono({ defaultHook: refusing() });
   app.onError((error, c) => {
     const { signal } = c.req.raw;
@@ -51,16 +81,12 @@ export function createApp(service: Service): OpenAPIHono {
       new InputError(`There is no ${route}.`, { path: ["path"], value: route, accepted, status: 404 }),
     );
   });
+  return app;
+}
 
-  app.use(requestId());
-  const hideHostPaths = hostPathsHidden(config);
-  app.use((c, next) => {
-    c.set("hideHostPaths" as never, hideHostPaths as never);
-    return next();
-  });
-  app.use(accessLog());
-  app.use(onlyOurPages(config));
-  app.use(methodNotAllowed({
+/** Refuses the methods that a path of `app` does not take. */
+function onlyKnownMethods(app: OpenAPIHono): MiddlewareHandler {
+  return methodNotAllowed({
     app,
     onMethodNotAllowed: (c, methods) => {
       const accepted = methods.join(", ");
@@ -72,17 +98,7 @@ export function createApp(service: Service): OpenAPIHono {
       });
       return answerProblem(c, error, { allow: accepted });
     },
-  }));
-  app.route("/", probeRoutes(service));
-  addDescription(app, config.tokens.length > 0);
-  if (config.tokens.length > 0) app.use(bearerToken(config.tokens));
-  app.on("POST", ["/score", "/v1/completions", "/train"], admission(config));
-  app.use(boundedBody(config.maxBodyBytes));
-  app.use(jsonBody());
-  app.route("/", scoreRoutes(service));
-  app.route("/", completionRoutes(service));
-  app.route("/", trainRoutes(service));
-  return app;
+  });
 }
 
 function accessLog(): MiddlewareHandler {

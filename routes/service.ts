@@ -70,21 +70,27 @@ export function probeRoutes(service: Service): OpenAPIHono {
     ) as OpenAPIHono;
 }
 
-/** GET /openapi.json: describes every route of `app`, itself included. */
-export function addDescription(app: OpenAPIHono, token: boolean): void {
-  app.openapi(openapi, (c) =>
-    c.json(
-      app.getOpenAPI31Document({
-        openapi: "3.1.0",
-        info: {
-          title: "simpo-worker",
-          version: "0.1.0",
-          description: "Trains language models with SimPO and scores candidate responses.",
-        },
-        security: token ? [{ bearer: [] }] : [],
-      }) as unknown as Record<string, unknown>,
-      200,
-    ));
+/**
+ * GET /openapi.json: describes every route of `app`, itself included.
+ *
+ * @param more the routes that are loaded later
+ */
+export function addDescription(app: OpenAPIHono, more: () => Promise<OpenAPIHono>, token: boolean): void {
+  app.openapi(openapi, async (c) => {
+    const whole = new OpenAPIHono();
+    whole.route("/", app);
+    whole.route("/", await more());
+    const description = whole.getOpenAPI31Document({
+      openapi: "3.1.0",
+      info: {
+        title: "simpo-worker",
+        version: "0.1.0",
+        description: "Trains language models with SimPO and scores candidate responses.",
+      },
+      security: token ? [{ bearer: [] }] : [],
+    });
+    return c.json(description as unknown as Record<string, unknown>, 200);
+  });
   if (token) {
     app.openAPIRegistry.registerComponent("securitySchemes", "bearer", { type: "http", scheme: "bearer" });
   }

@@ -7,6 +7,9 @@ import { mapping, most, text } from "./limits.ts";
 /** Most characters of a template that comes with a request; the longest in use have a third of it. */
 const mostTemplateCharacters = 65_536;
 
+/** Tokens that a prompt is cut to where nothing else says it: the authors' trainer's default. */
+export const DEFAULT_MAX_PROMPT_LENGTH = 128;
+
 /** The source of a template, or the name of one of the model's, which is a template too; `checkChatTemplate` reads it. */
 export const ChatTemplateSchema = text(mostTemplateCharacters, 1).meta({
   description:

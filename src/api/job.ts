@@ -1,5 +1,6 @@
 /** Training jobs: what may be asked for, and what is answered. */
 import { z } from "zod";
+import { JOB_STATUSES } from "../jobs/job.ts";
 import { isObject } from "../json.ts";
 import { refuseField, strictObject } from "../validation.ts";
 import { DataFilesSchema, DatasetSchema } from "./dataset.ts";
@@ -65,7 +66,7 @@ const splits = z.enum(["train", "eval"]);
 /** A training job as it stands. */
 export const JobSchema = z.object({
   id: z.string().meta({ example: "job-0123456789abcdef0123" }),
-  status: z.enum(["queued", "running", "waiting_for_space", "succeeded", "failed", "cancelled"]),
+  status: z.enum(JOB_STATUSES),
   model: z.string(),
   dataset: DatasetSummarySchema,
   eval_dataset: DatasetSummarySchema.nullable(),

@@ -7,6 +7,7 @@ import { isPattern, PATTERN } from "../model/module_pattern.ts";
 import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,
+  DEFAULT_MAX_PROMPT_LENGTH,
   promptBoundaryField,
   splitSpecialTokens,
   splitSpecialTokensField,
@@ -35,10 +36,7 @@ export const presets = {
 } as const;
 
 /** What holds without a preset: the authors' trainer's defaults (`scripts/simpo_config.py`). */
-const noPreset = preset(1e-6, 2.0, 0.25, 512, 128);
-
-/** Where nothing else says to how many tokens a prompt is cut. */
-export const defaultMaxPromptLength = noPreset.max_prompt_length;
+const noPreset = preset(1e-6, 2.0, 0.25, 512, DEFAULT_MAX_PROMPT_LENGTH);
 
 /** LoRA trains far fewer numbers and wants a higher rate than the recipes, which are for full fine-tuning. */
 const loraRateFactor = 20;

@@ -8,7 +8,8 @@ import { readModelConfig } from "../model/config.ts";
 import { loadTokenizer } from "../preference/tokenizer.ts";
 import { inspect as inspectRows } from "../training/inspect.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, readJob } from "./_command.ts";
+import { checkRoot } from "./_command.ts";
+import { readJob } from "./_job_file.ts";
 import { openHub } from "./_hub.ts";
 
 const usage = "main.ts inspect [--json] job.json";

@@ -10,7 +10,8 @@ import { storedDtypes } from "../model/weights.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
 import { planMemory } from "../training/memory_plan.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, deviceOptions, readJob, type StartEngine } from "./_command.ts";
+import { checkRoot, deviceOptions, type StartEngine } from "./_command.ts";
+import { readJob } from "./_job_file.ts";
 import { openHub } from "./_hub.ts";
 import { planTable } from "./_plan.ts";
 

@@ -9,7 +9,7 @@ import { endedInScoring } from "../engine/journal.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { InputError } from "../errors.ts";
 import { recordAcceptance } from "../jobs/accepted.ts";
-import { checkFiles } from "../jobs/files.ts";
+import { checkFiles } from "../jobs/check_files.ts";
 import { jobFolder, jobIdOf, removeJobFolder } from "../jobs/folder.ts";
 import { withInitAdapter } from "../jobs/init_adapter.ts";
 import { isFinished } from "../jobs/job.ts";
@@ -24,10 +24,10 @@ import {
   endsWithin,
   exitCodeOf,
   openStore,
-  readJob,
   type StartEngine,
   stopSignal,
 } from "./_command.ts";
+import { readJob } from "./_job_file.ts";
 import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";

@@ -6,7 +6,7 @@ import { InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
 import { boundedError, noWarnings, withWarning } from "./bounds.ts";
-import { readDataset, rowKind } from "./spec.ts";
+import { readDataset, rowKind } from "./given_rows.ts";
 import { PRIVATE_FILE } from "../private_files.ts";
 import { storageError } from "./storage.ts";
 

@@ -5,19 +5,13 @@ import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles, chooseTokenizerFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
-import { checkPatterns, targetedModules } from "../model/adapter_modules.ts";
-import { type ModelConfig, readModelConfig } from "../model/config.ts";
-import { weightSpecs } from "../model/modules.ts";
-import { Checkpoint } from "../model/safetensors.ts";
-import { checkSavedNames } from "../model/saved_modules.ts";
-import { storedDtype } from "../model/weights.ts";
 import { closedFolders, isClosed, type NameRoot, resolveInside } from "../paths.ts";
 import type { SlicedFiles } from "../preference/data_files.ts";
 import type { chooseDataFiles, ChosenFiles, DataFolder } from "../preference/files/folder.ts";
 import { isDataFile } from "../preference/files/format.ts";
 import { parseSplit } from "../preference/files/split.ts";
-import type { LoraSettings } from "../api/settings.ts";
-import type { DatasetSpec, JobSpec, NamedRows, SourceSpec } from "./spec.ts";
+import type { DatasetSpec, NamedRows, SourceSpec } from "./given_rows.ts";
+import type { JobSpec } from "./spec.ts";
 
 /** Where names are looked up. */
 export interface FileSources extends NameRoot {
@@ -164,62 +158,14 @@ async function resolveFiles(
   return { paths: await within(["path"], () => pathsOf(chosen, resolve)) };
 }
 
-/**
- * Reads a model's configuration and its weights' headers, and looks for the modules that are to be trained.
- *
- * @throws InputError where they cannot be used
- */
-async function checkModel(folder: string, lora: LoraSettings | null): Promise<void> {
-  const config = await readModelConfig(folder);
-  using checkpoint = await Checkpoint.open(folder);
-  for (const spec of weightSpecs(config)) storedDtype(checkpoint, spec);
-  // An adapter to go on from has modules of its own.
-  if (lora?.init_adapter === null) checkModules(config, lora);
-}
-
-/** @throws InputError naming the request's field where modules match nothing */
-function checkModules(config: ModelConfig, lora: LoraSettings): void {
-  within(["lora"], () => {
-    const { modules_to_save } = checkSavedNames(config, lora);
-    checkPatterns(targetedModules(config, lora.target_modules, modules_to_save), lora);
-  });
-}
-
-/** What a job names: its files, and with `settings` the modules of its model. */
-interface JobNames extends Pick<JobSpec, "model" | "dataset" | "eval_dataset"> {
-  readonly settings?: Pick<JobSpec["settings"], "lora">;
-}
-
-/**
- * Looks up what a job names without downloading more than the hub's lists of files, or reading more of local weights than
- * their headers. A model of the hub is not looked into.
- *
- * @throws InputError naming the field
- */
-export async function checkFiles(
-  sources: FileSources,
-  { model, dataset, eval_dataset, settings }: JobNames,
-): Promise<void> {
-  if (isHubName(model)) {
-    await within(["model"], async () => {
-      const name = parseHubName(model, "model");
-      chooseModelFiles(await hubOf(sources.hub).list(name), name.repository);
-    });
-  } else {
-    const folder = await within(["model"], () => resolveModel(sources, model));
-    await checkModel(folder, settings?.lora ?? null);
-  }
-  for (const [field, rows] of Object.entries({ dataset, eval_dataset })) {
-    if (rows === null) continue;
-    await within([field], async () => {
-      const check = async (source: SourceSpec) => {
-        if ("path" in source && isHubName(source.path)) await chooseHubRows(sources, source);
-        else await resolveSource(sources, source, undefined);
-      };
-      if (!isList(rows)) return await check(rows);
-      for (const [index, source] of rows.entries()) await within([index], () => check(source));
-    });
-  }
+/** Looks up a data set without downloading more than the hub's lists of files. @throws InputError as `resolveDataset` */
+export async function checkDataset(sources: FileSources, dataset: DatasetSpec): Promise<void> {
+  const check = async (source: SourceSpec) => {
+    if ("path" in source && isHubName(source.path)) await chooseHubRows(sources, source);
+    else await resolveSource(sources, source, undefined);
+  };
+  if (!isList(dataset)) return await check(dataset);
+  for (const [index, source] of dataset.entries()) await within([index], () => check(source));
 }
 
 /** A split's files among a repository's, or the one file that is named. What says which is downloaded: its README.md. */
@@ -284,7 +230,8 @@ async function pathsOf(
   return (await Promise.all(parts)).flat();
 }
 
-function hubOf(hub: Hub | undefined): Hub {
+/** @throws InputError where the worker downloads nothing */
+export function hubOf(hub: Hub | undefined): Hub {
   if (hub !== undefined) return hub;
   throw new InputError(
     (field) => `${field} names a repository of the hub, and this worker downloads none.`,

@@ -1,8 +1,16 @@
 /** A training job's life and events, as everyone outside of the store sees them. */
-import type { Job } from "../api/job.ts";
 
-/** Where a job is in its life; the last three are its end. */
-export type JobStatus = Job["status"];
+/** Where a job may be in its life; the last three are its end. */
+export const JOB_STATUSES = [
+  "queued",
+  "running",
+  "waiting_for_space",
+  "succeeded",
+  "failed",
+  "cancelled",
+] as const;
+
+export type JobStatus = typeof JOB_STATUSES[number];
 
 /** Something that happened to a job. */
 export interface JobEvent {

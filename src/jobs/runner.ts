@@ -6,7 +6,7 @@ import { DeviceLostError, InputError, Interrupted, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
-import type { DatasetSpec } from "./spec.ts";
+import type { DatasetSpec } from "./given_rows.ts";
 import { modelReference } from "../hub/name.ts";
 import { isAccepted, recordAcceptance } from "./accepted.ts";
 import { boundedError } from "./bounds.ts";
@@ -21,7 +21,6 @@ import {
   removeJobFolder,
   writeJobSettings,
 } from "./folder.ts";
-import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished } from "./job.ts";
 import { writeModelCard } from "./model_card.ts";
 import { storageError } from "./storage.ts";
@@ -335,6 +334,8 @@ export class JobRunner {
           if (error instanceof InputError && await hasTokens(state, id)) return { paths: [] };
           throw error;
         });
+      // loaded by the first job: a score must not wait for it
+      const { resolveInitAdapter } = await import("./init_adapter.ts");
       const request = {
         id,
         model: await within(["model"], () => resolveModel(sources, model, signal)),

@@ -12,7 +12,8 @@ import { EventLog } from "./event_log.ts";
 import type { JobEvent } from "./job.ts";
 import { recordEvent } from "./record.ts";
 import { jobColumns, readRows, type Row, summarise, toJob } from "./rows.ts";
-import type { DatasetSpec, JobSpec } from "./spec.ts";
+import type { DatasetSpec } from "./given_rows.ts";
+import type { JobSpec } from "./spec.ts";
 import { storageError } from "./storage.ts";
 
 const log = logger("jobs");

@@ -1,7 +1,8 @@
 /** How a request's items become tokens, a job's values where the request leaves them out. */
 import type { z } from "zod";
 import type { Encoding, encodingFields, ScoredItem } from "../api/score.ts";
-import { defaultMaxPromptLength, type TrainingSettings } from "../api/settings.ts";
+import { DEFAULT_MAX_PROMPT_LENGTH } from "../api/fields.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 import { InputError } from "../errors.ts";
 import type { Quantization } from "../model/quantization.ts";
 import { DEFAULT_ENCODING, type ScoreEncoding, type ScoreRequest } from "./request.ts";
@@ -82,7 +83,7 @@ function maxPromptLength(
   if (given === undefined) {
     return givenLength === undefined
       ? fallback
-      : Math.min(fallback ?? defaultMaxPromptLength, max_length! - 1);
+      : Math.min(fallback ?? DEFAULT_MAX_PROMPT_LENGTH, max_length! - 1);
   }
   if (max_length === null || given < max_length) return given;
   const accepted = `a whole number less than ${max_length}`;

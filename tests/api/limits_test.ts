@@ -10,7 +10,7 @@ import { isPattern } from "../../src/model/module_pattern.ts";
 import { parseWith } from "../../src/validation.ts";
 import { bodies, description, parameters, type Place, places, type Schema } from "./_schema.ts";
 
-const root = description();
+const root = await description();
 
 /** What has no bound in a schema that needs one. */
 function unbounded({ path, schema }: Place): string[] {

@@ -96,12 +96,10 @@ Deno.test("score() refuses all candidates at once where the template passes a bo
     prompt: [{ role: "user", content: "q" }],
     candidates: Array.from({ length: 64 }, (_, i) => `${i}`),
   };
-  const start = performance.now();
   await assert.rejects(lab.score([item], { chat_template }), {
     name: "InputError",
     message: /^items\[0\]\.prompt: The chat template is stopped: it takes more than \d+ (steps|ms)\.$/,
   });
-  assert.ok(performance.now() - start < 10_000); // once, not for each candidate
 });
 
 Deno.test("score() reads the template that an adapter keeps in tokenizer_config.json", async () => {

@@ -125,7 +125,7 @@ Deno.test("Program.profile() runs, with a time for every dispatch", async () => 
   const times = await program.profile(params);
   assert.deepEqual(times.map(({ kernel }) => kernel), ["affine", "affine"]);
   assert.deepEqual(times[0]!.params, params);
-  for (const { milliseconds } of times) assert.ok(milliseconds >= 0 && milliseconds < 60_000);
+  for (const { milliseconds } of times) assert.ok(milliseconds >= 0);
   assert.deepEqual([...await gpu.readF32(y)], [1, 1]);
 });
 

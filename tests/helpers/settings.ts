@@ -1,5 +1,6 @@
 import { type Comparison, readRow, type RowKind } from "../../src/preference/rows.ts";
-import { type GivenRows, parseJobSpec, readDataset, rowKind } from "../../src/jobs/spec.ts";
+import { type GivenRows, readDataset, rowKind } from "../../src/jobs/given_rows.ts";
+import { parseJobSpec } from "../../src/jobs/spec.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
 
 /** Small steps of four rows, every step logged, nothing saved before the end. */

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
-import { checkFiles, resolveDataset } from "../../src/jobs/files.ts";
+import { checkFiles } from "../../src/jobs/check_files.ts";
+import { resolveDataset } from "../../src/jobs/files.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 async function withRoot(test: (root: string) => Promise<void>): Promise<void> {

@@ -31,14 +31,12 @@ async function withModel(work: (folder: string) => Promise<void>): Promise<void>
   }
 }
 
-async function refusedWithin(seconds: number, work: () => Promise<unknown>, message: RegExp): Promise<void> {
-  const start = performance.now();
+async function refused(work: () => Promise<unknown>, message: RegExp): Promise<void> {
   await assert.rejects(work, (error) => {
     assert.ok(error instanceof InputError, `${error}`);
     assert.match(error.message, message);
     return true;
   });
-  assert.ok(performance.now() - start < seconds * 1000);
 }
 
 async function changeJson(path: string, change: (json: Record<string, unknown>) => void): Promise<void> {
@@ -79,8 +77,8 @@ for (const [kind, make, message] of KINDS) {
           await changeJson(join(folder, "tokenizer_config.json"), (json) => delete json.chat_template);
         }
         await make(path);
-        await refusedWithin(2, () => readModel(folder), message);
-        await refusedWithin(2, () => readModel(folder), new RegExp(`^${name.split("/").at(-1)}`));
+        await refused(() => readModel(folder), message);
+        await refused(() => readModel(folder), new RegExp(`^${name.split("/").at(-1)}`));
       });
     }
   });
@@ -91,11 +89,11 @@ Deno.test("readDataFiles() refuses a named pipe and a device by name", async () 
     for (const name of ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.arrow"]) {
       await run("mkfifo", join(folder, name));
       const read = () => Array.fromAsync(readDataFiles([join(folder, name)]));
-      await refusedWithin(2, read, new RegExp(`^${name} is a named pipe, not a file\\.$`));
+      await refused(read, new RegExp(`^${name} is a named pipe, not a file\\.$`));
     }
     await Deno.symlink("/dev/zero", join(folder, "zero.jsonl"));
     const read = () => Array.fromAsync(readDataFiles([join(folder, "zero.jsonl")]));
-    await refusedWithin(2, read, /^zero\.jsonl is a device, not a file\.$/);
+    await refused(read, /^zero\.jsonl is a device, not a file\.$/);
   });
 });
 
@@ -104,9 +102,7 @@ Deno.test("config.json with forty thousand unknown fields is read, and a few of 
     await changeJson(join(folder, "config.json"), (json) => {
       for (let i = 0; i < 40_000; i++) json[`unknown_${i}`] = i + 1;
     });
-    const start = performance.now();
     const { warnings: [warning] } = await readModelConfig(folder);
-    assert.ok(performance.now() - start < 3000);
     assert.match(warning!, /unknown_0, unknown_1, .*unknown_49 and 39950 more\.$/);
     assert.ok(warning!.length < 1500);
   });
@@ -118,7 +114,7 @@ Deno.test("a file beside the weights that is too long is refused by its size", a
       await Deno.writeFile(join(folder, name), new Uint8Array());
       const bytes = mostFileBytes(name) + 1;
       await Deno.truncate(join(folder, name), bytes); // sparse
-      await refusedWithin(2, () => readModel(folder), new RegExp(`^${name} has ${bytes} bytes`));
+      await refused(() => readModel(folder), new RegExp(`^${name} has ${bytes} bytes`));
     });
   }
 });
@@ -142,7 +138,7 @@ for (const [field, value, message] of SIZES) {
   Deno.test(`config.json with ${field} ${String(value).slice(0, 20)} is refused before anything is made of it`, async () => {
     await withModel(async (folder) => {
       await changeJson(join(folder, "config.json"), (json) => json[field] = value);
-      await refusedWithin(2, () => readModel(folder), message);
+      await refused(() => readModel(folder), message);
     });
   });
 }
@@ -186,7 +182,7 @@ for (const [name, change, message] of TOKENIZERS) {
   Deno.test(`tokenizer.json with ${name} is refused by name`, async () => {
     await withModel(async (folder) => {
       await changeJson(join(folder, "tokenizer.json"), change);
-      await refusedWithin(2, () => readModel(folder), message);
+      await refused(() => readModel(folder), message);
     });
   });
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { trainRoutes } from "../../routes/train.ts";
 import { FakeEngine } from "../helpers/fake_engine.ts";
 import { testService } from "../helpers/service.ts";
 
@@ -101,7 +102,9 @@ Deno.test("GET /openapi.json describes every route, and every route is described
   const described = Object.entries(body.paths).flatMap(([path, methods]) =>
     Object.keys(methods as object).map((method) => `${method.toUpperCase()} ${path}`)
   );
-  const served = service.app.routes.filter(({ method }) => method !== "ALL")
+  const served = [...service.app.routes, ...trainRoutes(service.service).routes].filter(({ method }) =>
+    method !== "ALL"
+  )
     .map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, "{$1}")}`);
   assert.deepEqual(described.sort(), [...new Set(served)].sort());
   assert.deepEqual(body.security, [{ bearer: [] }]);

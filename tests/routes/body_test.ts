@@ -55,12 +55,16 @@ function reader(graceMs: number, bytesPerSecond: number): Hono {
   return app;
 }
 
-/** A byte each few milliseconds, until `count` have come. */
-function drip(count: number, everyMs: number): ReadableStream<Uint8Array> {
+/** Some bytes at once, then one each few milliseconds, until `count` have come. */
+function drip(count: number, everyMs: number, atOnce = 1): ReadableStream<Uint8Array> {
+  let left = count - atOnce;
   return new ReadableStream({
+    start(controller) {
+      controller.enqueue(new Uint8Array(atOnce).fill(97));
+    },
     async pull(controller) {
       await new Promise((resolve) => setTimeout(resolve, everyMs));
-      if (count-- > 0) controller.enqueue(Uint8Array.of(97));
+      if (left-- > 0) controller.enqueue(Uint8Array.of(97));
       else controller.close();
     },
   }, { highWaterMark: 0 });
@@ -71,14 +75,15 @@ Deno.test("boundedBody() refuses a body that drips, and waits for one that keeps
     const response = await app.request("/", { method: "POST", body });
     return [response.status, await response.text()] as const;
   };
-  const [status, detail] = await send(reader(50, 1000), drip(Infinity, 10));
+  const [status, detail] = await send(reader(50, 1000), drip(Infinity, 10, 1));
   assert.equal(status, 408);
   assert.match(detail, /^The body comes too slowly: \d+ bytes in 0\.\d s\.$/);
-  assert.deepEqual(await send(reader(50, 20), drip(20, 10)), [200, "a".repeat(20)]);
+  // each byte gives the next ten seconds
+  assert.deepEqual(await send(reader(20, 0.1), drip(20, 10)), [200, "a".repeat(20)]);
   const [silent] = await send(reader(20, 20), new ReadableStream({}));
   assert.equal(silent, 408);
   // One that is too long is waited for no longer either.
-  const [long] = await send(reader(30, 100), drip(Infinity, 0));
+  const [long] = await send(reader(30, 100), drip(Infinity, 10, 101));
   assert.equal(long, 413);
 });
 

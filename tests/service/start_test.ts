@@ -27,19 +27,16 @@ async function importsOf(module: string): Promise<string[]> {
 }
 
 Deno.test("neither the server nor the engine's thread imports at its start what a score does not need", async () => {
-  const start = [
-    "main.ts",
-    "src/cli/serve.ts",
-    "routes/app.ts",
-    "src/jobs/runner.ts",
-    "src/engine/worker.ts",
-  ];
-  const imports = new Set((await Promise.all(start.map(importsOf))).flat());
+  const all = async (...modules: string[]) => new Set((await Promise.all(modules.map(importsOf))).flat());
+  const server = await all("main.ts", "src/cli/serve.ts", "routes/app.ts", "src/jobs/runner.ts");
+  const imports = server.union(await all("src/engine/worker.ts"));
   assert.ok(imports.size > 100, `${[...imports]}`);
   // node:fs and node:crypto alone take 20 ms each, on either thread
   const late =
     /^node:(fs|crypto|zlib|stream)|hyparquet|csv-parse|flechette|fzstd|js-yaml|picomatch|cli-progress|\/training\/loop\.ts$/;
   assert.deepEqual([...imports].filter((name) => late.test(name)), []);
+  const ofJobs = /modern-tar|\/src\/(gpu\/|training\/trainable|api\/(job|dataset)\.|model\/config\.)/;
+  assert.deepEqual([...server].filter((name) => ofJobs.test(name)), []);
 });
 
 Deno.test("the launcher imports no package and little of Node", async () => {

@@ -113,16 +113,14 @@ const TEMPLATES: [string, string][] = [
 ];
 
 for (const [name, chat_template] of TEMPLATES) {
-  Deno.test(`TextEngine refuses a template that ${name}, at once the second time, and serves others`, async () => {
+  Deno.test(`TextEngine refuses a template that ${name} twice, and serves others`, async () => {
     await withEngine(async (engine, device) => {
       const hostile = request({ chat_template });
       const others = () => Promise.all([engine.call("score", PLAIN), engine.call("score", PLAIN)]);
       const [refused] = await Promise.allSettled([engine.call("score", hostile), others()]);
       assert.equal(refused.status, "rejected");
       assert.equal(refused.reason.status, 422, refused.reason.stack);
-      const start = performance.now();
       await assert.rejects(engine.call("score", hostile), { name: "InputError", status: 422 });
-      assert.ok(performance.now() - start < 1000);
       await others();
       assert.equal(device.asked.length, 4);
     });

@@ -44,6 +44,8 @@ export class Scheduler {
   #until = Infinity;
   /** Milliseconds that requests had beyond their share in earlier turns. */
   #debt = 0;
+  /** Milliseconds of the time that both wanted since training took the device. */
+  #shared = { training: 0, requests: 0 };
   /** Batches that have run. */
   #batches = 0;
   /** Of those, before this turn. */
@@ -118,6 +120,13 @@ export class Scheduler {
     this.#held = true;
     this.#trainingSince = this.#now();
     this.#debt = 0;
+    this.#shared = { training: 0, requests: 0 };
+  }
+
+  /** What training has had of the time that requests wanted too, 0 to 1; null: they have wanted none. */
+  get trained(): number | null {
+    const { training, requests } = this.#shared;
+    return requests === 0 ? null : training / (training + requests);
   }
 
   /** The training run gives the device back: what waits runs until none is left. */
@@ -139,13 +148,17 @@ export class Scheduler {
     this.#running = true;
     try {
       const share = this.#held && this.#waiting.size > 0 ? this.#open() : null;
+      const opened = this.#now();
       this.#before = this.#batches;
       await this.#round();
       while (share !== null && this.#held && this.#waiting.size > 0 && this.#left > 0 && !over()) {
         await messages();
         await this.#round();
       }
-      if (share !== null) this.#close(share);
+      if (share !== null) {
+        this.#close(share);
+        this.#shared.requests += this.#now() - opened;
+      }
       this.#trainingSince = this.#now();
     } finally {
       this.#onTurn();
@@ -163,6 +176,7 @@ export class Scheduler {
     this.#settle();
     const now = this.#now();
     const trained = now - this.#trainingSince;
+    this.#shared.training += trained;
     const share = this.#share > 0 ? trained * (1 - this.#share) / this.#share : Infinity;
     this.#until = now + share - this.#debt;
     return share;

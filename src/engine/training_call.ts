@@ -23,7 +23,8 @@ export async function train(
     const config = await readModelConfig(request.model);
     for (const message of config.warnings) call.emit({ type: "warning", message });
     using surroundings = new Surroundings(host, opened, request, call, config);
-    return await withRoom(surroundings.makeRoom, () => run(surroundings, request));
+    const outcome = await withRoom(surroundings.makeRoom, () => run(surroundings, request));
+    return { ...outcome, device_share: host.scheduler.trained };
   } finally {
     host.job = null;
     host.scheduler.release();

@@ -348,7 +348,7 @@ export class JobRunner {
         ...isAccepted(state, id) && { accept_changes: true },
       };
       await writeJobSettings(state, id, settings);
-      const { outcome, step } = await engine.call("train", request, {
+      const { outcome, step, device_share = null } = await engine.call("train", request, {
         signal,
         onLoading: (progress) => store.recordLoading(id, progress),
         onItem: (event) => {
@@ -361,7 +361,7 @@ export class JobRunner {
         },
       });
       if (faults.length > 0) throw faults[0];
-      log.info("Job {id} {outcome} at step {step}.", { id, outcome, step });
+      log.info("Job {id} {outcome} at step {step}.", { id, outcome, step, device_share });
       if (outcome === "stopped") return store.requeue(id);
       if (outcome === "succeeded") {
         const form = settings.lora === null ? "full" : "adapter";

@@ -93,4 +93,6 @@ export type TrainEvent =
 export interface TrainOutcome {
   readonly outcome: "succeeded" | "cancelled" | "stopped";
   readonly step: number;
+  /** What it had of the device's time that requests wanted too, 0 to 1; null: they wanted none. */
+  readonly device_share?: number | null;
 }

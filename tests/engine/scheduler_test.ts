@@ -132,6 +132,7 @@ Deno.test("turn() gives training its share of the time, whatever waits", async (
     for (let id = 0; id < 200; id++) scheduler.add(id, request("a", 1000, 10));
     await train(50, 100);
     assert.ok(Math.abs(50 * 100 / now() - share) < 0.03, `${share}: ${50 * 100 / now()}`);
+    assert.ok(Math.abs(scheduler.trained! - share) < 0.03, `${share}: ${scheduler.trained}`);
   }
 });
 

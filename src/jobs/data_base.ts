@@ -129,12 +129,19 @@ function eachReadable(
  */
 export function openDataBase(path: string): DatabaseSync {
   // SQLite gives its log beside it the same mode.
-  if (path !== ":memory:") Deno.openSync(path, { write: true, create: true, mode: PRIVATE_FILE }).close();
+  const file = path === ":memory:"
+    ? null
+    : Deno.openSync(path, { write: true, create: true, mode: PRIVATE_FILE });
   const db = new DatabaseSync(path);
   try {
+    // A power cut may take a file that has nothing in it: the first change that must last has it flushed.
+    const synchronous = file?.statSync().size === 0 ? "OFF" : "NORMAL";
     // The lock is the process's own: it goes with it, kill -9 included.
     // What is deleted is overwritten.
-    db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON;");
+    db.exec(
+      `PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = ${synchronous}; PRAGMA journal_mode = WAL;
+      PRAGMA secure_delete = ON;`,
+    );
     const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
     if (version > migrations.length) {
       throw new InputError(
@@ -143,7 +150,7 @@ export function openDataBase(path: string): DatabaseSync {
       );
     }
     if (version < migrations.length) {
-      transaction(db, () => {
+      inTransaction(db, synchronous, () => {
         for (const migration of migrations.slice(version)) {
           if (typeof migration === "string") db.exec(migration);
           else migration(db);
@@ -152,11 +159,12 @@ export function openDataBase(path: string): DatabaseSync {
       });
     }
     // Takes the lock now rather than at the first job.
-    transaction(db, () => db.exec("UPDATE jobs SET status = status WHERE 0"));
-    if (path !== ":memory:") syncFolder(dirname(path));
+    inTransaction(db, synchronous, () => db.exec("UPDATE jobs SET status = status WHERE 0"));
+    if (file !== null) files.set(db, { file, path, flushed: false });
     return db;
   } catch (error) {
     db.close();
+    file?.close();
     if (!(error instanceof Error) || !error.message.includes("database is locked")) throw error;
     throw new InputError(`SIMPO_STATE is in use by another worker: stop it, or give another folder.`, {
       path: ["SIMPO_STATE"],
@@ -166,6 +174,27 @@ export function openDataBase(path: string): DatabaseSync {
   }
 }
 
+/** The files of open data bases. One that is opened and closed a second time would take SQLite's lock with it. */
+const files = new WeakMap<
+  DatabaseSync,
+  { readonly file: Deno.FsFile; readonly path: string; flushed: boolean }
+>();
+
+/** Closes what {@link openDataBase} has opened. */
+export function closeDataBase(db: DatabaseSync): void {
+  db.close();
+  files.get(db)?.file.close();
+}
+
+/** A data base whose file, or its name in the folder, no change that must last has flushed yet. */
+function flush(db: DatabaseSync): void {
+  const found = files.get(db);
+  if (found === undefined || found.flushed) return;
+  found.file.syncSync();
+  syncFolder(dirname(found.path));
+  found.flushed = true;
+}
+
 /**
  * Makes a change whole or not at all.
  *
@@ -173,10 +202,15 @@ export function openDataBase(path: string): DatabaseSync {
  * @throws StorageError where the disk does not take it
  */
 export function transaction(db: DatabaseSync, change: () => void, lasting = false): void {
+  // Metrics and progress reach the disk with the next change that must last: a commit of theirs waits for nothing.
+  inTransaction(db, lasting ? "FULL" : "NORMAL", change);
+}
+
+function inTransaction(db: DatabaseSync, synchronous: "OFF" | "NORMAL" | "FULL", change: () => void): void {
   try {
     rollBack(db); // one before it that could not even be undone
-    // Metrics and progress reach the disk with the next change that must last: a commit of theirs waits for nothing.
-    db.exec(`PRAGMA synchronous = ${lasting ? "FULL" : "NORMAL"}; BEGIN IMMEDIATE`);
+    if (synchronous === "FULL") flush(db);
+    db.exec(`PRAGMA synchronous = ${synchronous}; BEGIN IMMEDIATE`);
     change();
     db.exec("COMMIT");
   } catch (error) {

@@ -7,7 +7,7 @@ import type { DownloadProgress } from "../hub/hub.ts";
 import { logger } from "../log.ts";
 import { boundedText } from "../bounded.ts";
 import { boundedError, mostCharacters } from "./bounds.ts";
-import { openDataBase, transaction } from "./data_base.ts";
+import { closeDataBase, openDataBase, transaction } from "./data_base.ts";
 import { EventLog } from "./event_log.ts";
 import type { JobEvent } from "./job.ts";
 import { recordEvent } from "./record.ts";
@@ -394,7 +394,7 @@ export class JobStore implements Disposable {
 
   /** Lets go of the file and its lock. */
   close(): void {
-    this.#db.close();
+    closeDataBase(this.#db);
   }
 
   [Symbol.dispose](): void {

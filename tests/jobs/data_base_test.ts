@@ -133,6 +133,8 @@ Deno.test({
       const synced = at(/f(data)?sync\(.*jobs\.sqlite-wal/, lastWrite);
       assert.ok(lastWrite > 0 && synced > lastWrite && synced < answered, calls.join("\n"));
       const real = await Deno.realPath(folder);
+      const fileSynced = at(/fsync\(\d+<[^>]*jobs\.sqlite>/);
+      assert.ok(fileSynced > 0 && fileSynced < answered, calls.join("\n"));
       const folderSynced = at(new RegExp(`fsync\\(\\d+<${real}>`));
       assert.ok(folderSynced > 0 && folderSynced < answered, calls.join("\n"));
       // what a job tells meanwhile waits for no disk

@@ -81,7 +81,7 @@ const show = createRoute({
   path: "/train/{id}",
   summary: "A job as it stands.",
   request: { params },
-  responses: { 200: jobAnswer, ...problems(404, 409) },
+  responses: { 200: jobAnswer, ...problems(404, 409, 422) },
 });
 
 /** An event of the stream, as its fields are sent. */
@@ -122,7 +122,7 @@ const cancel = createRoute({
   summary:
     "End a job: at once where it waits, after the current micro-batch where it trains, or the current piece of its weights.",
   request: { params },
-  responses: { 202: jobAnswer, ...problems(404, 409, 503, 507) },
+  responses: { 202: jobAnswer, ...problems(404, 409, 422, 503, 507) },
 });
 
 const resume = createRoute({
@@ -148,7 +148,7 @@ const remove = createRoute({
       description:
         "It has gone, and its idempotency key is free again. Who reads its files at the moment still gets them whole.",
     },
-    ...problems(404, 409, 503, 507),
+    ...problems(404, 409, 422, 503, 507),
   },
 });
 

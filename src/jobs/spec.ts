@@ -5,6 +5,7 @@ import { resolveSettings, type TrainingSettings } from "../api/settings.ts";
 import { located, type Path } from "../errors.ts";
 import { allowedFaults, RowReader, type RowsReport, tooManyLeftOut } from "../preference/row_reader.ts";
 import type { Comparison, RowKind } from "../preference/rows.ts";
+import { turns } from "../turns.ts";
 import { parseWith } from "../validation.ts";
 
 /** Rows by a name under the root or of the hub. */
@@ -65,17 +66,13 @@ export function toJobSpec(request: JobRequest): JobSpec {
  */
 export async function toJobSpecInTurns(request: JobRequest): Promise<JobSpec> {
   const steps = specSteps(request);
-  let since = performance.now();
+  const pass = turns();
   for (let step = steps.next();; step = steps.next()) {
     if (step.done) return step.value;
-    if (performance.now() - since < TURN_MILLISECONDS) continue;
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    since = performance.now();
+    await pass();
   }
 }
 
-/** How long others wait for a turn. */
-const TURN_MILLISECONDS = 10;
 /** Rows of a step: a millisecond or less. */
 const STEP_ROWS = 50;
 

@@ -7,6 +7,7 @@ import { InputError, within } from "../errors.ts";
 import { withReserve } from "../jobs/disk.ts";
 import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
 import { JobStore } from "../jobs/store.ts";
+import { excessOf } from "../json_scan.ts";
 import { checkChatTemplate } from "../text/check_template.ts";
 import { parseWith } from "../validation.ts";
 import { STOP_SIGNALS } from "../signals.ts";
@@ -57,10 +58,12 @@ export async function readJob(path: string): Promise<{ request: JobRequest; spec
   let json: unknown;
   let text: string;
   try {
-    text = await Deno.readTextFile(path);
+    text = await readUtf8(path);
   } catch (error) {
     return refuse(`cannot be read: ${(error as Error).message}`);
   }
+  const excess = excessOf(new TextEncoder().encode(text));
+  if (excess !== null) return refuse(excess);
   try {
     json = JSON.parse(text);
   } catch (error) {
@@ -71,6 +74,16 @@ export async function readJob(path: string): Promise<{ request: JobRequest; spec
     await checkChatTemplate(request.chat_template);
     return { request, spec: toJobSpec(request) };
   });
+}
+
+/** A file's text, without a byte order mark. @throws {Error} where it cannot be read, or is not UTF-8 */
+export async function readUtf8(path: string): Promise<string> {
+  const bytes = await Deno.readFile(path);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("it is not UTF-8");
+  }
 }
 
 /** The root must be there before anything is named relative to it. @throws InputError */

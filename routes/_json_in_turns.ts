@@ -1,9 +1,28 @@
-/** Writes answers that may be long, with other requests served in between. */
+/** Writes answers that may be long, with other requests served in between, for readers that may stop. */
+import type { Context } from "hono";
 import { PART_WEIGHT, weightOf } from "../src/json_parts.ts";
 import { turns } from "../src/turns.ts";
+import { dropOf, patientStream } from "./_patient_stream.ts";
 
 /** UTF-16 units that are gathered before they are encoded. */
 const PIECE_UNITS = 2 ** 16;
+
+/** Bytes that are handed to a connection at a time, and that are not worth a watch over their reader. */
+const SLICE_BYTES = 2 ** 16;
+
+/** Answers a value, which a reader that stops does not hold for ever. */
+export async function answerJson(c: Context, value: unknown, patienceMs?: number): Promise<Response> {
+  const bytes = await jsonInTurns(value);
+  let at = 0;
+  const slices = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    pull(controller) {
+      if (at >= bytes.length) return controller.close();
+      controller.enqueue(bytes.subarray(at, at += SLICE_BYTES));
+    },
+  }, { highWaterMark: 0 });
+  const body = bytes.length <= SLICE_BYTES ? bytes : patientStream(slices, dropOf(c), patienceMs);
+  return c.body(body, 200, { "content-type": "application/json", "content-length": `${bytes.length}` });
+}
 
 /**
  * A value's JSON in UTF-8, as `JSON.stringify` has it.

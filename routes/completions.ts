@@ -18,7 +18,7 @@ import {
 import { relocated } from "../src/errors.ts";
 import { closedFolders, isClosed } from "../src/paths.ts";
 import { turns } from "../src/turns.ts";
-import { jsonInTurns } from "./_json_in_turns.ts";
+import { answerJson } from "./_json_in_turns.ts";
 import { resolveWeights } from "./_weights.ts";
 import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -87,12 +87,12 @@ export function completionRoutes(service: Service): OpenAPIHono {
         total_tokens: prompt_tokens + completion_tokens,
       },
     };
-    return c.body(await jsonInTurns(answer), 200, { "content-type": "application/json" }) as never;
+    return await answerJson(c, answer) as never;
   });
 
   app.openapi(models, async (c) => {
     const data = [...await modelFolders(service.config), ...await jobModels(service)];
-    return c.json({ object: "list" as const, data }, 200);
+    return await answerJson(c, { object: "list", data }) as never;
   });
   return app;
 }

@@ -17,7 +17,7 @@ import { encodingOf, namesOf } from "../src/scoring/encoding.ts";
 import { checkChatTemplate } from "../src/text/check_template.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import type { ScoreEncoding } from "../src/scoring/request.ts";
-import { jsonInTurns } from "./_json_in_turns.ts";
+import { answerJson, jsonInTurns } from "./_json_in_turns.ts";
 import { dropOf, patientStream } from "./_patient_stream.ts";
 import { jobSettings, resolveWeights } from "./_weights.ts";
 import type { Place } from "./_admission.ts";
@@ -82,8 +82,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
       }
       const results: ScoredItem[] = [];
       for (let next = first; !next.done; next = await items.next()) results.push(next.value);
-      const answer = await jsonInTurns(toAnswer(body, results, names));
-      return c.body(answer, 200, { "content-type": "application/json" }) as never;
+      return await answerJson(c, toAnswer(body, results, names)) as never;
     } catch (error) {
       throw explain(error);
     }

@@ -19,6 +19,7 @@ import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { answerArchive } from "./_download.ts";
 import { eventStream } from "./_event_stream.ts";
+import { answerJson } from "./_json_in_turns.ts";
 import { dropOf, patientStream } from "./_patient_stream.ts";
 import { hostPathsOf, problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -265,7 +266,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     return c.json(answerOf(c, job), 202, { location: `/train/${job.id}` });
   });
 
-  app.openapi(list, (c) => {
+  app.openapi(list, async (c) => {
     const { limit, before } = c.req.valid("query");
     const number = before === undefined
       ? undefined
@@ -286,11 +287,12 @@ export function trainRoutes(service: Service): OpenAPIHono {
       ? `/train?limit=${limit}&before=${store.numberOf(page.at(-1)!.id)}`
       : null;
     const set_aside = Array.from(store.setAside, ([id, why]) => ({ id, why })).slice(0, 100);
-    return c.json({
+    const answer: z.infer<typeof JobListSchema> = {
       jobs: page.map((job) => answerOf(c, job)),
       next,
       ...(set_aside.length > 0 && { set_aside }),
-    }, 200);
+    };
+    return await answerJson(c, answer) as never;
   });
 
   app.openapi(show, (c) => c.json(answerOf(c, find(c.req.valid("param").id)), 200));

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { jsonInTurns } from "../../routes/_json_in_turns.ts";
+import { Hono } from "hono";
+import { answerJson, jsonInTurns } from "../../routes/_json_in_turns.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { testService } from "../helpers/service.ts";
 
@@ -65,4 +66,20 @@ Deno.test("GET /v1/models lets others in after each hundred jobs", async () => {
     assert.equal((await service.get("/v1/models")).body.data.length, 20 + 2);
   });
   assert.ok(turns > 8, `${turns} turns`);
+});
+
+Deno.test("answerJson() breaks off where its reader stops, and gives HEAD the same length", async () => {
+  const value = Array(100_000).fill("abc");
+  const app = new Hono().get("/", (c) => answerJson(c, value, 20));
+  const { promise: dropped, resolve: drop } = Promise.withResolvers<void>();
+  const answer = await app.request("/", {}, { drop });
+  const length = answer.headers.get("content-length");
+  assert.equal(length, "600001");
+  const head = await app.request("/", { method: "HEAD" });
+  assert.equal(head.headers.get("content-length"), length);
+  assert.deepEqual(await (await app.request("/")).json(), value);
+  const reader = answer.body!.getReader();
+  assert.equal((await reader.read()).value!.length, 2 ** 16);
+  await dropped;
+  await assert.rejects(reader.read(), /The reader took nothing/);
 });

@@ -23,9 +23,10 @@ class Room {
     this.#mostBytes = mostBytes;
   }
 
-  /** Why nobody else comes in; null where somebody may. */
-  get full(): InputError | null {
-    return this.#waiting < this.#queue ? null : this.#refusal(`${this.#waiting} requests`);
+  /** Why nobody else comes in; null where somebody with a body of so many bytes may. */
+  refusal(bytes = 0): InputError | null {
+    if (this.#waiting >= this.#queue) return this.#refusal(`${this.#waiting} requests`);
+    return this.#bytes + bytes <= this.#mostBytes ? null : this.#refusal(`Requests of ${this.#bytes} bytes`);
   }
 
   enter(): void {
@@ -37,10 +38,8 @@ class Room {
     this.#seconds += (seconds - this.#seconds) * WEIGHT;
   }
 
-  /** @returns why there is no room for them, which are held until they are let go of in any case */
-  hold(bytes: number): InputError | null {
+  hold(bytes: number): void {
     this.#bytes += bytes;
-    return this.#bytes <= this.#mostBytes ? null : this.#refusal(`Requests of ${this.#bytes} bytes`);
   }
 
   letGo(bytes: number): void {
@@ -72,14 +71,17 @@ export class Place implements Disposable {
 
   /** Counts bytes of its body as they come. @returns why there is no room for them, else null */
   hold(bytes: number): InputError | null {
+    const refusal = this.#room.refusal(bytes);
+    if (refusal !== null) return refusal;
     this.#bytes += bytes;
-    return this.#room.hold(bytes);
+    this.#room.hold(bytes);
+    return null;
   }
 
   /** @throws InputError with status 429 where too many wait */
   enter(): void {
-    const { full } = this.#room;
-    if (full !== null) throw full;
+    const refusal = this.#room.refusal();
+    if (refusal !== null) throw refusal;
     this.#room.enter();
     this.#since = performance.now();
   }
@@ -114,7 +116,9 @@ export function admission(
 ): MiddlewareHandler {
   const room = new Room(queue, LARGEST_BODIES * maxBodyBytes);
   return async (c, next) => {
-    if (room.full !== null) throw room.full;
+    const length = Number(c.req.header("content-length") ?? 0);
+    const refusal = room.refusal(length > maxBodyBytes ? 0 : length); // what is longer is refused for that
+    if (refusal !== null) throw refusal;
     const place = new Place(room);
     c.set("place", place);
     try {

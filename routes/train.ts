@@ -301,13 +301,16 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const { id, status } = find(c.req.valid("param").id);
     const after = Number(c.req.valid("header")["last-event-id"] ?? 0);
     if (isFinished(status) && store.events(id, after, 1).length === 0) return c.body(null, 204);
-    const stream = eventStream(store, id, after, stopping, hostPathsOf(c));
-    return c.body(patientStream(stream, dropOf(c)), 200, {
+    const headers = {
       "content-type": "text/event-stream",
       "cache-control": "no-store, no-transform",
       // A proxy that gathers a whole answer would keep the events back.
       "x-accel-buffering": "no",
-    }) as never;
+    };
+    // Nobody reads the body of an answer to HEAD, or cancels it: its subscription would stay.
+    if (c.req.method === "HEAD") return c.body(null, 200, headers) as never;
+    const stream = eventStream(store, id, after, stopping, hostPathsOf(c));
+    return c.body(patientStream(stream, dropOf(c)), 200, headers) as never;
   });
 
   app.openapi(cancel, (c) => c.json(answerOf(c, runner.cancel(find(c.req.valid("param").id).id)), 202));

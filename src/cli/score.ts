@@ -3,6 +3,7 @@ import { z } from "zod";
 import { createReadStream } from "node:fs";
 import process from "node:process";
 import { ChatTemplateSchema } from "../api/fields.ts";
+import { mostBeta, positive } from "../api/limits.ts";
 import { defaultBeta } from "../api/score.ts";
 import { type Item, ItemSchema } from "../api/score_item.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
@@ -21,7 +22,7 @@ import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, exitCodeOf, readUtf8, type StartEngine, stopSignal } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
-import { encodingOfOptions } from "./_encoding_options.ts";
+import { encodingOfOptions, jsonOf } from "./_encoding_options.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { type LoadProgress, stream } from "../engine/protocol.ts";
@@ -59,15 +60,10 @@ export async function score(
   const config = readConfig(environment);
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const beta = values.beta === undefined ? defaultBeta : Number(values.beta);
-  if (!(beta > 0 && beta < Infinity)) {
-    const accepted = "a number of more than 0";
-    throw new InputError((field) => `${field} must be ${accepted}, not ${values.beta}.`, {
-      path: ["--beta"],
-      value: values.beta,
-      accepted,
-    });
-  }
+  const beta = within(
+    ["--beta"],
+    () => parseWith(positive(mostBeta).default(defaultBeta), jsonOf(values.beta)),
+  );
   const asked = QUANTIZATIONS.find((name) => name === values.quantization) ?? null;
   if (values.quantization !== undefined && asked === null) {
     const accepted = QUANTIZATIONS.join(", ");

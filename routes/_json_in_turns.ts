@@ -57,12 +57,12 @@ export async function jsonInTurns(value: unknown, end = ""): Promise<Uint8Array<
 /** A value's JSON in texts that take a few milliseconds each. */
 function* jsonTexts(value: unknown): Generator<string> {
   if (typeof value !== "object" || value === null || weightOf(value, PART_WEIGHT) < PART_WEIGHT) {
-    return yield JSON.stringify(value);
+    return yield JSON.stringify(value) ?? "null"; // as a list has what is undefined
   }
   const isList = Array.isArray(value);
   let before = isList ? "[" : "{";
   for (const [key, inner] of isList ? value.entries() : Object.entries(value)) {
-    if (inner === undefined) continue;
+    if (inner === undefined && !isList) continue;
     yield isList ? before : `${before}${JSON.stringify(key)}:`;
     yield* jsonTexts(inner);
     before = ",";

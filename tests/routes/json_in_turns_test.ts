@@ -10,7 +10,7 @@ Deno.test("jsonInTurns() writes what JSON.stringify does", async () => {
     const value of [null, "a", 1, [], {}, { a: undefined, b: [1] }, long, {
       before: "x".repeat(2 ** 24),
       long,
-      lists: [long, [], { 'a"b': long }],
+      lists: [long, undefined, [], { 'a"b': long }],
       after: undefined,
     }]
   ) {

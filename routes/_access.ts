@@ -70,7 +70,7 @@ async function carriesToken(c: Context, tokens: readonly string[]): Promise<bool
 /** The URL of a scheme, host and port; null where a text is more or less than that (`null` as browsers send it too). */
 function originUrl(text: string): URL | null {
   const url = URL.parse(text);
-  const plain = url !== null && /^https?:$/.test(url.protocol) && /^https?:\/\/[^/?#@\s]+$/i.test(text);
+  const plain = url !== null && /^https?:$/.test(url.protocol) && /^https?:\/\/[^/?#@\s\\%]+$/i.test(text);
   return plain ? url : null;
 }
 

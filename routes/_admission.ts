@@ -3,20 +3,87 @@ import type { MiddlewareHandler } from "hono";
 import type { Config } from "../src/config.ts";
 import { InputError } from "../src/errors.ts";
 
-/** Bodies of the largest size that may be held at one time; smaller ones count by their length. */
+/** Bodies of the largest size that may be held at one time. */
 const LARGEST_BODIES = 8;
 /** Seconds after which a request that was refused may come again, at most. */
 const LATEST = 60;
 /** How much of the estimate of a request's time each one changes. */
 const WEIGHT = 0.1;
 
-/** A place among those that wait. */
+/** Those that wait. */
+class Room {
+  readonly #queue: number;
+  readonly #mostBytes: number;
+  #waiting = 0;
+  #bytes = 0;
+  #seconds = 1;
+
+  constructor(queue: number, mostBytes: number) {
+    this.#queue = queue;
+    this.#mostBytes = mostBytes;
+  }
+
+  /** Why nobody else comes in; null where somebody with a body of so many bytes may. */
+  refusal(bytes = 0): InputError | null {
+    if (this.#waiting >= this.#queue) return this.#refusal(`${this.#waiting} requests`);
+    return this.#bytes + bytes <= this.#mostBytes ? null : this.#refusal(`Requests of ${this.#bytes} bytes`);
+  }
+
+  enter(): void {
+    this.#waiting++;
+  }
+
+  leave(seconds: number): void {
+    this.#waiting--;
+    this.#seconds += (seconds - this.#seconds) * WEIGHT;
+  }
+
+  hold(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  letGo(bytes: number): void {
+    this.#bytes -= bytes;
+  }
+
+  #refusal(why: string): InputError {
+    const retryAfter = Math.min(Math.max(Math.round(this.#seconds), 1), LATEST);
+    return new InputError(`${why} are waiting already: send this one again in ${retryAfter} s.`, {
+      path: ["worker"],
+      accepted:
+        `${this.#queue} requests at one time (SIMPO_QUEUE), of ${this.#mostBytes} bytes in all (${LARGEST_BODIES} times SIMPO_MAX_BODY)`,
+      status: 429,
+      retryAfter,
+    });
+  }
+}
+
+/** A request's place among those that wait, from when its body has come. */
 export class Place implements Disposable {
-  readonly #leave: () => void;
+  readonly #room: Room;
+  #bytes = 0;
+  #since: number | null = null;
   #kept = false;
 
-  constructor(leave: () => void) {
-    this.#leave = leave;
+  constructor(room: Room) {
+    this.#room = room;
+  }
+
+  /** Counts bytes of its body as they come. @returns why there is no room for them, else null */
+  hold(bytes: number): InputError | null {
+    const refusal = this.#room.refusal(bytes);
+    if (refusal !== null) return refusal;
+    this.#bytes += bytes;
+    this.#room.hold(bytes);
+    return null;
+  }
+
+  /** @throws InputError with status 429 where too many wait */
+  enter(): void {
+    const refusal = this.#room.refusal();
+    if (refusal !== null) throw refusal;
+    this.#room.enter();
+    this.#since = performance.now();
   }
 
   /** Whether it outlasts the handler: whoever took it gives it back. */
@@ -31,48 +98,28 @@ export class Place implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#leave();
+    this.#room.letGo(this.#bytes);
+    if (this.#since !== null) this.#room.leave((performance.now() - this.#since) / 1000);
+    this.#bytes = 0;
+    this.#since = null;
   }
 }
 
 /**
- * Refuses a request with 429 where too many wait, before its body is read.
+ * Refuses a request with 429 where too many wait, before its body is read. A body that is on its way takes no place, be it
+ * ever so slow, and what memory it takes.
  *
- * @returns a middleware, which sets `place` to the request's {@link Place}
+ * @returns a middleware, which sets `place` to the request's {@link Place}: whoever has read its body enters it
  */
 export function admission(
   { queue = Infinity, maxBodyBytes }: Partial<Config> & Pick<Config, "maxBodyBytes">,
 ): MiddlewareHandler {
-  const mostBytes = LARGEST_BODIES * maxBodyBytes;
-  let waiting = 0;
-  let bytes = 0;
-  let seconds = 1;
+  const room = new Room(queue, LARGEST_BODIES * maxBodyBytes);
   return async (c, next) => {
-    // of a body whose length is not said as much may come as any may have
-    const length = Number(c.req.header("content-length") ?? maxBodyBytes);
-    const size = Math.min(Number.isFinite(length) ? length : maxBodyBytes, maxBodyBytes);
-    if (waiting >= queue || (waiting > 0 && bytes + size > mostBytes)) {
-      const retryAfter = Math.min(Math.max(Math.round(seconds), 1), LATEST);
-      const why = waiting >= queue ? `${waiting} requests` : `Requests of ${bytes} bytes`;
-      throw new InputError(`${why} are waiting already: send this one again in ${retryAfter} s.`, {
-        path: ["worker"],
-        accepted:
-          `${queue} requests at one time (SIMPO_QUEUE), of ${mostBytes} bytes in all (${LARGEST_BODIES} times SIMPO_MAX_BODY)`,
-        status: 429,
-        retryAfter,
-      });
-    }
-    const start = performance.now();
-    waiting++;
-    bytes += size;
-    let left = false;
-    const place = new Place(() => {
-      if (left) return;
-      left = true;
-      waiting--;
-      bytes -= size;
-      seconds += ((performance.now() - start) / 1000 - seconds) * WEIGHT;
-    });
+    const length = Number(c.req.header("content-length") ?? 0);
+    const refusal = room.refusal(length > maxBodyBytes ? 0 : length); // what is longer is refused for that
+    if (refusal !== null) throw refusal;
+    const place = new Place(room);
     c.set("place", place);
     try {
       await next();

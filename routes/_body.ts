@@ -1,6 +1,7 @@
 /** Bodies of requests: read whole within a bound of size and time. */
 import type { MiddlewareHandler } from "hono";
 import { InputError } from "../src/errors.ts";
+import type { Place } from "./_admission.ts";
 
 /** How slowly a body may come. */
 export interface BodyPace {
@@ -13,6 +14,9 @@ export interface BodyPace {
 /** A line of 128 kbit/s keeps up; who sends a byte now and then does not. */
 export const BODY_PACE: BodyPace = { graceMs: 15_000, bytesPerSecond: 16 * 1024 };
 
+/** Bytes of a body on a route that says a word or nothing: no place keeps count of them. */
+const SHORT_BYTES = 2 ** 16;
+
 /**
  * Bytes beyond the limit that are read and dropped before the refusal. Where an answer comes while a client still sends, the
  * connection is reset and many clients never see the answer.
@@ -22,13 +26,21 @@ const DRAINED_BYTES = 64 * 1024 * 1024;
 /**
  * Reads a request's body before the routes do.
  *
- * @throws InputError with status 413 past `maxBytes`, 408 where it comes too slowly, 400 where it breaks off
+ * @param maxBytes of a request that has a place among those that wait
+ * @throws InputError with status 413 past `maxBytes`, 408 where it comes too slowly, 400 where it breaks off, 429 where the
+ * request has a place and there is no room for it
  */
 export function boundedBody(maxBytes: number, pace = BODY_PACE): MiddlewareHandler {
   return async (c, next) => {
     const { raw } = c.req;
-    if (raw.body === null) return await next();
-    const bytes = await readBody(raw, maxBytes, pace);
+    const place: Place | undefined = c.get("place");
+    if (raw.body === null) {
+      place?.enter();
+      return await next();
+    }
+    const most = place === undefined ? Math.min(SHORT_BYTES, maxBytes) : maxBytes;
+    const bytes = await readBody(raw, most, pace, place);
+    place?.enter();
     // Where Hono keeps a body that it has read, each form as a promise.
     const { buffer } = bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
     Object.assign(c.req.bodyCache, { arrayBuffer: Promise.resolve(buffer) });
@@ -36,10 +48,15 @@ export function boundedBody(maxBytes: number, pace = BODY_PACE): MiddlewareHandl
   };
 }
 
-async function readBody({ body, headers }: Request, maxBytes: number, pace: BodyPace): Promise<Uint8Array> {
+async function readBody(
+  { body, headers }: Request,
+  maxBytes: number,
+  pace: BodyPace,
+  place: Place | undefined,
+): Promise<Uint8Array> {
   const tooLong = new InputError(`The body is longer than ${maxBytes} bytes.`, {
     path: ["body"],
-    accepted: `at most ${maxBytes} bytes (SIMPO_MAX_BODY)`,
+    accepted: `at most ${maxBytes} bytes${maxBytes === SHORT_BYTES ? "" : " (SIMPO_MAX_BODY)"}`,
     status: 413,
   });
   if (Number(headers.get("content-length")) > maxBytes + DRAINED_BYTES) throw tooLong;
@@ -52,9 +69,11 @@ async function readBody({ body, headers }: Request, maxBytes: number, pace: Body
       const { done, value } = await Promise.race([reader.read(), late.passed]);
       if (done) break;
       length += value.length;
-      if (length > maxBytes) {
+      const refusal = length > maxBytes ? tooLong : place?.hold(value.length);
+      if (refusal) {
+        pieces.length = 0;
         await drain(reader, pace.graceMs);
-        throw tooLong;
+        throw refusal;
       }
       pieces.push(value);
     }

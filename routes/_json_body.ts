@@ -1,5 +1,6 @@
 /** Reads a request's JSON within bounds, before its schema sees it. */
 import type { MiddlewareHandler } from "hono";
+import { InputError } from "../src/errors.ts";
 import { readJson } from "../src/json_thread.ts";
 
 const JSON_TYPE = /^application\/([\w.-]+\+)?json\s*(;|$)/i;
@@ -8,6 +9,15 @@ const JSON_TYPE = /^application\/([\w.-]+\+)?json\s*(;|$)/i;
 export function jsonBody(): MiddlewareHandler {
   return async (c, next) => {
     const { raw } = c.req;
+    const encoding = raw.headers.get("content-encoding");
+    if (encoding !== null && encoding.toLowerCase() !== "identity") {
+      throw new InputError("Content-Encoding must be left out: bodies are taken as they are.", {
+        path: ["Content-Encoding"],
+        value: encoding,
+        accepted: "no Content-Encoding",
+        status: 415,
+      });
+    }
     if (raw.body !== null && JSON_TYPE.test(raw.headers.get("content-type") ?? "")) {
       const bytes = new Uint8Array(await c.req.arrayBuffer());
       // Some clients announce JSON and send none where a route takes no body.

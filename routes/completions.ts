@@ -1,6 +1,7 @@
 /** POST /v1/completions as evaluation tools call it for the log-probs of a prompt's tokens, and GET /v1/models. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
 import { join } from "node:path";
+import type { z } from "zod";
 import {
   type CompletionBody,
   CompletionRequestSchema,
@@ -16,6 +17,8 @@ import {
 } from "../src/engine/protocol.ts";
 import { relocated } from "../src/errors.ts";
 import { closedFolders, isClosed } from "../src/paths.ts";
+import { turns } from "../src/turns.ts";
+import { answerJson } from "./_json_in_turns.ts";
 import { resolveWeights } from "./_weights.ts";
 import { problems } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -53,38 +56,43 @@ export function completionRoutes(service: Service): OpenAPIHono {
     const prompt_logprobs = body.echo === true && body.logprobs != null;
     const settings = { max_tokens, add_special_tokens, prompt_logprobs };
     const request = { ...await weightsOf(service, body), prompts, ...settings };
-    const scored: ScoredSequence[] = [];
+    const choices: z.infer<typeof CompletionSchema>["choices"] = [];
+    let prompt_tokens = 0;
+    let cached_tokens = 0;
+    const pass = turns();
     try {
       // A client that goes takes its request with it.
       const { signal } = c.req.raw;
       for await (const sequence of stream(await service.engine, "sequences", request, { signal })) {
-        scored.push(sequence);
+        choices.push({ index: choices.length, ...toChoice(sequence, body) });
+        prompt_tokens += sequence.tokens.length;
+        cached_tokens += sequence.cached_prompt_tokens;
+        await pass();
       }
     } catch (error) {
       // The engine counts a single prompt as the first; its sender knows of no others.
       throw isMany(body.prompt) ? error : relocated(error, ["prompt", 0], ["prompt"]);
     }
-    const prompt_tokens = scored.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    const cached_tokens = scored.reduce((sum, { cached_prompt_tokens }) => sum + cached_prompt_tokens, 0);
-    const completion_tokens = max_tokens * scored.length;
-    return c.json({
+    const completion_tokens = max_tokens * choices.length;
+    const answer: z.infer<typeof CompletionSchema> = {
       id: `cmpl-${c.get("requestId" as never)}`,
-      object: "text_completion" as const,
+      object: "text_completion",
       created: Math.floor(Date.now() / 1000),
       model: body.model,
-      choices: scored.map((sequence, index) => ({ index, ...toChoice(sequence, body) })),
+      choices,
       usage: {
         prompt_tokens,
         prompt_tokens_details: { cached_tokens },
         completion_tokens,
         total_tokens: prompt_tokens + completion_tokens,
       },
-    }, 200);
+    };
+    return await answerJson(c, answer) as never;
   });
 
   app.openapi(models, async (c) => {
-    const data = [...await modelFolders(service.config), ...jobModels(service)];
-    return c.json({ object: "list" as const, data }, 200);
+    const data = [...await modelFolders(service.config), ...await jobModels(service)];
+    return await answerJson(c, { object: "list", data }) as never;
   });
   return app;
 }
@@ -173,12 +181,14 @@ async function modelFolders(config: Service["config"]): Promise<Model[]> {
   return found;
 }
 
-function jobModels({ store }: Service): Model[] {
+async function jobModels({ store }: Service): Promise<Model[]> {
   const found: Model[] = [];
+  const pass = turns();
   for (let page = store.list(100); page.length > 0; page = store.list(100, store.numberOf(page.at(-1)!.id))) {
     for (const { id, status, model, finished_at } of page) {
       if (status === "succeeded") found.push(toModel(id, Date.parse(finished_at!), model));
     }
+    await pass();
   }
   return found;
 }

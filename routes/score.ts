@@ -17,6 +17,7 @@ import { encodingOf, namesOf } from "../src/scoring/encoding.ts";
 import { checkChatTemplate } from "../src/text/check_template.ts";
 import { relocatedItem, toEngineItem } from "../src/scoring/items.ts";
 import type { ScoreEncoding } from "../src/scoring/request.ts";
+import { answerJson, jsonInTurns } from "./_json_in_turns.ts";
 import { dropOf, patientStream } from "./_patient_stream.ts";
 import { jobSettings, resolveWeights } from "./_weights.ts";
 import type { Place } from "./_admission.ts";
@@ -81,7 +82,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
       }
       const results: ScoredItem[] = [];
       for (let next = first; !next.done; next = await items.next()) results.push(next.value);
-      return c.json(toAnswer(body, results, names), 200);
+      return await answerJson(c, toAnswer(body, results, names)) as never;
     } catch (error) {
       throw explain(error);
     }
@@ -161,7 +162,6 @@ function toLines(
   return new ReadableStream({
     async pull(controller) {
       const write = (json: string) => controller.enqueue(encoder.encode(`${json}\n`));
-      const line = (value: unknown) => write(JSON.stringify(value));
       try {
         const next = waiting ?? await items.next();
         waiting = null;
@@ -169,7 +169,8 @@ function toLines(
         if (!open) return;
         if (next.done) return controller.close();
         const { encoding, ...item } = next.value;
-        line({ index, ...item, ...index === 0 && { encoding: { ...encoding, ...names } } });
+        const line = { index, ...item, ...index === 0 && { encoding: { ...encoding, ...names } } };
+        controller.enqueue(await jsonInTurns(line, "\n"));
         index++;
       } catch (error) {
         if (!open) return;

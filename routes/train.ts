@@ -20,6 +20,7 @@ import { strictObject } from "../src/validation.ts";
 import { archiveOf } from "./_archive.ts";
 import { answerArchive } from "./_download.ts";
 import { eventStream } from "./_event_stream.ts";
+import { answerJson } from "./_json_in_turns.ts";
 import { dropOf, patientStream } from "./_patient_stream.ts";
 import { hostPathsOf, problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
@@ -82,7 +83,7 @@ const show = createRoute({
   path: "/train/{id}",
   summary: "A job as it stands.",
   request: { params },
-  responses: { 200: jobAnswer, ...problems(404, 409) },
+  responses: { 200: jobAnswer, ...problems(404, 409, 422) },
 });
 
 /** An event of the stream, as its fields are sent. */
@@ -123,7 +124,7 @@ const cancel = createRoute({
   summary:
     "End a job: at once where it waits, after the current micro-batch where it trains, or the current piece of its weights.",
   request: { params },
-  responses: { 202: jobAnswer, ...problems(404, 409, 503, 507) },
+  responses: { 202: jobAnswer, ...problems(404, 409, 422, 503, 507) },
 });
 
 const resume = createRoute({
@@ -149,7 +150,7 @@ const remove = createRoute({
       description:
         "It has gone, and its idempotency key is free again. Who reads its files at the moment still gets them whole.",
     },
-    ...problems(404, 409, 503, 507),
+    ...problems(404, 409, 422, 503, 507),
   },
 });
 
@@ -266,7 +267,7 @@ export function trainRoutes(service: Service): OpenAPIHono {
     return c.json(answerOf(c, job), 202, { location: `/train/${job.id}` });
   });
 
-  app.openapi(list, (c) => {
+  app.openapi(list, async (c) => {
     const { limit, before } = c.req.valid("query");
     const number = before === undefined
       ? undefined
@@ -287,11 +288,12 @@ export function trainRoutes(service: Service): OpenAPIHono {
       ? `/train?limit=${limit}&before=${store.numberOf(page.at(-1)!.id)}`
       : null;
     const set_aside = Array.from(store.setAside, ([id, why]) => ({ id, why })).slice(0, 100);
-    return c.json({
+    const answer: z.infer<typeof JobListSchema> = {
       jobs: page.map((job) => answerOf(c, job)),
       next,
       ...(set_aside.length > 0 && { set_aside }),
-    }, 200);
+    };
+    return await answerJson(c, answer) as never;
   });
 
   app.openapi(show, (c) => c.json(answerOf(c, find(c.req.valid("param").id)), 200));
@@ -300,13 +302,16 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const { id, status } = find(c.req.valid("param").id);
     const after = Number(c.req.valid("header")["last-event-id"] ?? 0);
     if (isFinished(status) && store.events(id, after, 1).length === 0) return c.body(null, 204);
-    const stream = eventStream(store, id, after, stopping, hostPathsOf(c));
-    return c.body(patientStream(stream, dropOf(c)), 200, {
+    const headers = {
       "content-type": "text/event-stream",
       "cache-control": "no-store, no-transform",
       // A proxy that gathers a whole answer would keep the events back.
       "x-accel-buffering": "no",
-    }) as never;
+    };
+    // Nobody reads the body of an answer to HEAD, or cancels it: its subscription would stay.
+    if (c.req.method === "HEAD") return c.body(null, 200, headers) as never;
+    const stream = eventStream(store, id, after, stopping, hostPathsOf(c));
+    return c.body(patientStream(stream, dropOf(c)), 200, headers) as never;
   });
 
   app.openapi(cancel, (c) => c.json(answerOf(c, runner.cancel(find(c.req.valid("param").id).id)), 202));

@@ -41,6 +41,8 @@ export function beginning(value: unknown, most: number): unknown {
       return value.length > most ? value.slice(0, most + 1) : value;
     }
     left -= 2;
+    // JSON has no word for it: 1e999 would be shown as null
+    if (typeof value === "number" && !Number.isFinite(value)) return String(value);
     if (typeof value !== "object" || value === null) return value;
     if (depth > mostDepth) return []; // that it goes on shows
     if (Array.isArray(value)) {

@@ -15,7 +15,7 @@ export interface JsonPart {
 }
 
 /** Values, keys and brackets of a part: some milliseconds' work. */
-const PART_WEIGHT = 8000;
+export const PART_WEIGHT = 8000;
 
 /** A value's parts, those around others first. */
 export function* jsonParts(value: unknown): Generator<JsonPart> {
@@ -72,7 +72,7 @@ export class JsonAssembly {
 }
 
 /** How much a value holds, counted no further than `most`. */
-function weightOf(value: unknown, most: number): number {
+export function weightOf(value: unknown, most: number): number {
   if (typeof value === "string") return value.length >> 10; // copied quickly
   if (typeof value !== "object" || value === null) return 0;
   let weight = 4;

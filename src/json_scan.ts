@@ -9,6 +9,9 @@ export const mostBodyBrackets = 400_000;
 /** How many fields an object in a request's body may have: the names of each are looked up one by one. */
 export const mostBodyFields = 1000;
 
+/** How many fields all of them may have together: each takes far more than a value in a list. */
+export const mostBodyAllFields = 600_000;
+
 /** How many different names fields may have in a request's body: each is kept in a table of all names. */
 export const mostBodyNames = 20_000;
 
@@ -23,6 +26,7 @@ export function excessOf(bytes: Uint8Array): string | null {
   let depth = 0;
   let values = 1;
   let brackets = 0;
+  let allFields = 0;
   const names = new Names();
   // Of each open bracket: fields so far; of a list that it is one.
   const fields = new Float64Array(mostBodyDepth + 1).fill(-Infinity);
@@ -42,6 +46,7 @@ export function excessOf(bytes: Uint8Array): string | null {
         if (++brackets > mostBodyBrackets) return `holds more than ${mostBodyBrackets} objects and lists`;
         if (++depth > mostBodyDepth) return `is nested more than ${mostBodyDepth} deep`;
         fields[depth] = bytes[at] === 0x7b ? 1 : -Infinity;
+        if (bytes[at] === 0x7b) allFields++;
         break;
       case 0x5d:
       case 0x7d:
@@ -49,9 +54,9 @@ export function excessOf(bytes: Uint8Array): string | null {
         break;
       case COMMA:
         if (++values > mostBodyValues) return `holds more than ${mostBodyValues} values`;
-        if (depth >= 0 && ++fields[depth]! > mostBodyFields) {
-          return `holds an object of more than ${mostBodyFields} fields`;
-        }
+        if (!(fields[depth]! > 0)) break; // it is in a list
+        if (++fields[depth]! > mostBodyFields) return `holds an object of more than ${mostBodyFields} fields`;
+        if (++allFields > mostBodyAllFields) return `holds more than ${mostBodyAllFields} fields in all`;
     }
   }
   return null;

@@ -3,6 +3,7 @@ import { InputError } from "./errors.ts";
 import { JsonAssembly, type JsonPart } from "./json_parts.ts";
 import {
   excessOf,
+  mostBodyAllFields,
   mostBodyBrackets,
   mostBodyDepth,
   mostBodyFields,
@@ -25,8 +26,8 @@ const MOST_SECONDS = 20;
 
 const ACCEPTED =
   `JSON in UTF-8, nested at most ${mostBodyDepth} deep, with at most ${mostBodyValues} values, ` +
-  `${mostBodyBrackets} of them objects and lists, ${mostBodyFields} fields an object ` +
-  `and ${mostBodyNames} names of fields`;
+  `${mostBodyBrackets} of them objects and lists, ${mostBodyFields} fields an object, ` +
+  `${mostBodyAllFields} fields in all and ${mostBodyNames} names of fields`;
 
 /** @throws {InputError} with status 400 where it is no JSON, 422 where it is beyond bounds */
 export function readJsonBytes(bytes: Uint8Array<ArrayBuffer>): unknown {

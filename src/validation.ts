@@ -45,7 +45,8 @@ export function refuseField(
  * @param schema what it was parsed by; without it the error does not say where null would be accepted
  */
 export function inputErrorOf(error: z.core.$ZodError, value: unknown, schema?: z.ZodType): InputError {
-  const issue = innermost(error.issues[0]);
+  // Zod says first that a number is too far out to be whole at all: the field's own bound comes behind that.
+  const issue = innermost(error.issues.find((issue) => !("note" in issue)) ?? error.issues[0]);
   if (issue === undefined) throw new TypeError("A Zod error without an issue.");
   const path = issue.path as (string | number)[]; // no schema has symbols as keys
   if (issue.code === "unrecognized_keys") {

@@ -27,6 +27,17 @@ export const JobRequestSchema = strictObject({
     `Both eval_dataset and eval_fraction ${eval_fraction} are given: give one of them.`,
     accepted,
   );
+}).superRefine(({ dataset, eval_dataset }, context) => {
+  const sources = [dataset, eval_dataset ?? []].flat();
+  const rows = sources.reduce((sum, source) => sum + ("rows" in source ? source.rows.length : 0), 0);
+  if (rows <= most.rows) return;
+  const accepted = `at most ${most.rows} rows in all; files may hold any number`;
+  refuseField(
+    context,
+    ["dataset"],
+    `dataset and eval_dataset bring ${rows} rows: give ${accepted}.`,
+    accepted,
+  );
 }).meta({ id: "JobRequest" });
 
 /** The body of `POST /train/{id}/resume`, which may be left out. */

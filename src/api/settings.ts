@@ -68,7 +68,7 @@ const share = () => z.number().min(0).max(1);
 /** Numbers by regular expressions. */
 const patterns = (numbers: z.ZodNumber) =>
   mapping(text(most.patternCharacters, 1).refine(isPattern, { error: PATTERN }), numbers, {
-    max: most.modules,
+    max: most.keys,
     error: "an object from ends of module paths to numbers",
   });
 

@@ -36,6 +36,16 @@ export function deviceOptions(
   };
 }
 
+/** A file's text, without a byte order mark. @throws {Error} where it cannot be read, or is not UTF-8 */
+export async function readUtf8(path: string): Promise<string> {
+  const bytes = await Deno.readFile(path);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("it is not UTF-8");
+  }
+}
+
 /** The root must be there before anything is named relative to it. @throws InputError */
 export async function checkRoot({ root }: Config): Promise<void> {
   const found = await Deno.stat(root).catch((error) => {

@@ -46,7 +46,7 @@ export function encodingOfOptions(
 }
 
 /** A value as JSON, or as it is where it is none: the field's type refuses it then. */
-function jsonOf(text: string | undefined): unknown {
+export function jsonOf(text: string | undefined): unknown {
   try {
     return text === undefined ? undefined : JSON.parse(text);
   } catch {

@@ -3,8 +3,10 @@ import { basename } from "node:path";
 import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import { InputError, within } from "../errors.ts";
 import { type JobSpec, toJobSpec } from "../jobs/spec.ts";
+import { excessOf } from "../json_scan.ts";
 import { checkChatTemplate } from "../text/check_template.ts";
 import { parseWith } from "../validation.ts";
+import { readUtf8 } from "./_command.ts";
 
 /**
  * Reads a job file.
@@ -23,10 +25,12 @@ export async function readJob(path: string): Promise<{ request: JobRequest; spec
   let json: unknown;
   let text: string;
   try {
-    text = await Deno.readTextFile(path);
+    text = await readUtf8(path);
   } catch (error) {
     return refuse(`cannot be read: ${(error as Error).message}`);
   }
+  const excess = excessOf(new TextEncoder().encode(text));
+  if (excess !== null) return refuse(excess);
   try {
     json = JSON.parse(text);
   } catch (error) {

@@ -2,8 +2,8 @@
 import { z } from "zod";
 import { createReadStream } from "node:fs";
 import process from "node:process";
-import { createInterface } from "node:readline";
 import { ChatTemplateSchema } from "../api/fields.ts";
+import { mostBeta, positive } from "../api/limits.ts";
 import { defaultBeta } from "../api/score.ts";
 import { type Item, ItemSchema } from "../api/score_item.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
@@ -13,14 +13,16 @@ import type { DownloadProgress } from "../hub/hub.ts";
 import { resolveModel } from "../jobs/files.ts";
 import { jobFolder, readJobSettings, resolveAdapter } from "../jobs/folder.ts";
 import { startLogging } from "../log.ts";
+import { readJsonLines } from "../preference/files/json_lines.ts";
+import type { FileRow } from "../preference/files/source_row.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { checkChatTemplate } from "../text/check_template.ts";
 import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
-import { checkRoot, deviceOptions, exitCodeOf, type StartEngine, stopSignal } from "./_command.ts";
+import { checkRoot, deviceOptions, exitCodeOf, readUtf8, type StartEngine, stopSignal } from "./_command.ts";
 import { DownloadDisplay } from "./_downloads.ts";
-import { encodingOfOptions } from "./_encoding_options.ts";
+import { encodingOfOptions, jsonOf } from "./_encoding_options.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { type LoadProgress, stream } from "../engine/protocol.ts";
@@ -58,15 +60,10 @@ export async function score(
   const config = readConfig(environment);
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const beta = values.beta === undefined ? defaultBeta : Number(values.beta);
-  if (!(beta > 0 && beta < Infinity)) {
-    const accepted = "a number of more than 0";
-    throw new InputError((field) => `${field} must be ${accepted}, not ${values.beta}.`, {
-      path: ["--beta"],
-      value: values.beta,
-      accepted,
-    });
-  }
+  const beta = within(
+    ["--beta"],
+    () => parseWith(positive(mostBeta).default(defaultBeta), jsonOf(values.beta)),
+  );
   const asked = QUANTIZATIONS.find((name) => name === values.quantization) ?? null;
   if (values.quantization !== undefined && asked === null) {
     const accepted = QUANTIZATIONS.join(", ");
@@ -109,7 +106,7 @@ export async function score(
   const loading = new LoadingDisplay();
   const options = { onLoading: (progress: LoadProgress) => loading.update(progress) };
   const work = async () => {
-    using out = openOutput(output);
+    using out = openOutput(output, input);
     for await (const batch of inBatches(readItems(input))) {
       try {
         let index = 0;
@@ -141,7 +138,7 @@ async function readTemplate(path: string | undefined): Promise<string | null> {
   const name = ["--chat-template"];
   let template: string;
   try {
-    template = await Deno.readTextFile(path);
+    template = await readUtf8(path);
   } catch (error) {
     const why = (error as Error).message;
     throw new InputError((field) => `${field} ${JSON.stringify(path)} cannot be read: ${why}`, {
@@ -170,12 +167,8 @@ const LineSchema = z.looseObject({});
 /** Types each line; blank lines are passed over. @throws InputError naming the line */
 async function* readItems(path: string): AsyncGenerator<NumberedItem> {
   const stream = path === "-" ? process.stdin : createReadStream(path);
-  let line = 0;
   try {
-    for await (const text of createInterface({ input: stream, crlfDelay: Infinity })) {
-      line++;
-      if (text.trim() !== "") yield parseLine(text, line);
-    }
+    for await (const row of readJsonLines(stream)) yield parseLine(row);
   } catch (error) {
     if (error instanceof InputError) throw error;
     throw new InputError(`${JSON.stringify(path)} cannot be read: ${(error as Error).message}`, {
@@ -186,12 +179,9 @@ async function* readItems(path: string): AsyncGenerator<NumberedItem> {
   }
 }
 
-function parseLine(text: string, line: number): NumberedItem {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new InputError((place) => `${place} is not JSON: ${(error as Error).message}`, {
+function parseLine({ row: line, value, problem }: FileRow): NumberedItem {
+  if (problem !== undefined) {
+    throw new InputError((place) => `${place} ${problem}.`, {
       path: [{ line }],
       accepted: "a JSON object",
     });
@@ -231,8 +221,16 @@ async function* inBatches(items: AsyncIterable<NumberedItem>): AsyncGenerator<Nu
   if (batch.length > 0) yield batch;
 }
 
-function openOutput(path: string): { write(text: string): void } & Disposable {
+/** @param input would be empty before its first line is read where it is the same file */
+function openOutput(path: string, input: string): { write(text: string): void } & Disposable {
   const encoder = new TextEncoder();
+  if (path !== "-" && realPath(path) !== null && realPath(path) === realPath(input)) {
+    throw new InputError(`${JSON.stringify(path)} is read and written: give another file for the scores.`, {
+      path: ["out.jsonl"],
+      value: path,
+      accepted: "another file than in.jsonl",
+    });
+  }
   const open = () => path === "-" ? null : Deno.openSync(path, { write: true, create: true, truncate: true });
   let file: Deno.FsFile | null;
   try {
@@ -252,6 +250,15 @@ function openOutput(path: string): { write(text: string): void } & Disposable {
     },
     [Symbol.dispose]: () => file?.close(),
   };
+}
+
+/** Null where nothing is there, or it may not be looked at. */
+function realPath(path: string): string | null {
+  try {
+    return Deno.realPathSync(path);
+  } catch {
+    return null;
+  }
 }
 
 function exists(path: string): boolean {

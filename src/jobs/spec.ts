@@ -1,6 +1,7 @@
 /** A request for a training job, made into a job with nothing left open. */
 import { type JobRequest, JobRequestSchema } from "../api/job.ts";
 import { resolveSettings, type TrainingSettings } from "../api/settings.ts";
+import { turns } from "../turns.ts";
 import { parseWith } from "../validation.ts";
 import { type DatasetSpec, datasetSteps, finish, rowKind, type Steps, stepsWithin } from "./given_rows.ts";
 
@@ -46,17 +47,12 @@ export function toJobSpec(request: JobRequest): JobSpec {
  */
 export async function toJobSpecInTurns(request: JobRequest): Promise<JobSpec> {
   const steps = specSteps(request);
-  let since = performance.now();
+  const pass = turns();
   for (let step = steps.next();; step = steps.next()) {
     if (step.done) return step.value;
-    if (performance.now() - since < TURN_MILLISECONDS) continue;
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    since = performance.now();
+    await pass();
   }
 }
-
-/** How long others wait for a turn. */
-const TURN_MILLISECONDS = 10;
 
 function* specSteps(request: JobRequest): Steps<JobSpec> {
   const { model, dataset, eval_dataset = null, preset = null, method } = request;

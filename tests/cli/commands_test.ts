@@ -154,9 +154,9 @@ const longMistakes: [name: string, job: object, command: string[], begin: RegExp
   [
     "an option",
     {},
-    ["score", "--model", "model", "--beta", `${long}x`, "-"],
-    /^--beta must be a number/,
-    /^a number/,
+    ["score", "--model", "model", "--quantization", `${long}x`, "-"],
+    /^--quantization must be int8, not 77/,
+    /^int8/,
   ],
   ["an unknown option", {}, ["score", `--${long}`, "-"], /^--77/, /--model, --adapter/],
 ];
@@ -283,6 +283,12 @@ const wrongArguments: [args: string[], message: RegExp][] = [
   [["-", "-"], /--model is missing/],
   [["--model", "../m", "-", "-"], /--model must not climb out/],
   [["--model", "model", "--beta", "-1", "-", "-"], /--beta/],
+  // its rewards would be infinite, and null in the answer
+  [
+    ["--model", "model", "--beta", "1e308", "-", "-"],
+    /^--beta must be a number of at most 10000, not 1e\+308\.$/,
+  ],
+  [["--model", "model", "--beta", "0x10", "-", "-"], /^--beta must be a number, not "0x10"\.$/],
   [["--model", "model", "--prompt-boundary", "dpo", "-", "-"], /--prompt-boundary must be "trl" \| "simpo"/],
   [["--model", "model", "--max-length", "x", "-", "-"], /--max-length must be a number or null, not "x"/],
   [

@@ -83,3 +83,34 @@ Deno.test("score() takes the quantization and the encoding that a job had, besid
     await Deno.remove(root, { recursive: true });
   }
 });
+
+Deno.test("score() names a line that is not UTF-8, takes a byte order mark, and does not write over what it reads", async () => {
+  const root = await makeRoot();
+  const [input, output] = [join(root, "in.jsonl"), join(root, "out.jsonl")];
+  const line = JSON.stringify({ prompt: "a", candidates: ["b"] });
+  const engine = new FakeEngine();
+  const run = (...files: string[]) =>
+    score(["--model", "model", ...files], () => Promise.resolve(engine), new Map([["SIMPO_ROOT", root]]));
+  try {
+    await Deno.writeTextFile(input, `\ufeff${line}\n${line}`);
+    assert.equal(await run(input, output), 0);
+    assert.equal((await Deno.readTextFile(output)).trim().split("\n").length, 2);
+    await Deno.symlink(input, join(root, "same.jsonl"));
+    for (const same of [input, join(root, "same.jsonl")]) {
+      await assert.rejects(
+        run(input, same),
+        /in\.jsonl" is read and written|same\.jsonl" is read and written/,
+      );
+    }
+    const bytes = new TextEncoder().encode(`${line}\n${line}\n`);
+    bytes[bytes.lastIndexOf(0x62)] = 0xff; // the second b
+    await Deno.writeFile(input, bytes);
+    await assert.rejects(run(input, output), { message: "Line 2 is not UTF-8." });
+    assert.equal((await Deno.readTextFile(output)).trim().split("\n").length, 1);
+    const template = join(root, "template.jinja");
+    await Deno.writeFile(template, bytes);
+    await assert.rejects(run("--chat-template", template, input, output), /cannot be read: it is not UTF-8/);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});

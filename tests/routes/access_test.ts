@@ -18,6 +18,8 @@ const hosts: [host: string, status: 200 | 421, options?: { host?: string; allowe
   ["evil.example#localhost", 421],
   ["localhost@evil.example", 421],
   ["localhost, evil.example", 421],
+  ["localhost\\evil.example", 421],
+  ["%6cocalhost", 421],
   ["", 421],
   ["10.0.0.1", 421],
   ["[::ffff:10.0.0.1]", 421],

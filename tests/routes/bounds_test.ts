@@ -1,6 +1,7 @@
 /** Requests beyond every bound: each is refused by name, others are answered meanwhile. */
 import assert from "node:assert/strict";
 import {
+  mostBodyAllFields,
   mostBodyBrackets,
   mostBodyDepth,
   mostBodyFields,
@@ -67,6 +68,16 @@ const refusals: Refusal[] = [
     detail: /^dataset\.rows must be a list of at most 50000 items, not \[/,
   },
   {
+    name: "more rows than a request may bring, in several data sets",
+    path: "/train",
+    body: () => {
+      const rows = (count: number) => `{"rows":[${"1,".repeat(count - 1)}1]}`;
+      return `{"model":"model","dataset":[${rows(30_000)},${rows(20_000)}],"eval_dataset":${rows(1)}}`;
+    },
+    status: 422,
+    detail: /^dataset and eval_dataset bring 50001 rows: give at most 50000 rows in all/,
+  },
+  {
     name: "50,000 unusable rows",
     path: "/train",
     body: () => `{"model":"model","dataset":{"rows":[${`{"x":1},`.repeat(49_999)}{"x":1}]}}`,
@@ -87,6 +98,20 @@ const refusals: Refusal[] = [
     body: () => `{"model":"model","dataset":{"path":"rows.jsonl"},"num_train_epochs":1e16}`,
     status: 422,
     detail: /^num_train_epochs must be a number of at most 100000, not 10000000000000000\.$/,
+  },
+  {
+    name: "steps that are no whole number any more",
+    path: "/train",
+    body: () => `{"model":"model","dataset":{"path":"rows.jsonl"},"max_steps":1e300}`,
+    status: 422,
+    detail: /^max_steps must be a number of at most 1000000000 or null, not 1e\+300\.$/,
+  },
+  {
+    name: "a number that JavaScript has none for",
+    path: "/train",
+    body: () => `{"model":"model","dataset":{"path":"rows.jsonl"},"learning_rate":1e999}`,
+    status: 422,
+    detail: /^learning_rate must be a number, not "Infinity"\.$/,
   },
   {
     name: "a rate that f32 does not hold",
@@ -141,6 +166,16 @@ Deno.test("a body in bad UTF-8 is refused, a byte order mark is not", async () =
   assert.deepEqual(await send(bad), [400, "body is not UTF-8."]);
 });
 
+Deno.test("a body in an encoding is refused by that name", async () => {
+  await using service = await testService();
+  const body = { model: "model", prompt: "a", candidates: ["b"] };
+  const { status, body: { field, value } } = await service.post("/score", body, {
+    "content-encoding": "gzip",
+  });
+  assert.deepEqual([status, field, value], [415, "Content-Encoding", "gzip"]);
+  assert.equal((await service.post("/score", body, { "content-encoding": "identity" })).status, 200);
+});
+
 Deno.test("/livez is answered while a body of 30 MB is read", async () => {
   await using service = await testService({ maxBodyBytes: 64 * 2 ** 20 });
   const rows = Array.from(
@@ -166,6 +201,7 @@ for (
     ["values", `[${"1,".repeat(mostBodyValues - 2)}1]`, `[${"1,".repeat(mostBodyValues)}1]`],
     ["brackets", `[${"[],".repeat(mostBodyBrackets - 1)}1]`, `[${"[],".repeat(mostBodyBrackets)}1]`],
     ["fields", fieldsOf(1, mostBodyFields), fieldsOf(1, mostBodyFields + 1)],
+    ["fields in all", named(mostBodyAllFields / 100), named(mostBodyAllFields / 100 + 1)],
     ["names", fieldsOf(mostBodyNames / 100, 99), fieldsOf(mostBodyNames / 100 + 1, 100)],
     ["text", '["\\\\", "[[[[\\"[[[", {"a\\"": ",,,:"}]', "[".repeat(200)],
   ] as const
@@ -175,6 +211,12 @@ for (
     assert.equal(excessOf(bytes(within)), null);
     assert.equal(typeof excessOf(bytes(beyond)), "string");
   });
+}
+
+/** Objects with 100 fields of the same names, in which lists come before the last. */
+function named(objects: number): string {
+  const fields = Array.from({ length: 99 }, (_, k) => `"k${k}":1`);
+  return `[${Array(objects).fill(`{${fields},"list":[[1,2],3,4]}`)}]`;
 }
 
 /** Objects with fields of different names. */

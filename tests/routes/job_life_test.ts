@@ -490,3 +490,24 @@ for (
     assert.ok(JSON.stringify(problem.value ?? null).length < 1100);
   });
 }
+
+Deno.test("HEAD /train/{id}/events leaves no subscription behind, GET none once it is left", async () => {
+  const { opened, open } = gate();
+  await using service = await testService({ beforeStep: () => opened });
+  const { store } = service.service;
+  let subscribed = 0;
+  const subscribe = store.subscribe.bind(store);
+  store.subscribe = (...args) => {
+    const end = subscribe(...args);
+    subscribed++;
+    return () => (subscribed--, end());
+  };
+  const path = `/train/${await queue(service)}/events`;
+  assert.equal((await service.app.request(path, { method: "HEAD" })).status, 200);
+  assert.equal(subscribed, 0);
+  const answer = await service.app.request(path);
+  assert.equal(subscribed, 1);
+  await answer.body!.cancel();
+  assert.equal(subscribed, 0);
+  open();
+});

@@ -11,8 +11,9 @@ import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const SETTINGS_FILE = "settings.json";
 
-/** A job's own folder. */
+/** A job's own folder. @throws TypeError for an id that no job was given: its folder would be another's, or all of them */
 export function jobFolder(state: string, id: string): string {
+  if (!/^[\w-]+$/.test(id)) throw new TypeError(`${JSON.stringify(id)} is no job's id.`);
   return join(state, "jobs", id);
 }
 

@@ -25,7 +25,7 @@ import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished } from "./job.ts";
 import { writeModelCard } from "./model_card.ts";
 import { storageError } from "./storage.ts";
-import type { JobStore } from "./store.ts";
+import { type JobStore, notKept } from "./store.ts";
 import { Uses } from "./uses.ts";
 import { WaitingJobs } from "./waiting.ts";
 
@@ -81,10 +81,20 @@ export class JobRunner {
   /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
     const { store, jobsCharged } = this.#options;
-    store.recover(jobsCharged);
-    for (const id of store.waiting()) this.#waiting.addFound(id);
-    for (const id of store.deleted()) this.#removeFolder(id);
-    for (const id of store.untidied()) this.#tidy(id);
+    const parts = [
+      () => store.recover(jobsCharged),
+      () => store.waiting().forEach((id) => this.#waiting.addFound(id)),
+      () => store.deleted().forEach((id) => this.#removeFolder(id)),
+      () => store.untidied().forEach((id) => this.#tidy(id)),
+    ];
+    for (const part of parts) {
+      try {
+        part();
+      } catch (error) {
+        // What is damaged keeps nothing else from being served.
+        log.error("Something of an earlier life could not be taken up: {error}", { error });
+      }
+    }
     if (this.#waiting.size > 0) this.#goOn().catch((error) => this.#look(error));
     else this.wake();
   }
@@ -151,7 +161,11 @@ export class JobRunner {
         },
       );
     }
-    recordAcceptance(this.#options.state, id, acceptChanges);
+    try {
+      recordAcceptance(this.#options.state, id, acceptChanges);
+    } catch (error) {
+      throw storageError(error) ?? error;
+    }
     this.#options.store.retry(id);
     this.wake();
     return this.#job(id);
@@ -247,7 +261,7 @@ export class JobRunner {
   async #putDown(id: string, error: unknown, unrecorded: TrainEvent[]): Promise<void> {
     const { store, state } = this.#options;
     const fault = storageError(error);
-    const why = fault?.message ?? `Its state could not be kept: ${(error as Error).message}`;
+    const why = fault?.message ?? notKept(error);
     if (fault !== null) log.warn("Job {id} waits: {why}", { id, why });
     else log.error("Job {id} waits: {error}", { id, error });
     await dropHalfWritten(state, id).catch(() => {}); // the next try does it
@@ -256,7 +270,8 @@ export class JobRunner {
     const blocked = await this.disk.fault() !== null;
     this.#waiting.add(id, unrecorded, blocked, free, this.#pollMs);
     store.wait(id, why);
-    if (store.get(id)?.status === "waiting_for_space") this.#look();
+    if (store.isSetAside(id)) this.#waiting.delete(id);
+    else if (store.get(id)?.status === "waiting_for_space") this.#look();
     else this.#waiting.delete(id); // it was to be cancelled
   }
 
@@ -283,12 +298,16 @@ export class JobRunner {
     if (refused !== null) return this.#look(refused);
     this.#held = null;
     for (const [id, unrecorded] of this.#waiting.due(free)) {
-      for (const event of [...unrecorded]) {
-        store.record(id, event);
-        unrecorded.shift();
+      try {
+        for (const event of [...unrecorded]) {
+          store.record(id, event);
+          unrecorded.shift();
+        }
+        store.requeue(id);
+        this.#waiting.delete(id);
+      } catch (error) {
+        await this.#putDown(id, error, unrecorded); // it keeps no other from going on
       }
-      store.requeue(id);
-      this.#waiting.delete(id);
     }
     if (this.#waiting.size > 0) this.#look();
     this.#looked.resolve();

@@ -4,7 +4,7 @@ import { InputError } from "../errors.ts";
 /** SQLite's own words; its errors carry no code from everywhere. */
 const DATA_BASE_FULL = /database or disk is full/;
 const DATA_BASE_FAULT =
-  /disk I\/O error|attempt to write a readonly database|unable to open database file|database disk image is malformed/;
+  /disk I\/O error|attempt to write a readonly database|unable to open database file|database disk image is malformed|file is not a database/;
 
 /** Numbers of ENOSPC, EDQUOT and EFBIG: errors that come from another thread have them in their message alone. */
 const FULL = new Set(

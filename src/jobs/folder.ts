@@ -1,7 +1,7 @@
 /** Where a job's files lie under the state folder. */
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
-import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
+import { exists, flushFolder, readJsonObject, writeWhole } from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
 import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";
@@ -22,6 +22,7 @@ export async function writeJobSettings(state: string, id: string, settings: Trai
   await Deno.mkdir(jobFolder(state, id), { recursive: true, mode: PRIVATE_FOLDER });
   const text = new TextEncoder().encode(JSON.stringify(settings));
   await writeWhole(join(jobFolder(state, id), SETTINGS_FILE), [text]);
+  for (const folder of [join(state, "jobs"), state]) await flushFolder(folder);
 }
 
 /** What a job is run with; null where there is no such job or it has not begun. */

@@ -1,7 +1,7 @@
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
-import { exists, readJsonObject } from "../model/_files.ts";
+import { exists, flushFolder, readJsonObject } from "../model/_files.ts";
 import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
@@ -70,7 +70,8 @@ export async function writeCheckpoint(
     await Deno.remove(aside, { recursive: true }).catch(() => {}); // the room may be wanted elsewhere
     throw error;
   }
-  await flush(folder);
+  await flushFolder(folder);
+  await flushFolder(dirname(folder)); // the first has made the folder itself
   const old = (await checkpoints(folder)).slice(0, -keep);
   // what an earlier process was killed over
   const begun = await pathsIn(folder, /^\.step-\d+\.partial$/);
@@ -250,11 +251,6 @@ async function pathsIn(folder: string, pattern: RegExp): Promise<string[]> {
     ignoreMissing(error);
   }
   return paths;
-}
-
-async function flush(path: string): Promise<void> {
-  using file = await Deno.open(path);
-  await file.sync();
 }
 
 function ignoreMissing(error: unknown): void {

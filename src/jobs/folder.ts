@@ -86,10 +86,9 @@ export async function jobWeights(state: string, id: string, onDamage?: OnDamage)
   return await jobResult(state, id, onDamage) ?? await newestWhole(state, id, onDamage);
 }
 
-/** Whether a job has a result or a checkpoint, be they damaged or not. */
-export async function hasWeights(state: string, id: string): Promise<boolean> {
-  return (await entries(join(jobFolder(state, id), "result"))).length > 0 ||
-    (await jobCheckpoints(state, id)).length > 0;
+/** Whether a job has a checkpoint to go on from, be it damaged or not. */
+export async function hasCheckpoint(state: string, id: string): Promise<boolean> {
+  return (await jobCheckpoints(state, id)).length > 0;
 }
 
 /** Whether a job's rows have become tokens, in whole. */

@@ -14,8 +14,8 @@ import { type DiskLimits, StateDisk } from "./disk.ts";
 import {
   dropHalfWritten,
   dropRunFiles,
+  hasCheckpoint,
   hasTokens,
-  hasWeights,
   jobBytes,
   jobFolder,
   removeJobFolder,
@@ -24,7 +24,7 @@ import {
 import { resolveInitAdapter } from "./init_adapter.ts";
 import { isFinished } from "./job.ts";
 import { writeModelCard } from "./model_card.ts";
-import { storageError } from "./storage.ts";
+import { StorageError, storageError, systemWords } from "./storage.ts";
 import { type JobStore, notKept } from "./store.ts";
 import { Uses } from "./uses.ts";
 import { WaitingJobs } from "./waiting.ts";
@@ -104,11 +104,14 @@ export class JobRunner {
     this.#fillSlots().catch((error) => this.#look(error));
   }
 
-  /** Runs one job, which must be queued, and nothing else; where the disk is full it waits for room. */
+  /** Runs one job, which must be queued, and nothing else; where there is no room for it, it waits. */
   async runToEnd(id: string): Promise<Job> {
     this.#alone = true;
     for (;;) {
-      await this.#take(this.#job(id), await this.#options.engine);
+      const engine = await this.#options.engine;
+      const refused = await this.disk.refusal();
+      if (refused === null) await this.#take(this.#job(id), engine);
+      else await this.#putDown(id, refused, []);
       await this.#tidying;
       if (!this.#waiting.has(id)) return this.#job(id);
       while (this.#waiting.has(id)) await this.#looked.promise;
@@ -343,7 +346,7 @@ export class JobRunner {
       const { dataset, eval_dataset } = store.datasets(id);
       const directory = jobFolder(state, id);
       // A job that has a checkpoint goes on from it: what it began with may have gone since.
-      const init = await hasWeights(state, id) ? null : settings.lora?.init_adapter ?? null;
+      const init = await hasCheckpoint(state, id) ? null : settings.lora?.init_adapter ?? null;
       const sources = {
         ...this.#options,
         onDownload: (progress: DownloadProgress) => store.recordDownload(id, progress),
@@ -398,7 +401,8 @@ export class JobRunner {
       if (this.#stopping) return store.requeue(id);
       if (signal.aborted && error === signal.reason) return store.finish(id, "cancelled");
       // Nothing but the job's own fault fails it.
-      const outside = storageError(error) ?? (error instanceof InputError ? null : await this.disk.fault());
+      const outside = storageError(error) ??
+        (error instanceof InputError ? null : closedFile(error, state) ?? await this.disk.fault());
       if (outside !== null) throw outside;
       // The sender's mistake needs a sentence, ours a stack.
       const told = jobError(error);
@@ -461,6 +465,15 @@ export function unknownJob(id: string): InputError {
     accepted: "the id of a job, as GET /train lists them",
     status: 404,
   });
+}
+
+/** A file of the jobs that may not be used any more: no job names one, so it is nobody's mistake. */
+function closedFile(error: unknown, state: string): StorageError | null {
+  const { message } = error as Error;
+  const isOfState = message.includes(`'${join(state, "jobs")}`);
+  return isOfState && /\(os error (1|5|13)\)/.test(message)
+    ? new StorageError(systemWords(message), false)
+    : null;
 }
 
 function jobError(error: unknown): JobError {

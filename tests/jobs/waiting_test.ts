@@ -319,3 +319,20 @@ Deno.test("DELETE /train/{id} deletes a job whose rows do not leave the log of t
     DatabaseSync.prototype.exec = exec;
   }
 });
+
+Deno.test("JobRunner has a job wait whose own files the system refuses, and fails one for another file", async () => {
+  let path = "";
+  await using service = await testService({
+    beforeStep: () => {
+      if (path !== "") throw new Error(`Permission denied (os error 13): mkdir '${path}'`);
+    },
+  });
+  path = join(service.service.config.state, "jobs", "job-1", "checkpoints");
+  const id = put(service);
+  await service.until(id, "waiting_for_space");
+  const why = "The jobs' files cannot be read or written: Permission denied.";
+  assert.equal(service.service.store.get(id)!.waiting_for, why);
+  assert.equal((await service.post(`/train/${id}/cancel`, "")).status, 202);
+  path = join(service.root, "elsewhere");
+  await service.until(put(service), "failed");
+});

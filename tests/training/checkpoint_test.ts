@@ -199,6 +199,9 @@ const damages: [name: string, file: string, damage: (path: string) => Promise<vo
     "manifest.json",
     (path) => replaceIn(path, '"num_tokens":1234', '"num_tokens":1235'),
   ],
+  ["the manifest of another job", "manifest.json", (path) => reseal(path, { job: "job-x" })],
+  ["the manifest of another step", "manifest.json", (path) => reseal(path, { step: 7 })],
+  ["a manifest without a history", "manifest.json", (path) => reseal(path, { history: null })],
   ["a metric of another number", "manifest.json", (path) => replaceIn(path, "0.3333", "0.3323")],
   ["a moment of one other bit", "optimizer.safetensors", (path) => flipBit(path, -100)],
   ["a header of one other bit", "optimizer.safetensors", (path) => flipBit(path, 20)],
@@ -208,6 +211,10 @@ const damages: [name: string, file: string, damage: (path: string) => Promise<vo
   ["a configuration cut off", "adapter_config.json", (path) => Deno.truncate(path, 1)],
   ["no configuration", "adapter_config.json", (path) => Deno.remove(path)],
 ];
+
+async function reseal(path: string, other: object): Promise<void> {
+  await writeSealedJson(path, { ...await readSealedJson(path), ...other });
+}
 
 async function replaceIn(path: string, text: string, by: string): Promise<void> {
   const content = await Deno.readTextFile(path);

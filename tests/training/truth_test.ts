@@ -205,7 +205,8 @@ Deno.test.afterAll(async () => await Deno.remove(await begun, { recursive: true 
 const inBegun = (
   work: (options: RunOptions & { readonly directory: string }, rows: string) => Promise<void>,
 ) =>
-  inFolder(async (directory) => {
+  inFolder(async (folder) => {
+    const directory = join(folder, basename(await begun)); // the job's own name
     await copyFolder(await begun, directory);
     const rows = join(directory, "rows.jsonl");
     await work({ directory, spec: FOUR, dataset: { path: rows } }, rows);

@@ -24,7 +24,7 @@ export function archiveOf(
   service: Service,
 ): (job: Job, options: ArchiveOptions, signal: AbortSignal) => Promise<TarArchive> {
   const { config, hub, runner, store, stopping, exportMerged } = service;
-  const onDamage: OnDamage = (id, message) => store.record(id, { type: "warning", message });
+  const onDamage: OnDamage = (id, message) => store.warn(id, message);
   const merging = new SharedWork<string>();
 
   async function merge(job: Job, adapter: string, folder: string, signal: AbortSignal): Promise<string> {

@@ -293,6 +293,16 @@ export class JobStore implements Disposable {
     this.#change(id, () => recordEvent(this.#db, this.#events, id, event));
   }
 
+  /** Warns of a job where the disk takes it, and else in the log: who uses the job's files is not kept from it. */
+  warn(id: string, message: string): void {
+    try {
+      this.record(id, { type: "warning", message });
+    } catch (error) {
+      if (storageError(error) === null) throw error;
+      log.warn("Of job {id}: {message}", { id, message });
+    }
+  }
+
   /** Marks a job that the engine has taken on but not begun: rows are tokenised, weights are read. */
   start(id: string): void {
     this.#change(id, () => {

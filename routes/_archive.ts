@@ -43,12 +43,12 @@ export function archiveOf(
       await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]), dtype);
       await writeModelCard(part, job, "merged");
       await Deno.rename(part, folder);
-      await runner.measure(job.id);
     } catch (error) {
       await Deno.remove(part, { recursive: true }).catch(() => {});
       refuseWhenStopping(service);
       throw storageError(error) ?? error;
     }
+    await runner.measure(job.id).catch(() => {}); // what a full disk does not take is no reason to refuse it
     return folder;
   }
 

@@ -86,6 +86,11 @@ export async function jobWeights(state: string, id: string, onDamage?: OnDamage)
   return await jobResult(state, id, onDamage) ?? await newestWhole(state, id, onDamage);
 }
 
+/** Ids of the jobs that have a folder. */
+export async function jobsWithFolders(state: string): Promise<string[]> {
+  return (await entries(join(state, "jobs"))).filter(isJobId);
+}
+
 /** Whether a job has a checkpoint to go on from, be it damaged or not. */
 export async function hasCheckpoint(state: string, id: string): Promise<boolean> {
   return (await jobCheckpoints(state, id)).length > 0;

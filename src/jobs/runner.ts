@@ -18,6 +18,7 @@ import {
   hasTokens,
   jobBytes,
   jobFolder,
+  jobsWithFolders,
   removeJobFolder,
   writeJobSettings,
 } from "./folder.ts";
@@ -86,6 +87,7 @@ export class JobRunner {
       () => store.waiting().forEach((id) => this.#waiting.addFound(id)),
       () => store.deleted().forEach((id) => this.#removeFolder(id)),
       () => store.untidied().forEach((id) => this.#tidy(id)),
+      () => this.#inBackground(() => this.#nameStrangers()),
     ];
     for (const part of parts) {
       try {
@@ -439,6 +441,18 @@ export class JobRunner {
         await this.disk.keepReserve();
       });
     });
+  }
+
+  /** Says that there are folders of jobs that the data base does not know: they may have been lost with its log. */
+  async #nameStrangers(): Promise<void> {
+    const { store, state } = this.#options;
+    const unknown = (await jobsWithFolders(state)).filter((id) => store.numberOf(id) === undefined);
+    const strangers = unknown.filter((id) => !store.deleted().includes(id));
+    if (strangers.length === 0) return;
+    log.error(
+      "{count} folders in SIMPO_STATE/jobs, {id} among them, are of no job in jobs.sqlite: a part of it may be lost.",
+      { count: strangers.length, id: strangers[0] },
+    );
   }
 
   #inBackground(work: () => Promise<void>): void {

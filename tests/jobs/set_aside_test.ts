@@ -1,8 +1,10 @@
 /** One row of the data base that cannot be read: the others are served. */
+import { configureSync, resetSync } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { JobStore } from "../../src/jobs/store.ts";
+import { newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { inFolder } from "../helpers/folder.ts";
 import { makeRoot, testService } from "../helpers/service.ts";
@@ -218,3 +220,31 @@ Deno.test("JobStore lists and queues the other jobs where SQLite cannot walk thr
     assert.deepEqual([store.get("job-1")!.status, store.nextQueued()!.id], ["queued", "job-1"]);
     assert.throws(() => store.get("job-2"), { name: "InputError", message: /set aside/ });
   }));
+
+Deno.test("JobRunner says that there are folders of jobs that the data base does not know", async () => {
+  const root = await makeRoot();
+  const said: string[] = [];
+  configureSync({
+    sinks: { said: ({ message }) => void said.push(message.join("")) },
+    loggers: [
+      { category: "simpo", sinks: ["said"], lowestLevel: "error" },
+      { category: ["logtape", "meta"], lowestLevel: "fatal" },
+    ],
+  });
+  try {
+    const [known, lost] = [newJobId(), newJobId()];
+    for (const id of [known, lost]) await Deno.mkdir(join(root, "state", "jobs", id), { recursive: true });
+    {
+      using store = new JobStore(join(root, "state", "jobs.sqlite"));
+      store.create(known, spec);
+    }
+    await using service = await testService({ root });
+    await service.until(known, "succeeded");
+    assert.deepEqual(said, [
+      `1 folders in SIMPO_STATE/jobs, ${lost} among them, are of no job in jobs.sqlite: a part of it may be lost.`,
+    ]);
+  } finally {
+    resetSync();
+    await Deno.remove(root, { recursive: true });
+  }
+});

@@ -336,3 +336,16 @@ Deno.test("JobRunner has a job wait whose own files the system refuses, and fail
   path = join(service.root, "elsewhere");
   await service.until(put(service), "failed");
 });
+
+Deno.test("GET /train/{id}/adapter?format=merged answers where the size of what was merged cannot be written down", async () => {
+  await using service = await testService();
+  const { store } = service.service;
+  const id = put(service);
+  await service.until(id, "succeeded");
+  await service.service.runner.measure(id);
+  while (store.untidied().length > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  store.recordBytes = () => {
+    throw new StorageError("database or disk is full", true);
+  };
+  assert.equal((await service.get(`/train/${id}/adapter?format=merged`)).status, 200);
+});

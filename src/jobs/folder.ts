@@ -27,8 +27,9 @@ export async function writeJobSettings(state: string, id: string, settings: Trai
 
 /** What a job is run with; null where there is no such job or it has not begun. */
 export async function readJobSettings(state: string, id: string): Promise<TrainingSettings | null> {
+  if (!isJobId(id)) return null;
   const path = join(jobFolder(state, id), SETTINGS_FILE);
-  if (!isJobId(id) || !await exists(path)) return null;
+  if (!await exists(path)) return null;
   return await readJsonObject(path) as unknown as TrainingSettings;
 }
 

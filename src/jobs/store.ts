@@ -171,7 +171,9 @@ export class JobStore implements Disposable {
     if (row === undefined) throw unreadable("they have gone");
     try {
       const { dataset, eval_dataset } = JSON.parse(String(row["data"]));
-      if (typeof dataset === "object" && typeof eval_dataset === "object") return { dataset, eval_dataset };
+      if (dataset && typeof dataset === "object" && typeof eval_dataset === "object") {
+        return { dataset, eval_dataset };
+      }
     } catch (error) {
       throw unreadable((error as Error).message);
     }

@@ -163,10 +163,13 @@ async function readManifest(
     const own = [undefined, jobOf(dirname(checkpoint))].includes(job as string) &&
       step === stepOf(basename(checkpoint));
     if (whole && own) return { state: state as unknown as RunState, files: files as Checksums };
-    throw new InputError((file) => `${file} is ${own ? "of another form" : `of step ${step} of ${job}`}.`, {
-      path: [{ file: MANIFEST }],
-      accepted: "the file as the worker wrote it in this place",
-    });
+    throw new InputError(
+      (file) => `${file} is ${own ? "of another form" : `of step ${step} of ${job ?? "an unknown job"}`}.`,
+      {
+        path: [{ file: MANIFEST }],
+        accepted: "the file as the worker wrote it in this place",
+      },
+    );
   }
   throw new LaterVersion((file) => `${file} of ${basename(checkpoint)} is of version ${version}.`, {
     path: [{ file: MANIFEST }],

@@ -24,7 +24,7 @@ export function archiveOf(
   service: Service,
 ): (job: Job, options: ArchiveOptions, signal: AbortSignal) => Promise<TarArchive> {
   const { config, hub, runner, store, stopping, exportMerged } = service;
-  const onDamage: OnDamage = (id, message) => store.record(id, { type: "warning", message });
+  const onDamage: OnDamage = (id, message) => store.warn(id, message);
   const merging = new SharedWork<string>();
 
   async function merge(job: Job, adapter: string, folder: string, signal: AbortSignal): Promise<string> {
@@ -43,12 +43,12 @@ export function archiveOf(
       await exportMerged(model, adapter, part, AbortSignal.any([signal, stopping]), dtype);
       await writeModelCard(part, job, "merged");
       await Deno.rename(part, folder);
-      await runner.measure(job.id);
     } catch (error) {
       await Deno.remove(part, { recursive: true }).catch(() => {});
       refuseWhenStopping(service);
       throw storageError(error) ?? error;
     }
+    await runner.measure(job.id).catch(() => {}); // what a full disk does not take is no reason to refuse it
     return folder;
   }
 

@@ -21,7 +21,7 @@ export async function resolveWeights(
     readonly quantization: Quantization | null | undefined;
   },
 ): Promise<ScoringWeights> {
-  const onDamage: OnDamage = (id, message) => service.store.record(id, { type: "warning", message });
+  const onDamage: OnDamage = (id, message) => service.store.warn(id, message);
   const sources = { ...service.config, hub: service.hub, onDamage };
   const job = jobSettings(service, adapter);
   return {

@@ -74,7 +74,7 @@ const list = createRoute({
   },
   responses: {
     200: { description: "A page of jobs.", content: { "application/json": { schema: JobListSchema } } },
-    ...problems(422),
+    ...problems(422, 503),
   },
 });
 
@@ -83,7 +83,7 @@ const show = createRoute({
   path: "/train/{id}",
   summary: "A job as it stands.",
   request: { params },
-  responses: { 200: jobAnswer, ...problems(404, 409, 422) },
+  responses: { 200: jobAnswer, ...problems(404, 409, 422, 503) },
 });
 
 /** An event of the stream, as its fields are sent. */
@@ -114,7 +114,7 @@ const events = createRoute({
       content: { "text/event-stream": { schema: EventSchema } },
     },
     204: { description: "The job has ended and has no further event." },
-    ...problems(404, 409, 422),
+    ...problems(404, 409, 422, 503),
   },
 });
 

@@ -110,6 +110,11 @@ export class StateDisk {
     return withReserve(this.#state, change);
   }
 
+  /** Returns once nothing is being tried. */
+  async settled(): Promise<void> {
+    await this.#probing;
+  }
+
   /** A write as a try; of several that ask at one time there is one. */
   #try(): Promise<StorageError | null> {
     this.#probing ??= this.#probe().finally(() => this.#probing = null);

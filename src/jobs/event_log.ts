@@ -21,7 +21,7 @@ export class EventLog {
   append(id: string, type: JobEvent["type"], data: Record<string, unknown>, repeated?: string): boolean {
     const { changes } = this.#db.prepare(
       `INSERT INTO events (job, id, type, data, repeat_key)
-       VALUES (?1, (SELECT ifnull(max(id), 0) + 1 FROM events WHERE job = ?1), ?2, ?3, ?4)
+       VALUES (?1, (SELECT ifnull(max(id), 0) + 1 FROM events WHERE job = ?1 AND id < 1 << 53), ?2, ?3, ?4)
        ON CONFLICT (job, repeat_key) DO NOTHING`,
     ).run(id, type, JSON.stringify(data), repeated === undefined ? null : `${type} ${repeated}`);
     return changes > 0;

@@ -1,7 +1,7 @@
 /** Where a job's files lie under the state folder. */
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
-import { exists, readJsonObject, writeWhole } from "../model/_files.ts";
+import { exists, flushFolder, readJsonObject, writeWhole } from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
 import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";
@@ -11,8 +11,9 @@ import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const SETTINGS_FILE = "settings.json";
 
-/** A job's own folder. */
+/** A job's own folder. @throws TypeError for an id that no job was given: its folder would be another's, or all of them */
 export function jobFolder(state: string, id: string): string {
+  if (!/^[\w-]+$/.test(id)) throw new TypeError(`${JSON.stringify(id)} is no job's id.`);
   return join(state, "jobs", id);
 }
 
@@ -21,12 +22,14 @@ export async function writeJobSettings(state: string, id: string, settings: Trai
   await Deno.mkdir(jobFolder(state, id), { recursive: true, mode: PRIVATE_FOLDER });
   const text = new TextEncoder().encode(JSON.stringify(settings));
   await writeWhole(join(jobFolder(state, id), SETTINGS_FILE), [text]);
+  for (const folder of [join(state, "jobs"), state]) await flushFolder(folder);
 }
 
 /** What a job is run with; null where there is no such job or it has not begun. */
 export async function readJobSettings(state: string, id: string): Promise<TrainingSettings | null> {
+  if (!isJobId(id)) return null;
   const path = join(jobFolder(state, id), SETTINGS_FILE);
-  if (!isJobId(id) || !await exists(path)) return null;
+  if (!await exists(path)) return null;
   return await readJsonObject(path) as unknown as TrainingSettings;
 }
 
@@ -84,10 +87,14 @@ export async function jobWeights(state: string, id: string, onDamage?: OnDamage)
   return await jobResult(state, id, onDamage) ?? await newestWhole(state, id, onDamage);
 }
 
-/** Whether a job has a result or a checkpoint, be they damaged or not. */
-export async function hasWeights(state: string, id: string): Promise<boolean> {
-  return (await entries(join(jobFolder(state, id), "result"))).length > 0 ||
-    (await jobCheckpoints(state, id)).length > 0;
+/** Ids of the jobs that have a folder. */
+export async function jobsWithFolders(state: string): Promise<string[]> {
+  return (await entries(join(state, "jobs"))).filter(isJobId);
+}
+
+/** Whether a job has a checkpoint to go on from, be it damaged or not. */
+export async function hasCheckpoint(state: string, id: string): Promise<boolean> {
+  return (await jobCheckpoints(state, id)).length > 0;
 }
 
 /** Whether a job's rows have become tokens, in whole. */

@@ -28,7 +28,7 @@ interface Folders extends FileSources {
  */
 export async function resolveInitAdapter(folders: Folders, name: string): Promise<string> {
   const isJob = (id: string) => folders.store.get(id) !== undefined;
-  const onDamage: OnDamage = (id, message) => folders.store.record(id, { type: "warning", message });
+  const onDamage: OnDamage = (id, message) => folders.store.warn(id, message);
   const folder = await within(PATH, () => resolveAdapter({ ...folders, onDamage }, name, isJob));
   if (await hasAdapter(folder)) return folder;
   throw new InputError((field) => `${field} ${JSON.stringify(name)} holds no adapter.`, {

@@ -4,8 +4,9 @@ import type { DatasetSummary, Job } from "../api/job.ts";
 import { isObject, show } from "../json.ts";
 import { type LeftOut, mostRows } from "../preference/left_out.ts";
 import type { Warnings } from "./bounds.ts";
-import { JOB_STATUSES } from "./job.ts";
 import type { DatasetSpec, SourceSpec } from "./given_rows.ts";
+import { JOB_STATUSES } from "./job.ts";
+import { storageError } from "./storage.ts";
 
 /** The rows that were left out of one data set. */
 export type LeftOutOfSplit = LeftOut & { readonly split: "train" | "eval" };
@@ -21,15 +22,23 @@ export type StoredJob = Omit<Job, "loading" | "downloading">;
 /** A row by its columns. */
 export type Row = Readonly<Record<string, unknown>>;
 
-/** Reads rows whatever is in them: node:sqlite alone throws at a whole number past 2^53, and such a one becomes the nearest. */
+/**
+ * Reads rows whatever is in them: node:sqlite alone throws at a whole number past 2^53, and such a one becomes the nearest.
+ *
+ * @throws StorageError where the file is damaged or the disk does not give it back
+ */
 export function readRows(db: DatabaseSync, sql: string, ...values: SQLInputValue[]): Row[] {
-  const statement = db.prepare(sql);
-  statement.setReadBigInts(true);
-  return statement.all(...values).map((row) =>
-    Object.fromEntries(
-      Object.entries(row).map(([name, value]) => [name, typeof value === "bigint" ? Number(value) : value]),
-    )
-  );
+  try {
+    const statement = db.prepare(sql);
+    statement.setReadBigInts(true);
+    return statement.all(...values).map((row) =>
+      Object.fromEntries(
+        Object.entries(row).map(([name, value]) => [name, typeof value === "bigint" ? Number(value) : value]),
+      )
+    );
+  } catch (error) {
+    throw storageError(error) ?? error;
+  }
 }
 
 /** A count as SQLite can keep it: one past 2^63 would be no whole number to it. */

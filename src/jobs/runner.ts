@@ -14,17 +14,18 @@ import { type DiskLimits, StateDisk } from "./disk.ts";
 import {
   dropHalfWritten,
   dropRunFiles,
+  hasCheckpoint,
   hasTokens,
-  hasWeights,
   jobBytes,
   jobFolder,
+  jobsWithFolders,
   removeJobFolder,
   writeJobSettings,
 } from "./folder.ts";
 import { isFinished } from "./job.ts";
 import { writeModelCard } from "./model_card.ts";
-import { storageError } from "./storage.ts";
-import type { JobStore } from "./store.ts";
+import { StorageError, storageError, systemWords } from "./storage.ts";
+import { type JobStore, notKept } from "./store.ts";
 import { Uses } from "./uses.ts";
 import { WaitingJobs } from "./waiting.ts";
 
@@ -80,10 +81,21 @@ export class JobRunner {
   /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
   start(): void {
     const { store, jobsCharged } = this.#options;
-    store.recover(jobsCharged);
-    for (const id of store.waiting()) this.#waiting.addFound(id);
-    for (const id of store.deleted()) this.#removeFolder(id);
-    for (const id of store.untidied()) this.#tidy(id);
+    const parts = [
+      () => store.recover(jobsCharged),
+      () => store.waiting().forEach((id) => this.#waiting.addFound(id)),
+      () => store.deleted().forEach((id) => this.#removeFolder(id)),
+      () => store.untidied().forEach((id) => this.#tidy(id)),
+      () => this.#inBackground(() => this.#nameStrangers()),
+    ];
+    for (const part of parts) {
+      try {
+        part();
+      } catch (error) {
+        // What is damaged keeps nothing else from being served.
+        log.error("Something of an earlier life could not be taken up: {error}", { error });
+      }
+    }
     if (this.#waiting.size > 0) this.#goOn().catch((error) => this.#look(error));
     else this.wake();
   }
@@ -93,11 +105,14 @@ export class JobRunner {
     this.#fillSlots().catch((error) => this.#look(error));
   }
 
-  /** Runs one job, which must be queued, and nothing else; where the disk is full it waits for room. */
+  /** Runs one job, which must be queued, and nothing else; where there is no room for it, it waits. */
   async runToEnd(id: string): Promise<Job> {
     this.#alone = true;
     for (;;) {
-      await this.#take(this.#job(id), await this.#options.engine);
+      const engine = await this.#options.engine;
+      const refused = await this.disk.refusal();
+      if (refused === null) await this.#take(this.#job(id), engine);
+      else await this.#putDown(id, refused, []);
       await this.#tidying;
       if (!this.#waiting.has(id)) return this.#job(id);
       while (this.#waiting.has(id)) await this.#looked.promise;
@@ -150,7 +165,11 @@ export class JobRunner {
         },
       );
     }
-    recordAcceptance(this.#options.state, id, acceptChanges);
+    try {
+      recordAcceptance(this.#options.state, id, acceptChanges);
+    } catch (error) {
+      throw storageError(error) ?? error;
+    }
     this.#options.store.retry(id);
     this.wake();
     return this.#job(id);
@@ -200,14 +219,16 @@ export class JobRunner {
     for (const { end } of running) end.abort(new Interrupted("stop"));
     await Promise.all(running.map(({ ended }) => ended));
     await this.#tidying;
+    await this.disk.settled();
   }
 
   /** Starts the jobs that wait longest, as many as the engine has slots for, where the disk takes what they write. */
   async #fillSlots(): Promise<void> {
     const { store } = this.#options;
     const engine = await this.#options.engine.catch(() => null);
-    if (engine === null || this.#alone || store.nextQueued() === undefined) return;
+    if (engine === null || this.#alone || this.#stopping || store.nextQueued() === undefined) return;
     const refused = await this.disk.refusal();
+    if (this.#stopping) return;
     if (refused !== null) return this.#look(refused);
     this.#inBackground(() => this.disk.keepReserve());
     while (!this.#stopping && this.#running.size < engine.trainingSlots) {
@@ -246,7 +267,7 @@ export class JobRunner {
   async #putDown(id: string, error: unknown, unrecorded: TrainEvent[]): Promise<void> {
     const { store, state } = this.#options;
     const fault = storageError(error);
-    const why = fault?.message ?? `Its state could not be kept: ${(error as Error).message}`;
+    const why = fault?.message ?? notKept(error);
     if (fault !== null) log.warn("Job {id} waits: {why}", { id, why });
     else log.error("Job {id} waits: {error}", { id, error });
     await dropHalfWritten(state, id).catch(() => {}); // the next try does it
@@ -255,7 +276,8 @@ export class JobRunner {
     const blocked = await this.disk.fault() !== null;
     this.#waiting.add(id, unrecorded, blocked, free, this.#pollMs);
     store.wait(id, why);
-    if (store.get(id)?.status === "waiting_for_space") this.#look();
+    if (store.isSetAside(id)) this.#waiting.delete(id);
+    else if (store.get(id)?.status === "waiting_for_space") this.#look();
     else this.#waiting.delete(id); // it was to be cancelled
   }
 
@@ -282,12 +304,16 @@ export class JobRunner {
     if (refused !== null) return this.#look(refused);
     this.#held = null;
     for (const [id, unrecorded] of this.#waiting.due(free)) {
-      for (const event of [...unrecorded]) {
-        store.record(id, event);
-        unrecorded.shift();
+      try {
+        for (const event of [...unrecorded]) {
+          store.record(id, event);
+          unrecorded.shift();
+        }
+        store.requeue(id);
+        this.#waiting.delete(id);
+      } catch (error) {
+        await this.#putDown(id, error, unrecorded); // it keeps no other from going on
       }
-      store.requeue(id);
-      this.#waiting.delete(id);
     }
     if (this.#waiting.size > 0) this.#look();
     this.#looked.resolve();
@@ -323,7 +349,7 @@ export class JobRunner {
       const { dataset, eval_dataset } = store.datasets(id);
       const directory = jobFolder(state, id);
       // A job that has a checkpoint goes on from it: what it began with may have gone since.
-      const init = await hasWeights(state, id) ? null : settings.lora?.init_adapter ?? null;
+      const init = await hasCheckpoint(state, id) ? null : settings.lora?.init_adapter ?? null;
       const sources = {
         ...this.#options,
         onDownload: (progress: DownloadProgress) => store.recordDownload(id, progress),
@@ -380,7 +406,8 @@ export class JobRunner {
       if (this.#stopping) return store.requeue(id);
       if (signal.aborted && error === signal.reason) return store.finish(id, "cancelled");
       // Nothing but the job's own fault fails it.
-      const outside = storageError(error) ?? (error instanceof InputError ? null : await this.disk.fault());
+      const outside = storageError(error) ??
+        (error instanceof InputError ? null : closedFile(error, state) ?? await this.disk.fault());
       if (outside !== null) throw outside;
       // The sender's mistake needs a sentence, ours a stack.
       const told = jobError(error);
@@ -419,6 +446,18 @@ export class JobRunner {
     });
   }
 
+  /** Says that there are folders of jobs that the data base does not know: they may have been lost with its log. */
+  async #nameStrangers(): Promise<void> {
+    const { store, state } = this.#options;
+    const unknown = (await jobsWithFolders(state)).filter((id) => store.numberOf(id) === undefined);
+    const strangers = unknown.filter((id) => !store.deleted().includes(id));
+    if (strangers.length === 0) return;
+    log.error(
+      "{count} folders in SIMPO_STATE/jobs, {id} among them, are of no job in jobs.sqlite: a part of it may be lost.",
+      { count: strangers.length, id: strangers[0] },
+    );
+  }
+
   #inBackground(work: () => Promise<void>): void {
     this.#tidying = this.#tidying.then(work).catch((error) => {
       log.error("A job's folder could not be tidied: {error}", { error });
@@ -443,6 +482,15 @@ export function unknownJob(id: string): InputError {
     accepted: "the id of a job, as GET /train lists them",
     status: 404,
   });
+}
+
+/** A file of the jobs that may not be used any more: no job names one, so it is nobody's mistake. */
+function closedFile(error: unknown, state: string): StorageError | null {
+  const { message } = error as Error;
+  const isOfState = message.includes(`'${join(state, "jobs")}`);
+  return isOfState && /\(os error (1|5|13)\)/.test(message)
+    ? new StorageError(systemWords(message), false)
+    : null;
 }
 
 function jobError(error: unknown): JobError {

@@ -4,14 +4,23 @@ import { InputError } from "../errors.ts";
 /** SQLite's own words; its errors carry no code from everywhere. */
 const DATA_BASE_FULL = /database or disk is full/;
 const DATA_BASE_FAULT =
-  /disk I\/O error|attempt to write a readonly database|unable to open database file|database disk image is malformed/;
+  /disk I\/O error|attempt to write a readonly database|unable to open database file|database disk image is malformed|file is not a database/;
 
 /** Numbers of ENOSPC, EDQUOT and EFBIG: errors that come from another thread have them in their message alone. */
 const FULL = new Set(
   Deno.build.os === "windows" ? [112, 39] : Deno.build.os === "linux" ? [28, 122, 27] : [28, 69, 27],
 );
-/** Numbers of EROFS, and of EIO, ENOMEM, ENFILE and EMFILE: the system has no part in what it was asked for. */
-const REFUSED = new Set(Deno.build.os === "windows" ? [19, 4, 8, 14] : [30, 5, 12, 23, 24]);
+/**
+ * Numbers of EROFS, and of EIO, ENOMEM, ENFILE and EMFILE, and where a disk of another machine or its file system is at
+ * fault of ESTALE, EUCLEAN and EREMOTEIO: the system has no part in what it was asked for.
+ */
+const REFUSED = new Set(
+  Deno.build.os === "windows"
+    ? [19, 4, 8, 14]
+    : Deno.build.os === "linux"
+    ? [30, 5, 12, 23, 24, 116, 117, 121]
+    : [30, 5, 12, 23, 24, 70],
+);
 
 /** The system does not let the jobs' files be used as they should be. What was to be done can be done later. */
 export class StorageError extends InputError {

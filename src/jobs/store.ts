@@ -64,8 +64,9 @@ export class JobStore implements Disposable {
    * @throws InputError where the key came with another request; StorageError
    */
   create(id: string, spec: JobSpec, idempotency?: Idempotency): { job: Job; created: boolean } {
-    const earlier = idempotency === undefined ? undefined : this.#db
-      .prepare("SELECT id, request_hash FROM jobs WHERE idempotency_key = ?").get(idempotency.key);
+    const [earlier] = idempotency === undefined
+      ? []
+      : readRows(this.#db, "SELECT id, request_hash FROM jobs WHERE idempotency_key = ?", idempotency.key);
     if (earlier !== undefined) {
       if (earlier["request_hash"] !== idempotency?.hash) {
         throw new InputError(
@@ -105,7 +106,7 @@ export class JobStore implements Disposable {
 
   /** Whether a job came with this idempotency key. */
   hasKey(key: string): boolean {
-    return this.#db.prepare("SELECT 1 FROM jobs WHERE idempotency_key = ?").get(key) !== undefined;
+    return readRows(this.#db, "SELECT 1 FROM jobs WHERE idempotency_key = ?", key).length > 0;
   }
 
   /**
@@ -114,7 +115,7 @@ export class JobStore implements Disposable {
    * @throws InputError where its row cannot be read
    */
   get(id: string): Job | undefined {
-    const [job] = this.#jobs("WHERE id = ?", id);
+    const job = this.#read(id);
     const why = this.#setAside.get(id);
     if (job !== undefined || why === undefined) return job;
     throw new InputError(
@@ -127,22 +128,20 @@ export class JobStore implements Disposable {
   list(limit: number, before?: number): Job[] {
     const jobs: Job[] = [];
     for (let from = before ?? null; jobs.length < limit;) {
-      const numbers = readRows(
-        this.#db,
-        "SELECT number FROM jobs WHERE ?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2",
+      const rows = this.#rowsOf("?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2", [
         from,
         limit - jobs.length,
-      );
-      if (numbers.length === 0) break;
-      from = Number(numbers.at(-1)!["number"]);
-      jobs.push(...numbers.flatMap(({ number }) => this.#jobs("WHERE number = ?", Number(number))));
+      ]);
+      if (rows.length === 0) break;
+      from = Number(rows.at(-1)!["number"]);
+      jobs.push(...rows.flatMap(({ id }) => this.#read(String(id)) ?? []));
     }
     return jobs;
   }
 
   /** Whether there is a job of this id that cannot be read. */
   isSetAside(id: string): boolean {
-    this.#jobs("WHERE id = ?", id);
+    this.#read(id);
     return this.#setAside.has(id);
   }
 
@@ -158,18 +157,35 @@ export class JobStore implements Disposable {
       | undefined;
   }
 
-  /** The data sets of a job, with the rows that came in its request. */
+  /**
+   * The data sets of a job, with the rows that came in its request.
+   *
+   * @throws InputError where they are not as they were kept
+   */
   datasets(id: string): { dataset: DatasetSpec; eval_dataset: DatasetSpec | null } {
-    const row = this.#db.prepare("SELECT data FROM datasets WHERE job = ?").get(id);
-    if (row === undefined) throw new TypeError(`No job ${id}.`);
-    return JSON.parse(String(row["data"]));
+    const unreadable = (why: string) =>
+      new InputError(`The rows that job ${id} was given cannot be read from the data base: ${why}.`, {
+        path: ["dataset"],
+        accepted: "a new job with the same request",
+      });
+    const [row] = readRows(this.#db, "SELECT data FROM datasets WHERE job = ?", id);
+    if (row === undefined) throw unreadable("they have gone");
+    try {
+      const { dataset, eval_dataset } = JSON.parse(String(row["data"]));
+      if (dataset && typeof dataset === "object" && typeof eval_dataset === "object") {
+        return { dataset, eval_dataset };
+      }
+    } catch (error) {
+      throw unreadable((error as Error).message);
+    }
+    throw unreadable("they are something else");
   }
 
   /** The job that waits longest for its turn. */
   nextQueued(): Job | undefined {
     for (const id of this.#idsOf("queued")) {
       if (this.#waiting.has(id)) continue;
-      const [job] = this.#jobs("WHERE id = ?", id);
+      const job = this.#read(id);
       if (job !== undefined) return job;
     }
   }
@@ -186,8 +202,7 @@ export class JobStore implements Disposable {
    */
   recover(charged = true): void {
     for (const id of this.#idsOf("running")) {
-      const [job] = this.#jobs("WHERE id = ?", id);
-      if (job === undefined) continue; // it is set aside
+      if (this.#read(id) === undefined) continue; // it is set aside
       try {
         this.crashed(id, {
           message:
@@ -195,9 +210,7 @@ export class JobStore implements Disposable {
             "in between; its log may say why, and too little memory is a common cause.",
         }, charged);
       } catch (error) {
-        const fault = storageError(error);
-        if (fault === null) throw error;
-        this.wait(id, fault.message);
+        this.wait(id, storageError(error)?.message ?? notKept(error));
       }
     }
   }
@@ -257,7 +270,7 @@ export class JobStore implements Disposable {
         this.#events.append(id, "status", { status: "waiting_for_space", waiting_for });
       });
     } catch (error) {
-      if (storageError(error) === null) throw error;
+      if (storageError(error) === null) log.error("That job {id} waits is not kept: {error}", { id, error });
       this.#events.tell(id);
     }
   }
@@ -281,6 +294,16 @@ export class JobStore implements Disposable {
    */
   record(id: string, event: TrainEvent): void {
     this.#change(id, () => recordEvent(this.#db, this.#events, id, event));
+  }
+
+  /** Warns of a job where the disk takes it, and else in the log: who uses the job's files is not kept from it. */
+  warn(id: string, message: string): void {
+    try {
+      this.record(id, { type: "warning", message });
+    } catch (error) {
+      if (storageError(error) === null) throw error;
+      log.warn("Of job {id}: {message}", { id, message });
+    }
   }
 
   /** Marks a job that the engine has taken on but not begun: rows are tokenised, weights are read. */
@@ -342,10 +365,12 @@ export class JobStore implements Disposable {
 
   /** Jobs that wait or run and begin with what another job learned. */
   dependents(id: string): string[] {
-    return this.#db.prepare(
+    return readRows(
+      this.#db,
       `SELECT id FROM jobs WHERE status IN ('queued', 'running', 'waiting_for_space')
        AND CASE WHEN json_valid(spec) THEN json_extract(spec, '$.settings.lora.init_adapter') END = ? ORDER BY number`,
-    ).all(id).map(({ id }) => String(id));
+      id,
+    ).map(({ id }) => String(id));
   }
 
   /** Deletes a job and its events; its idempotency key is free again. Its folder is {@link deleted} until it is forgotten. */
@@ -356,17 +381,26 @@ export class JobStore implements Disposable {
       this.#db.prepare("DELETE FROM jobs WHERE id = ?").run(id);
       this.#db.prepare("INSERT INTO deleted_jobs (id) VALUES (?)").run(id);
     }, true);
-    // The log beside the data base still has the rows.
-    this.#db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     this.#setAside.delete(id);
     this.#events.tell(id);
+    try {
+      this.#emptyLog();
+    } catch (error) {
+      // It has gone all the same, and forgetting it empties the log first.
+      log.warn("Rows of the deleted job {id} are still in the log of the data base: {error}", { id, error });
+    }
+  }
+
+  /** The log beside the data base still has the rows of a deleted job. */
+  #emptyLog(): void {
+    this.#db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   }
 
   /** Bytes of all jobs' folders as they were last measured, and of the data base. */
   bytes(): number {
     const [row] = readRows(
       this.#db,
-      `SELECT (SELECT ifnull(sum(bytes), 0) FROM jobs) + page_count * page_size AS bytes
+      `SELECT (SELECT total(bytes) FROM jobs) + page_count * page_size AS bytes
        FROM pragma_page_count(), pragma_page_size()`,
     );
     return Number(row!["bytes"]);
@@ -379,6 +413,7 @@ export class JobStore implements Disposable {
 
   /** Takes note that a deleted job's folder has gone. */
   forget(id: string): void {
+    this.#emptyLog();
     this.#write(() => this.#db.prepare("DELETE FROM deleted_jobs WHERE id = ?").run(id));
   }
 
@@ -409,25 +444,38 @@ export class JobStore implements Disposable {
 
   /** Ids of the jobs with a status, in the order of their places; of those too that cannot be read further. */
   #idsOf(status: Job["status"]): string[] {
-    return this.#db.prepare("SELECT id FROM jobs WHERE status = ? ORDER BY number").all(status)
-      .map(({ id }) => String(id));
+    const isOther = (id: string) => (this.#read(id)?.status ?? status) !== status;
+    return this.#rowsOf("status = ?1 ORDER BY number", [status], isOther).map(({ id }) => String(id));
   }
 
-  /** The job of a condition; none where its row cannot be read, which is said once. */
-  #jobs(where: string, value: SQLInputValue): Job[] {
+  /**
+   * Ids and numbers of the jobs of a condition. Where SQLite cannot walk through the table, those that the index of their
+   * ids has: each row is then read by itself, and what keeps one from being read keeps no other.
+   */
+  #rowsOf(where: string, values: SQLInputValue[], isOther = (_id: string) => false): Row[] {
     try {
-      const rows = readRows(this.#db, `SELECT ${jobColumns} FROM jobs ${where}`, value);
-      const jobs = rows.map((row) => this.#toJob(row));
-      for (const { id } of jobs) this.#setAside.delete(id);
-      return jobs;
+      return readRows(this.#db, `SELECT id, number FROM jobs WHERE ${where}`, ...values);
     } catch (error) {
-      const [row] = readRows(this.#db, `SELECT id FROM jobs ${where}`, value);
-      if (row === undefined) throw error;
-      const id = String(row["id"]);
+      if (storageError(error) === null) throw error;
+      const condition = where.replace("status = ?1", "?1 NOT NULL");
+      const sql = `SELECT id, number FROM jobs INDEXED BY sqlite_autoindex_jobs_1 WHERE ${condition}`;
+      return readRows(this.#db, sql, ...values).filter(({ id }) => !isOther(String(id)));
+    }
+  }
+
+  /** The job of an id; undefined where there is none, or its row cannot be read, which is said once. */
+  #read(id: string): Job | undefined {
+    try {
+      const [row] = readRows(this.#db, `SELECT ${jobColumns} FROM jobs WHERE id = ?`, id);
+      const job = row && this.#toJob(row);
+      this.#setAside.delete(id);
+      return job;
+    } catch (error) {
+      // From the index alone, as the row cannot be read.
+      if (readRows(this.#db, "SELECT 1 FROM jobs WHERE id = ?", id).length === 0) throw error;
       const why = boundedText((error as Error).message, mostCharacters);
       if (!this.#setAside.has(id)) log.error("Job {id} cannot be read and is set aside: {why}", { id, why });
       this.#setAside.set(id, why);
-      return [];
     }
   }
 
@@ -450,4 +498,9 @@ export class JobStore implements Disposable {
   #write(change: () => void, lasting = false): void {
     transaction(this.#db, change, lasting);
   }
+}
+
+/** Why a job waits where it is not the disk that keeps its state from being written. */
+export function notKept(error: unknown): string {
+  return `Its state could not be kept: ${(error as Error).message}`;
 }

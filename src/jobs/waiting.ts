@@ -6,7 +6,7 @@ interface Waiting {
   readonly unrecorded: TrainEvent[];
   /** Free bytes at which it goes on at once: more than there were. */
   readonly wantedBytes: number;
-  /** When it goes on although there are not: what was free may have changed before it was measured. */
+  /** When it goes on although there are not, by a clock that nobody sets: what was free may have changed before it was measured. */
   readonly retryAt: number;
 }
 
@@ -44,13 +44,13 @@ export class WaitingJobs {
     const delay = Math.min((this.#delays.get(id) ?? first / 2) * 2, LAST_RETRY_MS);
     this.#delays.set(id, delay);
     const wantedBytes = blocked ? 0 : (free ?? Infinity) * 1.1 + 2 ** 20;
-    this.#jobs.set(id, { unrecorded, wantedBytes, retryAt: Date.now() + delay });
+    this.#jobs.set(id, { unrecorded, wantedBytes, retryAt: performance.now() + delay });
   }
 
   /** Jobs for which there is room now or whose time has come, each with what it has told. */
   due(free: number | null): [id: string, unrecorded: TrainEvent[]][] {
     return [...this.#jobs]
-      .filter(([, { wantedBytes, retryAt }]) => (free ?? 0) >= wantedBytes || Date.now() >= retryAt)
+      .filter(([, { wantedBytes, retryAt }]) => (free ?? 0) >= wantedBytes || performance.now() >= retryAt)
       .map(([id, { unrecorded }]) => [id, unrecorded]);
   }
 

@@ -174,11 +174,11 @@ export async function writeWhole(
     await Deno.remove(aside).catch(() => {});
     throw error;
   }
-  // Without this the rename itself may be lost in a power cut.
-  const folder = await Deno.open(dirname(path));
-  try {
-    await folder.sync();
-  } finally {
-    folder.close();
-  }
+  await flushFolder(dirname(path));
+}
+
+/** Has a folder's entries outlive a power cut: without it, what was made or renamed in it may be lost. */
+export async function flushFolder(path: string): Promise<void> {
+  using folder = await Deno.open(path);
+  await folder.sync();
 }

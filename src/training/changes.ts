@@ -163,7 +163,8 @@ function listOf(changes: readonly Change[]): string {
   return [...shown, ...more > 0 ? [`${more} more files have changed`] : []].join(", and ");
 }
 
-function isGone(dataset: Dataset): boolean {
+/** Whether a data set's files have gone, so that its tokens are all there is of it. */
+export function isGone(dataset: Dataset): boolean {
   return "paths" in dataset && dataset.paths.length === 0;
 }
 

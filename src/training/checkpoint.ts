@@ -1,7 +1,8 @@
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
-import { exists, readJsonObject } from "../model/_files.ts";
+import { isObject } from "../json.ts";
+import { exists, flushFolder, readJsonObject } from "../model/_files.ts";
 import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
@@ -63,14 +64,15 @@ export async function writeCheckpoint(
     const learned = await trainable.save(aside);
     const optimizer = await writeSafetensors(join(aside, OPTIMIZER), momentsOf(gpu, trainable));
     const files = await checksumsOf(aside, { ...learned, [OPTIMIZER]: optimizer });
-    await writeSealedJson(join(aside, MANIFEST), { version: VERSION, ...state, files });
+    await writeSealedJson(join(aside, MANIFEST), { version: VERSION, job: jobOf(folder), ...state, files });
     await Deno.remove(join(folder, name), { recursive: true }).catch(ignoreMissing);
     await Deno.rename(aside, join(folder, name));
   } catch (error) {
     await Deno.remove(aside, { recursive: true }).catch(() => {}); // the room may be wanted elsewhere
     throw error;
   }
-  await flush(folder);
+  await flushFolder(folder);
+  await flushFolder(dirname(folder)); // the first has made the folder itself
   const old = (await checkpoints(folder)).slice(0, -keep);
   // what an earlier process was killed over
   const begun = await pathsIn(folder, /^\.step-\d+\.partial$/);
@@ -114,6 +116,11 @@ export async function findCheckpoint(
   return null;
 }
 
+/** Whose checkpoints are in a folder: another job's would be gone on from without a word. */
+function jobOf(checkpoints: string): string {
+  return basename(dirname(checkpoints));
+}
+
 /** A checkpoint that a later worker has written: it is not damaged. */
 class LaterVersion extends InputError {}
 
@@ -149,8 +156,21 @@ async function readManifest(
 ): Promise<{ readonly state: RunState; readonly files: Checksums } | null> {
   const path = join(checkpoint, MANIFEST);
   if (!await exists(path) && await exists(join(checkpoint, STATE))) return null;
-  const { version, files, ...state } = await readSealedJson(path);
-  if (version === VERSION) return { state: state as unknown as RunState, files: files as Checksums };
+  const { version, job, files, ...state } = await readSealedJson(path);
+  if (version === VERSION) {
+    const { step, metrics, history } = state;
+    const whole = isObject(files) && isObject(metrics) && Array.isArray(history);
+    const own = [undefined, jobOf(dirname(checkpoint))].includes(job as string) &&
+      step === stepOf(basename(checkpoint));
+    if (whole && own) return { state: state as unknown as RunState, files: files as Checksums };
+    throw new InputError(
+      (file) => `${file} is ${own ? "of another form" : `of step ${step} of ${job ?? "an unknown job"}`}.`,
+      {
+        path: [{ file: MANIFEST }],
+        accepted: "the file as the worker wrote it in this place",
+      },
+    );
+  }
   throw new LaterVersion((file) => `${file} of ${basename(checkpoint)} is of version ${version}.`, {
     path: [{ file: MANIFEST }],
     value: version,
@@ -250,11 +270,6 @@ async function pathsIn(folder: string, pattern: RegExp): Promise<string[]> {
     ignoreMissing(error);
   }
   return paths;
-}
-
-async function flush(path: string): Promise<void> {
-  using file = await Deno.open(path);
-  await file.sync();
 }
 
 function ignoreMissing(error: unknown): void {

@@ -10,7 +10,6 @@ import type { Decoder } from "../model/decoder.ts";
 import { copyTokenizer } from "../model/tokenizer_files.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
-import { writeChecksums } from "../model/checksum_file.ts";
 import { readTemplates } from "../preference/template_files.ts";
 import { checkSeen, settleChanges, warnOfRewritten } from "./changes.ts";
 import { findCheckpoint, newestStep, type RunState } from "./checkpoint.ts";
@@ -18,11 +17,11 @@ import { pause, type TrainContext } from "./context.ts";
 import { type Data, readData } from "./data.ts";
 import { fingerprintsOf } from "./fingerprint.ts";
 import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
+import { publish } from "./publish.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { Run, type RunParts } from "./run.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
-import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const UNTIED = {
   type: "warning",
@@ -220,20 +219,4 @@ function withTokenizer(model: string, template: string | null, trainable: Traina
     return checksums;
   };
   return { ...trainable, save: also(trainable.save), publish: also(trainable.publish) };
-}
-
-/** Puts the result in its place whole, with its checksums beside it. */
-async function publish(trainable: Trainable, result: string): Promise<void> {
-  const aside = `${result}.partial`;
-  const clear = (folder: string) => Deno.remove(folder, { recursive: true }).catch(() => {});
-  await clear(aside);
-  await Deno.mkdir(aside, { recursive: true, mode: PRIVATE_FOLDER });
-  try {
-    await writeChecksums(aside, await trainable.publish(aside));
-  } catch (error) {
-    await clear(aside);
-    throw error;
-  }
-  await clear(result);
-  await Deno.rename(aside, result);
 }

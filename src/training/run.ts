@@ -309,7 +309,15 @@ export class Run {
   /** @throws {InputError} at the first metric that is not finite */
   #checkFinite(metrics: Metrics): void {
     const bad = Object.entries(metrics).find(([, value]) => !Number.isFinite(value));
-    if (bad) throw this.#diverged(...bad);
+    if (!bad) return;
+    const [name, value] = bad;
+    if (this.step > 1 || name.startsWith("eval_")) throw this.#diverged(name, value);
+    // A step's own metrics are of the weights before its update: no learning rate has had a part in the first.
+    throw new InputError(
+      `${name} at step 1 is ${value} before anything was learned: the weights that the run begins with make numbers too ` +
+        "large for f32.",
+      { path: ["model"], accepted: "a model, and an adapter, whose activations and gradients are finite" },
+    );
   }
 
   /** The error of a run whose tensor or metric is not finite. */

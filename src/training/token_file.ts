@@ -6,6 +6,7 @@
  */
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { isObject } from "../json.ts";
 import type { EncodedGroup, EncodedResponse } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { TOKEN_MANIFEST } from "./token_files.ts";
@@ -120,7 +121,8 @@ export class TokenWriter implements Disposable {
     write(FILES.eval, evaluation);
     const manifest = { version: VERSION, key, largest: this.#largest, responses: this.#responses, checksums };
     const aside = join(this.#folder, `${FILES.manifest}.partial`);
-    Deno.writeTextFileSync(aside, JSON.stringify(manifest), { mode: PRIVATE_FILE });
+    const sealed = { ...manifest, crc32: crc32(JSON.stringify(manifest)) };
+    Deno.writeTextFileSync(aside, JSON.stringify(sealed), { mode: PRIVATE_FILE });
     Deno.renameSync(aside, join(this.#folder, FILES.manifest));
   }
 
@@ -172,7 +174,9 @@ export class TokenFile implements Disposable {
   static isWhole(folder: string, key: string): boolean {
     const manifest = readManifest(folder);
     if (manifest?.version !== VERSION || manifest.key !== key) return false;
-    return Object.entries(manifest.checksums).every(([name, sum]) => checksumOf(join(folder, name)) === sum);
+    const { tokens, offsets, train, eval: evaluation } = FILES;
+    return [tokens, offsets, train, evaluation]
+      .every((name) => checksumOf(join(folder, name)) === manifest.checksums[name]);
   }
 
   /** CRC-32 of all that an open folder says, by the checksums of its files. */
@@ -232,7 +236,11 @@ function checksumOf(path: string): number | null {
 
 function readManifest(folder: string): (TokenManifest & { readonly version: number }) | null {
   try {
-    return JSON.parse(Deno.readTextFileSync(join(folder, FILES.manifest)));
+    const { crc32: sum, ...manifest } = JSON.parse(Deno.readTextFileSync(join(folder, FILES.manifest))) ?? {};
+    // Earlier versions wrote none.
+    const isWhole = isObject(manifest.checksums) &&
+      (sum === undefined || sum === crc32(JSON.stringify(manifest)));
+    return isWhole ? manifest : null;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return null;
     throw error;

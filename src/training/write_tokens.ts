@@ -1,6 +1,7 @@
 /** A job's rows to tokens in its folder. */
 import type { TrainingSettings } from "../api/settings.ts";
-import { within } from "../errors.ts";
+import { InputError, within } from "../errors.ts";
+import { isGone } from "./changes.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
@@ -62,6 +63,16 @@ export async function writeTokens(
   const folder = tokenFolder(request.directory);
   const key = keyOf(config, settings);
   if (TokenFile.isWhole(folder, key)) return;
+  for (const field of ["dataset", "eval_dataset"] as const) {
+    if (!request[field] || !isGone(request[field])) continue;
+    throw new InputError(
+      (place) => `The job's rows as tokens are damaged, and the files of ${place} have gone.`,
+      {
+        path: [field],
+        accepted: "the data set's files as they were, of which the tokens are made anew",
+      },
+    );
+  }
   const { max_left_out: maxLeftOut } = settings;
   const tokenizer = plain.withChatTemplate(settings.chat_template);
   const chat_template = settings.chat_template ?? null;

@@ -39,6 +39,30 @@ Deno.test({
 });
 
 Deno.test({
+  name: "train waits where less than SIMPO_MIN_FREE is free",
+  ignore: probe === null,
+  fn: async () => {
+    const root = await makeRoot();
+    try {
+      await using disk = await smallDisk(8 << 20);
+      const job = join(root, "job.json");
+      await Deno.writeTextFile(job, JSON.stringify({ model: "model", dataset: { path: "rows.jsonl" } }));
+      await disk!.fill(1 << 20);
+      await using train = startFake(root, 1, ["train", job], {
+        SIMPO_STATE: disk!.path,
+        SIMPO_MIN_FREE: "2",
+      });
+      const said = await train.line(/^Waiting: /);
+      assert.match(said, /0 MiB are free, and 2 are to stay free \(SIMPO_MIN_FREE\)/);
+      await disk!.empty();
+      assert.equal(await train.code, 0, train.lines.join("\n"));
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
   name: "openStore() brings its tables to this version on a full disk, in the room that was set aside",
   ignore: probe === null,
   fn: async () => {

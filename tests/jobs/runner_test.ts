@@ -113,6 +113,8 @@ Deno.test("JobRunner asks for the adapter that a job begins with until the job h
   const settings = { ...spec.settings, lora: { ...spec.settings.lora!, init_adapter: "gone" } };
   const [fresh, resumed] = [newJobId(), newJobId()];
   await Deno.mkdir(join(jobFolder(state, resumed), "checkpoints", "step-000001"), { recursive: true });
+  // It is not what a run goes on from.
+  await Deno.mkdir(join(jobFolder(state, fresh), "result", "of an earlier life"), { recursive: true });
   for (const id of [fresh, resumed]) store.create(id, { ...spec, settings });
   runner.wake();
   await service.until(fresh, "failed");

@@ -1,8 +1,10 @@
 /** One row of the data base that cannot be read: the others are served. */
+import { configureSync, resetSync } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { JobStore } from "../../src/jobs/store.ts";
+import { newJobId } from "../../src/jobs/folder.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import { inFolder } from "../helpers/folder.ts";
 import { makeRoot, testService } from "../helpers/service.ts";
@@ -137,3 +139,112 @@ Deno.test("JobStore() takes the jobs of an earlier version over but for one that
     assert.deepEqual(store.dependents("job-2"), []);
     return Promise.resolve();
   }));
+
+Deno.test("JobRunner runs the other jobs where the row of one that waits for room cannot be read", async () => {
+  const root = await makeRoot();
+  try {
+    const path = join(root, "state", "jobs.sqlite");
+    await Deno.mkdir(join(root, "state"));
+    {
+      using store = new JobStore(path);
+      for (const id of ["job-1", "job-2", "job-3"]) store.create(id, spec);
+      for (const id of ["job-1", "job-2"]) store.wait(id, "the disk is full");
+    }
+    const db = new DatabaseSync(path);
+    db.exec("UPDATE jobs SET metrics = '[' WHERE id = 'job-1'");
+    // What was to be removed is no job's folder: the folder above it has all of them.
+    db.exec("INSERT INTO deleted_jobs VALUES (''), ('..'), ('../models')");
+    db.close();
+    await using service = await testService({ root });
+    await service.until("job-2", "succeeded");
+    await service.until("job-3", "succeeded");
+    assert.equal((await service.get("/readyz")).status, 200);
+    assert.deepEqual((await service.get("/train")).body.set_aside.map(({ id }: { id: string }) => id), [
+      "job-1",
+    ]);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});
+
+Deno.test("JobRunner takes up the other jobs where one of a crash can neither be queued nor be said to wait", async () => {
+  const root = await makeRoot();
+  try {
+    const path = join(root, "state", "jobs.sqlite");
+    await Deno.mkdir(join(root, "state"));
+    {
+      using store = new JobStore(path);
+      for (const id of ["job-1", "job-2", "job-3"]) store.create(id, spec);
+      for (const id of ["job-1", "job-2", "job-3"]) store.start(id);
+    }
+    const db = new DatabaseSync(path);
+    db.exec("UPDATE jobs SET crashes = -9223372036854775808 WHERE id = 'job-1'");
+    db.exec("UPDATE events SET id = 9223372036854775807 WHERE job = 'job-2'");
+    db.exec("UPDATE datasets SET data = '{' WHERE job = 'job-3'");
+    db.close();
+    await using service = await testService({ root });
+    for (const id of ["job-1", "job-2"]) await service.until(id, "succeeded");
+    await service.until("job-3", "failed");
+    const { error } = service.service.store.get("job-3")!;
+    assert.match(
+      error!.message,
+      /^The rows that job job-3 was given cannot be read from the data base: .*JSON/,
+    );
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});
+
+Deno.test("JobStore lists and queues the other jobs where SQLite cannot walk through the table", () =>
+  inFolder(async (folder) => {
+    const path = join(folder, "jobs.sqlite");
+    const ids = ["job-1", "job-2", "job-3", "job-4"];
+    const preset = "x".repeat(3000); // a page for each row
+    {
+      using store = new JobStore(path);
+      for (const id of ids) store.create(id, { ...spec, preset });
+      for (const id of ["job-1", "job-2"]) store.start(id);
+    }
+    const bytes = await Deno.readFile(path);
+    const page = 4096;
+    const text = (at: number) => new TextDecoder("latin1").decode(bytes.subarray(at, at + page));
+    const at = Array.from({ length: bytes.length / page }, (_, i) => i * page)
+      .findLast((at) => bytes[at] === 13 && text(at).includes("job-2") && text(at).includes("xxxx"))!;
+    bytes.fill(0, at, at + page);
+    await Deno.writeFile(path, bytes);
+    using store = new JobStore(path);
+    store.recover();
+    assert.deepEqual(store.list(9).map(({ id }) => id), ["job-4", "job-3", "job-1"]);
+    assert.deepEqual(store.list(1, 3).map(({ id }) => id), ["job-1"]);
+    assert.match(store.setAside.get("job-2")!, /malformed/);
+    assert.deepEqual([store.get("job-1")!.status, store.nextQueued()!.id], ["queued", "job-1"]);
+    assert.throws(() => store.get("job-2"), { name: "InputError", message: /set aside/ });
+  }));
+
+Deno.test("JobRunner says that there are folders of jobs that the data base does not know", async () => {
+  const root = await makeRoot();
+  const said: string[] = [];
+  configureSync({
+    sinks: { said: ({ message }) => void said.push(message.join("")) },
+    loggers: [
+      { category: "simpo", sinks: ["said"], lowestLevel: "error" },
+      { category: ["logtape", "meta"], lowestLevel: "fatal" },
+    ],
+  });
+  try {
+    const [known, lost] = [newJobId(), newJobId()];
+    for (const id of [known, lost]) await Deno.mkdir(join(root, "state", "jobs", id), { recursive: true });
+    {
+      using store = new JobStore(join(root, "state", "jobs.sqlite"));
+      store.create(known, spec);
+    }
+    await using service = await testService({ root });
+    await service.until(known, "succeeded");
+    assert.deepEqual(said, [
+      `1 folders in SIMPO_STATE/jobs, ${lost} among them, are of no job in jobs.sqlite: a part of it may be lost.`,
+    ]);
+  } finally {
+    resetSync();
+    await Deno.remove(root, { recursive: true });
+  }
+});

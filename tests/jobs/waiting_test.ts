@@ -1,6 +1,7 @@
 /** Jobs whose files or rows cannot be written for a while. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { createApp } from "../../routes/app.ts";
 import type { Job } from "../../src/api/job.ts";
 import type { ExportMerged } from "../../routes/service_context.ts";
@@ -296,4 +297,55 @@ Deno.test({
     const left = await Array.fromAsync(Deno.readDir(jobFolder(service.service.config.state, id)));
     assert.ok(!left.some(({ name }) => name.startsWith("merged")), JSON.stringify(left));
   },
+});
+
+Deno.test("DELETE /train/{id} deletes a job whose rows do not leave the log of the data base before there is room", async () => {
+  await using service = await testService();
+  const id = put(service);
+  await service.until(id, "succeeded");
+  const { exec } = DatabaseSync.prototype;
+  let full = true;
+  DatabaseSync.prototype.exec = function (sql) {
+    if (full && sql.includes("wal_checkpoint")) throw new Error("database or disk is full");
+    return exec.call(this, sql);
+  };
+  try {
+    assert.equal((await service.app.request(`/train/${id}`, { method: "DELETE" })).status, 204);
+    assert.equal((await service.get(`/train/${id}`)).status, 404);
+    assert.deepEqual(service.service.store.deleted(), [id]);
+    full = false;
+    while (service.service.store.deleted().length > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  } finally {
+    DatabaseSync.prototype.exec = exec;
+  }
+});
+
+Deno.test("JobRunner has a job wait whose own files the system refuses, and fails one for another file", async () => {
+  let path = "";
+  await using service = await testService({
+    beforeStep: () => {
+      if (path !== "") throw new Error(`Permission denied (os error 13): mkdir '${path}'`);
+    },
+  });
+  path = join(service.service.config.state, "jobs", "job-1", "checkpoints");
+  const id = put(service);
+  await service.until(id, "waiting_for_space");
+  const why = "The jobs' files cannot be read or written: Permission denied.";
+  assert.equal(service.service.store.get(id)!.waiting_for, why);
+  assert.equal((await service.post(`/train/${id}/cancel`, "")).status, 202);
+  path = join(service.root, "elsewhere");
+  await service.until(put(service), "failed");
+});
+
+Deno.test("GET /train/{id}/adapter?format=merged answers where the size of what was merged cannot be written down", async () => {
+  await using service = await testService();
+  const { store } = service.service;
+  const id = put(service);
+  await service.until(id, "succeeded");
+  await service.service.runner.measure(id);
+  while (store.untidied().length > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  store.recordBytes = () => {
+    throw new StorageError("database or disk is full", true);
+  };
+  assert.equal((await service.get(`/train/${id}/adapter?format=merged`)).status, 200);
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DeviceLostError } from "../../src/errors.ts";
 import { refusal } from "../helpers/fake_engine.ts";
+import { StorageError } from "../../src/jobs/storage.ts";
 import { writeChecksums } from "../../src/model/checksum_file.ts";
 import { checksumsOf } from "../../src/model/checksums.ts";
 import { writeSealedJson } from "../../src/model/sealed_json.ts";
@@ -381,7 +382,13 @@ Deno.test("a damaged result is passed over for the checkpoint before it, which i
   };
   assert.equal(await used(), result);
   await flip(join(result!, "adapter_model.safetensors"));
+  const { store } = service.service;
+  const { record } = store;
+  store.record = () => {
+    throw new StorageError("database or disk is full", true); // what cannot be said keeps nobody from scoring
+  };
   assert.equal(await used(), join(checkpoints!, "step-000003"));
+  store.record = record;
   assert.equal(await used(), join(checkpoints!, "step-000003"));
   assert.ok((await archived(service, `/train/${id}/adapter`)).includes('{"step":3}'));
   const { warnings } = (await service.get(`/train/${id}`)).body;

@@ -11,7 +11,10 @@ import {
   type RunState,
   writeCheckpoint,
 } from "../../src/training/checkpoint.ts";
+import { publish } from "../../src/training/publish.ts";
 import type { Trainable } from "../../src/training/trainable.ts";
+import { settingsOf } from "../helpers/settings.ts";
+import { writeJobSettings } from "../../src/jobs/folder.ts";
 import { inFolder } from "../helpers/folder.ts";
 import { random } from "../helpers/random.ts";
 
@@ -196,6 +199,9 @@ const damages: [name: string, file: string, damage: (path: string) => Promise<vo
     "manifest.json",
     (path) => replaceIn(path, '"num_tokens":1234', '"num_tokens":1235'),
   ],
+  ["the manifest of another job", "manifest.json", (path) => reseal(path, { job: "job-x" })],
+  ["the manifest of another step", "manifest.json", (path) => reseal(path, { step: 7 })],
+  ["a manifest without a history", "manifest.json", (path) => reseal(path, { history: null })],
   ["a metric of another number", "manifest.json", (path) => replaceIn(path, "0.3333", "0.3323")],
   ["a moment of one other bit", "optimizer.safetensors", (path) => flipBit(path, -100)],
   ["a header of one other bit", "optimizer.safetensors", (path) => flipBit(path, 20)],
@@ -205,6 +211,10 @@ const damages: [name: string, file: string, damage: (path: string) => Promise<vo
   ["a configuration cut off", "adapter_config.json", (path) => Deno.truncate(path, 1)],
   ["no configuration", "adapter_config.json", (path) => Deno.remove(path)],
 ];
+
+async function reseal(path: string, other: object): Promise<void> {
+  await writeSealedJson(path, { ...await readSealedJson(path), ...other });
+}
 
 async function replaceIn(path: string, text: string, by: string): Promise<void> {
   const content = await Deno.readTextFile(path);
@@ -241,3 +251,43 @@ for (const [name, file, damage] of damages) {
       target.free();
     }));
 }
+
+/** Paths of what is flushed and where each rename leads, in order. */
+async function flushed(work: () => Promise<void>): Promise<string[]> {
+  const done: string[] = [];
+  const { open, rename } = Deno;
+  Deno.open = async (path, options) => {
+    const file = await open(path, options);
+    const sync = file.sync.bind(file);
+    file.sync = async () => {
+      await sync();
+      done.push(`${path}`);
+    };
+    return file;
+  };
+  Deno.rename = async (from, to) => {
+    await rename(from, to);
+    done.push(`-> ${to}`);
+  };
+  try {
+    await work();
+  } finally {
+    Object.assign(Deno, { open, rename });
+  }
+  return done;
+}
+
+Deno.test("writeCheckpoint() and publish() flush the folders in which a power cut would lose what they made", () =>
+  inFolder(async (job) => {
+    const trained = parameters();
+    const learned = trainable(trained);
+    const checkpoints = join(job, "checkpoints");
+    const first = await flushed(() => writeCheckpoint(gpu, checkpoints, learned, stateOf(1), 2));
+    assert.deepEqual(first.slice(-3), [`-> ${join(checkpoints, "step-000001")}`, checkpoints, job]);
+    const result = join(job, "result");
+    const last = await flushed(() => publish(learned, result));
+    assert.deepEqual(last.slice(-2), [`-> ${result}`, job]);
+    const settings = await flushed(() => writeJobSettings(job, "job-1", settingsOf({})));
+    assert.deepEqual(settings.slice(-2), [join(job, "jobs"), job]);
+    trained.free();
+  }));

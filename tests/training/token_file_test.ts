@@ -97,3 +97,32 @@ Deno.test("TokenFile.isWhole() is false where any of its files is damaged, cut o
     return Promise.resolve();
   });
 });
+
+Deno.test("TokenFile.isWhole() is false where the manifest is not as it was written", async () => {
+  await withFiles({}, async (dir) => {
+    const folder = join(dir, "tokens");
+    {
+      using writer = new TokenWriter(folder);
+      writer.add({ row: 1, prompt: Uint32Array.of(1), responses: [], prompt_truncated: 0 });
+      writer.finish("key", Uint32Array.of(0), Uint32Array.of());
+    }
+    const path = join(folder, "manifest.json");
+    const written = JSON.parse(await Deno.readTextFile(path));
+    assert.equal(TokenFile.isWhole(folder, "key"), true);
+    const { crc32: _, ...unsealed } = written;
+    const others = [
+      { ...written, largest: 10 },
+      { ...written, checksums: {} },
+      { ...unsealed, checksums: {} },
+      null,
+      7,
+    ];
+    for (const other of [...others, { ...unsealed, checksums: null }]) {
+      await Deno.writeTextFile(path, JSON.stringify(other));
+      assert.equal(TokenFile.isWhole(folder, "key"), false, JSON.stringify(other));
+    }
+    // as an earlier version wrote it
+    await Deno.writeTextFile(path, JSON.stringify(unsealed));
+    assert.equal(TokenFile.isWhole(folder, "key"), true);
+  });
+});

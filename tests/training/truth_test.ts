@@ -77,6 +77,25 @@ for (const [i, [name, at, options]] of divergences.entries()) {
   );
 }
 
+Deno.test("train() blames no learning rate for what is no number before the first update", async () => {
+  const prepare = async (model: string) => {
+    const path = join(model, "model.safetensors");
+    const bytes = await Deno.readFile(path);
+    const view = new DataView(bytes.buffer);
+    const begin = 8 + Number(view.getBigUint64(0, true));
+    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, begin)));
+    const [from, to] = header["model.layers.0.self_attn.q_proj.weight"].data_offsets;
+    for (let at = from; at < to; at += 4) view.setFloat32(begin + at, 3e38, true);
+    await Deno.writeFile(path, bytes);
+  };
+  await assert.rejects(runTiny({ spec: LENGTHS, prepare }), (error) => {
+    assert.ok(error instanceof InputError, String(error));
+    assert.match(error.message, /^\S+ at step 1 is (NaN|-?Infinity) before anything was learned: /);
+    assert.equal(error.field, "model");
+    return true;
+  });
+});
+
 const FOUR = {
   max_steps: 4,
   save_steps: 2,
@@ -205,7 +224,8 @@ Deno.test.afterAll(async () => await Deno.remove(await begun, { recursive: true 
 const inBegun = (
   work: (options: RunOptions & { readonly directory: string }, rows: string) => Promise<void>,
 ) =>
-  inFolder(async (directory) => {
+  inFolder(async (folder) => {
+    const directory = join(folder, basename(await begun)); // the job's own name
     await copyFolder(await begun, directory);
     const rows = join(directory, "rows.jsonl");
     await work({ directory, spec: FOUR, dataset: { path: rows } }, rows);
@@ -297,6 +317,10 @@ Deno.test("train() makes tokens that were damaged anew, and refuses them where t
       /^InputError: The rows as tokens have changed since the checkpoint of step 2 was written/,
     );
     await Deno.truncate(tokens, 100);
+    await assert.rejects(
+      runTiny({ ...options, dataset: { paths: [] } }),
+      /^InputError: The job's rows as tokens are damaged, and the files of dataset have gone\.$/,
+    );
     const { outcome, events } = await runTiny(options);
     assert.deepEqual([outcome.outcome, warningsOf(events)], ["succeeded", []]);
   }));

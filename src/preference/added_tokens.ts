@@ -7,7 +7,7 @@
 import { within } from "../errors.ts";
 import { isObject } from "../json.ts";
 import { count, flag, text, unlike } from "./tokens/_fields.ts";
-import { HIGHEST_ID } from "./tokens/_vocabulary.ts";
+import { HIGHEST_ID, idOf } from "./tokens/_vocabulary.ts";
 import type { AddedToken } from "./tokens/added_vocabulary.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -68,8 +68,10 @@ export function addedTokens(files: TokenizerFiles): (AddedToken & { readonly id:
       add(within(place, () => checked({ ...token, id: Number(id) })));
     }
   } else {
-    const inOrder = Object.entries(added_tokens).sort(([, a], [, b]) => Number(a) - Number(b));
-    for (const [content] of inOrder) {
+    const withIds = Object.entries(added_tokens).map(([content, id]) =>
+      [content, within([{ file: "added_tokens.json" }, content], () => idOf(id))] as const
+    );
+    for (const [content] of withIds.sort(([, a], [, b]) => a - b)) {
       if (tokens.has(content)) continue;
       add(addedToken({ content, special: specials.some((token) => contentOf(token) === content) }));
     }
@@ -122,7 +124,7 @@ function addedToken(token: Json): AddedToken {
 function vocabularyOf({ model }: Json): { ids: (content: string) => number | undefined; size: number } {
   const vocab = isObject(model) ? model["vocab"] : undefined;
   if (Array.isArray(vocab)) {
-    const ids = new Map(vocab.map(([piece], id) => [piece, id]));
+    const ids = new Map(vocab.map((entry, id) => [Array.isArray(entry) ? entry[0] : undefined, id]));
     return { ids: (content) => ids.get(content), size: vocab.length };
   }
   const pieces = isObject(vocab) ? vocab as Record<string, number> : {};

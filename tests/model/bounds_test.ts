@@ -182,6 +182,47 @@ const TOKENIZERS: [name: string, change: (json: any) => void, message: RegExp][]
   ],
 ];
 
+/** What a tokenizer puts before a text. */
+const before = (ids: unknown, id: unknown = "x") => ({
+  type: "TemplateProcessing",
+  single: [{ SpecialToken: { id } }],
+  special_tokens: { x: { ids } },
+});
+/** What JavaScript cannot make a text or a number of. */
+const NO_TEXT = { toString: 1, valueOf: 1 };
+TOKENIZERS.push(
+  [
+    "a prefix of an id past all",
+    (json) => json.post_processor = before([1e9]),
+    /post_processor\.special_tokens.*the id 1000000000, not a whole number/,
+  ],
+  [
+    "a prefix named by what is no text",
+    (json) => json.post_processor = before([1], NO_TEXT),
+    /post_processor\.special_tokens must be ids of \{"toString":1,"valueOf":1\}/,
+  ],
+  [
+    "a first token that is no id",
+    (json) => json.post_processor = { type: "BertProcessing", cls: ["a", -1] },
+    /post_processor\.cls.*the id -1/,
+  ],
+  [
+    "a vocabulary of no pairs",
+    (json) => json.model = { type: "Unigram", vocab: [null] },
+    /model\.vocab\[0\] must be a token and its score, not null/,
+  ],
+  [
+    "a pattern that is too large for JavaScript",
+    (json) => json.normalizer = { type: "Replace", pattern: { String: "a".repeat(3e5) }, content: "" },
+    /normalizer\.pattern\.String cannot be used: .*Regular expression too large/,
+  ],
+  [
+    "merges that are no texts",
+    (json) => json.model.merges = ["t h", NO_TEXT],
+    /model\.merges\[1\] must be a pair of tokens/,
+  ],
+);
+
 for (const [name, change, message] of TOKENIZERS) {
   Deno.test(`tokenizer.json with ${name} is refused by name`, async () => {
     await withModel(async (folder) => {

@@ -5,6 +5,7 @@ import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles, chooseTokenizerFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
+import { readSmallText } from "../model/_files.ts";
 import { checkPatterns, targetedModules } from "../model/adapter_modules.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { weightSpecs } from "../model/modules.ts";
@@ -156,8 +157,7 @@ async function resolveFiles(
   }
   const folder = {
     names: await Array.fromAsync(folderFiles(path, "", maxDepth, await closedFolders(from))),
-    read: async (file: string) =>
-      await Deno.readTextFile(await resolveInside(from, join(name, file), "file")),
+    read: async (file: string) => await readSmallText(await resolveInside(from, join(name, file), "file")),
   };
   const chosen = await choose(folder, dataset);
   const resolve = (file: string) => resolveInside(from, join(name, file), "file");
@@ -239,7 +239,7 @@ async function chooseHubRows(
     names: paths.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
     read: async (name) => {
       const fetch = () => hubOf(hub).fetch(repository, () => [prefix + name], signal, onDownload);
-      return await Deno.readTextFile(join(await within(["path"], fetch), prefix + name));
+      return await readSmallText(join(await within(["path"], fetch), prefix + name));
     },
   };
   const chosen = await choose(folder, dataset);

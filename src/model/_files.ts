@@ -71,7 +71,7 @@ const OTHER_BYTES = 16 * 2 ** 20;
 
 /** Most bytes of a file beside a model's weights, by its name. */
 export function mostFileBytes(name: string): number {
-  if (/^(adapter_|generation_)?config\.json$/.test(name)) return CONFIG_BYTES;
+  if (/^((adapter_|generation_)?config|state|dataset_dict)\.json$/.test(name)) return CONFIG_BYTES;
   return /^tokenizer\.(json|model)$/.test(name) ? VOCABULARY_BYTES : OTHER_BYTES;
 }
 

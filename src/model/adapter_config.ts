@@ -222,10 +222,18 @@ export function isSwitchedOff(value: unknown): boolean {
   return typeof value === "object" && Object.keys(value).length === 0;
 }
 
-/** Python's re.fullmatch(): its spellings that JavaScript has not are put into JavaScript's. */
-export function pythonPattern(key: string, source: string): RegExp {
+/**
+ * Python's re.fullmatch(): its spellings that JavaScript has not are put into JavaScript's.
+ *
+ * @param around puts a pattern of ours around it
+ */
+export function pythonPattern(
+  key: string,
+  source: string,
+  around: (source: string) => string = (source) => source,
+): RegExp {
   if (source.length > 4096 || !isQuick(source)) refuse(key, source, PATTERN);
-  const [, insensitive = "", rest = ""] = /^(\(\?i\))?(.*)$/s.exec(source)!;
+  const [, insensitive = "", rest = ""] = /^(\(\?i\))?(.*)$/s.exec(around(source))!;
   const translated = rest.replaceAll("(?P<", "(?<").replace(/\(\?P=(\w+)\)/g, "\\k<$1>")
     .replaceAll("\\A", "^").replaceAll("\\Z", "$").replace(/(?<!\\)\{,(?=\d+\})/g, "{0,");
   try {

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { weightSpecs } from "../../src/model/modules.ts";
+import { linearModules, weightSpecs } from "../../src/model/modules.ts";
+import { checkPatterns } from "../../src/model/adapter_modules.ts";
 import { pythonPattern } from "../../src/model/adapter_config.ts";
 import { mostFileBytes } from "../../src/model/_files.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
@@ -266,3 +267,16 @@ Deno.test("readJsonObject() and loadTokenizer() refuse a file that is nested dee
       await Deno.writeTextFile(join(folder, name), before);
     }
   }));
+
+Deno.test("checkPatterns() refuses patterns that together take longer than anyone waits", async () => {
+  await withModel(async (folder) => {
+    const modules = linearModules(await readModelConfig(folder));
+    const slow = (i: number) => [`.*.*.*.*.*.*(down_proj|${i}_)`, 4] as const;
+    const rank_pattern = Object.fromEntries(Array.from({ length: 2000 }, (_, i) => slow(i)));
+    await refusedWithin(
+      5,
+      () => Promise.try(() => checkPatterns(modules, { rank_pattern })),
+      /rank_pattern is .* in a second/,
+    );
+  });
+});

@@ -94,7 +94,8 @@ function configured(folder: DataFolder, { data_dir, data_files }: Configuration)
 async function savedSplits(folder: DataFolder): Promise<Map<string, readonly string[]> | null> {
   if (folder.names.includes("dataset_dict.json")) {
     const { splits } = await readObject(folder, "dataset_dict.json");
-    const read = (Array.isArray(splits) ? splits : []).filter((split) => typeof split === "string").map(
+    const names = (Array.isArray(splits) ? splits : []).filter((split) => typeof split === "string");
+    const read = [...new Set(names)].map(
       async (split) => {
         return [split, (await savedFiles(folder, `${split}/`))?.files ?? []] as const;
       },
@@ -130,7 +131,8 @@ async function savedFiles(
   const files = _data_files.map((file) =>
     prefix + (isObject(file) && typeof file.filename === "string" ? file.filename : "")
   );
-  const missing = files.find((file) => !folder.names.includes(file));
+  const there = new Set(folder.names);
+  const missing = files.find((file) => !there.has(file));
   if (missing !== undefined) {
     throw new InputError(`The folder has no ${missing}, of which its ${state} tells.`, {
       path: [{ file: state }, "_data_files"],

@@ -1,9 +1,9 @@
 /** One safetensors file: an 8-byte little-endian header length, a JSON header, then the tensors without a hole. */
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import { InputError } from "../errors.ts";
 import { isObject, show } from "../json.ts";
 import { excessOf, type JsonBounds } from "../json_scan.ts";
-import { missingFile } from "./_files.ts";
+import { kindOf, missingFile } from "./_files.ts";
 
 /** Bytes of an element, in the order in which the format's own library lays tensors of different types (wide last). */
 const DTYPE_BYTES = {
@@ -75,7 +75,16 @@ export async function openShard(path: string): Promise<Shard> {
   let file: Deno.FsFile;
   try {
     // Looked at before it is opened: opening a named pipe would wait for its writer.
-    if (!(await Deno.stat(path)).isFile) throw new Deno.errors.IsADirectory();
+    const info = await Deno.stat(path);
+    if (!info.isFile) {
+      throw new InputError(
+        (name) => `${name} in ${basename(dirname(path))} is ${kindOf(info)}, not a file.`,
+        {
+          path: [{ file: basename(path) }],
+          accepted: "a regular file",
+        },
+      );
+    }
     file = await Deno.open(path);
   } catch (error) {
     throw missingFile(path, error);

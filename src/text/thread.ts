@@ -223,6 +223,7 @@ const PLACES: Record<Stage, (request: Pending["request"]) => { readonly path: Pa
     waits: () => ({ path: [], what: "Reading the request" }),
     "reads files": () => ({ path: [{ file: "tokenizer.json" }], what: "Reading the model's tokenizer" }),
     "reads a template": () => ({ path: ["chat_template"], what: "Reading the chat template" }),
+    "reads rows": () => ({ path: [], what: "Reading the data set's files" }),
     renders: (request) => ({
       path: "chat_template" in request && request.chat_template ? ["chat_template"] : ["model"],
       what: "The chat template",

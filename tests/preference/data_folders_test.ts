@@ -160,6 +160,14 @@ Deno.test("resolveDataset() takes slices of a file, whose rows keep their number
     assert.deepEqual(await idsOf(root, "set/a.csv", { split: "train" }), [1, 2, 3, 4]);
   }));
 
+Deno.test("readDataFiles() tells of the rows that it passes over", () =>
+  withFolder({ "a.jsonl": "1\n2\n3\n" }, async (root) => {
+    let read = 0;
+    const sliced = { files: [join(root, "set", "a.jsonl")], slice: { from: -1 } };
+    const rows = await Array.fromAsync(readDataFiles([sliced], { onRead: () => read++ }));
+    assert.deepEqual([rows.map(({ row }) => row), read], [[3], 6]);
+  }));
+
 Deno.test("readDataFiles() refuses a slice without rows", async () => {
   const [, message] = await refusal({ "a.jsonl": '{"id":1}' }, { split: "train[5:]" });
   assert.match(message, /no rows in the slice \[5:\] of a\.jsonl/);

@@ -196,6 +196,7 @@ Deno.test("readDataFiles() tells of CSV rows of another length or not UTF-8, and
   ]);
   assert.deepEqual(await read("rows.csv", "a\n\ufffd\n"), numbered({ a: "\ufffd" }));
   await refused("rows.csv", "a,b,a\n1,2,3\n", /^rows\.csv has two columns "a"\.$/);
+  await refused("rows.csv", `${",".repeat(10_000)}\n`, /^rows\.csv has a header of 10001 columns\.$/);
   await refused(
     "rows.csv",
     'a,b\n1,2\n"3,4\n5,6\n',

@@ -5,7 +5,7 @@ import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles, chooseTokenizerFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
-import { readSmallText } from "../model/_files.ts";
+import { missingFile, readSmallText } from "../model/_files.ts";
 import { checkPatterns, targetedModules } from "../model/adapter_modules.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { weightSpecs } from "../model/modules.ts";
@@ -156,7 +156,10 @@ async function resolveFiles(
     return dataset.split === undefined ? { path } : { paths: await pathsOf(chosen, () => path) };
   }
   const folder = {
-    names: await Array.fromAsync(folderFiles(path, "", maxDepth, await closedFolders(from))),
+    names: await Array.fromAsync(folderFiles(path, "", maxDepth, await closedFolders(from)))
+      .catch((error) => {
+        throw missingFile(path, error);
+      }),
     read: async (file: string) => await readSmallText(await resolveInside(from, join(name, file), "file")),
   };
   const chosen = await choose(folder, dataset);

@@ -87,6 +87,29 @@ for (const [kind, make, message] of KINDS) {
   });
 }
 
+Deno.test("a folder of templates that is none, or holds too many, is refused by name", async () => {
+  const name = "additional_chat_templates";
+  await withModel(async (folder) => {
+    await Deno.symlink("/dev/zero", join(folder, name));
+    await refusedWithin(2, () => readModel(folder), new RegExp(`^${name} in model is no folder\\.$`));
+    await Deno.remove(join(folder, name));
+    await Deno.mkdir(join(folder, name));
+    for (let i = 0; i < 201; i++) await Deno.writeTextFile(join(folder, name, `${i}.jinja`), "{{ 1 }}");
+    await refusedWithin(
+      2,
+      () => readModel(folder),
+      new RegExp(`^${name} in model holds more than 200 files`),
+    );
+  });
+});
+
+Deno.test("readDataFiles() refuses a link to itself by name", () =>
+  withModel(async (folder) => {
+    await Deno.symlink(join(folder, "loop.jsonl"), join(folder, "loop.jsonl"));
+    const read = () => Array.fromAsync(readDataFiles([join(folder, "loop.jsonl")]));
+    await refusedWithin(2, read, /^loop\.jsonl in model is a symbolic link that leads to itself\.$/);
+  }));
+
 Deno.test("readDataFiles() refuses a named pipe and a device by name", async () => {
   await withModel(async (folder) => {
     for (const name of ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.arrow"]) {

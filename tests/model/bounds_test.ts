@@ -231,6 +231,16 @@ TOKENIZERS.push(
     /post_processor\.cls.*the id -1/,
   ],
   [
+    "added tokens that are no list",
+    (json) => json.added_tokens = { length: 1 },
+    /added_tokens must be a list/,
+  ],
+  [
+    "an added token that is none",
+    (json) => json.added_tokens[1] = 5,
+    /added_tokens\[1\] must be an object, not 5/,
+  ],
+  [
     "a vocabulary of no pairs",
     (json) => json.model = { type: "Unigram", vocab: [null] },
     /model\.vocab\[0\] must be a token and its score, not null/,

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { constants, gzipSync, zstdCompressSync } from "node:zlib";
 import { InputError } from "../../src/errors.ts";
 import { columnsOf, readDataFiles, type ReadOptions } from "../../src/preference/data_files.ts";
+import { plainRow } from "../../src/preference/files/plain.ts";
 import { Random } from "../../src/training/random.ts";
 import { withFiles } from "./_tokenizers.ts";
 
@@ -390,4 +391,10 @@ Deno.test("readDataFiles() yields rows or an InputError for whatever is done to 
       assert.ok(refusals > 0 || /json|csv/.test(name), name);
     }
   });
+});
+
+Deno.test("plainRow() makes lists of numbers of typed arrays, which JSON has not", () => {
+  const row = plainRow({ a: BigInt64Array.of(1n, 2n ** 53n), b: { c: [Float32Array.of(0.5)] } });
+  assert.deepEqual(row, { a: [1, 2 ** 53], b: { c: [[0.5]] } });
+  assert.equal(JSON.stringify(row), '{"a":[1,9007199254740992],"b":{"c":[[0.5]]}}');
 });

@@ -64,7 +64,8 @@ function alternatives(plain: string): string[][] {
 
 /** How many alternatives of a group may go on where one does: those that begin alike, or with what is no letter. */
 function likeliest(heads: readonly string[]): number {
-  const letters = heads.filter((head) => /\w/.test(head));
+  // an expression may ignore case
+  const letters = heads.filter((head) => /\w/.test(head)).map((head) => head.toLowerCase());
   const alike = Math.max(0, ...letters.map((head) => letters.filter((other) => other === head).length));
   return Math.max(1, alike + heads.length - letters.length);
 }

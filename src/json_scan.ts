@@ -15,27 +15,48 @@ export const mostBodyAllFields = 600_000;
 /** How many different names fields may have in a request's body: each is kept in a table of all names. */
 export const mostBodyNames = 20_000;
 
+/** Of what a JSON text may hold so much. */
+export interface JsonBounds {
+  readonly depth: number;
+  readonly values: number;
+  readonly brackets: number;
+  /** Of one object. */
+  readonly fields: number;
+  readonly allFields: number;
+  readonly names: number;
+}
+
+const BODY: JsonBounds = {
+  depth: mostBodyDepth,
+  values: mostBodyValues,
+  brackets: mostBodyBrackets,
+  fields: mostBodyFields,
+  allFields: mostBodyAllFields,
+  names: mostBodyNames,
+};
+
 const COLON = 0x3a, QUOTE = 0x22, BACKSLASH = 0x5c, COMMA = 0x2c;
 
 /**
  * Why a text is not to be parsed, to be put behind its name; null where it is within bounds. It may still be no JSON.
  *
  * @param bytes UTF-8
+ * @param most those of a request's body unless given
  */
-export function excessOf(bytes: Uint8Array): string | null {
+export function excessOf(bytes: Uint8Array, most = BODY): string | null {
   let depth = 0;
   let values = 1;
   let brackets = 0;
   let allFields = 0;
   const names = new Names();
   // Of each open bracket: fields so far; of a list that it is one.
-  const fields = new Float64Array(mostBodyDepth + 1).fill(-Infinity);
+  const fields = new Float64Array(most.depth + 1).fill(-Infinity);
   for (let at = 0; at < bytes.length; at++) {
     switch (bytes[at]) {
       case QUOTE: {
         const end = endOfString(bytes, at);
-        if (isName(bytes, end) && names.add(bytes.subarray(at, end)) > mostBodyNames) {
-          return `holds fields of more than ${mostBodyNames} names`;
+        if (isName(bytes, end) && names.add(bytes.subarray(at, end)) > most.names) {
+          return `holds fields of more than ${most.names} names`;
         }
         at = end;
         break;
@@ -43,8 +64,8 @@ export function excessOf(bytes: Uint8Array): string | null {
       case 0x5b:
       case 0x7b:
         values++;
-        if (++brackets > mostBodyBrackets) return `holds more than ${mostBodyBrackets} objects and lists`;
-        if (++depth > mostBodyDepth) return `is nested more than ${mostBodyDepth} deep`;
+        if (++brackets > most.brackets) return `holds more than ${most.brackets} objects and lists`;
+        if (++depth > most.depth) return `is nested more than ${most.depth} deep`;
         fields[depth] = bytes[at] === 0x7b ? 1 : -Infinity;
         if (bytes[at] === 0x7b) allFields++;
         break;
@@ -53,10 +74,10 @@ export function excessOf(bytes: Uint8Array): string | null {
         depth--;
         break;
       case COMMA:
-        if (++values > mostBodyValues) return `holds more than ${mostBodyValues} values`;
+        if (++values > most.values) return `holds more than ${most.values} values`;
         if (!(fields[depth]! > 0)) break; // it is in a list
-        if (++fields[depth]! > mostBodyFields) return `holds an object of more than ${mostBodyFields} fields`;
-        if (++allFields > mostBodyAllFields) return `holds more than ${mostBodyAllFields} fields in all`;
+        if (++fields[depth]! > most.fields) return `holds an object of more than ${most.fields} fields`;
+        if (++allFields > most.allFields) return `holds more than ${most.allFields} fields in all`;
     }
   }
   return null;

@@ -46,7 +46,11 @@ export async function resolveInside(
   if (name.split("/").includes("..")) refuse(`must not climb out of its folder with "..": ${shown}`);
 
   const realRoot = await Deno.realPath(from.root);
-  const real = await realPath(join(realRoot, name));
+  const unreadable = (error: unknown): never => {
+    if (error instanceof Deno.errors.PermissionDenied) return refuse(`may not be read: ${shown}`);
+    throw error;
+  };
+  const real = await realPath(join(realRoot, name)).catch(unreadable);
   if (real === null) return refuse(`names no ${kind} under the root: ${shown}`, 404);
   const inside = (path: string) => path === realRoot || path.startsWith(realRoot + sep);
   if (!inside(real)) refuse(`leads out of the root through a symbolic link: ${shown}`);
@@ -57,7 +61,8 @@ export async function resolveInside(
   const fits = kind.includes("file") && found.isFile || kind.includes("directory") && found.isDirectory;
   if (!fits) refuse(`must name a ${kind}: ${shown}`);
   if (found.isDirectory) {
-    for await (const entry of Deno.readDir(real)) {
+    const entries = await Array.fromAsync(Deno.readDir(real)).catch(unreadable);
+    for (const entry of entries) {
       if (!entry.isSymlink) continue;
       const target = await realPath(join(real, entry.name));
       if (target === null || inside(target) && !isClosed(target, closed)) continue;

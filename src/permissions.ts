@@ -94,14 +94,16 @@ const PERMISSIONS: Record<Command, (needs: Needs) => Permissions> = {
     run: [NVIDIA_SMI],
     sys: [FREE_ROOM],
   }),
-  plan: ({ root, cache, hub, files: [job] }) => ({
-    read: [...root, cache, ...named(job)],
+  plan: ({ root, state, cache, hub, files: [job] }) => ({
+    // the state to tell where it is: no name leads into it
+    read: [...root, state, cache, ...named(job)],
     write: [cache],
     net: hub,
     run: [NVIDIA_SMI],
   }),
-  inspect: ({ root, cache, hub, files: [job] }) => ({
-    read: [...root, cache, ...named(job)],
+  inspect: ({ root, state, cache, hub, files: [job] }) => ({
+    // the state to tell where it is: no name leads into it
+    read: [...root, state, cache, ...named(job)],
     write: [cache],
     net: hub,
   }),

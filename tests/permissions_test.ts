@@ -50,7 +50,7 @@ const files: [command: string[], read: string[], write: string[] | undefined][] 
   ],
   [
     ["plan", "job.json"],
-    ["/nowhere/root", "/nowhere/cache", join(Deno.cwd(), "job.json")],
+    ["/nowhere/root", "/nowhere/state", "/nowhere/cache", join(Deno.cwd(), "job.json")],
     ["/nowhere/cache"],
   ],
   [
@@ -127,7 +127,7 @@ Deno.test("permissionFlags() names a root that is a symbolic link by its real pa
     await Deno.mkdir(real);
     await Deno.symlink(real, link);
     const { read } = permissions(["plan", "job.json"], { ...FOLDERS, SIMPO_ROOT: link });
-    assert.deepEqual(read!.slice(CODE.length, -2), [link, real]);
+    assert.deepEqual(read!.slice(CODE.length, -3), [link, real]);
   }));
 
 const commas: [command: string[], env: Record<string, string>, message: RegExp][] = [
@@ -270,6 +270,7 @@ const ALLOWED: Record<Command, { args: (targets: Targets) => string[]; allowed: 
     allowed: [
       "read the root",
       "read the root by its real path",
+      "read the state",
       "read the cache",
       "write the cache",
       "read the input",
@@ -284,6 +285,7 @@ const ALLOWED: Record<Command, { args: (targets: Targets) => string[]; allowed: 
     allowed: [
       "read the root",
       "read the root by its real path",
+      "read the state",
       "read the cache",
       "write the cache",
       "read the input",

@@ -5,7 +5,7 @@ import { TextEngine } from "../text/engine.ts";
 import { type FromWorker, type ToWorker, Wish, type WorkerOptions } from "./_messages.ts";
 import { Crashes } from "./crashes.ts";
 import { Heartbeat } from "./heartbeat.ts";
-import { readJournal, type ScoringWork, scoringWork } from "./journal.ts";
+import { dependsOn, readJournal, type ScoringWork, scoringWork } from "./journal.ts";
 import { EnginePool } from "./pool.ts";
 import type { CallName, CallOptions, Calls, DeviceReport, Engine } from "./protocol.ts";
 import { takeWorker } from "./spawn.ts";
@@ -215,7 +215,8 @@ class WorkerEngine implements Engine {
     for (const [id, pending] of this.#pending) {
       const gone = pending.name === "train"
         ? error
-        : id === culprit && pending.work !== null || pending.restarts++ === MOST_REPEATS
+        : work !== null && (id === culprit || dependsOn(pending.work, work)) ||
+            pending.restarts++ === MOST_REPEATS
         ? restarted(why)
         : null;
       if (gone === null) continue;

@@ -44,17 +44,22 @@ export class Crashes {
 
   /** Takes note that a call with the weights has ended well. */
   clear(work: ScoringWork): void {
-    if (this.#charges.size > 0 && this.#charges.delete(keyOf(work))) this.#write();
+    if (this.#charges.size === 0) return;
+    const known = keysOf(work).filter((key) => this.#charges.delete(key));
+    if (known.length > 0) this.#write();
   }
 
   /** @throws {InputError} where the engine has broken under the weights again and again */
   async check(work: ScoringWork): Promise<void> {
     await this.#charging;
-    const charge = this.#charges.get(keyOf(work));
-    if (charge === undefined || charge.count < MOST || charge.version !== await versionOf(work)) return;
+    const charges = keysOf(work).flatMap((key) => this.#charges.get(key) ?? []);
+    if (countOf(charges) < MOST) return;
+    const version = await versionOf(work);
+    const count = countOf(charges.filter((charge) => charge.version === version));
+    if (count < MOST) return;
     throw new InputError(
       (field) =>
-        `${field} is not used: the engine broke or hung ${charge.count} times in a row while it scored with it.`,
+        `${field} is not used: the engine broke or hung ${count} times in a row while it scored with it.`,
       {
         path: [work.adapter === null ? "model" : "adapter"],
         accepted: "other weights, or the same folder once one of its files has changed",
@@ -98,6 +103,15 @@ function read(file: string | null): Charge[] {
 
 function keyOf({ name, model, adapter, quantization }: ScoringWork): string {
   return JSON.stringify([name, model, adapter, quantization]);
+}
+
+/** Those that speak against some work: its own, and that of loading its weights. */
+function keysOf(work: ScoringWork): string[] {
+  return [...new Set([keyOf(work), keyOf({ ...work, name: "load" })])];
+}
+
+function countOf(charges: readonly Charge[]): number {
+  return charges.reduce((sum, { count }) => sum + count, 0);
 }
 
 async function versionOf({ model, adapter }: ScoringWork): Promise<string> {

@@ -2,16 +2,25 @@
 import { join } from "node:path";
 import type { CallName, Calls, ScoringWeights } from "./protocol.ts";
 
-/** Weights that a step of a scoring call uses: what is charged where the process ends in it. */
+/** Weights that a step of a scoring call, or of their loading, uses: what is charged where the process ends in it. */
 export interface ScoringWork extends ScoringWeights {
   readonly name: CallName;
 }
 
-/** What a call's steps are charged to; null where it is no scoring call. */
+/** What a call's steps are charged to; null where it neither scores nor loads weights to score with. */
 export function scoringWork(name: CallName, request: Calls[CallName]["request"]): ScoringWork | null {
-  if (request === null || name !== "score_tokens" && name !== "sequence_tokens") return null;
+  if (request === null || name !== "score_tokens" && name !== "sequence_tokens" && name !== "load") {
+    return null;
+  }
   const { model, adapter, quantization } = request as ScoringWeights;
   return { name, model, adapter, quantization };
+}
+
+/** Whether a call cannot go on where some work has broken the engine: it is that, or needs the weights that it loads. */
+export function dependsOn(call: ScoringWork | null, work: ScoringWork): boolean {
+  return call !== null && work.name === "load" && call.model === work.model &&
+    call.adapter === work.adapter &&
+    call.quantization === work.quantization;
 }
 
 /** What stood in the journal. */

@@ -5,6 +5,7 @@ import { InputError, within } from "../errors.ts";
 import type { Hub, OnDownload } from "../hub/hub.ts";
 import { chooseAdapterFiles, chooseModelFiles, chooseTokenizerFiles } from "../hub/model_files.ts";
 import { type HubName, isHubName, parseHubName } from "../hub/name.ts";
+import { missingFile, readSmallText } from "../model/_files.ts";
 import { closedFolders, isClosed, type NameRoot, resolveInside } from "../paths.ts";
 import type { SlicedFiles } from "../preference/data_files.ts";
 import type { chooseDataFiles, ChosenFiles, DataFolder } from "../preference/files/folder.ts";
@@ -149,9 +150,11 @@ async function resolveFiles(
     return dataset.split === undefined ? { path } : { paths: await pathsOf(chosen, () => path) };
   }
   const folder = {
-    names: await Array.fromAsync(folderFiles(path, "", maxDepth, await closedFolders(from))),
-    read: async (file: string) =>
-      await Deno.readTextFile(await resolveInside(from, join(name, file), "file")),
+    names: await Array.fromAsync(folderFiles(path, "", maxDepth, await closedFolders(from)))
+      .catch((error) => {
+        throw missingFile(path, error);
+      }),
+    read: async (file: string) => await readSmallText(await resolveInside(from, join(name, file), "file")),
   };
   const chosen = await choose(folder, dataset);
   const resolve = (file: string) => resolveInside(from, join(name, file), "file");
@@ -185,7 +188,7 @@ async function chooseHubRows(
     names: paths.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
     read: async (name) => {
       const fetch = () => hubOf(hub).fetch(repository, () => [prefix + name], signal, onDownload);
-      return await Deno.readTextFile(join(await within(["path"], fetch), prefix + name));
+      return await readSmallText(join(await within(["path"], fetch), prefix + name));
     },
   };
   const chosen = await choose(folder, dataset);

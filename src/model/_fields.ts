@@ -58,10 +58,19 @@ export function only(json: Fields, name: string, allowed: unknown, accepted: str
   if (!isAbsent(json[name]) && json[name] !== allowed) refuse(name, json[name], accepted);
 }
 
-/** A finite number. */
+/** A number that is one to the device too, which computes in f32. */
 export function readNumber(from: Fields, key: string, field: string, fallback?: number): number {
   const value = isAbsent(from[key]) ? fallback : from[key];
-  if (typeof value !== "number" || !Number.isFinite(value)) refuse(field, from[key], "a number");
+  if (typeof value !== "number" || !Number.isFinite(Math.fround(value))) {
+    refuse(field, from[key], "a number that f32 has (below 3.4e38)");
+  }
+  return value;
+}
+
+/** Such a number that is more than 0, to the device too. */
+export function readPositive(from: Fields, key: string, field: string, fallback?: number): number {
+  const value = readNumber(from, key, field, fallback);
+  if (Math.fround(value) <= 0) refuse(field, from[key], "a number > 0");
   return value;
 }
 

@@ -71,7 +71,7 @@ const OTHER_BYTES = 16 * 2 ** 20;
 
 /** Most bytes of a file beside a model's weights, by its name. */
 export function mostFileBytes(name: string): number {
-  if (/^(adapter_|generation_)?config\.json$/.test(name)) return CONFIG_BYTES;
+  if (/^((adapter_|generation_)?config|state|dataset_dict)\.json$|\.jinja$/.test(name)) return CONFIG_BYTES;
   return /^tokenizer\.(json|model)$/.test(name) ? VOCABULARY_BYTES : OTHER_BYTES;
 }
 
@@ -110,6 +110,38 @@ export async function readSmallFile(path: string): Promise<Uint8Array<ArrayBuffe
 /** The same as text. */
 export async function readSmallText(path: string): Promise<string> {
   return new TextDecoder().decode(await readSmallFile(path));
+}
+
+/** Entries of a folder of templates. */
+const MOST_ENTRIES = 200;
+
+/**
+ * Names in a small folder; none where there is no such folder.
+ *
+ * @throws InputError where it is something else, cannot be read or has too many
+ */
+export async function namesInFolder(path: string): Promise<string[]> {
+  const names: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(path)) {
+      if (names.push(name) > MOST_ENTRIES) break;
+    }
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    if (!(error instanceof Deno.errors.NotADirectory)) throw missingFile(path, error);
+    throw new InputError((file) => `${file} in ${basename(dirname(path))} is no folder.`, {
+      path: [{ file: basename(path) }],
+      accepted: "a folder",
+    });
+  }
+  if (names.length <= MOST_ENTRIES) return names;
+  throw new InputError(
+    (file) => `${file} in ${basename(dirname(path))} holds more than ${MOST_ENTRIES} files.`,
+    {
+      path: [{ file: basename(path) }],
+      accepted: `at most ${MOST_ENTRIES}`,
+    },
+  );
 }
 
 /** What something is that is no file, as a phrase. */

@@ -1,8 +1,9 @@
 /** One safetensors file: an 8-byte little-endian header length, a JSON header, then the tensors without a hole. */
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import { InputError } from "../errors.ts";
-import { isDeeper, isObject, mostDepth, show } from "../json.ts";
-import { missingFile } from "./_files.ts";
+import { isObject, show } from "../json.ts";
+import { excessOf, type JsonBounds } from "../json_scan.ts";
+import { kindOf, missingFile } from "./_files.ts";
 
 /** Bytes of an element, in the order in which the format's own library lays tensors of different types (wide last). */
 const DTYPE_BYTES = {
@@ -43,8 +44,19 @@ export interface TensorInfo {
   readonly end: number;
 }
 
-/** Headers above this are refused, as the format's own library does. */
-const MAX_HEADER_BYTES = 100_000_000;
+/** Tensors of a model: more than the most layers have. */
+export const MOST_TENSORS = 30_000;
+/** The format's own library takes more; all of a header is looked at while others wait. */
+const MAX_HEADER_BYTES = 2 ** 24;
+/** Of each tensor an object and two lists; notes beside them are texts. */
+const HEADER: JsonBounds = {
+  depth: 8,
+  values: 20 * MOST_TENSORS,
+  brackets: 4 * MOST_TENSORS,
+  fields: MOST_TENSORS,
+  allFields: 20 * MOST_TENSORS,
+  names: 2 * MOST_TENSORS,
+};
 
 /** One opened file. */
 export interface Shard {
@@ -64,7 +76,16 @@ export async function openShard(path: string): Promise<Shard> {
   let file: Deno.FsFile;
   try {
     // Looked at before it is opened: opening a named pipe would wait for its writer.
-    if (!(await Deno.stat(path)).isFile) throw new Deno.errors.IsADirectory();
+    const info = await Deno.stat(path);
+    if (!info.isFile) {
+      throw new InputError(
+        (name) => `${name} in ${basename(dirname(path))} is ${kindOf(info)}, not a file.`,
+        {
+          path: [{ file: basename(path) }],
+          accepted: "a regular file",
+        },
+      );
+    }
     file = await Deno.open(path);
   } catch (error) {
     throw missingFile(path, error);
@@ -102,15 +123,15 @@ function readHeader(path: string, file: Deno.FsFile, size: number): Pick<Shard, 
     );
   }
   const start = 8 + Number(length);
+  const bytes = readAt(shard, 8, start - 8);
+  const excess = excessOf(bytes, HEADER);
+  if (excess !== null) refuse(`has a header that ${excess}`, `at most ${MOST_TENSORS} tensors a file`);
   let header: unknown;
   try {
-    header = JSON.parse(
-      new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(readAt(shard, 8, start - 8)),
-    );
+    header = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch {
     refuse("has a header that is not JSON", "a safetensors file");
   }
-  if (isDeeper(header, mostDepth)) refuse("has a header that is nested deep", "a safetensors file");
   if (!isObject(header)) return refuse("has a header that is no JSON object", "a safetensors file", header);
 
   const { __metadata__: metadata = {}, ...entries } = header;

@@ -14,6 +14,8 @@ const QUANTISED =
   /[._](qweight|qzeros|g_idx|scales|SCB|absmax|quant_map|quant_state\.\w+|weight_(packed|scale|scale_inv|scale_2|zero_point|shape|format)|input_scale|activation_scale|W_q|weight\._(data|scale))$/;
 /** Names of what hears and sees. */
 export const SENSES = /vision|visual|image|multi_modal|audio/;
+/** Kinds of tensors that a warning names. */
+const MOST_KINDS = 10;
 /** Buffers that older files hold beside the weights. */
 const BUFFERS = /rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|position_ids$/;
 
@@ -37,10 +39,11 @@ export async function heedWeights(
   const left = unusedTensors(heeded, checkpoint);
   if (left.length > 0) {
     const kinds = Map.groupBy(left, (name) => name.split(".").find((part) => part !== "model"));
-    const groups = [...kinds.values()].map((group) =>
-      group.length === 1 ? group[0] : `${group[0]} and ${group.length - 1} more of its kind`
+    const groups = [...kinds.values()].slice(0, MOST_KINDS).map((group) =>
+      show(group[0]).slice(1, -1) + (group.length === 1 ? "" : ` and ${group.length - 1} more of its kind`)
     );
-    warnings.push(`The weights hold tensors that are not used here: ${groups.join("; ")}.`);
+    const more = kinds.size > MOST_KINDS ? `; and ${kinds.size - MOST_KINDS} more kinds` : "";
+    warnings.push(`The weights hold tensors that are not used here: ${groups.join("; ")}${more}.`);
   }
   const quantization = quantizationIn(json);
   if (quantization !== null) {

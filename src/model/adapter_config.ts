@@ -162,8 +162,8 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
     refuse(key, value, "absent, null, false or empty: only LoRA and rsLoRA are known here");
   }
   const { r, lora_alpha, lora_dropout = 0, base_model_name_or_path: base, revision } = json;
-  if (typeof r !== "number" || !Number.isInteger(r) || r < 1) refuse("r", r, "a whole number >= 1");
-  if (typeof lora_alpha !== "number" || !(lora_alpha > 0)) refuse("lora_alpha", lora_alpha, "a number > 0");
+  if (!isRank(r)) refuse("r", r, RANK);
+  if (!isAlpha(lora_alpha)) refuse("lora_alpha", lora_alpha, ALPHA);
   if (typeof lora_dropout !== "number" || !(lora_dropout >= 0 && lora_dropout < 1)) {
     refuse("lora_dropout", lora_dropout, "a number from 0 to less than 1");
   }
@@ -175,11 +175,26 @@ export function parseAdapterConfig(json: Readonly<Record<string, unknown>>): Ada
     use_rslora: json.use_rslora === true,
     modules_to_save: parseSaved(json.modules_to_save),
     ensure_weight_tying: json.ensure_weight_tying === true,
-    ...parsePatterns("rank_pattern", json.rank_pattern, Number.isInteger, "whole numbers >= 1"),
-    ...parsePatterns("alpha_pattern", json.alpha_pattern, Number.isFinite, "numbers > 0"),
+    ...parsePatterns("rank_pattern", json.rank_pattern, isRank, RANK),
+    ...parsePatterns("alpha_pattern", json.alpha_pattern, isAlpha, ALPHA),
     base_model_name_or_path: typeof base === "string" ? base : null,
     ...(typeof revision === "string" ? { revision } : {}),
   };
+}
+
+/** Patterns, or names of modules to save, each of which is looked for in every module. */
+const MOST_NAMES = 2000;
+const MOST_RANK = 65_536;
+const MOST_ALPHA = 1_000_000;
+const RANK = `a whole number from 1 to ${MOST_RANK}`;
+const ALPHA = `a number > 0 and at most ${MOST_ALPHA}`;
+
+function isRank(value: unknown): value is number {
+  return Number.isInteger(value) && Number(value) >= 1 && Number(value) <= MOST_RANK;
+}
+
+function isAlpha(value: unknown): value is number {
+  return typeof value === "number" && value > 0 && value <= MOST_ALPHA;
 }
 
 function parseTargets(value: unknown): TargetModules {
@@ -196,24 +211,26 @@ function parseTargets(value: unknown): TargetModules {
 function parsePatterns(
   field: "rank_pattern" | "alpha_pattern",
   value: unknown,
-  known: (value: unknown) => boolean,
+  known: (value: unknown) => value is number,
   accepted: string,
 ): Partial<AdapterConfig> {
   if (isSwitchedOff(value ?? null)) return {};
   if (typeof value !== "object" || Array.isArray(value)) {
-    refuse(field, value, `null or ${accepted} by patterns`);
+    refuse(field, value, `null, or ${accepted} by patterns`);
   }
-  for (const [end, number] of Object.entries(value!)) {
+  const entries = Object.entries(value!);
+  if (entries.length > MOST_NAMES) refuse(field, value, `at most ${MOST_NAMES} patterns`);
+  for (const [end, number] of entries) {
     pythonPattern(field, end);
-    if (!known(number) || !(number > 0)) refuse(field, value, `${accepted} by patterns`);
+    if (!known(number)) refuse(field, value, `${accepted} by patterns`);
   }
   return { [field]: value };
 }
 
 function parseSaved(value: unknown): readonly string[] {
   if (isSwitchedOff(value ?? null)) return [];
-  if (Array.isArray(value) && value.every(isModuleName)) return value;
-  refuse("modules_to_save", value, "a list of module names or null");
+  if (Array.isArray(value) && value.length <= MOST_NAMES && value.every(isModuleName)) return value;
+  refuse("modules_to_save", value, `a list of at most ${MOST_NAMES} module names or null`);
 }
 
 /** Whether an option's value is one that switches it off. */
@@ -222,10 +239,18 @@ export function isSwitchedOff(value: unknown): boolean {
   return typeof value === "object" && Object.keys(value).length === 0;
 }
 
-/** Python's re.fullmatch(): its spellings that JavaScript has not are put into JavaScript's. */
-export function pythonPattern(key: string, source: string): RegExp {
+/**
+ * Python's re.fullmatch(): its spellings that JavaScript has not are put into JavaScript's.
+ *
+ * @param around puts a pattern of ours around it
+ */
+export function pythonPattern(
+  key: string,
+  source: string,
+  around: (source: string) => string = (source) => source,
+): RegExp {
   if (source.length > 4096 || !isQuick(source)) refuse(key, source, PATTERN);
-  const [, insensitive = "", rest = ""] = /^(\(\?i\))?(.*)$/s.exec(source)!;
+  const [, insensitive = "", rest = ""] = /^(\(\?i\))?(.*)$/s.exec(around(source))!;
   const translated = rest.replaceAll("(?P<", "(?<").replace(/\(\?P=(\w+)\)/g, "\\k<$1>")
     .replaceAll("\\A", "^").replaceAll("\\Z", "$").replace(/(?<!\\)\{,(?=\d+\})/g, "{0,");
   try {

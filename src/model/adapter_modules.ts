@@ -1,6 +1,7 @@
 /** An adapter's configuration applied to a model: which modules it means, and in what form. */
 import { InputError } from "../errors.ts";
 import { show } from "../json.ts";
+import { ModuleMatcher } from "./module_pattern.ts";
 import {
   type AdapterConfig,
   adapterScale,
@@ -42,18 +43,39 @@ export function largestRank(lora: Pick<AdapterForms, "r" | "rank_pattern"> | nul
   return lora === null ? 0 : Math.max(lora.r, ...Object.values(lora.rank_pattern ?? {}));
 }
 
+type PatternField = "rank_pattern" | "alpha_pattern";
+type Patterns = Readonly<Record<string, number>>;
+
 /** What the first pattern says that matches a path's end. */
-function ownOf(
-  field: "rank_pattern" | "alpha_pattern",
-  patterns: Readonly<Record<string, number>> = {},
-  path: string,
-): number | undefined {
-  return Object.entries(patterns).find(([end]) => isEnd(field, end, path))?.[1];
+function ownOf(field: PatternField, patterns: Patterns = {}, path: string): number | undefined {
+  return endsOf(field, patterns).find(({ matches }) => matches(path))?.number;
 }
 
-function isEnd(field: string, end: string, path: string): boolean {
-  return pythonPattern(field, `(.*\\.)?(${end})`).test(path);
+/** A pattern of the ends of paths, ready to be matched. */
+interface End {
+  readonly end: string;
+  readonly number: number;
+  matches(path: string): boolean;
 }
+
+/** By the objects that hold the patterns: every module asks for them. */
+const known = new WeakMap<Patterns, readonly End[]>();
+
+function endsOf(field: PatternField, patterns: Patterns): readonly End[] {
+  let ends = known.get(patterns);
+  if (ends === undefined) {
+    const matcher = new ModuleMatcher(() => refuse(field, patterns, QUICK));
+    ends = Object.entries(patterns).map(([end, number]) => {
+      const pattern = pythonPattern(field, end, (end) => `(.*\\.)?(${end})`);
+      return { end, number, matches: (path) => matcher.matches(pattern, path) };
+    });
+    known.set(patterns, ends);
+  }
+  return ends;
+}
+
+/** What patterns are refused with that keep others waiting. */
+const QUICK = "patterns that match in a second all that they match";
 
 /**
  * Checks the patterns that training shall give some modules their own rank or alpha by.
@@ -65,8 +87,11 @@ export function checkPatterns(
   modules: readonly LinearModule[],
   { rank_pattern = {}, alpha_pattern = {} }: Pick<AdapterForms, "rank_pattern" | "alpha_pattern">,
 ): void {
-  for (const [field, patterns] of Object.entries({ rank_pattern, alpha_pattern })) {
-    const stray = Object.keys(patterns).find((end) => !modules.some(({ path }) => isEnd(field, end, path)));
+  for (
+    const [field, patterns] of [["rank_pattern", rank_pattern], ["alpha_pattern", alpha_pattern]] as const
+  ) {
+    const stray = endsOf(field, patterns).find(({ matches }) => !modules.some(({ path }) => matches(path)))
+      ?.end;
     if (stray === undefined) continue;
     const accepted = "ends of the paths of modules that get an adapter, or regular expressions of them";
     throw new InputError((place) => `${place}: ${show(stray)} matches no module that gets an adapter.`, {
@@ -123,21 +148,28 @@ export function adaptedModules(
   config: AdapterConfig,
   json: Readonly<Record<string, unknown>>,
 ): LinearModule[] {
+  const isExcluded = excludedBy(json.exclude_modules);
   return matchModules(model, config.target_modules, config.modules_to_save)
-    .filter((module) => !isLeftOut(json, module));
+    .filter((module) => !isLeftOut(json, isExcluded, module));
+}
+
+/** What exclude_modules matches. */
+function excludedBy(excluded: unknown): (path: string) => boolean {
+  if (isSwitchedOff(excluded ?? null)) return () => false;
+  const isName = (name: unknown) => typeof name === "string";
+  if (isName(excluded)) return matcher("exclude_modules", { pattern: excluded });
+  if (Array.isArray(excluded) && excluded.every(isName)) return matcher("exclude_modules", excluded);
+  refuse("exclude_modules", excluded, "a list of module names, a regular expression or null");
 }
 
 /** Whether exclude_modules or layers_to_transform takes a matched module out again, after PEFT's check_target_module_exists(). */
-function isLeftOut(json: Readonly<Record<string, unknown>>, { path, layer }: LinearModule): boolean {
-  const { exclude_modules: excluded, layers_to_transform: layers, layers_pattern: pattern, target_modules } =
-    json;
-  if (typeof excluded === "string" && excluded !== "") {
-    if (pythonPattern("exclude_modules", excluded).test(path)) return true;
-  } else if (Array.isArray(excluded)) {
-    if (excluded.some((name) => path === name || path.endsWith(`.${name}`))) return true;
-  } else if (!isSwitchedOff(excluded ?? null)) {
-    refuse("exclude_modules", excluded, "a list of module names, a regular expression or null");
-  }
+function isLeftOut(
+  json: Readonly<Record<string, unknown>>,
+  isExcluded: (path: string) => boolean,
+  { path, layer }: LinearModule,
+): boolean {
+  const { layers_to_transform: layers, layers_pattern: pattern, target_modules } = json;
+  if (isExcluded(path)) return true;
   const blocks = path.split(".").at(-4)!; // "layers" of model.layers.0.mlp.up_proj
   const numbers = Array.isArray(layers) ? layers : layers === null || layers === undefined ? [] : [layers];
   if (numbers.length === 0) return false;
@@ -159,7 +191,7 @@ function matchModules(
   targets: TargetModules,
   saved: readonly string[] = [],
 ): LinearModule[] {
-  const matches = targets === "all-linear" ? () => true : matcher(targets);
+  const matches = targets === "all-linear" ? () => true : matcher("target_modules", targets);
   const modules = linearModules(model).filter(({ path }) => matches(path) && !isSaved(path, saved));
   const whole = new Set(
     savedModules(model, { modules_to_save: saved, ensure_weight_tying: false }).weights.map(({ name }) =>
@@ -188,10 +220,15 @@ function matchModules(
   );
 }
 
-function matcher(targets: Exclude<TargetModules, "all-linear">): (path: string) => boolean {
+function matcher(field: string, targets: Exclude<TargetModules, "all-linear">): (path: string) => boolean {
   if (!("pattern" in targets)) {
-    return (path) => targets.some((name) => path === name || path.endsWith(`.${name}`));
+    const names = new Set(targets);
+    return (path) => {
+      const parts = path.split(".");
+      return parts.some((_, i) => names.has(parts.slice(i).join(".")));
+    };
   }
-  const pattern = pythonPattern("target_modules", targets.pattern);
-  return (path) => pattern.test(path);
+  const pattern = pythonPattern(field, targets.pattern);
+  const matcher = new ModuleMatcher(() => refuse(field, targets.pattern, QUICK));
+  return (path) => matcher.matches(pattern, path);
 }

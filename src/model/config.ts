@@ -30,6 +30,9 @@ const WRAPPERS: readonly Wrapper[] = [gemma3Conditional, mistral3];
 /** Layers of a model: each has a dozen weights by name. */
 const MOST_LAYERS = 2000;
 
+/** Dimensions of a head, hundreds of times those of any model. */
+const MOST_HEAD = 2 ** 16;
+
 /** Fields whose null is a value; elsewhere it stands for what the class of transformers says. */
 const NULLABLE = new Set([
   "num_key_value_heads",
@@ -222,7 +225,7 @@ function parseFamily(json: Fields, family: Family): Omit<ModelConfig, "warnings"
       `a multiple of ${fieldOf("num_attention_heads")} (${num_attention_heads}), or a head_dim`,
     );
   }
-  const head_dim = count("head_dim", hidden_size / num_attention_heads);
+  const head_dim = readCount(json, "head_dim", hidden_size / num_attention_heads, MOST_HEAD);
   const max_position_embeddings = readCount(
     json,
     fieldOf("max_position_embeddings"),

@@ -8,9 +8,10 @@ import {
   readCount,
   readFlag,
   readNumber,
+  readPositive,
   refuse,
 } from "./_fields.ts";
-import type { RopeScaling, RopeSettings } from "./rope.ts";
+import { ropeAttentionFactor, ropeFrequencies, type RopeScaling, type RopeSettings } from "./rope.ts";
 
 /**
  * Rotary settings in either spelling: `rope_theta` with `rope_scaling` (transformers 4) and `rope_parameters`
@@ -35,15 +36,11 @@ export function readRope(
     if (!isObject(rope)) refuse(name, rope, "an object");
   }
   const settings = rope;
-  const positive = (key: string, fallback?: number): number => {
-    const value = readNumber(settings, key, `${name}.${key}`, fallback);
-    if (value <= 0) refuse(`${name}.${key}`, value, "a number > 0");
-    return value;
-  };
+  const positive = (key: string, fallback?: number): number =>
+    readPositive(settings, key, `${name}.${key}`, fallback);
   // read in any case: beside the inner one it says nothing
-  const outer = readNumber(json, "rope_theta", "rope_theta", 10_000);
+  const outer = readPositive(json, "rope_theta", "rope_theta", 10_000);
   const rope_theta = isAbsent(settings.rope_theta) ? outer : positive("rope_theta");
-  if (rope_theta <= 0) refuse("rope_theta", rope_theta, "a number > 0");
   const within = !isAbsent(settings.partial_rotary_factor);
   const partial = within
     ? positive("partial_rotary_factor")
@@ -59,8 +56,17 @@ export function readRope(
       `a part of head_dim ${head_dim} that is an even number of dimensions`,
     );
   }
-  const scaling = readScaling(json, settings, name, maxPositions, rotary_dim, positive);
-  return { rotary_dim, rope_theta, rope_scaling: scaling };
+  const read = {
+    rotary_dim,
+    rope_theta,
+    rope_scaling: readScaling(json, settings, name, maxPositions, rotary_dim, positive),
+  };
+  const angles = [1, MOST_POSITIONS].flatMap((length) => [...ropeFrequencies(read, length)]);
+  if (![...angles, Math.fround(ropeAttentionFactor(read))].every(Number.isFinite)) {
+    const [field, value] = isEmpty(settings) ? ["rope_theta", rope_theta] : [name, settings];
+    refuse(field!, value, "of numbers by which every angle is finite in f32");
+  }
+  return read;
 }
 
 function readScaling(
@@ -148,7 +154,8 @@ function longropeAttentionFactor(
 /** One factor a pair of rotated dimensions. */
 function factors(rope: Fields, key: string, name: string, rotary_dim: number): readonly number[] {
   const value = rope[key];
-  const isFactor = (factor: unknown): factor is number => typeof factor === "number" && factor > 0;
+  const isFactor = (factor: unknown): factor is number =>
+    typeof factor === "number" && Math.fround(factor) > 0 && Number.isFinite(Math.fround(factor));
   if (!Array.isArray(value) || value.length !== rotary_dim / 2 || !value.every(isFactor)) {
     refuse(`${name}.${key}`, value, `a list of ${rotary_dim / 2} numbers > 0`);
   }

@@ -6,6 +6,7 @@ import { exists, readJsonObject, writeWhole } from "./_files.ts";
 import {
   byteLength,
   DTYPES,
+  MOST_TENSORS,
   openShard,
   readAt,
   type SafetensorsDtype,
@@ -333,6 +334,9 @@ async function otherWeights(dir: string): Promise<string> {
   return other === undefined ? "" : `, but ${other}, which must be converted first`;
 }
 
+/** Files of one model, of which each stays open. */
+const MOST_SHARDS = 1000;
+
 /** Reads and checks the index, opens every shard it names and checks that each tensor is where it says. */
 async function openShards(
   dir: string,
@@ -351,8 +355,11 @@ async function openShards(
   if (!isObject(weight_map) || Object.keys(weight_map).length === 0) {
     return refuse(`is ${show(weight_map)}.`, weight_map, "an object from tensor names to file names");
   }
+  const files = new Set(Object.values(weight_map)).size;
+  if (files > MOST_SHARDS) refuse(`names ${files} files.`, files, `at most ${MOST_SHARDS} files`);
   const shards = new Map<string, Shard>();
   const tensors = new Map<string, TensorInfo>();
+  let held = 0;
   try {
     for (const [name, file] of Object.entries(weight_map)) {
       if (typeof file !== "string" || !/^[^/\\\0]+$/.test(file) || file === "." || file === "..") {
@@ -369,6 +376,10 @@ async function openShards(
         }
         shard = await openShard(join(dir, file));
         shards.set(file, shard);
+        held += shard.tensors.size;
+        if (held > MOST_TENSORS) {
+          refuse(`names files of more than ${MOST_TENSORS} tensors.`, held, "files of fewer");
+        }
       }
       const info = shard.tensors.get(name) ??
         refuse(

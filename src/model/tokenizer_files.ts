@@ -1,7 +1,7 @@
 /** The small files beside a model's weights: its tokenizer's, its templates and its processors'. */
 import { Buffer } from "node:buffer";
 import { dirname, join } from "node:path";
-import { exists, readJsonObject, readSmallFile, writeWhole } from "./_files.ts";
+import { exists, namesInFolder, readJsonObject, readSmallFile, writeWhole } from "./_files.ts";
 import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const TOKENIZER = "tokenizer.json";
@@ -110,7 +110,7 @@ async function namesIn(folder: string): Promise<string[]> {
   const names: string[] = [];
   for await (const { name } of Deno.readDir(folder)) {
     if (name !== NAMED_TEMPLATES) names.push(name);
-    else for await (const inner of Deno.readDir(join(folder, name))) names.push(`${name}/${inner.name}`);
+    else for (const inner of await namesInFolder(join(folder, name))) names.push(`${name}/${inner}`);
   }
   return names.filter(isTokenizerFile).sort();
 }

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { within } from "../errors.ts";
-import { isObject } from "../json.ts";
-import { count, flag, text, unlike } from "./tokens/_fields.ts";
-import { HIGHEST_ID } from "./tokens/_vocabulary.ts";
+import { InputError, within } from "../errors.ts";
+import { isObject, show } from "../json.ts";
+import { count, flag, readList, text, unlike } from "./tokens/_fields.ts";
+import { HIGHEST_ID, idOf } from "./tokens/_vocabulary.ts";
 import type { AddedToken } from "./tokens/added_vocabulary.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -53,9 +53,10 @@ export function addedTokens(files: TokenizerFiles): (AddedToken & { readonly id:
     tokens.set(token.content, { id, ...token, special: token.special || known?.special === true });
   };
 
-  for (const [index, token] of objects(tokenizer["added_tokens"]).entries()) {
-    add(within([{ file: "tokenizer.json" }, "added_tokens", index], () => checked(token)));
-  }
+  within([{ file: "tokenizer.json" }], () => {
+    const list = tokenizer["added_tokens"] == null ? [] : readList(tokenizer, "added_tokens", checked);
+    for (const token of list) add(token);
+  });
   for (const { id } of tokens.values()) next = Math.max(next, id + 1);
   const named = namedTokens(files);
   const specials = namedSpecials(named).filter((token) => contentOf(token) !== null);
@@ -68,8 +69,10 @@ export function addedTokens(files: TokenizerFiles): (AddedToken & { readonly id:
       add(within(place, () => checked({ ...token, id: Number(id) })));
     }
   } else {
-    const inOrder = Object.entries(added_tokens).sort(([, a], [, b]) => Number(a) - Number(b));
-    for (const [content] of inOrder) {
+    const withIds = Object.entries(added_tokens).map(([content, id]) =>
+      [content, within([{ file: "added_tokens.json" }, content], () => idOf(id))] as const
+    );
+    for (const [content] of withIds.sort(([, a], [, b]) => a - b)) {
       if (tokens.has(content)) continue;
       add(addedToken({ content, special: specials.some((token) => contentOf(token) === content) }));
     }
@@ -101,7 +104,14 @@ function namedSpecials(named: Json): unknown[] {
 }
 
 /** An added token whose fields are what they must be. */
-function checked(token: Json): AddedToken {
+function checked(token: unknown): AddedToken {
+  if (!isObject(token)) {
+    throw new InputError((place) => `${place} must be an object, not ${show(token)}.`, {
+      path: [],
+      value: token,
+      accepted: '{"id": 5, "content": "<|end|>"}',
+    });
+  }
   text(token, "content");
   for (const name of ["single_word", "lstrip", "rstrip", "normalized", "special"]) {
     if (token[name] !== undefined) flag(token, name);
@@ -122,7 +132,7 @@ function addedToken(token: Json): AddedToken {
 function vocabularyOf({ model }: Json): { ids: (content: string) => number | undefined; size: number } {
   const vocab = isObject(model) ? model["vocab"] : undefined;
   if (Array.isArray(vocab)) {
-    const ids = new Map(vocab.map(([piece], id) => [piece, id]));
+    const ids = new Map(vocab.map((entry, id) => [Array.isArray(entry) ? entry[0] : undefined, id]));
     return { ids: (content) => ids.get(content), size: vocab.length };
   }
   const pieces = isObject(vocab) ? vocab as Record<string, number> : {};
@@ -130,8 +140,4 @@ function vocabularyOf({ model }: Json): { ids: (content: string) => number | und
     ids: (content) => Object.hasOwn(pieces, content) ? pieces[content] : undefined,
     size: Object.keys(pieces).length,
   };
-}
-
-function objects(list: unknown): Json[] {
-  return Array.isArray(list) ? list.filter(isObject) : [];
 }

@@ -18,6 +18,8 @@ export interface SlicedFiles {
 export interface ReadOptions {
   /** Which columns are read where a file knows them beforehand (Parquet, Arrow, CSV); all unless given. */
   readonly columns?: ChooseColumns;
+  /** Called with every row that is read, those too that are passed over. */
+  readonly onRead?: (() => void) | undefined;
 }
 
 /**
@@ -36,12 +38,12 @@ export interface ReadOptions {
  */
 export async function* readDataFiles(
   paths: readonly (string | SlicedFiles)[],
-  { columns = (names) => names }: ReadOptions = {},
+  { columns = (names) => names, onRead = () => {} }: ReadOptions = {},
 ): AsyncGenerator<SourceRow> {
   let rows = 0;
   for (const part of paths) {
     const { files, slice } = typeof part === "string" ? { files: [part], slice: {} } : part;
-    const { from, to } = await sliceBounds(slice, () => countRows(files));
+    const { from, to } = await sliceBounds(slice, () => countRows(files, onRead));
     let index = 0;
     for (const path of files) {
       if (index >= to) break;
@@ -49,6 +51,7 @@ export async function* readDataFiles(
       const before = rows;
       try {
         for await (const source of await openRows(path, columns)) {
+          onRead();
           rows = before + source.row;
           if (index++ >= from) yield { ...source, row: rows, file };
           if (index >= to) break;
@@ -111,12 +114,17 @@ function noRows({ from, to, percent }: Slice, files: readonly string[]): InputEr
   );
 }
 
-async function countRows(files: readonly string[]): Promise<number> {
+async function countRows(files: readonly string[], onRead: () => void): Promise<number> {
   let count = 0;
   for (const path of files) {
     try {
       if (formatOf(path) === "parquet") count += await (await import("./files/parquet.ts")).parquetRows(path);
-      else for await (const _ of await openRows(path, () => [])) count++;
+      else {
+        for await (const _ of await openRows(path, () => [])) {
+          onRead();
+          count++;
+        }
+      }
     } catch (error) {
       throw located(error, [{ file: basename(path) }]);
     }

@@ -1,5 +1,6 @@
 /** A thread of {@link EncodePool}: answers each batch of comparisons with its tokens, or with what went wrong. */
 import { parentPort, workerData } from "node:worker_threads";
+import { InputError } from "../errors.ts";
 import { toPlainError } from "../plain_error.ts";
 import { encodeBatch, type EncodedBatch } from "./encode_batch.ts";
 import type { EncodedGroup } from "./encode.ts";
@@ -24,7 +25,7 @@ parentPort!.on("message", async (data: ToEncoder) => {
   try {
     encoded = encode(data.batch);
   } catch (error) {
-    return post({ error: toPlainError(error) });
+    return post({ error: toPlainError(error instanceof RangeError ? tooMuch(error) : error) });
   }
   const buffer = gather(encoded.groups);
   post({ encoded: { ...encoded, groups: buffer.groups } }, [buffer.bytes]);
@@ -33,6 +34,14 @@ parentPort!.on("message", async (data: ToEncoder) => {
 async function encoderOf({ model, chat_template, settings, vocabulary }: EncodeJob) {
   const tokenizer = (await loadTokenizer(model)).withChatTemplate(chat_template);
   return (batch: readonly Comparison[]) => encodeBatch(tokenizer, batch, settings, vocabulary, begin);
+}
+
+/** The row at fault, where a step asked JavaScript for more than it gives. */
+function tooMuch({ message }: RangeError): InputError {
+  return new InputError((place) => `Making tokens of ${place} is too much: ${message}.`, {
+    path: [{ row: Atomics.load(begun, 1) }],
+    accepted: "a tokenizer, a chat template and rows that take less",
+  });
 }
 
 function begin(row: number): void {

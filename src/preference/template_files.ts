@@ -1,7 +1,7 @@
 /** The chat templates that a folder keeps. */
 import { join } from "node:path";
 import { isObject } from "../json.ts";
-import { readSmallText } from "../model/_files.ts";
+import { namesInFolder, readSmallText } from "../model/_files.ts";
 import { readJson, readText } from "./_small_files.ts";
 
 /** Folder of templates beside the default one, NAME.jinja each. */
@@ -25,14 +25,9 @@ export async function readTemplates(dir: string): Promise<ReadonlyMap<string, st
 
 /** Names of a folder's templates; none where there is no such folder. */
 async function namesIn(folder: string): Promise<string[]> {
-  try {
-    const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
-    return names.filter((name) => name.endsWith(".jinja")).map((name) => name.slice(0, -".jinja".length))
-      .sort();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
-  }
+  const names = await namesInFolder(folder);
+  return names.filter((name) => name.endsWith(".jinja")).map((name) => name.slice(0, -".jinja".length))
+    .sort();
 }
 
 /**

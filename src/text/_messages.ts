@@ -1,6 +1,7 @@
 /** Messages between a text thread and its owner. */
 import type { PlainError } from "../plain_error.ts";
 import type { TextCallName, TextCalls } from "./calls.ts";
+import type { Stage } from "./pulse.ts";
 
 /** What the thread is started with. */
 export interface Start {
@@ -27,4 +28,6 @@ export type FromText =
     | { readonly item: unknown }
     | { readonly value: unknown }
     | { readonly error: PlainError }
+    /** In place of an answer: a step asked JavaScript for more than it gives, as for a text of 2^30 characters. */
+    | { readonly excess: { readonly stage: Stage; readonly row: number; readonly why: string } }
   );

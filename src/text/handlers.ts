@@ -39,8 +39,10 @@ export const handlers: TextHandlers = {
   },
   inspect: async (request, { turn, pulse }) => {
     const { inspect } = await import("../training/inspect.ts");
+    const encoding = await trainingTokenizer(request.model, pulse);
+    pulse.reading();
     const onRow = (row: number) => pulse.row = row;
-    return await inspect(request, { ...await trainingTokenizer(request.model, pulse), pause: turn, onRow });
+    return await inspect(request, { ...encoding, pause: turn, onRow, onRead: () => pulse.reading() });
   },
   rows: async (request, call) => {
     const { readRows } = await import("./rows.ts");

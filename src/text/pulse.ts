@@ -1,7 +1,7 @@
 /** What a thread is at, which others see while it cannot answer. */
 
 /** What can take long: the thread writes which of them it begins. */
-const STAGES = ["waits", "reads files", "reads a template", "renders", "tokenises"] as const;
+const STAGES = ["waits", "reads files", "reads a template", "reads rows", "renders", "tokenises"] as const;
 
 /** One of the things that can take long. */
 export type Stage = typeof STAGES[number];
@@ -53,6 +53,12 @@ export class Pulse {
     Atomics.store(this.#words, CALL, call ?? NOBODY);
     Atomics.store(this.#words, ROW, 0);
     this.beat("waits");
+  }
+
+  /** The next row of a data set's files is read. */
+  reading(): void {
+    Atomics.store(this.#words, ROW, 0);
+    this.beat("reads rows");
   }
 
   /** A step of the work begins. */

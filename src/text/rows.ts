@@ -18,7 +18,9 @@ export async function readRows(
     if (!isAlike(own, tokenizer)) tell({ type: "warning", message: OTHER_TOKENIZER });
   }
   const settings = { ...given, max_length: Math.min(given.max_length, config.context_length) };
-  const reading = { config, tokenizer, emit: tell, pause: turn, onRow: (row: number) => pulse.row = row };
+  pulse.reading();
+  const watched = { onRow: (row: number) => pulse.row = row, onRead: () => pulse.reading() };
+  const reading = { config, tokenizer, emit: tell, pause: turn, ...watched };
   await writeTokens(reading, request, settings, () => signal.state = "large");
 }
 

@@ -131,7 +131,10 @@ export class TextThread {
     if (!pending) return;
     if ("item" in message) return pending.onItem(message.item as never);
     this.#pending.delete(message.id);
-    if ("error" in message) pending.reject(fromPlainError(message.error));
+    if ("excess" in message) {
+      const { stage, row, why } = message.excess;
+      pending.reject(this.#refusal(pending.request, stage, row, `is too much: ${why}`));
+    } else if ("error" in message) pending.reject(fromPlainError(message.error));
     else pending.resolve(message.value as never);
   }
 
@@ -202,18 +205,15 @@ export class TextThread {
     void started.worker.terminate();
   }
 
-  #refusal(request: Pending["request"], stage: Stage, row = 0): InputError {
+  #refusal(request: Pending["request"], stage: Stage, row = 0, why?: string): InputError {
     const { seconds, heapMb } = this.#bounds;
     const { path, what } = PLACES[stage](request);
-    const bounds = `${seconds} s and ${heapMb} MB of memory`;
     const where = row === 0 ? "" : ` in row ${row}`;
-    return new InputError(
-      `${what}${where} took more than ${seconds} s or more than ${heapMb} MB of memory.`,
-      {
-        path: row === 0 ? path : [{ row }],
-        accepted: `what is done within ${bounds}`,
-      },
-    );
+    const told = why ?? `took more than ${seconds} s or more than ${heapMb} MB of memory`;
+    return new InputError(`${what}${where} ${told}.`, {
+      path: row === 0 ? path : [{ row }],
+      accepted: `what is done within ${seconds} s and ${heapMb} MB of memory`,
+    });
   }
 }
 
@@ -223,6 +223,7 @@ const PLACES: Record<Stage, (request: Pending["request"]) => { readonly path: Pa
     waits: () => ({ path: [], what: "Reading the request" }),
     "reads files": () => ({ path: [{ file: "tokenizer.json" }], what: "Reading the model's tokenizer" }),
     "reads a template": () => ({ path: ["chat_template"], what: "Reading the chat template" }),
+    "reads rows": () => ({ path: [], what: "Reading the data set's files" }),
     renders: (request) => ({
       path: "chat_template" in request && request.chat_template ? ["chat_template"] : ["model"],
       what: "The chat template",

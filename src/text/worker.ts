@@ -46,7 +46,10 @@ async function serve({ id, name, request }: Extract<ToText, { name: TextCallName
     const emit = (item: unknown) => port.postMessage({ id, item } satisfies FromText);
     answer = { id, value: await handler(request, { turn, pulse, emit }) };
   } catch (error) {
-    answer = { id, error: toPlainError(error) };
+    const { stage, row } = pulse;
+    answer = error instanceof RangeError
+      ? { id, excess: { stage, row, why: error.message } }
+      : { id, error: toPlainError(error) };
   }
   const { message, buffers } = transferable(answer);
   port.postMessage(message, buffers);

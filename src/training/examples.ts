@@ -35,6 +35,8 @@ export interface ReadOptions {
   readonly pause: () => Promise<void>;
   /** Called with the number of each row before it is tokenised on this thread. */
   readonly onRow?: ((row: number) => void) | undefined;
+  /** Called as the files' rows are read, those too that are passed over. */
+  readonly onRead?: (() => void) | undefined;
   /** Tokenises large data sets with the same tokenizer and settings; null: all is done on this thread. */
   readonly pool?: EncodePool | null;
 }
@@ -51,11 +53,11 @@ const WAIT_MS = 20;
  */
 export async function readExamples(
   source: RowSource,
-  { kind, tokenizer, settings, vocabulary, maxLeftOut, pause, onRow, pool = null }: ReadOptions,
+  { kind, tokenizer, settings, vocabulary, maxLeftOut, pause, onRow, onRead, pool = null }: ReadOptions,
   take: (group: EncodedGroup) => void,
 ): Promise<Examples> {
   const reader = new RowReader({ kind, columns: source.columns, pairs: source.pairs });
-  await using batches = inBatches(comparisons(source, reader));
+  await using batches = inBatches(comparisons(source, reader, onRead));
   const encode = (batch: readonly Comparison[]): EncodedBatch | Promise<EncodedBatch> =>
     pool?.encode(batch) ?? encodeBatch(tokenizer, batch, settings, vocabulary, onRow);
 
@@ -123,7 +125,11 @@ async function awaited<T>(batch: Promise<T>, pause: () => Promise<void>): Promis
   }
 }
 
-async function* comparisons(source: RowSource, reader: RowReader): AsyncGenerator<Comparison> {
+async function* comparisons(
+  source: RowSource,
+  reader: RowReader,
+  onRead: (() => void) | undefined,
+): AsyncGenerator<Comparison> {
   if ("comparisons" in source) {
     if (source.report) reader.take(source.report);
     else reader.count(source.comparisons.length);
@@ -133,7 +139,8 @@ async function* comparisons(source: RowSource, reader: RowReader): AsyncGenerato
   const { limit = Infinity } = source;
   let rows = 0;
   const columns = (names: readonly string[]) => reader.choose(names);
-  for await (const row of readDataFiles("path" in source ? [source.path] : source.paths, { columns })) {
+  const paths = "path" in source ? [source.path] : source.paths;
+  for await (const row of readDataFiles(paths, { columns, onRead })) {
     if (++rows > limit) return;
     yield* reader.read(row);
   }

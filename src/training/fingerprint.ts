@@ -115,8 +115,10 @@ async function weightFiles(model: string): Promise<string[]> {
   if (await exists(single)) paths.push(single);
   else if (await exists(index)) {
     const { weight_map } = await readJsonObject(index);
-    const shards = isObject(weight_map) ? [...new Set(Object.values(weight_map))].sort() : [];
-    paths.push(index, ...shards.map((name) => join(model, basename(String(name)))));
+    const names = isObject(weight_map)
+      ? Object.values(weight_map).filter((name) => typeof name === "string")
+      : [];
+    paths.push(index, ...[...new Set(names)].sort().map((name) => join(model, basename(name))));
   }
   const there = await Promise.all(paths.map(exists));
   return paths.filter((_, i) => there[i]); // what is missing is refused by who reads it

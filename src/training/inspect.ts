@@ -22,6 +22,8 @@ interface Surroundings {
   readonly pause: () => Promise<void>;
   /** Called with the number of each row before it is tokenised. */
   readonly onRow?: (row: number) => void;
+  /** Called as the files' rows are read, those too that are passed over. */
+  readonly onRead?: () => void;
 }
 
 /** Rows that are shown. */
@@ -36,7 +38,7 @@ const MOST_CHARACTERS = 4000;
  */
 export async function inspect(
   { dataset, eval_dataset, settings: given }: InspectRequest,
-  { config, tokenizer: plain, pause, onRow }: Surroundings,
+  { config, tokenizer: plain, pause, onRow, onRead }: Surroundings,
 ): Promise<Inspection> {
   const settings = { ...given, max_length: Math.min(given.max_length, config.context_length) };
   const tokenizer = plain.withChatTemplate(settings.chat_template);
@@ -48,6 +50,7 @@ export async function inspect(
     maxLeftOut: settings.max_left_out,
     pause,
     onRow,
+    onRead,
   };
   const prints: Fingerprint[] = [];
   const inspectSplit = async (

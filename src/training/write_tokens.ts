@@ -40,6 +40,8 @@ export interface RowReading {
   readonly pause: () => Promise<void>;
   /** Called with the number of each row before it is tokenised on this thread. */
   readonly onRow?: ((row: number) => void) | undefined;
+  /** Called as the files' rows are read, those too that are passed over. */
+  readonly onRead?: (() => void) | undefined;
 }
 
 /** The rows of a job, and where their tokens go. */
@@ -55,7 +57,7 @@ export type RowRequest = Pick<TrainRequest, "model" | "dataset" | "eval_dataset"
  * @throws what `pause` throws
  */
 export async function writeTokens(
-  { config, tokenizer: plain, emit, pause, onRow }: RowReading,
+  { config, tokenizer: plain, emit, pause, onRow, onRead }: RowReading,
   request: RowRequest,
   settings: TrainingSettings,
   onLarge: () => void = () => {},
@@ -87,6 +89,7 @@ export async function writeTokens(
     maxLeftOut,
     pause,
     onRow,
+    onRead,
     pool,
   };
   const prints: Fingerprint[] = [];

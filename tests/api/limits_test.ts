@@ -192,7 +192,18 @@ for (
     ["^(?!.*vision).*", true],
     ["[(a+)+]", true],
     ["\\(a\\)+", true],
+    [`(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?)`, true],
+    [
+      `^model\\.layers\\.(${
+        Array.from({ length: 126 }, (_, i) => i).join("|")
+      })\\.mlp\\.(gate|up|down)_proj$`,
+      true,
+    ],
     ["(a+)+$", false],
+    [`${".?".repeat(30)}x`, false],
+    [`${"(a|a)".repeat(30)}x`, false],
+    [`${"(a|[a-z])".repeat(30)}x`, false],
+    [`${"(?:(?:a)|(?:a))".repeat(30)}x`, false],
     ["(a|a)*x", false],
     ["(.{1,9}){20}", false],
     [".*.*.*.*.*.*.*x", false],

@@ -33,11 +33,14 @@ const FAULTS: Readonly<Record<string, (host: WorkerHost) => unknown>> = {
   "never-done": () => new Promise(() => {}),
 };
 
+/** What befalls it as it loads weights ahead of a score. */
+const LOADING: typeof FAULTS = { "endless-loading": FAULTS["endless-loop"]! };
+
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 
-function faulty<Name extends "score_tokens" | "train">(name: Name): Handler<Name> {
+function faulty<Name extends "load" | "score_tokens" | "train">(name: Name): Handler<Name> {
   return (async (host: WorkerHost, request: Calls[Name]["request"], call: RunningCall<CallName>) => {
-    const fault = FAULTS[basename(request.model)];
+    const fault = (name === "load" ? LOADING : FAULTS)[basename(request.model)];
     if (fault === undefined) {
       return await (handlers[name] as (...args: unknown[]) => unknown)(host, request, call);
     }
@@ -56,7 +59,7 @@ function faulty<Name extends "score_tokens" | "train">(name: Name): Handler<Name
 }
 
 const host = new WorkerHost(
-  { ...handlers, score_tokens: faulty("score_tokens"), train: faulty("train") },
+  { ...handlers, load: faulty("load"), score_tokens: faulty("score_tokens"), train: faulty("train") },
   (message: FromWorker) => scope.postMessage(message),
 );
 

@@ -61,6 +61,19 @@ Deno.test("Journal and Crashes go without a file where the folder has none to gi
   assert.equal(crashes.any, true);
 });
 
+Deno.test("Crashes holds the loading of weights against all that is done with them, until some of it ends well", () =>
+  inFolder(async (folder) => {
+    const crashes = new Crashes(null);
+    const [load, score] = [{ ...WORK, name: "load" as const, model: folder }, { ...WORK, model: folder }];
+    for (const work of [load, score, load]) crashes.charge(work);
+    await assert.rejects(crashes.check(score), { name: "InputError", message: /3 times in a row/ });
+    await crashes.check(load);
+    crashes.charge(load);
+    await assert.rejects(crashes.check(load), { name: "InputError" });
+    crashes.clear(score);
+    await crashes.check(load);
+  }));
+
 Deno.test("Crashes refuses after three in a row, beyond the process, by name, model, adapter and quantization", () =>
   inFolder(async (folder) => {
     const model = join(folder, "model");

@@ -67,24 +67,28 @@ for (
   });
 }
 
-Deno.test("a job under which the engine is replaced is not charged with it, and goes on from its checkpoint", async () => {
-  const spec = { rows: plainRows(8), max_steps: 8, batch_size: 4, save_steps: 1, max_length: 96 };
-  const model = await faulty(lab, "endless-loop");
-  let hung: Promise<Error> | null = null;
-  const directory = lab.path("job-hung");
-  const lost = await failure(lab.train({
-    ...spec,
-    directory,
-    onEvent: ({ type }) => {
-      if (type === "checkpoint") hung ??= failure(lab.score(ITEMS, { model }));
-    },
-  }));
-  assert.ok(lost instanceof DeviceLostError && !lost.charged, lost.stack);
-  assert.equal((await hung!).name, "InputError");
-  const resumed = await lab.train({ ...spec, directory });
-  assert.equal(resumed.step, 8);
-  assert.ok(resumed.events.some((event) => event.type === "status" && event.resumed_from > 0));
-});
+for (const name of ["endless-loop", "endless-loading"]) {
+  const what =
+    "a job under which the engine is replaced is not charged with it, and goes on from its checkpoint";
+  Deno.test(`${what}: ${name}`, async () => {
+    const model = await faulty(lab, name);
+    const spec = { rows: plainRows(8), max_steps: 8, batch_size: 4, save_steps: 1, max_length: 96 };
+    let hung: Promise<Error> | null = null;
+    const directory = lab.path(`job-${name}`);
+    const lost = await failure(lab.train({
+      ...spec,
+      directory,
+      onEvent: ({ type }) => {
+        if (type === "checkpoint") hung ??= failure(lab.score(ITEMS, { model }));
+      },
+    }));
+    assert.ok(lost instanceof DeviceLostError && !lost.charged, lost.stack);
+    assert.equal((await hung!).name, "InputError");
+    const resumed = await lab.train({ ...spec, directory });
+    assert.equal(resumed.step, 8);
+    assert.ok(resumed.events.some((event) => event.type === "status" && event.resumed_from > 0));
+  });
+}
 
 Deno.test("a job that hangs is told that its device was lost by its doing, at once where it is cancelled", async () => {
   await using lab = await openFaulty({ limits: { ...LIMITS, javascript: 60 } });

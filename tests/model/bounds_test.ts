@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { InputError } from "../../src/errors.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import { weightSpecs } from "../../src/model/modules.ts";
+import { linearModules, weightSpecs } from "../../src/model/modules.ts";
+import { checkPatterns } from "../../src/model/adapter_modules.ts";
 import { pythonPattern } from "../../src/model/adapter_config.ts";
 import { mostFileBytes } from "../../src/model/_files.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
@@ -83,6 +84,25 @@ for (const [kind, make, message] of KINDS) {
     }
   });
 }
+
+Deno.test("a folder of templates that is none, or holds too many, is refused by name", async () => {
+  const name = "additional_chat_templates";
+  await withModel(async (folder) => {
+    await Deno.symlink("/dev/zero", join(folder, name));
+    await refused(() => readModel(folder), new RegExp(`^${name} in model is no folder\\.$`));
+    await Deno.remove(join(folder, name));
+    await Deno.mkdir(join(folder, name));
+    for (let i = 0; i < 201; i++) await Deno.writeTextFile(join(folder, name, `${i}.jinja`), "{{ 1 }}");
+    await refused(() => readModel(folder), new RegExp(`^${name} in model holds more than 200 files`));
+  });
+});
+
+Deno.test("readDataFiles() refuses a link to itself by name", () =>
+  withModel(async (folder) => {
+    await Deno.symlink(join(folder, "loop.jsonl"), join(folder, "loop.jsonl"));
+    const read = () => Array.fromAsync(readDataFiles([join(folder, "loop.jsonl")]));
+    await refused(read, /^loop\.jsonl in model is a symbolic link that leads to itself\.$/);
+  }));
 
 Deno.test("readDataFiles() refuses a named pipe and a device by name", async () => {
   await withModel(async (folder) => {
@@ -178,6 +198,57 @@ const TOKENIZERS: [name: string, change: (json: any) => void, message: RegExp][]
   ],
 ];
 
+/** What a tokenizer puts before a text. */
+const before = (ids: unknown, id: unknown = "x") => ({
+  type: "TemplateProcessing",
+  single: [{ SpecialToken: { id } }],
+  special_tokens: { x: { ids } },
+});
+/** What JavaScript cannot make a text or a number of. */
+const NO_TEXT = { toString: 1, valueOf: 1 };
+TOKENIZERS.push(
+  [
+    "a prefix of an id past all",
+    (json) => json.post_processor = before([1e9]),
+    /post_processor\.special_tokens.*the id 1000000000, not a whole number/,
+  ],
+  [
+    "a prefix named by what is no text",
+    (json) => json.post_processor = before([1], NO_TEXT),
+    /post_processor\.special_tokens must be ids of \{"toString":1,"valueOf":1\}/,
+  ],
+  [
+    "a first token that is no id",
+    (json) => json.post_processor = { type: "BertProcessing", cls: ["a", -1] },
+    /post_processor\.cls.*the id -1/,
+  ],
+  [
+    "added tokens that are no list",
+    (json) => json.added_tokens = { length: 1 },
+    /added_tokens must be a list/,
+  ],
+  [
+    "an added token that is none",
+    (json) => json.added_tokens[1] = 5,
+    /added_tokens\[1\] must be an object, not 5/,
+  ],
+  [
+    "a vocabulary of no pairs",
+    (json) => json.model = { type: "Unigram", vocab: [null] },
+    /model\.vocab\[0\] must be a token and its score, not null/,
+  ],
+  [
+    "a pattern that is too large for JavaScript",
+    (json) => json.normalizer = { type: "Replace", pattern: { String: "a".repeat(3e5) }, content: "" },
+    /normalizer\.pattern\.String cannot be used: .*Regular expression too large/,
+  ],
+  [
+    "merges that are no texts",
+    (json) => json.model.merges = ["t h", NO_TEXT],
+    /model\.merges\[1\] must be a pair of tokens/,
+  ],
+);
+
 for (const [name, change, message] of TOKENIZERS) {
   Deno.test(`tokenizer.json with ${name} is refused by name`, async () => {
     await withModel(async (folder) => {
@@ -188,7 +259,7 @@ for (const [name, change, message] of TOKENIZERS) {
 }
 
 Deno.test("pythonPattern() refuses what could take for ever, and takes what adapters have", () => {
-  for (const source of ["(a+)+$", "(.|a)*x", "a".repeat(5000)]) {
+  for (const source of ["(a+)+$", "(.|a)*x", "a".repeat(5000), `(?i)${"(a|A)".repeat(30)}x`]) {
     assert.throws(() => pythonPattern("target_modules", source), InputError);
   }
   assert.ok(pythonPattern("target_modules", "(?i).*\\.(?P<kind>q|v)_proj").test("layers.0.Q_proj"));
@@ -221,3 +292,15 @@ Deno.test("readJsonObject() and loadTokenizer() refuse a file that is nested dee
       await Deno.writeTextFile(join(folder, name), before);
     }
   }));
+
+Deno.test("checkPatterns() refuses patterns that together take longer than anyone waits", async () => {
+  await withModel(async (folder) => {
+    const modules = linearModules(await readModelConfig(folder));
+    const slow = (i: number) => [`.*.*.*.*.*.*(down_proj|${i}_)`, 4] as const;
+    const rank_pattern = Object.fromEntries(Array.from({ length: 2000 }, (_, i) => slow(i)));
+    await refused(
+      () => Promise.try(() => checkPatterns(modules, { rank_pattern })),
+      /rank_pattern is .* in a second/,
+    );
+  });
+});

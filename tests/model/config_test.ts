@@ -232,6 +232,13 @@ for (
     ["bos_token_id", { bos_token_id: "<s>" }],
     ["rope_theta", { rope_theta: 0 }],
     ["rope_parameters.rope_theta", { rope_parameters: { rope_theta: -1 } }],
+    ["rope_theta", { rope_theta: 1e-300 }],
+    ["rms_norm_eps", { rms_norm_eps: 1e39 }],
+    ["rope_scaling.factor", { rope_scaling: { rope_type: "linear", factor: 1e-320 } }],
+    ["rope_scaling", { rope_scaling: { rope_type: "dynamic", factor: 1e30 } }],
+    ["rope_scaling", {
+      rope_scaling: { rope_type: "yarn", factor: 1e38, mscale: 3e38, mscale_all_dim: 1e-30 },
+    }],
     ["rope_scaling", { rope_scaling: "linear" }],
     ["rope_scaling.rope_type", { rope_scaling: { rope_type: "ntk", factor: 4 } }],
     ["rope_scaling.short_factor", { rope_scaling: { type: "longrope", factor: 2 } }],

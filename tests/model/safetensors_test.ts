@@ -212,6 +212,18 @@ for (
     ["a header that is not UTF-8", fileBytes(good, 12).map((byte, i) => i === 10 ? 0xff : byte), /not JSON/],
     ["a header that is a list", fileBytes([], 0), /no JSON object/],
     [
+      "a header nested 2^23 deep",
+      fileBytes("[".repeat(2 ** 23), 0),
+      /header that is nested more than 8 deep/,
+    ],
+    ["a header of 16 MiB", fileBytes(`{}${" ".repeat(2 ** 24)}`, 0), /can have at most 16777216/],
+    [
+      "a header of 30,001 tensors",
+      fileBytes(`{${'"a":{},'.repeat(30_000)}"a":{}}`, 0),
+      /header that holds an object of more than 30000 fields/,
+    ],
+    ["a header of lists", fileBytes(`{"a":[${"[],".repeat(200_000)}0]}`, 0), /120000 objects and lists/],
+    [
       "overlapping tensors",
       fileBytes({ ...good, b: tensor("F16", [2], 6, 10) }, 10),
       /overlapping.*b begins inside a/,
@@ -327,6 +339,11 @@ for (
     ["a shard that is no string", { first: 1 }, /puts "first" into 1/],
     ["an index without weight_map", undefined, /weight_map is nothing/],
     ["an empty weight_map", {}, /weight_map is {}/],
+    [
+      "1,001 shards",
+      Object.fromEntries(Array.from({ length: 1001 }, (_, i) => [`t${i}`, `${i}.safetensors`])),
+      /weight_map names 1001 files/,
+    ],
   ] as const
 ) {
   Deno.test(`Checkpoint.open() refuses ${what}`, async () => {

@@ -94,9 +94,36 @@ Deno.test("resolveDataset() refuses patterns that match nothing or too much, and
   );
   assert.match((await refusal(files, { data_files: "../a.jsonl" }))[1], /matches no file/);
   assert.match((await refusal(files, { data_files: "*a*a*a*a*b" }))[1], /too many stars/);
+  assert.match((await refusal(files, { data_files: "{a,b}{a,b}{a,b}{a,b}" }))[1], /too many braces/);
+  assert.match((await refusal(files, { data_files: "?".repeat(5000) }))[1], /too many characters/);
   assert.equal((await refusal(files, { data_files: "a.jsonl", name: "x" }))[0], "name");
   assert.equal((await refusal(files, { data_files: "a.jsonl" }, "set/a.jsonl"))[0], "data_files");
   assert.equal((await refusal(files, { split: "dev" }, "set/a.jsonl"))[0], "split");
+});
+
+Deno.test("resolveDataset() takes brackets in a pattern for themselves, as a shell's would take for ever", async () => {
+  const name = `${"a".repeat(40)}.jsonl`;
+  for (const data_files of ["(a+)+b.jsonl", `${"(a|a)".repeat(40)}b.jsonl`, `${"?(a)".repeat(40)}.jsonl`]) {
+    assert.match((await refusal({ [name]: "{}" }, { data_files }))[1], /matches no file/);
+  }
+  await withFolder({ "a+(1).jsonl": '{"id":1}', "a+(2).jsonl": '{"id":2}' }, async (root) => {
+    assert.deepEqual(await idsOf(root, "set", { data_files: "a+(*).jsonl" }), [1, 2]);
+  });
+});
+
+Deno.test("resolveDataset() refuses files that say which rows a folder has where they are too long or no texts", async () => {
+  const long = " ".repeat(2 ** 24);
+  const rows = { "a.jsonl": "{}" };
+  assert.match((await refusal({ "README.md": `${long}x`, ...rows }, {}))[1], /README\.md has 16777217 bytes/);
+  assert.match((await refusal({ "state.json": `${long}{}` }, {}))[1], /state\.json has 16777218 bytes/);
+  assert.match(
+    (await refusal({ "README.md": `---\nconfigs: ${long.slice(0, 2 ** 21)}\n---\n`, ...rows }, {}))[1],
+    /README\.md has front matter of \d+ characters/,
+  );
+  const noText = '{"toString":1}';
+  const state = `{"_data_files":[{"filename":${noText}}]}`;
+  assert.match((await refusal({ "state.json": state, ...rows }, {}))[1], /The folder has no , of which/);
+  assert.match((await refusal({ "dataset_dict.json": `{"splits":[${noText}]}` }, {}))[1], /no split "train"/);
 });
 
 Deno.test("resolveDataset() refuses a README.md that cannot be read, or says to read files as it does not", async () => {
@@ -129,6 +156,14 @@ Deno.test("resolveDataset() takes slices of a file, whose rows keep their number
       id: "4",
     }]]);
     assert.deepEqual(await idsOf(root, "set/a.csv", { split: "train" }), [1, 2, 3, 4]);
+  }));
+
+Deno.test("readDataFiles() tells of the rows that it passes over", () =>
+  withFolder({ "a.jsonl": "1\n2\n3\n" }, async (root) => {
+    let read = 0;
+    const sliced = { files: [join(root, "set", "a.jsonl")], slice: { from: -1 } };
+    const rows = await Array.fromAsync(readDataFiles([sliced], { onRead: () => read++ }));
+    assert.deepEqual([rows.map(({ row }) => row), read], [[3], 6]);
   }));
 
 Deno.test("readDataFiles() refuses a slice without rows", async () => {

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { constants, gzipSync, zstdCompressSync } from "node:zlib";
 import { InputError } from "../../src/errors.ts";
 import { columnsOf, readDataFiles, type ReadOptions } from "../../src/preference/data_files.ts";
+import { plainRow } from "../../src/preference/files/plain.ts";
 import { Random } from "../../src/training/random.ts";
 import { withFiles } from "./_tokenizers.ts";
 
@@ -196,6 +197,7 @@ Deno.test("readDataFiles() tells of CSV rows of another length or not UTF-8, and
   ]);
   assert.deepEqual(await read("rows.csv", "a\n\ufffd\n"), numbered({ a: "\ufffd" }));
   await refused("rows.csv", "a,b,a\n1,2,3\n", /^rows\.csv has two columns "a"\.$/);
+  await refused("rows.csv", `${",".repeat(10_000)}\n`, /^rows\.csv has a header of 10001 columns\.$/);
   await refused(
     "rows.csv",
     'a,b\n1,2\n"3,4\n5,6\n',
@@ -389,4 +391,10 @@ Deno.test("readDataFiles() yields rows or an InputError for whatever is done to 
       assert.ok(refusals > 0 || /json|csv/.test(name), name);
     }
   });
+});
+
+Deno.test("plainRow() makes lists of numbers of typed arrays, which JSON has not", () => {
+  const row = plainRow({ a: BigInt64Array.of(1n, 2n ** 53n), b: { c: [Float32Array.of(0.5)] } });
+  assert.deepEqual(row, { a: [1, 2 ** 53], b: { c: [[0.5]] } });
+  assert.equal(JSON.stringify(row), '{"a":[1,9007199254740992],"b":{"c":[[0.5]]}}');
 });

@@ -100,6 +100,27 @@ for (const [name, change] of PATTERNS) {
   });
 }
 
+/** What asks JavaScript at once for more than it gives. */
+const EXCESSIVE: [string, (json: Record<string, unknown>) => void, RegExp][] = [
+  [
+    "a replacement by which a text is longer than any",
+    (json) => json["normalizer"] = { type: "Replace", pattern: { String: "a" }, content: "b".repeat(2e6) },
+    /^Tokenising a text by tokenizer.json's rules is too much: Invalid string length\.$/,
+  ],
+];
+
+for (const [name, change, message] of EXCESSIVE) {
+  Deno.test(`TextEngine refuses a tokenizer with ${name}`, async () => {
+    await withEngine(async (engine) => {
+      const hostile = await changed(name.replaceAll(" ", "_"), change);
+      const items = [{ prompt: "a".repeat(400), candidates: [" an"] }];
+      await engine.call("score", PLAIN);
+      const refused = engine.call("score", request({ model: hostile, items }));
+      await assert.rejects(refused, { name: "InputError", status: 422, field: "tokenizer.json", message });
+    });
+  });
+}
+
 /** A text of a million characters as `ns.s`, a list of so many of it as `ns.l`. */
 const large =
   "{% set ns = namespace(s='x', l=[]) %}{% for i in range(20) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}" +

@@ -59,6 +59,18 @@ Deno.test("the call rows writes a job's tokens, tells what they were read as, an
   });
 });
 
+Deno.test("the call rows refuses a file that is read for ever, and blames no tokenizer", async () => {
+  await withThread(async (thread) => {
+    const empty = join(folder, "empty.jsonl");
+    await Deno.writeTextFile(empty, "\n".repeat(2 ** 26));
+    await thread.call("rows", request("before", model, datasetOf(plainRows(8))));
+    await assert.rejects(thread.call("rows", request("empty", model, { path: empty })), {
+      name: "InputError",
+      message: /^Reading the data set's files took more than 1.5 s or more than 100 MB of memory\.$/,
+    });
+  });
+});
+
 Deno.test("the call rows refuses rows that a tokenizer's pattern never ends with, naming the row", async () => {
   await withThread(async (thread) => {
     const rows = datasetOf([...plainRows(8), bad]);

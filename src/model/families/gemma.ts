@@ -1,4 +1,4 @@
-import { type Fields, isAbsent, only, onlyActivation, readCount, readNumber, refuse } from "../_fields.ts";
+import { type Fields, isAbsent, only, onlyActivation, readCount, readPositive } from "../_fields.ts";
 import type { RopeSettings } from "../rope.ts";
 import type { Family, Sizes, Traits, Wrapper } from "./family.ts";
 import { llamaTraits, readWholeRope, readWindow, slidingLayers } from "./_common.ts";
@@ -81,8 +81,7 @@ function gemmaTraits(json: Fields, sizes: Sizes, rope: RopeSettings): Traits {
   for (const name of ["hidden_activation", "hidden_act"]) onlyActivation(json, name, "gelu_tanh");
   only(json, "attention_bias", false, "false: projections have no bias here");
   only(json, "use_bidirectional_attention", false, "false: attention is causal");
-  const scalar = readNumber(json, "query_pre_attn_scalar", "query_pre_attn_scalar");
-  if (scalar <= 0) refuse("query_pre_attn_scalar", scalar, "a number > 0");
+  const scalar = readPositive(json, "query_pre_attn_scalar", "query_pre_attn_scalar");
   return {
     ...llamaTraits(sizes, rope),
     activation: "gelu_tanh",
@@ -95,7 +94,5 @@ function gemmaTraits(json: Fields, sizes: Sizes, rope: RopeSettings): Traits {
 
 function softcap(json: Fields, name: string): number | null {
   if (isAbsent(json[name])) return null;
-  const cap = readNumber(json, name, name);
-  if (cap <= 0) refuse(name, cap, "a number > 0, or null");
-  return cap;
+  return readPositive(json, name, name);
 }

@@ -1,3 +1,6 @@
 /** What is used of picomatch, which has no types of its own. */
-declare function picomatch(pattern: string): (name: string) => boolean;
+declare function picomatch(
+  pattern: string,
+  options: { readonly noextglob: boolean; readonly nonegate: boolean },
+): (name: string) => boolean;
 export default picomatch;

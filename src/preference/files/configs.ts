@@ -18,6 +18,9 @@ export interface Configuration {
 /** What `datasets` reads a file by and this worker does not. */
 const READERS = ["column_names", "encoding", "field", "header", "names", "quotechar", "skiprows"];
 
+/** Of front matter, which is read while others wait. */
+const MOST_CHARACTERS = 2 ** 20;
+
 /**
  * Reads the configurations in a README.md's front matter.
  *
@@ -26,6 +29,12 @@ const READERS = ["column_names", "encoding", "field", "header", "names", "quotec
 export async function readConfigs(readme: string): Promise<Configuration[]> {
   const [, front = ""] = /^\uFEFF?---\r?\n(.*?)\r?\n---/s.exec(readme) ?? [];
   if (!/^["']?configs["']?\s*:/m.test(front)) return [];
+  if (front.length > MOST_CHARACTERS) {
+    throw new InputError((file) => `${file} has front matter of ${front.length} characters.`, {
+      path: [{ file: "README.md" }],
+      accepted: `at most ${MOST_CHARACTERS} characters between two lines of ---`,
+    });
+  }
   // @ts-types="./_js_yaml.d.ts"
   const { load } = await import("js-yaml");
   return within([{ file: "README.md" }], () => {

@@ -47,10 +47,20 @@ export async function csvColumns(path: string, delimiter: "," | "\t"): Promise<r
 
 type Field = string | null;
 
+/** Columns of a table, of which each row is an object. */
+const MOST_COLUMNS = 10_000;
+
 /** A column without a name, as pandas writes its index, has its number for one. */
 function header(fields: readonly Field[]): readonly string[] {
+  if (fields.length > MOST_COLUMNS) {
+    throw new InputError((file) => `${file} has a header of ${fields.length} columns.`, {
+      path: [],
+      accepted: `at most ${MOST_COLUMNS} columns`,
+    });
+  }
   const names = fields.map((name, i) => name || `Unnamed: ${i}`);
-  const twice = names.find((name, i) => names.indexOf(name) < i);
+  const seen = new Set<string>();
+  const twice = names.find((name) => seen.size === seen.add(name).size);
   if (twice === undefined) return names;
   throw new InputError((file) => `${file} has two columns ${JSON.stringify(twice)}.`, {
     path: [],

@@ -94,9 +94,12 @@ function configured(folder: DataFolder, { data_dir, data_files }: Configuration)
 async function savedSplits(folder: DataFolder): Promise<Map<string, readonly string[]> | null> {
   if (folder.names.includes("dataset_dict.json")) {
     const { splits } = await readObject(folder, "dataset_dict.json");
-    const read = (Array.isArray(splits) ? splits.map(String) : []).map(async (split) => {
-      return [split, (await savedFiles(folder, `${split}/`))?.files ?? []] as const;
-    });
+    const names = (Array.isArray(splits) ? splits : []).filter((split) => typeof split === "string");
+    const read = [...new Set(names)].map(
+      async (split) => {
+        return [split, (await savedFiles(folder, `${split}/`))?.files ?? []] as const;
+      },
+    );
     return new Map(await Promise.all(read));
   }
   const saved = await savedFiles(folder, "");
@@ -125,8 +128,11 @@ async function savedFiles(
       { path: [{ file: state }, "_indices_files"], value: indices, accepted: "no indices" },
     );
   }
-  const files = _data_files.map((file) => prefix + (isObject(file) ? String(file.filename) : ""));
-  const missing = files.find((file) => !folder.names.includes(file));
+  const files = _data_files.map((file) =>
+    prefix + (isObject(file) && typeof file.filename === "string" ? file.filename : "")
+  );
+  const there = new Set(folder.names);
+  const missing = files.find((file) => !there.has(file));
   if (missing !== undefined) {
     throw new InputError(`The folder has no ${missing}, of which its ${state} tells.`, {
       path: [{ file: state }, "_data_files"],

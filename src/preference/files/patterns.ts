@@ -1,5 +1,6 @@
 /** Files by patterns, as `datasets` takes them for `data_files`. */
 import { InputError } from "../../errors.ts";
+import { show } from "../../json.ts";
 import { DATA_FILES } from "./format.ts";
 import { listed, visibleDataFiles } from "./select.ts";
 
@@ -8,6 +9,11 @@ export type DataFiles = string | readonly string[] | Readonly<Record<string, str
 
 /** More of these between two slashes could keep a matcher busy for hours. */
 const MOST_STARS = 3;
+/** Lists of alternatives in a pattern: with each the time may double. */
+const MOST_BRACES = 3;
+/** As many as a request may have, each as long as a name. */
+const MOST_PATTERNS = 1000;
+const MOST_CHARACTERS = 4096;
 
 /** The patterns of each split; those without one are of `train`. */
 export function patternsBySplit(data_files: DataFiles): Map<string, readonly string[]> {
@@ -31,6 +37,12 @@ export async function matchingFiles(
   // @ts-types="./_picomatch.d.ts"
   const { default: picomatch } = await import("picomatch");
   const files = visibleDataFiles(names);
+  if (patterns.length > MOST_PATTERNS) {
+    throw new InputError((field) => `${field} has ${patterns.length} patterns.`, {
+      path: [],
+      accepted: `at most ${MOST_PATTERNS}`,
+    });
+  }
   const matched = patterns.flatMap((pattern) => {
     const plain = pattern.replace(/^\.\//, "");
     const parts = plain.split("/");
@@ -38,14 +50,18 @@ export async function matchingFiles(
       parts.filter((part) => part === "**").length,
       ...parts.map((part) => part === "**" ? 0 : part.split("*").length - 1),
     );
-    if (stars > MOST_STARS) {
-      throw new InputError((field) => `${field} has too many stars: ${JSON.stringify(pattern)}.`, {
+    const braces = plain.split("{").length - 1;
+    if (stars > MOST_STARS || braces > MOST_BRACES || plain.length > MOST_CHARACTERS) {
+      const many = stars > MOST_STARS ? "stars" : braces > MOST_BRACES ? "braces" : "characters";
+      throw new InputError((field) => `${field} has too many ${many}: ${show(pattern)}.`, {
         path: [],
         value: pattern,
-        accepted: `at most ${MOST_STARS} between two slashes, and as many **`,
+        accepted:
+          `at most ${MOST_STARS} stars between two slashes, as many ** and ${MOST_BRACES} lists in braces`,
       });
     }
-    const matches = picomatch(plain);
+    // Brackets and the like stand for themselves, as in Python: what they mean in a shell may double the time each.
+    const matches = picomatch(plain.replace(/[()|+]/g, "\\$&"), { noextglob: true, nonegate: true });
     const found = files.filter((name) => name === plain || matches(name));
     if (found.length > 0) return found;
     const there = files.length > 0 ? listed(files) : `no ${DATA_FILES.replace(/^a /, "")}`;

@@ -1,6 +1,6 @@
 /** What every reader of rows yields, and how it says that a file cannot be read. */
 import { InputError } from "../../errors.ts";
-import { kindOf } from "../../model/_files.ts";
+import { kindOf, missingFile } from "../../model/_files.ts";
 
 /** A row as its file has it. */
 export interface SourceRow {
@@ -50,11 +50,17 @@ export async function openDataFile(path: string): Promise<Deno.FsFile> {
     }
     return await Deno.open(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (!(error instanceof Deno.errors.NotFound)) throw unnamed(missingFile(path, error));
     throw new InputError((file) => `${file} is not there.`, {
       path: [],
       value: path,
       accepted: "an existing file",
     });
   }
+}
+
+/** An error of which the reader of the file says the name. */
+function unnamed(error: unknown): unknown {
+  if (!(error instanceof InputError)) return error;
+  return new InputError(error.sentence, { ...error.problem, path: [] });
 }

@@ -178,9 +178,9 @@ function readLabel(columns: Columns): boolean {
   if (!isLabelled(columns)) return true;
   const name = LABELS.find((label) => columns.has(label))!;
   const label = columns.take(name);
-  const said = String(label).trim().toLowerCase();
-  if (typeof label !== "object" && /^(true|1(\.0*)?)$/.test(said)) return true;
-  if (typeof label !== "object" && /^(false|0(\.0*)?)$/.test(said)) return false;
+  const said = typeof label === "object" ? "" : String(label).trim().toLowerCase();
+  if (/^(true|1(\.0*)?)$/.test(said)) return true;
+  if (/^(false|0(\.0*)?)$/.test(said)) return false;
   throw new InputError(
     (field) =>
       `${field} must say whether the completion is desirable, not ${describe(label)}; ` +

@@ -27,21 +27,18 @@ export type Behavior = typeof BEHAVIORS[number];
  */
 export function readPattern(json: Json): RegExp {
   const { pattern } = json;
-  if (isObject(pattern)) {
-    if (typeof pattern["String"] === "string") return new RegExp(RegExp.escape(pattern["String"]), "gu");
-    if (typeof pattern["Regex"] === "string") {
-      try {
-        return onigurumaRegExp(pattern["Regex"]);
-      } catch (error) {
-        throw new InputError(
-          (place) => `${place} cannot be used: ${error instanceof Error ? error.message : error}`,
-          {
-            path: ["pattern", "Regex"],
-            value: pattern["Regex"],
-            accepted: "a regular expression of Oniguruma's that JavaScript can follow",
-          },
-        );
-      }
+  const { String: text, Regex: source } = isObject(pattern) ? pattern : {};
+  const kind = typeof text === "string" ? "String" : "Regex";
+  const given = typeof text === "string" ? text : source;
+  if (typeof given === "string") {
+    try {
+      return compiled(kind === "String" ? new RegExp(RegExp.escape(given), "gu") : onigurumaRegExp(given));
+    } catch (error) {
+      throw new InputError((place) => `${place} cannot be used: ${whyNot(error)}`, {
+        path: ["pattern", kind],
+        value: given,
+        accepted: "a regular expression of Oniguruma's that JavaScript can follow",
+      });
     }
   }
   throw new InputError((place) => `${place} must be a String or a Regex, not ${show(pattern)}.`, {
@@ -49,6 +46,18 @@ export function readPattern(json: Json): RegExp {
     value: pattern,
     accepted: '{"String": "…"} or {"Regex": "…"}',
   });
+}
+
+/** A pattern that can be used: V8 says only then that it is too large. It compiles one for each width of characters. */
+function compiled(pattern: RegExp): RegExp {
+  for (const text of ["", "\u0100"]) text.search(pattern);
+  return pattern;
+}
+
+/** V8 puts the whole pattern before what is wrong with it. */
+function whyNot(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.length > 200 ? `…${message.slice(-100)}` : message;
 }
 
 /**

@@ -135,7 +135,7 @@ function readMerges(json: Json): readonly (readonly [string, string])[] {
   const { merges } = json;
   if (!Array.isArray(merges)) throw unlike(json, "merges", "a list of pairs");
   const lines = typeof merges[0] === "string"
-    ? merges.filter((line) => !String(line).startsWith("#version"))
+    ? merges.filter((line) => typeof line !== "string" || !line.startsWith("#version"))
     : merges;
   return lines.map((entry: unknown, index) => {
     const pair = typeof entry === "string" ? entry.split(" ") : entry;

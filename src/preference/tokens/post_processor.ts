@@ -1,5 +1,7 @@
 import { type Json, readList, readTyped, unlike } from "./_fields.ts";
-import { isObject } from "../../json.ts";
+import { within } from "../../errors.ts";
+import { isObject, show } from "../../json.ts";
+import { idOf } from "./_vocabulary.ts";
 
 /** Reads of a `post_processor` what it puts before a single text: token ids. @throws InputError naming the field at fault */
 export function readPostProcessor(json: unknown): readonly number[] {
@@ -19,11 +21,12 @@ const READERS: Readonly<Record<string, (json: Json) => readonly number[]>> = {
     for (const piece of single) {
       const token = isObject(piece) ? piece["SpecialToken"] : undefined;
       if (!isObject(token)) break;
-      const special = isObject(special_tokens) ? special_tokens[String(token["id"])] : undefined;
+      const { id } = token;
+      const special = typeof id === "string" && isObject(special_tokens) ? special_tokens[id] : undefined;
       if (!isObject(special) || !Array.isArray(special["ids"])) {
-        throw unlike(json, "special_tokens", `ids of ${JSON.stringify(token["id"])}`);
+        throw unlike(json, "special_tokens", `ids of ${show(id)}`);
       }
-      ids.push(...special["ids"]);
+      for (const id of special["ids"]) ids.push(within(["special_tokens"], () => idOf(id)));
     }
     return ids;
   },
@@ -31,6 +34,6 @@ const READERS: Readonly<Record<string, (json: Json) => readonly number[]>> = {
 
 function classToken(json: Json): readonly number[] {
   const cls = json["cls"];
-  if (!Array.isArray(cls) || typeof cls[1] !== "number") throw unlike(json, "cls", '["[CLS]", 101]');
-  return [cls[1]];
+  if (!Array.isArray(cls)) throw unlike(json, "cls", '["[CLS]", 101]');
+  return [within(["cls"], () => idOf(cls[1]))];
 }

@@ -27,7 +27,8 @@ COPY --chown=deno:deno deno.json deno.lock ./
 RUN deno install --frozen
 COPY --chown=deno:deno . .
 # Types are not checked here, only every module transpiled and kept; the workers are not reached from main.ts by imports.
-RUN deno cache --frozen launcher.ts main.ts src/engine/worker.ts src/engine/merge_worker.ts src/preference/encode_worker.ts
+RUN deno cache --frozen launcher.ts main.ts src/engine/worker.ts src/engine/merge_worker.ts src/json_worker.ts \
+  src/preference/encode_worker.ts src/text/worker.ts
 
 VOLUME /state
 EXPOSE 8080

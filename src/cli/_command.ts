@@ -16,6 +16,7 @@ export type StartEngine = (
     readonly memoryLimitBytes?: number;
     readonly tuningFolder?: string;
     readonly journalFolder?: string;
+    readonly compileAhead?: boolean;
     readonly promptCacheBytes?: number | null;
     readonly trainShare?: number;
     readonly onBroken?: (error: Error) => void;

@@ -53,6 +53,7 @@ export async function serve(
   const engine = startEngine({
     ...deviceOptions(config),
     journalFolder: config.state,
+    compileAhead: true,
     onBroken: (error) => {
       // The running job is put back into the queue rather than failed.
       void runner?.stop();

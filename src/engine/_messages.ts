@@ -11,6 +11,8 @@ export interface WorkerOptions extends GpuOptions {
   readonly promptCacheBytes?: number;
   /** As EngineOptions has it. */
   readonly trainShare?: number;
+  /** As EngineOptions has it. */
+  readonly compileAhead?: boolean;
 }
 
 /** One call of the table. */

@@ -26,6 +26,8 @@ export interface EngineOptions {
   readonly promptCacheBytes?: number | null;
   /** Of the device's time that training and scoring both want, what training gets: 0 to 1; half of it unless given. */
   readonly trainShare?: number;
+  /** Whether an idle device compiles what the first score of most models needs. */
+  readonly compileAhead?: boolean;
   /** Folder in which the fastest kernels of an adapter are kept; without it they are neither sought nor kept. */
   readonly tuningFolder?: string;
   /** Folder of the journal, which says after a crash what was under way; without it none is kept. */
@@ -44,13 +46,15 @@ export interface EngineOptions {
  * @throws {InputError} where no device of the wanted kind answers
  */
 export async function startEngine(
-  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, trainShare, ...rest }: EngineOptions,
+  { device, allowSoftware, memoryLimitBytes, promptCacheBytes, trainShare, compileAhead, ...rest }:
+    EngineOptions,
 ): Promise<Engine> {
   const options = {
     device: device === "auto" && !allowSoftware ? "gpu" as const : device,
     ...(memoryLimitBytes !== undefined && { memoryLimitBytes }),
     ...(promptCacheBytes != null && { promptCacheBytes }),
     ...(trainShare !== undefined && { trainShare }),
+    ...(compileAhead !== undefined && { compileAhead }),
   };
   const {
     tuningFolder = null,

@@ -9,6 +9,7 @@ import {
   Wish,
   type WorkerOptions,
 } from "./_messages.ts";
+import { compileAhead } from "./compile_ahead.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Journal, type ScoringWork, scoringWork } from "./journal.ts";
 import { Models } from "./models.ts";
@@ -97,6 +98,7 @@ export class WorkerHost {
       if (this.#tuningFolder !== null) {
         void useFastestTiles(gpu, this.#tuningFolder, () => this.scheduler.busy);
       }
+      if (this.#options.compileAhead) void compileAhead(gpu, () => this.scheduler.busy);
       const report = {
         weights: (model: string) => this.reportWeights(model),
         warning: (folder: string, message: string) => this.#post({ type: "warning", folder, message }),

@@ -69,6 +69,12 @@ export class Program<L extends Live = Live> {
     this.free();
   }
 
+  /** What its dispatches run, each once, by their first use. */
+  get kernels(): Kernel[] {
+    const all = this.#commands.flatMap((command) => command.kind === "dispatch" ? [command.kernel] : []);
+    return [...new Set(all)];
+  }
+
   /** Records the zeroing of a tensor. */
   clear(tensor: Tensor): void {
     this.#commands.push({ kind: "clear", tensor });

@@ -1,5 +1,6 @@
 /** What a worker does as it starts, and what it loads only when a request needs it. */
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { startFakeHub } from "../helpers/fake_hub.ts";
@@ -89,4 +90,22 @@ Deno.test("a model of the hub and a Parquet data set are trained and scored with
   assert.equal(trained.status, "succeeded", JSON.stringify(trained.error));
   const scored = await worker.post("/score", { ...SCORE, model, adapter: body.id }, token);
   assert.equal(scored.status, 200, JSON.stringify(scored.body));
+});
+
+Deno.test("the image has every module ready that a thread begins with", async () => {
+  const root = new URL("../../", import.meta.url);
+  const workers: string[] = [];
+  for (const path of await readdir(new URL("src", root), { recursive: true })) {
+    if (!path.endsWith(".ts")) continue;
+    const module = new URL(`src/${path}`, root);
+    const text = await Deno.readTextFile(module);
+    for (const [, worker] of text.matchAll(/new Worker\(new URL\("([^"]+)"/g)) {
+      workers.push(new URL(worker!, module).href.slice(root.href.length));
+    }
+  }
+  const cached = /deno cache --frozen ((?:.*\\\n)*.*)/.exec(
+    await Deno.readTextFile(new URL("Dockerfile", root)),
+  )![1]!;
+  assert.ok(workers.length > 4);
+  assert.deepEqual(workers.filter((worker) => !cached.split(/[\s\\]+/).includes(worker)), []);
 });

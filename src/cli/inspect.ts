@@ -4,9 +4,7 @@ import type { Inspection, SplitInspection } from "../api/inspection.ts";
 import { COMMAND_OPTIONS } from "../command_options.ts";
 import { type Environment, readConfig } from "../config.ts";
 import { resolveInspection } from "../jobs/files.ts";
-import { readModelConfig } from "../model/config.ts";
-import { loadTokenizer } from "../preference/tokenizer.ts";
-import { inspect as inspectRows } from "../training/inspect.ts";
+import { withThread } from "../text/thread.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot } from "./_command.ts";
 import { readJob } from "./_job_file.ts";
@@ -31,11 +29,7 @@ export async function inspect(args: readonly string[], environment: Environment 
   await checkRoot(config);
   const { spec } = await readJob(positionals[0] ?? "");
   const request = await resolveInspection({ ...config, hub: openHub(config) }, spec);
-  const found = await inspectRows(request, {
-    config: await readModelConfig(request.model),
-    tokenizer: await loadTokenizer(request.model),
-    pause: () => Promise.resolve(),
-  });
+  const found = await withThread((thread) => thread.call("inspect", request));
   console.log(values.json ? JSON.stringify(found, null, 2) : inspectionText(found, Deno.stdout.isTerminal()));
   return 0;
 }

@@ -2,13 +2,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { JobRequest } from "../api/job.ts";
 import { InputError, within } from "../errors.ts";
-import { hasAdapter, readAdapterConfig, resizedVocabulary } from "../model/adapter.ts";
-import { targetedModules } from "../model/adapter_modules.ts";
-import { readTemplates } from "../preference/template_files.ts";
-import { type ModelConfig, readModelConfig } from "../model/config.ts";
-import { type LinearModule, linearModules } from "../model/modules.ts";
-import { heededNames, type SavedModules, savedModules } from "../model/saved_modules.ts";
-import { checkVocabulary } from "../training/trainable.ts";
+import { hasAdapter } from "../model/adapter.ts";
+import { textThread } from "../text/thread.ts";
 import { type FileSources, resolveModelConfig, resolveTokenizer } from "./files.ts";
 import { type OnDamage, resolveAdapter } from "./folder.ts";
 import type { JobStore } from "./store.ts";
@@ -49,58 +44,9 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
   const { lora } = request;
   if (lora?.init_adapter == null) return request;
   const folder = await resolveInitAdapter(folders, lora.init_adapter);
-  const model = await readModelConfig(
-    await within(["model"], () => resolveModelConfig(folders, request.model)),
-  );
-  const { config, modules, saved } = await readAdapterConfig(folder, model);
-  checkVocabulary(await resizedVocabulary(folder, model));
-  const heeded = heededNames(model, config);
-  const agree = (field: keyof typeof lora, same: boolean, value: unknown) => {
-    if (lora[field] === undefined || same) return;
-    const [asked, found] = [lora[field], value].map((value) => JSON.stringify(value));
-    throw new InputError(
-      (place) => `${place} is ${asked}, but ${found} in the adapter that training goes on from.`,
-      { path: ["lora", field], value: lora[field], accepted: `${found}, or nothing` },
-    );
-  };
-  const targets = namesOf(model, modules);
-  const asked = lora.target_modules === undefined
-    ? modules
-    : targetedModules(model, lora.target_modules, heeded.modules_to_save);
-  const toSave = savedModules(model, { ...heeded, modules_to_save: lora.modules_to_save ?? [] });
-  agree("r", lora.r === config.r, config.r);
-  agree("use_rslora", lora.use_rslora === config.use_rslora, config.use_rslora);
-  agree("alpha", lora.alpha === config.lora_alpha, config.lora_alpha);
-  const { rank_pattern, alpha_pattern } = config;
-  agree("rank_pattern", isDeepStrictEqual(lora.rank_pattern, rank_pattern ?? {}), rank_pattern ?? {});
-  agree("alpha_pattern", isDeepStrictEqual(lora.alpha_pattern, alpha_pattern ?? {}), alpha_pattern ?? {});
-  agree(
-    "modules_to_save",
-    String(namesOfWeights(toSave)) === String(namesOfWeights(saved)),
-    heeded.modules_to_save,
-  );
-  agree(
-    "ensure_weight_tying",
-    lora.ensure_weight_tying === heeded.ensure_weight_tying,
-    heeded.ensure_weight_tying,
-  );
-  agree("target_modules", String(pathsOf(asked)) === String(pathsOf(modules)), targets);
-  return {
-    ...request,
-    chat_template: await templateOf(request, folder, folders),
-    lora: {
-      ...lora,
-      r: config.r,
-      alpha: config.lora_alpha,
-      use_rslora: config.use_rslora,
-      ...rank_pattern && { rank_pattern: { ...rank_pattern } },
-      ...alpha_pattern && { alpha_pattern: { ...alpha_pattern } },
-      dropout: lora.dropout ?? config.lora_dropout,
-      target_modules: targets,
-      modules_to_save: [...heeded.modules_to_save],
-      ensure_weight_tying: heeded.ensure_weight_tying,
-    },
-  };
+  const model = await within(["model"], () => resolveModelConfig(folders, request.model));
+  const form = await textThread().call("adapter_form", { adapter: folder, model, lora });
+  return { ...request, chat_template: await templateOf(request, folder, folders), lora: form };
 }
 
 /**
@@ -114,13 +60,13 @@ async function templateOf(
   folder: string,
   folders: Folders,
 ): Promise<string | null> {
-  const templates = await readTemplates(folder);
+  const templates = await templatesOf(folder);
   if (asked != null) return templates?.get(asked) ?? asked;
   if (templates === null) return null;
   const names = [...templates.keys()];
   if (String(names) === "default") return templates.get("default")!;
   const base = await within(["model"], () => resolveTokenizer(folders, model));
-  if (isDeepStrictEqual(await readTemplates(base), templates)) return null;
+  if (isDeepStrictEqual(await templatesOf(base), templates)) return null;
   const accepted = names.map((name) => `"${name}"`).join(" or ");
   throw new InputError(
     (field) =>
@@ -129,18 +75,6 @@ async function templateOf(
   );
 }
 
-/** Modules by the last parts of their paths where those say all, else by their paths. */
-function namesOf(model: ModelConfig, modules: readonly LinearModule[]): string[] {
-  const lastPart = ({ path }: LinearModule) => path.slice(path.lastIndexOf(".") + 1);
-  const names = [...new Set(modules.map(lastPart))];
-  const meant = linearModules(model).filter((module) => names.includes(lastPart(module)));
-  return meant.length === modules.length ? names : pathsOf(modules);
-}
-
-function namesOfWeights({ weights }: SavedModules): string[] {
-  return weights.map(({ name }) => name);
-}
-
-function pathsOf(modules: readonly LinearModule[]): string[] {
-  return modules.map(({ path }) => path);
+async function templatesOf(folder: string): Promise<ReadonlyMap<string, string> | null> {
+  return await textThread().call("templates", { model: folder });
 }

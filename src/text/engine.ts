@@ -4,7 +4,7 @@ import type { ScoredSequence, ScoredTokens, ScoringWeights } from "../scoring/re
 import type { EncodedSequences } from "../scoring/encode_request.ts";
 import type { TrainEvent } from "../training/request.ts";
 import { TokenSignal } from "../training/token_signal.ts";
-import { TextThread, textThread } from "./thread.ts";
+import { type TextThread, textThread, withThread } from "./thread.ts";
 
 type LoadingOptions = Pick<CallOptions<CallName>, "onLoading">;
 
@@ -133,19 +133,6 @@ export class TextEngine implements Engine {
 
 /** Weights that are remembered to have been asked for. */
 const MOST_LOADED = 100;
-/** For rows of data sets, whose files are read in larger pieces than a request's texts. */
-const ROW_BOUNDS = { seconds: 60, heapMb: 4096 };
-
-/** Gives `work` a thread of its own, and ends it. */
-async function withThread<T>(work: (thread: TextThread) => Promise<T>): Promise<T> {
-  const thread = new TextThread(ROW_BOUNDS);
-  try {
-    return await work(thread);
-  } finally {
-    thread.stop(new Error("The thread's work is over."));
-  }
-}
-
 function spell(
   { likeliest, ...item }: ScoredTokens,
   { texts, tokens }: Omit<EncodedSequences, "groups">,

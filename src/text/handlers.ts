@@ -37,6 +37,22 @@ export const handlers: TextHandlers = {
     parseChatTemplate(chat_template);
     return null;
   },
+  model: async ({ model, lora }, { pulse }) => {
+    pulse.beat("reads a model");
+    const { checkModel } = await import("../jobs/check_model.ts");
+    await checkModel(model, lora);
+    return null;
+  },
+  adapter_form: async ({ adapter, model, lora }, { pulse }) => {
+    pulse.beat("reads a model");
+    const { withFormOf } = await import("../jobs/adapter_form.ts");
+    return await withFormOf(adapter, model, lora);
+  },
+  templates: async ({ model }, { pulse }) => {
+    pulse.beat("reads files");
+    const { readTemplates } = await import("../preference/template_files.ts");
+    return await readTemplates(model);
+  },
   inspect: async (request, { turn, pulse }) => {
     const { inspect } = await import("../training/inspect.ts");
     const encoding = await trainingTokenizer(request.model, pulse);

@@ -1,7 +1,15 @@
 /** What a thread is at, which others see while it cannot answer. */
 
 /** What can take long: the thread writes which of them it begins. */
-const STAGES = ["waits", "reads files", "reads a template", "reads rows", "renders", "tokenises"] as const;
+const STAGES = [
+  "waits",
+  "reads files",
+  "reads a template",
+  "reads a model",
+  "reads rows",
+  "renders",
+  "tokenises",
+] as const;
 
 /** One of the things that can take long. */
 export type Stage = typeof STAGES[number];

@@ -223,6 +223,10 @@ const PLACES: Record<Stage, (request: Pending["request"]) => { readonly path: Pa
     waits: () => ({ path: [], what: "Reading the request" }),
     "reads files": () => ({ path: [{ file: "tokenizer.json" }], what: "Reading the model's tokenizer" }),
     "reads a template": () => ({ path: ["chat_template"], what: "Reading the chat template" }),
+    "reads a model": () => ({
+      path: [{ file: "config.json" }],
+      what: "Reading the files of the model or adapter",
+    }),
     "reads rows": () => ({ path: [], what: "Reading the data set's files" }),
     renders: (request) => ({
       path: "chat_template" in request && request.chat_template ? ["chat_template"] : ["model"],
@@ -240,4 +244,17 @@ let shared: TextThread | null = null;
 export function textThread(): TextThread {
   shared ??= new TextThread();
   return shared;
+}
+
+/** For rows of data sets, whose files are read in larger pieces than a request's texts. */
+const ROW_BOUNDS = { seconds: 60, heapMb: 4096 };
+
+/** Gives `work`, which reads data sets, a thread of its own, and ends it. */
+export async function withThread<T>(work: (thread: TextThread) => Promise<T>): Promise<T> {
+  const thread = new TextThread(ROW_BOUNDS);
+  try {
+    return await work(thread);
+  } finally {
+    thread.stop(new Error("The thread's work is over."));
+  }
 }

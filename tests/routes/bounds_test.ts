@@ -1,5 +1,6 @@
 /** Requests beyond every bound: each is refused by name, others are answered meanwhile. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import {
   mostBodyAllFields,
   mostBodyBrackets,
@@ -241,4 +242,26 @@ Deno.test("jsonParts() and JsonAssembly give a value as it was, in parts of boun
     for (const part of jsonParts(small)) whole.add(part);
     assert.deepEqual(whole.value, small);
   }
+});
+
+Deno.test("/livez is answered while a model of many tensors is looked through", async () => {
+  await using service = await testService();
+  const tensors = Object.fromEntries(Array.from({ length: 29_000 }, (_, i) => {
+    return [`tensor_${i}`, { dtype: "BF16", shape: [1], data_offsets: [2 * i, 2 * i + 2] }];
+  }));
+  const header = new TextEncoder().encode(JSON.stringify(tensors));
+  const file = new Uint8Array(8 + header.length + 58_000);
+  new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
+  file.set(header, 8);
+  await Deno.writeFile(join(service.root, "model", "model.safetensors"), file);
+  let done = false;
+  const refused = service.post("/train", { model: "model", dataset: { path: "rows.jsonl" } })
+    .finally(() => done = true);
+  let answered = 0;
+  for (; !done; answered++) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    assert.equal((await service.get("/livez")).status, 200);
+  }
+  assert.match((await refused).body.detail, /^The weights hold no tensor "model\.embed_tokens\.weight"\.$/);
+  assert.ok(answered > 20, `${answered}`);
 });

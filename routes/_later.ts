@@ -13,7 +13,11 @@ export interface LaterRoutes {
 /** @param load makes the routes; the first thing that they use is {@link handedOn} */
 export function later(load: () => Promise<OpenAPIHono>): LaterRoutes {
   let loaded: Promise<OpenAPIHono> | null = null;
-  const app = () => loaded ??= load();
+  const app = () =>
+    loaded ??= load().catch((error) => {
+      loaded = null; // the next request tries again
+      throw error;
+    });
   return {
     app,
     handle: async (outer) => {

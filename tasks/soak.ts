@@ -31,6 +31,7 @@ const SOAKS: Readonly<Record<string, () => Promise<Soak>>> = {
   stops: async () => (await import("./soak/stops.ts")).stops,
   disk: async () => (await import("./soak/disk.ts")).disk,
   tokenizers: async () => (await import("./soak/tokenizers.ts")).tokenizers,
+  variants: async () => (await import("./soak/variants.ts")).variants,
 };
 
 /**

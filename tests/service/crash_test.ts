@@ -32,7 +32,8 @@ const MOMENTS: Readonly<Record<string, readonly Moment[]>> = {
 };
 
 for (const [name, moments] of Object.entries(MOMENTS)) {
-  const test = variant(name === "LoRA" || name === "full fine-tuning");
+  const inBoth = name === "LoRA" || name === "full fine-tuning";
+  const test = variant(inBoth, inBoth);
   test(`a job of ${name} goes on by itself after kill -9 and SIGTERM, to the same end bit for bit`, async () => {
     const resumed = await endsAsUndisturbed(TRAININGS[name]!, moments);
     assert.ok(resumed.length > 2 && resumed.at(-1)! > 0, `${resumed}`);

@@ -15,10 +15,12 @@ export interface TextBounds {
   readonly seconds: number;
   /** Megabytes of its heap. */
   readonly heapMb: number;
+  /** Seconds of one step after which calls for other files are done in another thread. */
+  readonly patience: number;
 }
 
 /** A tokenizer of 128k entries takes 200 MB and is read in two seconds. */
-const BOUNDS: TextBounds = { seconds: 10, heapMb: 1024 };
+const BOUNDS: TextBounds = { seconds: 10, heapMb: 1024, patience: 3 };
 /** Seconds after which a thread that has not started is started anew. */
 const START_SECONDS = 60;
 /** Milliseconds between two looks at the pulse. */
@@ -30,6 +32,7 @@ const MOST_LIVES = 3;
 interface Pending {
   readonly name: TextCallName;
   readonly request: TextCalls[TextCallName]["request"];
+  readonly signal: AbortSignal | undefined;
   readonly onItem: (item: never) => void;
   readonly resolve: (value: never) => void;
   readonly reject: (error: Error) => void;
@@ -45,11 +48,11 @@ interface Started {
 
 /**
  * A thread that reads what others wrote, and that is replaced when a step of it takes too long or too much: whose call that
- * was is refused, the others' are done again in the new one.
+ * was is refused, the others' are done again in the new one. Before that a second one does what is asked for other files.
  */
 export class TextThread {
   readonly #bounds: TextBounds;
-  readonly #culprits = new Culprits();
+  readonly #culprits: Culprits;
   readonly #pending = new Map<number, Pending>();
   #started: Started | null = null;
   #nextId = 0;
@@ -58,9 +61,13 @@ export class TextThread {
   #beats = 0;
   #silentMs = 0;
   #lookedAt = 0;
+  /** What others are served by while a step takes long. */
+  #second: TextThread | null = null;
 
-  constructor(bounds: Partial<TextBounds> = {}) {
+  /** @param culprits of the thread that this one is the second of */
+  constructor(bounds: Partial<TextBounds> = {}, culprits?: Culprits) {
     this.#bounds = { ...BOUNDS, ...bounds };
+    this.#culprits = culprits ?? new Culprits();
   }
 
   /** Starts the thread ahead of the first call. */
@@ -99,10 +106,13 @@ export class TextThread {
   ): Promise<TextCalls[Name]["result"]> {
     signal?.throwIfAborted();
     this.#culprits.refuse(request);
+    if (this.#isLate && !this.#isForSameFiles(request)) {
+      return await this.#aside().call(name, request, signal, onItem);
+    }
     this.start();
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<TextCalls[Name]["result"]>();
-    const pending: Pending = { name, request, onItem, resolve, reject, lives: 0 };
+    const pending: Pending = { name, request, signal, onItem, resolve, reject, lives: 0 };
     this.#pending.set(id, pending);
     this.#watch();
     this.#send(id, pending);
@@ -124,6 +134,7 @@ export class TextThread {
     for (const { reject } of this.#pending.values()) reject(why);
     this.#pending.clear();
     this.#end();
+    this.#second?.stop(why);
   }
 
   #receive(message: FromText): void {
@@ -161,6 +172,7 @@ export class TextThread {
     if (this.#pending.size === 0) {
       clearInterval(this.#timer!);
       this.#timer = null;
+      if (this.#bounds.patience === Infinity) this.#end();
       return;
     }
     const { beats } = this.#started!.pulse;
@@ -172,6 +184,34 @@ export class TextThread {
     this.#silentMs += passed;
     const most = beats === 0 ? START_SECONDS : this.#bounds.seconds;
     if (this.#silentMs > most * 1000) this.#replace(`It has done nothing for ${most} s.`);
+    else if (this.#isLate) this.#moveOthers();
+  }
+
+  /** Whether one step takes so long that others are not to wait for its end. */
+  get #isLate(): boolean {
+    return this.#silentMs > this.#bounds.patience * 1000 && this.#started?.pulse.call != null;
+  }
+
+  /** Whether a request is for the files of the call that the thread is at. */
+  #isForSameFiles(request: Pending["request"]): boolean {
+    const late = this.#pending.get(this.#started?.pulse.call ?? -1)?.request;
+    const filesOf = (request: object) =>
+      JSON.stringify(["model", "adapter", "chat_template"].map((name) => request[name as never] ?? null));
+    return late !== undefined && filesOf(late) === filesOf(request);
+  }
+
+  #moveOthers(): void {
+    for (const [id, { name, request, signal, onItem, resolve }] of this.#pending) {
+      if (this.#isForSameFiles(request)) continue;
+      this.#pending.delete(id);
+      this.#post({ interrupt: id });
+      resolve(this.#aside().call(name, request, signal, onItem as () => void) as never);
+    }
+  }
+
+  /** The second thread; it ends whenever it has nothing to do. */
+  #aside(): TextThread {
+    return this.#second ??= new TextThread({ ...this.#bounds, patience: Infinity }, this.#culprits);
   }
 
   /** A new thread in place of this one, for all calls but the one that it was at. */

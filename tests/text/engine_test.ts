@@ -169,3 +169,30 @@ Deno.test("TextEngine leaves a call that its caller gives up, and a later one is
     assert.equal(device.asked.length, 1);
   });
 });
+
+Deno.test("TextEngine serves others beside a step that takes long, before that ends", async () => {
+  const device = new Device();
+  const thread = new TextThread({ seconds: 20, patience: 0.3 });
+  try {
+    const engine = new TextEngine(device, thread);
+    const hostile = await changed("long", split("(a+)+$"));
+    await engine.call("score", PLAIN);
+    const stop = new AbortController();
+    const items = [{ prompt: CATASTROPHIC, candidates: [" an"] }];
+    let over = false;
+    const long = engine.call("score", request({ model: hostile, items }), { signal: stop.signal })
+      .catch(() => over = true);
+    await Promise.all([engine.call("score", PLAIN), engine.call("score", PLAIN)]); // they come before it is known
+    await engine.call("score", PLAIN); // and after
+    const gone = new AbortController();
+    const left = engine.call("score", PLAIN, { signal: gone.signal });
+    gone.abort();
+    await assert.rejects(left, { name: "AbortError" });
+    assert.equal(over, false);
+    stop.abort();
+    await long;
+    assert.equal(device.asked.length, 4);
+  } finally {
+    thread.stop(new Error("The test is over."));
+  }
+});

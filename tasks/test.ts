@@ -49,8 +49,8 @@ export const TEST_COMMAND = [
 
 /** What a tier is, and how long it takes on two cores with empty caches. */
 const TIERS = {
-  sample: "a sample of the variants: 5 to 7 minutes on two cores",
-  all: "every value of each variant: about 12 minutes on two cores with Mesa 22",
+  sample: "a sample of the variants: under ten minutes on two cores",
+  all: "every value of each variant: some 14 minutes on two cores with Mesa 22",
 };
 
 /** A driver compiles kernels on one core: two files at a time use two. More share the driver's threads and gain nothing. */

@@ -85,12 +85,6 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
   }
 }
 
-/**
- * Milliseconds between a command's end and the process's. A process that ends while the device's thread is still on its
- * way out crashes in the software driver: 1 exit in 15 to 30 without a pause, none in 95 with one.
- */
-const pauseMs = 200;
-
 /** What is told of a failure: the user's mistake needs a sentence, ours a stack. */
 function told(error: unknown): unknown {
   if (error instanceof InputError) return toldMistake(error);
@@ -108,4 +102,4 @@ try {
   console.error(told(error));
   code = error instanceof InputError ? 2 : 1;
 }
-setTimeout(() => Deno.exit(code), pauseMs);
+Deno.exit(code);

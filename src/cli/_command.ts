@@ -19,6 +19,7 @@ export type StartEngine = (
     readonly compileAhead?: boolean;
     readonly promptCacheBytes?: number | null;
     readonly trainShare?: number;
+    readonly leaveThread?: boolean;
     readonly onBroken?: (error: Error) => void;
   },
 ) => Promise<Engine>;
@@ -33,6 +34,7 @@ export function deviceOptions(
     tuningFolder: join(cache, "tuning"),
     promptCacheBytes,
     trainShare,
+    leaveThread: true,
     ...(memoryBytes !== null && { memoryLimitBytes: memoryBytes }),
   };
 }

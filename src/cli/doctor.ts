@@ -41,7 +41,7 @@ export async function doctor(args: readonly string[], startEngine: StartEngine):
   let device: DeviceReport | null = null;
   let error: string | null = null;
   try {
-    const engine = await startEngine({ device: choice, allowSoftware: true });
+    const engine = await startEngine({ device: choice, allowSoftware: true, leaveThread: true });
     device = await engine.call("device", null);
     await engine.stop();
   } catch (caught) {

@@ -32,6 +32,11 @@ export interface EngineOptions {
   readonly tuningFolder?: string;
   /** Folder of the journal, which says after a crash what was under way; without it none is kept. */
   readonly journalFolder?: string;
+  /**
+   * Whether its thread stays once it has stopped, without a device: for those who end the process next. A process that
+   * ends while the thread is on its way out crashes in the software driver.
+   */
+  readonly leaveThread?: boolean;
   /** Called where the engine has broken and cannot be started again: nothing can be asked of it any more. */
   readonly onBroken?: (error: Error) => void;
   /** How long the engine's thread may stand still; the device decides unless given (tests). */
@@ -59,11 +64,20 @@ export async function startEngine(
   const {
     tuningFolder = null,
     journalFolder = null,
+    leaveThread = false,
     onBroken = () => {},
     limits = null,
     spawn = takeWorker,
   } = rest;
-  const worker = new WorkerEngine({ options, tuningFolder, journalFolder, onBroken, limits, spawn });
+  const worker = new WorkerEngine({
+    options,
+    tuningFolder,
+    journalFolder,
+    leaveThread,
+    onBroken,
+    limits,
+    spawn,
+  });
   const engine = new TextEngine(new EnginePool([worker]));
   try {
     await engine.call("device", null);
@@ -97,6 +111,7 @@ interface EngineParts {
   readonly options: WorkerOptions;
   readonly tuningFolder: string | null;
   readonly journalFolder: string | null;
+  readonly leaveThread: boolean;
   readonly onBroken: (error: Error) => void;
   readonly limits: Limits | null;
   readonly spawn: () => Worker;
@@ -210,9 +225,9 @@ class WorkerEngine implements Engine {
     this.#watchdog[Symbol.dispose]();
     this.#worker.onmessage = null;
     this.#worker.onerror = (event) => event.preventDefault();
-    this.#worker.terminate();
     const error = new DeviceLostError(why, work === null);
     if (this.#refusal || this.#restarts++ === MOST_RESTARTS) return this.#break(error);
+    this.#worker.terminate();
     log.error("{why} The engine is started again.", { why });
     this.#trouble = `${why} The engine is starting again.`;
     if (work !== null) this.#crashes.charge(work);
@@ -248,7 +263,6 @@ class WorkerEngine implements Engine {
       if (worker === this.#worker) this.#trouble = null;
     } catch (error) {
       if (worker !== this.#worker || this.#closed) return;
-      this.#worker.terminate();
       this.#break(new DeviceLostError(`The device could not be opened again: ${(error as Error).message}`));
     } finally {
       clearTimeout(timer);
@@ -304,6 +318,7 @@ class WorkerEngine implements Engine {
 
   #end(): void {
     this.#watchdog[Symbol.dispose]();
+    if (!this.#parts.leaveThread) this.#worker.terminate();
     this.#ended.resolve();
   }
 

@@ -7,7 +7,4 @@ import { WorkerHost } from "./worker_host.ts";
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const host = new WorkerHost(handlers, (message: FromWorker) => scope.postMessage(message));
 
-scope.onmessage = async ({ data }: MessageEvent<ToWorker>) => {
-  await host.receive(data);
-  if (data.type === "close") scope.close();
-};
+scope.onmessage = ({ data }: MessageEvent<ToWorker>) => host.receive(data);

@@ -68,7 +68,7 @@ export class WorkerHost {
       case "interrupt":
         return this.#calls.get(message.id)?.interrupted.abort();
       case "close":
-        // a process that ends while a device is open may crash in the driver
+        // a process that ends while a device is open may crash in the software driver
         (await this.#opened?.catch(() => null))?.gpu.close();
         clearInterval(this.#beating);
         this.#journal[Symbol.dispose]();

@@ -10,4 +10,4 @@ const code = await serve([], {
   startEngine: (options) => startEngine({ ...options, limits, spawn }),
   exportMerged: () => Promise.resolve(),
 });
-setTimeout(() => Deno.exit(code), 200);
+Deno.exit(code);

@@ -9,7 +9,8 @@ import { toldMistake } from "../../src/told_mistake.ts";
 import { FakeEngine, refusal } from "../helpers/fake_engine.ts";
 
 const [stepMs, command, ...args] = Deno.args;
-const startEngine: StartEngine = ({ onBroken }) => {
+const startEngine: StartEngine = ({ onBroken, leaveThread }) => {
+  if (!leaveThread) throw new Error("the process ends after its engine: the thread is to stay");
   if (stepMs === "NaN") {
     return new Promise((_, reject) => setTimeout(() => reject(refusal("SIMPO_DEVICE")), 0));
   }

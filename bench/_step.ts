@@ -1,12 +1,10 @@
-import { type Gpu, Program, type TimedDispatch } from "../src/gpu/mod.ts";
-import type { BatchLive } from "../src/model/batch.ts";
+import { type Gpu, PaperDevice, Program, type TimedDispatch } from "../src/gpu/mod.ts";
 import { DecoderPass } from "../src/model/pass.ts";
-import type { PassOptions } from "../src/model/pass_buffers.ts";
-import { METRIC_COLUMNS } from "../src/objective/metrics.ts";
-import { type ObjectiveLive, recordObjective } from "../src/objective/objective.ts";
+import { passBuffers, type PassOptions } from "../src/model/pass_buffers.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
-import { packGroups } from "../src/preference/pack.ts";
-import { Optimizer } from "../src/training/optimizer.ts";
+import { type PackedBatch, packGroups } from "../src/preference/pack.ts";
+import type { Optimizer } from "../src/training/optimizer.ts";
+import { type StepLive, TrainStep } from "../src/training/step.ts";
 import { matmulFlops, modelFlops } from "./_flops.ts";
 import type { BenchModel } from "./_model.ts";
 
@@ -31,15 +29,10 @@ export interface Step {
   free(): void;
 }
 
-const ADAMW = { adam_beta1: 0.9, adam_beta2: 0.999, adam_epsilon: 1e-8, weight_decay: 0, max_grad_norm: 1 };
 const UPDATE = { step: 1, learning_rate: 0 };
-const SIMPO = {
-  type: "simpo",
-  beta: 2,
-  gamma: 1,
-  loss_type: "sigmoid",
-  label_smoothing: 0,
-  sft_weight: 0,
+const SETTINGS = {
+  method: { type: "simpo", beta: 2, gamma: 1, loss_type: "sigmoid", label_smoothing: 0, sft_weight: 0 },
+  ...{ adam_beta1: 0.9, adam_beta2: 0.999, adam_epsilon: 1e-8, weight_decay: 0, max_grad_norm: 1 },
 } as const;
 
 /** @param groups pairs, or for an unshared step groups of one response that follow each other as pairs would */
@@ -52,26 +45,11 @@ export function prepareStep(
   const batch = packGroups(groups);
   const budget = { tokens: batch.tokens, rows: batch.rows, sequences: batch.sequences };
   const train = options.mode === "train";
-  const before = gpu.memory.bytes;
-  const pass = new DecoderPass(gpu, model.decoder, budget, options);
-  const bytes = gpu.memory.bytes - before;
-  const program = new Program<BatchLive & ObjectiveLive>(gpu, "bench");
-  pass.recordForward(program);
-  const columns = METRIC_COLUMNS.length;
-  const metrics = gpu.tensor("bench.metrics", [batch.sequences, columns]);
-  const sums = gpu.tensor("bench.sums", [1, columns]);
-  let optimizer: Optimizer | null = null;
-  if (train) {
-    const { averages, sequence_rows, coefficients } = pass;
-    recordObjective(program, SIMPO, { averages, sequence_rows, coefficients, metrics, sums });
-    pass.recordBackward(program);
-    optimizer = new Optimizer(gpu, model.trained!.segments, ADAMW);
-  }
-  const examples = batch.sequences / 2;
-  const upload = () => ({
-    ...pass.upload(batch),
-    ...{ dropout_seed: 0, examples, step_examples: examples, step_chosen_tokens: 1 },
-  });
+  const paper = new PaperDevice(Infinity);
+  passBuffers(paper, model.decoder, budget, options);
+  const { program, optimizer, upload, free } = train
+    ? trainingParts(gpu, model, batch, options)
+    : scoringParts(gpu, model, batch, options);
   const submissions = [
     () => optimizer?.zeroGradients(),
     () => program.run(upload()),
@@ -81,7 +59,7 @@ export function prepareStep(
   return {
     tokens: batch.tokens,
     rows: batch.rows,
-    bytes,
+    bytes: paper.memory.bytes,
     model_flops: modelFlops(
       model.config,
       batch,
@@ -111,11 +89,48 @@ export function prepareStep(
       const dispatches = await program.profile(upload());
       return optimizer ? [...dispatches, ...await optimizer.profile(UPDATE)] : dispatches;
     },
+    free,
+  };
+}
+
+const NOTHING_TRAINED = { dropout_seed: 0, examples: 0, step_examples: 0, step_chosen_tokens: 0 };
+
+/** What a step submits in turn. */
+interface Parts {
+  readonly program: Program<StepLive>;
+  readonly optimizer: Optimizer | null;
+  readonly upload: () => StepLive;
+  readonly free: () => void;
+}
+
+function trainingParts(gpu: Gpu, model: BenchModel, batch: PackedBatch, options: PassOptions): Parts {
+  const { decoder, trained } = model;
+  const step = new TrainStep(
+    gpu,
+    { decoder, segments: trained!.segments, settings: SETTINGS },
+    batch,
+    options,
+  );
+  const weights = { step_examples: batch.sequences / 2, step_chosen_tokens: 1 };
+  return {
+    program: step.training,
+    optimizer: step.optimizer,
+    upload: () => step.upload(batch, weights),
+    free: () => step.free(),
+  };
+}
+
+function scoringParts(gpu: Gpu, { decoder }: BenchModel, batch: PackedBatch, options: PassOptions): Parts {
+  const pass = new DecoderPass(gpu, decoder, batch, options);
+  const program = new Program<StepLive>(gpu, "bench");
+  pass.recordForward(program);
+  return {
+    program,
+    optimizer: null,
+    upload: () => ({ ...pass.upload(batch), ...NOTHING_TRAINED }),
     free: () => {
-      optimizer?.free();
       program.free();
       pass.free();
-      gpu.free(metrics, sums);
     },
   };
 }

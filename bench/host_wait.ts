@@ -4,7 +4,7 @@ import type { Gpu } from "../src/gpu/mod.ts";
 import { parseJobSpec } from "../src/jobs/spec.ts";
 import { datasetOf } from "../tests/helpers/settings.ts";
 import { loadTokenizer } from "../src/preference/tokenizer.ts";
-import { train } from "../src/training/loop.ts";
+import { train } from "../src/training/job.ts";
 import { writeTokens } from "../src/training/write_tokens.ts";
 import { Random } from "../src/training/random.ts";
 import { randomModel, writeRandomWeights } from "./_model.ts";

@@ -10,7 +10,7 @@ struct Params { pairs: u32, beta: f32, gamma: f32, label_smoothing: f32, hinge: 
 @group(0) @binding(1) var<storage, read> averages: array<vec2<f32>>; // [sequences] (log-prob, logit)
 @group(0) @binding(2) var<storage, read> sequence_rows: array<u32>; // [sequences + 1]
 @group(0) @binding(3) var<storage, read_write> coefficients: array<f32>; // [sequences]
-@group(0) @binding(4) var<storage, read_write> metrics: array<f32>; // [pairs, 12], columns as in src/objective/metrics.ts
+@group(0) @binding(4) var<storage, read_write> metrics: array<f32>; // [pairs, COLUMNS]
 
 fn logsigmoid(x: f32) -> f32 {
   let e = exp(-abs(x));
@@ -46,17 +46,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   coefficients[2u * pair] = pull / chosen_tokens - params.sft_scale;
   coefficients[2u * pair + 1u] = -pull / rejected_tokens;
 
-  let base = pair * 12u;
-  metrics[base] = loss;
-  metrics[base + 1u] = params.beta * chosen.x;
-  metrics[base + 2u] = params.beta * rejected.x;
-  metrics[base + 3u] = select(0.0, 1.0, chosen.x > rejected.x);
-  metrics[base + 4u] = params.beta * (chosen.x - rejected.x);
-  metrics[base + 5u] = chosen.x;
-  metrics[base + 6u] = rejected.x;
-  metrics[base + 7u] = chosen.y;
-  metrics[base + 8u] = rejected.y;
-  metrics[base + 9u] = chosen.x * chosen_tokens;
-  metrics[base + 10u] = chosen_tokens;
-  metrics[base + 11u] = 1.0;
+  let base = pair * $(COLUMNS)u;
+  metrics[base + $(LOSS)u] = loss;
+  metrics[base + $(REWARDS_CHOSEN)u] = params.beta * chosen.x;
+  metrics[base + $(REWARDS_REJECTED)u] = params.beta * rejected.x;
+  metrics[base + $(REWARDS_ACCURACIES)u] = select(0.0, 1.0, chosen.x > rejected.x);
+  metrics[base + $(REWARDS_MARGINS)u] = params.beta * (chosen.x - rejected.x);
+  metrics[base + $(LOGPS_CHOSEN)u] = chosen.x;
+  metrics[base + $(LOGPS_REJECTED)u] = rejected.x;
+  metrics[base + $(LOGITS_CHOSEN)u] = chosen.y;
+  metrics[base + $(LOGITS_REJECTED)u] = rejected.y;
+  metrics[base + $(CHOSEN_LOGPROB_SUM)u] = chosen.x * chosen_tokens;
+  metrics[base + $(CHOSEN_TOKENS)u] = chosen_tokens;
+  metrics[base + $(EXAMPLES)u] = 1.0;
 }

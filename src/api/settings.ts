@@ -4,54 +4,22 @@ import { SAVE_DTYPES } from "../model/dtype.ts";
 import { QUANTIZATIONS } from "../model/quantization.ts";
 import { refuseField, strictObject } from "../validation.ts";
 import { isPattern, PATTERN } from "../model/module_pattern.ts";
+import { type Method, MethodSchema, objectiveOf, RECIPES } from "../objective/mod.ts";
+import type { Recipe } from "../objective/objective.ts";
 import {
   ChatTemplateKwargsSchema,
   ChatTemplateSchema,
-  DEFAULT_MAX_PROMPT_LENGTH,
   promptBoundaryField,
   splitSpecialTokens,
   splitSpecialTokensField,
   truncationModeField,
 } from "./fields.ts";
-import {
-  list,
-  mapping,
-  most,
-  mostBeta,
-  mostSteps,
-  mostTokens,
-  positive,
-  text,
-  wholeNumber,
-} from "./limits.ts";
-
-/** Published recipes of the SimPO authors (princeton-nlp/SimPO, `training_configs/` and README). */
-export const presets = {
-  "mistral-base": preset(3e-7, 2.0, 0.8, 1024, 512),
-  "mistral-instruct": preset(5e-7, 2.5, 0.1, 2048, 1800),
-  "llama3-base": preset(6e-7, 2.0, 0.5, 2048, 1800),
-  "llama3-instruct": preset(1e-6, 2.5, 0.55, 2048, 1800),
-  "llama3-instruct-v0.2": preset(1e-6, 10, 0.3, 2048, 1800),
-  "gemma2-it": preset(8e-7, 10, 0.5, 2048, 1800),
-} as const;
-
-/** What holds without a preset: the authors' trainer's defaults (`scripts/simpo_config.py`). */
-const noPreset = preset(1e-6, 2.0, 0.25, 512, DEFAULT_MAX_PROMPT_LENGTH);
+import { list, mapping, most, mostSteps, mostTokens, positive, text, wholeNumber } from "./limits.ts";
 
 /** LoRA trains far fewer numbers and wants a higher rate than the recipes, which are for full fine-tuning. */
 const loraRateFactor = 20;
 
-function preset(
-  learning_rate: number,
-  beta: number,
-  gamma_beta_ratio: number,
-  max_length: number,
-  max_prompt_length: number,
-) {
-  return { learning_rate, beta, gamma_beta_ratio, max_length, max_prompt_length } as const;
-}
-
-const presetNames = Object.keys(presets) as [keyof typeof presets, ...(keyof typeof presets)[]];
+const presetNames = Object.keys(RECIPES) as [string, ...string[]];
 
 const moduleName = text(most.nameCharacters, 1);
 /** Of an adapter; above any layer's size. */
@@ -71,31 +39,6 @@ const patterns = (numbers: z.ZodNumber) =>
     max: most.keys,
     error: "an object from ends of module paths to numbers",
   });
-
-const SimpoMethodSchema = strictObject({
-  type: z.literal("simpo"),
-  beta: positive(mostBeta).optional().meta({
-    description: "Scale of the implicit reward; the preset's, or 2.0.",
-    example: 2,
-  }),
-  gamma: z.number().min(0).max(mostBeta).optional().meta({
-    description: "Target reward margin, absolute. Not with gamma_beta_ratio.",
-  }),
-  gamma_beta_ratio: z.number().min(0).max(mostBeta).optional().meta({
-    description: "Target reward margin over beta; the preset's, or 0.25. Not with gamma.",
-  }),
-  loss_type: z.enum(["sigmoid", "hinge"]).default("sigmoid"),
-  label_smoothing: z.number().min(0).max(0.5).default(0).meta({
-    description: "Probability that a pair's labels are swapped; the hinge loss ignores it.",
-  }),
-  sft_weight: z.number().min(0).max(mostBeta).default(0).meta({
-    description: "Weight of the chosen responses' token-mean cross-entropy, added to the loss.",
-  }),
-});
-
-const SftMethodSchema = strictObject({
-  type: z.literal("sft").meta({ description: "Plain likelihood training on one completion a row." }),
-});
 
 const LoraSchema = strictObject({
   r: wholeNumber(1, mostRank).optional().meta({ description: "Rank; 16 where it is left out." }),
@@ -136,7 +79,7 @@ const LoraSchema = strictObject({
 
 /** The fields of a request. */
 export const settingsFields = {
-  method: z.discriminatedUnion("type", [SimpoMethodSchema, SftMethodSchema]).optional().meta({
+  method: MethodSchema.optional().meta({
     description: "SimPO with the preset's or the authors' values where it is left out.",
   }),
   lora: LoraSchema.nullable().optional().meta({
@@ -242,15 +185,8 @@ export type SettingsRequest = z.infer<z.ZodObject<typeof settingsFields>> & {
 
 /** Refuses fields that do not go together. */
 export function checkSettings(spec: SettingsRequest, context: z.core.$RefinementCtx): void {
-  const method = spec.method;
-  if (method?.type === "simpo" && method.gamma !== undefined && method.gamma_beta_ratio !== undefined) {
-    refuseField(
-      context,
-      ["method", "gamma_beta_ratio"],
-      `method has both gamma ${method.gamma} and gamma_beta_ratio ${method.gamma_beta_ratio}: give one of them.`,
-      "one of gamma (absolute) and gamma_beta_ratio (over beta)",
-    );
-  }
+  const objective = objectiveOf(spec.method);
+  if (spec.method) objective.check?.(spec.method, context);
   if (spec.lora === null && spec.quantization !== null) {
     refuseField(
       context,
@@ -259,12 +195,12 @@ export function checkSettings(spec: SettingsRequest, context: z.core.$Refinement
       "null, or a job with LoRA",
     );
   }
-  if (method?.type === "sft" && spec.preset !== undefined) {
+  if (spec.preset !== undefined && RECIPES[spec.preset] !== objective.type) {
     refuseField(
       context,
       ["preset"],
-      `preset ${spec.preset} is a recipe for method simpo, not for sft.`,
-      "no preset with method sft",
+      `preset ${spec.preset} is a recipe for method ${RECIPES[spec.preset]}, not for ${objective.type}.`,
+      [`no preset with method ${objective.type}`, ...Object.keys(objective.recipes)].join(" | "),
     );
   }
   if (spec.max_steps != null && spec.num_train_epochs !== undefined) {
@@ -275,8 +211,7 @@ export function checkSettings(spec: SettingsRequest, context: z.core.$Refinement
       "one of max_steps and num_train_epochs",
     );
   }
-  const lengths = recipe(spec.preset);
-  const maxLength = spec.max_length ?? lengths.max_length;
+  const maxLength = spec.max_length ?? recipeOf(spec).max_length;
   if (spec.max_prompt_length !== undefined && spec.max_prompt_length >= maxLength) {
     refuseField(
       context,
@@ -295,21 +230,22 @@ const inOrder = Object.fromEntries(Object.keys(everyJobs).map((name) => [name, u
 export function resolveSettings(
   { preset, chat_template_kwargs, split_special_tokens, ...given }: SettingsRequest,
 ) {
-  const fromPreset = recipe(preset);
+  const objective = objectiveOf(given.method);
+  const recipe = recipeOf({ preset, method: given.method });
   const lora = given.lora === null ? null : resolveLora(given.lora);
-  const max_length = given.max_length ?? fromPreset.max_length;
+  const max_length = given.max_length ?? recipe.max_length;
   return {
     ...inOrder,
     ...given,
-    method: resolveMethod(given.method, fromPreset),
+    method: objective.resolve(given.method ?? MethodSchema.parse({ type: objective.type }), recipe) as Method,
     lora,
     learning_rate: given.learning_rate ??
-      (lora === null ? fromPreset.learning_rate : loraRate(fromPreset.learning_rate)),
+      (lora === null ? recipe.learning_rate : loraRate(recipe.learning_rate)),
     num_train_epochs: given.num_train_epochs ?? 1,
     max_steps: given.max_steps ?? null,
     micro_batch_tokens: given.micro_batch_tokens ?? null,
     max_length,
-    max_prompt_length: given.max_prompt_length ?? Math.min(fromPreset.max_prompt_length, max_length - 1),
+    max_prompt_length: given.max_prompt_length ?? Math.min(recipe.max_prompt_length, max_length - 1),
     chat_template: given.chat_template ?? null,
     save_dtype: given.save_dtype ?? null,
     // only where they are given: jobs without keep the JSON, and so the id, that they had before these settings
@@ -327,17 +263,10 @@ export type TrainingSettings = Frozen<ReturnType<typeof resolveSettings>>;
 /** LoRA as PEFT has it: W x + scale B A dropout(x); scale is alpha / r, or alpha / sqrt(r) with rsLoRA. */
 export type LoraSettings = Frozen<ReturnType<typeof resolveLora>>;
 
-/** SimPO: -logsigmoid(beta (s_chosen - s_rejected) - gamma), arXiv 2405.14734. */
-export type SimpoMethod = Frozen<ReturnType<typeof resolveSimpo>>;
-
-/** Plain likelihood training: token-mean cross-entropy of one completion a row. */
-export type SftMethod = Frozen<z.infer<typeof SftMethodSchema>>;
-
-/** What training minimises. */
-export type Method = SimpoMethod | SftMethod;
-
-function recipe(name: keyof typeof presets | undefined) {
-  return name === undefined ? noPreset : presets[name];
+/** The preset's values, else the objective's own. */
+function recipeOf({ preset, method }: Pick<SettingsRequest, "preset" | "method">): Recipe {
+  const { recipes, defaults } = objectiveOf(method);
+  return preset === undefined ? defaults : recipes[preset] ?? defaults;
 }
 
 /** Rounded, so that 1e-6 gives 2e-5 as it is written. */
@@ -359,17 +288,4 @@ function resolveLora(lora: z.infer<typeof LoraSchema> | undefined) {
     ensure_weight_tying: lora?.ensure_weight_tying ?? false,
     init_adapter: lora?.init_adapter ?? null,
   };
-}
-
-function resolveMethod(method: SettingsRequest["method"], fromPreset: ReturnType<typeof recipe>): Method {
-  return method?.type === "sft" ? method : resolveSimpo(method, fromPreset);
-}
-
-function resolveSimpo(
-  method: z.infer<typeof SimpoMethodSchema> = SimpoMethodSchema.parse({ type: "simpo" }),
-  fromPreset: ReturnType<typeof recipe>,
-) {
-  const { gamma, gamma_beta_ratio = fromPreset.gamma_beta_ratio, ...rest } = method;
-  const { type, beta = fromPreset.beta, loss_type, label_smoothing, sft_weight } = rest;
-  return { type, beta, gamma: gamma ?? gamma_beta_ratio * beta, loss_type, label_smoothing, sft_weight };
 }

@@ -4,7 +4,7 @@ import type { Decoder } from "../model/decoder.ts";
 import type { OnLoad } from "../model/loading.ts";
 import { Interrupted } from "../errors.ts";
 import { pause, type TrainContext } from "../training/context.ts";
-import { train as run } from "../training/loop.ts";
+import { train as run } from "../training/job.ts";
 import { TokenSignal } from "../training/token_signal.ts";
 import type { BaseModel, Lease, Models } from "./models.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./protocol.ts";

@@ -6,7 +6,8 @@ import { InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
 import { boundedError, noWarnings, withWarning } from "./bounds.ts";
-import { readDataset, rowKind } from "./given_rows.ts";
+import { objectiveOf } from "../objective/mod.ts";
+import { readDataset } from "./given_rows.ts";
 import { PRIVATE_FILE } from "../private_files.ts";
 import { storageError } from "./storage.ts";
 
@@ -99,7 +100,7 @@ function boundLists(db: DatabaseSync): void {
 function readRequests(db: DatabaseSync): void {
   const update = db.prepare("UPDATE jobs SET datasets = ? WHERE id = ?");
   eachReadable(db, "SELECT id, spec, datasets FROM jobs", ({ id, spec, datasets }) => {
-    const kind = rowKind(JSON.parse(spec!).settings.method.type);
+    const kind = objectiveOf(JSON.parse(spec!).settings.method).rows;
     const { dataset, eval_dataset } = JSON.parse(datasets!);
     const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind, 1);
     update.run(JSON.stringify({ dataset: read(dataset), eval_dataset: read(eval_dataset) }), id!);

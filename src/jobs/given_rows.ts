@@ -43,11 +43,6 @@ export function* stepsWithin<T>(path: Path, steps: Steps<T>): Steps<T> {
   }
 }
 
-/** What a method's rows are for. */
-export function rowKind(method: string | undefined): RowKind {
-  return method === "sft" ? "sft" : "preference";
-}
-
 /**
  * Reads rows that are given as they are.
  *

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { Job } from "../api/job.ts";
 import { modelReference } from "../hub/name.ts";
 import { writeWhole } from "../model/_files.ts";
+import { objectiveOf } from "../objective/mod.ts";
 
 /** What a folder holds: an adapter, its base with it merged in, or weights that were trained in full. */
 export type CardForm = "adapter" | "merged" | "full";
@@ -49,7 +50,7 @@ export function modelCard(job: CardJob, form: CardForm): string {
     `# ${TITLES[form]} ${name}`,
     "",
     `Trained from \`${name}\`${revision === null ? "" : ` at revision \`${revision}\``} by ${
-      METHODS[method]
+      objectiveOf(settings.method).title
     } ` +
     "with simpo-worker.",
     "",
@@ -95,11 +96,6 @@ const TITLES: Readonly<Record<CardForm, string>> = {
   adapter: "LoRA adapter for",
   merged: "Merged LoRA adapter and",
   full: "Fine-tuned",
-};
-
-const METHODS: Readonly<Record<string, string>> = {
-  simpo: "[SimPO](https://arxiv.org/abs/2405.14734)",
-  sft: "supervised fine-tuning",
 };
 
 const FOLDER = "path/of/this/folder";

@@ -1,9 +1,10 @@
 /** A request for a training job, made into a job with nothing left open. */
 import { type JobRequest, JobRequestSchema } from "../api/job.ts";
+import { objectiveOf } from "../objective/mod.ts";
 import { resolveSettings, type TrainingSettings } from "../api/settings.ts";
 import { turns } from "../turns.ts";
 import { parseWith } from "../validation.ts";
-import { type DatasetSpec, datasetSteps, finish, rowKind, type Steps, stepsWithin } from "./given_rows.ts";
+import { type DatasetSpec, datasetSteps, finish, type Steps, stepsWithin } from "./given_rows.ts";
 
 /** A job with nothing left open. */
 export interface JobSpec {
@@ -56,7 +57,7 @@ export async function toJobSpecInTurns(request: JobRequest): Promise<JobSpec> {
 
 function* specSteps(request: JobRequest): Steps<JobSpec> {
   const { model, dataset, eval_dataset = null, preset = null, method } = request;
-  const kind = rowKind(method?.type);
+  const kind = objectiveOf(method).rows;
   const { max_left_out } = request;
   return {
     model,

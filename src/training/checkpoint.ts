@@ -7,7 +7,7 @@ import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { Checkpoint as Safetensors, type TensorSource, writeSafetensors } from "../model/safetensors.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
-import { METRIC_COLUMNS } from "../objective/metrics.ts";
+import { simpo } from "../objective/simpo.ts";
 import { checkpointName, MANIFEST, OPTIMIZER, STATE, stepOf } from "./checkpoint_files.ts";
 import type { Fingerprints } from "./fingerprint.ts";
 import type { RunShape } from "./memory_plan.ts";
@@ -183,11 +183,11 @@ export async function readRunState(checkpoint: string): Promise<RunState> {
   return (await readManifest(checkpoint))?.state ?? await readFirstState(checkpoint);
 }
 
-/** The state of a checkpoint of version 1, whose metrics have no names. */
+/** The state of a checkpoint of version 1, whose metrics have no names: they were those of SimPO whatever the method. */
 async function readFirstState(checkpoint: string): Promise<RunState> {
   const { window, ...state } = await readJsonObject(join(checkpoint, STATE));
   if (Number.isSafeInteger(state["step"]) && Array.isArray(window) && Array.isArray(state["history"])) {
-    const metrics = Object.fromEntries(METRIC_COLUMNS.map((name, i) => [name, window[i]]));
+    const metrics = Object.fromEntries(simpo.columns.map((name, i) => [name, window[i]]));
     return { ...state as unknown as RunState, metrics, objective_state: {}, fingerprints: null };
   }
   throw new InputError(

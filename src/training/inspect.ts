@@ -3,6 +3,7 @@ import type { Inspection, SplitInspection } from "../api/inspection.ts";
 import { boundedText } from "../bounded.ts";
 import { within } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
+import { objectiveOf } from "../objective/mod.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
 import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
@@ -43,7 +44,7 @@ export async function inspect(
   const settings = { ...given, max_length: Math.min(given.max_length, config.context_length) };
   const tokenizer = plain.withChatTemplate(settings.chat_template);
   const options: ReadOptions = {
-    kind: settings.method.type === "sft" ? "sft" : "preference",
+    kind: objectiveOf(settings.method).rows,
     tokenizer,
     settings,
     vocabulary: config.vocab_size,

@@ -1,222 +1,230 @@
-/**
- * One training run from top to bottom: rows, model, steps, checkpoints, result.
- *
- * @module
- */
-import { join } from "node:path";
-import { InputError, Interrupted } from "../errors.ts";
-import { GpuMemoryError, withRoom } from "../gpu/mod.ts";
-import type { Decoder } from "../model/decoder.ts";
-import { copyTokenizer } from "../model/tokenizer_files.ts";
-import { savedModules } from "../model/saved_modules.ts";
-import { storedDtypes } from "../model/weights.ts";
-import { readTemplates } from "../preference/template_files.ts";
-import { checkSeen, settleChanges, warnOfRewritten } from "./changes.ts";
-import { findCheckpoint, newestStep, type RunState } from "./checkpoint.ts";
+import type { EncodedGroup } from "../preference/encode.ts";
+import { groupTokens } from "../preference/pack.ts";
+import { NonFiniteError } from "../model/non_finite.ts";
+import { objectiveOf, summarizeMetrics } from "../objective/mod.ts";
+import { readRunState, restoreMoments, type RunState, writeCheckpoint } from "./checkpoint.ts";
 import { pause, type TrainContext } from "./context.ts";
-import { type Data, readData } from "./data.ts";
-import { fingerprintsOf } from "./fingerprint.ts";
-import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
-import { publish } from "./publish.ts";
-import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
-import { Run, type RunParts } from "./run.ts";
+import type { Data } from "./data.ts";
+import { checkFinite, diverged } from "./divergence.ts";
+import type { Fingerprints } from "./fingerprint.ts";
+import type { RunShape } from "./memory_plan.ts";
+import { MetricLog } from "./metric_log.ts";
+import { MetricWindow } from "./metric_window.ts";
+import { Pace } from "./pace.ts";
+import { mix32 } from "./random.ts";
+import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
 import type { TrainingSettings } from "../api/settings.ts";
-import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
+import { TrainStep } from "./step.ts";
+import type { Groups } from "./token_file.ts";
+import type { Trainable } from "./trainable.ts";
 
-const UNTIED = {
-  type: "warning",
-  message:
-    "modules_to_save names the embedding or the head, which this model ties: they come apart, as in PEFT. " +
-    "With ensure_weight_tying true they are trained as one.",
-} as const;
+type Metrics = Record<string, number>;
 
-/**
- * Runs or resumes a training job in `request.directory`.
- *
- * @returns how it ended; `stopped` leaves a checkpoint to go on from
- * @throws {InputError} where rows, model or settings are at fault
- */
-export async function train(context: TrainContext, request: TrainRequest): Promise<TrainOutcome> {
-  const checkpoints = join(request.directory, "checkpoints");
-  const warn = (message: string) => context.emit({ type: "warning", message });
-  const between = everyFew(20, () => pause(context));
-  let resumed: RunState | null = null;
-  let trainable: Trainable | null = null;
-  let run: Run | null = null;
-  let data: Data | null = null;
-  let early: Promise<Decoder | null> = Promise.resolve(null);
-  const over = new AbortController();
-  try {
-    const found = await findCheckpoint(checkpoints, savedFiles(request.settings), warn, between);
-    const resume = found?.path ?? null;
-    resumed = found?.state ?? null;
-    const now = await fingerprintsOf(request, between);
-    const settled = await settleChanges(request, found, now, warn);
-    context.emit({ type: "settled" });
-    const settings = withinContext(request.settings, context);
-    data = await readData(context, request, settings, () => {
-      early = loadEarly(context, request, settings, over.signal);
-      early.catch(() => {}); // heard of when the rows are tokens
-    });
-    checkSeen(request, found, { tokens: data.checksum }, warn);
-    const loaded = await early; // what it takes of the device is known then
-    const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
-    context.emit({ type: "plan", plan: plans[0]! });
-    const plain = settings.lora
-      ? await trainableLora(context.gpu, loaded ?? await context.frozen(over.signal), settings.lora, {
-        model: request.model,
-        base: request.base,
-        seed: settings.seed,
-        init: request.init_adapter,
-        resume,
-      })
-      : await trainableWeights(context.gpu, request.model, settings.save_dtype, resume, context.onLoad);
-    if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
-    for (const message of plain.warnings ?? []) warn(message);
-    const checksum = settings.lora ? context.weightsChecksum?.() ?? null : null;
-    checkSeen(request, found, { loaded: checksum }, warn);
-    warnOfRewritten(found, now, "rows", warn);
-    if (checksum === null || !found?.state.fingerprints?.loaded) warnOfRewritten(found, now, "weights", warn);
-    // what is not seen now is as it was, unless it may be another
-    const known = request.accept_changes ? null : resumed?.fingerprints?.loaded ?? null;
-    const fingerprints = { ...settled, tokens: data.checksum, loaded: checksum ?? known };
-    const named = settings.chat_template;
-    const template = named && ((await readTemplates(request.model))?.get(named) ?? named);
-    trainable = withTokenizer(request.model, template, plain);
-    run = await allocateRun(context, plans, {
-      settings,
-      data,
-      trainable,
-      checkpoints,
-      resumed,
-      fingerprints,
-    });
-    if (resume) await run.restore(resume);
-    await run.steps();
-    await publish(trainable, join(request.directory, "result"));
-    return { outcome: "succeeded", step: run.step };
-  } catch (error) {
-    if (!(error instanceof Interrupted)) throw error;
-    if (error.how === "stop") await run?.save();
-    else await run?.logged();
-    return {
-      outcome: error.how === "stop" ? "stopped" : "cancelled",
-      step: run?.step ?? resumed?.step ?? await newestStep(checkpoints),
+/** What a run is made of, however it is laid out in memory. */
+export interface RunParts {
+  readonly settings: TrainingSettings;
+  readonly data: Data;
+  readonly trainable: Trainable;
+  readonly checkpoints: string;
+  readonly resumed: RunState | null;
+  /** What the rows and the weights are. */
+  readonly fingerprints: Fingerprints;
+}
+
+/** The loop over a run's steps, with its state between them. */
+export class TrainingLoop {
+  /** Updates done. */
+  step: number;
+  readonly #context: TrainContext;
+  readonly #parts: RunParts;
+  readonly #shape: RunShape;
+  readonly #trainStep: TrainStep;
+  readonly #window: MetricWindow;
+  readonly #log: MetricLog;
+  readonly #pace: Pace;
+  /** As {@link RunState} has them. */
+  #counts: Pick<RunState, "num_tokens" | "filled">;
+  /** Whether the last step's logging and evaluation are done, or under way in `#log`. */
+  #logged: boolean;
+  #savedStep = -1;
+
+  /** @throws {GpuMemoryError} where its buffers do not fit */
+  constructor(
+    context: TrainContext,
+    { micro_batch_tokens: tokens, activation_recomputation: recompute }: RunShape,
+    parts: RunParts,
+  ) {
+    const { gpu, emit } = context;
+    const { settings, trainable, resumed } = parts;
+    this.#context = context;
+    this.#parts = parts;
+    this.#shape = { micro_batch_tokens: tokens, activation_recomputation: recompute };
+    this.#pace = new Pace(gpu);
+    this.step = resumed?.step ?? 0;
+    this.#counts = {
+      num_tokens: resumed?.num_tokens ?? 0,
+      filled: { tokens: 0, room: 0, ...resumed?.filled },
     };
-  } finally {
-    over.abort();
-    await early.catch(() => {});
-    run?.free();
-    trainable?.free();
-    data?.[Symbol.dispose]();
+    this.#logged = resumed?.logged ?? true;
+    this.#log = new MetricLog(emit, settings.learning_rate, resumed?.history);
+    using made = new DisposableStack();
+    const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
+    const { decoder, trained: { segments } } = trainable;
+    const budget = { tokens, rows: tokens, sequences: tokens };
+    const step = this.#trainStep = own(
+      new TrainStep(gpu, { decoder, segments, settings }, budget, { recompute }),
+    );
+    this.#window = own(new MetricWindow(gpu, objectiveOf(settings.method), step.sums, step.optimizer!.clip));
+    made.move(); // freed by free() from now on
   }
-}
 
-/** Calls something at most every so many milliseconds. */
-function everyFew(milliseconds: number, work: () => Promise<void>): () => Promise<void> {
-  let last = performance.now();
-  return async () => {
-    if (performance.now() - last < milliseconds) return;
-    await work();
-    last = performance.now();
-  };
-}
-
-/** Lengths past the model's context are cut down to it, with a warning. */
-function withinContext(settings: TrainingSettings, { config, emit }: TrainContext): TrainingSettings {
-  const context = config.context_length;
-  if (settings.max_length <= context) return settings;
-  emit({
-    type: "warning",
-    message: `max_length ${settings.max_length} is cut to the model's context of ${context} tokens.`,
-  });
-  return { ...settings, max_length: context };
-}
-
-/**
- * Loads the frozen weights while a large data set is tokenised, unless the device has no room for the job even with the
- * shortest rows: that is refused with its figures once the rows are known.
- */
-async function loadEarly(
-  context: TrainContext,
-  request: TrainRequest,
-  settings: TrainingSettings,
-  signal: AbortSignal,
-): Promise<Decoder | null> {
-  if (!settings.lora) return null; // full fine-tuning has its gradients made with its weights
-  try {
-    await planRun(context, request, settings, 1, null);
-  } catch (error) {
-    if (error instanceof InputError) return null;
-    throw error;
+  /** Takes up where a checkpoint left off; the parameters are loaded already. */
+  async restore(checkpoint: string): Promise<void> {
+    const { metrics, grad_norm } = await readRunState(checkpoint);
+    this.#savedStep = this.step; // before all else: a stop must not save what is restored by half
+    const { segments } = this.#parts.trainable.trained;
+    await restoreMoments(this.#context.gpu, checkpoint, segments, () => pause(this.#context));
+    this.#window.restore(metrics, grad_norm);
+    this.#log.repeat();
   }
-  return signal.aborted ? null : await context.frozen(signal);
-}
 
-/**
- * How the run may be laid out in memory, the best way first.
- *
- * @param kept how it was before it was interrupted
- * @throws {InputError} with the figures where the device has no room for it
- */
-async function planRun(
-  { gpu, config, room }: TrainContext,
-  { model }: TrainRequest,
-  settings: TrainingSettings,
-  largest: number,
-  kept: RunShape | null,
-): Promise<MemoryPlan[]> {
-  const planned = { config, stored: await storedDtypes(model), maxTensorBytes: gpu.maxTensorBytes };
-  const [wanted] = planMemory(planned, settings, largest, null, kept);
-  return planMemory(planned, settings, largest, await room(wanted!.total_bytes), kept);
-}
+  /**
+   * Trains from where the run stands to its last step.
+   *
+   * @throws {Interrupted} where it is to end early
+   * @throws {InputError} where it has diverged
+   */
+  async steps(): Promise<void> {
+    const { settings, data: { train } } = this.#parts;
+    const schedule = planSchedule(settings, train.length);
+    const order = new ExampleOrder(settings, train.length);
+    const { total_steps } = schedule;
+    this.#context.emit({ type: "status", status: "running", total_steps, resumed_from: this.step });
+    const clock = { start: performance.now(), step: this.step, tokens: this.#counts.num_tokens };
 
-function isOfShape(plan: MemoryPlan, shape: RunShape): boolean {
-  return plan.micro_batch_tokens === shape.micro_batch_tokens &&
-    plan.activation_recomputation === shape.activation_recomputation;
-}
-
-function otherShape(now: RunShape, before: RunShape): TrainEvent {
-  const textOf = ({ micro_batch_tokens, activation_recomputation }: RunShape) =>
-    `${micro_batch_tokens} tokens and activations ${activation_recomputation ? "recomputed" : "kept"}`;
-  return {
-    type: "warning",
-    message: `The run goes on with micro-batches of ${textOf(now)}, not of ${textOf(before)} as before: ` +
-      "its numbers may differ in their last digits.",
-  };
-}
-
-/** Makes the run in the first way for which the driver has room. @throws {GpuMemoryError} where there is none */
-async function allocateRun(
-  context: TrainContext,
-  plans: readonly MemoryPlan[],
-  parts: RunParts,
-): Promise<Run> {
-  const { gpu, emit, makeRoom } = context;
-  for (const [i, plan] of plans.entries()) {
-    if (i > 0) emit({ type: "plan", plan });
-    try {
-      const run = await withRoom(makeRoom, () => gpu.allocate(() => new Run(context, plan, parts)));
-      const before = parts.resumed?.shape;
-      if (before && !isOfShape(plan, before)) emit(otherShape(plan, before));
-      return run;
-    } catch (error) {
-      if (!(error instanceof GpuMemoryError) || i === plans.length - 1) throw error;
+    if (!this.#logged) await this.#finishStep(schedule);
+    while (this.step < total_steps) {
+      const groups = Array.from(order.ofStep(this.step), (index) => train.at(index));
+      await this.#train(groups, learningRate(settings, schedule, this.step));
+      await this.#finishStep(schedule);
+      const seconds = (performance.now() - clock.start) / 1000;
+      this.#log.tell({
+        type: "progress",
+        step: this.step,
+        total_steps,
+        tokens_per_second: (this.#counts.num_tokens - clock.tokens) / seconds,
+        seconds_remaining: seconds / (this.step - clock.step) * (total_steps - this.step),
+      });
     }
+    await this.logged();
   }
-  throw new Error("A run without a plan.");
+
+  /** Waits until all finished steps are logged. @throws {InputError} where training has diverged */
+  logged(): Promise<void> {
+    return this.#log.settled();
+  }
+
+  /** Writes a checkpoint of the last finished step, unless there is one. */
+  async save(): Promise<void> {
+    await this.logged();
+    if (this.#savedStep === this.step) return;
+    const { gpu, emit } = this.#context;
+    const { settings, trainable, checkpoints, resumed, fingerprints } = this.#parts;
+    const { learning_rate, keep_checkpoints } = settings;
+    const { metrics, grad_norm } = await this.#window.save();
+    const state: RunState = {
+      step: this.step,
+      num_tokens: this.#counts.num_tokens,
+      shape: this.#shape,
+      metrics,
+      filled: this.#counts.filled,
+      grad_norm,
+      logged: this.#logged,
+      history: this.#log.history,
+      objective_state: resumed?.objective_state ?? {},
+      fingerprints,
+    };
+    checkFinite({ ...metrics, grad_norm }, this.step, learning_rate);
+    try {
+      await writeCheckpoint(gpu, checkpoints, trainable, state, keep_checkpoints);
+    } catch (error) {
+      if (!(error instanceof NonFiniteError)) throw error;
+      throw diverged(error.tensor, error.number, this.step, learning_rate);
+    }
+    this.#savedStep = this.step;
+    emit({ type: "checkpoint", step: this.step });
+  }
+
+  /** Frees its buffers, not the parameters. */
+  free(): void {
+    this.#trainStep.free();
+    this.#window.free();
+  }
+
+  async #train(groups: readonly EncodedGroup[], learning_rate: number): Promise<void> {
+    const update = { step: this.step + 1, learning_rate };
+    const { seed } = this.#parts.settings;
+    const batches = await this.#trainStep.run(ofList(groups), update, {
+      dropoutSeed: (micro) => mix32(seed, this.step, micro) || 1,
+      between: this.#between,
+    });
+    this.#window.add();
+    this.step++;
+    const tokens = groups.reduce((sum, group) => sum + groupTokens(group), 0);
+    const { num_tokens, filled } = this.#counts;
+    this.#counts = {
+      num_tokens: num_tokens + tokens,
+      filled: {
+        tokens: filled.tokens + tokens,
+        room: filled.room + batches * this.#shape.micro_batch_tokens,
+      },
+    };
+    this.#logged = false;
+  }
+
+  /** Evaluates, logs and saves after an update, as far as they are due. */
+  async #finishStep(schedule: Schedule): Promise<void> {
+    const { step } = this;
+    const { settings, data } = this.#parts;
+    const due = (every: number) => step === schedule.total_steps || (every > 0 && step % every === 0);
+    await this.logged();
+    // the evaluation first: it can be interrupted, and what is logged must not be read before it is done
+    const evaluation = data.eval.length > 0 && due(settings.eval_steps) ? await this.#evaluate() : {};
+    const training = due(settings.logging_steps) ? this.#closeWindow(schedule) : {};
+    this.#log.add(step, async () => ({ ...await training, ...evaluation }));
+    this.#logged = true;
+    if (due(settings.save_steps)) await this.save();
+  }
+
+  /** Metrics of the steps since the last logged one. */
+  async #closeWindow(schedule: Schedule): Promise<Metrics> {
+    const { settings } = this.#parts;
+    const { num_tokens, filled } = this.#counts;
+    const counts = {
+      learning_rate: learningRate(settings, schedule, this.step - 1),
+      epoch: this.step / schedule.steps_per_epoch,
+      num_tokens,
+      fill_rate: filled.tokens / Math.max(filled.room, 1),
+    };
+    this.#counts = { num_tokens, filled: { tokens: 0, room: 0 } };
+    const { sums, grad_norm } = await this.#window.close();
+    return { ...summarizeMetrics(settings.method, sums), grad_norm, ...counts };
+  }
+
+  async #evaluate(): Promise<Metrics> {
+    const metrics = await this.#trainStep.evaluate(this.#parts.data.eval, { between: this.#between });
+    return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
+  }
+
+  /** Lets others have the device. @throws {Interrupted} where the run is to end */
+  readonly #between = (): Promise<void> => this.#pace.between(() => pause(this.#context));
 }
 
-/**
- * With the tokenizer beside what is saved, which whoever uses the weights needs.
- *
- * @param template the one that was trained with; null for the model's own
- */
-function withTokenizer(model: string, template: string | null, trainable: Trainable): Trainable {
-  const also = (save: Trainable["save"]) => async (directory: string) => {
-    const checksums = await save(directory);
-    await copyTokenizer(model, directory, { template });
-    return checksums;
+/** Groups that are in memory. */
+function ofList(groups: readonly EncodedGroup[]): Groups {
+  return {
+    length: groups.length,
+    at: (index) => groups[index]!,
+    tokens: (index) => groupTokens(groups[index]!),
   };
-  return { ...trainable, save: also(trainable.save), publish: also(trainable.publish) };
 }

@@ -10,8 +10,10 @@ import { largestRank } from "../model/adapter_modules.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { declareDecoder, type StoredDtype } from "../model/loading.ts";
 import { mostTokens, passBuffers } from "../model/pass_buffers.ts";
-import { metricBuffers } from "../objective/metrics.ts";
+import { objectiveOf } from "../objective/mod.ts";
+import { windowBuffers } from "./metric_window.ts";
 import { optimizerBuffers } from "./optimizer.ts";
+import { stepBuffers } from "./step.ts";
 import type { LoraSettings, TrainingSettings } from "../api/settings.ts";
 import { adapterConfig, declareLora } from "./trainable.ts";
 
@@ -57,8 +59,11 @@ export interface PlannedModel {
 /** Settings that a plan depends on. */
 export type PlannedSettings = Pick<
   TrainingSettings,
-  "lora" | "quantization" | "max_length" | "micro_batch_tokens" | "activation_recomputation"
+  "method" | "lora" | "quantization" | "max_length" | "micro_batch_tokens" | "activation_recomputation"
 >;
+
+/** Settings that decide what is held, in whichever shape. */
+type CountedSettings = Pick<PlannedSettings, "method" | "lora" | "quantization">;
 
 /** Tokens of a micro-batch that is worth its launches, where nothing is said. */
 const DEFAULT_TOKENS = 2048;
@@ -96,7 +101,7 @@ function partOf(name: string): MemoryPart {
  */
 function countMemory(
   { config, stored, maxTensorBytes }: PlannedModel,
-  { lora, quantization }: Pick<PlannedSettings, "lora" | "quantization">,
+  { method, lora, quantization }: CountedSettings,
   { micro_batch_tokens: tokens, activation_recomputation: recompute }: RunShape,
 ): Record<MemoryPart, number> {
   const paper = new PaperDevice(maxTensorBytes);
@@ -106,7 +111,8 @@ function countMemory(
     : base;
   const budget = { tokens, rows: tokens, sequences: tokens };
   passBuffers(paper, decoder, budget, { mode: "train", recompute });
-  metricBuffers(paper, tokens);
+  stepBuffers(paper, objectiveOf(method), tokens);
+  windowBuffers(paper, objectiveOf(method));
   optimizerBuffers(paper, trained!.segments);
   return memoryParts(paper.memory.byName());
 }
@@ -165,7 +171,7 @@ export function planMemory(
 
 function planOf(
   model: PlannedModel,
-  settings: Pick<PlannedSettings, "lora" | "quantization">,
+  settings: CountedSettings,
   shape: RunShape,
   available_bytes: number | null,
 ): MemoryPlan {

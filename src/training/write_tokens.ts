@@ -4,6 +4,7 @@ import { InputError, within } from "../errors.ts";
 import { isGone } from "./changes.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
+import { objectiveOf } from "../objective/mod.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { EncodePool } from "../preference/encode_pool.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
@@ -82,7 +83,7 @@ export async function writeTokens(
   using pool = new EncodePool(job, { onStart: onLarge });
   using writer = new TokenWriter(folder);
   const options: ReadOptions = {
-    kind: settings.method.type === "sft" ? "sft" : "preference",
+    kind: objectiveOf(settings.method).rows,
     tokenizer,
     settings,
     vocabulary: config.vocab_size,

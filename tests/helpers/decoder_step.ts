@@ -7,9 +7,10 @@ import { DecoderPass } from "../../src/model/pass.ts";
 import type { PassOptions } from "../../src/model/pass_buffers.ts";
 import { alignSharing } from "../../src/model/rope.ts";
 import { adapterName } from "../../src/model/weights.ts";
-import type { Method, SimpoMethod } from "../../src/api/settings.ts";
-import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
-import { type ObjectiveLive, recordObjective, summarizeMetrics } from "../../src/objective/objective.ts";
+import { type Method, objectiveOf } from "../../src/objective/mod.ts";
+import type { SimpoMethod } from "../../src/objective/simpo.ts";
+import type { Objective } from "../../src/objective/objective.ts";
+import { TrainStep } from "../../src/training/step.ts";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
 import { type PackedBatch, packGroups } from "../../src/preference/pack.ts";
 
@@ -83,6 +84,11 @@ export interface Step {
   readonly gradients: Map<string, Float32Array>;
 }
 
+const ADAMW = { adam_beta1: 0.9, adam_beta2: 0.999, adam_epsilon: 1e-8, weight_decay: 0, max_grad_norm: 1 };
+
+/** Leaves the coefficients as they were written. */
+const AS_UPLOADED: Objective = { ...objectiveOf(SIMPO), responses: 1, record() {} };
+
 /** What {@link trainingStep} does otherwise than training with {@link SIMPO} does. */
 interface StepOptions {
   readonly options?: Omit<PassOptions, "mode">;
@@ -101,17 +107,16 @@ export async function trainingStep(
   { options = {}, method = SIMPO, dAverages, dropoutSeed = 1, backward = true }: StepOptions = {},
 ): Promise<Step> {
   const batches = groups.map((batch) => packFor(decoder, batch));
-  const pass = new DecoderPass(gpu, decoder, budgetFor(batches), { mode: "train", ...options });
-  const metrics = gpu.tensor("metrics", [pass.budget.sequences, METRIC_COLUMNS.length]);
-  const sums = gpu.tensor("sums", [1, METRIC_COLUMNS.length]);
-  const program = new Program<BatchLive & ObjectiveLive>(gpu, "step");
-  pass.recordForward(program);
-  if (!dAverages) recordObjective(program, method, { ...pass, metrics, sums });
-  if (backward) pass.recordBackward(program);
-
-  const perExample = method.type === "sft" ? 1 : 2;
+  const settings = { ...ADAMW, method };
+  const objective = dAverages ? AS_UPLOADED : objectiveOf(method);
+  const step = new TrainStep(gpu, { decoder, settings, objective }, budgetFor(batches), options);
+  const { pass } = step;
   const all = batches.flatMap(({ sequence_info }) => sequence_info);
-  const chosen = all.filter((_, i) => i % perExample === 0);
+  const chosen = all.filter((_, i) => i % objective.responses === 0);
+  const weights = {
+    step_examples: all.length / objective.responses,
+    step_chosen_tokens: chosen.reduce((sum, { num_tokens }) => sum + num_tokens, 0),
+  };
   const results = {
     logprobs: new Float32Array(batches.reduce((sum, { rows }) => sum + rows, 0)),
     averages: new Float32Array(all.length),
@@ -119,7 +124,7 @@ export async function trainingStep(
   };
   let [row, sequence] = [0, 0];
   for (const batch of batches) {
-    const live = pass.upload(batch);
+    const live = step.upload(batch, weights, dropoutSeed);
     if (dAverages) {
       const own = Array.from(dAverages).slice(sequence, sequence + batch.sequences);
       gpu.write(
@@ -127,13 +132,7 @@ export async function trainingStep(
         Float32Array.from(own, (value, i) => value / batch.sequence_info[i]!.num_tokens),
       );
     }
-    program.run({
-      ...live,
-      dropout_seed: dropoutSeed,
-      examples: batch.sequences / perExample,
-      step_examples: all.length / perExample,
-      step_chosen_tokens: chosen.reduce((sum, { num_tokens }) => sum + num_tokens, 0),
-    });
+    (backward ? step.training : step.evaluation).run(live);
     const [logprobs, averages] = await gpu.read(pass.logprobs, pass.averages) as Float32Array[];
     results.logprobs.set(logprobs!.subarray(0, batch.rows), row);
     for (let s = 0; s < batch.sequences; s++) {
@@ -143,15 +142,10 @@ export async function trainingStep(
     row += batch.rows;
     sequence += batch.sequences;
   }
-  const step = {
-    ...results,
-    metrics: summarizeMetrics(method, await gpu.readF32(sums)),
-    gradients: await readParameters(gpu, trained, "gradient"),
-  };
-  program.free();
-  pass.free();
-  gpu.free(metrics, sums);
-  return step;
+  const metrics = dAverages ? {} : await step.metrics();
+  const gradients = await readParameters(gpu, trained, "gradient");
+  step.free();
+  return { ...results, metrics, gradients };
 }
 
 /** Gradients or values by the names of weights in files, an adapter's as PEFT has them; the runs of one table joined. */

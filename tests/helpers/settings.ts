@@ -1,5 +1,6 @@
 import { type Comparison, readRow, type RowKind } from "../../src/preference/rows.ts";
-import { type GivenRows, readDataset, rowKind } from "../../src/jobs/given_rows.ts";
+import { objectiveOf } from "../../src/objective/mod.ts";
+import { type GivenRows, readDataset } from "../../src/jobs/given_rows.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
 
@@ -26,7 +27,11 @@ export function datasetOf(
   rows: readonly unknown[],
   method = "simpo",
 ): GivenRows {
-  return readDataset({ rows: [...rows] }, rowKind(method), 1) as GivenRows;
+  return readDataset(
+    { rows: [...rows] },
+    objectiveOf(method === undefined ? undefined : { type: method }).rows,
+    1,
+  ) as GivenRows;
 }
 
 /** The one comparison that a row makes. */

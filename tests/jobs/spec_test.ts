@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
-import { presets } from "../../src/api/settings.ts";
+import { simpo } from "../../src/objective/simpo.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 
 const minimal = { model: "model", dataset: { path: "rows.jsonl" } };
@@ -83,7 +83,7 @@ Deno.test("parseJobSpec() takes lora null as full fine-tuning with the recipes' 
 });
 
 Deno.test("parseJobSpec() takes a preset where the request says nothing", () => {
-  for (const [preset, recipe] of Object.entries(presets)) {
+  for (const [preset, recipe] of Object.entries(simpo.recipes)) {
     const { settings } = parseJobSpec({ ...minimal, preset, lora: null });
     assert.ok(settings.method.type === "simpo");
     assert.equal(settings.learning_rate, recipe.learning_rate);

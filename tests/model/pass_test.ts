@@ -16,7 +16,7 @@ import { DecoderPass } from "../../src/model/pass.ts";
 import { mostTokens } from "../../src/model/pass_buffers.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
-import type { Method } from "../../src/api/settings.ts";
+import type { Method } from "../../src/objective/mod.ts";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
 import { packGroups, unsharedGroups } from "../../src/preference/pack.ts";
 import { assertClose } from "../helpers/assert_close.ts";

@@ -1,14 +1,9 @@
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../src/gpu/mod.ts";
-import type { Method, SimpoMethod } from "../../src/api/settings.ts";
-import { METRIC_COLUMNS } from "../../src/objective/metrics.ts";
-import {
-  type ObjectiveLive,
-  recordMetricSums,
-  recordObjective,
-  responsesPerExample,
-  summarizeMetrics,
-} from "../../src/objective/objective.ts";
+import { type Method, objectiveOf, summarizeMetrics } from "../../src/objective/mod.ts";
+import { simpo, type SimpoMethod } from "../../src/objective/simpo.ts";
+import type { ObjectiveLive } from "../../src/objective/objective.ts";
+import { recordMetricSums } from "../../src/training/metric_sums.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { SIMPO } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";
@@ -16,7 +11,7 @@ import { sftLoss, simpoLoss } from "../reference/cpu.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
 
-const COLUMNS = METRIC_COLUMNS.length;
+const COLUMNS = simpo.columns.length;
 const UNTOUCHED = 777;
 
 interface Sequences {
@@ -50,18 +45,21 @@ function slice({ averages, numTokens, meanLogits }: Sequences, from: number, to:
 
 /** Runs the objective over micro-batches of one step and reads what it wrote for the last. */
 async function run(method: Method, batches: readonly Sequences[]) {
-  const per = responsesPerExample(method);
+  const objective = objectiveOf(method);
+  const { responses: per, columns } = objective;
   const largest = Math.max(...batches.map(({ averages }) => averages.length));
   const fill = (length: number) => new Float32Array(length).fill(UNTOUCHED);
   const tensors = {
     averages: gpu.tensor("averages", [largest, 2]),
     sequence_rows: gpu.tensor("sequence_rows", [largest + 1], "u32"),
     coefficients: gpu.tensor("coefficients", [largest + per]),
-    metrics: gpu.tensor("metrics", [largest / per + 1, COLUMNS]),
-    sums: gpu.tensor("sums", [1, COLUMNS]),
+    metrics: gpu.tensor("metrics", [largest / per + 1, columns.length]),
+    sums: gpu.tensor("sums", [1, columns.length]),
   };
   const program = new Program<ObjectiveLive>(gpu, "test");
-  recordObjective(program, method, tensors);
+  const { sums: total, ...own } = tensors;
+  objective.record(program, method, own);
+  recordMetricSums(program, { x: own.metrics, sums: total }, (live) => live.examples);
   const everything = batches.flatMap(({ numTokens }) => numTokens);
   const scored = everything.filter((_, i) => per === 1 || i % 2 === 0).reduce((sum, n) => sum + n, 0);
   for (const { averages, numTokens, meanLogits } of batches) {
@@ -70,7 +68,7 @@ async function run(method: Method, batches: readonly Sequences[]) {
     gpu.write(tensors.averages, interleave(averages, meanLogits));
     gpu.write(tensors.sequence_rows, Uint32Array.from(ends));
     gpu.write(tensors.coefficients, fill(largest + per));
-    gpu.write(tensors.metrics, fill((largest / per + 1) * COLUMNS));
+    gpu.write(tensors.metrics, fill((largest / per + 1) * columns.length));
     program.run({
       examples: averages.length / per,
       step_examples: everything.length / per,
@@ -90,11 +88,13 @@ async function run(method: Method, batches: readonly Sequences[]) {
     "coefficients past the live ones",
   );
   assert.ok(
-    metrics!.subarray(live / per * COLUMNS).every((value) => value === UNTOUCHED),
+    metrics!.subarray(live / per * columns.length).every((value) => value === UNTOUCHED),
     "metrics past the live ones",
   );
-  const column = (name: typeof METRIC_COLUMNS[number]) =>
-    metrics!.subarray(0, live / per * COLUMNS).filter((_, i) => i % COLUMNS === METRIC_COLUMNS.indexOf(name));
+  const column = (name: string) =>
+    metrics!.subarray(0, live / per * columns.length).filter((_, i) =>
+      i % columns.length === columns.indexOf(name)
+    );
   return { coefficients: coefficients!.subarray(0, live), column, sums: sums! };
 }
 
@@ -205,7 +205,11 @@ Deno.test("recordObjective() adds micro-batches to what one batch gives", async 
 
 Deno.test("recordMetricSums() sums past the software driver's budget of 65,535 loop iterations", async () => {
   const rows = 70_001;
-  const x = gpu.upload("x", [rows, COLUMNS], new Float32Array(rows * COLUMNS).map((_, i) => i % COLUMNS));
+  const x = gpu.upload(
+    "x",
+    [rows, COLUMNS],
+    new Float32Array(rows * COLUMNS).map((_, i) => i % COLUMNS),
+  );
   const sums = gpu.upload("sums", [1, COLUMNS], new Float32Array(COLUMNS).fill(0.5));
   const program = new Program(gpu, "test");
   recordMetricSums(program, { x, sums }, () => rows);

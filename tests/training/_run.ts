@@ -6,7 +6,7 @@ import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { TrainContext } from "../../src/training/context.ts";
-import { train } from "../../src/training/loop.ts";
+import { train } from "../../src/training/job.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
 import { writeTokens } from "../../src/training/write_tokens.ts";
 import type { Dataset, TrainEvent, TrainOutcome, TrainRequest } from "../../src/training/request.ts";

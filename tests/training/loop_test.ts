@@ -4,7 +4,7 @@ import { InputError, Interrupted } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import type { TrainContext } from "../../src/training/context.ts";
-import { train } from "../../src/training/loop.ts";
+import { train } from "../../src/training/job.ts";
 import type { MemoryPlan } from "../../src/training/memory_plan.ts";
 import type { TrainEvent } from "../../src/training/request.ts";
 import { filesOf } from "../engine/_lab.ts";

@@ -4,7 +4,7 @@ import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
-import { train } from "../../src/training/loop.ts";
+import { train } from "../../src/training/job.ts";
 import { ExampleOrder } from "../../src/training/schedule.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
 import { assertClose } from "../helpers/assert_close.ts";

@@ -6,7 +6,6 @@ import { InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
 import { boundedError, noWarnings, withWarning } from "./bounds.ts";
-import { objectiveOf } from "../objective/mod.ts";
 import { readDataset } from "./given_rows.ts";
 import { PRIVATE_FILE } from "../private_files.ts";
 import { storageError } from "./storage.ts";
@@ -96,11 +95,14 @@ function boundLists(db: DatabaseSync): void {
   });
 }
 
+/** What the rows of the methods were that there were then. */
+const ROWS_OF = { simpo: "preference", sft: "sft" } as const;
+
 /** Rows that came with a request were kept as they were sent, and are kept as they were read. */
 function readRequests(db: DatabaseSync): void {
   const update = db.prepare("UPDATE jobs SET datasets = ? WHERE id = ?");
   eachReadable(db, "SELECT id, spec, datasets FROM jobs", ({ id, spec, datasets }) => {
-    const kind = objectiveOf(JSON.parse(spec!).settings.method).rows;
+    const kind = ROWS_OF[JSON.parse(spec!).settings.method.type as keyof typeof ROWS_OF];
     const { dataset, eval_dataset } = JSON.parse(datasets!);
     const read = (rows: DatasetRequest | null) => rows && readDataset(rows, kind, 1);
     update.run(JSON.stringify({ dataset: read(dataset), eval_dataset: read(eval_dataset) }), id!);

@@ -1,6 +1,6 @@
 /** What training can minimise: a file, a shader and a place in the list each. */
 import { z } from "zod";
-import type { MetricSums, Objective } from "./objective.ts";
+import type { Objective } from "./objective.ts";
 import { sft } from "./sft.ts";
 import { simpo } from "./simpo.ts";
 
@@ -27,16 +27,4 @@ export function objectiveOf({ type }: { readonly type: string } = OBJECTIVES[0])
   const found = OBJECTIVES.find((objective) => objective.type === type);
   if (found === undefined) throw new TypeError(`No objective is called ${type}.`); // no schema lets it through
   return found as unknown as Objective;
-}
-
-/**
- * Metrics by TRL's names of the examples that were summed.
- *
- * @param sums one row of the objective's columns, or the sum of several
- */
-export function summarizeMetrics(method: Method, sums: ArrayLike<number>): Record<string, number> {
-  const objective = objectiveOf(method);
-  const sum = (column: string) => sums[objective.columns.indexOf(column)]!;
-  const means: MetricSums = { sum, mean: (column) => sum(column) / sum("examples") };
-  return objective.summarize(method, means);
 }

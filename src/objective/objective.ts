@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { Live, Program, Tensor } from "../gpu/mod.ts";
 import type { Constants } from "../gpu/wgsl.ts";
+import type { EncodedGroup } from "../preference/encode.ts";
 import type { RowKind } from "../preference/rows.ts";
 
 /** What a job takes over from an objective, or from one of its published recipes, where the request says nothing. */
@@ -21,12 +22,22 @@ export interface ObjectiveLive extends Live {
   readonly step_chosen_tokens: number;
 }
 
-/** Tensors that an objective reads and writes. */
-export interface ObjectiveTensors {
+/** What a forward pass leaves for an objective. */
+export interface PolicyTensors {
+  /** [rows]: log-prob of every scored token. */
+  readonly logprobs: Tensor;
   /** [sequences, 2]: mean log-prob and mean logit, in the order of the examples' responses. */
   readonly averages: Tensor;
   /** [sequences + 1] */
   readonly sequence_rows: Tensor;
+}
+
+/** Tensors that a loss reads and writes. */
+export interface ObjectiveTensors extends PolicyTensors {
+  /** [sequences, numbers]: what {@link Objective.prepare} has found; null without. */
+  readonly numbers: Tensor | null;
+  /** [size]: what {@link Objective.statistic} has gathered over the whole step; null without. */
+  readonly statistic: Tensor | null;
   /** [sequences], written: the loss's gradient with respect to each token's log-prob. */
   readonly coefficients: Tensor;
   /** [examples, columns], written */
@@ -66,6 +77,32 @@ export interface Objective<
   readonly responses: number;
   /** What {@link record} writes of an example; the last is `examples`, which is 1. */
   readonly columns: readonly string[];
+  /**
+   * What it needs of every response by the policy as it stands before the first step, such as a reference's log-prob: found
+   * once, kept with the job, and handed to the loss with each batch.
+   */
+  readonly prepare?: {
+    /** Numbers of a response. */
+    readonly numbers: readonly string[];
+    /** Records what writes them to `numbers` [sequences, numbers]. */
+    record<L extends ObjectiveLive>(
+      program: Program<L>,
+      method: Method,
+      tensors: PolicyTensors & { readonly numbers: Tensor },
+    ): void;
+  };
+  /** What the loss needs of the whole step before its first gradient; nothing is differentiated through it. */
+  readonly statistic?: {
+    readonly size: number;
+    /** The groups of a step that it is gathered over; those of the step itself unless given. */
+    groups?(groups: readonly EncodedGroup[]): readonly EncodedGroup[];
+    /** Records what adds a batch's part to `statistic` [size], which is zero before the first. */
+    record<L extends ObjectiveLive>(
+      program: Program<L>,
+      method: Method,
+      tensors: Omit<ObjectiveTensors, "coefficients" | "metrics">,
+    ): void;
+  };
   /** Refuses fields that do not go together. */
   check?(given: Given, context: z.core.$RefinementCtx): void;
   /** Fills in what a request leaves open. */
@@ -83,4 +120,18 @@ export interface Objective<
 export function columnConstants(columns: readonly string[]): Constants {
   const named = columns.map((name, i) => [name.toUpperCase().replaceAll(/\W/g, "_"), i]);
   return { ...Object.fromEntries(named), COLUMNS: columns.length };
+}
+
+/**
+ * Metrics by TRL's names of the examples that were summed.
+ *
+ * @param sums one row of the objective's columns, or the sum of several
+ */
+export function summarize(
+  objective: Objective,
+  method: { readonly type: string },
+  sums: ArrayLike<number>,
+): Record<string, number> {
+  const sum = (column: string) => sums[objective.columns.indexOf(column)]!;
+  return objective.summarize(method, { sum, mean: (column) => sum(column) / sum("examples") });
 }

@@ -27,9 +27,10 @@ export const sft = {
 
   resolve: (given) => given,
 
-  record(program, _method, tensors) {
+  record(program, _method, { averages, sequence_rows, coefficients, metrics }) {
     const kernel = defineKernel({ name: "sft", source: sftSource, constants: columnConstants(columns) });
-    program.dispatch(kernel, { ...tensors }, (live) => ({
+    const bindings = { averages, sequence_rows, coefficients, metrics };
+    program.dispatch(kernel, bindings, (live) => ({
       params: { sequences: live.examples, token_weight: 1 / live.step_chosen_tokens },
       workgroups: [Math.ceil(live.examples / 8), 1, 1],
     }));

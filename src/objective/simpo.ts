@@ -90,9 +90,14 @@ export const simpo = {
     return { type, beta, gamma: gamma ?? ratio * beta, loss_type, label_smoothing, sft_weight };
   },
 
-  record(program, { beta, gamma, label_smoothing, loss_type, sft_weight }, tensors) {
+  record(
+    program,
+    { beta, gamma, label_smoothing, loss_type, sft_weight },
+    { averages, sequence_rows, coefficients, metrics },
+  ) {
     const kernel = defineKernel({ name: "simpo", source: simpoSource, constants: columnConstants(columns) });
-    program.dispatch(kernel, { ...tensors }, (live) => ({
+    const bindings = { averages, sequence_rows, coefficients, metrics };
+    program.dispatch(kernel, bindings, (live) => ({
       params: {
         pairs: live.examples,
         beta,

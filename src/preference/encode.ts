@@ -43,6 +43,8 @@ export interface EncodedResponse {
   readonly truncated: boolean;
   /** Whether what follows the last token is predicted too: one more row, whose target (0) means nothing. */
   readonly predicts_next?: boolean;
+  /** What its objective has prepared of it. */
+  readonly numbers?: Float32Array;
 }
 
 /** A comparison as tokens: the prompt once, then what differs. */

@@ -16,6 +16,8 @@ export interface PackedSequence {
   readonly response: number;
   /** Its rows: scored tokens, and one where the response predicts what follows it. */
   readonly num_tokens: number;
+  /** As the response has them. */
+  readonly numbers?: Float32Array | undefined;
 }
 
 /**
@@ -129,7 +131,13 @@ export function packGroups(groups: readonly EncodedGroup[], known: readonly numb
         head_tokens.push(at - 1);
         targets.push(0);
       }
-      sequence_info.push({ group, response, num_tokens: head_tokens.length - sequence_rows.at(-1)! });
+      const num_tokens = head_tokens.length - sequence_rows.at(-1)!;
+      sequence_info.push({
+        group,
+        response,
+        num_tokens,
+        ...(encoded.numbers && { numbers: encoded.numbers }),
+      });
       sequence_rows.push(head_tokens.length);
     }
   }

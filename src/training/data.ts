@@ -4,6 +4,7 @@ import { mostTokens } from "../model/pass_buffers.ts";
 import type { TrainContext } from "./context.ts";
 import type { TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
+import type { PreparedFile } from "./prepared_file.ts";
 import { type Groups, TokenFile } from "./token_file.ts";
 import { tokenFolder } from "./token_files.ts";
 import { adapterConfig, checkRank } from "./trainable.ts";
@@ -12,6 +13,10 @@ import { adapterConfig, checkRank } from "./trainable.ts";
 export interface Data extends Disposable {
   readonly train: Groups;
   readonly eval: Groups;
+  /** Those of both and others, each once. */
+  readonly all: Groups;
+  /** What the objective has prepared of all groups; a group that is read brings its own. */
+  prepared: PreparedFile | null;
   /** Tokens of the largest row. */
   readonly largest: number;
   /** CRC-32 of all tokens. */

@@ -8,6 +8,8 @@ import { InputError, Interrupted } from "../errors.ts";
 import { GpuMemoryError, withRoom } from "../gpu/mod.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { copyTokenizer } from "../model/tokenizer_files.ts";
+import { objectiveOf } from "../objective/mod.ts";
+import type { Objective } from "../objective/objective.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { readTemplates } from "../preference/template_files.ts";
@@ -33,10 +35,15 @@ const UNTIED = {
 /**
  * Runs or resumes a training job in `request.directory`.
  *
+ * @param objective the one of the request's method unless given (tests)
  * @returns how it ended; `stopped` leaves a checkpoint to go on from
  * @throws {InputError} where rows, model or settings are at fault
  */
-export async function train(context: TrainContext, request: TrainRequest): Promise<TrainOutcome> {
+export async function train(
+  context: TrainContext,
+  request: TrainRequest,
+  objective: Objective = objectiveOf(request.settings.method),
+): Promise<TrainOutcome> {
   const checkpoints = join(request.directory, "checkpoints");
   const warn = (message: string) => context.emit({ type: "warning", message });
   const between = everyFew(20, () => pause(context));
@@ -85,6 +92,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
     trainable = withTokenizer(request.model, template, plain);
     run = await allocateRun(context, plans, {
       settings,
+      objective,
       data,
       trainable,
       checkpoints,
@@ -92,6 +100,7 @@ export async function train(context: TrainContext, request: TrainRequest): Promi
       fingerprints,
     });
     if (resume) await run.restore(resume);
+    await run.prepare(request.directory);
     await run.steps();
     await publish(trainable, join(request.directory, "result"));
     return { outcome: "succeeded", step: run.step };

@@ -1,7 +1,7 @@
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { NonFiniteError } from "../model/non_finite.ts";
-import { objectiveOf, summarizeMetrics } from "../objective/mod.ts";
+import { type Objective, summarize } from "../objective/objective.ts";
 import { readRunState, restoreMoments, type RunState, writeCheckpoint } from "./checkpoint.ts";
 import { pause, type TrainContext } from "./context.ts";
 import type { Data } from "./data.ts";
@@ -14,8 +14,8 @@ import { Pace } from "./pace.ts";
 import { mix32 } from "./random.ts";
 import { ExampleOrder, learningRate, planSchedule, type Schedule } from "./schedule.ts";
 import type { TrainingSettings } from "../api/settings.ts";
-import { TrainStep } from "./step.ts";
-import type { Groups } from "./token_file.ts";
+import { prepare } from "./prepare.ts";
+import { ofList, TrainStep } from "./step.ts";
 import type { Trainable } from "./trainable.ts";
 
 type Metrics = Record<string, number>;
@@ -23,6 +23,8 @@ type Metrics = Record<string, number>;
 /** What a run is made of, however it is laid out in memory. */
 export interface RunParts {
   readonly settings: TrainingSettings;
+  /** The one of the settings' method. */
+  readonly objective: Objective;
   readonly data: Data;
   readonly trainable: Trainable;
   readonly checkpoints: string;
@@ -55,7 +57,7 @@ export class TrainingLoop {
     parts: RunParts,
   ) {
     const { gpu, emit } = context;
-    const { settings, trainable, resumed } = parts;
+    const { settings, objective, trainable, resumed } = parts;
     this.#context = context;
     this.#parts = parts;
     this.#shape = { micro_batch_tokens: tokens, activation_recomputation: recompute };
@@ -72,9 +74,9 @@ export class TrainingLoop {
     const { decoder, trained: { segments } } = trainable;
     const budget = { tokens, rows: tokens, sequences: tokens };
     const step = this.#trainStep = own(
-      new TrainStep(gpu, { decoder, segments, settings }, budget, { recompute }),
+      new TrainStep(gpu, { decoder, segments, settings, objective }, budget, { recompute }),
     );
-    this.#window = own(new MetricWindow(gpu, objectiveOf(settings.method), step.sums, step.optimizer!.clip));
+    this.#window = own(new MetricWindow(gpu, objective, step.sums, step.optimizer!.clip));
     made.move(); // freed by free() from now on
   }
 
@@ -86,6 +88,12 @@ export class TrainingLoop {
     await restoreMoments(this.#context.gpu, checkpoint, segments, () => pause(this.#context));
     this.#window.restore(metrics, grad_norm);
     this.#log.repeat();
+  }
+
+  /** Finds what the objective needs of the policy before its first step. @param directory the job's */
+  async prepare(directory: string): Promise<void> {
+    const { objective, settings: { method }, data } = this.#parts;
+    await prepare(objective, method, { directory, at: this.step }, data, this.#trainStep, this.#between);
   }
 
   /**
@@ -198,7 +206,7 @@ export class TrainingLoop {
 
   /** Metrics of the steps since the last logged one. */
   async #closeWindow(schedule: Schedule): Promise<Metrics> {
-    const { settings } = this.#parts;
+    const { settings, objective } = this.#parts;
     const { num_tokens, filled } = this.#counts;
     const counts = {
       learning_rate: learningRate(settings, schedule, this.step - 1),
@@ -208,7 +216,7 @@ export class TrainingLoop {
     };
     this.#counts = { num_tokens, filled: { tokens: 0, room: 0 } };
     const { sums, grad_norm } = await this.#window.close();
-    return { ...summarizeMetrics(settings.method, sums), grad_norm, ...counts };
+    return { ...summarize(objective, settings.method, sums), grad_norm, ...counts };
   }
 
   async #evaluate(): Promise<Metrics> {
@@ -218,13 +226,4 @@ export class TrainingLoop {
 
   /** Lets others have the device. @throws {Interrupted} where the run is to end */
   readonly #between = (): Promise<void> => this.#pace.between(() => pause(this.#context));
-}
-
-/** Groups that are in memory. */
-function ofList(groups: readonly EncodedGroup[]): Groups {
-  return {
-    length: groups.length,
-    at: (index) => groups[index]!,
-    tokens: (index) => groupTokens(groups[index]!),
-  };
 }

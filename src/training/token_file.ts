@@ -9,6 +9,7 @@ import { crc32 } from "node:zlib";
 import { isObject } from "../json.ts";
 import type { EncodedGroup, EncodedResponse } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
+import type { PreparedFile } from "./prepared_file.ts";
 import { TOKEN_MANIFEST } from "./token_files.ts";
 import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
 
@@ -154,6 +155,10 @@ export class TokenFile implements Disposable {
   readonly largest: number;
   readonly train: Groups;
   readonly eval: Groups;
+  /** Every group of the file once. */
+  readonly all: Groups;
+  /** What was found of the groups before the first step; a group that is read brings its own. */
+  prepared: PreparedFile | null = null;
 
   private constructor(folder: string, { largest, responses, checksums }: TokenManifest) {
     this.#checksums = checksums;
@@ -162,6 +167,7 @@ export class TokenFile implements Disposable {
     this.largest = largest;
     this.train = this.#view(new Uint32Array(read(FILES.train)), responses);
     this.eval = this.#view(new Uint32Array(read(FILES.eval)), responses);
+    this.all = this.#view(Uint32Array.from(this.#offsets.subarray(1), (_, group) => group), responses);
     this.#file = Deno.openSync(join(folder, FILES.tokens));
   }
 
@@ -214,7 +220,7 @@ export class TokenFile implements Disposable {
       if (read === null) throw new Error("The job's file of tokens has become shorter.");
       done += read;
     }
-    return groupOf(words);
+    return groupOf(words, this.prepared?.of(group));
   }
 }
 
@@ -266,9 +272,11 @@ function wordsOf({ row, prompt, responses, prompt_truncated }: EncodedGroup): Ui
   return words;
 }
 
-function groupOf(words: Uint32Array): EncodedGroup {
+/** @param numbers of its responses one after another */
+function groupOf(words: Uint32Array, numbers?: Float32Array): EncodedGroup {
   const [row, prompt_truncated, promptLength, count] = words as unknown as [number, number, number, number];
   let at = GROUP_WORDS + count * RESPONSE_WORDS;
+  const width = (numbers?.length ?? 0) / count;
   const take = (length: number) => words.subarray(at, at += length);
   const prompt = take(promptLength);
   const responses = Array.from({ length: count }, (_, index): EncodedResponse => {
@@ -279,6 +287,7 @@ function groupOf(words: Uint32Array): EncodedGroup {
       scored_from: words[head + 1]!,
       truncated: (flags & TRUNCATED) !== 0,
       ...((flags & PREDICTS_NEXT) === 0 ? {} : { predicts_next: true }),
+      ...(numbers && { numbers: numbers.subarray(index * width, (index + 1) * width) }),
     };
   });
   return { row, prompt, responses, prompt_truncated };

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { Gpu, Program } from "../../src/gpu/mod.ts";
-import { type Method, objectiveOf, summarizeMetrics } from "../../src/objective/mod.ts";
+import { type Method, objectiveOf } from "../../src/objective/mod.ts";
 import { simpo, type SimpoMethod } from "../../src/objective/simpo.ts";
-import type { ObjectiveLive } from "../../src/objective/objective.ts";
+import { type ObjectiveLive, summarize } from "../../src/objective/objective.ts";
 import { recordMetricSums } from "../../src/training/metric_sums.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { SIMPO } from "../helpers/decoder_step.ts";
@@ -58,7 +58,7 @@ async function run(method: Method, batches: readonly Sequences[]) {
   };
   const program = new Program<ObjectiveLive>(gpu, "test");
   const { sums: total, ...own } = tensors;
-  objective.record(program, method, own);
+  objective.record(program, method, { ...own, logprobs: own.averages, numbers: null, statistic: null });
   recordMetricSums(program, { x: own.metrics, sums: total }, (live) => live.examples);
   const everything = batches.flatMap(({ numTokens }) => numTokens);
   const scored = everything.filter((_, i) => per === 1 || i % 2 === 0).reduce((sum, n) => sum + n, 0);
@@ -132,7 +132,7 @@ for (const [name, method] of Object.entries(METHODS)) {
       assertClose(coefficients, perToken, { rtol: 1e-5, name: `coefficients of ${pairs}` });
       assertClose(column("loss"), expected.pairLosses, { rtol: 1e-5, relativeTo: "element", name: "losses" });
 
-      const metrics = summarizeMetrics(method, sums);
+      const metrics = summarize(objectiveOf(method), method, sums);
       const chosen = (i: number) => i % 2 === 0;
       const rejected = (i: number) => i % 2 === 1;
       const margins = Array.from({ length: pairs }, (_, p) => averages[2 * p]! - averages[2 * p + 1]!);
@@ -227,7 +227,7 @@ Deno.test("recordObjective() has the token-mean cross-entropy for sft", async ()
     const { coefficients, sums } = await run({ type: "sft" }, [data]);
     const perToken = expected.dAverages.map((value, i) => value / numTokens[i]!);
     assertClose(coefficients, perToken, { rtol: 1e-6, relativeTo: "element" });
-    const metrics = summarizeMetrics({ type: "sft" }, sums);
+    const metrics = summarize(objectiveOf({ type: "sft" }), { type: "sft" }, sums);
     assert.deepEqual(Object.keys(metrics), ["loss", "logps/chosen", "logits/chosen"]);
     const values = [expected.loss, mean(averages), mean(meanLogits)];
     assertClose(Object.values(metrics), values, { rtol: 1e-5, name: `${count} sequences` });

@@ -5,6 +5,7 @@ import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
+import type { Objective } from "../../src/objective/objective.ts";
 import type { TrainContext } from "../../src/training/context.ts";
 import { train } from "../../src/training/job.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
@@ -24,6 +25,8 @@ export interface RunOptions {
   readonly settings?: Partial<TrainingSettings>;
   readonly dataset?: Dataset;
   readonly acceptChanges?: boolean;
+  /** One that no request can name. */
+  readonly objective?: Objective;
   /** Called once the model is written. */
   readonly prepare?: (model: string) => Promise<void>;
   readonly onEvent?: (event: TrainEvent, gpu: Gpu) => void;
@@ -58,26 +61,30 @@ export async function runTiny(
       directory: folder,
       ...more.acceptChanges && { accept_changes: true },
     };
-    const outcome = await train({
-      gpu,
-      config,
-      tokenised: tokenising(request, emit),
-      frozen: async () => {
-        using checkpoint = await Checkpoint.open(model);
-        await checkpoint.startSums();
-        const { quantization } = settings;
-        base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
-        loaded = checkpoint.checksum;
-        return base.decoder;
+    const outcome = await train(
+      {
+        gpu,
+        config,
+        tokenised: tokenising(request, emit),
+        frozen: async () => {
+          using checkpoint = await Checkpoint.open(model);
+          await checkpoint.startSums();
+          const { quantization } = settings;
+          base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
+          loaded = checkpoint.checksum;
+          return base.decoder;
+        },
+        weightsChecksum: () => loaded,
+        onLoad: () => {},
+        emit,
+        between: () => Promise.resolve("continue"),
+        room: () => gpu.freeBytes(),
+        makeRoom: () => false,
+        ...context,
       },
-      weightsChecksum: () => loaded,
-      onLoad: () => {},
-      emit,
-      between: () => Promise.resolve("continue"),
-      room: () => gpu.freeBytes(),
-      makeRoom: () => false,
-      ...context,
-    }, request);
+      request,
+      more.objective,
+    );
     return { outcome, events };
   } finally {
     (base as LoadedDecoder | null)?.free();

@@ -7,7 +7,7 @@ import { targetedModules } from "../model/adapter_modules.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { type LinearModule, linearModules } from "../model/modules.ts";
 import { heededNames, type SavedModules, savedModules } from "../model/saved_modules.ts";
-import { checkVocabulary } from "../training/trainable.ts";
+import { checkVocabulary } from "../training/trainable_lora.ts";
 
 /** What a request says of LoRA. */
 export type LoraRequest = NonNullable<JobRequest["lora"]>;

@@ -7,7 +7,7 @@ import type { TrainingSettings } from "../api/settings.ts";
 import type { PreparedFile } from "./prepared_file.ts";
 import { type Groups, TokenFile } from "./token_file.ts";
 import { tokenFolder } from "./token_files.ts";
-import { adapterConfig, checkRank } from "./trainable.ts";
+import { adapterConfig, checkRank } from "./lora_adapter.ts";
 
 /** The rows of a run, as tokens on disk. */
 export interface Data extends Disposable {

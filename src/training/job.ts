@@ -23,7 +23,8 @@ import { publish } from "./publish.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "./request.ts";
 import { type RunParts, TrainingLoop } from "./loop.ts";
 import type { TrainingSettings } from "../api/settings.ts";
-import { savedFiles, type Trainable, trainableLora, trainableWeights } from "./trainable.ts";
+import { savedFiles, type Trainable, trainableWeights } from "./trainable.ts";
+import { trainableLora } from "./trainable_lora.ts";
 
 const UNTIED = {
   type: "warning",

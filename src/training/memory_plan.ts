@@ -15,7 +15,7 @@ import { windowBuffers } from "./metric_window.ts";
 import { optimizerBuffers } from "./optimizer.ts";
 import { stepBuffers } from "./step.ts";
 import type { LoraSettings, TrainingSettings } from "../api/settings.ts";
-import { adapterConfig, declareLora } from "./trainable.ts";
+import { adapterConfig, declareLora } from "./lora_adapter.ts";
 
 /** What memory is for, with what a message says of it. */
 const PARTS = {

@@ -7,11 +7,17 @@
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { isObject } from "../json.ts";
-import type { EncodedGroup, EncodedResponse } from "../preference/encode.ts";
-import { groupTokens } from "../preference/pack.ts";
+import type { EncodedGroup } from "../preference/encode.ts";
+import {
+  CHUNK,
+  FILES,
+  GROUP_WORDS,
+  groupOf,
+  RESPONSE_WORDS,
+  type TokenManifest,
+  VERSION,
+} from "./_token_format.ts";
 import type { PreparedFile } from "./prepared_file.ts";
-import { TOKEN_MANIFEST } from "./token_files.ts";
-import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
 
 /** Groups by their number, from 0. */
 export interface Groups {
@@ -20,130 +26,6 @@ export interface Groups {
   at(index: number): EncodedGroup;
   /** Tokens of a group, of its prompt and all its responses. */
   tokens(index: number): number;
-}
-
-/** What a folder of tokens has beside the groups. */
-export interface TokenManifest {
-  /** What the tokens depend on; other tokens belong to something else. */
-  readonly key: string;
-  /** Tokens of the largest group. */
-  readonly largest: number;
-  /** Responses of every group. */
-  readonly responses: number;
-  /** Of each file: what a damaged disk or a copy in parts has changed is not trained on. */
-  readonly checksums: Readonly<Record<string, number>>;
-}
-
-/** Changes when what is written does. */
-const VERSION = 2;
-/** Bytes that are gathered before they are written. */
-const CHUNK = 1 << 20;
-/** Words before a group's responses, and of each response before its tokens. */
-const [GROUP_WORDS, RESPONSE_WORDS] = [4, 3];
-const [TRUNCATED, PREDICTS_NEXT] = [1, 2];
-const FILES = {
-  tokens: "tokens.bin",
-  offsets: "offsets.bin",
-  train: "train.bin",
-  eval: "eval.bin",
-  manifest: TOKEN_MANIFEST,
-};
-
-/** Writes groups one after another. */
-export class TokenWriter implements Disposable {
-  readonly #folder: string;
-  readonly #file: Deno.FsFile;
-  #waiting: Uint32Array[] = [];
-  #waitingWords = 0;
-  #words = 0;
-  /** Where each group begins, in words, and where the last ends. */
-  #offsets: Float64Array<ArrayBuffer> = new Float64Array(1024);
-  #count = 0;
-  #largest = 0;
-  #responses = 0;
-  #checksum = 0;
-
-  /** Begins anew in a folder, which is made. */
-  constructor(folder: string) {
-    this.#folder = folder;
-    Deno.mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
-    removeIfThere(join(folder, FILES.manifest)); // first: what it speaks of goes
-    this.#file = Deno.openSync(join(folder, FILES.tokens), {
-      write: true,
-      create: true,
-      truncate: true,
-      mode: PRIVATE_FILE,
-    });
-  }
-
-  /** Groups written. */
-  get length(): number {
-    return this.#count;
-  }
-
-  /** Tokens of the largest group. */
-  get largest(): number {
-    return this.#largest;
-  }
-
-  /** Writes a group. @returns its number */
-  add(group: EncodedGroup): number {
-    const words = wordsOf(group);
-    if (this.#count > 0 && group.responses.length !== this.#responses) {
-      throw new TypeError(`A group has ${group.responses.length} responses, not ${this.#responses}.`);
-    }
-    this.#responses = group.responses.length;
-    if (this.#count + 1 >= this.#offsets.length) {
-      const longer = new Float64Array(this.#offsets.length * 2);
-      longer.set(this.#offsets);
-      this.#offsets = longer;
-    }
-    this.#words += words.length;
-    this.#offsets[++this.#count] = this.#words;
-    this.#largest = Math.max(this.#largest, groupTokens(group));
-    this.#waiting.push(words);
-    this.#waitingWords += words.length;
-    if (this.#waitingWords * 4 >= CHUNK) this.#flush();
-    return this.#count - 1;
-  }
-
-  /** Writes what the groups are used for and, last, that the folder is whole. */
-  finish(key: string, train: Uint32Array, evaluation: Uint32Array): void {
-    this.#flush();
-    this.#file.syncSync();
-    const checksums: Record<string, number> = { [FILES.tokens]: this.#checksum };
-    const write = (name: string, data: Float64Array | Uint32Array) => {
-      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      Deno.writeFileSync(join(this.#folder, name), bytes, { mode: PRIVATE_FILE });
-      checksums[name] = crc32(bytes);
-    };
-    write(FILES.offsets, this.#offsets.subarray(0, this.#count + 1));
-    write(FILES.train, train);
-    write(FILES.eval, evaluation);
-    const manifest = { version: VERSION, key, largest: this.#largest, responses: this.#responses, checksums };
-    const aside = join(this.#folder, `${FILES.manifest}.partial`);
-    const sealed = { ...manifest, crc32: crc32(JSON.stringify(manifest)) };
-    Deno.writeTextFileSync(aside, JSON.stringify(sealed), { mode: PRIVATE_FILE });
-    Deno.renameSync(aside, join(this.#folder, FILES.manifest));
-  }
-
-  [Symbol.dispose](): void {
-    this.#file.close();
-  }
-
-  #flush(): void {
-    const all = new Uint32Array(this.#waitingWords);
-    let at = 0;
-    for (const words of this.#waiting) {
-      all.set(words, at);
-      at += words.length;
-    }
-    const bytes = new Uint8Array(all.buffer);
-    this.#checksum = crc32(bytes, this.#checksum);
-    for (let done = 0; done < bytes.length;) done += this.#file.writeSync(bytes.subarray(done));
-    this.#waiting = [];
-    this.#waitingWords = 0;
-  }
 }
 
 /** A folder of tokens, open for reading. */
@@ -250,53 +132,5 @@ function readManifest(folder: string): (TokenManifest & { readonly version: numb
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return null;
     throw error;
-  }
-}
-
-function wordsOf({ row, prompt, responses, prompt_truncated }: EncodedGroup): Uint32Array {
-  const length = responses.reduce((sum, { tokens }) => sum + RESPONSE_WORDS + tokens.length, 0);
-  const words = new Uint32Array(GROUP_WORDS + length + prompt.length);
-  words.set([row, prompt_truncated, prompt.length, responses.length]);
-  let at = GROUP_WORDS;
-  for (const { tokens, scored_from, truncated, predicts_next } of responses) {
-    words.set(
-      [tokens.length, scored_from, (truncated ? TRUNCATED : 0) | (predicts_next ? PREDICTS_NEXT : 0)],
-      at,
-    );
-    at += RESPONSE_WORDS;
-  }
-  for (const tokens of [prompt, ...responses.map(({ tokens }) => tokens)]) {
-    words.set(tokens, at);
-    at += tokens.length;
-  }
-  return words;
-}
-
-/** @param numbers of its responses one after another */
-function groupOf(words: Uint32Array, numbers?: Float32Array): EncodedGroup {
-  const [row, prompt_truncated, promptLength, count] = words as unknown as [number, number, number, number];
-  let at = GROUP_WORDS + count * RESPONSE_WORDS;
-  const width = (numbers?.length ?? 0) / count;
-  const take = (length: number) => words.subarray(at, at += length);
-  const prompt = take(promptLength);
-  const responses = Array.from({ length: count }, (_, index): EncodedResponse => {
-    const head = GROUP_WORDS + index * RESPONSE_WORDS;
-    const flags = words[head + 2]!;
-    return {
-      tokens: take(words[head]!),
-      scored_from: words[head + 1]!,
-      truncated: (flags & TRUNCATED) !== 0,
-      ...((flags & PREDICTS_NEXT) === 0 ? {} : { predicts_next: true }),
-      ...(numbers && { numbers: numbers.subarray(index * width, (index + 1) * width) }),
-    };
-  });
-  return { row, prompt, responses, prompt_truncated };
-}
-
-function removeIfThere(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

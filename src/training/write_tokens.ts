@@ -12,7 +12,8 @@ import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
 import { chooseRows, type Fingerprint, fingerprint, type Source } from "./mixture.ts";
 import type { Dataset, RowSource, TrainEvent, TrainRequest } from "./request.ts";
 import { reportOf } from "./split_report.ts";
-import { TokenFile, TokenWriter } from "./token_file.ts";
+import { TokenFile } from "./token_file.ts";
+import { TokenWriter } from "./token_writer.ts";
 import { tokenFolder } from "./token_files.ts";
 
 /** What the tokens of a job depend on beside its rows. */

@@ -9,7 +9,7 @@ import { exportMerged } from "../../src/model/export.ts";
 import { linearModules, linearNames, weightSpecs } from "../../src/model/modules.ts";
 import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
 import { adapterName, transpose } from "../../src/model/weights.ts";
-import { trainableLora } from "../../src/training/trainable.ts";
+import { trainableLora } from "../../src/training/trainable_lora.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { encodedGroup, scoreGroups, SIMPO, trainingStep } from "../helpers/decoder_step.ts";
 import { settingsOf as settingsOfJob } from "../helpers/settings.ts";

@@ -21,7 +21,7 @@ import { exportMerged } from "../../src/model/export.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { encodeComparison } from "../../src/preference/encode.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
-import { trainableLora } from "../../src/training/trainable.ts";
+import { trainableLora } from "../../src/training/trainable_lora.ts";
 import { itemOf } from "../engine/_lab.ts";
 import { encodedGroup, scoreGroups } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
 import { groupTokens } from "../../src/preference/pack.ts";
-import { TokenFile, TokenWriter } from "../../src/training/token_file.ts";
+import { TokenFile } from "../../src/training/token_file.ts";
+import { TokenWriter } from "../../src/training/token_writer.ts";
 import { withFiles } from "../preference/_tokenizers.ts";
 
 const tokens = fc.uint32Array({ maxLength: 40 });

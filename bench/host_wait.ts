@@ -53,11 +53,11 @@ export async function benchHostWait(gpu: Gpu, { extent }: Settings): Promise<Fin
     await train({
       gpu,
       config: model.config,
-      tokenised: async (settings) => {
+      tokenise: async (settings) => {
         const pause = () => Promise.resolve();
         await writeTokens({ config: model.config, tokenizer, emit: () => {}, pause }, request, settings);
       },
-      frozen: () => Promise.resolve(model.decoder),
+      loadBase: () => Promise.resolve(model.decoder),
       onLoad: () => {},
       room: () => Promise.resolve(null),
       makeRoom: () => false,

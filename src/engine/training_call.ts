@@ -1,9 +1,9 @@
 import { type Gpu, withRoom } from "../gpu/mod.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
-import type { OnLoad } from "../model/loading.ts";
+import type { LoadProgress, OnLoad } from "../model/loading.ts";
 import { Interrupted } from "../errors.ts";
-import { pause, type TrainContext } from "../training/context.ts";
+import { pause, type TrainingHost } from "../training/host.ts";
 import { train as run } from "../training/job.ts";
 import { TokenSignal } from "../training/token_signal.ts";
 import type { BaseModel, Lease, Models } from "./models.ts";
@@ -22,8 +22,8 @@ export async function train(
   try {
     const config = await readModelConfig(request.model);
     for (const message of config.warnings) call.emit({ type: "warning", message });
-    using surroundings = new Surroundings(host, opened, request, call, config);
-    const outcome = await withRoom(surroundings.makeRoom, () => run(surroundings, request));
+    using own = new DeviceHost(host, opened, request, call, config);
+    const outcome = await withRoom(() => own.makeRoom(), () => run(own, request));
     return { ...outcome, device_share: host.scheduler.trained };
   } finally {
     host.job = null;
@@ -35,7 +35,7 @@ export async function train(
 const WAIT_MS = 20;
 
 /** What a run finds around it on the Worker. */
-class Surroundings implements TrainContext, Disposable {
+class DeviceHost implements TrainingHost, Disposable {
   readonly gpu: Gpu;
   readonly #models: Models;
   #base: Lease<BaseModel> | null = null;
@@ -53,14 +53,16 @@ class Surroundings implements TrainContext, Disposable {
     this.#reportWeights = host.reportWeights(request.model);
   }
 
-  readonly emit = (event: TrainEvent): void => this.call.emit(event);
+  emit(event: TrainEvent): void {
+    this.call.emit(event);
+  }
 
-  readonly between = async () => {
+  async between() {
     await this.host.scheduler.turn(() => this.call.wish !== "continue");
     return this.call.wish;
-  };
+  }
 
-  readonly tokenised = async (_settings: unknown, onLarge: () => void): Promise<void> => {
+  async tokenise(_settings: unknown, onLarge: () => void): Promise<void> {
     if (this.request.tokens === undefined) return;
     const signal = new TokenSignal(this.request.tokens);
     let large = false;
@@ -71,9 +73,9 @@ class Surroundings implements TrainContext, Disposable {
       await pause(this);
       await signal.changed(state, WAIT_MS);
     }
-  };
+  }
 
-  readonly frozen = async (signal: AbortSignal): Promise<Decoder> => {
+  async loadBase(signal: AbortSignal): Promise<Decoder> {
     const { model, settings } = this.request;
     const watch: OnLoad = (progress) => {
       signal.throwIfAborted();
@@ -81,24 +83,28 @@ class Surroundings implements TrainContext, Disposable {
     };
     this.#base ??= await this.#models.base(model, settings.quantization, watch, true);
     return this.#base.value.decoder;
-  };
+  }
 
-  readonly weightsChecksum = (): string | null => this.#base?.value.checksum ?? null;
+  baseChecksum(): string | null {
+    return this.#base?.value.checksum ?? null;
+  }
 
   /** What full fine-tuning loads the models do not report. */
-  readonly onLoad: OnLoad = (progress) => {
+  onLoad(progress: LoadProgress): void {
     this.#reportWeights(progress);
     this.call.onLoad(progress);
-  };
+  }
 
-  readonly makeRoom = (): boolean => this.#models.evict();
+  makeRoom(): boolean {
+    return this.#models.evict();
+  }
 
-  readonly room = async (wanted: number): Promise<number | null> => {
+  async room(wanted: number): Promise<number | null> {
     const before = await this.#free();
     if (before === null || before >= wanted || !this.makeRoom()) return before;
     await this.gpu.settle(); // what was let go of is free once the device has done with it
     return await this.#free();
-  };
+  }
 
   [Symbol.dispose](): void {
     this.#base?.release();

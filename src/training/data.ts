@@ -1,7 +1,7 @@
 import { InputError } from "../errors.ts";
 import { largestRank } from "../model/adapter_modules.ts";
 import { mostTokens } from "../model/pass_buffers.ts";
-import type { TrainContext } from "./context.ts";
+import type { TrainingHost } from "./host.ts";
 import type { TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import type { PreparedFile } from "./prepared_file.ts";
@@ -31,14 +31,14 @@ export interface Data extends Disposable {
  * @throws {Interrupted} where the run is to end
  */
 export async function readData(
-  context: TrainContext,
+  host: TrainingHost,
   request: TrainRequest,
   settings: TrainingSettings,
   onLarge: () => void,
 ): Promise<Data> {
-  await context.tokenised(settings, onLarge);
+  await host.tokenise(settings, onLarge);
   const file = TokenFile.open(tokenFolder(request.directory));
-  checkLargest(context, settings, file.largest);
+  checkLargest(host, settings, file.largest);
   return file;
 }
 
@@ -48,10 +48,11 @@ export async function readData(
  * @throws {InputError} where the device can bind no micro-batch of the largest row, or no factor of the rank
  */
 function checkLargest(
-  { gpu, config, emit }: TrainContext,
+  host: TrainingHost,
   { micro_batch_tokens: wanted, max_length, lora }: TrainingSettings,
   largest: number,
 ): void {
+  const { gpu, config } = host;
   if (lora) checkRank(gpu, config, adapterConfig(lora, config, null));
   const most = mostTokens(gpu, config, largestRank(lora));
   if (largest > most) {
@@ -66,7 +67,7 @@ function checkLargest(
   }
   if (wanted === null) return;
   const warn = (change: string) =>
-    emit({ type: "warning", message: `micro_batch_tokens ${wanted} is ${change}.` });
+    host.emit({ type: "warning", message: `micro_batch_tokens ${wanted} is ${change}.` });
   if (largest > wanted) warn(`raised to ${largest}, the size of the largest row`);
   if (wanted > most) warn(`lowered to ${most}, the most that this device can bind of this model`);
 }

@@ -15,7 +15,7 @@ import { storedDtypes } from "../model/weights.ts";
 import { readTemplates } from "../preference/template_files.ts";
 import { checkSeen, settleChanges, warnOfRewritten } from "./changes.ts";
 import { findCheckpoint, newestStep, type RunState } from "./checkpoint.ts";
-import { pause, type TrainContext } from "./context.ts";
+import { pause, type TrainingHost } from "./host.ts";
 import { type Data, readData } from "./data.ts";
 import { fingerprintsOf } from "./fingerprint.ts";
 import { type MemoryPlan, planMemory, type RunShape } from "./memory_plan.ts";
@@ -41,13 +41,13 @@ const UNTIED = {
  * @throws {InputError} where rows, model or settings are at fault
  */
 export async function train(
-  context: TrainContext,
+  host: TrainingHost,
   request: TrainRequest,
   objective: Objective = objectiveOf(request.settings.method),
 ): Promise<TrainOutcome> {
   const checkpoints = join(request.directory, "checkpoints");
-  const warn = (message: string) => context.emit({ type: "warning", message });
-  const between = everyFew(20, () => pause(context));
+  const warn = (message: string) => host.emit({ type: "warning", message });
+  const between = everyFew(20, () => pause(host));
   let resumed: RunState | null = null;
   let trainable: Trainable | null = null;
   let run: TrainingLoop | null = null;
@@ -60,28 +60,34 @@ export async function train(
     resumed = found?.state ?? null;
     const now = await fingerprintsOf(request, between);
     const settled = await settleChanges(request, found, now, warn);
-    context.emit({ type: "settled" });
-    const settings = withinContext(request.settings, context);
-    data = await readData(context, request, settings, () => {
-      early = loadEarly(context, request, settings, over.signal);
+    host.emit({ type: "settled" });
+    const settings = withinContext(request.settings, host);
+    data = await readData(host, request, settings, () => {
+      early = loadEarly(host, request, settings, over.signal);
       early.catch(() => {}); // heard of when the rows are tokens
     });
     checkSeen(request, found, { tokens: data.checksum }, warn);
     const loaded = await early; // what it takes of the device is known then
-    const plans = await planRun(context, request, settings, data.largest, resumed?.shape ?? null);
-    context.emit({ type: "plan", plan: plans[0]! });
+    const plans = await planRun(host, request, settings, data.largest, resumed?.shape ?? null);
+    host.emit({ type: "plan", plan: plans[0]! });
     const plain = settings.lora
-      ? await trainableLora(context.gpu, loaded ?? await context.frozen(over.signal), settings.lora, {
+      ? await trainableLora(host.gpu, loaded ?? await host.loadBase(over.signal), settings.lora, {
         model: request.model,
         base: request.base,
         seed: settings.seed,
         init: request.init_adapter,
         resume,
       })
-      : await trainableWeights(context.gpu, request.model, settings.save_dtype, resume, context.onLoad);
-    if (settings.lora && savedModules(context.config, settings.lora).untied) context.emit(UNTIED);
+      : await trainableWeights(
+        host.gpu,
+        request.model,
+        settings.save_dtype,
+        resume,
+        (progress) => host.onLoad(progress),
+      );
+    if (settings.lora && savedModules(host.config, settings.lora).untied) host.emit(UNTIED);
     for (const message of plain.warnings ?? []) warn(message);
-    const checksum = settings.lora ? context.weightsChecksum?.() ?? null : null;
+    const checksum = settings.lora ? host.baseChecksum?.() ?? null : null;
     checkSeen(request, found, { loaded: checksum }, warn);
     warnOfRewritten(found, now, "rows", warn);
     if (checksum === null || !found?.state.fingerprints?.loaded) warnOfRewritten(found, now, "weights", warn);
@@ -91,7 +97,7 @@ export async function train(
     const named = settings.chat_template;
     const template = named && ((await readTemplates(request.model))?.get(named) ?? named);
     trainable = withTokenizer(request.model, template, plain);
-    run = await allocateRun(context, plans, {
+    run = await allocateRun(host, plans, {
       settings,
       objective,
       data,
@@ -133,10 +139,10 @@ function everyFew(milliseconds: number, work: () => Promise<void>): () => Promis
 }
 
 /** Lengths past the model's context are cut down to it, with a warning. */
-function withinContext(settings: TrainingSettings, { config, emit }: TrainContext): TrainingSettings {
-  const context = config.context_length;
+function withinContext(settings: TrainingSettings, host: TrainingHost): TrainingSettings {
+  const context = host.config.context_length;
   if (settings.max_length <= context) return settings;
-  emit({
+  host.emit({
     type: "warning",
     message: `max_length ${settings.max_length} is cut to the model's context of ${context} tokens.`,
   });
@@ -148,19 +154,19 @@ function withinContext(settings: TrainingSettings, { config, emit }: TrainContex
  * shortest rows: that is refused with its figures once the rows are known.
  */
 async function loadEarly(
-  context: TrainContext,
+  host: TrainingHost,
   request: TrainRequest,
   settings: TrainingSettings,
   signal: AbortSignal,
 ): Promise<Decoder | null> {
   if (!settings.lora) return null; // full fine-tuning has its gradients made with its weights
   try {
-    await planRun(context, request, settings, 1, null);
+    await planRun(host, request, settings, 1, null);
   } catch (error) {
     if (error instanceof InputError) return null;
     throw error;
   }
-  return signal.aborted ? null : await context.frozen(signal);
+  return signal.aborted ? null : await host.loadBase(signal);
 }
 
 /**
@@ -170,15 +176,16 @@ async function loadEarly(
  * @throws {InputError} with the figures where the device has no room for it
  */
 async function planRun(
-  { gpu, config, room }: TrainContext,
+  host: TrainingHost,
   { model }: TrainRequest,
   settings: TrainingSettings,
   largest: number,
   kept: RunShape | null,
 ): Promise<MemoryPlan[]> {
+  const { gpu, config } = host;
   const planned = { config, stored: await storedDtypes(model), maxTensorBytes: gpu.maxTensorBytes };
   const [wanted] = planMemory(planned, settings, largest, null, kept);
-  return planMemory(planned, settings, largest, await room(wanted!.total_bytes), kept);
+  return planMemory(planned, settings, largest, await host.room(wanted!.total_bytes), kept);
 }
 
 function isOfShape(plan: MemoryPlan, shape: RunShape): boolean {
@@ -198,17 +205,20 @@ function otherShape(now: RunShape, before: RunShape): TrainEvent {
 
 /** Makes the run in the first way for which the driver has room. @throws {GpuMemoryError} where there is none */
 async function allocateRun(
-  context: TrainContext,
+  host: TrainingHost,
   plans: readonly MemoryPlan[],
   parts: RunParts,
 ): Promise<TrainingLoop> {
-  const { gpu, emit, makeRoom } = context;
+  const { gpu } = host;
   for (const [i, plan] of plans.entries()) {
-    if (i > 0) emit({ type: "plan", plan });
+    if (i > 0) host.emit({ type: "plan", plan });
     try {
-      const run = await withRoom(makeRoom, () => gpu.allocate(() => new TrainingLoop(context, plan, parts)));
+      const run = await withRoom(
+        () => host.makeRoom(),
+        () => gpu.allocate(() => new TrainingLoop(host, plan, parts)),
+      );
       const before = parts.resumed?.shape;
-      if (before && !isOfShape(plan, before)) emit(otherShape(plan, before));
+      if (before && !isOfShape(plan, before)) host.emit(otherShape(plan, before));
       return run;
     } catch (error) {
       if (!(error instanceof GpuMemoryError) || i === plans.length - 1) throw error;

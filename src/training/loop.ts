@@ -3,7 +3,7 @@ import { groupTokens } from "../preference/pack.ts";
 import { NonFiniteError } from "../model/non_finite.ts";
 import { type Objective, summarize } from "../objective/objective.ts";
 import { readRunState, restoreMoments, type RunState, writeCheckpoint } from "./checkpoint.ts";
-import { pause, type TrainContext } from "./context.ts";
+import { pause, type TrainingHost } from "./host.ts";
 import type { Data } from "./data.ts";
 import { checkFinite, diverged } from "./divergence.ts";
 import type { Fingerprints } from "./fingerprint.ts";
@@ -37,7 +37,7 @@ export interface RunParts {
 export class TrainingLoop {
   /** Updates done. */
   step: number;
-  readonly #context: TrainContext;
+  readonly #host: TrainingHost;
   readonly #parts: RunParts;
   readonly #shape: RunShape;
   readonly #trainStep: TrainStep;
@@ -52,13 +52,13 @@ export class TrainingLoop {
 
   /** @throws {GpuMemoryError} where its buffers do not fit */
   constructor(
-    context: TrainContext,
+    host: TrainingHost,
     { micro_batch_tokens: tokens, activation_recomputation: recompute }: RunShape,
     parts: RunParts,
   ) {
-    const { gpu, emit } = context;
+    const { gpu } = host;
     const { settings, objective, trainable, resumed } = parts;
-    this.#context = context;
+    this.#host = host;
     this.#parts = parts;
     this.#shape = { micro_batch_tokens: tokens, activation_recomputation: recompute };
     this.#pace = new Pace(gpu);
@@ -68,7 +68,7 @@ export class TrainingLoop {
       filled: { tokens: 0, room: 0, ...resumed?.filled },
     };
     this.#logged = resumed?.logged ?? true;
-    this.#log = new MetricLog(emit, settings.learning_rate, resumed?.history);
+    this.#log = new MetricLog((event) => host.emit(event), settings.learning_rate, resumed?.history);
     using made = new DisposableStack();
     const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
     const { decoder, trained: { segments } } = trainable;
@@ -85,7 +85,7 @@ export class TrainingLoop {
     const { metrics, grad_norm } = await readRunState(checkpoint);
     this.#savedStep = this.step; // before all else: a stop must not save what is restored by half
     const { segments } = this.#parts.trainable.trained;
-    await restoreMoments(this.#context.gpu, checkpoint, segments, () => pause(this.#context));
+    await restoreMoments(this.#host.gpu, checkpoint, segments, () => pause(this.#host));
     this.#window.restore(metrics, grad_norm);
     this.#log.repeat();
   }
@@ -107,7 +107,7 @@ export class TrainingLoop {
     const schedule = planSchedule(settings, train.length);
     const order = new ExampleOrder(settings, train.length);
     const { total_steps } = schedule;
-    this.#context.emit({ type: "status", status: "running", total_steps, resumed_from: this.step });
+    this.#host.emit({ type: "status", status: "running", total_steps, resumed_from: this.step });
     const clock = { start: performance.now(), step: this.step, tokens: this.#counts.num_tokens };
 
     if (!this.#logged) await this.#finishStep(schedule);
@@ -136,7 +136,7 @@ export class TrainingLoop {
   async save(): Promise<void> {
     await this.logged();
     if (this.#savedStep === this.step) return;
-    const { gpu, emit } = this.#context;
+    const { gpu } = this.#host;
     const { settings, trainable, checkpoints, resumed, fingerprints } = this.#parts;
     const { learning_rate, keep_checkpoints } = settings;
     const { metrics, grad_norm } = await this.#window.save();
@@ -160,7 +160,7 @@ export class TrainingLoop {
       throw diverged(error.tensor, error.number, this.step, learning_rate);
     }
     this.#savedStep = this.step;
-    emit({ type: "checkpoint", step: this.step });
+    this.#host.emit({ type: "checkpoint", step: this.step });
   }
 
   /** Frees its buffers, not the parameters. */
@@ -225,5 +225,5 @@ export class TrainingLoop {
   }
 
   /** Lets others have the device. @throws {Interrupted} where the run is to end */
-  readonly #between = (): Promise<void> => this.#pace.between(() => pause(this.#context));
+  readonly #between = (): Promise<void> => this.#pace.between(() => pause(this.#host));
 }

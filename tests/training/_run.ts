@@ -6,7 +6,7 @@ import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { Objective } from "../../src/objective/objective.ts";
-import type { TrainContext } from "../../src/training/context.ts";
+import type { TrainingHost } from "../../src/training/host.ts";
 import { train } from "../../src/training/job.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
 import { writeTokens } from "../../src/training/write_tokens.ts";
@@ -30,7 +30,7 @@ export interface RunOptions {
   /** Called once the model is written. */
   readonly prepare?: (model: string) => Promise<void>;
   readonly onEvent?: (event: TrainEvent, gpu: Gpu) => void;
-  readonly context?: Partial<Pick<TrainContext, "between" | "room">>;
+  readonly context?: Partial<Pick<TrainingHost, "between" | "room">>;
 }
 
 /** Trains on eight rows. @returns how it ended, and everything it said */
@@ -65,8 +65,8 @@ export async function runTiny(
       {
         gpu,
         config,
-        tokenised: tokenising(request, emit),
-        frozen: async () => {
+        tokenise: tokenising(request, emit),
+        loadBase: async () => {
           using checkpoint = await Checkpoint.open(model);
           await checkpoint.startSums();
           const { quantization } = settings;
@@ -74,7 +74,7 @@ export async function runTiny(
           loaded = checkpoint.checksum;
           return base.decoder;
         },
-        weightsChecksum: () => loaded,
+        baseChecksum: () => loaded,
         onLoad: () => {},
         emit,
         between: () => Promise.resolve("continue"),
@@ -101,8 +101,8 @@ export async function runTiny(
 /** Makes a job's rows tokens as the engine does, on this thread. */
 export function tokenising(
   request: TrainRequest,
-  emit: TrainContext["emit"] = () => {},
-): TrainContext["tokenised"] {
+  emit: TrainingHost["emit"] = () => {},
+): TrainingHost["tokenise"] {
   return async (settings, onLarge) => {
     const [config, tokenizer] = [await readModelConfig(request.model), await loadTokenizer(request.model)];
     const pause = () => Promise.resolve();

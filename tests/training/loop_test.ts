@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InputError, Interrupted } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
-import type { TrainContext } from "../../src/training/context.ts";
+import type { TrainingHost } from "../../src/training/host.ts";
 import { train } from "../../src/training/job.ts";
 import type { MemoryPlan } from "../../src/training/memory_plan.ts";
 import type { TrainEvent } from "../../src/training/request.ts";
@@ -120,11 +120,11 @@ Deno.test("train() ends within the reading of its weights or moments by a stop o
       init_adapter: null,
       directory,
     };
-    const context: TrainContext = {
+    const context: TrainingHost = {
       gpu,
       config: await readModelConfig(model),
-      tokenised: tokenising(request),
-      frozen: () => Promise.reject(new Error("All weights are trained.")),
+      tokenise: tokenising(request),
+      loadBase: () => Promise.reject(new Error("All weights are trained.")),
       onLoad: ({ bytes, total_bytes }) => {
         if (how !== null && bytes > total_bytes / 2) throw new Interrupted(how);
       },

@@ -46,8 +46,8 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
     const { outcome } = await train({
       gpu,
       config,
-      tokenised: tokenising(request),
-      frozen: () => Promise.resolve(base!.decoder),
+      tokenise: tokenising(request),
+      loadBase: () => Promise.resolve(base!.decoder),
       onLoad: () => {},
       emit: (event) => event.type === "metrics" && metrics.push(event.metrics),
       between: () => Promise.resolve("continue"),

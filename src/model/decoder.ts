@@ -2,39 +2,11 @@ import type { ModelConfig } from "./config.ts";
 import type { AdapterConfig } from "./adapter_config.ts";
 import { adapterRank, targetedModules } from "./adapter_modules.ts";
 import type { LinearLayer } from "./families/family.ts";
+import type { Linear } from "./layers/linear.ts";
+import type { Norm } from "./layers/norm.ts";
 import { linearModules, normNames } from "./modules.ts";
 import type { Parameter, ParameterSpec } from "./parameters.ts";
 import { HEAD_WEIGHT, type SavedModules } from "./saved_modules.ts";
-
-/** LoRA of one linear layer: y += scale * B A dropout(x). */
-export interface Lora {
-  /** [r, inputs] */
-  readonly a: Parameter;
-  /** [outputs, r] */
-  readonly b: Parameter;
-  /** As adapterScale() has it. */
-  readonly scale: number;
-  /** Rate, in training; 0 when scoring. */
-  readonly dropout: number;
-  /** Tells the layers' dropout masks apart. */
-  readonly stream: number;
-}
-
-/** y = x W^T (+ bias) (+ LoRA), W [outputs, inputs]. */
-export interface Linear {
-  /** [outputs, inputs] */
-  readonly weight: Parameter;
-  /** [outputs] */
-  readonly bias: Parameter | null;
-  /** null where the layer has no adapter. */
-  readonly lora: Lora | null;
-}
-
-/** RMSNorm, or LayerNorm with its bias. */
-export interface Norm {
-  readonly weight: Parameter;
-  readonly bias: Parameter | null;
-}
 
 /** One decoder block; of the norms and projections those that the family has. */
 export interface Block {

@@ -50,6 +50,14 @@ export function linearModules(model: ModelConfig): LinearModule[] {
   return modules;
 }
 
+/** Columns of the widest projection that joins several; 0 where there is none. */
+export function joinedWidth(config: ModelConfig): number {
+  const { num_attention_heads, num_key_value_heads, head_dim, intermediate_size, traits } = config;
+  if (!traits.fused_projections) return 0;
+  const qkv = (num_attention_heads + 2 * num_key_value_heads) * head_dim;
+  return traits.gated_mlp ? Math.max(qkv, 2 * intermediate_size) : qkv;
+}
+
 /** What "all-linear" means, as PEFT writes it: the last part of each path, once. */
 export function linearNames(model: ModelConfig): string[] {
   return [...new Set(linearModules(model).map(({ path }) => path.slice(path.lastIndexOf(".") + 1)))];

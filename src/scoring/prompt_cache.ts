@@ -1,8 +1,8 @@
 import { dtypeBytes, type Gpu, GpuMemoryError } from "../gpu/mod.ts";
 import { KNOWN } from "../gpu/ops/known_rows.ts";
+import type { KnownKeys } from "../model/batch_buffers.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { KnownKeys } from "../model/pass.ts";
-import type { KeyValues } from "../model/pass_buffers.ts";
+import type { KeyValues } from "../model/layers/attention.ts";
 import { dependsOnLength } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens, type PackedBatch, packGroups, streamTokens } from "../preference/pack.ts";

@@ -4,7 +4,7 @@ import type { BatchLive, Budget } from "../../src/model/batch.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import type { TrainedParameters } from "../../src/model/parameters.ts";
 import { DecoderPass } from "../../src/model/pass.ts";
-import type { PassOptions } from "../../src/model/pass_buffers.ts";
+import type { PassOptions } from "../../src/model/pass_layers.ts";
 import { alignSharing } from "../../src/model/rope.ts";
 import { adapterName } from "../../src/model/weights.ts";
 import { type Method, objectiveOf } from "../../src/objective/mod.ts";

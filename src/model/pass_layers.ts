@@ -61,13 +61,13 @@ export function passLayers(
   { mode, recompute = false, keys, logits_bytes }: PassOptions,
 ): PassLayers {
   const { config, blocks } = decoder;
-  const { traits, hidden_size } = config;
+  const { plan, hidden_size } = config;
   const { tokens } = budget;
   const train = mode === "train";
   const scratch = new Buffers(source, mode);
   const batch = batchBuffers(scratch, budget, keys);
   const context = { config, budget, train, batch, scratch };
-  const rotaries = traits.ropes.map((rope, i) => new Rotary(context, rope, i));
+  const rotaries = plan.ropes.map((rope, i) => new Rotary(context, rope, i));
   const linear = linearScratch(
     blocks.flatMap(({ linears }) => Object.values(linears)),
     scratch,
@@ -90,8 +90,14 @@ export function passLayers(
     // what runs before the lowest trained block may use its activations, but for the stream, which goes on
     const kept = passes ? sets[0]! : sets[(layer - lowest) % sets.length]!;
     const middle = train ? kept.f32("middle", tokens, hidden_size) : x;
-    const { window, rope } = traits.layers[layer]!;
-    const own = { kept, lasting: !passes && !recompute, linear, window, rotary: rotaries[rope] ?? null };
+    const { window, rope } = plan.layers[layer]!;
+    const own = {
+      kept,
+      lasting: !passes && !recompute,
+      linear,
+      window,
+      rotary: rope === null ? null : rotaries[rope]!,
+    };
     return new BlockLayer({ ...context, ...own }, block, {
       x: outputs[layer - 1] ?? x,
       middle: passes ? x : middle,
@@ -118,8 +124,8 @@ function lowestTrained({ embedding, positions, blocks }: Decoder): number {
   return first < 0 ? blocks.length : first;
 }
 
-function isTrained({ linears, ...norms }: Block): boolean {
-  return Object.values(norms).some((norm) => norm?.weight.gradient) ||
+function isTrained({ linears, norms }: Block): boolean {
+  return Object.values(norms).some((norm) => norm.weight.gradient) ||
     Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
 }
 

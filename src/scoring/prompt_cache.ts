@@ -32,7 +32,7 @@ export class PromptCache {
     const slotBytes = BLOCK_TOKENS * this.#width * dtypeBytes("f32");
     const each = Math.min(bytes / (2 * config.num_hidden_layers), gpu.maxTensorBytes);
     // where a longer response turns the prompt otherwise, nothing can be known before
-    this.#slots = config.traits.ropes.some(dependsOnLength) ? 0 : Math.floor(each / slotBytes);
+    this.#slots = config.plan.ropes.some(dependsOnLength) ? 0 : Math.floor(each / slotBytes);
     this.#index = new PromptIndex(this.#slots);
   }
 

@@ -50,7 +50,7 @@ export function budgetFor(batches: readonly PackedBatch[]): Budget {
 
 /** One batch, laid out as scoring and training do for this decoder. */
 function packFor({ config }: Decoder, groups: readonly EncodedGroup[]): PackedBatch {
-  return packGroups(groups.map((group) => alignSharing(config.traits.ropes, group)));
+  return packGroups(groups.map((group) => alignSharing(config.plan.ropes, group)));
 }
 
 /** Log-probs of the groups' scored tokens and, per response, their mean. */

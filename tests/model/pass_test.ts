@@ -420,7 +420,7 @@ Deno.test("DecoderPass takes groups without a prompt, single tokens and many can
   const reference = {
     config,
     weights: await readWeights("odd"),
-    frequencies: ropeFrequencies(config.traits.ropes[0]!),
+    frequencies: ropeFrequencies(config.plan.ropes[0]!),
   };
   const batch = packGroups(groups);
   const forward = decoderForward(reference, batch);

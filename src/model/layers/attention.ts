@@ -34,24 +34,18 @@ export class Attention {
   /** Keys and values that the tokens attend to, where some are known. */
   readonly #known: KeyValues & KnownBuffers | null;
 
-  constructor(context: BlockContext, { linears, ...norms }: Block) {
+  constructor(context: BlockContext, weights: Block) {
     const { config, budget: { tokens }, batch, kept, scratch, train } = context;
-    const { num_attention_heads: heads, num_key_value_heads: kv_heads, head_dim, traits } = config;
+    const { num_attention_heads: heads, num_key_value_heads: kv_heads, head_dim, plan } = config;
+    const { q_norm, k_norm } = weights.norms;
     const [queries, keys] = [heads * head_dim, kv_heads * head_dim];
-    const { q_proj, k_proj, v_proj, qkv_proj, o_proj } = linears;
-    const projections = qkv_proj ? { qkv_proj } : { q_proj: q_proj!, k_proj: k_proj!, v_proj: v_proj! };
     this.#context = context;
-    this.#input = new BranchInput(context, norms.input_norm, projections, "attention_input", 3);
-    this.#q_norm = norms.q_norm && new HeadNorm(context, norms.q_norm, "raw_q", heads);
-    this.#k_norm = norms.k_norm && new HeadNorm(context, norms.k_norm, "raw_k", kv_heads);
-    this.#output = new BranchOutput(
-      context,
-      o_proj!,
-      "o_proj",
-      norms.attention_output_norm,
-      "attention_output",
-    );
-    const { query_scale: scale, attention_softcap: softcap } = traits;
+    const projections = ["q_proj", "k_proj", "v_proj"] as const;
+    this.#input = new BranchInput(context, weights, "input_norm", projections, "qkv_proj");
+    this.#q_norm = q_norm ? new HeadNorm(context, q_norm, "raw_q", heads) : null;
+    this.#k_norm = k_norm ? new HeadNorm(context, k_norm, "raw_k", kv_heads) : null;
+    this.#output = new BranchOutput(context, weights, "o_proj", "attention_output_norm");
+    const { query_scale: scale, attention_softcap: softcap } = plan.block;
     this.#shape = { heads, kv_heads, head_dim, scale, window: context.window, softcap };
     this.#tensors = {
       q: kept.f32("q", tokens, queries),
@@ -116,7 +110,7 @@ export class Attention {
   }
 }
 
-/** The norm of each head of queries, or of keys. */
+/** The norm of queries, or of keys: of each head, or over all of them. */
 class HeadNorm {
   /** [tokens, heads * head_dim]: what is normed. */
   readonly raw: Tensor;
@@ -130,7 +124,7 @@ class HeadNorm {
     heads: number,
   ) {
     const shape = [budget.tokens, heads * config.head_dim];
-    const rows = heads;
+    const rows = config.plan.block.head_norms === "head" ? heads : 1;
     this.raw = kept.f32(name, ...shape);
     this.#d_raw = train ? scratch.f32(`gradients.${name}`, ...shape) : null;
     this.#norm = new NormLayer(

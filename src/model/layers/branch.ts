@@ -2,16 +2,14 @@
 import type { Tensor } from "../../gpu/mod.ts";
 import { recordCopyColumns } from "../../gpu/ops/columns.ts";
 import { recordAdd, recordCopy } from "../../gpu/ops/elementwise.ts";
-import type { BatchCounts } from "../batch.ts";
+import { type BatchCounts, tokensOf } from "../batch.ts";
+import type { Block } from "../decoder.ts";
 import { joinedWidth } from "../modules.ts";
+import type { LinearName, NormName } from "../plan.ts";
 import type { BlockContext } from "./context.ts";
 import { LinearLayer, type LinearOutput, withColumns } from "./linear.ts";
-import type { Linear } from "./linear.ts";
-import { type Norm, NormLayer } from "./norm.ts";
+import { NormLayer } from "./norm.ts";
 import type { Recording } from "./recording.ts";
-
-/** What of a branch is trained or frozen, and what its buffers are called after. */
-type Named<T> = Readonly<Record<string, T>>;
 
 /** y_i = norm(x) W_i^T for each projection of a branch, by one matrix where the family has joined them. */
 export class BranchInput {
@@ -23,22 +21,22 @@ export class BranchInput {
   /** [tokens, outputs]: of the joint matrix, before they are taken apart. */
   readonly #joined: Tensor | null;
 
-  /** @param linears by name: one for each output, or one for all of them */
+  /** @param projections those of them that the block has, in whose place it may have the joint one */
   constructor(
     context: BlockContext,
-    norm: Norm | null,
-    linears: Named<Linear>,
-    name: string,
-    outputs: number,
+    { linears, norms }: Block,
+    norm: NormName,
+    projections: readonly LinearName[],
+    joint: LinearName,
   ) {
     const { config, budget: { tokens }, scratch, train } = context;
-    this.#norm = norm && new NormLayer(config, norm, context.kept, `${name}_rstd`, tokens, tokensOf);
-    this.#linears = Object.entries(linears).map(([name, linear]) => new LinearLayer(context, linear, name));
+    const names = linears[joint] ? [joint] : projections.filter((name) => linears[name]);
+    this.#norm = NormLayer.of(context, norms[norm], norm);
+    this.#linears = names.map((name) => new LinearLayer(context, linears[name]!, name));
     this.#normed = scratch.f32("scratch.normed", tokens, config.hidden_size);
     this.#d_normed = train ? scratch.f32("gradients.normed", tokens, config.hidden_size) : null;
-    const [joint, ...others] = this.#linears;
-    this.#joined = others.length === 0 && outputs > 1
-      ? withColumns(scratch.f32("scratch.joined", tokens, joinedWidth(config)), joint!.outputs)
+    this.#joined = linears[joint]
+      ? withColumns(scratch.f32("scratch.joined", tokens, joinedWidth(config)), this.#linears[0]!.outputs)
       : null;
   }
 
@@ -96,13 +94,12 @@ export class BranchOutput {
   /** [tokens, hidden] */
   readonly #normed: Tensor;
 
-  constructor(context: BlockContext, linear: Linear, linearName: string, norm: Norm | null, name: string) {
+  constructor(context: BlockContext, { linears, norms }: Block, linear: LinearName, norm: NormName) {
     const { config, budget: { tokens }, scratch, kept, train } = context;
-    const of = (norm: Norm) => new NormLayer(config, norm, kept, `${name}_rstd`, tokens, tokensOf);
-    this.#linear = new LinearLayer(context, linear, linearName);
-    this.#norm = norm && of(norm);
-    this.#output = norm && kept.f32(name, tokens, config.hidden_size);
-    this.#d_output = norm && train ? scratch.f32("gradients.branch", tokens, config.hidden_size) : null;
+    this.#linear = new LinearLayer(context, linears[linear]!, linear);
+    this.#norm = NormLayer.of(context, norms[norm], norm);
+    this.#output = this.#norm && kept.f32(norm, tokens, config.hidden_size);
+    this.#d_output = this.#norm && train ? scratch.f32("gradients.branch", tokens, config.hidden_size) : null;
     this.#normed = scratch.f32("scratch.normed", tokens, config.hidden_size);
   }
 
@@ -157,8 +154,4 @@ function forEachColumns(
     work(tensor, first, count);
     first += count;
   }
-}
-
-function tokensOf({ tokens }: BatchCounts): number {
-  return tokens;
 }

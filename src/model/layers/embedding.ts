@@ -18,7 +18,7 @@ export class Embedding {
     const { config, batch: { token_ids, positions: indices } } = this.#context;
     const { embedding, positions } = this.#decoder;
     for (const { first_row, rows: { value: table } } of embedding) {
-      recordEmbedding(program, { token_ids, table, x }, first_row, { scale: config.traits.embedding_scale });
+      recordEmbedding(program, { token_ids, table, x }, first_row, { scale: config.plan.embedding_scale });
     }
     if (positions) recordAddRows(program, { indices, table: positions.value, x });
   }
@@ -30,7 +30,7 @@ export class Embedding {
     for (const { first_row, rows: { gradient: d_table } } of embedding) {
       if (!d_table) continue;
       const { ids, id_offsets, id_tokens } = batch;
-      const scale = config.traits.embedding_scale;
+      const scale = config.plan.embedding_scale;
       recordEmbeddingGrad(program, { ids, id_offsets, id_tokens, d_x, d_table }, first_row, { scale });
     }
     if (!positions?.gradient) return;

@@ -82,7 +82,7 @@ export class Head {
     for (const chunk of this.#chunks) {
       this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, ...(best && { best }) };
-      recordLogsumexp(gpu, program, tensors, placeOf(chunk), { softcap: config.traits.logit_softcap });
+      recordLogsumexp(gpu, program, tensors, placeOf(chunk), { softcap: config.plan.logit_softcap });
     }
     recordAverageLogprobs(program, { state, sequence_rows, logprobs, averages }, config.vocab_size);
   }
@@ -98,7 +98,7 @@ export class Head {
       // the logits of a vocabulary in one chunk are still there from the forward
       if (this.#chunks.length > 1) this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, row_sequences, coefficients };
-      const { logit_softcap: softcap } = config.traits;
+      const { logit_softcap: softcap } = config.plan;
       recordLogsumexpGrad(gpu, program, tensors, placeOf(chunk), { softcap });
       recordMatmul(gpu, program, {
         layout: "NN",

@@ -26,18 +26,14 @@ export class Mlp {
   readonly #d_product: Tensor | null;
   readonly #count: (counts: BatchCounts) => number;
 
-  constructor(context: BlockContext, { linears, mlp_norm, mlp_output_norm }: Block) {
+  constructor(context: BlockContext, weights: Block) {
     const { config, budget: { tokens }, kept, scratch, train } = context;
-    const { intermediate_size: wide, traits } = config;
-    const { gate_proj, up_proj, gate_up_proj, down_proj } = linears;
-    const projections = gate_up_proj
-      ? { gate_up_proj }
-      : { ...gate_proj && { gate_proj }, up_proj: up_proj! };
-    const gated = gate_up_proj || gate_proj;
-    this.#input = new BranchInput(context, mlp_norm, projections, "mlp_input", gated ? 2 : 1);
-    this.#output = new BranchOutput(context, down_proj!, "down_proj", mlp_output_norm, "mlp_output");
-    this.#activation = traits.activation;
-    this.#gate = gated ? kept.f32("gate", tokens, wide) : null;
+    const { intermediate_size: wide, plan } = config;
+    const { gate_proj, gate_up_proj } = weights.linears;
+    this.#input = new BranchInput(context, weights, "mlp_norm", ["gate_proj", "up_proj"], "gate_up_proj");
+    this.#output = new BranchOutput(context, weights, "down_proj", "mlp_output_norm");
+    this.#activation = plan.block.activation;
+    this.#gate = gate_proj || gate_up_proj ? kept.f32("gate", tokens, wide) : null;
     const inPlace = !train && gate_proj ? this.#gate : null;
     this.#up = inPlace ?? kept.f32("up", tokens, wide);
     this.#product = inPlace ?? scratch.f32("scratch.gated", tokens, wide);

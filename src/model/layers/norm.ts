@@ -1,13 +1,14 @@
 import type { Tensor } from "../../gpu/mod.ts";
 import { recordLayerNorm, recordLayerNormGrad } from "../../gpu/ops/layer_norm.ts";
 import { recordRmsNorm, recordRmsNormGrad } from "../../gpu/ops/rms_norm.ts";
-import type { BatchCounts } from "../batch.ts";
+import { type BatchCounts, tokensOf } from "../batch.ts";
 import type { ModelConfig } from "../config.ts";
 import type { Parameter } from "../parameters.ts";
 import type { Buffers } from "./buffers.ts";
+import type { BlockContext } from "./context.ts";
 import type { Recording } from "./recording.ts";
 
-/** The weights of an RMSNorm, or of a LayerNorm with its bias. */
+/** The weights of a norm: of a LayerNorm with bias. */
 export interface Norm {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
@@ -37,7 +38,12 @@ export class NormLayer {
     this.#config = config;
     this.#norm = norm;
     this.#rows = rows;
-    this.#rstd = config.traits.layer_norm ? buffers.f32(name, most, 2) : buffers.f32(name, most);
+    this.#rstd = config.plan.norm.kind === "layer" ? buffers.f32(name, most, 2) : buffers.f32(name, most);
+  }
+
+  /** A norm of the stream [tokens, hidden]; null where the block has none. */
+  static of({ config, budget, kept }: BlockContext, norm: Norm | undefined, name: string): NormLayer | null {
+    return norm ? new NormLayer(config, norm, kept, `${name}_rstd`, budget.tokens, tokensOf) : null;
   }
 
   get isTrained(): boolean {
@@ -45,27 +51,26 @@ export class NormLayer {
   }
 
   forward({ gpu, program }: Recording, x: Tensor, y: Tensor): void {
-    const { rms_norm_eps: eps, traits } = this.#config;
+    const { rms_norm_eps: eps, plan: { norm } } = this.#config;
     const { weight: { value: weight }, bias } = this.#norm;
-    if (bias) {
-      const tensors = { x, weight, bias: bias.value, moments: this.#rstd, y };
+    if (norm.kind === "layer") {
+      const tensors = { x, weight, bias: bias!.value, moments: this.#rstd, y };
       recordLayerNorm(gpu, program, tensors, eps, this.#rows);
     } else {
-      const tensors = { x, weight, rstd: this.#rstd, y };
-      recordRmsNorm(gpu, program, tensors, eps, this.#rows, { offset: traits.norm_offset });
+      recordRmsNorm(gpu, program, { x, weight, rstd: this.#rstd, y }, eps, this.#rows, norm);
     }
   }
 
   /** d_x += the gradient; adds to those of weight and bias where they are trained. */
   backward({ gpu, program }: Recording, x: Tensor, d_y: Tensor, d_x: Tensor): void {
+    const { norm } = this.#config.plan;
     const { weight, bias } = this.#norm;
     const tensors = { x, d_y, d_x, weight: weight.value, d_weight: weight.gradient };
-    if (bias) {
-      const moments = { moments: this.#rstd, d_bias: bias.gradient };
+    if (norm.kind === "layer") {
+      const moments = { moments: this.#rstd, d_bias: bias!.gradient };
       recordLayerNormGrad(gpu, program, { ...tensors, ...moments }, this.#rows);
     } else {
-      const options = { offset: this.#config.traits.norm_offset };
-      recordRmsNormGrad(gpu, program, { ...tensors, rstd: this.#rstd }, this.#rows, options);
+      recordRmsNormGrad(gpu, program, { ...tensors, rstd: this.#rstd }, this.#rows, norm);
     }
   }
 }

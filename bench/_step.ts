@@ -1,6 +1,6 @@
 import { type Gpu, PaperDevice, Program, type TimedDispatch } from "../src/gpu/mod.ts";
 import { DecoderPass } from "../src/model/pass.ts";
-import { passBuffers, type PassOptions } from "../src/model/pass_buffers.ts";
+import { passLayers, type PassOptions } from "../src/model/pass_layers.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
 import { type PackedBatch, packGroups } from "../src/preference/pack.ts";
 import type { Optimizer } from "../src/training/optimizer.ts";
@@ -46,7 +46,7 @@ export function prepareStep(
   const budget = { tokens: batch.tokens, rows: batch.rows, sequences: batch.sequences };
   const train = options.mode === "train";
   const paper = new PaperDevice(Infinity);
-  passBuffers(paper, model.decoder, budget, options);
+  passLayers(paper, model.decoder, budget, options);
   const { program, optimizer, upload, free } = train
     ? trainingParts(gpu, model, batch, options)
     : scoringParts(gpu, model, batch, options);

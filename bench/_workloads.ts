@@ -1,6 +1,6 @@
 /** The models and steps that benchmarks and profiles share. */
 import type { Gpu } from "../src/gpu/mod.ts";
-import type { PassOptions } from "../src/model/pass_buffers.ts";
+import type { PassOptions } from "../src/model/pass_layers.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
 import { type BenchModel, randomGroups, randomModel, SIZES, type Sizes, type Trained } from "./_model.ts";
 import { prepareStep, type Step } from "./_step.ts";

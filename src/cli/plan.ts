@@ -7,7 +7,7 @@ import { resolveModelConfig } from "../jobs/files.ts";
 import { largestRank } from "../model/adapter_modules.ts";
 import { readModelConfig } from "../model/config.ts";
 import { storedDtypes } from "../model/weights.ts";
-import { mostTokens } from "../model/pass_buffers.ts";
+import { mostTokens } from "../model/pass_layers.ts";
 import { planMemory } from "../training/memory_plan.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, type StartEngine } from "./_command.ts";

@@ -72,7 +72,7 @@ async function isTied(
   checkpoint: Checkpoint,
   warnings: string[],
 ): Promise<boolean> {
-  const [embedding, head] = [`${config.traits.names.embedding}.weight`, HEAD_WEIGHT]
+  const [embedding, head] = [`${config.plan.names.embedding}.weight`, HEAD_WEIGHT]
     .map((name) => storedName(checkpoint, { name })) as [string, string];
   const { name, value } = tyingFlag(json);
   if (!checkpoint.has(head)) {

@@ -156,7 +156,7 @@ function savedIn(
   config: AdapterConfig,
 ): Pick<Adapter, "saved" | "vocab_size"> {
   const saved = savedModules(model, config);
-  const { names: { embedding } } = model.traits;
+  const { names: { embedding } } = model.plan;
   const tables = [embedding, HEAD_MODULE].flatMap((path) => {
     const name = spellings(`${path}.weight`).map(adapterName).find((each) => weights.has(each));
     const shape = name === undefined ? [] : weights.info(name).shape;

@@ -2,7 +2,7 @@
 import { InputError } from "../errors.ts";
 import { isQuick, PATTERN } from "./module_pattern.ts";
 import { show } from "../json.ts";
-import { LINEAR_LAYERS } from "./families/family.ts";
+import { LINEAR_LAYERS } from "./plan.ts";
 import { isModuleName, type SavedNames } from "./saved_modules.ts";
 
 /** The file's name. */

@@ -206,7 +206,7 @@ function matchModules(
       accepted: "whole names of modules, such as q_proj",
     });
   }
-  const { embedding, positions } = model.traits.names;
+  const { embedding, positions } = model.plan.names;
   const outside = targets !== "all-linear" &&
     ["lm_head", embedding, positions].find((name) => name !== null && matches(name) && !isSaved(name, saved));
   if (!outside) return modules;

@@ -18,6 +18,10 @@ export interface BatchCounts {
   readonly distinct_positions: number;
 }
 
+export function tokensOf({ tokens }: BatchCounts): number {
+  return tokens;
+}
+
 /** Live numbers of one batch. */
 export interface BatchLive extends Live, BatchCounts {
   /** 0: nothing is dropped. */

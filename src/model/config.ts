@@ -22,7 +22,8 @@ import { mistral, mistral3 } from "./families/mistral.ts";
 import { phi3 } from "./families/phi3.ts";
 import { qwen2, qwen3 } from "./families/qwen.ts";
 import { Checkpoint, holdsWeights } from "./safetensors.ts";
-import type { Family, Names, Traits, Wrapper } from "./families/family.ts";
+import type { Family, Wrapper } from "./families/family.ts";
+import type { DecoderPlan } from "./plan.ts";
 
 const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2];
 const WRAPPERS: readonly Wrapper[] = [gemma3Conditional, mistral3];
@@ -66,7 +67,7 @@ export interface ModelConfig {
   /** Every token id that ends a text; empty where the file names none. */
   readonly eos_token_ids: readonly number[];
   readonly bos_token_id: number | null;
-  readonly traits: Traits;
+  readonly plan: DecoderPlan;
   /** What of the files is not heeded, a sentence each. */
   readonly warnings: readonly string[];
 }
@@ -152,7 +153,7 @@ function parseWrapped(json: Fields, { text: family, ...wrapper }: Wrapper): Mode
     }
     const config = parseFamily(text.fields, family);
     const { final_logit_softcapping: cap } = text.fields;
-    if (config.traits.logit_softcap === null) return config;
+    if (config.plan.logit_softcap === null) return config;
     refuse(
       "final_logit_softcapping",
       cap,
@@ -169,13 +170,13 @@ function parseWrapped(json: Fields, { text: family, ...wrapper }: Wrapper): Mode
     ...config,
     model_type: wrapper.model_type,
     eos_token_ids: ids("eos_token_id", config.eos_token_ids),
-    traits: { ...config.traits, names: wrappedNames(config.traits.names) },
+    plan: { ...config.plan, names: wrappedNames(config.plan.names) },
     warnings: checkUnread(unread, wrapper.model_type),
   };
 }
 
 /** Names of the text model's weights inside a wrapper, as transformers 5 has them. */
-function wrappedNames(names: Names): Names {
+function wrappedNames(names: DecoderPlan["names"]): DecoderPlan["names"] {
   const inside = (name: string) => name.replace(/^model\./, "model.language_model.");
   return {
     ...names,
@@ -239,8 +240,8 @@ function parseFamily(json: Fields, family: Family): Omit<ModelConfig, "warnings"
   if (initializer_range < 0) refuse("initializer_range", initializer_range, "a number >= 0");
   const num_hidden_layers = readCount(json, fieldOf("num_hidden_layers"), undefined, MOST_LAYERS);
   const sizes = { hidden_size, head_dim, num_hidden_layers, max_position_embeddings };
-  const traits = family.traits(json, sizes);
-  const stretches = traits.ropes.map(({ rope_scaling }) =>
+  const plan = family.plan(json, sizes);
+  const stretches = plan.ropes.map(({ rope_scaling }) =>
     rope_scaling.type === "dynamic" ? rope_scaling.factor : 1
   );
   const stretch = stretches.length > 0 ? Math.max(1, Math.min(...stretches)) : 1;
@@ -261,7 +262,7 @@ function parseFamily(json: Fields, family: Family): Omit<ModelConfig, "warnings"
     initializer_range,
     eos_token_ids: readTokenIds(json, "eos_token_id"),
     bos_token_id: readTokenIds(json, "bos_token_id")[0] ?? null,
-    traits,
+    plan,
   };
 }
 

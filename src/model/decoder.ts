@@ -1,56 +1,17 @@
 import type { ModelConfig } from "./config.ts";
 import type { AdapterConfig } from "./adapter_config.ts";
 import { adapterRank, targetedModules } from "./adapter_modules.ts";
-import type { LinearLayer } from "./families/family.ts";
-import { linearModules, normNames } from "./modules.ts";
+import type { Linear } from "./layers/linear.ts";
+import type { Norm } from "./layers/norm.ts";
+import { linearModules, normModules } from "./modules.ts";
 import type { Parameter, ParameterSpec } from "./parameters.ts";
+import type { LinearName, NormName } from "./plan.ts";
 import { HEAD_WEIGHT, type SavedModules } from "./saved_modules.ts";
 
-/** LoRA of one linear layer: y += scale * B A dropout(x). */
-export interface Lora {
-  /** [r, inputs] */
-  readonly a: Parameter;
-  /** [outputs, r] */
-  readonly b: Parameter;
-  /** As adapterScale() has it. */
-  readonly scale: number;
-  /** Rate, in training; 0 when scoring. */
-  readonly dropout: number;
-  /** Tells the layers' dropout masks apart. */
-  readonly stream: number;
-}
-
-/** y = x W^T (+ bias) (+ LoRA), W [outputs, inputs]. */
-export interface Linear {
-  /** [outputs, inputs] */
-  readonly weight: Parameter;
-  /** [outputs] */
-  readonly bias: Parameter | null;
-  /** null where the layer has no adapter. */
-  readonly lora: Lora | null;
-}
-
-/** RMSNorm, or LayerNorm with its bias. */
-export interface Norm {
-  readonly weight: Parameter;
-  readonly bias: Parameter | null;
-}
-
-/** One decoder block; of the norms and projections those that the family has. */
+/** The weights of one block, as far as the family has them. */
 export interface Block {
-  readonly linears: Readonly<Partial<Record<LinearLayer, Linear>>>;
-  /** Before attention, [hidden] */
-  readonly input_norm: Norm;
-  /** Before the mlp, [hidden] */
-  readonly mlp_norm: Norm;
-  /** Of attention's output, [hidden] */
-  readonly attention_output_norm: Norm | null;
-  /** Of the mlp's output, [hidden] */
-  readonly mlp_output_norm: Norm | null;
-  /** Of each head's query, [head_dim] */
-  readonly q_norm: Norm | null;
-  /** Of each head's key, [head_dim] */
-  readonly k_norm: Norm | null;
+  readonly linears: Readonly<Partial<Record<LinearName, Linear>>>;
+  readonly norms: Readonly<Partial<Record<NormName, Norm>>>;
 }
 
 /** Neighbouring rows of a vocabulary table; a table larger than one binding is split into several runs. */
@@ -87,7 +48,7 @@ export function withSaved(
   weights: WeightTables,
   { tied }: Pick<SavedModules, "tied">,
 ): Decoder {
-  const embedding = weights.get(`${decoder.config.traits.names.embedding}.weight`);
+  const embedding = weights.get(`${decoder.config.plan.names.embedding}.weight`);
   const head = tied && embedding ? [[HEAD_WEIGHT, embedding] as const] : [];
   return assembleDecoder(decoder.config, new Map([...decoder.weights, ...weights, ...head]));
 }
@@ -135,22 +96,18 @@ export function loraSpecs(
 
 /** A decoder of weights that are on the device, by their names in the files. */
 export function assembleDecoder(config: ModelConfig, weights: WeightTables): Decoder {
-  const { names } = config.traits;
+  const { names } = config.plan;
   const one = (name: string): Parameter => weights.get(`${name}.weight`)![0]!.rows;
   const biasOf = (name: string): Parameter | null => weights.get(`${name}.bias`)?.[0]?.rows ?? null;
   const normOf = (name: string): Norm => ({ weight: one(name), bias: biasOf(name) });
-  const modules = linearModules(config);
-  const blocks = Array.from({ length: config.num_hidden_layers }, (_, layer) => {
-    const linears = modules.filter((module) => module.layer === layer).map(({ name, path }) => {
+  const modules = Map.groupBy(linearModules(config), ({ layer }) => layer);
+  const blocks = Array.from(modules, ([layer, linears]): Block => ({
+    linears: Object.fromEntries(linears.map(({ name, path }) => {
       const linear: Linear = { weight: one(path), bias: biasOf(path), lora: null };
-      return [name, linear] as const;
-    });
-    const norms = Object.entries(normNames(config)).map(([norm, name]) => [
-      norm,
-      name === null ? null : normOf(`${names.blocks}.${layer}.${name}`),
-    ]);
-    return { ...Object.fromEntries(norms), linears: Object.fromEntries(linears) } as Block;
-  });
+      return [name, linear];
+    })),
+    norms: Object.fromEntries(normModules(config, layer).map(({ name, path }) => [name, normOf(path)])),
+  }));
   return {
     config,
     embedding: weights.get(`${names.embedding}.weight`)!,

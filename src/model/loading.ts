@@ -1,51 +1,27 @@
 /** A checkpoint's weights on their way to the device. */
-import {
-  type Gpu,
-  INT8_BLOCK,
-  OwnedTensors,
-  type Tensor,
-  tensorBytes,
-  type TensorDtype,
-  type TensorMemory,
-} from "../gpu/mod.ts";
+import type { Gpu, Tensor, TensorDtype, TensorMemory } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import { type Adapter, openAdapter, readAdapter } from "./adapter.ts";
 import { adapterForm } from "./adapter_modules.ts";
 import type { ModelConfig } from "./config.ts";
 import {
-  assembleDecoder,
-  type Decoder,
-  type TableRun,
-  type WeightTables,
-  withLora,
-  withSaved,
-} from "./decoder.ts";
+  type DeclaredWeights,
+  declareWeights,
+  type LoadOptions,
+  type StoredDtype,
+  type WeightRun,
+} from "./declared_weights.ts";
+import { assembleDecoder, type Decoder, withLora, withSaved } from "./decoder.ts";
 import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
 import { quantizeInt8 } from "./int8.ts";
 import { weightSpecs } from "./modules.ts";
-import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
-import type { Quantization } from "./quantization.ts";
+import type { Parameter } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { HEAD_WEIGHT } from "./saved_modules.ts";
-import { decoderShape, readDecoderRows, storedDtype, type WeightSpec } from "./weights.ts";
+import { readDecoderRows, storedDtype } from "./weights.ts";
 
 /** Bytes of one upload: the host never holds more of a weight than this. */
 const UPLOAD_BYTES = 16 * 2 ** 20;
-/** Runs begin at multiples of this, so that parts of them can be bound. */
-const RUN_ROWS = 64;
-
-/** A decoder whose weights are all frozen, or all trained. */
-export interface LoadedDecoder {
-  /** On the GPU until {@link free}. */
-  readonly decoder: Decoder;
-  /** null where the weights are frozen. */
-  readonly trained: TrainedParameters | null;
-  /** Bytes of the frozen weights. */
-  readonly bytes: number;
-  /** Lets go of all weights. */
-  free(): void;
-}
-
 /** How far the reading of a model's weights has come, in bytes as the files have them. */
 export interface LoadProgress {
   readonly bytes: number;
@@ -58,16 +34,11 @@ export type OnLoad = (progress: LoadProgress) => void;
 /** Milliseconds of reading between two looks at the thread's messages. */
 const READING_MS = 20;
 
-/** How a decoder is held. */
-export interface LoadOptions {
-  /** Whether all weights are trained; they are frozen otherwise. */
-  readonly trainable: boolean;
-  /** How frozen linear layers are held; null, as where nothing is said: as the file has them. */
-  readonly quantization?: Quantization | null;
+/** A decoder whose weights are all frozen, or all trained. */
+export interface LoadedDecoder extends Omit<DeclaredWeights, "weights"> {
+  /** On the GPU until {@link free}. */
+  readonly decoder: Decoder;
 }
-
-/** The type that a weight has in its file. @throws {InputError} where it is missing, or of another shape or type */
-export type StoredDtype = (spec: WeightSpec) => FloatDtype;
 
 /**
  * Streams a checkpoint to the GPU, whose queue may still be at it when this is done. Frozen matrices have the type that
@@ -130,55 +101,10 @@ export function declareDecoder(
   config: ModelConfig,
   stored: StoredDtype,
   options: LoadOptions,
-): LoadedDecoder & Pick<DeclaredWeights, "runs"> {
+): LoadedDecoder {
   const { weights, ...declared } = declareWeights(memory, weightSpecs(config), stored, options);
-  const embedding = weights.get(`${config.traits.names.embedding}.weight`)!;
+  const embedding = weights.get(`${config.plan.names.embedding}.weight`)!;
   return { decoder: assembleDecoder(config, new Map([[HEAD_WEIGHT, embedding], ...weights])), ...declared };
-}
-
-/** Some weights without their numbers. */
-export interface DeclaredWeights extends Omit<LoadedDecoder, "decoder"> {
-  readonly weights: WeightTables;
-  readonly runs: ReadonlyMap<WeightRun, Parameter>;
-}
-
-/**
- * Makes the tensors of weights, without their numbers in them.
- *
- * @param beside What is trained together with them
- * @throws as {@link loadDecoder}; what was made is let go of
- */
-export function declareWeights(
-  memory: TensorMemory,
-  specs: readonly WeightSpec[],
-  stored: StoredDtype,
-  { trainable, quantization = null }: LoadOptions,
-  beside: readonly ParameterSpec[] = [],
-): DeclaredWeights {
-  const runs = specs.flatMap((spec) => {
-    const from = stored(spec);
-    const dtype = trainable ? "f32" : frozenDtype(spec, from, quantization);
-    return splitRows(spec, from, dtype, memory.maxTensorBytes);
-  });
-  const ofRuns = runs.map(({ name, shape }) => ({ name, shape, decay: shape.length === 2 }));
-  const trained = trainable ? new TrainedParameters(memory, [...beside, ...ofRuns]) : null;
-  const frozen = new OwnedTensors(memory);
-  const free = () => {
-    trained?.free();
-    frozen.free();
-  };
-  try {
-    const parameters = new Map(runs.map((run) => {
-      const { name, shape, dtype } = run;
-      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
-    }));
-    const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
-    for (const [{ spec, first_row }, rows] of parameters) weights.get(spec.name)!.push({ first_row, rows });
-    return { weights, trained, bytes: frozen.bytes, runs: parameters, free };
-  } catch (error) {
-    free();
-    throw error;
-  }
 }
 
 /**
@@ -233,63 +159,9 @@ export async function uploadAdapter(gpu: Gpu, adapter: Adapter): Promise<Map<str
   }));
 }
 
-/** Some rows of one weight, which fit one binding. */
-interface WeightRun {
-  readonly spec: WeightSpec;
-  /** The weight's name, with `#n` behind it from the second run on. */
-  readonly name: string;
-  readonly first_row: number;
-  readonly shape: readonly number[];
-  /** Type in the file. */
-  readonly stored: FloatDtype;
-  /** Type on the GPU. */
-  readonly dtype: TensorDtype;
-}
-
 /** Bytes of a run in the file. */
 function storedBytes({ shape, stored }: WeightRun): number {
   return shape.reduce((product, size) => product * size, FLOAT_BYTES[stored]);
-}
-
-/** @throws {InputError} for a matrix that fits no binding; of the vocabulary's tables a part does. */
-function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, maxBytes: number): WeightRun[] {
-  const { name } = spec;
-  const shape = decoderShape(spec);
-  const [rows, columns = 1] = shape as [number, number?];
-  const rowBytes = tensorBytes([columns], dtype);
-  if (rows * rowBytes <= maxBytes) return [{ spec, name, first_row: 0, shape, stored, dtype }];
-  const height = Math.floor(maxBytes / rowBytes / RUN_ROWS) * RUN_ROWS;
-  if (height === 0 || !/embed_tokens|wte|lm_head/.test(name)) {
-    throw new InputError(
-      `The weight ${name} [${shape}] takes ${
-        rows * rowBytes
-      } bytes as ${dtype}, more than a tensor may have here.`,
-      { path: [name], value: rows * rowBytes, accepted: `at most ${maxBytes} bytes on this device` },
-    );
-  }
-  return Array.from({ length: Math.ceil(rows / height) }, (_, i) => ({
-    spec,
-    name: i === 0 ? name : `${name}#${i}`,
-    first_row: i * height,
-    shape: [Math.min(height, rows - i * height), columns],
-    stored,
-    dtype,
-  }));
-}
-
-/**
- * The type of a frozen weight on the GPU. Linear layers of the blocks become int8 where that is asked for and their rows
- * are whole blocks; other 16-bit matrices stay packed where every row is a whole number of 16-byte loads.
- */
-export function frozenDtype(
-  spec: WeightSpec,
-  stored: FloatDtype,
-  quantization: Quantization | null,
-): TensorDtype {
-  const [, columns] = decoderShape(spec);
-  if (quantization === "int8" && spec.linear && columns! % INT8_BLOCK === 0) return "int8";
-  if (stored === "F32" || columns === undefined || columns % 8 !== 0) return "f32";
-  return stored === "BF16" ? "bf16" : "f16";
 }
 
 async function uploadRun(

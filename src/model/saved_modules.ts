@@ -123,7 +123,7 @@ function isNamed(weight: string, end: string): boolean {
 /** Every weight that may be saved: the head too where it is tied. */
 function savableWeights(model: ModelConfig) {
   const own = weightSpecs(model);
-  const embedding = own.find(({ name }) => name === `${model.traits.names.embedding}.weight`)!;
+  const embedding = own.find(({ name }) => name === `${model.plan.names.embedding}.weight`)!;
   const head = own.find(({ name }) => name === HEAD_WEIGHT) ??
     { ...embedding, name: HEAD_WEIGHT, tied_to: embedding.name };
   return { specs: own.includes(head) ? own : [...own, head], embedding, head };

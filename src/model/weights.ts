@@ -10,6 +10,8 @@ export interface WeightSpec {
   readonly transposed: boolean;
   /** Whether it is the matrix of a block's linear layer. */
   readonly linear: boolean;
+  /** Whether it is a table of the vocabulary, whose rows may lie in several tensors. */
+  readonly table?: boolean;
   /** The weight that stands for it in a model's files: of a head that is tied, the embedding. */
   readonly tied_to?: string;
   /** Another weight that files may hold in its place: of an embedding that a head is tied to, the head. */

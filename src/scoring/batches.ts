@@ -1,7 +1,7 @@
 import { type Gpu, GpuMemoryError } from "../gpu/mod.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Decoder } from "../model/decoder.ts";
-import { mostTokens } from "../model/pass_buffers.ts";
+import { mostTokens } from "../model/pass_layers.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { GrowingPass } from "./growing_pass.ts";

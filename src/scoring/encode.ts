@@ -136,7 +136,7 @@ export function encodeItem(
     const longest = whole.reduce((most, sequence) => Math.max(most, scored(sequence)), 0);
     const cut = { ...encoding, max_prompt_length: max_prompt_length ?? max_length - longest };
     const { group, faults } = groupSequences(tokenizer, index + 1, whole, cut);
-    if (group) return { group: alignSharing(config.traits.ropes, group), candidates, left_out };
+    if (group) return { group: alignSharing(config.plan.ropes, group), candidates, left_out };
     for (const [place, fault] of faults) {
       left_out.set(candidates[place]!, fault);
       sequences.delete(candidates[place]!);

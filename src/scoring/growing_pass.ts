@@ -1,8 +1,9 @@
 import { type Gpu, GpuMemoryError, Program, withRoom } from "../gpu/mod.ts";
 import type { BatchLive } from "../model/batch.ts";
 import type { Decoder } from "../model/decoder.ts";
+import type { KeyValues } from "../model/layers/attention.ts";
 import { DecoderPass } from "../model/pass.ts";
-import { type KeyValues, mostTokens } from "../model/pass_buffers.ts";
+import { mostTokens } from "../model/pass_layers.ts";
 
 const SMALLEST_BUDGET = 256;
 

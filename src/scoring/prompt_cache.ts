@@ -1,8 +1,8 @@
 import { dtypeBytes, type Gpu, GpuMemoryError } from "../gpu/mod.ts";
 import { KNOWN } from "../gpu/ops/known_rows.ts";
+import type { KnownKeys } from "../model/batch_buffers.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { KnownKeys } from "../model/pass.ts";
-import type { KeyValues } from "../model/pass_buffers.ts";
+import type { KeyValues } from "../model/layers/attention.ts";
 import { dependsOnLength } from "../model/rope.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens, type PackedBatch, packGroups, streamTokens } from "../preference/pack.ts";
@@ -32,7 +32,7 @@ export class PromptCache {
     const slotBytes = BLOCK_TOKENS * this.#width * dtypeBytes("f32");
     const each = Math.min(bytes / (2 * config.num_hidden_layers), gpu.maxTensorBytes);
     // where a longer response turns the prompt otherwise, nothing can be known before
-    this.#slots = config.traits.ropes.some(dependsOnLength) ? 0 : Math.floor(each / slotBytes);
+    this.#slots = config.plan.ropes.some(dependsOnLength) ? 0 : Math.floor(each / slotBytes);
     this.#index = new PromptIndex(this.#slots);
   }
 

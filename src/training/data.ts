@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
 import { largestRank } from "../model/adapter_modules.ts";
-import { mostTokens } from "../model/pass_buffers.ts";
+import { mostTokens } from "../model/pass_layers.ts";
 import type { TrainingHost } from "./host.ts";
 import type { TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";

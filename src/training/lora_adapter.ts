@@ -3,7 +3,7 @@ import type { AdapterConfig, TargetModules } from "../model/adapter_config.ts";
 import { adapterForm, adapterRank, targetedModules } from "../model/adapter_modules.ts";
 import { InputError } from "../errors.ts";
 import { type Decoder, loraSpecs, withLora, withSaved } from "../model/decoder.ts";
-import { type DeclaredWeights, declareWeights, type StoredDtype } from "../model/loading.ts";
+import { type DeclaredWeights, declareWeights, type StoredDtype } from "../model/declared_weights.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { linearNames } from "../model/modules.ts";
 import { checkSavedNames, savedModules, type SavedNames } from "../model/saved_modules.ts";
@@ -36,7 +36,7 @@ export function adapterConfig(
 }
 
 /** Whether the model stands inside another, whose vision tower has layers of the same names. */
-function isWrapped({ traits: { names } }: ModelConfig): boolean {
+function isWrapped({ plan: { names } }: ModelConfig): boolean {
   return names.blocks.includes(".language_model.");
 }
 

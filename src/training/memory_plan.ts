@@ -8,8 +8,9 @@ import { InputError } from "../errors.ts";
 import { bytesText, PaperDevice } from "../gpu/mod.ts";
 import { largestRank } from "../model/adapter_modules.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { declareDecoder, type StoredDtype } from "../model/loading.ts";
-import { mostTokens, passBuffers } from "../model/pass_buffers.ts";
+import type { StoredDtype } from "../model/declared_weights.ts";
+import { declareDecoder } from "../model/loading.ts";
+import { mostTokens, passLayers } from "../model/pass_layers.ts";
 import { objectiveOf } from "../objective/mod.ts";
 import { windowBuffers } from "./metric_window.ts";
 import { optimizerBuffers } from "./optimizer.ts";
@@ -110,7 +111,7 @@ function countMemory(
     ? declareLora(paper, base.decoder, adapterConfig(lora, config, null))
     : base;
   const budget = { tokens, rows: tokens, sequences: tokens };
-  passBuffers(paper, decoder, budget, { mode: "train", recompute });
+  passLayers(paper, decoder, budget, { mode: "train", recompute });
   stepBuffers(paper, objectiveOf(method), tokens);
   windowBuffers(paper, objectiveOf(method));
   optimizerBuffers(paper, trained!.segments);

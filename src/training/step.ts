@@ -4,7 +4,7 @@ import type { BatchLive, Budget } from "../model/batch.ts";
 import type { Decoder } from "../model/decoder.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { DecoderPass } from "../model/pass.ts";
-import type { PassOptions } from "../model/pass_buffers.ts";
+import type { PassOptions } from "../model/pass_layers.ts";
 import { type Method, objectiveOf } from "../objective/mod.ts";
 import { type Objective, type ObjectiveLive, summarize } from "../objective/objective.ts";
 import type { EncodedGroup } from "../preference/encode.ts";

@@ -9,7 +9,8 @@ import {
 import { adapterForm, targetedModules } from "../model/adapter_modules.ts";
 import { InputError } from "../errors.ts";
 import type { Decoder } from "../model/decoder.ts";
-import { type StoredDtype, uploadRuns } from "../model/loading.ts";
+import type { StoredDtype } from "../model/declared_weights.ts";
+import { uploadRuns } from "../model/loading.ts";
 import type { Checksums } from "../model/checksums.ts";
 import type { LinearModule } from "../model/modules.ts";
 import { checkFinite } from "../model/non_finite.ts";

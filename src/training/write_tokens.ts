@@ -97,7 +97,7 @@ export async function writeTokens(
   const prints: Fingerprint[] = [];
   const take = (group: EncodedGroup) => {
     prints.push(fingerprint(group));
-    writer.add(alignSharing(config.traits.ropes, group));
+    writer.add(alignSharing(config.plan.ropes, group));
   };
   const readSplit = async (split: "train" | "eval", dataset: Dataset): Promise<Source[]> => {
     const sources: Source[] = [];

@@ -4,7 +4,7 @@ import type { BatchLive, Budget } from "../../src/model/batch.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import type { TrainedParameters } from "../../src/model/parameters.ts";
 import { DecoderPass } from "../../src/model/pass.ts";
-import type { PassOptions } from "../../src/model/pass_buffers.ts";
+import type { PassOptions } from "../../src/model/pass_layers.ts";
 import { alignSharing } from "../../src/model/rope.ts";
 import { adapterName } from "../../src/model/weights.ts";
 import { type Method, objectiveOf } from "../../src/objective/mod.ts";
@@ -50,7 +50,7 @@ export function budgetFor(batches: readonly PackedBatch[]): Budget {
 
 /** One batch, laid out as scoring and training do for this decoder. */
 function packFor({ config }: Decoder, groups: readonly EncodedGroup[]): PackedBatch {
-  return packGroups(groups.map((group) => alignSharing(config.traits.ropes, group)));
+  return packGroups(groups.map((group) => alignSharing(config.plan.ropes, group)));
 }
 
 /** Log-probs of the groups' scored tokens and, per response, their mean. */

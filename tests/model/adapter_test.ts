@@ -1,4 +1,4 @@
-import { LINEAR_LAYERS } from "../../src/model/families/family.ts";
+import { LINEAR_LAYERS } from "../../src/model/plan.ts";
 import assert from "node:assert/strict";
 import { InputError } from "../../src/errors.ts";
 import {

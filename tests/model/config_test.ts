@@ -16,10 +16,10 @@ const SMALL = {
 };
 
 Deno.test("parseModelConfig() fills in what transformers would", () => {
-  const { traits, ...config } = parseModelConfig(SMALL);
-  assert.deepEqual(traits.ropes, [{ rotary_dim: 10, rope_theta: 10000, rope_scaling: { type: "none" } }]);
-  assert.deepEqual(traits.layers, Array(3).fill({ window: null, rope: 0 }));
-  assert.equal(traits.query_scale, 1 / Math.sqrt(10));
+  const { plan, ...config } = parseModelConfig(SMALL);
+  assert.deepEqual(plan.ropes, [{ rotary_dim: 10, rope_theta: 10000, rope_scaling: { type: "none" } }]);
+  assert.deepEqual(plan.layers, Array(3).fill({ window: null, rope: 0 }));
+  assert.equal(plan.block.query_scale, 1 / Math.sqrt(10));
   assert.deepEqual(config, {
     ...SMALL,
     num_key_value_heads: 6,
@@ -37,17 +37,17 @@ Deno.test("parseModelConfig() fills in what transformers would", () => {
 
 Deno.test("parseModelConfig() fills in what every class of transformers does, in a text_config too", async () => {
   for (const { config, expected } of await readDefaults()) {
-    const { traits, ...parsed } = parseModelConfig(config);
+    const { plan, ...parsed } = parseModelConfig(config);
     const { windows, rope_thetas, query_pre_attn_scalar: scalar, softcaps, ...sizes } = expected;
     const found = Object.fromEntries(
       Object.keys(sizes).map((name) => [name, parsed[name as keyof typeof parsed]]),
     );
     assert.deepEqual(found, sizes);
     const what = JSON.stringify(config);
-    assert.deepEqual(traits.layers.map(({ window }) => window), windows, what);
-    assert.deepEqual(traits.ropes.map(({ rope_theta }) => rope_theta), rope_thetas, what);
-    assert.equal(Math.fround(traits.query_scale), Math.fround((scalar ?? parsed.head_dim) ** -0.5), what);
-    assert.deepEqual([traits.attention_softcap, traits.logit_softcap], softcaps, what);
+    assert.deepEqual(plan.layers.map(({ window }) => window), windows, what);
+    assert.deepEqual(plan.ropes.map(({ rope_theta }) => rope_theta), rope_thetas, what);
+    assert.equal(Math.fround(plan.block.query_scale), Math.fround((scalar ?? parsed.head_dim) ** -0.5), what);
+    assert.deepEqual([plan.block.attention_softcap, plan.logit_softcap], softcaps, what);
   }
 });
 
@@ -98,7 +98,7 @@ Deno.test("readModelConfig() warns of a quantization_config where there are no w
 Deno.test("parseModelConfig() has Gemma 3's own bases for a kind of layer that rope_parameters leaves out", () => {
   const gemma = { ...SMALL, model_type: "gemma3_text", num_attention_heads: 8, head_dim: 16 };
   const thetas = (rope_parameters: unknown) =>
-    parseModelConfig({ ...gemma, rope_parameters }).traits.ropes.map(({ rope_theta }) => rope_theta);
+    parseModelConfig({ ...gemma, rope_parameters }).plan.ropes.map(({ rope_theta }) => rope_theta);
   assert.deepEqual(thetas({ full_attention: { rope_type: "linear", factor: 8 } }), [1e6, 1e4]);
   assert.deepEqual(thetas({ sliding_attention: { rope_type: "default" } }), [1e6, 1e4]);
   assert.deepEqual(thetas({ sliding_attention: { rope_type: "default", rope_theta: 5e3 } }), [1e6, 5e3]);
@@ -154,7 +154,7 @@ Deno.test("parseModelConfig() reads Llama 3.2's file as transformers 4 wrote it"
   assert.deepEqual(config.eos_token_ids, [128001, 128008, 128009]);
   assert.equal(config.bos_token_id, 128000);
   assert.equal(config.tie_word_embeddings, true);
-  const [rope] = config.traits.ropes;
+  const [rope] = config.plan.ropes;
   assert.equal(rope?.rope_theta, 500000);
   assert.deepEqual(rope?.rope_scaling, {
     type: "llama3",
@@ -176,20 +176,20 @@ Deno.test("parseModelConfig() reads rope_parameters of transformers 5 as rope_th
   const four = parseModelConfig({ ...SMALL, rope_theta: 5e5, rope_scaling: { type: "linear", factor: 4 } });
   const five = parseModelConfig({ ...SMALL, rope_parameters: { ...scaling, rope_theta: 5e5 } });
   assert.deepEqual(four, five);
-  assert.deepEqual(five.traits.ropes[0]?.rope_scaling, { type: "linear", factor: 4 });
+  assert.deepEqual(five.plan.ropes[0]?.rope_scaling, { type: "linear", factor: 4 });
 });
 
 Deno.test("parseModelConfig() goes by rope_scaling where rope_parameters stands beside it, as transformers 5, and says so", () => {
   const rope_parameters = { rope_type: "default", rope_theta: 5e4 };
   const both = parseModelConfig({ ...SMALL, rope_parameters, rope_scaling: { type: "linear", factor: 2 } });
-  const { rope_theta, rope_scaling } = both.traits.ropes[0]!;
+  const { rope_theta, rope_scaling } = both.plan.ropes[0]!;
   assert.deepEqual([rope_theta, rope_scaling], [10_000, { type: "linear", factor: 2 }]);
   assert.match(
     both.warnings.join(),
     /are ignored: rope_parameters\.rope_type, rope_parameters\.rope_theta\.$/,
   );
   const empty = parseModelConfig({ ...SMALL, rope_parameters, rope_scaling: null });
-  assert.deepEqual([empty.traits.ropes[0]?.rope_theta, empty.warnings], [5e4, []]);
+  assert.deepEqual([empty.plan.ropes[0]?.rope_theta, empty.warnings], [5e4, []]);
 });
 
 Deno.test("parseModelConfig() has 4096 positions before Phi-3's stretching where the file does not say, as its class", () => {
@@ -197,7 +197,7 @@ Deno.test("parseModelConfig() has 4096 positions before Phi-3's stretching where
   const scaling = { original_max_position_embeddings: 16, short_factor: factors, long_factor: factors };
   const phi3 = { ...SMALL, model_type: "phi3", max_position_embeddings: 131_072 };
   const originalOf = (fields: object) => {
-    const rope = parseModelConfig({ ...phi3, ...fields }).traits.ropes[0]!.rope_scaling;
+    const rope = parseModelConfig({ ...phi3, ...fields }).plan.ropes[0]!.rope_scaling;
     return rope.type === "longrope" && rope.original_max_position_embeddings;
   };
   const rope_parameters = { rope_type: "longrope", ...scaling };
@@ -298,7 +298,7 @@ Deno.test("readModelConfig() refuses a missing file, a folder and what is no JSO
 Deno.test("ropeFrequencies() equals transformers' inv_freq", () => {
   assert.ok(cases.length > 5);
   for (const { config, inv_freq } of cases) {
-    const got = ropeFrequencies(parseModelConfig(config).traits.ropes[0]!);
+    const got = ropeFrequencies(parseModelConfig(config).plan.ropes[0]!);
     assert.equal(got.length, inv_freq.length);
     // As bits: PyTorch's vectorised power may be one unit in the last place off the correctly rounded one.
     const bits = new Int32Array(got.buffer);

@@ -220,8 +220,8 @@ Deno.test("ropeFrequencies() gives transformers' angles at published sizes and f
   for (const { config, rotary } of await readRopeCases()) {
     const parsed = parseModelConfig(config);
     for (const { layer_type, length, frequencies, attention_factor } of rotary) {
-      const rope = parsed.traits
-        .ropes[layer_type === "sliding_attention" ? parsed.traits.ropes.length - 1 : 0]!;
+      const rope = parsed.plan
+        .ropes[layer_type === "sliding_attention" ? parsed.plan.ropes.length - 1 : 0]!;
       assertClose(ropeFrequencies(rope, length ?? 1), frequencies, {
         rtol: 1e-6,
         relativeTo: "element",

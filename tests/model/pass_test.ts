@@ -8,12 +8,13 @@ import { readAdapter } from "../../src/model/adapter.ts";
 import type { AdapterConfig } from "../../src/model/adapter_config.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { ropeFrequencies } from "../../src/model/rope.ts";
-import { type Block, type Decoder, type Linear, loraSpecs, withLora } from "../../src/model/decoder.ts";
+import { type Block, type Decoder, loraSpecs, withLora } from "../../src/model/decoder.ts";
+import type { Linear } from "../../src/model/layers/linear.ts";
 import { loadDecoder, type LoadedDecoder, uploadAdapter } from "../../src/model/loading.ts";
 import { TrainedParameters } from "../../src/model/parameters.ts";
 import { type BatchLive, tokensById } from "../../src/model/batch.ts";
 import { DecoderPass } from "../../src/model/pass.ts";
-import { mostTokens } from "../../src/model/pass_buffers.ts";
+import { mostTokens } from "../../src/model/pass_layers.ts";
 import { Checkpoint } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
 import type { Method } from "../../src/objective/mod.ts";
@@ -419,7 +420,7 @@ Deno.test("DecoderPass takes groups without a prompt, single tokens and many can
   const reference = {
     config,
     weights: await readWeights("odd"),
-    frequencies: ropeFrequencies(config.traits.ropes[0]!),
+    frequencies: ropeFrequencies(config.plan.ropes[0]!),
   };
   const batch = packGroups(groups);
   const forward = decoderForward(reference, batch);

@@ -217,7 +217,7 @@ for (const family of ["phi3", "gpt2", "gemma2"] as const) {
     assert.deepEqual(tensors.map(({ module }) => module), linearModules(model));
     using file = await openAdapter(out);
     using checkpoint = await Checkpoint.open(base);
-    const table = model.tie_word_embeddings ? `${model.traits.names.embedding}.weight` : "lm_head.weight";
+    const table = model.tie_word_embeddings ? `${model.plan.names.embedding}.weight` : "lm_head.weight";
     assert.deepEqual(await file.readF32(adapterName("lm_head.weight")), await checkpoint.readF32(table));
     const unchanged = `${out}/merged`;
     await exportMerged(base, out, unchanged);

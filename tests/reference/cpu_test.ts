@@ -462,7 +462,7 @@ for (const model of REFERENCE_MODELS) {
   Deno.test(`ropeFrequencies() gives what transformers computes: ${model}`, async () => {
     const config = await readModelConfig(`${VALUES}/${model}/model`);
     const { rotary_frequencies } = await readReference(model);
-    assertClose(ropeFrequencies(config.traits.ropes[0]!), rotary_frequencies, {
+    assertClose(ropeFrequencies(config.plan.ropes[0]!), rotary_frequencies, {
       rtol: 1.2e-7,
       relativeTo: "element",
     });

@@ -7,54 +7,65 @@ import {
   readCount,
   refuse,
 } from "../_fields.ts";
-import type { LayerTraits, Names, Sizes, Traits } from "./family.ts";
+import type { BlockPlan, DecoderPlan, LayerPlan, LinearName, LinearPlan } from "../plan.ts";
 import type { RopeSettings } from "../rope.ts";
 import { readRope } from "../rope_config.ts";
+import type { Sizes } from "./family.ts";
 
-const NAMES: Names = {
-  embedding: "model.embed_tokens",
-  positions: null,
-  blocks: "model.layers",
-  norm: "model.norm",
-  input_norm: "input_layernorm",
-  mlp_norm: "post_attention_layernorm",
-  linears: {
-    qkv_proj: "self_attn.qkv_proj",
-    q_proj: "self_attn.q_proj",
-    k_proj: "self_attn.k_proj",
-    v_proj: "self_attn.v_proj",
-    o_proj: "self_attn.o_proj",
-    gate_up_proj: "mlp.gate_up_proj",
-    gate_proj: "mlp.gate_proj",
-    up_proj: "mlp.up_proj",
-    down_proj: "mlp.down_proj",
-  },
-};
+/** Linear layers by their names, without bias. */
+export function linears<Name extends LinearName>(names: Record<Name, string>): Record<Name, LinearPlan> {
+  const plans = Object.entries<string>(names).map(([layer, name]) =>
+    [layer, { name, bias: false, transposed: false }] as const
+  );
+  return Object.fromEntries(plans) as Record<Name, LinearPlan>;
+}
 
-/** Traits that take no number from the file, as a plain Llama has them. */
-export const PLAIN: Omit<Traits, "query_scale" | "ropes" | "layers"> = {
-  names: NAMES,
-  activation: "silu",
-  gated_mlp: true,
-  layer_norm: false,
-  norm_offset: 0,
-  embedding_scale: 1,
-  attention_softcap: null,
-  logit_softcap: null,
-  biases: "none",
-  qk_norm: false,
-  sandwich_norms: false,
-  fused_projections: false,
-  transposed_files: false,
-};
+/** The same linear layers, some of them with a bias. */
+export function biased<Name extends LinearName>(
+  plans: Record<Name, LinearPlan>,
+  ...names: readonly Name[]
+): Record<Name, LinearPlan> {
+  return { ...plans, ...Object.fromEntries(names.map((name) => [name, { ...plans[name], bias: true }])) };
+}
 
-/** Traits of a plain Llama, which the other families change. */
-export function llamaTraits(sizes: Sizes, rope: RopeSettings): Traits {
+/** A Llama's. */
+export const LLAMA_LINEARS = linears({
+  q_proj: "self_attn.q_proj",
+  k_proj: "self_attn.k_proj",
+  v_proj: "self_attn.v_proj",
+  o_proj: "self_attn.o_proj",
+  gate_proj: "mlp.gate_proj",
+  up_proj: "mlp.up_proj",
+  down_proj: "mlp.down_proj",
+});
+/** A Llama's. */
+export const LLAMA_NORMS = { input_norm: "input_layernorm", mlp_norm: "post_attention_layernorm" };
+/** Of each head's queries and keys. */
+export const HEAD_NORMS = { q_norm: "self_attn.q_norm", k_norm: "self_attn.k_norm" };
+
+/** The plan of a plain Llama, which the other families change. @param block what is otherwise in its blocks */
+export function llamaPlan(sizes: Sizes, rope: RopeSettings, block: Partial<BlockPlan> = {}): DecoderPlan {
   return {
-    ...PLAIN,
-    query_scale: 1 / Math.sqrt(sizes.head_dim),
-    ropes: [rope],
+    names: {
+      embedding: "model.embed_tokens",
+      positions: null,
+      blocks: "model.layers",
+      norm: "model.norm",
+    },
+    norm: { kind: "rms", offset: 0 },
+    embedding_scale: 1,
+    logit_softcap: null,
+    block: {
+      norms: LLAMA_NORMS,
+      linears: LLAMA_LINEARS,
+      head_norms: "head",
+      activation: "silu",
+      query_scale: 1 / Math.sqrt(sizes.head_dim),
+      attention_softcap: null,
+      ...block,
+    },
     layers: everyLayer(sizes, { window: null, rope: 0 }),
+    ropes: [rope],
   };
 }
 
@@ -70,7 +81,7 @@ export function readWholeRope(
 }
 
 /** The same for all blocks. */
-export function everyLayer({ num_hidden_layers }: Sizes, layer: LayerTraits): LayerTraits[] {
+export function everyLayer({ num_hidden_layers }: Sizes, layer: LayerPlan): LayerPlan[] {
   return Array.from({ length: num_hidden_layers }, () => layer);
 }
 

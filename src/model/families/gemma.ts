@@ -1,7 +1,8 @@
 import { type Fields, isAbsent, only, onlyActivation, readCount, readPositive } from "../_fields.ts";
 import type { RopeSettings } from "../rope.ts";
-import type { Family, Sizes, Traits, Wrapper } from "./family.ts";
-import { llamaTraits, readWholeRope, readWindow, slidingLayers } from "./_common.ts";
+import type { BlockPlan, DecoderPlan } from "../plan.ts";
+import { HEAD_NORMS, llamaPlan, readWholeRope, readWindow, slidingLayers } from "./_common.ts";
+import type { Family, Sizes, Wrapper } from "./family.ts";
 
 const DEFAULTS = {
   num_key_value_heads: 4,
@@ -9,6 +10,14 @@ const DEFAULTS = {
   tie_word_embeddings: true,
   query_pre_attn_scalar: 256,
   sliding_window: 4096,
+};
+
+/** Those after the mlp's own are named otherwise than Llama's. */
+const NORMS = {
+  input_norm: "input_layernorm",
+  mlp_norm: "pre_feedforward_layernorm",
+  attention_output_norm: "post_attention_layernorm",
+  mlp_output_norm: "post_feedforward_layernorm",
 };
 
 /** Gemma 2: soft-caps, norms on both sides of each branch, a window in every other block. */
@@ -21,11 +30,12 @@ export const gemma2: Family = {
     attn_logit_softcapping: 50,
     final_logit_softcapping: 30,
   },
-  traits: (json, sizes) => {
+  plan: (json, sizes) => {
     const window = readWindow(json);
     return {
-      ...gemmaTraits(json, sizes, readWholeRope(json, sizes)),
-      attention_softcap: softcap(json, "attn_logit_softcapping"),
+      ...gemmaPlan(json, sizes, readWholeRope(json, sizes), {
+        attention_softcap: softcap(json, "attn_logit_softcapping"),
+      }),
       logit_softcap: softcap(json, "final_logit_softcapping"),
       layers: slidingLayers(json, sizes, (layer) => layer % 2 === 0)
         .map((sliding) => ({ window: sliding ? window : null, rope: 0 })),
@@ -51,7 +61,7 @@ export const gemma3: Family = {
     num_hidden_layers: 26,
     num_attention_heads: 8,
   },
-  traits: (json, sizes) => {
+  plan: (json, sizes) => {
     const window = readWindow(json);
     const pattern = readCount(json, "sliding_window_pattern");
     const full = readWholeRope(json, sizes, "full_attention");
@@ -59,9 +69,8 @@ export const gemma3: Family = {
     const { rope_parameters, rope_local_base_freq: rope_theta } = json;
     const local = readWholeRope({ rope_theta, rope_parameters }, sizes, "sliding_attention");
     return {
-      ...gemmaTraits(json, sizes, full),
+      ...gemmaPlan(json, sizes, full, { norms: { ...NORMS, ...HEAD_NORMS } }),
       logit_softcap: softcap(json, "final_logit_softcapping"),
-      qk_norm: true,
       ropes: [full, local],
       layers: slidingLayers(json, sizes, (layer) => (layer + 1) % pattern !== 0)
         .map((sliding) => ({ window: sliding ? window : null, rope: sliding ? 1 : 0 })),
@@ -77,18 +86,20 @@ export const gemma3Conditional: Wrapper = {
 };
 
 /** What Gemma 2 and 3 share. */
-function gemmaTraits(json: Fields, sizes: Sizes, rope: RopeSettings): Traits {
+function gemmaPlan(json: Fields, sizes: Sizes, rope: RopeSettings, block: Partial<BlockPlan>): DecoderPlan {
   for (const name of ["hidden_activation", "hidden_act"]) onlyActivation(json, name, "gelu_tanh");
   only(json, "attention_bias", false, "false: projections have no bias here");
   only(json, "use_bidirectional_attention", false, "false: attention is causal");
   const scalar = readPositive(json, "query_pre_attn_scalar", "query_pre_attn_scalar");
   return {
-    ...llamaTraits(sizes, rope),
-    activation: "gelu_tanh",
-    norm_offset: 1,
+    ...llamaPlan(sizes, rope, {
+      norms: NORMS,
+      activation: "gelu_tanh",
+      query_scale: scalar ** -0.5,
+      ...block,
+    }),
+    norm: { kind: "rms", offset: 1 },
     embedding_scale: Math.fround(Math.sqrt(sizes.hidden_size)),
-    query_scale: scalar ** -0.5,
-    sandwich_norms: true,
   };
 }
 

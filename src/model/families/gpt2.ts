@@ -1,21 +1,12 @@
 import { only, onlyActivation } from "../_fields.ts";
-import type { Family, Names } from "./family.ts";
-import { everyLayer, PLAIN } from "./_common.ts";
+import type { LinearPlan } from "../plan.ts";
+import { everyLayer } from "./_common.ts";
+import type { Family } from "./family.ts";
 
-const NAMES: Names = {
-  embedding: "transformer.wte",
-  positions: "transformer.wpe",
-  blocks: "transformer.h",
-  norm: "transformer.ln_f",
-  input_norm: "ln_1",
-  mlp_norm: "ln_2",
-  linears: {
-    qkv_proj: "attn.c_attn",
-    o_proj: "attn.c_proj",
-    up_proj: "mlp.c_fc",
-    down_proj: "mlp.c_proj",
-  },
-};
+/** Every projection has a bias, and stands in files as [inputs, outputs]. */
+function conv1d(name: string): LinearPlan {
+  return { name, bias: true, transposed: true };
+}
 
 /**
  * GPT-2: LayerNorm, learned positions in place of rotation, a bias on every projection, an mlp without a gate, and
@@ -34,23 +25,36 @@ export const gpt2: Family = {
   },
   defaults: { tie_word_embeddings: true, layer_norm_epsilon: 1e-5, n_positions: 1024 },
   intermediate_per_hidden: 4,
-  traits: (json, sizes) => {
+  plan: (json, sizes) => {
     onlyActivation(json, "activation_function", "gelu_tanh");
     only(json, "scale_attn_weights", true, "true: scores are divided by the root of a head's size");
     only(json, "scale_attn_by_inverse_layer_idx", false, "false: every layer has the same scale");
     only(json, "add_cross_attention", false, "false: there is no encoder to attend to");
     return {
-      ...PLAIN,
-      activation: "gelu_tanh",
-      gated_mlp: false,
-      layer_norm: true,
-      query_scale: 1 / Math.sqrt(sizes.head_dim),
-      biases: "all",
-      fused_projections: true,
-      transposed_files: true,
-      names: NAMES,
+      names: {
+        embedding: "transformer.wte",
+        positions: "transformer.wpe",
+        blocks: "transformer.h",
+        norm: "transformer.ln_f",
+      },
+      norm: { kind: "layer" },
+      embedding_scale: 1,
+      logit_softcap: null,
+      block: {
+        norms: { input_norm: "ln_1", mlp_norm: "ln_2" },
+        linears: {
+          qkv_proj: conv1d("attn.c_attn"),
+          o_proj: conv1d("attn.c_proj"),
+          up_proj: conv1d("mlp.c_fc"),
+          down_proj: conv1d("mlp.c_proj"),
+        },
+        head_norms: "head",
+        activation: "gelu_tanh",
+        query_scale: 1 / Math.sqrt(sizes.head_dim),
+        attention_softcap: null,
+      },
+      layers: everyLayer(sizes, { window: null, rope: null }),
       ropes: [],
-      layers: everyLayer(sizes, { window: null, rope: 0 }),
     };
   },
 };

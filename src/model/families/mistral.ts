@@ -1,5 +1,5 @@
 import type { Family, Wrapper } from "./family.ts";
-import { everyLayer, llamaTraits, readWholeRope, readWindow, requireSiluWithoutBias } from "./_common.ts";
+import { everyLayer, llamaPlan, readWholeRope, readWindow, requireSiluWithoutBias } from "./_common.ts";
 
 /** Mistral: a Llama whose every block may have a sliding window. */
 export const mistral: Family = {
@@ -13,10 +13,10 @@ export const mistral: Family = {
     num_hidden_layers: 32,
     num_attention_heads: 32,
   },
-  traits: (json, sizes) => {
+  plan: (json, sizes) => {
     requireSiluWithoutBias(json);
     return {
-      ...llamaTraits(sizes, readWholeRope(json, sizes)),
+      ...llamaPlan(sizes, readWholeRope(json, sizes)),
       layers: everyLayer(sizes, { window: readWindow(json), rope: 0 }),
     };
   },

@@ -1,6 +1,16 @@
 import { type Fields, only, onlyActivation, readFlag, readNumber } from "../_fields.ts";
-import type { Family, LayerTraits, Sizes } from "./family.ts";
-import { llamaTraits, readWholeRope, readWindow, slidingLayers } from "./_common.ts";
+import type { LayerPlan } from "../plan.ts";
+import {
+  biased,
+  HEAD_NORMS,
+  LLAMA_LINEARS,
+  LLAMA_NORMS,
+  llamaPlan,
+  readWholeRope,
+  readWindow,
+  slidingLayers,
+} from "./_common.ts";
+import type { Family, Sizes } from "./family.ts";
 
 const DEFAULTS = {
   num_key_value_heads: 32,
@@ -14,10 +24,11 @@ export const qwen2: Family = {
   model_type: "qwen2",
   architecture: "Qwen2ForCausalLM",
   defaults: DEFAULTS,
-  traits: (json, sizes) => {
+  plan: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
     void [json.attention_bias, json.qkv_bias]; // whatever they say: the class always has the three biases
-    return { ...llamaTraits(sizes, readWholeRope(json, sizes)), biases: "qkv", layers: layers(json, sizes) };
+    const linears = biased(LLAMA_LINEARS, "q_proj", "k_proj", "v_proj");
+    return { ...llamaPlan(sizes, readWholeRope(json, sizes), { linears }), layers: layers(json, sizes) };
   },
 };
 
@@ -26,15 +37,16 @@ export const qwen3: Family = {
   model_type: "qwen3",
   architecture: "Qwen3ForCausalLM",
   defaults: { ...DEFAULTS, head_dim: 128 },
-  traits: (json, sizes) => {
+  plan: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
     only(json, "attention_bias", false, "false: projections have no bias here");
-    return { ...llamaTraits(sizes, readWholeRope(json, sizes)), qk_norm: true, layers: layers(json, sizes) };
+    const norms = { ...LLAMA_NORMS, ...HEAD_NORMS };
+    return { ...llamaPlan(sizes, readWholeRope(json, sizes), { norms }), layers: layers(json, sizes) };
   },
 };
 
 /** A window only where the file switches it on, and then from block max_window_layers on. */
-function layers(json: Fields, sizes: Sizes): LayerTraits[] {
+function layers(json: Fields, sizes: Sizes): LayerPlan[] {
   const width = readWindow(json); // read where it is off too: it means nothing then
   const window = readFlag(json, "use_sliding_window") ? width : null;
   const first = readNumber(json, "max_window_layers", "max_window_layers");

@@ -1,0 +1,38 @@
+import type { Tensor, TensorDtype, TensorSource } from "../../gpu/mod.ts";
+
+/** The buffers of a pass by name, each made when it is first asked for: layers that name the same one share it. */
+export class Buffers {
+  readonly #source: TensorSource;
+  readonly #prefix: string;
+  readonly #made = new Map<string, Tensor>();
+
+  /** @param prefix of the names in the account */
+  constructor(source: TensorSource, prefix: string) {
+    this.#source = source;
+    this.#prefix = prefix;
+  }
+
+  /** Largest number of bytes that one buffer may have. */
+  get maxTensorBytes(): number {
+    return this.#source.maxTensorBytes;
+  }
+
+  /** @throws {GpuMemoryError} where it does not fit */
+  f32(name: string, ...shape: readonly number[]): Tensor {
+    return this.#tensor(name, shape, "f32");
+  }
+
+  /** As {@link f32}. */
+  u32(name: string, ...shape: readonly number[]): Tensor {
+    return this.#tensor(name, shape, "u32");
+  }
+
+  #tensor(name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
+    const made = this.#made.get(name) ?? this.#source.tensor(`${this.#prefix}.${name}`, shape, dtype);
+    if (made.shape.join() !== shape.join()) {
+      throw new Error(`${made.name} is [${made.shape}], not [${shape}].`);
+    }
+    this.#made.set(name, made);
+    return made;
+  }
+}

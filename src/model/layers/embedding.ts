@@ -1,0 +1,41 @@
+import type { Tensor } from "../../gpu/mod.ts";
+import { recordAddRows, recordEmbedding, recordEmbeddingGrad } from "../../gpu/ops/embedding.ts";
+import type { Decoder } from "../decoder.ts";
+import type { LayerContext } from "./context.ts";
+import type { Recording } from "./recording.ts";
+
+/** x = scale * E[ids] (+ P[positions]) */
+export class Embedding {
+  readonly #context: LayerContext;
+  readonly #decoder: Pick<Decoder, "embedding" | "positions">;
+
+  constructor(context: LayerContext, decoder: Decoder) {
+    this.#context = context;
+    this.#decoder = decoder;
+  }
+
+  forward({ program }: Recording, x: Tensor): void {
+    const { config, batch: { token_ids, positions: indices } } = this.#context;
+    const { embedding, positions } = this.#decoder;
+    for (const { first_row, rows: { value: table } } of embedding) {
+      recordEmbedding(program, { token_ids, table, x }, first_row, { scale: config.plan.embedding_scale });
+    }
+    if (positions) recordAddRows(program, { indices, table: positions.value, x });
+  }
+
+  /** Adds to the gradients of the tables that are trained. */
+  backward({ program }: Recording, d_x: Tensor): void {
+    const { config, batch } = this.#context;
+    const { embedding, positions } = this.#decoder;
+    for (const { first_row, rows: { gradient: d_table } } of embedding) {
+      if (!d_table) continue;
+      const { ids, id_offsets, id_tokens } = batch;
+      const scale = config.plan.embedding_scale;
+      recordEmbeddingGrad(program, { ids, id_offsets, id_tokens, d_x, d_table }, first_row, { scale });
+    }
+    if (!positions?.gradient) return;
+    const { position_ids: ids, position_offsets: id_offsets, position_tokens: id_tokens } = batch;
+    const tensors = { ids, id_offsets, id_tokens, d_x, d_table: positions.gradient };
+    recordEmbeddingGrad(program, tensors, 0, {}, (live) => live.distinct_positions);
+  }
+}

@@ -1,0 +1,154 @@
+import { rowsOf, type Tensor } from "../../gpu/mod.ts";
+import { recordGatherRows, recordGatherRowsGrad } from "../../gpu/ops/gather_rows.ts";
+import { recordAverageLogprobs, recordLogsumexp, recordLogsumexpGrad } from "../../gpu/ops/logprobs.ts";
+import { recordMatmul } from "../../gpu/ops/matmul.ts";
+import type { BatchCounts } from "../batch.ts";
+import type { Decoder, TableRun } from "../decoder.ts";
+import type { LayerContext } from "./context.ts";
+import { NormLayer } from "./norm.ts";
+import type { Recording } from "./recording.ts";
+
+/** One chunk of the vocabulary: neighbouring rows of one table run. */
+interface Chunk {
+  readonly first_id: number;
+  readonly columns: number;
+  /** [columns, hidden] */
+  readonly weight: Tensor;
+  readonly gradient: Tensor | null;
+}
+
+const LOGITS_BYTES = 16 * 2 ** 20;
+/** Columns of a chunk are a multiple of it. */
+export const CHUNK_ALIGNMENT = 64;
+/** logsumexp.wgsl takes at most twice as many within the software driver's loop budget. */
+const MAX_CHUNK_COLUMNS = 65_536;
+
+/**
+ * The last norm, the logits of the scored tokens and their log-probs: a chunk of the vocabulary at a time, so that nothing
+ * of size [rows, vocabulary] exists.
+ */
+export class Head {
+  /** [rows]: log-prob of every scored token. */
+  readonly logprobs: Tensor;
+  /** [sequences, 2]: mean log-prob of a response, and its mean logit. */
+  readonly averages: Tensor;
+  /** [rows, 4]: each row's largest logit, the sum of exp(logit - largest), the target's logit, the sum of logits. */
+  readonly state: Tensor;
+  /** [rows]: id of the likeliest token; null in training. */
+  readonly likeliest: Tensor | null;
+  /** [sequences]: the loss's gradient with respect to each token's log-prob; an objective writes it. */
+  readonly coefficients: Tensor;
+  readonly #context: LayerContext;
+  readonly #norm: NormLayer;
+  readonly #chunks: readonly Chunk[];
+  /** input and normed [rows, hidden], the stream where it predicts a scored token; logits [rows, a chunk's columns] */
+  readonly #tensors: Readonly<Record<"input" | "normed" | "logits", Tensor>>;
+  /** null where nothing is trained. */
+  readonly #gradients: Readonly<Record<"normed" | "input", Tensor>> | null;
+
+  /** @param logits_bytes as PassOptions has it */
+  constructor(context: LayerContext, { norm, head }: Decoder, logits_bytes = LOGITS_BYTES) {
+    const { config, budget: { rows, sequences }, scratch, train } = context;
+    const bytes = Math.min(logits_bytes, scratch.maxTensorBytes);
+    const columns = Math.min(MAX_CHUNK_COLUMNS, bytes / 4 / rows);
+    const aligned = Math.max(1, Math.floor(columns / CHUNK_ALIGNMENT)) * CHUNK_ALIGNMENT;
+    this.#context = context;
+    this.#chunks = head.flatMap((run) => chunksOf(run, aligned));
+    this.#norm = new NormLayer(config, norm, scratch, "head.rstd", rows, rowsLive);
+    this.#tensors = {
+      input: scratch.f32("head.input", rows, config.hidden_size),
+      normed: scratch.f32("head.normed", rows, config.hidden_size),
+      logits: scratch.f32("head.logits", rows, Math.max(...this.#chunks.map((chunk) => chunk.columns))),
+    };
+    this.#gradients = !train ? null : {
+      normed: scratch.f32("gradients.head_normed", rows, config.hidden_size),
+      input: scratch.f32("gradients.head_input", rows, config.hidden_size),
+    };
+    this.state = scratch.f32("head.state", rows, 4);
+    this.likeliest = train ? null : scratch.u32("head.likeliest", rows);
+    this.logprobs = scratch.f32("head.logprobs", rows);
+    this.averages = scratch.f32("head.averages", sequences, 2);
+    this.coefficients = scratch.f32("head.coefficients", sequences);
+  }
+
+  /** From the last block's output x to `logprobs` and `averages`. */
+  forward(recording: Recording, x: Tensor): void {
+    const { gpu, program } = recording;
+    const { input, normed, logits } = this.#tensors;
+    const { config, batch: { head_tokens: indices, targets, sequence_rows } } = this.#context;
+    const { state, likeliest: best, logprobs, averages } = this;
+    recordGatherRows(program, { indices, x, y: input });
+    this.#norm.forward(recording, input, normed);
+    for (const chunk of this.#chunks) {
+      this.#recordLogits(recording, chunk);
+      const tensors = { logits, targets, state, ...(best && { best }) };
+      recordLogsumexp(gpu, program, tensors, placeOf(chunk), { softcap: config.plan.logit_softcap });
+    }
+    recordAverageLogprobs(program, { state, sequence_rows, logprobs, averages }, config.vocab_size);
+  }
+
+  /** d_x = the gradient that follows from `coefficients`; adds to those of norm and table. */
+  backward(recording: Recording, d_x: Tensor): void {
+    const { gpu, program } = recording;
+    const { input, normed, logits } = this.#tensors;
+    const { config, batch: { targets, row_sequences, token_rows, token_row_list } } = this.#context;
+    const { state, coefficients } = this;
+    const d = this.#gradients!;
+    this.#chunks.forEach((chunk, i) => {
+      // the logits of a vocabulary in one chunk are still there from the forward
+      if (this.#chunks.length > 1) this.#recordLogits(recording, chunk);
+      const tensors = { logits, targets, state, row_sequences, coefficients };
+      const { logit_softcap: softcap } = config.plan;
+      recordLogsumexpGrad(gpu, program, tensors, placeOf(chunk), { softcap });
+      recordMatmul(gpu, program, {
+        layout: "NN",
+        a: logits,
+        b: chunk.weight,
+        c: d.normed,
+        size: ({ rows }) => ({ m: rows, k: chunk.columns }),
+        accumulate: i > 0,
+      });
+      if (!chunk.gradient) return;
+      recordMatmul(gpu, program, {
+        layout: "TN",
+        a: logits,
+        b: normed,
+        c: chunk.gradient,
+        size: ({ rows }) => ({ m: chunk.columns, k: rows }),
+        accumulate: true,
+      });
+    });
+    program.clear(d.input);
+    this.#norm.backward(recording, input, d.normed, d.input);
+    recordGatherRowsGrad(program, { token_rows, row_list: token_row_list, d_y: d.input, d_x });
+  }
+
+  #recordLogits({ gpu, program }: Recording, { weight: b }: Chunk): void {
+    const { normed: a, logits: c } = this.#tensors;
+    const { hidden_size: k } = this.#context.config;
+    recordMatmul(gpu, program, { layout: "NT", a, b, c, size: ({ rows: m }) => ({ m, k }) });
+  }
+}
+
+function rowsLive({ rows }: BatchCounts): number {
+  return rows;
+}
+
+function placeOf({ first_id, columns }: Chunk): Pick<Chunk, "first_id" | "columns"> {
+  return { first_id, columns };
+}
+
+/** Chunks of at most `columns` vocabulary entries, none across two runs. */
+function chunksOf({ first_row, rows: { value, gradient } }: TableRun, columns: number): Chunk[] {
+  const height = value.shape[0]!;
+  return Array.from({ length: Math.ceil(height / columns) }, (_, i) => {
+    const first = i * columns;
+    const count = Math.min(columns, height - first);
+    return {
+      first_id: first_row + first,
+      columns: count,
+      weight: rowsOf(value, first, count),
+      gradient: gradient && rowsOf(gradient, first, count),
+    };
+  });
+}

@@ -1,0 +1,189 @@
+import type { Tensor } from "../../gpu/mod.ts";
+import { recordBiasGrad } from "../../gpu/ops/bias.ts";
+import { type Activation, recordDropout } from "../../gpu/ops/elementwise.ts";
+import { type Matmul, recordMatmul } from "../../gpu/ops/matmul.ts";
+import type { BatchLive } from "../batch.ts";
+import type { Parameter } from "../parameters.ts";
+import type { Buffers } from "./buffers.ts";
+import type { BlockContext } from "./context.ts";
+import type { Recording } from "./recording.ts";
+
+/** LoRA of one linear layer: y += scale * B A dropout(x). */
+export interface Lora {
+  /** [r, inputs] */
+  readonly a: Parameter;
+  /** [outputs, r] */
+  readonly b: Parameter;
+  /** As adapterScale() has it. */
+  readonly scale: number;
+  /** Rate, in training; 0 when scoring. */
+  readonly dropout: number;
+  /** Tells the layers' dropout masks apart. */
+  readonly stream: number;
+}
+
+/** y = x W^T (+ bias) (+ LoRA), W [outputs, inputs]. */
+export interface Linear {
+  /** [outputs, inputs] */
+  readonly weight: Parameter;
+  /** [outputs] */
+  readonly bias: Parameter | null;
+  /** null where the layer has no adapter. */
+  readonly lora: Lora | null;
+}
+
+/** Where a linear layer's output goes. */
+export interface LinearOutput {
+  readonly y: Tensor;
+  /** What is added to it; may be y. */
+  readonly residual?: Tensor;
+  /** y holds a gated mlp's gates, of which it gets the activation times the output. */
+  readonly gate?: Activation;
+}
+
+/** What the adapters of a decoder's linear layers share. */
+export interface LinearScratch {
+  /** [tokens, largest r]; null without adapters. */
+  readonly low_rank: Tensor | null;
+  /** Its gradient; null where nothing is trained. */
+  readonly d_low_rank: Tensor | null;
+  /** [tokens, inputs of the widest layer]: dropout(x); null without dropout. */
+  readonly dropped: Tensor | null;
+}
+
+/** @param tokens the most of a batch */
+export function linearScratch(
+  linears: readonly Linear[],
+  buffers: Buffers,
+  tokens: number,
+  train: boolean,
+): LinearScratch {
+  const loras = linears.flatMap(({ lora }) => lora ?? []);
+  const rank = Math.max(0, ...loras.map(({ a }) => a.value.shape[0]!));
+  const dropping = loras.filter(({ dropout }) => dropout > 0);
+  const widest = Math.max(0, ...dropping.map(({ a }) => a.value.shape[1]!));
+  return {
+    low_rank: rank > 0 ? buffers.f32("scratch.low_rank", tokens, rank) : null,
+    d_low_rank: train && rank > 0 ? buffers.f32("gradients.low_rank", tokens, rank) : null,
+    dropped: train && widest > 0 ? buffers.f32("scratch.dropped", tokens, widest) : null,
+  };
+}
+
+/** y = x W^T + bias + scale * (dropout(x) A^T) B^T */
+export class LinearLayer {
+  readonly #linear: Linear;
+  readonly #scratch: LinearScratch;
+  /** [tokens, r]: scale * dropout(x) A^T; null without an adapter. */
+  readonly #lowRank: Tensor | null;
+  /** Whether the backward finds it there. */
+  readonly #keepsLowRank: boolean;
+
+  /** @param name tells the layers of a block apart */
+  constructor({ budget, kept, lasting, linear: scratch }: BlockContext, linear: Linear, name: string) {
+    this.#linear = linear;
+    this.#scratch = scratch;
+    this.#keepsLowRank = lasting;
+    const r = linear.lora?.a.value.shape[0]!;
+    if (!linear.lora) this.#lowRank = null;
+    else if (lasting) this.#lowRank = kept.f32(`low_rank.${name}`, budget.tokens, r);
+    else this.#lowRank = withColumns(scratch.low_rank!, r);
+  }
+
+  /** Columns of y. */
+  get outputs(): number {
+    return this.#linear.weight.value.shape[0]!;
+  }
+
+  forward(recording: Recording, x: Tensor, { y, residual, gate }: LinearOutput): void {
+    const { weight: { value: b }, bias, lora } = this.#linear;
+    const u = lora && this.#recordLowRank(recording, lora, this.#recordDropped(recording, lora, x));
+    recordMatmul(recording.gpu, recording.program, {
+      layout: "NT",
+      a: x,
+      b,
+      c: y,
+      ...(u && { low_rank: { u, v: lora!.b.value } }),
+      ...(bias && { bias: bias.value }),
+      size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
+      accumulate: residual === y,
+      ...(residual && residual !== y && { residual }),
+      ...(gate && { gate }),
+    });
+  }
+
+  /** d_x (+)= d_y W and LoRA's part; adds to the gradients of W, bias, A and B where they are trained. */
+  backward(recording: Recording, x: Tensor, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
+    this.backwardInput(recording, d_y, d_x, accumulate);
+    this.backwardWeight(recording, x, d_y);
+  }
+
+  /** The first half of {@link backward}, which asks for no x; the second follows before another layer's. */
+  backwardInput({ gpu, program }: Recording, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
+    const { weight, lora } = this.#linear;
+    const product = (a: Tensor, b: Tensor, c: Tensor, more: Partial<Matmul<BatchLive>> = {}) => {
+      const size = ({ tokens: m }: BatchLive) => ({ m, k: b.shape[0]! });
+      recordMatmul(gpu, program, { layout: "NN", a, b, c, size, ...more });
+    };
+    if (!lora) {
+      if (d_x) product(d_y, weight.value, d_x, { accumulate });
+      return;
+    }
+    const { a, b, scale: alpha, dropout: rate, stream } = lora;
+    const d_low = this.#lowRankGrad(lora);
+    product(d_y, b.value, d_low, { alpha });
+    if (!d_x) return;
+    if (rate === 0 || !this.#scratch.dropped) {
+      product(d_y, weight.value, d_x, { accumulate, low_rank: { u: d_low, v: a.value } });
+      return;
+    }
+    const k = a.value.shape[1]!;
+    const dropped = withColumns(this.#scratch.dropped, k);
+    product(d_y, weight.value, d_x, { accumulate });
+    product(d_low, a.value, dropped);
+    const tensors = { x: dropped, y: d_x };
+    recordDropout(program, tensors, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
+  }
+
+  /** The second half of {@link backward}. */
+  backwardWeight(recording: Recording, x: Tensor, d_y: Tensor): void {
+    const { gpu, program } = recording;
+    const { weight, bias, lora } = this.#linear;
+    const addProduct = (a: Tensor, b: Tensor, c: Tensor) => {
+      const size = ({ tokens }: BatchLive) => ({ m: c.shape[0]!, k: tokens });
+      recordMatmul(gpu, program, { layout: "TN", a, b, c, size, accumulate: true });
+    };
+    if (weight.gradient) addProduct(d_y, x, weight.gradient);
+    if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
+    if (!lora) return;
+    const dropped = this.#recordDropped(recording, lora, x);
+    const low = this.#keepsLowRank ? this.#lowRank! : this.#recordLowRank(recording, lora, dropped);
+    if (lora.b.gradient) addProduct(d_y, low, lora.b.gradient);
+    if (lora.a.gradient) addProduct(this.#lowRankGrad(lora), dropped, lora.a.gradient);
+  }
+
+  /** @returns dropout(x), which is x where nothing is dropped */
+  #recordDropped({ program }: Recording, { a, dropout: rate, stream }: Lora, x: Tensor): Tensor {
+    if (rate === 0 || !this.#scratch.dropped) return x;
+    const k = a.value.shape[1]!;
+    const y = withColumns(this.#scratch.dropped, k);
+    recordDropout(program, { x, y }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
+    return y;
+  }
+
+  /** @returns scale * dropped A^T */
+  #recordLowRank({ gpu, program }: Recording, { a, scale: alpha }: Lora, dropped: Tensor): Tensor {
+    const [b, c] = [a.value, this.#lowRank!];
+    const size = ({ tokens: m }: BatchLive) => ({ m, k: b.shape[1]! });
+    recordMatmul(gpu, program, { layout: "NT", a: dropped, b, c, size, alpha });
+    return c;
+  }
+
+  #lowRankGrad({ a }: Lora): Tensor {
+    return withColumns(this.#scratch.d_low_rank!, a.value.shape[0]!);
+  }
+}
+
+/** The front of a scratch tensor as one of fewer columns. */
+export function withColumns(scratch: Tensor, columns: number): Tensor {
+  return { ...scratch, shape: [scratch.shape[0]!, columns] };
+}

@@ -1,0 +1,152 @@
+/**
+ * The layers of one decoder at one budget with their buffers, made here alone, so that what is allocated and what is
+ * planned for are the same.
+ *
+ * @module
+ */
+import { dtypeBytes, type Tensor, type TensorSource } from "../gpu/mod.ts";
+import type { Budget } from "./batch.ts";
+import { type BatchBuffers, batchBuffers } from "./batch_buffers.ts";
+import type { ModelConfig } from "./config.ts";
+import type { Block, Decoder } from "./decoder.ts";
+import { BlockLayer } from "./layers/block.ts";
+import { Buffers } from "./layers/buffers.ts";
+import { Embedding } from "./layers/embedding.ts";
+import { CHUNK_ALIGNMENT, Head } from "./layers/head.ts";
+import { linearScratch } from "./layers/linear.ts";
+import { Rotary } from "./layers/rotary.ts";
+import { joinedWidth } from "./modules.ts";
+
+/** What a pass is for, and what it keeps. */
+export interface PassOptions {
+  /**
+   * `score`: forward only, one set of activations for all blocks. `train`: also what the backward needs, from the lowest
+   * trained block on.
+   */
+  readonly mode: "score" | "train";
+  /** In training, keep only each block's input and compute the rest again in the backward. */
+  readonly recompute?: boolean;
+  /** When scoring, keys that a batch's tokens attend to at most, where some are known; see KnownBuffers. */
+  readonly keys?: number;
+  /** Bytes of logits that exist at one time, whatever the vocabulary; 16 MiB unless given. */
+  readonly logits_bytes?: number;
+}
+
+/** A decoder's layers from the embedding up, with what goes through them. */
+export interface PassLayers {
+  readonly batch: BatchBuffers;
+  readonly rotaries: readonly Rotary[];
+  readonly embedding: Embedding;
+  readonly blocks: readonly BlockLayer[];
+  readonly head: Head;
+  /** The first block that the backward reaches; the number of blocks where it reaches none. */
+  readonly lowest: number;
+  /** The stream, [tokens, hidden], before the first block and after the last. */
+  readonly x: Tensor;
+  readonly y: Tensor;
+  /** Its gradient; null where nothing is trained. */
+  readonly d_stream: Tensor | null;
+}
+
+/**
+ * Makes the layers of a pass.
+ *
+ * @throws {GpuMemoryError} where their buffers do not fit; what was made until then is left to the caller
+ * @throws {RangeError} where the budget passes {@link mostTokens}
+ */
+export function passLayers(
+  source: TensorSource,
+  decoder: Decoder,
+  budget: Budget,
+  { mode, recompute = false, keys, logits_bytes }: PassOptions,
+): PassLayers {
+  const { config, blocks } = decoder;
+  const { plan, hidden_size } = config;
+  const { tokens } = budget;
+  const train = mode === "train";
+  const scratch = new Buffers(source, mode);
+  const batch = batchBuffers(scratch, budget, keys);
+  const context = { config, budget, train, batch, scratch };
+  const rotaries = plan.ropes.map((rope, i) => new Rotary(context, rope, i));
+  const linear = linearScratch(
+    blocks.flatMap(({ linears }) => Object.values(linears)),
+    scratch,
+    tokens,
+    train,
+  );
+
+  const lowest = train ? lowestTrained(decoder) : blocks.length;
+  const sets = Array.from(
+    { length: recompute ? 1 : Math.max(1, blocks.length - lowest) },
+    () => new Buffers(source, `${mode}.activations`),
+  );
+  // one tensor up to where something is kept
+  const x = scratch.f32("stream", tokens, hidden_size);
+  const outputs = blocks.map((_, layer) =>
+    layer < lowest ? x : scratch.f32(`stream.${layer}`, tokens, hidden_size)
+  );
+  const layers = blocks.map((block, layer) => {
+    const passes = layer < lowest;
+    // what runs before the lowest trained block may use its activations, but for the stream, which goes on
+    const kept = passes ? sets[0]! : sets[(layer - lowest) % sets.length]!;
+    const middle = train ? kept.f32("middle", tokens, hidden_size) : x;
+    const { window, rope } = plan.layers[layer]!;
+    const own = {
+      kept,
+      lasting: !passes && !recompute,
+      linear,
+      window,
+      rotary: rope === null ? null : rotaries[rope]!,
+    };
+    return new BlockLayer({ ...context, ...own }, block, {
+      x: outputs[layer - 1] ?? x,
+      middle: passes ? x : middle,
+      y: outputs[layer]!,
+    });
+  });
+  return {
+    batch,
+    rotaries,
+    embedding: new Embedding(context, decoder),
+    blocks: layers,
+    head: new Head(context, decoder, logits_bytes),
+    lowest,
+    x,
+    y: outputs.at(-1) ?? x,
+    d_stream: train ? scratch.f32("gradients.stream", tokens, hidden_size) : null,
+  };
+}
+
+/** The first block that a backward pass reaches; the number of blocks where it reaches none. */
+function lowestTrained({ embedding, positions, blocks }: Decoder): number {
+  if (embedding[0]!.rows.gradient || positions?.gradient) return 0;
+  const first = blocks.findIndex(isTrained);
+  return first < 0 ? blocks.length : first;
+}
+
+function isTrained({ linears, norms }: Block): boolean {
+  return Object.values(norms).some((norm) => norm.weight.gradient) ||
+    Object.values(linears).some(({ weight, lora }) => weight.gradient || lora?.a.gradient);
+}
+
+/**
+ * The most tokens that one batch of a model may have on this device, whose bindings limit a tensor's size.
+ *
+ * @param rank LoRA's r
+ */
+export function mostTokens(
+  { maxTensorBytes }: Pick<TensorSource, "maxTensorBytes">,
+  config: ModelConfig,
+  rank = 0,
+): number {
+  const { hidden_size, intermediate_size, num_attention_heads, head_dim } = config;
+  const widest = Math.max(
+    hidden_size,
+    intermediate_size,
+    num_attention_heads * head_dim,
+    joinedWidth(config),
+    rank,
+    CHUNK_ALIGNMENT, // columns of logits at least
+  );
+  return Math.floor(maxTensorBytes / (widest * dtypeBytes("f32")));
+}

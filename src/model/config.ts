@@ -21,7 +21,8 @@ import { llama } from "./families/llama.ts";
 import { mistral, mistral3 } from "./families/mistral.ts";
 import { phi3 } from "./families/phi3.ts";
 import { qwen2, qwen3 } from "./families/qwen.ts";
-import { Checkpoint, holdsWeights } from "./safetensors.ts";
+import { Checkpoint } from "./safetensors.ts";
+import { holdsWeights } from "./weight_folder.ts";
 import type { Family, Names, Traits, Wrapper } from "./families/family.ts";
 
 const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2];

@@ -5,7 +5,8 @@ import { type Decoder, loraSpecs, withLora } from "../src/model/decoder.ts";
 import { loadDecoder } from "../src/model/loading.ts";
 import { weightSpecs } from "../src/model/modules.ts";
 import { TrainedParameters } from "../src/model/parameters.ts";
-import { Checkpoint, writeSafetensors } from "../src/model/safetensors.ts";
+import { Checkpoint } from "../src/model/safetensors.ts";
+import { writeSafetensors } from "../src/model/safetensors_writer.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
 import { Random } from "../src/training/random.ts";
 

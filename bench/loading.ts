@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Gpu } from "../src/gpu/mod.ts";
-import { type TensorSource, writeSafetensors } from "../src/model/safetensors.ts";
+import { type TensorSource, writeSafetensors } from "../src/model/safetensors_writer.ts";
 import type { Loaded } from "./_loading_process.ts";
 import type { Findings } from "./_rows.ts";
 

@@ -1,9 +1,10 @@
 /** A job's result as one archive. */
 import { basename, join } from "node:path";
-import { InputError, within } from "../src/errors.ts";
+import { within } from "../src/errors.ts";
 import { damageOf } from "../src/jobs/damage.ts";
 import { resolveModel } from "../src/jobs/files.ts";
 import { jobCheckpoint, jobFolder, jobResult, type OnDamage } from "../src/jobs/folder.ts";
+import { conflict } from "../src/jobs/job.ts";
 import { writeModelCard } from "../src/jobs/model_card.ts";
 import { storageError } from "../src/jobs/storage.ts";
 import type { Job } from "../src/api/job.ts";
@@ -54,7 +55,7 @@ export function archiveOf(
 
   async function make(job: Job, { format, step }: ArchiveOptions, signal: AbortSignal): Promise<TarArchive> {
     const refuse = (message: string, accepted: string): never => {
-      throw new InputError(message, { path: ["id"], value: job.id, accepted, status: 409 });
+      throw conflict(message, accepted, job.id);
     };
     const result = step !== undefined
       ? await jobCheckpoint(config.state, job.id, step, onDamage)

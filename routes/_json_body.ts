@@ -1,5 +1,6 @@
 /** Reads a request's JSON within bounds, before its schema sees it. */
-import type { MiddlewareHandler } from "hono";
+import type { Context, MiddlewareHandler, Next } from "hono";
+import { HTTPException } from "hono/http-exception";
 import { InputError } from "../src/errors.ts";
 import { readJson } from "../src/json_thread.ts";
 
@@ -27,4 +28,17 @@ export function jsonBody(): MiddlewareHandler {
     }
     await next();
   };
+}
+
+/** An empty body is none, whatever content type it is announced with; another must be JSON. */
+export async function emptyIsNone(c: Context, next: Next): Promise<void> {
+  const isJson = /^application\/([^;]+\+)?json\s*(;|$)/i.test(c.req.header("content-type") ?? "");
+  if ((await c.req.arrayBuffer()).byteLength > 0) {
+    if (!isJson) throw new HTTPException(415);
+  } else if (isJson) {
+    const { url, method, headers, signal } = c.req.raw;
+    const others = [...headers].filter(([name]) => name !== "content-type");
+    c.req.raw = new Request(url, { method, headers: others, signal });
+  }
+  await next();
 }

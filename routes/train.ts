@@ -1,32 +1,24 @@
 /** Training jobs over HTTP: start, list, look at, follow, cancel, fetch. */
 import { createRoute, OpenAPIHono } from "@hono/zod-openapi";
-import type { Context, Next } from "hono";
-import { HTTPException } from "hono/http-exception";
 import { z } from "zod";
 import { most, text } from "../src/api/limits.ts";
 import { InspectionSchema } from "../src/api/inspection.ts";
-import { type Job, JobListSchema, JobRequestSchema, JobSchema, ResumeRequestSchema } from "../src/api/job.ts";
-import { boundedJson, boundedText } from "../src/bounded.ts";
+import { JobListSchema, JobRequestSchema, ResumeRequestSchema } from "../src/api/job.ts";
 import { InputError } from "../src/errors.ts";
 import { checkFiles } from "../src/jobs/check_files.ts";
 import { resolveInspection } from "../src/jobs/files.ts";
 import { newJobId, sha256 } from "../src/jobs/folder.ts";
 import { withInitAdapter } from "../src/jobs/init_adapter.ts";
-import { unknownJob } from "../src/jobs/runner.ts";
 import { settingsOf, toJobSpecInTurns } from "../src/jobs/spec.ts";
-import { isFinished } from "../src/jobs/job.ts";
 import { checkChatTemplate } from "../src/text/check_template.ts";
 import { strictObject } from "../src/validation.ts";
-import { archiveOf } from "./_archive.ts";
-import { answerArchive } from "./_download.ts";
-import { eventStream } from "./_event_stream.ts";
+import { answerOf, jobAnswer, params } from "./_job_answer.ts";
+import { emptyIsNone } from "./_json_body.ts";
 import { answerJson } from "./_json_in_turns.ts";
-import { dropOf, patientStream } from "./_patient_stream.ts";
-import { hostPathsOf, problems, refusing } from "./problem.ts";
+import { addArchive } from "./job_archive.ts";
+import { addEvents } from "./job_events.ts";
+import { problems, refusing } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
-
-const jobAnswer = { description: "The job.", content: { "application/json": { schema: JobSchema } } };
-const params = z.object({ id: text(most.nameCharacters).meta({ param: { name: "id", in: "path" } }) });
 
 const create = createRoute({
   method: "post",
@@ -86,38 +78,6 @@ const show = createRoute({
   responses: { 200: jobAnswer, ...problems(404, 409, 422, 503) },
 });
 
-/** An event of the stream, as its fields are sent. */
-const EventSchema = z.object({
-  id: z.string().optional().meta({ description: "What Last-Event-ID takes to go on behind it." }),
-  event: z.string(),
-  data: z.string().meta({ description: "A JSON object." }),
-}).openapi("JobEvent");
-
-const events = createRoute({
-  method: "get",
-  path: "/train/{id}/events",
-  summary: "A job's events as they come, from its first on; the stream ends with the job.",
-  request: {
-    params,
-    headers: z.object({
-      "last-event-id": z.string().regex(/^\d{1,15}$/, "the id of an event, a whole number").optional().meta({
-        description: "Goes on after this event; 0: from the first.",
-      }),
-    }),
-  },
-  responses: {
-    200: {
-      description:
-        "Events status, metrics (one flat object: step and the metrics by name), checkpoint, warning, done; and, a few " +
-        "times a second and without an id, downloading (file, bytes, total_bytes) while files are brought from the hub and " +
-        "loading (bytes, total_bytes) while weights are read.",
-      content: { "text/event-stream": { schema: EventSchema } },
-    },
-    204: { description: "The job has ended and has no further event." },
-    ...problems(404, 409, 422, 503),
-  },
-});
-
 const cancel = createRoute({
   method: "post",
   path: "/train/{id}/cancel",
@@ -154,88 +114,10 @@ const remove = createRoute({
   },
 });
 
-const header = text(most.nameCharacters);
-const archiveContent = { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } };
-const archiveHeaders = z.object({
-  "content-length": z.string(),
-  etag: z.string().meta({ description: "Names these bytes; for If-Range." }),
-  "accept-ranges": z.literal("bytes"),
-});
-
-const adapter = createRoute({
-  method: "get",
-  path: "/train/{id}/adapter",
-  summary: "A job's result, or one of its checkpoints, as a tar archive.",
-  description:
-    "The same bytes every time: a download that broke off goes on with Range, and with the ETag in If-Range. " +
-    "HEAD tells the size. Merged weights are written at the first request for them.",
-  request: {
-    params,
-    headers: z.object({
-      range: header.optional().meta({
-        description: "One range of bytes; several are answered with the whole archive.",
-        example: "bytes=1048576-",
-      }),
-      "if-range": header.optional().meta({
-        description: "An earlier answer's ETag: where the archive is another one, it comes as a whole.",
-      }),
-      "if-match": header.optional(),
-      "if-none-match": header.optional(),
-    }),
-    query: strictObject({
-      format: z.enum(["adapter", "merged", "full"]).optional().meta({
-        description:
-          "adapter: the PEFT files. merged or full: the whole model's weights, an adapter merged into them. " +
-          "Left out: what the job trained.",
-      }),
-      step: z.union([z.literal("latest"), z.string().regex(/^\d{1,15}$/).transform(Number)], {
-        error: '"latest" or the step of a checkpoint',
-      }).optional().meta({
-        type: ["string", "integer"],
-        maxLength: 15,
-        minimum: 0,
-        maximum: 10 ** 15 - 1,
-        description:
-          "latest: the newest checkpoint, of a job that runs, was cancelled or has failed too. A number: the " +
-          "checkpoint of that step, where it is still kept. Left out: the result of a job that has succeeded.",
-        example: "latest",
-      }),
-    }),
-  },
-  responses: {
-    200: { description: "The archive.", headers: archiveHeaders, content: archiveContent },
-    206: {
-      description: "A part of it.",
-      headers: archiveHeaders.extend({ "content-range": z.string() }),
-      content: archiveContent,
-    },
-    304: { description: "It is what If-None-Match names." },
-    ...problems(404, 409, 412, 416, 422, 503, 507),
-  },
-});
-
-/** An empty body is none, whatever content type it is announced with; another must be JSON. */
-async function emptyIsNone(c: Context, next: Next): Promise<void> {
-  const isJson = /^application\/([^;]+\+)?json\s*(;|$)/i.test(c.req.header("content-type") ?? "");
-  if ((await c.req.arrayBuffer()).byteLength > 0) {
-    if (!isJson) throw new HTTPException(415);
-  } else if (isJson) {
-    const { url, method, headers, signal } = c.req.raw;
-    const others = [...headers].filter(([name]) => name !== "content-type");
-    c.req.raw = new Request(url, { method, headers: others, signal });
-  }
-  await next();
-}
-
 /** Everything under /train. */
 export function trainRoutes(service: Service): OpenAPIHono {
-  const { store, runner, config, stopping } = service;
-  const sources = { ...config, hub: service.hub };
-  const find = (id: string): Job => {
-    const job = store.get(id);
-    if (job === undefined) throw unknownJob(id);
-    return job;
-  };
+  const { store, runner, config, hub } = service;
+  const sources = { ...config, hub, store };
   const app = new OpenAPIHono({ defaultHook: refusing(JobRequestSchema) });
 
   app.openapi(create, async (c) => {
@@ -243,26 +125,22 @@ export function trainRoutes(service: Service): OpenAPIHono {
     const request = c.req.valid("json");
     await checkChatTemplate(request.chat_template);
     const spec = await toJobSpecInTurns(request);
-    let { settings } = spec;
-    const key = c.req.valid("header")["idempotency-key"];
-    const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
-    if (c.req.valid("query").dry_run === "true") {
+    const completed = async () => {
       await checkFiles(sources, spec);
+      return { ...spec, settings: settingsOf(await withInitAdapter(request, sources)) };
+    };
+    if (c.req.valid("query").dry_run === "true") {
       const { signal } = c.req.raw;
-      const inspected = {
-        ...spec,
-        settings: settingsOf(await withInitAdapter(request, { ...sources, store })),
-      };
-      const asked = await resolveInspection(sources, inspected, signal);
+      const asked = await resolveInspection(sources, await completed(), signal);
       return c.json(await (await service.engine).call("inspect", asked, { signal }), 200);
     }
+    const key = c.req.valid("header")["idempotency-key"];
+    const idempotency = key === undefined ? undefined : { key, hash: await sha256(JSON.stringify(request)) };
     // A repeated request gets its job even where the files have gone since.
-    if (key === undefined || !store.hasKey(key)) {
-      await checkFiles(sources, spec);
-      settings = settingsOf(await withInitAdapter(request, { ...sources, store }));
-      await runner.disk.check(store.bytes());
-    }
-    const { job, created } = store.create(newJobId(), { ...spec, settings }, idempotency);
+    const isRepeated = key !== undefined && store.hasKey(key);
+    const taken = isRepeated ? spec : await completed();
+    if (!isRepeated) await runner.disk.check(store.bytes());
+    const { job, created } = store.create(newJobId(), taken, idempotency);
     if (created) runner.wake();
     return c.json(answerOf(c, job), 202, { location: `/train/${job.id}` });
   });
@@ -296,32 +174,18 @@ export function trainRoutes(service: Service): OpenAPIHono {
     return await answerJson(c, answer) as never;
   });
 
-  app.openapi(show, (c) => c.json(answerOf(c, find(c.req.valid("param").id)), 200));
+  app.openapi(show, (c) => c.json(answerOf(c, store.find(c.req.valid("param").id)), 200));
 
-  app.openapi(events, (c) => {
-    const { id, status } = find(c.req.valid("param").id);
-    const after = Number(c.req.valid("header")["last-event-id"] ?? 0);
-    if (isFinished(status) && store.events(id, after, 1).length === 0) return c.body(null, 204);
-    const headers = {
-      "content-type": "text/event-stream",
-      "cache-control": "no-store, no-transform",
-      // A proxy that gathers a whole answer would keep the events back.
-      "x-accel-buffering": "no",
-    };
-    // Nobody reads the body of an answer to HEAD, or cancels it: its subscription would stay.
-    if (c.req.method === "HEAD") return c.body(null, 200, headers) as never;
-    const stream = eventStream(store, id, after, stopping, hostPathsOf(c));
-    return c.body(patientStream(stream, dropOf(c)), 200, headers) as never;
-  });
+  addEvents(app, service);
 
-  app.openapi(cancel, (c) => c.json(answerOf(c, runner.cancel(find(c.req.valid("param").id).id)), 202));
+  app.openapi(cancel, (c) => c.json(answerOf(c, runner.cancel(store.find(c.req.valid("param").id).id)), 202));
 
   app.openapi(resume, async (c) => {
     refuseWhenStopping(service);
     const fault = await runner.disk.fault();
     if (fault !== null) throw fault;
     const { accept_changes = false } = c.req.valid("json");
-    return c.json(answerOf(c, runner.resume(find(c.req.valid("param").id).id, accept_changes)), 202);
+    return c.json(answerOf(c, runner.resume(store.find(c.req.valid("param").id).id, accept_changes)), 202);
   });
 
   app.openapi(remove, async (c) => {
@@ -329,40 +193,6 @@ export function trainRoutes(service: Service): OpenAPIHono {
     return c.body(null, 204);
   });
 
-  const archive = archiveOf(service);
-  app.openapi(adapter, async (c) => {
-    const job = find(c.req.valid("param").id);
-    const { format, step } = c.req.valid("query");
-    const made = await archive(job, { format, step }, c.req.raw.signal);
-    return answerArchive(c, made, `${job.id}.tar`) as never;
-  });
+  addArchive(app, service);
   return app;
-}
-
-function answerOf(c: Context, job: Job): z.infer<typeof JobSchema> {
-  return JSON.parse(hostPathsOf(c)(JSON.stringify(toAnswer(job))));
-}
-
-/** A job as it is answered: what its request or its data can make long is cut, so that it is never more than 20 kB. */
-function toAnswer(job: Job): z.infer<typeof JobSchema> {
-  const self = `/train/${job.id}`;
-  const links = {
-    self,
-    events: `${self}/events`,
-    cancel: `${self}/cancel`,
-    resume: `${self}/resume`,
-    adapter: `${self}/adapter`,
-  };
-  return {
-    ...job,
-    model: boundedText(job.model, 250),
-    dataset: boundedJson(job.dataset, 1000),
-    eval_dataset: boundedJson(job.eval_dataset, 1000),
-    settings: boundedJson(job.settings, 4500),
-    metrics: boundedJson(job.metrics, 1000),
-    rows_left_out: boundedJson(job.rows_left_out, 4000),
-    warnings: boundedJson(job.warnings, 4000),
-    error: boundedJson(job.error, 2000),
-    links,
-  };
 }

@@ -11,7 +11,8 @@ import { readConfig } from "../src/config.ts";
 import { startEngine } from "../src/engine/client.ts";
 import { parseJobSpec } from "../src/jobs/spec.ts";
 import { fromF32 } from "../src/model/dtype.ts";
-import { Checkpoint, writeSafetensors } from "../src/model/safetensors.ts";
+import { Checkpoint } from "../src/model/safetensors.ts";
+import { writeSafetensors } from "../src/model/safetensors_writer.ts";
 import { candidatesRows, corpusRows, makeTokenizer, preferenceRows } from "./example/generate.ts";
 import { initialTensors, MODEL_CONFIG, MODEL_FILES } from "./example/model.ts";
 

@@ -3,8 +3,8 @@ import type { JobError } from "../api/job.ts";
 import { boundedText, boundedValue } from "../bounded.ts";
 
 /** Of each part of it. */
-export const mostCharacters = 1000;
-const mostWarnings = 50;
+export const MOST_CHARACTERS = 1000;
+const MOST_WARNINGS = 50;
 
 /** What a job was warned of. */
 export interface Warnings {
@@ -13,22 +13,22 @@ export interface Warnings {
 }
 
 /** Before the first. */
-export const noWarnings: Warnings = { count: 0, first: [] };
+export const NO_WARNINGS: Warnings = { count: 0, first: [] };
 
 /** One warning more. */
 export function withWarning({ count, first }: Warnings, message: string): Warnings {
   return {
     count: count + 1,
-    first: count < mostWarnings ? [...first, boundedText(message, mostCharacters)] : first,
+    first: count < MOST_WARNINGS ? [...first, boundedText(message, MOST_CHARACTERS)] : first,
   };
 }
 
 /** An error as a job keeps it. */
 export function boundedError({ message, field, value, accepted }: JobError): JobError {
   return {
-    message: boundedText(message, mostCharacters),
-    ...(field === undefined ? {} : { field: boundedText(field, mostCharacters) }),
-    ...(value === undefined ? {} : { value: boundedValue(value, mostCharacters) }),
-    ...(accepted === undefined ? {} : { accepted: boundedText(accepted, mostCharacters) }),
+    message: boundedText(message, MOST_CHARACTERS),
+    ...(field === undefined ? {} : { field: boundedText(field, MOST_CHARACTERS) }),
+    ...(value === undefined ? {} : { value: boundedValue(value, MOST_CHARACTERS) }),
+    ...(accepted === undefined ? {} : { accepted: boundedText(accepted, MOST_CHARACTERS) }),
   };
 }

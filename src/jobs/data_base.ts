@@ -5,7 +5,7 @@ import type { DatasetRequest } from "../api/dataset.ts";
 import { InputError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { type LeftOutRow, summarizeLeftOut } from "../preference/left_out.ts";
-import { boundedError, noWarnings, withWarning } from "./bounds.ts";
+import { boundedError, NO_WARNINGS, withWarning } from "./bounds.ts";
 import { readDataset } from "./given_rows.ts";
 import { PRIVATE_FILE } from "../private_files.ts";
 import { storageError } from "./storage.ts";
@@ -88,7 +88,7 @@ function boundLists(db: DatabaseSync): void {
     const said = warnings.all(id!).map(({ data }) => JSON.parse(String(data)).message);
     update.run(
       JSON.stringify(splits.filter(({ count }) => count > 0)),
-      JSON.stringify(said.reduce(withWarning, noWarnings)),
+      JSON.stringify(said.reduce(withWarning, NO_WARNINGS)),
       error === null ? null : JSON.stringify(boundedError(JSON.parse(error!))),
       id!,
     );

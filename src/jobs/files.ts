@@ -22,7 +22,7 @@ export interface FileSources extends NameRoot {
 }
 
 /** How deep a data set's folder is looked through: `default/train/0000.parquet` is three names deep. */
-const maxDepth = 5;
+const MAX_DEPTH = 5;
 
 /**
  * The folder of a model.
@@ -150,7 +150,7 @@ async function resolveFiles(
     return dataset.split === undefined ? { path } : { paths: await pathsOf(chosen, () => path) };
   }
   const folder = {
-    names: await Array.fromAsync(folderFiles(path, "", maxDepth, await closedFolders(from)))
+    names: await Array.fromAsync(folderFiles(path, "", MAX_DEPTH, await closedFolders(from)))
       .catch((error) => {
         throw missingFile(path, error);
       }),

@@ -1,17 +1,17 @@
 /** Where a job's files lie under the state folder. */
 import { basename, join } from "node:path";
-import { InputError } from "../errors.ts";
 import { exists, flushFolder, readJsonObject, writeWhole } from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
 import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";
 import { damageOf } from "./damage.ts";
 import { type FileSources, resolveAdapterFolder } from "./files.ts";
+import { conflict } from "./job.ts";
 import { PRIVATE_FOLDER } from "../private_files.ts";
 
 const SETTINGS_FILE = "settings.json";
 
-/** A job's own folder. @throws TypeError for an id that no job was given: its folder would be another's, or all of them */
+/** A job's own folder. @throws {TypeError} for an id that no job was given: its folder would be another's, or all of them */
 export function jobFolder(state: string, id: string): string {
   if (!/^[\w-]+$/.test(id)) throw new TypeError(`${JSON.stringify(id)} is no job's id.`);
   return join(state, "jobs", id);
@@ -40,7 +40,7 @@ export type OnDamage = (id: string, message: string) => void;
  * The folder of a finished job's PEFT files or full weights; its newest whole checkpoint where they are damaged; null where
  * there is none yet.
  *
- * @throws InputError with status 409 where the result is damaged and there is nothing in its place
+ * @throws {InputError} with status 409 where the result is damaged and there is nothing in its place
  */
 export async function jobResult(state: string, id: string, onDamage?: OnDamage): Promise<string | null> {
   const result = join(jobFolder(state, id), "result");
@@ -49,12 +49,8 @@ export async function jobResult(state: string, id: string, onDamage?: OnDamage):
   if (damage === null) return result;
   const checkpoint = await newestWhole(state, id, onDamage);
   if (checkpoint === null) {
-    throw new InputError(`The result of job ${id} is damaged, and it has no checkpoint: ${damage}`, {
-      path: [],
-      value: id,
-      accepted: "a job whose result is as it was written",
-      status: 409,
-    });
+    const message = `The result of job ${id} is damaged, and it has no checkpoint: ${damage}`;
+    throw conflict(message, "a job whose result is as it was written", id, []);
   }
   onDamage?.(id, `The result is damaged, so ${basename(checkpoint)} is used in its place: ${damage}`);
   return checkpoint;
@@ -81,7 +77,7 @@ async function newestWhole(state: string, id: string, onDamage?: OnDamage): Prom
  * What /score may use of a job: its result, or its newest checkpoint, each where it is as it was written; null where there
  * is neither.
  *
- * @throws InputError as {@link jobResult}
+ * @throws {InputError} as {@link jobResult}
  */
 export async function jobWeights(state: string, id: string, onDamage?: OnDamage): Promise<string | null> {
   return await jobResult(state, id, onDamage) ?? await newestWhole(state, id, onDamage);
@@ -116,7 +112,7 @@ async function jobCheckpoints(state: string, id: string): Promise<{ step: number
 /**
  * The folder of one of a job's checkpoints.
  *
- * @throws InputError with status 409 and the steps that are there, or where it is damaged
+ * @throws {InputError} with status 409 and the steps that are there, or where it is damaged
  */
 export async function jobCheckpoint(
   state: string,
@@ -130,12 +126,8 @@ export async function jobCheckpoint(
   const wanted = step === "latest" ? found.at(-1) : found.find((each) => each.step === step);
   const damage = wanted && await damageOf(wanted.path);
   if (damage) {
-    throw new InputError(`The checkpoint of step ${wanted.step} of job ${id} is damaged: ${damage}`, {
-      path: ["step"],
-      value: step,
-      accepted: "a checkpoint that is as it was written",
-      status: 409,
-    });
+    const message = `The checkpoint of step ${wanted.step} of job ${id} is damaged: ${damage}`;
+    throw conflict(message, "a checkpoint that is as it was written", step, ["step"]);
   }
   if (wanted !== undefined) return wanted.path;
   const steps = found.map(({ step }) => step).join(", ");
@@ -143,7 +135,7 @@ export async function jobCheckpoint(
     ? `Job ${id} has no checkpoint yet.`
     : `Job ${id} has no checkpoint of step ${step}: there are ${steps}.`;
   const accepted = found.length === 0 ? "a job with a checkpoint" : `latest, or one of ${steps}`;
-  throw new InputError(sentence, { path: ["step"], value: step, accepted, status: 409 });
+  throw conflict(sentence, accepted, step, ["step"]);
 }
 
 /**
@@ -203,7 +195,7 @@ async function removeAny(path: string): Promise<void> {
  * The folder that an `adapter` means: a job's weights by the job's id, or a folder under the root or of the hub.
  *
  * @param isJob Whether there is a job with an id
- * @throws InputError with status 409 for a job without weights, or as `resolveAdapterFolder`
+ * @throws {InputError} with status 409 for a job without weights, or as `resolveAdapterFolder`
  */
 export async function resolveAdapter(
   sources: FileSources & { readonly state: string; readonly onDamage?: OnDamage },
@@ -213,12 +205,12 @@ export async function resolveAdapter(
   if (!isJobId(adapter) || !isJob(adapter)) return await resolveAdapterFolder(sources, adapter);
   const weights = await jobWeights(sources.state, adapter, sources.onDamage);
   if (weights !== null) return weights;
-  throw new InputError(`Job ${adapter} has neither a result nor a checkpoint yet.`, {
-    path: [],
-    value: adapter,
-    accepted: "a job with a result or a checkpoint, or an adapter's folder under the root",
-    status: 409,
-  });
+  throw conflict(
+    `Job ${adapter} has neither a result nor a checkpoint yet.`,
+    "a job with a result or a checkpoint, or an adapter's folder under the root",
+    adapter,
+    [],
+  );
 }
 
 /** Whether a name has the form of a job's id. */

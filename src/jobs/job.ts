@@ -1,4 +1,5 @@
 /** A training job's life and events, as everyone outside of the store sees them. */
+import { InputError, type Path } from "../errors.ts";
 
 /** Where a job may be in its life; the last three are its end. */
 export const JOB_STATUSES = [
@@ -23,4 +24,14 @@ export interface JobEvent {
 /** Whether a job has come to its end. */
 export function isFinished(status: JobStatus): boolean {
   return status === "succeeded" || status === "failed" || status === "cancelled";
+}
+
+/**
+ * What a job cannot be asked for as it stands.
+ *
+ * @param accepted a job that could be asked for it
+ * @param value what the request names it by
+ */
+export function conflict(message: string, accepted: string, value: unknown, path: Path = ["id"]): InputError {
+  return new InputError(message, { path, value, accepted, status: 409 });
 }

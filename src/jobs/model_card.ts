@@ -14,7 +14,7 @@ type CardJob =
   & Partial<Pick<Job, "rows_left_out" | "warnings" | "warning_count">>;
 
 /** Most warnings that are told, and most characters of each. */
-const [mostWarnings, mostCharacters] = [10, 300];
+const [MOST_WARNINGS, MOST_CHARACTERS] = [10, 300];
 
 /** Writes {@link modelCard} to a folder of weights. */
 export async function writeModelCard(folder: string, job: CardJob, form: CardForm): Promise<void> {
@@ -125,7 +125,7 @@ function leftOut({ rows_left_out }: CardJob): string[] {
 
 function warned({ warnings = [], warning_count = warnings.length }: CardJob): string[] {
   if (warnings.length === 0) return [];
-  const told = warnings.slice(0, mostWarnings);
+  const told = warnings.slice(0, MOST_WARNINGS);
   const more = warning_count - told.length;
   const lines = told.map((warning) => `- ${cut(warning)}`);
   return ["## Warnings", "", ...lines, ...(more > 0 ? [`- and ${more} more`] : []), ""];
@@ -134,7 +134,7 @@ function warned({ warnings = [], warning_count = warnings.length }: CardJob): st
 /** A text as one line of a list. */
 function cut(text: string): string {
   const line = text.replace(/\s+/g, " ");
-  return line.length <= mostCharacters ? line : `${line.slice(0, mostCharacters)}…`;
+  return line.length <= MOST_CHARACTERS ? line : `${line.slice(0, MOST_CHARACTERS)}…`;
 }
 
 /** Repositories of data sets that are named anywhere in a value. */

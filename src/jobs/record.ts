@@ -3,7 +3,7 @@ import type { DatabaseSync } from "node:sqlite";
 import type { Job } from "../api/job.ts";
 import { boundedText } from "../bounded.ts";
 import type { TrainEvent } from "../engine/protocol.ts";
-import { mostCharacters, type Warnings, withWarning } from "./bounds.ts";
+import { MOST_CHARACTERS, type Warnings, withWarning } from "./bounds.ts";
 import type { EventLog } from "./event_log.ts";
 import { finite, type LeftOutOfSplit, whole } from "./rows.ts";
 
@@ -72,7 +72,7 @@ export function recordEvent(db: DatabaseSync, events: EventLog, id: string, even
       }
       return;
     case "warning": {
-      const message = boundedText(event.message, mostCharacters);
+      const message = boundedText(event.message, MOST_CHARACTERS);
       if (!events.append(id, "warning", { message }, message)) return;
       const warnings = withWarning(json<Warnings>("warnings"), message);
       db.prepare("UPDATE jobs SET warnings = ? WHERE id = ?").run(JSON.stringify(warnings), id);

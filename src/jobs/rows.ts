@@ -6,13 +6,14 @@ import { type LeftOut, mostRows } from "../preference/left_out.ts";
 import type { Warnings } from "./bounds.ts";
 import type { DatasetSpec, SourceSpec } from "./given_rows.ts";
 import { JOB_STATUSES } from "./job.ts";
+import type { JobSpec } from "./spec.ts";
 import { storageError } from "./storage.ts";
 
 /** The rows that were left out of one data set. */
 export type LeftOutOfSplit = LeftOut & { readonly split: "train" | "eval" };
 
 /** What {@link toJob} reads. */
-export const jobColumns =
+export const JOB_COLUMNS =
   `number, id, status, spec, step, total_steps, tokens_per_second, seconds_remaining, plan, metrics, rows_read, left_out,
   warnings, bytes, cancel_requested, waiting_for, error, created_at, started_at, finished_at`;
 
@@ -47,11 +48,14 @@ export function whole(count: number): number {
   return Math.max(-most, Math.min(Math.trunc(count) || 0, most));
 }
 
-/** A job's data set as its row keeps it, without the rows that came in the request. */
-export function summarise(dataset: DatasetSpec): DatasetSummary {
+/** A job as its row keeps it, without the rows that came in the request. */
+export function summarise(spec: JobSpec) {
   const ofSource = (source: SourceSpec) =>
     "path" in source ? source : { rows: source.report?.rows ?? source.comparisons.length };
-  return Array.isArray(dataset) ? dataset.map(ofSource) : ofSource(dataset as SourceSpec);
+  const ofDataset = (dataset: DatasetSpec): DatasetSummary =>
+    Array.isArray(dataset) ? dataset.map(ofSource) : ofSource(dataset as SourceSpec);
+  const { dataset, eval_dataset, ...rest } = spec;
+  return { ...rest, dataset: ofDataset(dataset), eval_dataset: eval_dataset && ofDataset(eval_dataset) };
 }
 
 /** The rows that were left out of both data sets. */

@@ -62,3 +62,8 @@ export function storageError(error: unknown): InputError | null {
 export function systemWords(message: string): string {
   return /^(.*?) ?\(os error \d+\)/.exec(message)?.[1] ?? message;
 }
+
+/** Why a job waits whose files, or whose state, could not be written. */
+export function whyWaiting(error: unknown): string {
+  return storageError(error)?.message ?? `Its state could not be kept: ${(error as Error).message}`;
+}

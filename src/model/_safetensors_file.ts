@@ -5,6 +5,9 @@ import { isObject, show } from "../json.ts";
 import { excessOf, type JsonBounds } from "../json_scan.ts";
 import { kindOf, missingFile } from "./_files.ts";
 
+/** A model's weights in one file, and where they are in several, in a folder as transformers writes it. */
+export const [WEIGHTS_FILE, INDEX_FILE] = ["model.safetensors", "model.safetensors.index.json"] as const;
+
 /** Bytes of an element, in the order in which the format's own library lays tensors of different types (wide last). */
 const DTYPE_BYTES = {
   BOOL: 1,

@@ -14,7 +14,8 @@ import type { Checksums } from "./checksums.ts";
 import type { ModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";
 import type { LinearModule } from "./modules.ts";
-import { Checkpoint, type TensorSource, writeSafetensors } from "./safetensors.ts";
+import { Checkpoint } from "./safetensors.ts";
+import { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";
 import { HEAD_MODULE, HEAD_WEIGHT, type SavedModules, savedModules } from "./saved_modules.ts";
 import { adapterName, spellings, type WeightSpec } from "./weights.ts";
 

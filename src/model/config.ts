@@ -21,7 +21,8 @@ import { llama } from "./families/llama.ts";
 import { mistral, mistral3 } from "./families/mistral.ts";
 import { phi3 } from "./families/phi3.ts";
 import { qwen2, qwen3 } from "./families/qwen.ts";
-import { Checkpoint, holdsWeights } from "./safetensors.ts";
+import { Checkpoint } from "./safetensors.ts";
+import { holdsWeights } from "./weight_folder.ts";
 import type { Family, Wrapper } from "./families/family.ts";
 import type { DecoderPlan } from "./plan.ts";
 

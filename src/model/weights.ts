@@ -1,6 +1,7 @@
 /** A checkpoint's weights by the decoder's names and in its orientation, however the file has them. */
 import type { FloatDtype } from "./dtype.ts";
-import { Checkpoint, holdsWeights } from "./safetensors.ts";
+import { Checkpoint } from "./safetensors.ts";
+import { holdsWeights } from "./weight_folder.ts";
 
 /** A weight as a file holds it. */
 export interface WeightSpec {

@@ -6,7 +6,7 @@
  */
 import { InputError, type Path } from "../errors.ts";
 import { isDeeper, isObject, mostRowDepth } from "../json.ts";
-import { answerColumns } from "./shapes/answers.ts";
+import { answerColumns } from "./shapes/answer_shapes.ts";
 import { type ColumnNames, Columns } from "./shapes/columns.ts";
 import { completionColumns, completionShapes, isLabelled, readCompletion } from "./shapes/completions.ts";
 import { type PairChoice, preferenceShapes, readPairs } from "./shapes/pairs.ts";

@@ -1,7 +1,7 @@
 /** The tiny model's configuration and its weights before training. */
 import { parseModelConfig } from "../../src/model/config.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
-import type { TensorSource } from "../../src/model/safetensors.ts";
+import type { TensorSource } from "../../src/model/safetensors_writer.ts";
 import { SPECIAL_TOKENS, VOCABULARY_SIZE } from "./generate.ts";
 import { Random } from "./random.ts";
 

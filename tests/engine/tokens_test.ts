@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { startEngine } from "../../src/engine/client.ts";
-import { writeSafetensors } from "../../src/model/safetensors.ts";
+import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { testService } from "../helpers/service.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 import { byteLevel } from "../preference/_tokenizers.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { parseModelConfig } from "../../src/model/config.ts";
 import { weightSpecs } from "../../src/model/modules.ts";
 import { type FloatDtype, fromF32 } from "../../src/model/dtype.ts";
-import { type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
+import { type TensorSource, writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { byteLevel } from "../preference/_tokenizers.ts";
 import { random } from "./random.ts";
 

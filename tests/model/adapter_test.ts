@@ -13,7 +13,8 @@ import { targetedModules } from "../../src/model/adapter_modules.ts";
 import { parseModelConfig, readModelConfig } from "../../src/model/config.ts";
 import { linearModules, linearNames } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
-import { Checkpoint, type TensorSource, writeSafetensors } from "../../src/model/safetensors.ts";
+import { Checkpoint } from "../../src/model/safetensors.ts";
+import { type TensorSource, writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { inFolder } from "../helpers/folder.ts";
 
 /** Saved by PEFT itself, see tests/reference/peft_adapter.py. */

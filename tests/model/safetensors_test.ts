@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { InputError } from "../../src/errors.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
-import { Checkpoint, type SafetensorsDtype, writeSafetensors } from "../../src/model/safetensors.ts";
+import { Checkpoint, type SafetensorsDtype } from "../../src/model/safetensors.ts";
+import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { inFolder } from "../helpers/folder.ts";
 
 /** A header and data as a file's bytes; whatever the header says. */

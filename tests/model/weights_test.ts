@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { fromF32 } from "../../src/model/dtype.ts";
-import { Checkpoint, writeSafetensors } from "../../src/model/safetensors.ts";
+import { Checkpoint } from "../../src/model/safetensors.ts";
+import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import {
   decoderShape,
   readDecoderRows,

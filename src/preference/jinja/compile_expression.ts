@@ -9,7 +9,7 @@ import type { Frame } from "./frame.ts";
 import { methodOf, UNSAFE } from "./methods.ts";
 import { OPERATORS, signed } from "./operators.ts";
 import { str } from "./print.ts";
-import type { FunctionScope, Symbols } from "./scope.ts";
+import type { Symbols } from "./scope.ts";
 import { TESTS } from "./tests.ts";
 import {
   Dict,
@@ -29,8 +29,6 @@ export type Run = (frame: Frame) => Value;
 /** Where an expression stands. */
 export interface Place {
   readonly symbols: Symbols;
-  /** The function that it is part of. */
-  readonly scope: FunctionScope;
   /** Whether it may not be run: an unknown filter fails when it is. */
   readonly soft: boolean;
 }
@@ -163,9 +161,9 @@ function aboutNames(name: string): ((value: Value) => boolean) | undefined {
   return undefined;
 }
 
-function compileName(name: string, { symbols, scope }: Place): Run {
+function compileName(name: string, { symbols }: Place): Run {
   const variable = symbols.get(name);
-  const hops = scope.hops(variable);
+  const hops = symbols.scope.hops(variable);
   const { index } = variable;
   const message = `'${name}' is undefined`;
   return (frame) => {

@@ -34,7 +34,7 @@ export function compileTarget(target: Target, place: Place): Assign {
   }
   if (target.kind === "name") {
     const variable = place.symbols.get(target.name);
-    const hops = place.scope.hops(variable);
+    const hops = place.symbols.scope.hops(variable);
     return (frame, value) => {
       frame.out(hops).slots[variable.index] = value;
     };

@@ -1,5 +1,5 @@
 /** What a rendering is at. */
-import { chargeOutput } from "./budget.ts";
+import { chargeOutput, chargeText, deeper } from "./budget.ts";
 import type { Value } from "./values.ts";
 
 /** What all functions of one rendering share. */
@@ -42,4 +42,14 @@ export function captured<T>(
   } finally {
     rendering.output = before;
   }
+}
+
+/** What a function of the template writes. @param outer the frame that it is called from */
+export function calledText(outer: Frame, size: number, work: (frame: Frame) => void): string {
+  return deeper(() => {
+    const frame = new Frame(outer.rendering, outer, size);
+    const { text } = captured(outer.rendering, () => work(frame));
+    chargeText(text.length);
+    return text;
+  });
 }

@@ -3,8 +3,9 @@
  * name lives: a name that a block sets anywhere is that block's own, begins as what it is outside, and is gone behind the
  * block. This is that decision, with its corners.
  */
-import type { Arguments, Expression, Parameter, Statement, Target } from "./ast.ts";
+import type { Expression, Parameter, Statement, Target } from "./ast.ts";
 import { TemplateSyntaxError } from "./errors.ts";
+import { namesIn } from "./walk.ts";
 
 /** How a variable begins where its block does. */
 export type Load =
@@ -74,7 +75,7 @@ export class Symbols {
     return this.#own(name) ?? this.parent?.find(name);
   }
 
-  /** @throws TemplateSyntaxError where Jinja2 has not looked for names: in the filter of a `set` block */
+  /** @throws {TemplateSyntaxError} where Jinja2 has not looked for names: in the filter of a `set` block */
   get(name: string): Variable {
     const variable = this.find(name);
     if (variable !== undefined) return variable;
@@ -198,121 +199,4 @@ export class Symbols {
   expression(expression: Expression): void {
     for (const name of namesIn(expression)) this.load(name);
   }
-}
-
-/** Names that an expression reads. */
-function* namesIn(expression: Expression): Generator<string> {
-  if (expression.kind === "name") yield expression.name;
-  else for (const part of partsOf(expression)) yield* namesIn(part);
-}
-
-/** Number of nodes of an expression. */
-export function sizeOf(expression: Expression): number {
-  let size = 1;
-  for (const part of partsOf(expression)) size += sizeOf(part);
-  return size;
-}
-
-function partsOf(expression: Expression): readonly Expression[] {
-  const given = (...parts: (Expression | null)[]) => parts.filter((part) => part !== null);
-  switch (expression.kind) {
-    case "constant":
-    case "name":
-      return [];
-    case "list":
-    case "tuple":
-      return expression.items;
-    case "dict":
-      return expression.entries.flat();
-    case "binary":
-    case "and":
-    case "or":
-      return [expression.left, expression.right];
-    case "unary":
-    case "attribute":
-      return [expression.of];
-    case "concat":
-      return expression.parts;
-    case "compare":
-      return [expression.first, ...expression.rest.map((link) => link.with)];
-    case "condition":
-      return given(expression.test, expression.then, expression.otherwise);
-    case "item":
-      return [expression.of, expression.key];
-    case "slice":
-      return given(expression.of, expression.start, expression.stop, expression.step);
-    case "call":
-      return [expression.callee, ...argumentsOf(expression.args)];
-    case "filter":
-    case "test":
-      return [...given(expression.of), ...argumentsOf(expression.args)];
-  }
-}
-
-function argumentsOf({ positional, keywords, rest, more }: Arguments): Expression[] {
-  return [...positional, ...keywords.map(([, value]) => value), rest, more].filter((part) => part !== null);
-}
-
-/** Which of some names statements read before they set them, whatever block they stand in. */
-export function undeclared(statements: readonly Statement[], names: readonly string[]): Set<string> {
-  const wanted = new Set(names);
-  const found = new Set<string>();
-  const read = (expression: Expression | null) => {
-    if (expression) { for (const name of namesIn(expression)) if (wanted.has(name)) found.add(name); }
-  };
-  const set = (target: Target) => {
-    if (target.kind === "name") wanted.delete(target.name);
-    else if (target.kind === "tuple") target.items.forEach(set);
-  };
-  const walk = (body: readonly Statement[]) => {
-    for (const statement of body) {
-      switch (statement.kind) {
-        case "output":
-          for (const part of statement.parts) if (typeof part !== "string") read(part);
-          break;
-        case "for":
-          set(statement.target);
-          read(statement.over);
-          walk(statement.body);
-          walk(statement.otherwise);
-          read(statement.test);
-          break;
-        case "if":
-          read(statement.test);
-          walk(statement.body);
-          for (const { test, body } of statement.elifs) {
-            read(test);
-            walk(body);
-          }
-          walk(statement.otherwise);
-          break;
-        case "set":
-          set(statement.target);
-          read(statement.value);
-          break;
-        case "set block":
-          set(statement.target);
-          read(statement.filter);
-          walk(statement.body);
-          break;
-        case "with":
-          for (const [target] of statement.sets) set(target);
-          for (const [, value] of statement.sets) read(value);
-          walk(statement.body);
-          break;
-        case "macro":
-        case "call block":
-          if (statement.kind === "call block") read(statement.call);
-          for (const { name } of statement.parameters) wanted.delete(name);
-          for (const { otherwise } of statement.parameters) read(otherwise);
-          walk(statement.body);
-          break;
-        case "filter block":
-          walk(statement.body);
-          read(statement.filter);
-      }
-    }
-  };
-  walk(statements);
-  return found;
 }

@@ -3,9 +3,16 @@ import { InputError } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import type { Message, Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
-import { withoutPrompt } from "./pairs.ts";
-import { noPrompt, nullPrompt, readPrompt, readSystem, withSystem } from "./prompts.ts";
-import { describe, readText, readTurns } from "./turns.ts";
+import {
+  noPrompt,
+  nullPrompt,
+  readPrompt,
+  readSystem,
+  unnamedPrompt,
+  withoutPrompt,
+  withSystem,
+} from "./prompts.ts";
+import { describe, readTurns, takeString, takeText } from "./turns.ts";
 
 /** A prompt with its completion. */
 export interface Completion {
@@ -36,9 +43,9 @@ export function readCompletion(columns: Columns): Completion | null {
   const name = completionColumn(columns);
   if (name === null) return null;
   const desirable = readLabel(columns);
-  if (name === "text") return { prompt: "", completion: plainText(columns), desirable };
+  if (name === "text") return { prompt: "", completion: takeString(columns, "text"), desirable };
   if (CONVERSATIONS.includes(name)) return { ...lastAnswer(columns, name), desirable };
-  const completion = readText(columns.take(name), [name], () => columns.note(`${name} as JSON text`));
+  const completion = takeText(columns, name);
   const taken = [name, ...LABELS];
   const given = readPrompt(columns, taken);
   const missing = given === null ? nullPrompt(columns, taken) : null;
@@ -48,13 +55,7 @@ export function readCompletion(columns: Columns): Completion | null {
   if (
     prompt === "" && columns.unused.length > 0 && columns.peek("prompt") !== "" && !columns.isMapped("prompt")
   ) {
-    throw new InputError(
-      (place) =>
-        `${place} has no column known as the prompt, but others with text: ${columns.unused.join(", ")}. ` +
-        `Say which it is in dataset.columns, such as {"prompt": ${JSON.stringify(columns.unused[0])}}, or ` +
-        '{"prompt": null} where there is none.',
-      { path: [], value: columns.names, accepted: "a prompt, or dataset.columns" },
-    );
+    throw unnamedPrompt(columns, "there is none");
   }
   return {
     prompt,
@@ -162,16 +163,6 @@ function lastAnswer(
     });
   }
   return { prompt, completion: turns.slice(first, last + 1) };
-}
-
-function plainText(columns: Columns): string {
-  const text = columns.take("text");
-  if (typeof text === "string") return text;
-  throw new InputError((field) => `${field} must be a string, not ${describe(text)}.`, {
-    path: ["text"],
-    value: text,
-    accepted: "a string",
-  });
 }
 
 function readLabel(columns: Columns): boolean {

@@ -4,7 +4,7 @@ import { InputError } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import type { Message, Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
-import { describe, readText, readTurns, turnOf } from "./turns.ts";
+import { mustBe, readTurns, takeString, takeText, turnOf } from "./turns.ts";
 
 /** Columns with the prompt as it is: a string is plain text, joined with the response and not templated. */
 const PLAIN = ["prompt"];
@@ -74,11 +74,23 @@ export function noPrompt(name: string, columns: Columns, what = "null"): InputEr
   );
 }
 
+/** @param where ends the sentence: when a row has no prompt */
+export function unnamedPrompt(columns: Columns, where: string): InputError {
+  const [first] = columns.unused;
+  return new InputError(
+    (place) =>
+      `${place} has no column known as the prompt, but others with text: ${columns.unused.join(", ")}. ` +
+      `Say which it is in dataset.columns, such as {"prompt": ${JSON.stringify(first)}}, or ` +
+      `{"prompt": null} where ${where}.`,
+    { path: [], value: columns.names, accepted: "a prompt, or dataset.columns" },
+  );
+}
+
 /** The system turn that columns of its own hold; none where there is no such column or it is empty. */
 export function readSystem(columns: Columns, taken: readonly string[]): Message[] {
   const name = SYSTEM.find((column) => isThere(columns, column, taken));
   if (name === undefined) return [];
-  return turnOf("system", stringOf(columns.take(name), name));
+  return turnOf("system", takeString(columns, name));
 }
 
 /** A conversation with a system turn in front, unless it has that one. @throws InputError where it has another */
@@ -90,6 +102,14 @@ export function withSystem(turns: readonly Message[], system: readonly Message[]
       `${field} says other than the conversation's own system turn: dataset.columns {"system": null} leaves it out.`,
     { path: ["system"], value: system[0]!.content, accepted: "one system text" },
   );
+}
+
+/** A response that repeats the prompt's turns, less those. */
+export function withoutPrompt(response: Text, prompt: readonly Message[]): Text {
+  if (typeof response === "string") return response;
+  const repeats = prompt.length > 0 && response.length > prompt.length &&
+    prompt.every((turn, index) => isDeepStrictEqual(turn, response[index]));
+  return repeats ? response.slice(prompt.length) : response;
 }
 
 /** The columns that a row might be read by and that do not say the same. @throws InputError with every reading */
@@ -123,16 +143,19 @@ function readAsked(columns: Columns, name: string, taken: readonly string[]): Te
   if (name === "input" && isObject(value) && "messages" in value) {
     return readTurns(value["messages"], [name, "messages"]).turns;
   }
-  if (name === "input" && isObject(value)) throw noMessages(value["messages"]);
+  if (name === "input" && isObject(value)) {
+    const accepted = "a list of {role, content}";
+    throw mustBe("a list of messages", [name, "messages"], value["messages"], accepted);
+  }
   if (name === "question" && isObject(value) && typeof value["full_text"] === "string") { // webgpt_comparisons
     columns.drop(name, value, "full_text");
     return value["full_text"];
   }
-  let text = readText(value, [name], () => columns.note(`${name} as JSON text`));
+  let text = takeText(columns, name);
   if (typeof text !== "string") return text;
   if (name === "instruction") {
     const further = FURTHER.filter((column) => isThere(columns, column, taken))
-      .map((column) => stringOf(columns.take(column), column));
+      .map((column) => takeString(columns, column));
     text = [text, ...further].filter((part) => part.trim() !== "").join("\n");
   }
   const history = isThere(columns, "history", taken) && goesWith("history", [name])
@@ -156,23 +179,6 @@ function readHistory(history: unknown): Message[] {
     ]);
   }
   return [...readTurns(history, ["history"]).turns];
-}
-
-function stringOf(value: unknown, name: string): string {
-  if (typeof value === "string") return value;
-  throw new InputError((field) => `${field} must be a string, not ${describe(value)}.`, {
-    path: [name],
-    value,
-    accepted: "a string",
-  });
-}
-
-function noMessages(value: unknown): InputError {
-  return new InputError((field) => `${field} must be a list of messages, not ${describe(value)}.`, {
-    path: ["input", "messages"],
-    value,
-    accepted: "a list of {role, content}",
-  });
 }
 
 function missing(columns: Columns, name: string): InputError {

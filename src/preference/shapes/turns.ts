@@ -7,6 +7,7 @@
 import { InputError, type Path } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import type { Message, Text } from "../rows.ts";
+import type { Columns } from "./columns.ts";
 
 /** What data sets call the sides of a conversation. */
 const ROLES: Readonly<Record<string, string>> = {
@@ -47,15 +48,24 @@ export function readText(value: unknown, path: Path, onJson: () => void = () => 
   return readTurns(value, path).turns;
 }
 
+/** A column's text, which is used. @throws {InputError} as {@link readText} */
+export function takeText(columns: Columns, name: string): Text {
+  return readText(columns.take(name), [name], () => columns.note(`${name} as JSON text`));
+}
+
+/** A column's string, which is used. @throws {InputError} where it is something else */
+export function takeString(columns: Columns, name: string): string {
+  const value = columns.take(name);
+  if (typeof value === "string") return value;
+  throw mustBe("a string", [name], value);
+}
+
 /** Reads turns. @throws InputError at the part that is no turn */
 export function readTurns(value: unknown, path: Path): Turns {
   const json = typeof value === "string" ? jsonTurns(value, path) : value;
   const list = isObject(json) ? isTurn(json) ? [json] : turnsOfLists(json) : json;
   if (!Array.isArray(list)) {
-    throw new InputError(
-      (field) => `${field} must be a string or a list of messages, not ${describe(value)}.`,
-      { path, value, accepted: "a string or a list of {role, content}" },
-    );
+    throw mustBe("a string or a list of messages", path, value, "a string or a list of {role, content}");
   }
   const turns = list.map((turn, index) => readTurn(turn, [...path, index]));
   const unweighted = list.flatMap((turn, index) =>
@@ -101,13 +111,18 @@ export function describe(value: unknown): string {
   return `${typeof value} ${JSON.stringify(value)?.slice(0, 40)}`;
 }
 
+/** @returns what a value is refused with that is something else */
+export function mustBe(what: string, path: Path, value: unknown, accepted = what): InputError {
+  return new InputError((field) => `${field} must be ${what}, not ${describe(value)}.`, {
+    path,
+    value,
+    accepted,
+  });
+}
+
 function readTurn(value: unknown, path: Path): Message {
   if (!isObject(value)) {
-    throw new InputError((field) => `${field} must be a message, not ${describe(value)}.`, {
-      path,
-      value,
-      accepted: "{role: string, content: string}",
-    });
+    throw mustBe("a message", path, value, "{role: string, content: string}");
   }
   const turn = withCalls(value, path);
   const roleKey = "from" in turn && !("role" in turn) ? "from" : "role";
@@ -139,10 +154,7 @@ function withCalls(turn: Record<string, unknown>, path: Path): Record<string, un
   const calls = turn["tool_calls"];
   if (typeof calls !== "string") return turn;
   if (calls.trim() === "") return { ...turn, tool_calls: null };
-  let read: unknown;
-  try {
-    read = JSON.parse(calls);
-  } catch { /* said below */ }
+  const read = fromJson(calls);
   if (read === null || Array.isArray(read)) return { ...turn, tool_calls: read };
   throw new InputError((field) => `${field} must be a list of calls, or JSON text of one.`, {
     path: [...path, "tool_calls"],
@@ -178,10 +190,7 @@ function contentOf(content: unknown, path: Path, turn: unknown): string {
 
 /** ShareGPT's way to write a call. */
 function toolCall(content: unknown, path: Path): Message & { readonly tool_calls: readonly unknown[] } {
-  let call: unknown = content;
-  try {
-    if (typeof content === "string") call = JSON.parse(content);
-  } catch { /* said below */ }
+  const call = fromJson(content);
   const calls = Array.isArray(call) ? call : [call];
   if (!calls.every((one) => isObject(one) && typeof one["name"] === "string")) {
     throw new InputError(
@@ -198,6 +207,15 @@ function toolCall(content: unknown, path: Path): Message & { readonly tool_calls
     content: "",
     tool_calls: calls.map((one) => ({ type: "function", function: one })),
   };
+}
+
+/** What a JSON text holds; of anything else the value itself. */
+export function fromJson(value: unknown): unknown {
+  try {
+    return typeof value === "string" ? JSON.parse(value) : value;
+  } catch {
+    return value;
+  }
 }
 
 /** The turns that a string holds as JSON text, in whole; null where it is a text of its own. */

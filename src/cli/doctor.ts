@@ -1,12 +1,10 @@
 /** `main.ts doctor`: which device answers, what it can do, and what is missing where none does. */
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type GpuEnvironment, readConfig, readGpuEnvironment } from "../config.ts";
 import type { DeviceReport } from "../engine/protocol.ts";
 import { DRIVER_FOLDERS, LIBRARY_FOLDERS } from "../permissions.ts";
 import { parseCommand } from "./_arguments.ts";
 import type { StartEngine } from "./_command.ts";
-
-const usage = "main.ts doctor [--json]";
 
 /** One thing that a device needs. */
 export interface Finding {
@@ -35,7 +33,7 @@ export interface DoctorReport {
  * @returns the exit code: 0 where a device answers, 1 where none does
  */
 export async function doctor(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.doctor, 0);
+  const parsed = parseCommand("doctor", COMMANDS.doctor, args);
   if (parsed === null) return 0;
   const { device: choice } = readConfig();
   let device: DeviceReport | null = null;

@@ -6,7 +6,7 @@ import { ChatTemplateSchema } from "../api/fields.ts";
 import { mostBeta, positive } from "../api/limits.ts";
 import { defaultBeta } from "../api/score.ts";
 import { type Item, ItemSchema } from "../api/score_item.ts";
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type Environment, readConfig } from "../config.ts";
 import { InputError, relocated, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
@@ -26,12 +26,6 @@ import { encodingOfOptions, jsonOf } from "./_encoding_options.ts";
 import { openHub } from "./_hub.ts";
 import { LoadingDisplay } from "./_loading.ts";
 import { type LoadProgress, stream } from "../engine/protocol.ts";
-
-const usage =
-  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] " +
-  "[--chat-template-kwargs JSON] [--prompt-boundary trl|simpo] [--max-length N] [--max-prompt-length N] " +
-  "[--truncation-mode keep_end|keep_start] [--split-special-tokens true|false] [--no-eos] [--beta 2] " +
-  "[--token-logprobs] in.jsonl out.jsonl (- is stdin or stdout)";
 
 /** A shell's exit code for SIGPIPE, which Deno ignores. */
 const brokenPipe = 141;
@@ -53,10 +47,10 @@ export async function score(
   startEngine: StartEngine,
   environment: Environment = Deno.env,
 ): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.score, 2);
+  const parsed = parseCommand("score", COMMANDS.score, args);
   if (parsed === null) return 0;
-  const { values, positionals } = parsed;
-  const [input = "-", output = "-"] = positionals;
+  const { values, files } = parsed;
+  const [input = "-", output = "-"] = files;
   const config = readConfig(environment);
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
@@ -70,13 +64,6 @@ export async function score(
     throw new InputError((field) => `${field} must be ${accepted}, not ${values.quantization}.`, {
       path: ["--quantization"],
       value: values.quantization,
-      accepted,
-    });
-  }
-  if (values.model === undefined) {
-    const accepted = "a model's folder under SIMPO_ROOT";
-    throw new InputError((field) => `${field} is missing: give ${accepted}.\nUsage: ${usage}`, {
-      path: ["--model"],
       accepted,
     });
   }

@@ -1,6 +1,6 @@
 /** `main.ts serve`: the HTTP service. */
 import type { ExportMerged } from "../../routes/service_context.ts";
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type Config, readConfig } from "../config.ts";
 import { endedInScoring } from "../engine/journal.ts";
 import { InputError } from "../errors.ts";
@@ -15,8 +15,6 @@ import { type Handler, type HttpServer, serveHttp } from "./_http_server.ts";
 import { readTokens } from "./_tokens.ts";
 
 const log = logger("serve");
-
-const usage = "main.ts serve (its settings are environment variables, see README)";
 
 /** Hosts kill a container 10 s after SIGTERM; the process itself takes up to 2 s to end. */
 const shutdownMs = 7_000;
@@ -37,7 +35,7 @@ export async function serve(
   args: readonly string[],
   { startEngine, exportMerged }: ServeParts,
 ): Promise<number> {
-  if (parseCommand(args, usage, COMMAND_OPTIONS.serve, 0) === null) return 0;
+  if (parseCommand("serve", COMMANDS.serve, args) === null) return 0;
   const settings = readConfig();
   startLogging(settings.logLevel);
   const config = { ...settings, tokens: await readTokens(settings) };

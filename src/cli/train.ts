@@ -3,7 +3,7 @@
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import type { Job } from "../api/job.ts";
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { readConfig } from "../config.ts";
 import { endedInScoring } from "../engine/journal.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
@@ -17,7 +17,7 @@ import { JobRunner } from "../jobs/runner.ts";
 import { settingsOf } from "../jobs/spec.ts";
 import type { JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
-import { parseCommand } from "./_arguments.ts";
+import { parseCommand, usageOf } from "./_arguments.ts";
 import {
   checkRoot,
   deviceOptions,
@@ -34,7 +34,6 @@ import { LoadingDisplay } from "./_loading.ts";
 import { MetricRows } from "./_metric_rows.ts";
 import { planSummary } from "./_plan.ts";
 
-const usage = "main.ts train [--quiet | --json | --rows] [--accept-changes] job.json";
 const shutdownMs = 7_000;
 
 /**
@@ -51,12 +50,12 @@ const shutdownMs = 7_000;
  * @throws InputError for a file or setting that cannot be used
  */
 export async function train(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.train, 1);
+  const parsed = parseCommand("train", COMMANDS.train, args);
   if (parsed === null) return 0;
-  const { values, positionals } = parsed;
+  const { values, files } = parsed;
   if (Number(values.quiet) + Number(values.json) + Number(values.rows) > 1) {
     const accepted = "one of --quiet, --json and --rows";
-    throw new InputError(`Give ${accepted}.\nUsage: ${usage}`, {
+    throw new InputError(`Give ${accepted}.\n${usageOf("train", COMMANDS.train)}`, {
       path: ["arguments"],
       value: args,
       accepted,
@@ -65,7 +64,7 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const { request, spec } = await readJob(positionals[0] ?? "");
+  const { request, spec } = await readJob(files[0] ?? "");
   const { dataset, eval_dataset = null } = request;
   const id = await jobIdOf(JSON.stringify({ ...spec, dataset, eval_dataset }));
 

@@ -5,6 +5,7 @@ import { readConfig, variablesOf } from "./src/config.ts";
 import { warmUp } from "./src/engine/spawn.ts";
 import { InputError } from "./src/errors.ts";
 import { toldMistake } from "./src/told_mistake.ts";
+import { VERSION } from "./src/version.ts";
 
 function usage(): string {
   const calls = Object.entries(COMMANDS).map(([name, { files, does }]) => [[name, ...files].join(" "), does]);
@@ -71,6 +72,9 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
     case "--help":
     case "-h":
       console.log(usage());
+      return 0;
+    case "--version":
+      console.log(VERSION);
       return 0;
     default: {
       const known = Object.keys(COMMANDS);

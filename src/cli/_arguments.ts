@@ -3,15 +3,16 @@ import { closestMatch } from "leven";
 import { parseArgs } from "node:util";
 import type { Command, ValuesOf } from "../commands.ts";
 import { InputError } from "../errors.ts";
+import { VERSION } from "../version.ts";
 
 /** Wrong letters with which a word is still taken for another. */
 const MOST_SLIPS = 2;
 
 /**
- * Options and files as `parseArgs` of node:util reads them; `--help` prints the usage with a line an option.
+ * Options and files as `parseArgs` of node:util reads them; `--help` prints the usage and what each option does, `--version` the version.
  *
  * @param name the command's
- * @returns null where the help was asked for: the command is done
+ * @returns null where help or version was asked for: the command is done
  * @throws {InputError} naming the argument that is wrong and what would be accepted, with the usage
  */
 export function parseCommand<const Own extends Command>(name: string, command: Own, args: readonly string[]) {
@@ -28,6 +29,10 @@ export function parseCommand<const Own extends Command>(name: string, command: O
     if (option === "help" || rawName === "-h") {
       const lines = Object.entries(options).map((option) => `  ${callOf(option)}\n      ${option[1].does}`);
       console.log([usageOf(name, command), `\n${does}.`, ...lines].join("\n"));
+      return null;
+    }
+    if (option === "version") {
+      console.log(VERSION);
       return null;
     }
     if (!Object.hasOwn(options, option)) {

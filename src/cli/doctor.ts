@@ -3,6 +3,7 @@ import { COMMANDS } from "../commands.ts";
 import { type GpuEnvironment, readConfig, readGpuEnvironment } from "../config.ts";
 import type { DeviceReport } from "../engine/protocol.ts";
 import { DRIVER_FOLDERS, LIBRARY_FOLDERS } from "../permissions.ts";
+import { VERSION } from "../version.ts";
 import { parseCommand } from "./_arguments.ts";
 import type { StartEngine } from "./_command.ts";
 
@@ -18,6 +19,8 @@ export interface Finding {
 
 /** What `--json` prints. */
 export interface DoctorReport {
+  /** The worker's. */
+  readonly version: string;
   readonly device: DeviceReport | null;
   /** Why no device answers. */
   readonly error: string | null;
@@ -47,6 +50,7 @@ export async function doctor(args: readonly string[], startEngine: StartEngine):
   }
   const refused = device?.kind === "software" && choice !== "software";
   const report: DoctorReport = {
+    version: VERSION,
     device,
     error,
     serve: refused
@@ -163,8 +167,8 @@ async function listFolder(folder: string): Promise<string[]> {
   }
 }
 
-function describe({ device, error, serve, findings }: DoctorReport): string {
-  const lines = serve.remedy === undefined ? [] : [serve.remedy, ""];
+function describe({ version, device, error, serve, findings }: DoctorReport): string {
+  const lines = [...serve.remedy === undefined ? [] : [serve.remedy, ""], `simpo-worker ${version}`];
   if (device === null) lines.push(`No device answers: ${error}`);
   else {
     lines.push(

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import config from "../../deno.json" with { type: "json" };
 import { meant, parseCommand } from "../../src/cli/_arguments.ts";
+import { CHECKOUT } from "../../src/config.ts";
 import { COMMANDS, flag, value } from "../../src/commands.ts";
 import { InputError } from "../../src/errors.ts";
+import { permissionFlags } from "../../src/permissions.ts";
 
 const usage = "Usage: main.ts bake [--hot] [--salt GRAMS] bread";
 const bake = {
@@ -45,6 +48,23 @@ for (const args of [["--help"], ["-h"], ["--salt", "1", "--help", "a", "b"]]) {
     assert.deepEqual(printed(() => assert.equal(parse(...args), null)), [help.join("\n")]);
   });
 }
+
+Deno.test("parseCommand() prints deno.json's version for --version", () => {
+  assert.deepEqual(printed(() => assert.equal(parse("--version"), null)), [config.version]);
+});
+
+Deno.test("main.ts prints deno.json's version for --version, and what was meant for a mistyped command", async () => {
+  const run = (argument: string) =>
+    new Deno.Command(Deno.execPath(), {
+      args: ["run", ...permissionFlags(argument, [], { get: () => undefined }), "main.ts", argument],
+      cwd: CHECKOUT,
+    }).output();
+  const [version, mistyped] = await Promise.all([run("--version"), run("sevre")]);
+  const text = new TextDecoder();
+  assert.deepEqual([version.code, text.decode(version.stdout)], [0, `${config.version}\n`]);
+  assert.equal(mistyped.code, 2);
+  assert.match(text.decode(mistyped.stderr), /^There is no command sevre\. Did you mean serve\?\nUsage: /);
+});
 
 const refusals: [args: string[], sentence: string, accepted: string][] = [
   [

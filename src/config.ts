@@ -88,9 +88,10 @@ export const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)));
  *
  * @example Defaults
  * ```ts
+ * import assert from "node:assert/strict";
  * import { readConfig } from "./config.ts";
  * const config = readConfig({ get: () => undefined });
- * console.assert(config.port === 8080 && config.host === "127.0.0.1");
+ * assert.deepEqual([config.port, config.host], [8080, "127.0.0.1"]);
  * ```
  */
 export function readConfig(environment: Environment = Deno.env): Config {

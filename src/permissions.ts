@@ -129,9 +129,10 @@ const PERMISSIONS: Record<Command, (needs: Needs) => Permissions> = {
  *
  * @example What `doctor` may read
  * ```ts
+ * import assert from "node:assert/strict";
  * import { permissionFlags } from "./permissions.ts";
  * const flags = permissionFlags("doctor", [], { get: () => undefined });
- * console.assert(flags.some((flag) => flag.startsWith("--allow-read=") && flag.includes("/etc/vulkan/icd.d")));
+ * assert.ok(flags.some((flag) => flag.startsWith("--allow-read=") && flag.includes("/etc/vulkan/icd.d")));
  * ```
  */
 export function permissionFlags(

@@ -12,6 +12,15 @@ export interface ServerSentEvent {
 /**
  * Reads events off a response's body as they come. An event that the stream's end cuts off is dropped, as the
  * standard asks: it comes again after a reconnect.
+ *
+ * @example An event of two lines
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { readServerSentEvents } from "./_sse.ts";
+ * const { body } = new Response("id: 7\nevent: metrics\ndata: {}\n\n");
+ * const events = await Array.fromAsync(readServerSentEvents(body!));
+ * assert.deepEqual(events, [{ id: "7", event: "metrics", data: "{}" }]);
+ * ```
  */
 export async function* readServerSentEvents(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,

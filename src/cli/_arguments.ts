@@ -2,8 +2,8 @@
 import { closestMatch } from "leven";
 import { parseArgs } from "node:util";
 import type { Command, ValuesOf } from "../commands.ts";
-import { InputError } from "../errors.ts";
 import { VERSION } from "../version.ts";
+import { refuse } from "./_refuse.ts";
 
 /** Wrong letters with which a word is still taken for another. */
 const MOST_SLIPS = 2;
@@ -17,9 +17,8 @@ const MOST_SLIPS = 2;
  */
 export function parseCommand<const Own extends Command>(name: string, command: Own, args: readonly string[]) {
   const { does, files, options }: Command = command;
-  const refuse = (sentence: string, value: unknown, accepted: string): never => {
-    throw new InputError(`${sentence}\n${usageOf(name, command)}`, { path: ["arguments"], value, accepted });
-  };
+  const fail = (sentence: string, value: unknown, accepted: string): never =>
+    refuse("arguments", value, accepted, `${sentence}\n${usageOf(name, command)}`);
   // Strict it would refuse by itself, in words of more than the mistake.
   const reading = { args: [...args], options, allowPositionals: true, tokens: true as const };
   const { tokens, values, positionals } = parseArgs({ ...reading, strict: false });
@@ -38,26 +37,26 @@ export function parseCommand<const Own extends Command>(name: string, command: O
     if (!Object.hasOwn(options, option)) {
       const known = [...Object.keys(options), "help"].map((known) => `--${known}`);
       const listed = known.join(", ");
-      refuse(
+      fail(
         `${rawName} is not a known option; known are ${listed}.${meant(rawName, known)}`,
         rawName,
         listed,
       );
     }
     const takesValue = options[option]?.type === "string";
-    if (!takesValue && inlineValue) refuse(`${rawName} takes no value.`, value, rawName);
+    if (!takesValue && inlineValue) fail(`${rawName} takes no value.`, value, rawName);
     if (takesValue && !inlineValue && (value === undefined || /^-./.test(value))) {
       const accepted = `${rawName}=VALUE`;
-      refuse(`${rawName} needs a value: give ${accepted}.`, value, accepted);
+      fail(`${rawName} needs a value: give ${accepted}.`, value, accepted);
     }
   }
   if (positionals.length !== files.length) {
     const accepted = `${files.length} argument${files.length === 1 ? "" : "s"}`;
-    refuse(`Give ${accepted}, not ${positionals.length}.`, positionals, accepted);
+    fail(`Give ${accepted}, not ${positionals.length}.`, positionals, accepted);
   }
   for (const [option, { needed, does }] of Object.entries(options)) {
     if (needed && values[option] === undefined) {
-      refuse(`--${option} is missing: give ${does}.`, undefined, does);
+      fail(`--${option} is missing: give ${does}.`, undefined, does);
     }
   }
   return { values: values as ValuesOf<Own["options"]>, files: positionals };

@@ -68,8 +68,8 @@ export interface GpuEnvironment {
 export const DRIVER_THREADS = "LP_NUM_THREADS";
 
 /**
- * `DENO_WEBGPU_BACKEND` for a process that is to use WebGPU. Left to itself wgpu also takes OpenGL where Vulkan is missing
- * (Mesa's EGL is on many machines without a Vulkan driver): it answers like a device and has neither subgroups nor f16.
+ * `DENO_WEBGPU_BACKEND` for a process that is to use WebGPU: not OpenGL, which wgpu also takes where Vulkan is missing
+ * (docs/software_driver.md).
  */
 export const WEBGPU_BACKENDS = "vulkan,metal,dx12";
 

@@ -25,7 +25,7 @@ export type StartEngine = (
   },
 ) => Promise<Engine>;
 
-/** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
+/** The software driver works only where it was asked for: docs/software_driver.md. */
 export function deviceOptions(
   { device, memoryBytes, cache, promptCacheBytes, trainShare }: Config,
 ): Omit<Parameters<StartEngine>[0], "onBroken"> {

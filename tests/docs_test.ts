@@ -1,6 +1,6 @@
 /** What the documentation says of the code, held to the code. */
 import assert from "node:assert/strict";
-import { dirname, join, normalize } from "node:path";
+import { basename, dirname, join, normalize } from "node:path";
 import { CHECKOUT } from "../src/config.ts";
 
 const read = (path: string) => Deno.readTextFileSync(join(CHECKOUT, path));
@@ -83,8 +83,15 @@ function walksOf(page: string): Map<string, Stop[]> {
   return walks;
 }
 
-/** What is wrong with a walk: stops that no stop before them leads to. */
+const FILES = ["src", "routes", "shaders"].flatMap(filesUnder).concat("main.ts", "launcher.ts");
+
+/** What is wrong with a walk: stops that are gone, or that no stop before them leads to. */
 function faultsOf(stops: readonly Stop[]): string[] {
+  const gone = stops.filter(({ file }) => !FILES.includes(file)).map(({ file }) => {
+    const others = FILES.filter((other) => basename(other) === basename(file));
+    return `${file} is not there${others.length > 0 ? `; there is ${others.join(", ")}` : ""}`;
+  });
+  if (gone.length > 0) return gone;
   return stops.flatMap((stop, i) => {
     if (i === 0) return defines(stop) ? [] : [`${stop.file} defines no ${stop.name}`];
     const gaps = stops.slice(0, i).reverse().map((from) => gap(from, stop));
@@ -115,6 +122,9 @@ Deno.test("faultsOf() finds a name that is gone, a call that is gone, an import 
   const app = scoring!.findIndex(({ file }) => file === "routes/app.ts");
   assert.equal(changed(app, {}), 0);
   assert.notEqual(changed(app, { name: "makeApp" }), 0);
+  assert.deepEqual(faultsOf([{ file: "routes/spec.ts", name: "x" }]), [
+    "routes/spec.ts is not there; there is src/jobs/spec.ts",
+  ]);
   assert.notEqual(changed(app, { file: "src/jobs/runner.ts", name: "JobRunner.nothing" }), 0);
   assert.deepEqual(
     faultsOf([{ file: "routes/app.ts", name: "createApp" }, { file: "shaders/adamw.wgsl", name: "x" }]),

@@ -1,22 +1,22 @@
 /** The command line. Each command's code is loaded when it is called for. */
+import { meant } from "./src/cli/_arguments.ts";
+import { COMMANDS } from "./src/commands.ts";
 import { readConfig, variablesOf } from "./src/config.ts";
 import { warmUp } from "./src/engine/spawn.ts";
 import { InputError } from "./src/errors.ts";
 import { toldMistake } from "./src/told_mistake.ts";
+import { VERSION } from "./src/version.ts";
 
-const usage = `Usage: deno task COMMAND
+function usage(): string {
+  const calls = Object.entries(COMMANDS).map(([name, { files, does }]) => [[name, ...files].join(" "), does]);
+  const width = Math.max(...calls.map(([call]) => call!.length));
+  return `Usage: deno task COMMAND
 
-  serve                 the HTTP service
-  train job.json        run a training job to its end
-  plan job.json         what a training job needs of the device's memory
-  inspect job.json      what its rows become: templated text, what is scored, cut and left out
-  score in.jsonl out.jsonl
-                        score candidates, a prompt a line
-  demo                  score, train and score again over HTTP
-  doctor                which device answers, and what is missing
+${calls.map(([call, does]) => `  ${call!.padEnd(width)}  ${does}`).join("\n")}
 
-COMMAND --help says how a command is called.
+COMMAND --help says how a command is called, --version which version this is.
 Settings are environment variables: ${variablesOf(readConfig).join(", ")}.`;
+}
 
 /** Runs a command. @returns the exit code */
 async function main([command, ...args]: readonly string[]): Promise<number> {
@@ -71,17 +71,22 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
     case "help":
     case "--help":
     case "-h":
-      console.log(usage);
+      console.log(usage());
       return 0;
-    default:
-      throw new InputError(
-        `${command === undefined ? "A command is missing" : `There is no command ${command}`}.\n${usage}`,
-        {
-          path: ["command"],
-          value: command,
-          accepted: "serve | train | plan | inspect | score | demo | doctor",
-        },
-      );
+    case "--version":
+      console.log(VERSION);
+      return 0;
+    default: {
+      const known = Object.keys(COMMANDS);
+      const mistake = command === undefined
+        ? "A command is missing."
+        : `There is no command ${command}.${meant(command, known)}`;
+      throw new InputError(`${mistake}\n${usage()}`, {
+        path: ["command"],
+        value: command,
+        accepted: known.join(" | "),
+      });
+    }
   }
 }
 

@@ -8,6 +8,7 @@
  * - `--readme` writes the README's figures anew from the kept results and runs nothing.
  */
 import { parseArgs } from "node:util";
+import { meant } from "../src/cli/_arguments.ts";
 import { Gpu } from "../src/gpu/mod.ts";
 import { benchAblations } from "./ablations.ts";
 import { benchAttention } from "./attention.ts";
@@ -87,7 +88,7 @@ function parseOptions() {
     });
     const unknown = positionals.find((name) => !(name in PARTS));
     if (unknown !== undefined) {
-      throw new Error(`There is no benchmark ${unknown}.`);
+      throw new Error(`There is no benchmark ${unknown}.${meant(unknown, Object.keys(PARTS))}`);
     }
     const extent = values.quick ? "quick" : values.full ? "full" : "usual";
     const all = Object.keys(PARTS).filter((name) => extent !== "quick" || !NOT_QUICK.has(name));

@@ -5,6 +5,7 @@ import { problems, problemsOf } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 import type { Engine } from "../src/engine/protocol.ts";
 import { InputError } from "../src/errors.ts";
+import { VERSION } from "../src/version.ts";
 
 const StateSchema = z.object({ status: z.literal("ok") });
 const state = { description: "Yes.", content: { "application/json": { schema: StateSchema } } };
@@ -83,7 +84,7 @@ export function addDescription(app: OpenAPIHono, more: () => Promise<OpenAPIHono
       openapi: "3.1.0",
       info: {
         title: "simpo-worker",
-        version: "0.1.0",
+        version: VERSION,
         description: "Trains language models with SimPO and scores candidate responses.",
       },
       security: token ? [{ bearer: [] }] : [],

@@ -9,6 +9,13 @@ const encoder = new TextEncoder();
  * first note.
  *
  * @param most UTF-16 units
+ *
+ * @example Four characters of ten
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { boundedText } from "./bounded.ts";
+ * assert.equal(boundedText("0123456789", 4), "0123… (10 characters)");
+ * ```
  */
 export function boundedText(text: string, most: number): string {
   if (text.length <= most) return text;

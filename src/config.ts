@@ -68,8 +68,8 @@ export interface GpuEnvironment {
 export const DRIVER_THREADS = "LP_NUM_THREADS";
 
 /**
- * `DENO_WEBGPU_BACKEND` for a process that is to use WebGPU. Left to itself wgpu also takes OpenGL where Vulkan is missing
- * (Mesa's EGL is on many machines without a Vulkan driver): it answers like a device and has neither subgroups nor f16.
+ * `DENO_WEBGPU_BACKEND` for a process that is to use WebGPU: not OpenGL, which wgpu also takes where Vulkan is missing
+ * (docs/software_driver.md).
  */
 export const WEBGPU_BACKENDS = "vulkan,metal,dx12";
 
@@ -88,9 +88,10 @@ export const CHECKOUT = dirname(dirname(fileURLToPath(import.meta.url)));
  *
  * @example Defaults
  * ```ts
+ * import assert from "node:assert/strict";
  * import { readConfig } from "./config.ts";
  * const config = readConfig({ get: () => undefined });
- * console.assert(config.port === 8080 && config.host === "127.0.0.1");
+ * assert.deepEqual([config.port, config.host], [8080, "127.0.0.1"]);
  * ```
  */
 export function readConfig(environment: Environment = Deno.env): Config {

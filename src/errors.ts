@@ -37,6 +37,7 @@ const PLACE = `place-${crypto.randomUUID()}`;
  *
  * @example Refuse a negative beta
  * ```ts
+ * import assert from "node:assert/strict";
  * import { InputError } from "./errors.ts";
  * const beta = -1;
  * const error = new InputError((field) => `${field} must be positive, not ${beta}.`, {
@@ -44,7 +45,7 @@ const PLACE = `place-${crypto.randomUUID()}`;
  *   value: beta,
  *   accepted: "a number > 0",
  * });
- * console.assert(error.message === "method.beta must be positive, not -1.");
+ * assert.equal(error.message, "method.beta must be positive, not -1.");
  * ```
  */
 export class InputError extends Error {
@@ -96,17 +97,14 @@ export class InputError extends Error {
  * @param path where the part stands
  * @throws InputError with `path` in front of its own, and what else `work` throws
  *
- * @example
+ * @example The second of two candidates
  * ```ts
+ * import assert from "node:assert/strict";
  * import { InputError, within } from "./errors.ts";
  * const check = (text: string) => {
  *   if (text === "") throw new InputError((field) => `${field} must not be empty.`, { path: [] });
  * };
- * try {
- *   within(["candidates", 1], () => check(""));
- * } catch (error) {
- *   console.assert((error as InputError).message === "candidates[1] must not be empty.");
- * }
+ * assert.throws(() => within(["candidates", 1], () => check("")), { message: "candidates[1] must not be empty." });
  * ```
  */
 export function within<T>(path: Path, work: () => T): T {

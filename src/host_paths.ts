@@ -8,12 +8,13 @@ type Folders = Pick<Config, "root" | "state" | "cache">;
  * it, one under the state or cache folder begins with SIMPO_STATE or SIMPO_CACHE. Errors name files relative to the root by
  * themselves; this is for those that come from the system or from a package.
  *
- * @example
+ * @example An error of the system
  * ```ts
+ * import assert from "node:assert/strict";
  * import { hostPathsHidden } from "./host_paths.ts";
  * const hide = hostPathsHidden({ root: "/srv/data", state: "/srv/data/state", cache: "/cache" });
- * console.assert(hide("open '/srv/data/model/config.json'") === "open 'model/config.json'");
- * console.assert(hide("open '/srv/data/state/jobs.sqlite'") === "open 'SIMPO_STATE/jobs.sqlite'");
+ * assert.equal(hide("open '/srv/data/model/config.json'"), "open 'model/config.json'");
+ * assert.equal(hide("open '/srv/data/state/jobs.sqlite'"), "open 'SIMPO_STATE/jobs.sqlite'");
  * ```
  */
 export function hostPathsHidden({ root, state, cache }: Folders): (text: string) => string {

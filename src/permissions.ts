@@ -4,7 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { COMMAND_OPTIONS } from "./command_options.ts";
+import { COMMANDS } from "./commands.ts";
 import {
   CHECKOUT,
   type Config,
@@ -18,7 +18,7 @@ import { InputError } from "./errors.ts";
 import { NVIDIA_SMI } from "./gpu/device_memory.ts";
 
 /** A command that has permissions of its own. */
-export type Command = keyof typeof COMMAND_OPTIONS;
+export type Command = Exclude<keyof typeof COMMANDS, "demo">;
 
 /** What Workers are started from: Deno asks for their modules' files, unlike those of the process itself. */
 const CODE = ["src", "shaders"];
@@ -129,9 +129,10 @@ const PERMISSIONS: Record<Command, (needs: Needs) => Permissions> = {
  *
  * @example What `doctor` may read
  * ```ts
+ * import assert from "node:assert/strict";
  * import { permissionFlags } from "./permissions.ts";
  * const flags = permissionFlags("doctor", [], { get: () => undefined });
- * console.assert(flags.some((flag) => flag.startsWith("--allow-read=") && flag.includes("/etc/vulkan/icd.d")));
+ * assert.ok(flags.some((flag) => flag.startsWith("--allow-read=") && flag.includes("/etc/vulkan/icd.d")));
  * ```
  */
 export function permissionFlags(
@@ -162,10 +163,9 @@ export function permissionFlags(
 
 function needsOf(command: Command, args: readonly string[], environment: Environment): Needs {
   const config = readConfig(environment);
-  const options = COMMAND_OPTIONS[command];
   const { values, positionals } = parseArgs({
     args: [...args],
-    options,
+    options: COMMANDS[command].options,
     strict: false,
     allowPositionals: true,
   });

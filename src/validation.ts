@@ -9,6 +9,15 @@ type Issue = z.core.$ZodIssue;
  * Types a value, or names the first thing that is wrong with it.
  *
  * @throws InputError with the field, its value and what would be accepted
+ *
+ * @example A number that is too small
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { parseWith } from "./validation.ts";
+ * import { z } from "zod";
+ * const schema = z.object({ beta: z.number().positive() });
+ * assert.throws(() => parseWith(schema, { beta: -1 }), { name: "InputError", message: /^beta must be .*, not -1\.$/ });
+ * ```
  */
 export function parseWith<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);

@@ -7,6 +7,7 @@
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { meant } from "../src/cli/_arguments.ts";
 import type { Soak } from "./soak/_soak.ts";
 
 /** A line of the results. */
@@ -108,7 +109,8 @@ async function main(args: readonly string[]): Promise<number> {
       console.log(`${name}: ${proves} ${cells.length} cells of about ${minutesPerCell} minutes.`);
     }
     if (name === undefined) return 0;
-    console.error(`Give one of ${Object.keys(SOAKS).join(", ")}, not ${args.join(" ")}.`);
+    const names = Object.keys(SOAKS);
+    console.error(`Give one of ${names.join(", ")}, not ${args.join(" ")}.${meant(name, names)}`);
     return 2;
   }
   const soak = await load();

@@ -1,5 +1,6 @@
 /**
- * Every check of the project, one after another: lock file, format, lint, types, then the tests with named permissions.
+ * Every check of the project, one after another: lock file, format, lint, types, the documentation's examples, then the tests
+ * with named permissions.
  * Without `--all` a sample of the tests' variants runs (`tests/helpers/tier.ts`). Each gate counts as one, each test as one;
  * the last line is `N passed, N failed`, the exit code 1 where any failed. Other arguments go on to `deno test`:
  * `deno task test tests/gpu --filter matmul`.
@@ -19,6 +20,9 @@ export interface Tally {
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
+/** Whose examples run. */
+const DOCUMENTED = ["src", "routes"];
+
 /**
  * The gates before the tests; any of them may fail without stopping the rest. They look at what deno.json includes, not at
  * files that a user keeps beside it; `deno check` alone has to be told.
@@ -27,7 +31,19 @@ export const GATES: readonly (readonly string[])[] = [
   ["install", "--quiet", "--frozen"],
   ["fmt", "--check"],
   ["lint", "--quiet"],
-  ["check", "--quiet", ...config.lint.include],
+  ["check", "--quiet", "--doc", ...config.lint.include],
+  // every @example of the documentation; their types are checked above
+  [
+    "test",
+    "--quiet",
+    "--doc",
+    "--permit-no-files",
+    "--no-check",
+    "--no-prompt",
+    "--allow-read",
+    "--allow-env",
+    ...DOCUMENTED,
+  ],
 ];
 
 /**

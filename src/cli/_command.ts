@@ -7,6 +7,7 @@ import { withReserve } from "../jobs/disk.ts";
 import { JobStore } from "../jobs/store.ts";
 import { STOP_SIGNALS } from "../signals.ts";
 import { PRIVATE_FOLDER } from "../private_files.ts";
+import { refuse } from "./_refuse.ts";
 
 /** Starts the Worker that owns the device. Handed to the commands, so that tests run them without one. */
 export type StartEngine = (
@@ -24,7 +25,7 @@ export type StartEngine = (
   },
 ) => Promise<Engine>;
 
-/** The software driver is slow enough to be taken for a fault: it works only where it was asked for. */
+/** The software driver works only where it was asked for: docs/software_driver.md. */
 export function deviceOptions(
   { device, memoryBytes, cache, promptCacheBytes, trainShare }: Config,
 ): Omit<Parameters<StartEngine>[0], "onBroken"> {
@@ -56,11 +57,8 @@ export async function checkRoot({ root }: Config): Promise<void> {
     return null;
   });
   if (found?.isDirectory) return;
-  throw new InputError(`SIMPO_ROOT must be a folder that is there, not ${JSON.stringify(root)}.`, {
-    path: ["SIMPO_ROOT"],
-    value: root,
-    accepted: "a folder that is there",
-  });
+  const accepted = "a folder that is there";
+  refuse("SIMPO_ROOT", root, accepted, `SIMPO_ROOT must be ${accepted}, not ${JSON.stringify(root)}.`);
 }
 
 /** Opens the jobs of the state folder, which is made where it is missing. @throws InputError where it cannot be used */
@@ -74,10 +72,9 @@ export async function openStore({ state }: Config): Promise<JobStore> {
     if (error instanceof InputError) throw error;
     const accepted =
       "a folder that this process may write to, with jobs.sqlite as the worker left it or none";
-    throw new InputError(
-      `SIMPO_STATE ${JSON.stringify(state)} cannot be used: ${(error as Error).message}. Give ${accepted}.`,
-      { path: ["SIMPO_STATE"], value: state, accepted },
-    );
+    const why = (error as Error).message;
+    const sentence = `SIMPO_STATE ${JSON.stringify(state)} cannot be used: ${why}. Give ${accepted}.`;
+    return refuse("SIMPO_STATE", state, accepted, sentence);
   }
 }
 

@@ -2,20 +2,10 @@
 import { z } from "zod";
 import { encodingFields } from "../api/score.ts";
 import type { TrainingSettings } from "../api/settings.ts";
+import type { COMMANDS, ValuesOf } from "../commands.ts";
 import { InputError, relocated } from "../errors.ts";
 import { encodingOf } from "../scoring/encoding.ts";
 import { parseWith } from "../validation.ts";
-
-/** The options' values as they came. */
-interface Options {
-  readonly "prompt-boundary"?: string | undefined;
-  readonly "max-length"?: string | undefined;
-  readonly "max-prompt-length"?: string | undefined;
-  readonly "truncation-mode"?: string | undefined;
-  readonly "chat-template-kwargs"?: string | undefined;
-  readonly "split-special-tokens"?: string | undefined;
-  readonly "no-eos": boolean;
-}
 
 /**
  * What the engine is asked, a job's values where an option is left out.
@@ -24,7 +14,7 @@ interface Options {
  * @throws {InputError} naming the option
  */
 export function encodingOfOptions(
-  options: Options,
+  options: ValuesOf<typeof COMMANDS.score.options>,
   chat_template: string | null,
   job: TrainingSettings | null,
 ): ReturnType<typeof encodingOf> {

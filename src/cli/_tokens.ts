@@ -1,6 +1,6 @@
 /** The bearer tokens of a service. */
 import { checkToken, type Config } from "../config.ts";
-import { InputError } from "../errors.ts";
+import { refuse } from "./_refuse.ts";
 
 /** Far more than all tokens take: a file of another kind is not read whole. */
 const MOST_BYTES = 64 * 1024;
@@ -15,20 +15,15 @@ export async function readTokens(
 ): Promise<readonly string[]> {
   if (tokenFile === null) return tokens;
   const accepted = `a file of at most ${MOST_BYTES} bytes with a token a line`;
-  const refuse = (why: string): never => {
-    throw new InputError((field) => `${field} ${JSON.stringify(tokenFile)} ${why}: give ${accepted}.`, {
-      path: ["SIMPO_TOKEN_FILE"],
-      value: tokenFile,
-      accepted,
-    });
+  const fail = (why: string): never => {
+    const sentence = `SIMPO_TOKEN_FILE ${JSON.stringify(tokenFile)} ${why}: give ${accepted}.`;
+    return refuse("SIMPO_TOKEN_FILE", tokenFile, accepted, sentence);
   };
-  const found = await Deno.stat(tokenFile).catch((error) => refuse(`cannot be read (${error.message})`));
-  if (!found.isFile || found.size > MOST_BYTES) refuse("is no such file");
-  const text = await Deno.readTextFile(tokenFile).catch((error) =>
-    refuse(`cannot be read (${error.message})`)
-  );
+  const found = await Deno.stat(tokenFile).catch((error) => fail(`cannot be read (${error.message})`));
+  if (!found.isFile || found.size > MOST_BYTES) fail("is no such file");
+  const text = await Deno.readTextFile(tokenFile).catch((error) => fail(`cannot be read (${error.message})`));
   const read = text.split("\n").map((line) => line.trim()).filter((line) => line !== "")
     .map((line) => checkToken("SIMPO_TOKEN_FILE", line));
-  if (read.length === 0) refuse("holds no token");
+  if (read.length === 0) fail("holds no token");
   return [...tokens, ...read];
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 // @ts-types="./_cli_progress.d.ts"
 import { SingleBar } from "cli-progress";
+import { COMMANDS } from "../commands.ts";
 import { readDataFiles } from "../preference/data_files.ts";
 import { RowReader } from "../preference/row_reader.ts";
 import type { Text } from "../preference/rows.ts";
@@ -50,12 +51,7 @@ export interface DemoInput {
  * @returns the exit code: 0, 1 where training did not reach what the demo promises, 130 after Ctrl-C
  */
 export async function demo(args: readonly string[]): Promise<number> {
-  const parsed = parseCommand(
-    args,
-    "main.ts demo [--output demo-output]",
-    { output: { type: "string", default: "demo-output" } },
-    0,
-  );
+  const parsed = parseCommand("demo", COMMANDS.demo, args);
   if (parsed === null) return 0;
   const examples = new URL("../../examples/", import.meta.url);
   const job = JSON.parse(await Deno.readTextFile(new URL("demo_job.json", examples)));

@@ -1,12 +1,11 @@
 /** `main.ts doctor`: which device answers, what it can do, and what is missing where none does. */
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type GpuEnvironment, readConfig, readGpuEnvironment } from "../config.ts";
 import type { DeviceReport } from "../engine/protocol.ts";
 import { DRIVER_FOLDERS, LIBRARY_FOLDERS } from "../permissions.ts";
+import { VERSION } from "../version.ts";
 import { parseCommand } from "./_arguments.ts";
 import type { StartEngine } from "./_command.ts";
-
-const usage = "main.ts doctor [--json]";
 
 /** One thing that a device needs. */
 export interface Finding {
@@ -20,6 +19,8 @@ export interface Finding {
 
 /** What `--json` prints. */
 export interface DoctorReport {
+  /** The worker's. */
+  readonly version: string;
   readonly device: DeviceReport | null;
   /** Why no device answers. */
   readonly error: string | null;
@@ -35,7 +36,7 @@ export interface DoctorReport {
  * @returns the exit code: 0 where a device answers, 1 where none does
  */
 export async function doctor(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.doctor, 0);
+  const parsed = parseCommand("doctor", COMMANDS.doctor, args);
   if (parsed === null) return 0;
   const { device: choice } = readConfig();
   let device: DeviceReport | null = null;
@@ -49,6 +50,7 @@ export async function doctor(args: readonly string[], startEngine: StartEngine):
   }
   const refused = device?.kind === "software" && choice !== "software";
   const report: DoctorReport = {
+    version: VERSION,
     device,
     error,
     serve: refused
@@ -165,8 +167,8 @@ async function listFolder(folder: string): Promise<string[]> {
   }
 }
 
-function describe({ device, error, serve, findings }: DoctorReport): string {
-  const lines = serve.remedy === undefined ? [] : [serve.remedy, ""];
+function describe({ version, device, error, serve, findings }: DoctorReport): string {
+  const lines = [...serve.remedy === undefined ? [] : [serve.remedy, ""], `simpo-worker ${version}`];
   if (device === null) lines.push(`No device answers: ${error}`);
   else {
     lines.push(

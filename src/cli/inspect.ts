@@ -1,7 +1,7 @@
 /** `main.ts inspect`: what a job's rows become, before anything is trained. */
 import { styleText } from "node:util";
 import type { Inspection, SplitInspection } from "../api/inspection.ts";
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type Environment, readConfig } from "../config.ts";
 import { resolveInspection } from "../jobs/files.ts";
 import { withThread } from "../text/thread.ts";
@@ -9,8 +9,6 @@ import { parseCommand } from "./_arguments.ts";
 import { checkRoot } from "./_command.ts";
 import { readJob } from "./_job_file.ts";
 import { openHub } from "./_hub.ts";
-
-const usage = "main.ts inspect [--json] job.json";
 
 /**
  * Reads and tokenises a job file's rows as training does, and shows the first ones with their scored tokens marked, what
@@ -22,12 +20,12 @@ const usage = "main.ts inspect [--json] job.json";
  * @throws InputError where training would fail by its rows
  */
 export async function inspect(args: readonly string[], environment: Environment = Deno.env): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.inspect, 1);
+  const parsed = parseCommand("inspect", COMMANDS.inspect, args);
   if (parsed === null) return 0;
-  const { values, positionals } = parsed;
+  const { values, files } = parsed;
   const config = readConfig(environment);
   await checkRoot(config);
-  const { spec } = await readJob(positionals[0] ?? "");
+  const { spec } = await readJob(files[0] ?? "");
   const request = await resolveInspection({ ...config, hub: openHub(config) }, spec);
   const found = await withThread((thread) => thread.call("inspect", request));
   console.log(values.json ? JSON.stringify(found, null, 2) : inspectionText(found, Deno.stdout.isTerminal()));

@@ -1,5 +1,5 @@
 /** `main.ts plan`: what a job needs of the device's memory, without reading weights or rows. */
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type Config, type Environment, readConfig } from "../config.ts";
 import { InputError, within } from "../errors.ts";
 import { largestTensor } from "../gpu/paper_device.ts";
@@ -14,8 +14,6 @@ import { checkRoot, deviceOptions, type StartEngine } from "./_command.ts";
 import { readJob } from "./_job_file.ts";
 import { openHub } from "./_hub.ts";
 import { planTable } from "./_plan.ts";
-
-const usage = "main.ts plan [--json] job.json";
 
 /** What NVIDIA's driver lets a shader bind. */
 const TYPICAL_LIMITS = { maxStorageBufferBindingSize: 2 ** 31 - 4, maxBufferSize: 2 ** 31 - 4 };
@@ -34,12 +32,12 @@ export async function plan(
   startEngine: StartEngine,
   environment: Environment = Deno.env,
 ): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.plan, 1);
+  const parsed = parseCommand("plan", COMMANDS.plan, args);
   if (parsed === null) return 0;
-  const { values, positionals } = parsed;
+  const { values, files } = parsed;
   const config = readConfig(environment);
   await checkRoot(config);
-  const { model, settings } = (await readJob(positionals[0] ?? "")).spec;
+  const { model, settings } = (await readJob(files[0] ?? "")).spec;
   const hub = openHub(config);
   const folder = await within(["model"], () => resolveModelConfig({ ...config, hub }, model));
   const modelConfig = await readModelConfig(folder);

@@ -6,7 +6,7 @@ import { ChatTemplateSchema } from "../api/fields.ts";
 import { mostBeta, positive } from "../api/limits.ts";
 import { defaultBeta } from "../api/score.ts";
 import { type Item, ItemSchema } from "../api/score_item.ts";
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type Environment, readConfig } from "../config.ts";
 import { InputError, relocated, within } from "../errors.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
@@ -21,17 +21,11 @@ import { relocatedItem, toEngineItem } from "../scoring/items.ts";
 import { parseWith } from "../validation.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, exitCodeOf, readUtf8, type StartEngine, stopSignal } from "./_command.ts";
-import { DownloadDisplay } from "./_downloads.ts";
 import { encodingOfOptions, jsonOf } from "./_encoding_options.ts";
 import { openHub } from "./_hub.ts";
-import { LoadingDisplay } from "./_loading.ts";
+import { ProgressDisplay } from "./_progress.ts";
+import { refuse } from "./_refuse.ts";
 import { type LoadProgress, stream } from "../engine/protocol.ts";
-
-const usage =
-  "main.ts score --model MODEL [--adapter FOLDER_OR_JOB] [--quantization int8] [--chat-template FILE] " +
-  "[--chat-template-kwargs JSON] [--prompt-boundary trl|simpo] [--max-length N] [--max-prompt-length N] " +
-  "[--truncation-mode keep_end|keep_start] [--split-special-tokens true|false] [--no-eos] [--beta 2] " +
-  "[--token-logprobs] in.jsonl out.jsonl (- is stdin or stdout)";
 
 /** A shell's exit code for SIGPIPE, which Deno ignores. */
 const brokenPipe = 141;
@@ -53,10 +47,10 @@ export async function score(
   startEngine: StartEngine,
   environment: Environment = Deno.env,
 ): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.score, 2);
+  const parsed = parseCommand("score", COMMANDS.score, args);
   if (parsed === null) return 0;
-  const { values, positionals } = parsed;
-  const [input = "-", output = "-"] = positionals;
+  const { values, files } = parsed;
+  const [input = "-", output = "-"] = files;
   const config = readConfig(environment);
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
@@ -67,26 +61,16 @@ export async function score(
   const asked = QUANTIZATIONS.find((name) => name === values.quantization) ?? null;
   if (values.quantization !== undefined && asked === null) {
     const accepted = QUANTIZATIONS.join(", ");
-    throw new InputError((field) => `${field} must be ${accepted}, not ${values.quantization}.`, {
-      path: ["--quantization"],
-      value: values.quantization,
-      accepted,
-    });
-  }
-  if (values.model === undefined) {
-    const accepted = "a model's folder under SIMPO_ROOT";
-    throw new InputError((field) => `${field} is missing: give ${accepted}.\nUsage: ${usage}`, {
-      path: ["--model"],
-      accepted,
-    });
+    const sentence = `--quantization must be ${accepted}, not ${values.quantization}.`;
+    refuse("--quantization", values.quantization, accepted, sentence);
   }
   const { model, adapter } = values;
   const isJob = (id: string) => exists(jobFolder(config.state, id));
-  const downloads = new DownloadDisplay();
+  const display = new ProgressDisplay();
   const sources = {
     ...config,
     hub: openHub(config),
-    onDownload: (progress: DownloadProgress) => downloads.update(progress),
+    onDownload: (progress: DownloadProgress) => display.download(progress),
     onDamage: (_id: string, message: string) => console.error(message),
   };
   const job = await readJobSettings(config.state, adapter ?? "");
@@ -103,8 +87,7 @@ export async function score(
 
   const signal = stopSignal();
   const engine = await startEngine(deviceOptions(config));
-  const loading = new LoadingDisplay();
-  const options = { onLoading: (progress: LoadProgress) => loading.update(progress) };
+  const options = { onLoading: (progress: LoadProgress) => display.load(progress) };
   const work = async () => {
     using out = openOutput(output, input);
     for await (const batch of inBatches(readItems(input))) {
@@ -128,7 +111,7 @@ export async function score(
     if (error instanceof Deno.errors.BrokenPipe) return brokenPipe;
     throw error;
   } finally {
-    loading.end();
+    display.end();
     await engine.stop();
   }
 }
@@ -140,12 +123,8 @@ async function readTemplate(path: string | undefined): Promise<string | null> {
   try {
     template = await readUtf8(path);
   } catch (error) {
-    const why = (error as Error).message;
-    throw new InputError((field) => `${field} ${JSON.stringify(path)} cannot be read: ${why}`, {
-      path: name,
-      value: path,
-      accepted: "a file with a Jinja template",
-    });
+    const sentence = `${name[0]} ${JSON.stringify(path)} cannot be read: ${(error as Error).message}`;
+    return refuse(name[0]!, path, "a file with a Jinja template", sentence);
   }
   const checked = within(name, () => parseWith(ChatTemplateSchema, template));
   await checkChatTemplate(checked).catch((error) => {
@@ -171,11 +150,8 @@ async function* readItems(path: string): AsyncGenerator<NumberedItem> {
     for await (const row of readJsonLines(stream)) yield parseLine(row);
   } catch (error) {
     if (error instanceof InputError) throw error;
-    throw new InputError(`${JSON.stringify(path)} cannot be read: ${(error as Error).message}`, {
-      path: ["in.jsonl"],
-      value: path,
-      accepted: "a JSONL file, or - for stdin",
-    });
+    const sentence = `${JSON.stringify(path)} cannot be read: ${(error as Error).message}`;
+    refuse("in.jsonl", path, "a JSONL file, or - for stdin", sentence);
   }
 }
 
@@ -225,22 +201,16 @@ async function* inBatches(items: AsyncIterable<NumberedItem>): AsyncGenerator<Nu
 function openOutput(path: string, input: string): { write(text: string): void } & Disposable {
   const encoder = new TextEncoder();
   if (path !== "-" && realPath(path) !== null && realPath(path) === realPath(input)) {
-    throw new InputError(`${JSON.stringify(path)} is read and written: give another file for the scores.`, {
-      path: ["out.jsonl"],
-      value: path,
-      accepted: "another file than in.jsonl",
-    });
+    const sentence = `${JSON.stringify(path)} is read and written: give another file for the scores.`;
+    refuse("out.jsonl", path, "another file than in.jsonl", sentence);
   }
   const open = () => path === "-" ? null : Deno.openSync(path, { write: true, create: true, truncate: true });
   let file: Deno.FsFile | null;
   try {
     file = open();
   } catch (error) {
-    throw new InputError(`${JSON.stringify(path)} cannot be written: ${(error as Error).message}`, {
-      path: ["out.jsonl"],
-      value: path,
-      accepted: "a file in a folder that is there, or - for stdout",
-    });
+    const sentence = `${JSON.stringify(path)} cannot be written: ${(error as Error).message}`;
+    return refuse("out.jsonl", path, "a file in a folder that is there, or - for stdout", sentence);
   }
   const sink = file ?? Deno.stdout;
   return {

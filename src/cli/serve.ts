@@ -1,9 +1,8 @@
 /** `main.ts serve`: the HTTP service. */
 import type { ExportMerged } from "../../routes/service_context.ts";
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { type Config, readConfig } from "../config.ts";
 import { endedInScoring } from "../engine/journal.ts";
-import { InputError } from "../errors.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { logger, startLogging } from "../log.ts";
 import { tighten } from "../private_files.ts";
@@ -12,11 +11,10 @@ import { textThread } from "../text/thread.ts";
 import { parseCommand } from "./_arguments.ts";
 import { checkRoot, deviceOptions, endsWithin, openStore, type StartEngine, stopSignal } from "./_command.ts";
 import { type Handler, type HttpServer, serveHttp } from "./_http_server.ts";
+import { refuse } from "./_refuse.ts";
 import { readTokens } from "./_tokens.ts";
 
 const log = logger("serve");
-
-const usage = "main.ts serve (its settings are environment variables, see README)";
 
 /** Hosts kill a container 10 s after SIGTERM; the process itself takes up to 2 s to end. */
 const shutdownMs = 7_000;
@@ -37,7 +35,7 @@ export async function serve(
   args: readonly string[],
   { startEngine, exportMerged }: ServeParts,
 ): Promise<number> {
-  if (parseCommand(args, usage, COMMAND_OPTIONS.serve, 0) === null) return 0;
+  if (parseCommand("serve", COMMANDS.serve, args) === null) return 0;
   const settings = readConfig();
   startLogging(settings.logLevel);
   const config = { ...settings, tokens: await readTokens(settings) };
@@ -113,10 +111,9 @@ function checkReach({ host, tokens, insecure }: Config): void {
     });
   }
   const accepted = "SIMPO_TOKEN (or SIMPO_TOKEN_FILE), or SIMPO_INSECURE=1 to serve whoever asks";
-  throw new InputError(
-    `HOST ${host} can be reached from other machines, and no token is asked for: set ${accepted}.`,
-    { path: ["HOST"], value: host, accepted: `an address of this machine alone, ${accepted}` },
-  );
+  const sentence =
+    `HOST ${host} can be reached from other machines, and no token is asked for: set ${accepted}.`;
+  refuse("HOST", host, `an address of this machine alone, ${accepted}`, sentence);
 }
 
 function listen({ port, host }: Config, handler: Handler): HttpServer {
@@ -129,25 +126,14 @@ function listen({ port, host }: Config, handler: Handler): HttpServer {
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) {
       const accepted = "a free port, or 0 for any";
-      throw new InputError(`PORT ${port} is in use: give ${accepted}.`, {
-        path: ["PORT"],
-        value: port,
-        accepted,
-      });
+      refuse("PORT", port, accepted, `PORT ${port} is in use: give ${accepted}.`);
     }
     if (error instanceof Deno.errors.AddrNotAvailable) {
       const accepted = "an address of this machine, such as 127.0.0.1 or 0.0.0.0";
-      throw new InputError(`HOST ${host} is no address of this machine: give ${accepted}.`, {
-        path: ["HOST"],
-        value: host,
-        accepted,
-      });
+      refuse("HOST", host, accepted, `HOST ${host} is no address of this machine: give ${accepted}.`);
     }
     const accepted = "an address of this machine and a port that this process may listen on";
-    throw new InputError(`HOST ${host}, PORT ${port} cannot be listened on: ${(error as Error).message}`, {
-      path: ["HOST"],
-      value: host,
-      accepted,
-    });
+    const sentence = `HOST ${host}, PORT ${port} cannot be listened on: ${(error as Error).message}`;
+    return refuse("HOST", host, accepted, sentence);
   }
 }

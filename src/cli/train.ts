@@ -3,11 +3,10 @@
 import { SingleBar } from "cli-progress";
 import { join } from "node:path";
 import type { Job } from "../api/job.ts";
-import { COMMAND_OPTIONS } from "../command_options.ts";
+import { COMMANDS } from "../commands.ts";
 import { readConfig } from "../config.ts";
 import { endedInScoring } from "../engine/journal.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
-import { InputError } from "../errors.ts";
 import { recordAcceptance } from "../jobs/accepted.ts";
 import { checkFiles } from "../jobs/check_files.ts";
 import { jobFolder, jobIdOf, removeJobFolder } from "../jobs/folder.ts";
@@ -17,7 +16,7 @@ import { JobRunner } from "../jobs/runner.ts";
 import { settingsOf } from "../jobs/spec.ts";
 import type { JobStore } from "../jobs/store.ts";
 import { startLogging } from "../log.ts";
-import { parseCommand } from "./_arguments.ts";
+import { parseCommand, usageOf } from "./_arguments.ts";
 import {
   checkRoot,
   deviceOptions,
@@ -28,13 +27,12 @@ import {
   stopSignal,
 } from "./_command.ts";
 import { readJob } from "./_job_file.ts";
-import { DownloadDisplay } from "./_downloads.ts";
 import { openHub } from "./_hub.ts";
-import { LoadingDisplay } from "./_loading.ts";
 import { MetricRows } from "./_metric_rows.ts";
 import { planSummary } from "./_plan.ts";
+import { ProgressDisplay } from "./_progress.ts";
+import { refuse } from "./_refuse.ts";
 
-const usage = "main.ts train [--quiet | --json | --rows] [--accept-changes] job.json";
 const shutdownMs = 7_000;
 
 /**
@@ -51,21 +49,17 @@ const shutdownMs = 7_000;
  * @throws InputError for a file or setting that cannot be used
  */
 export async function train(args: readonly string[], startEngine: StartEngine): Promise<number> {
-  const parsed = parseCommand(args, usage, COMMAND_OPTIONS.train, 1);
+  const parsed = parseCommand("train", COMMANDS.train, args);
   if (parsed === null) return 0;
-  const { values, positionals } = parsed;
+  const { values, files } = parsed;
   if (Number(values.quiet) + Number(values.json) + Number(values.rows) > 1) {
     const accepted = "one of --quiet, --json and --rows";
-    throw new InputError(`Give ${accepted}.\nUsage: ${usage}`, {
-      path: ["arguments"],
-      value: args,
-      accepted,
-    });
+    refuse("arguments", args, accepted, `Give ${accepted}.\n${usageOf("train", COMMANDS.train)}`);
   }
   const config = readConfig();
   startLogging(config.logLevel === "info" ? "warning" : config.logLevel);
   await checkRoot(config);
-  const { request, spec } = await readJob(positionals[0] ?? "");
+  const { request, spec } = await readJob(files[0] ?? "");
   const { dataset, eval_dataset = null } = request;
   const id = await jobIdOf(JSON.stringify({ ...spec, dataset, eval_dataset }));
 
@@ -84,8 +78,8 @@ export async function train(args: readonly string[], startEngine: StartEngine): 
   const hub = openHub(config);
   await checkFiles({ ...config, hub }, spec);
   if (known === undefined) {
-    const downloads = values.quiet ? null : new DownloadDisplay();
-    const onDownload = (progress: DownloadProgress) => downloads?.update(progress);
+    const downloads = values.quiet ? null : new ProgressDisplay();
+    const onDownload = (progress: DownloadProgress) => downloads?.download(progress);
     const complete = await withInitAdapter(request, { ...config, hub, store, onDownload });
     store.create(id, { ...spec, settings: settingsOf(complete) });
   } else if (isFinished(known.status)) store.retry(id);
@@ -145,8 +139,7 @@ class Display {
   readonly #metrics: "rows" | "json" | "nothing";
   readonly #rows = new MetricRows();
   readonly #bar: SingleBar | null;
-  readonly #loading: LoadingDisplay | null;
-  readonly #downloads: DownloadDisplay | null;
+  readonly #progress: ProgressDisplay | null;
   readonly #unsubscribe: () => void;
   #last: number;
   #plan: string | null = null;
@@ -165,15 +158,13 @@ class Display {
       format: "{bar} step {value}/{total}  loss {loss}  {speed} tokens/s  {left} s left",
       clearOnComplete: metrics === "rows",
     });
-    this.#loading = quiet ? null : new LoadingDisplay();
-    this.#downloads = quiet ? null : new DownloadDisplay();
+    this.#progress = quiet ? null : new ProgressDisplay();
     this.#unsubscribe = store.subscribe(id, () => this.#update());
   }
 
   end(): void {
     this.#unsubscribe();
-    this.#loading?.end();
-    this.#downloads?.end();
+    this.#progress?.end();
     this.#stopBar();
   }
 
@@ -205,8 +196,8 @@ class Display {
     const plan = job?.plan ? planSummary(job.plan) : null;
     if (plan !== null && plan !== this.#plan && this.#metrics !== "nothing") console.error(`Memory ${plan}.`);
     this.#plan = plan;
-    if (job?.downloading) return this.#downloads?.update(job.downloading);
-    if (job?.loading) return this.#loading?.update(job.loading);
+    if (job?.downloading) return this.#progress?.download(job.downloading);
+    if (job?.loading) return this.#progress?.load(job.loading);
     if (this.#bar === null || !this.#running || job?.progress.total_steps == null) return;
     const { step, total_steps, tokens_per_second } = job.progress;
     const loss = job.metrics?.["loss"];

@@ -85,7 +85,16 @@ export function mebibytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }
 
-/** Bytes in the unit that suits their size. */
+/**
+ * Bytes in the unit that suits their size.
+ *
+ * @example Half a gibibyte
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { bytesText } from "./memory.ts";
+ * assert.equal(bytesText(2 ** 29), "512.0 MiB");
+ * ```
+ */
 export function bytesText(bytes: number): string {
   if (bytes < 2 ** 20) return `${(bytes / 2 ** 10).toFixed(1)} KiB`;
   return bytes < 2 ** 30 ? mebibytes(bytes) : `${(bytes / 2 ** 30).toFixed(1)} GiB`;

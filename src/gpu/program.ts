@@ -36,11 +36,28 @@ type Command<L extends Live> =
  * A recorded sequence of dispatches over fixed tensors, replayed with other live numbers: pipelines, bind groups and the
  * buffer of parameters are made once, a run costs about a microsecond of host time a dispatch.
  *
- * @example Scale a tensor
+ * @example Double two of three numbers
  * ```ts
- * const program = new Program<{ rows: number }>(gpu, "scale");
- * program.dispatch(scale, { x, y }, ({ rows }) => ({ params: { rows }, workgroups: [Math.ceil(rows / 8), 1, 1] }));
- * program.run({ rows: 37 });
+ * import assert from "node:assert/strict";
+ * import { defineKernel, Gpu, Program } from "./mod.ts";
+ * const double = defineKernel({
+ *   name: "double",
+ *   source: `
+ *     struct Params { count: u32 }
+ *     @group(0) @binding(0) var<storage, read> params: Params;
+ *     @group(0) @binding(1) var<storage, read> x: array<f32>;
+ *     @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+ *     @compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+ *       if (id.x < params.count) { y[id.x] = 2.0 * x[id.x]; }
+ *     }`,
+ * });
+ * const gpu = await Gpu.open({ device: "auto" });
+ * const [x, y] = [gpu.upload("x", [3], Float32Array.of(1, 2, 3)), gpu.tensor("y", [3])];
+ * const program = new Program<{ count: number }>(gpu, "double");
+ * program.dispatch(double, { x, y }, ({ count }) => ({ params: { count }, workgroups: [Math.ceil(count / 8), 1, 1] }));
+ * program.run({ count: 2 });
+ * assert.deepEqual([...await gpu.readF32(y)], [2, 4, 0]);
+ * gpu.close();
  * ```
  */
 export class Program<L extends Live = Live> {

@@ -16,7 +16,10 @@ export type Constants = Readonly<Record<string, number>>;
  * @throws {SyntaxError} on an unknown name, an unbalanced brace or a malformed directive
  * @example Four accumulators
  * ```ts
- * expandWgsl("@unroll(i, 0, 2) { var acc$i = 0.0; }", {}); // " var acc0 = 0.0;  var acc1 = 0.0; "
+ * import assert from "node:assert/strict";
+ * import { expandWgsl } from "./wgsl.ts";
+ * const expanded = expandWgsl("@unroll(i, 0, 2) { var acc$i = 0.0; }", {});
+ * assert.equal(expanded.replaceAll(/\s+/g, " ").trim(), "var acc0 = 0.0; var acc1 = 0.0;");
  * ```
  */
 export function expandWgsl(text: string, constants: Constants): string {

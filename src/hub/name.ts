@@ -30,6 +30,14 @@ export function isHubName(name: string): boolean {
  * Reads a name of the hub. A revision's own slashes are written %2F, as in `@refs%2Fconvert%2Fparquet`.
  *
  * @throws InputError where it has not this form
+ *
+ * @example A folder of a data set
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { parseHubName } from "./name.ts";
+ * const { repository, revision, path } = parseHubName("hf://datasets/org/name@v1/default", "dataset");
+ * assert.deepEqual([repository, revision, path], ["org/name", "v1", "default"]);
+ * ```
  */
 export function parseHubName(name: string, type: HubName["type"]): HubName {
   const [, repository, revision = "main", path = ""] = (type === "model" ? MODEL : DATASET).exec(name) ?? [];

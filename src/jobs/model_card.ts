@@ -4,6 +4,7 @@ import type { Job } from "../api/job.ts";
 import { modelReference } from "../hub/name.ts";
 import { writeWhole } from "../model/_files.ts";
 import { objectiveOf } from "../objective/mod.ts";
+import { VERSION } from "../version.ts";
 
 /** What a folder holds: an adapter, its base with it merged in, or weights that were trained in full. */
 export type CardForm = "adapter" | "merged" | "full";
@@ -52,7 +53,7 @@ export function modelCard(job: CardJob, form: CardForm): string {
     `Trained from \`${name}\`${revision === null ? "" : ` at revision \`${revision}\``} by ${
       objectiveOf(settings.method).title
     } ` +
-    "with simpo-worker.",
+    `with simpo-worker ${VERSION}.`,
     "",
     "## How to load it",
     "",

@@ -23,9 +23,10 @@ export interface JobSpec {
  *
  * @example A minimal job
  * ```ts
+ * import assert from "node:assert/strict";
  * import { parseJobSpec } from "./spec.ts";
  * const { settings } = parseJobSpec({ model: "m", dataset: { path: "pairs.jsonl" } });
- * console.assert(settings.learning_rate === 2e-5 && settings.lora?.r === 16);
+ * assert.deepEqual([settings.learning_rate, settings.lora?.r], [2e-5, 16]);
  * ```
  */
 export function parseJobSpec(value: unknown): JobSpec {

@@ -31,13 +31,15 @@ const MAX_CRASHES = 3;
 /**
  * The jobs of one state folder. One process at a time has it open: a second one would train the same jobs.
  *
- * @example
+ * @example A job that waits
  * ```ts
+ * import assert from "node:assert/strict";
  * import { JobStore } from "./store.ts";
  * import { parseJobSpec } from "./spec.ts";
  * using store = new JobStore(":memory:");
  * const { job } = store.create("job-1", parseJobSpec({ model: "m", dataset: { path: "pairs.jsonl" } }));
- * console.assert(job.status === "queued" && store.events("job-1", 0).length === 1);
+ * assert.equal(job.status, "queued");
+ * assert.equal(store.events("job-1", 0).length, 1);
  * ```
  */
 export class JobStore extends StoredJobs implements Disposable {

@@ -78,6 +78,15 @@ export interface ModelConfig {
  *
  * @param dir Folder of the model's files
  * @throws InputError as parseModelConfig() and heedWeights(), and where the file is missing or no JSON
+ *
+ * @example The demo's model
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { fileURLToPath } from "node:url";
+ * import { readModelConfig } from "./config.ts";
+ * const config = await readModelConfig(fileURLToPath(import.meta.resolve("../../examples/tiny-llama")));
+ * assert.deepEqual([config.model_type, config.warnings], ["llama", []]);
+ * ```
  */
 export async function readModelConfig(dir: string): Promise<ModelConfig> {
   const json = await readJsonObject(join(dir, "config.json"));
@@ -100,12 +109,13 @@ export async function readModelConfig(dir: string): Promise<ModelConfig> {
  *
  * @example The smallest accepted file
  * ```ts
+ * import assert from "node:assert/strict";
  * import { parseModelConfig } from "./config.ts";
  * const config = parseModelConfig({
  *   model_type: "llama", vocab_size: 512, hidden_size: 64, intermediate_size: 160,
  *   num_hidden_layers: 2, num_attention_heads: 4,
  * });
- * console.log(config.head_dim); // 16
+ * assert.equal(config.head_dim, 16);
  * ```
  */
 export function parseModelConfig(json: unknown): ModelConfig {

@@ -55,6 +55,14 @@ export interface RopeSettings {
  *
  * @param length tokens of the whole sequence, which counts where {@link dependsOnLength}
  * @returns [rotary_dim / 2]
+ *
+ * @example Plain rotary embedding of a head of four
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { ropeFrequencies } from "./rope.ts";
+ * const plain = { rotary_dim: 4, rope_theta: 10_000, rope_scaling: { type: "none" } } as const;
+ * assert.deepEqual([...ropeFrequencies(plain)], [1, Math.fround(0.01)]);
+ * ```
  */
 export function ropeFrequencies(settings: RopeSettings, length = 1): Float32Array<ArrayBuffer> {
   const { rotary_dim, rope_theta, rope_scaling } = settings;

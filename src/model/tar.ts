@@ -38,11 +38,14 @@ const CHUNK_BYTES = 1 << 18;
  * @param files In the archive's order
  * @throws Deno.errors.NotFound where a file is missing
  *
- * @example Answer with two files
+ * @example Answer with an archive
  * ```ts
+ * import assert from "node:assert/strict";
+ * import { fileURLToPath } from "node:url";
  * import { openTar } from "./tar.ts";
- * const { stream, byteLength } = await openTar([{ name: "adapter/adapter_config.json", path: "/tmp/a.json" }]);
+ * const { stream, byteLength } = await openTar([{ name: "src/tar.ts", path: fileURLToPath(import.meta.resolve("./tar.ts")) }]);
  * const response = new Response(stream(), { headers: { "content-length": `${byteLength}` } });
+ * assert.equal((await response.arrayBuffer()).byteLength, byteLength);
  * ```
  */
 export async function openTar(files: readonly TarFile[]): Promise<TarArchive> {

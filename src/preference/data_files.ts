@@ -28,11 +28,15 @@ export interface ReadOptions {
  * @param paths Absolute paths; a name that tells no format is read as JSON lines
  * @throws InputError naming the file, for one that cannot be read as a whole
  *
- * @example
+ * @example The demo's rows
  * ```ts
+ * import assert from "node:assert/strict";
+ * import { fileURLToPath } from "node:url";
  * import { readDataFiles } from "./data_files.ts";
- * for await (const { row, value, problem } of readDataFiles(["/data/train.jsonl.gz"])) {
- *   console.log(row, problem ?? value);
+ * const path = fileURLToPath(import.meta.resolve("../../examples/preferences.eval.jsonl"));
+ * for await (const { row, value, problem } of readDataFiles([path])) {
+ *   assert.equal(problem, undefined, `row ${row}`);
+ *   assert.deepEqual(Object.keys(value as object), ["prompt", "chosen", "rejected"]);
  * }
  * ```
  */

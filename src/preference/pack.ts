@@ -70,15 +70,16 @@ export interface PackedBatch {
  *
  * @example A prompt of two tokens with two responses
  * ```ts
+ * import assert from "node:assert/strict";
  * import { packGroups } from "./pack.ts";
  * const response = (tokens: number[]) => ({ tokens: Uint32Array.from(tokens), scored_from: 0, truncated: false });
  * const batch = packGroups([
  *   { row: 1, prompt: Uint32Array.of(1, 5), responses: [response([7, 2]), response([8, 9, 2])], prompt_truncated: 0 },
  * ]);
- * console.log(batch.token_ids); // 1 5 7 8 9
- * console.log(batch.positions); // 0 1 2 2 3
- * console.log(batch.head_tokens); // 1 2 1 3 4
- * console.log(batch.targets); // 7 2 8 9 2
+ * assert.deepEqual([...batch.token_ids], [1, 5, 7, 8, 9]);
+ * assert.deepEqual([...batch.positions], [0, 1, 2, 2, 3]);
+ * assert.deepEqual([...batch.head_tokens], [1, 2, 1, 3, 4]);
+ * assert.deepEqual([...batch.targets], [7, 2, 8, 9, 2]);
  * ```
  */
 export function packGroups(groups: readonly EncodedGroup[], known: readonly number[] = []): PackedBatch {

@@ -80,13 +80,14 @@ export const knownColumns: readonly string[] = [
  *
  * @example An implicit prompt
  * ```ts
+ * import assert from "node:assert/strict";
  * import { readRow } from "./rows.ts";
  * const user = { role: "user", content: "2 + 2?" };
  * const { comparisons } = readRow({
  *   chosen: [user, { role: "assistant", content: "4" }],
  *   rejected: [user, { role: "assistant", content: "5" }],
  * }, 1, { kind: "preference" });
- * console.log(comparisons[0]?.prompt); // [{ role: "user", content: "2 + 2?" }]
+ * assert.deepEqual(comparisons[0]?.prompt, [user]);
  * ```
  */
 export function readRow(

@@ -65,6 +65,15 @@ export interface Tokenizer {
  * @param adapter folder of an adapter, whose tokenizer goes before the model's, and its templates too. Where it has no
  * tokenizer.json, the special tokens that its files name are added to the model's.
  * @throws InputError naming the file at fault.
+ *
+ * @example Tokens of a text
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { loadTokenizer } from "./tokenizer.ts";
+ * import { fileURLToPath } from "node:url";
+ * const tokenizer = await loadTokenizer(fileURLToPath(import.meta.resolve("../../examples/tiny-llama")));
+ * assert.equal(tokenizer.encode("74").length, 2);
+ * ```
  */
 export async function loadTokenizer(dir: string, adapter: string | null = null): Promise<Tokenizer> {
   const own = adapter === null ? null : await readJson(adapter, "tokenizer.json");

@@ -8,7 +8,19 @@ export interface Schedule {
   readonly warmup_steps: number;
 }
 
-/** How many steps a run takes; the last batch of an epoch may be smaller, as in transformers. */
+/**
+ * How many steps a run takes; the last batch of an epoch may be smaller, as in transformers.
+ *
+ * @example Two epochs
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { parseJobSpec } from "../jobs/spec.ts";
+ * import { planSchedule } from "./schedule.ts";
+ * const job = { model: "m", dataset: { path: "pairs.jsonl" }, batch_size: 4, num_train_epochs: 2 };
+ * const { total_steps, steps_per_epoch } = planSchedule(parseJobSpec(job).settings, 10);
+ * assert.deepEqual([total_steps, steps_per_epoch], [6, 3]);
+ * ```
+ */
 export function planSchedule(settings: TrainingSettings, examples: number): Schedule {
   const steps_per_epoch = Math.ceil(examples / settings.batch_size);
   const total_steps = settings.max_steps ??

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import config from "../../deno.json" with { type: "json" };
 import { join } from "node:path";
 import { examine } from "../../src/cli/doctor.ts";
 import { bytes, startFakeHub } from "../helpers/fake_hub.ts";
@@ -329,11 +330,13 @@ Deno.test("doctor() reports the device, as text and as JSON", () =>
     await using text = startFake(root, 1, ["doctor"]);
     assert.equal(await text.code, 0, text.lines.join("\n"));
     assert.match(await text.stdout, /^Device: no device \(software, fake fake\)$/m);
+    assert.match(await text.stdout, new RegExp(`^simpo-worker ${config.version}$`, "m"));
     assert.match(await text.stdout, /^No GPU answers: .* only with SIMPO_DEVICE=software\./);
     await using json = startFake(root, 1, ["doctor", "--json"], { SIMPO_DEVICE: "software" });
     assert.equal(await json.code, 0);
     const report = JSON.parse(await json.stdout);
     assert.deepEqual([report.device.kind, report.error, report.serve], ["software", null, { ok: true }]);
+    assert.equal(report.version, config.version);
     assert.ok(report.findings.some(({ name }: { name: string }) => name === "Vulkan loader"));
   }));
 

@@ -83,7 +83,7 @@ export async function startTask(
   env: Record<string, string> = {},
   stdin?: string,
 ): Promise<CommandProcess> {
-  const [name, ...words] = config.tasks[task].split(" ");
+  const [name, ...words] = config.tasks[task].command.split(" ");
   assert.equal(name, "deno");
   const all = { ...gpuEnvironment(), ...settings(root), SIMPO_DEVICE: await deviceThere(), ...env };
   return start([...words, ...args], all, stdin, Deno.build.os !== "windows");

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import config from "../../deno.json" with { type: "json" };
 import { modelCard } from "../../src/jobs/model_card.ts";
 import { parseJobSpec } from "../../src/jobs/spec.ts";
 
@@ -43,6 +44,7 @@ Deno.test("modelCard() tells data, settings and metrics, and how the folder is l
   for (
     const text of [
       "at revision `v1` by [SimPO]",
+      `with simpo-worker ${config.version}.`,
       '- training: `{"path":"hf://datasets/org/set@v2/default","split":"train"}`\n- evaluation: none',
       '  "learning_rate": 0.00003,',
       '  "chat_template": "chat_template.jinja"',

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import config from "../../deno.json" with { type: "json" };
 import { trainRoutes } from "../../routes/train.ts";
 import { FakeEngine } from "../helpers/fake_engine.ts";
 import { testService } from "../helpers/service.ts";
@@ -99,6 +100,7 @@ Deno.test("GET /openapi.json describes every route, and every route is described
   const { status, body } = await service.get("/openapi.json");
   assert.equal(status, 200);
   assert.equal(body.openapi, "3.1.0");
+  assert.deepEqual([body.info.title, body.info.version], ["simpo-worker", config.version]);
   const described = Object.entries(body.paths).flatMap(([path, methods]) =>
     Object.keys(methods as object).map((method) => `${method.toUpperCase()} ${path}`)
   );

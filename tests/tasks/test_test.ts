@@ -80,9 +80,16 @@ Deno.test("the gates look at the project's files and at none that a user keeps b
     assert.deepEqual(await failing(), ["fmt", "lint"]);
     await write("src/mod.ts", "export const x: string = 1;\n");
     assert.deepEqual(await failing(), ["check"]);
+    const example = "console.log(1);\nthrow new Error();";
+    await write(
+      "src/mod.ts",
+      `/**\n * \`\`\`ts\n * ${example.replace("\n", "\n * ")}\n * \`\`\`\n */\nexport const x = 1;\n`,
+    );
+    assert.deepEqual(await failing(), ["test"]);
   }));
 
 Deno.test("deno task check looks at the folders that deno task test looks at, and all of them are formatted", () => {
   for (const path of config.lint.include) assert.ok(config.fmt.include.includes(path), path);
-  assert.ok(config.tasks.check.endsWith(` ${config.lint.include.join(" ")}`), config.tasks.check);
+  const { command } = config.tasks.check;
+  assert.ok(command.endsWith(` ${config.lint.include.join(" ")}`), command);
 });

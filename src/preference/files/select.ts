@@ -29,6 +29,14 @@ export function visibleDataFiles(names: readonly string[]): string[] {
  * @param names Files, relative to the data set's folder, with `/` between their parts
  * @returns The chosen names, sorted
  * @throws InputError where there is none, or they do not go together
+ *
+ * @example Shards of one split
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { selectDataFiles } from "./select.ts";
+ * const names = ["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet", "README.md"];
+ * assert.deepEqual(selectDataFiles(names, "train"), ["data/train-00000-of-00001.parquet"]);
+ * ```
  */
 export function selectDataFiles(names: readonly string[], split: string): readonly string[] {
   const files = visibleDataFiles(names);

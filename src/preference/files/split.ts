@@ -19,7 +19,16 @@ const PART = /^(\w[\w.-]*)(?:\[(?:(-?\d[\d_]*)(%?))?:(?:(-?\d[\d_]*)(%?))?\])?$/
 const FORMS =
   "a split's name as train, a slice as train[:1000] or train[10%:20%], or a sum as train+validation";
 
-/** Reads what `split` says. @throws InputError where it has none of the forms */
+/**
+ * Reads what `split` says. @throws InputError where it has none of the forms
+ *
+ * @example A slice
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { parseSplit } from "./split.ts";
+ * assert.deepEqual(parseSplit("train[:1_000]")[0]?.slice, { to: 1000, percent: false });
+ * ```
+ */
 export function parseSplit(text: string): SplitPart[] {
   return text.split("+").map((part) => {
     const [whole, split, from, fromUnit, to, toUnit] = PART.exec(part.trim()) ?? [];

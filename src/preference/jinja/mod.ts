@@ -27,11 +27,12 @@ export interface RenderOptions {
 /**
  * A template, ready to be rendered any number of times.
  *
- * @example
+ * @example A list, with Python's spelling of values
  * ```ts
+ * import assert from "node:assert/strict";
  * import { Template } from "./mod.ts";
  * const template = new Template("{% for x in xs %}{{ x }}{{ ', ' if not loop.last }}{% endfor %}");
- * console.assert(template.render({ xs: [1, true, null] }, { now: new Date(0) }) === "1, True, None");
+ * assert.equal(template.render({ xs: [1, true, null] }, { now: new Date(0) }), "1, True, None");
  * ```
  */
 export class Template {

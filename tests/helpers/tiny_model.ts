@@ -63,6 +63,7 @@ export const TINY_FAMILIES = {
     original_max_position_embeddings: 12,
     rope_scaling: { type: "longrope", short_factor: [1, 1.1, 1.3, 1.5], long_factor: [1.2, 1.5, 2, 4] },
   },
+  olmo2: { model_type: "olmo2", architectures: ["Olmo2ForCausalLM"] },
 };
 
 /** Large enough that every weight shows in the scores. */

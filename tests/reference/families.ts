@@ -20,6 +20,7 @@ export const FAMILIES = [
   "llama_dynamic",
   "llama_llama3",
   "llama_yarn",
+  "olmo2",
 ] as const;
 
 /** One of {@link FAMILIES}. */

@@ -127,6 +127,12 @@ FAMILIES = {
         vocab_size=VOCABULARY, n_embd=15, n_head=3, n_layer=2, n_positions=64, activation_function="gelu_fast",
         bos_token_id=60, eos_token_id=60, tie_word_embeddings=True,
     )),
+    # Queries and keys are normed over all heads together.
+    "olmo2": ("Olmo2", dict(
+        **NARROW, intermediate_size=29, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        pad_token_id=None, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+    )),
 }
 
 

@@ -21,6 +21,11 @@ export const FAMILIES = [
   "llama_llama3",
   "llama_yarn",
   "olmo2",
+  "llama_bias",
+  "qwen3_bias",
+  "smollm3",
+  "granite",
+  "gemma",
 ] as const;
 
 /** One of {@link FAMILIES}. */

@@ -1,5 +1,5 @@
-import { only, onlyActivation } from "../_fields.ts";
-import { HEAD_NORMS, llamaPlan, readWholeRope } from "./_common.ts";
+import { onlyActivation } from "../_fields.ts";
+import { flaggedBiases, HEAD_NORMS, llamaLinears, llamaPlan, readWholeRope } from "./_common.ts";
 import type { Family } from "./family.ts";
 
 /** OLMo 2: norms of what attention and the mlp give, none of what they take, and one over all queries, or all keys. */
@@ -9,13 +9,13 @@ export const olmo2: Family = {
   defaults: { rms_norm_eps: 1e-5 },
   plan: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
-    only(json, "attention_bias", false, "false: projections have no bias here");
     return llamaPlan(sizes, readWholeRope(json, sizes), {
       norms: {
         attention_output_norm: "post_attention_layernorm",
         mlp_output_norm: "post_feedforward_layernorm",
         ...HEAD_NORMS,
       },
+      linears: llamaLinears(flaggedBiases(json)),
       head_norms: "projection",
     });
   },

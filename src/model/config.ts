@@ -15,18 +15,34 @@ import { isObject, show } from "../json.ts";
 import { readJsonObject } from "./_files.ts";
 import { heedWeights, quantizationIn } from "./_stored_weights.ts";
 import { checkUnread } from "./_unread_fields.ts";
-import { gemma2, gemma3, gemma3Conditional } from "./families/gemma.ts";
+import { gemma, gemma2, gemma3, gemma3Conditional } from "./families/gemma.ts";
+import { granite } from "./families/granite.ts";
 import { gpt2 } from "./families/gpt2.ts";
 import { llama } from "./families/llama.ts";
 import { mistral, mistral3 } from "./families/mistral.ts";
+import { olmo2 } from "./families/olmo.ts";
 import { phi3 } from "./families/phi3.ts";
 import { qwen2, qwen3 } from "./families/qwen.ts";
+import { smollm3 } from "./families/smollm.ts";
 import { Checkpoint } from "./safetensors.ts";
 import { holdsWeights } from "./weight_folder.ts";
 import type { Family, Wrapper } from "./families/family.ts";
 import type { DecoderPlan } from "./plan.ts";
 
-const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2];
+const FAMILIES: readonly Family[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  gemma,
+  gemma2,
+  gemma3,
+  phi3,
+  olmo2,
+  smollm3,
+  granite,
+  gpt2,
+];
 const WRAPPERS: readonly Wrapper[] = [gemma3Conditional, mistral3];
 
 /** Layers of a model: each has a dozen weights by name. */

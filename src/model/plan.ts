@@ -46,6 +46,8 @@ export interface BlockPlan {
   readonly query_scale: number;
   /** Scores s become cap * tanh(s / cap). */
   readonly attention_softcap: number | null;
+  /** What attention and the mlp give is multiplied by it; such linear layers have no bias. */
+  readonly residual_scale: number;
 }
 
 /** What one block sees. */
@@ -74,6 +76,8 @@ export interface DecoderPlan {
   readonly norm: NormPlan;
   /** The embedding's rows are multiplied by it. */
   readonly embedding_scale: number;
+  /** Logits are multiplied by it. */
+  readonly logit_scale: number;
   /** As {@link BlockPlan.attention_softcap}, of logits. */
   readonly logit_softcap: number | null;
   readonly block: BlockPlan;

@@ -63,6 +63,17 @@ export const TINY_FAMILIES = {
     original_max_position_embeddings: 12,
     rope_scaling: { type: "longrope", short_factor: [1, 1.1, 1.3, 1.5], long_factor: [1.2, 1.5, 2, 4] },
   },
+  olmo2: { model_type: "olmo2", architectures: ["Olmo2ForCausalLM"] },
+  smollm3: { model_type: "smollm3", architectures: ["SmolLM3ForCausalLM"], no_rope_layers: [1, 0] },
+  granite: {
+    model_type: "granite",
+    architectures: ["GraniteForCausalLM"],
+    embedding_multiplier: 3,
+    attention_multiplier: 0.25,
+    residual_multiplier: 0.5,
+    logits_scaling: 2,
+  },
+  gemma: { model_type: "gemma", architectures: ["GemmaForCausalLM"], hidden_act: "gelu_pytorch_tanh" },
 };
 
 /** Large enough that every weight shows in the scores. */

@@ -20,6 +20,12 @@ export const FAMILIES = [
   "llama_dynamic",
   "llama_llama3",
   "llama_yarn",
+  "olmo2",
+  "llama_bias",
+  "qwen3_bias",
+  "smollm3",
+  "granite",
+  "gemma",
 ] as const;
 
 /** One of {@link FAMILIES}. */

@@ -127,6 +127,38 @@ FAMILIES = {
         vocab_size=VOCABULARY, n_embd=15, n_head=3, n_layer=2, n_positions=64, activation_function="gelu_fast",
         bos_token_id=60, eos_token_id=60, tie_word_embeddings=True,
     )),
+    # Queries and keys are normed over all heads together.
+    "olmo2": ("Olmo2", dict(
+        **NARROW, intermediate_size=29, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        pad_token_id=None, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+    )),
+    "llama_bias": ("Llama", dict(
+        **LLAMA, max_position_embeddings=128, attention_bias=True, mlp_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+    )),
+    "qwen3_bias": ("Qwen3", dict(
+        **NARROW, intermediate_size=29, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=10,
+        tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, attention_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+    )),
+    # Layers 0 and 2 are rotated.
+    "smollm3": ("SmolLM3", dict(
+        **NARROW, intermediate_size=29, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        no_rope_layers=[1, 0, 1], pad_token_id=None, bos_token_id=1, eos_token_id=2, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+    )),
+    "granite": ("Granite", dict(
+        **NARROW, intermediate_size=29, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        embedding_multiplier=3.0, logits_scaling=2.5, residual_multiplier=0.625, attention_multiplier=0.3125,
+        bos_token_id=1, eos_token_id=2, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+    )),
+    "gemma": ("Gemma", dict(
+        **NARROW, intermediate_size=29, hidden_act="gelu_pytorch_tanh", bos_token_id=2, eos_token_id=1,
+        pad_token_id=0, tie_word_embeddings=True, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+        head_dim=6, rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    )),
 }
 
 

@@ -5,39 +5,50 @@ import {
   only,
   onlyActivation,
   readCount,
+  readFlag,
   refuse,
 } from "../_fields.ts";
-import type { BlockPlan, DecoderPlan, LayerPlan, LinearName, LinearPlan } from "../plan.ts";
+import type { BlockPlan, DecoderPlan, LayerPlan, LinearName } from "../plan.ts";
 import type { RopeSettings } from "../rope.ts";
 import { readRope } from "../rope_config.ts";
 import type { Sizes } from "./family.ts";
 
-/** Linear layers by their names, without bias. */
-export function linears<Name extends LinearName>(names: Record<Name, string>): Record<Name, LinearPlan> {
-  const plans = Object.entries<string>(names).map(([layer, name]) =>
-    [layer, { name, bias: false, transposed: false }] as const
+/**
+ * Linear layers by their names.
+ *
+ * @param biased whether the one of a name has a bias
+ * @param transposed whether files hold their weights as [inputs, outputs]
+ */
+export function linears(
+  names: Readonly<Partial<Record<LinearName, string>>>,
+  biased: (name: string) => boolean = () => false,
+  transposed = false,
+): BlockPlan["linears"] {
+  const plans = Object.entries(names).map(([layer, name]) =>
+    [layer, { name, bias: biased(name), transposed }] as const
   );
-  return Object.fromEntries(plans) as Record<Name, LinearPlan>;
+  return Object.fromEntries(plans);
 }
 
-/** The same linear layers, some of them with a bias. */
-export function biased<Name extends LinearName>(
-  plans: Record<Name, LinearPlan>,
-  ...names: readonly Name[]
-): Record<Name, LinearPlan> {
-  return { ...plans, ...Object.fromEntries(names.map((name) => [name, { ...plans[name], bias: true }])) };
+/** A Llama's. @param biased as {@link linears} has it */
+export function llamaLinears(biased?: (name: string) => boolean): BlockPlan["linears"] {
+  return linears({
+    q_proj: "self_attn.q_proj",
+    k_proj: "self_attn.k_proj",
+    v_proj: "self_attn.v_proj",
+    o_proj: "self_attn.o_proj",
+    gate_proj: "mlp.gate_proj",
+    up_proj: "mlp.up_proj",
+    down_proj: "mlp.down_proj",
+  }, biased);
 }
 
-/** A Llama's. */
-export const LLAMA_LINEARS = linears({
-  q_proj: "self_attn.q_proj",
-  k_proj: "self_attn.k_proj",
-  v_proj: "self_attn.v_proj",
-  o_proj: "self_attn.o_proj",
-  gate_proj: "mlp.gate_proj",
-  up_proj: "mlp.up_proj",
-  down_proj: "mlp.down_proj",
-});
+/** Which of a Llama's linear layers have a bias by `attention_bias` and, where the class reads it, `mlp_bias`. */
+export function flaggedBiases(json: Fields, mlp = false): (name: string) => boolean {
+  const [inAttention, inMlp] = [readFlag(json, "attention_bias"), mlp && readFlag(json, "mlp_bias")];
+  return (name) => name.startsWith("mlp.") ? inMlp : inAttention;
+}
+
 /** A Llama's. */
 export const LLAMA_NORMS = { input_norm: "input_layernorm", mlp_norm: "post_attention_layernorm" };
 /** Of each head's queries and keys. */
@@ -54,14 +65,16 @@ export function llamaPlan(sizes: Sizes, rope: RopeSettings, block: Partial<Block
     },
     norm: { kind: "rms", offset: 0 },
     embedding_scale: 1,
+    logit_scale: 1,
     logit_softcap: null,
     block: {
       norms: LLAMA_NORMS,
-      linears: LLAMA_LINEARS,
+      linears: llamaLinears(),
       head_norms: "head",
       activation: "silu",
       query_scale: 1 / Math.sqrt(sizes.head_dim),
       attention_softcap: null,
+      residual_scale: 1,
       ...block,
     },
     layers: everyLayer(sizes, { window: null, rope: 0 }),

@@ -20,6 +20,24 @@ const NORMS = {
   mlp_output_norm: "post_feedforward_layernorm",
 };
 
+/** Gemma: a Llama whose norms count from 1, with a gated gelu and embeddings scaled up. */
+export const gemma: Family = {
+  model_type: "gemma",
+  architecture: "GemmaForCausalLM",
+  defaults: {
+    num_key_value_heads: 16,
+    head_dim: 256,
+    tie_word_embeddings: true,
+    max_position_embeddings: 8192,
+  },
+  plan: (json, sizes) => {
+    // the class takes "gelu" for the approximation that was meant
+    if (json.hidden_act !== "gelu") onlyActivation(json, "hidden_act", "gelu_tanh");
+    onlyActivation(json, "hidden_activation", "gelu_tanh");
+    return gemmaPlan(json, sizes, readWholeRope(json, sizes), {});
+  },
+};
+
 /** Gemma 2: soft-caps, norms on both sides of each branch, a window in every other block. */
 export const gemma2: Family = {
   model_type: "gemma2",
@@ -34,6 +52,7 @@ export const gemma2: Family = {
     const window = readWindow(json);
     return {
       ...gemmaPlan(json, sizes, readWholeRope(json, sizes), {
+        ...sandwichBlock(json),
         attention_softcap: softcap(json, "attn_logit_softcapping"),
       }),
       logit_softcap: softcap(json, "final_logit_softcapping"),
@@ -69,7 +88,7 @@ export const gemma3: Family = {
     const { rope_parameters, rope_local_base_freq: rope_theta } = json;
     const local = readWholeRope({ rope_theta, rope_parameters }, sizes, "sliding_attention");
     return {
-      ...gemmaPlan(json, sizes, full, { norms: { ...NORMS, ...HEAD_NORMS } }),
+      ...gemmaPlan(json, sizes, full, { ...sandwichBlock(json), norms: { ...NORMS, ...HEAD_NORMS } }),
       logit_softcap: softcap(json, "final_logit_softcapping"),
       ropes: [full, local],
       layers: slidingLayers(json, sizes, (layer) => (layer + 1) % pattern !== 0)
@@ -85,22 +104,22 @@ export const gemma3Conditional: Wrapper = {
   text: gemma3,
 };
 
-/** What Gemma 2 and 3 share. */
+/** What all of them share. */
 function gemmaPlan(json: Fields, sizes: Sizes, rope: RopeSettings, block: Partial<BlockPlan>): DecoderPlan {
-  for (const name of ["hidden_activation", "hidden_act"]) onlyActivation(json, name, "gelu_tanh");
   only(json, "attention_bias", false, "false: projections have no bias here");
   only(json, "use_bidirectional_attention", false, "false: attention is causal");
-  const scalar = readPositive(json, "query_pre_attn_scalar", "query_pre_attn_scalar");
   return {
-    ...llamaPlan(sizes, rope, {
-      norms: NORMS,
-      activation: "gelu_tanh",
-      query_scale: scalar ** -0.5,
-      ...block,
-    }),
+    ...llamaPlan(sizes, rope, { activation: "gelu_tanh", ...block }),
     norm: { kind: "rms", offset: 1 },
     embedding_scale: Math.fround(Math.sqrt(sizes.hidden_size)),
   };
+}
+
+/** What the blocks of Gemma 2 and 3 share. */
+function sandwichBlock(json: Fields): Pick<BlockPlan, "norms" | "query_scale"> {
+  for (const name of ["hidden_activation", "hidden_act"]) onlyActivation(json, name, "gelu_tanh");
+  const scalar = readPositive(json, "query_pre_attn_scalar", "query_pre_attn_scalar");
+  return { norms: NORMS, query_scale: scalar ** -0.5 };
 }
 
 function softcap(json: Fields, name: string): number | null {

@@ -1,12 +1,13 @@
 import { only, onlyActivation } from "../_fields.ts";
-import type { LinearPlan } from "../plan.ts";
-import { everyLayer } from "./_common.ts";
+import { everyLayer, linears } from "./_common.ts";
 import type { Family } from "./family.ts";
 
-/** Every projection has a bias, and stands in files as [inputs, outputs]. */
-function conv1d(name: string): LinearPlan {
-  return { name, bias: true, transposed: true };
-}
+const LINEARS = {
+  qkv_proj: "attn.c_attn",
+  o_proj: "attn.c_proj",
+  up_proj: "mlp.c_fc",
+  down_proj: "mlp.c_proj",
+};
 
 /**
  * GPT-2: LayerNorm, learned positions in place of rotation, a bias on every projection, an mlp without a gate, and
@@ -39,19 +40,16 @@ export const gpt2: Family = {
       },
       norm: { kind: "layer" },
       embedding_scale: 1,
+      logit_scale: 1,
       logit_softcap: null,
       block: {
         norms: { input_norm: "ln_1", mlp_norm: "ln_2" },
-        linears: {
-          qkv_proj: conv1d("attn.c_attn"),
-          o_proj: conv1d("attn.c_proj"),
-          up_proj: conv1d("mlp.c_fc"),
-          down_proj: conv1d("mlp.c_proj"),
-        },
+        linears: linears(LINEARS, () => true, true),
         head_norms: "head",
         activation: "gelu_tanh",
         query_scale: 1 / Math.sqrt(sizes.head_dim),
         attention_softcap: null,
+        residual_scale: 1,
       },
       layers: everyLayer(sizes, { window: null, rope: null }),
       ropes: [],

@@ -1,5 +1,6 @@
 import type { Family } from "./family.ts";
-import { llamaPlan, readWholeRope, requireSiluWithoutBias } from "./_common.ts";
+import { onlyActivation } from "../_fields.ts";
+import { flaggedBiases, llamaLinears, llamaPlan, readWholeRope } from "./_common.ts";
 
 /** Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama. */
 export const llama: Family = {
@@ -7,7 +8,7 @@ export const llama: Family = {
   architecture: "LlamaForCausalLM",
   defaults: {},
   plan: (json, sizes) => {
-    requireSiluWithoutBias(json);
-    return llamaPlan(sizes, readWholeRope(json, sizes));
+    onlyActivation(json, "hidden_act", "silu");
+    return llamaPlan(sizes, readWholeRope(json, sizes), { linears: llamaLinears(flaggedBiases(json, true)) });
   },
 };

@@ -1,10 +1,10 @@
-import { type Fields, only, onlyActivation, readFlag, readNumber } from "../_fields.ts";
+import { type Fields, onlyActivation, readFlag, readNumber } from "../_fields.ts";
 import type { LayerPlan } from "../plan.ts";
 import {
-  biased,
+  flaggedBiases,
   HEAD_NORMS,
-  LLAMA_LINEARS,
   LLAMA_NORMS,
+  llamaLinears,
   llamaPlan,
   readWholeRope,
   readWindow,
@@ -27,21 +27,24 @@ export const qwen2: Family = {
   plan: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
     void [json.attention_bias, json.qkv_bias]; // whatever they say: the class always has the three biases
-    const linears = biased(LLAMA_LINEARS, "q_proj", "k_proj", "v_proj");
+    const linears = llamaLinears((name) => /[qkv]_proj$/.test(name));
     return { ...llamaPlan(sizes, readWholeRope(json, sizes), { linears }), layers: layers(json, sizes) };
   },
 };
 
-/** Qwen3 (dense): no biases, but a norm over each head's queries and keys. */
+/** Qwen3 (dense): biases only where the file asks for them, and a norm over each head's queries and keys. */
 export const qwen3: Family = {
   model_type: "qwen3",
   architecture: "Qwen3ForCausalLM",
   defaults: { ...DEFAULTS, head_dim: 128 },
   plan: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
-    only(json, "attention_bias", false, "false: projections have no bias here");
     const norms = { ...LLAMA_NORMS, ...HEAD_NORMS };
-    return { ...llamaPlan(sizes, readWholeRope(json, sizes), { norms }), layers: layers(json, sizes) };
+    const linears = llamaLinears(flaggedBiases(json));
+    return {
+      ...llamaPlan(sizes, readWholeRope(json, sizes), { norms, linears }),
+      layers: layers(json, sizes),
+    };
   },
 };
 

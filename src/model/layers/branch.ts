@@ -84,7 +84,7 @@ export class BranchInput {
   }
 }
 
-/** y = residual + norm(x W^T) */
+/** y = residual + norm(residual_scale * x W^T) */
 export class BranchOutput {
   readonly #linear: LinearLayer;
   readonly #norm: NormLayer | null;
@@ -96,7 +96,7 @@ export class BranchOutput {
 
   constructor(context: BlockContext, { linears, norms }: Block, linear: LinearName, norm: NormName) {
     const { config, budget: { tokens }, scratch, kept, train } = context;
-    this.#linear = new LinearLayer(context, linears[linear]!, linear);
+    this.#linear = new LinearLayer(context, linears[linear]!, linear, config.plan.block.residual_scale);
     this.#norm = NormLayer.of(context, norms[norm], norm);
     this.#output = this.#norm && kept.f32(norm, tokens, config.hidden_size);
     this.#d_output = this.#norm && train ? scratch.f32("gradients.branch", tokens, config.hidden_size) : null;

@@ -93,12 +93,12 @@ export class Head {
     const { input, normed, logits } = this.#tensors;
     const { config, batch: { targets, row_sequences, token_rows, token_row_list } } = this.#context;
     const { state, coefficients } = this;
+    const { logit_scale: alpha, logit_softcap: softcap } = config.plan;
     const d = this.#gradients!;
     this.#chunks.forEach((chunk, i) => {
       // the logits of a vocabulary in one chunk are still there from the forward
       if (this.#chunks.length > 1) this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, row_sequences, coefficients };
-      const { logit_softcap: softcap } = config.plan;
       recordLogsumexpGrad(gpu, program, tensors, placeOf(chunk), { softcap });
       recordMatmul(gpu, program, {
         layout: "NN",
@@ -106,6 +106,7 @@ export class Head {
         b: chunk.weight,
         c: d.normed,
         size: ({ rows }) => ({ m: rows, k: chunk.columns }),
+        alpha,
         accumulate: i > 0,
       });
       if (!chunk.gradient) return;
@@ -115,6 +116,7 @@ export class Head {
         b: normed,
         c: chunk.gradient,
         size: ({ rows }) => ({ m: chunk.columns, k: rows }),
+        alpha,
         accumulate: true,
       });
     });
@@ -125,8 +127,8 @@ export class Head {
 
   #recordLogits({ gpu, program }: Recording, { weight: b }: Chunk): void {
     const { normed: a, logits: c } = this.#tensors;
-    const { hidden_size: k } = this.#context.config;
-    recordMatmul(gpu, program, { layout: "NT", a, b, c, size: ({ rows: m }) => ({ m, k }) });
+    const { hidden_size: k, plan: { logit_scale: alpha } } = this.#context.config;
+    recordMatmul(gpu, program, { layout: "NT", a, b, c, size: ({ rows: m }) => ({ m, k }), alpha });
   }
 }
 

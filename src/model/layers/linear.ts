@@ -69,7 +69,7 @@ export function linearScratch(
   };
 }
 
-/** y = x W^T + bias + scale * (dropout(x) A^T) B^T */
+/** y = alpha * (x W^T + scale * (dropout(x) A^T) B^T) + bias */
 export class LinearLayer {
   readonly #linear: Linear;
   readonly #scratch: LinearScratch;
@@ -77,10 +77,20 @@ export class LinearLayer {
   readonly #lowRank: Tensor | null;
   /** Whether the backward finds it there. */
   readonly #keepsLowRank: boolean;
+  readonly #alpha: number;
 
-  /** @param name tells the layers of a block apart */
-  constructor({ budget, kept, lasting, linear: scratch }: BlockContext, linear: Linear, name: string) {
+  /**
+   * @param name tells the layers of a block apart
+   * @param alpha multiplies what is not the bias
+   */
+  constructor(
+    { budget, kept, lasting, linear: scratch }: BlockContext,
+    linear: Linear,
+    name: string,
+    alpha = 1,
+  ) {
     this.#linear = linear;
+    this.#alpha = alpha;
     this.#scratch = scratch;
     this.#keepsLowRank = lasting;
     const r = linear.lora?.a.value.shape[0]!;
@@ -105,6 +115,7 @@ export class LinearLayer {
       ...(u && { low_rank: { u, v: lora!.b.value } }),
       ...(bias && { bias: bias.value }),
       size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
+      alpha: this.#alpha,
       accumulate: residual === y,
       ...(residual && residual !== y && { residual }),
       ...(gate && { gate }),
@@ -120,26 +131,27 @@ export class LinearLayer {
   /** The first half of {@link backward}, which asks for no x; the second follows before another layer's. */
   backwardInput({ gpu, program }: Recording, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
     const { weight, lora } = this.#linear;
+    const alpha = this.#alpha;
     const product = (a: Tensor, b: Tensor, c: Tensor, more: Partial<Matmul<BatchLive>> = {}) => {
       const size = ({ tokens: m }: BatchLive) => ({ m, k: b.shape[0]! });
       recordMatmul(gpu, program, { layout: "NN", a, b, c, size, ...more });
     };
     if (!lora) {
-      if (d_x) product(d_y, weight.value, d_x, { accumulate });
+      if (d_x) product(d_y, weight.value, d_x, { alpha, accumulate });
       return;
     }
-    const { a, b, scale: alpha, dropout: rate, stream } = lora;
+    const { a, b, scale, dropout: rate, stream } = lora;
     const d_low = this.#lowRankGrad(lora);
-    product(d_y, b.value, d_low, { alpha });
+    product(d_y, b.value, d_low, { alpha: scale });
     if (!d_x) return;
     if (rate === 0 || !this.#scratch.dropped) {
-      product(d_y, weight.value, d_x, { accumulate, low_rank: { u: d_low, v: a.value } });
+      product(d_y, weight.value, d_x, { alpha, accumulate, low_rank: { u: d_low, v: a.value } });
       return;
     }
     const k = a.value.shape[1]!;
     const dropped = withColumns(this.#scratch.dropped, k);
-    product(d_y, weight.value, d_x, { accumulate });
-    product(d_low, a.value, dropped);
+    product(d_y, weight.value, d_x, { alpha, accumulate });
+    product(d_low, a.value, dropped, { alpha });
     const tensors = { x: dropped, y: d_x };
     recordDropout(program, tensors, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
   }
@@ -150,7 +162,7 @@ export class LinearLayer {
     const { weight, bias, lora } = this.#linear;
     const addProduct = (a: Tensor, b: Tensor, c: Tensor) => {
       const size = ({ tokens }: BatchLive) => ({ m: c.shape[0]!, k: tokens });
-      recordMatmul(gpu, program, { layout: "TN", a, b, c, size, accumulate: true });
+      recordMatmul(gpu, program, { layout: "TN", a, b, c, size, alpha: this.#alpha, accumulate: true });
     };
     if (weight.gradient) addProduct(d_y, x, weight.gradient);
     if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);

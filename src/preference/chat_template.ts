@@ -94,10 +94,7 @@ export function chooseTemplate(
   const names = [...templates.keys()].sort();
   throw new InputError(
     `The model has several chat templates and none is the default; name one of ${names.join(", ")}.`,
-    {
-      path: [],
-      accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}`,
-    },
+    { path: [], accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}` },
   );
 }
 

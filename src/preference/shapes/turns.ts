@@ -191,11 +191,7 @@ function toolCall(content: unknown, path: Path): Message & { readonly tool_calls
   if (!calls.every((one) => isObject(one) && typeof one["name"] === "string")) {
     throw new InputError(
       (field) => `${field} is a function's call, and must be JSON text of {name, arguments}.`,
-      {
-        path,
-        value: content,
-        accepted: "{name, arguments} as JSON text",
-      },
+      { path, value: content, accepted: "{name, arguments} as JSON text" },
     );
   }
   return {

@@ -1,5 +1,6 @@
 /** Bodies of requests: read whole within a bound of size and time. */
 import type { MiddlewareHandler } from "hono";
+import { joined } from "../src/bytes.ts";
 import { InputError } from "../src/errors.ts";
 import type { Place } from "./_admission.ts";
 
@@ -88,14 +89,7 @@ async function readBody(
     late.end();
     reader.releaseLock();
   }
-  if (pieces.length === 1) return pieces[0]!;
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
-  }
-  return bytes;
+  return joined(pieces);
 }
 
 /** Reads what is left of a body and drops it, as far as it comes within a time. */

@@ -1,5 +1,6 @@
 /** Writes answers that may be long, with other requests served in between, for readers that may stop. */
 import type { Context } from "hono";
+import { joined } from "../src/bytes.ts";
 import { PART_WEIGHT, weightOf } from "../src/json_parts.ts";
 import { turns } from "../src/turns.ts";
 import { dropOf, patientStream } from "./_patient_stream.ts";
@@ -44,14 +45,7 @@ export async function jsonInTurns(value: unknown, end = ""): Promise<Uint8Array<
     if (others) await others;
   }
   pieces.push(encoder.encode(text + end));
-  if (pieces.length === 1) return pieces[0]!;
-  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
-  }
-  return bytes;
+  return joined(pieces);
 }
 
 /** A value's JSON in texts that take a few milliseconds each. */

@@ -1,5 +1,7 @@
 /** The user's mistakes: where each stands, what was found there and what would be accepted. */
 
+import { show } from "./json.ts";
+
 /**
  * A step on the way to a value: a field's name, an index from 0, or a place that is no field: a file, or the number (from
  * 1) of a row or line as editors and data sets count them.
@@ -89,6 +91,21 @@ export class InputError extends Error {
   get field(): string {
     return formatPath(this.path);
   }
+}
+
+/**
+ * What a value is refused with that is of another kind.
+ *
+ * @param shown the value in the sentence
+ */
+export function mustBe(
+  what: string,
+  path: Path,
+  value: unknown,
+  accepted = what,
+  shown = show(value),
+): InputError {
+  return new InputError((place) => `${place} must be ${what}, not ${shown}.`, { path, value, accepted });
 }
 
 /**

@@ -1,4 +1,5 @@
 /** Work that several may wait for, done once for all of them. */
+import { listening } from "./abort.ts";
 
 interface Running<T> {
   readonly done: Promise<T>;
@@ -21,14 +22,10 @@ export class SharedWork<T> {
     const running = earlier?.stop.signal.aborted === false ? earlier : this.#start(key, work, earlier);
     running.waiting++;
     const { promise: left, reject: leave } = Promise.withResolvers<never>();
-    const onAbort = () => leave(signal?.reason);
-    signal?.addEventListener("abort", onAbort);
-    try {
-      return await Promise.race([running.done, left]);
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
+    const either = Promise.race([running.done, left]);
+    return await listening(signal, () => leave(signal?.reason), either).finally(() => {
       if (--running.waiting === 0) running.stop.abort();
-    }
+    });
   }
 
   #start(key: string, work: (stop: AbortSignal) => Promise<T>, earlier: Running<T> | undefined): Running<T> {

@@ -1,3 +1,4 @@
+import { listening } from "../abort.ts";
 import type { FloatDtype } from "../model/dtype.ts";
 import { fromPlainError, type PlainError } from "../plain_error.ts";
 
@@ -39,13 +40,6 @@ export async function mergeAside(
     event.preventDefault();
     reject(new Error(`The merging thread broke: ${event.message}`));
   };
-  const abort = () => reject(signal!.reason);
-  signal?.addEventListener("abort", abort);
   worker.postMessage({ model, adapter, out, dtype } satisfies MergeRequest);
-  try {
-    await promise;
-  } finally {
-    signal?.removeEventListener("abort", abort);
-    worker.terminate();
-  }
+  await listening(signal, () => reject(signal!.reason), promise).finally(() => worker.terminate());
 }

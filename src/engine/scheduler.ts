@@ -1,15 +1,11 @@
-/** How the device's time is shared. */
-export interface SchedulerOptions {
-  /** Of the time that training and requests both want, what training gets: 0 to 1. */
-  readonly trainShare?: number;
-  /** Returns once the device has done what is queued: from then on its time is not training's. */
-  readonly settle?: () => void;
+import { TimeShare, type TimeShareOptions } from "./time_share.ts";
+
+/** How requests are served. */
+export interface SchedulerOptions extends TimeShareOptions {
   /** Does a request's step. */
   readonly around?: (id: number, step: () => Promise<IteratorResult<void>>) => Promise<IteratorResult<void>>;
   /** Called once a turn's steps are done. */
   readonly onTurn?: () => void;
-  /** Milliseconds; a clock of a test's own. */
-  readonly now?: () => number;
 }
 
 /** Milliseconds until the first look at what paused requests wait for, and between two later ones at most. */
@@ -29,42 +25,22 @@ export class Scheduler {
     number,
     { readonly request: AsyncGenerator<void>; readonly over: () => boolean }
   >();
-  readonly #share: number;
-  readonly #settle: () => void;
   readonly #around: NonNullable<SchedulerOptions["around"]>;
   readonly #onTurn: () => void;
-  readonly #now: () => number;
+  readonly #time: TimeShare;
   #newcomers: number[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #held = false;
   #running = false;
-  /** When training got the device last. */
-  #trainingSince = 0;
-  /** When requests have had their share in this turn; no end where training does not wait. */
-  #until = Infinity;
-  /** Milliseconds that requests had beyond their share in earlier turns. */
-  #debt = 0;
-  /** Milliseconds of the time that both wanted since training took the device. */
-  #shared = { training: 0, requests: 0 };
   /** Batches that have run. */
   #batches = 0;
   /** Of those, before this turn. */
   #before = 0;
 
-  constructor(
-    {
-      trainShare = 0.5,
-      settle = () => {},
-      around = (_, step) => step(),
-      onTurn = () => {},
-      now = () => performance.now(),
-    }: SchedulerOptions = {},
-  ) {
-    this.#share = trainShare;
-    this.#settle = settle;
+  constructor({ around = (_, step) => step(), onTurn = () => {}, ...time }: SchedulerOptions = {}) {
     this.#around = around;
     this.#onTurn = onTurn;
-    this.#now = now;
+    this.#time = new TimeShare(time);
   }
 
   /** Whether anybody has work for the device. */
@@ -108,7 +84,7 @@ export class Scheduler {
    * @returns milliseconds that the batch may take, as far as that can be told; null where it is to wait for another step
    */
   readonly takeBatch = (): number | null => {
-    const left = this.#left;
+    const left = this.#time.left;
     if (left <= 0 && this.#batches > this.#before) return null;
     this.#batches++;
     return Math.max(left, 0);
@@ -118,21 +94,18 @@ export class Scheduler {
   hold(): void {
     if (this.#held) throw new Error("Another training run holds this device.");
     this.#held = true;
-    this.#trainingSince = this.#now();
-    this.#debt = 0;
-    this.#shared = { training: 0, requests: 0 };
+    this.#time.hold();
   }
 
   /** What training has had of the time that requests wanted too, 0 to 1; null: they have wanted none. */
   get trained(): number | null {
-    const { training, requests } = this.#shared;
-    return requests === 0 ? null : training / (training + requests);
+    return this.#time.trained;
   }
 
   /** The training run gives the device back: what waits runs until none is left. */
   release(): void {
     this.#held = false;
-    this.#until = Infinity;
+    this.#time.release();
     void this.#drain();
   }
 
@@ -147,51 +120,27 @@ export class Scheduler {
     if (this.#running) return;
     this.#running = true;
     try {
-      const share = this.#held && this.#waiting.size > 0 ? this.#open() : null;
-      const opened = this.#now();
+      const isShared = this.#held && this.#waiting.size > 0;
+      if (isShared) this.#time.open();
       this.#before = this.#batches;
       await this.#round();
-      while (share !== null && this.#held && this.#waiting.size > 0 && this.#left > 0 && !over()) {
+      while (isShared && this.#held && this.#waiting.size > 0 && this.#time.left > 0 && !over()) {
         await messages();
         await this.#round();
       }
-      if (share !== null) {
-        this.#close(share);
-        this.#shared.requests += this.#now() - opened;
-      }
-      this.#trainingSince = this.#now();
+      if (isShared) this.#time.close();
+      this.#time.resume();
     } finally {
       this.#onTurn();
       this.#running = false;
     }
   }
 
-  /** Milliseconds until requests have had their share. */
-  get #left(): number {
-    return this.#held ? this.#until - this.#now() : Infinity;
-  }
-
-  /** Measures what training had of the device. @returns the milliseconds that requests get for it */
-  #open(): number {
-    this.#settle();
-    const now = this.#now();
-    const trained = now - this.#trainingSince;
-    this.#shared.training += trained;
-    const share = this.#share > 0 ? trained * (1 - this.#share) / this.#share : Infinity;
-    this.#until = now + share - this.#debt;
-    return share;
-  }
-
-  /** What a batch took beyond the share is taken from the next turns; what is left of it where nobody waits is lost. */
-  #close(share: number): void {
-    this.#debt = Math.min(Math.max(-this.#left, 0), share);
-  }
-
   async #round(): Promise<void> {
     do {
       const id = this.#newcomers.shift();
       if (id !== undefined) await this.#step(id);
-    } while (this.#newcomers.length > 0 && this.#left > 0);
+    } while (this.#newcomers.length > 0 && this.#time.left > 0);
     const unprepared = new Set(this.#newcomers);
     for (const id of [...this.#waiting.keys()]) if (!unprepared.has(id)) await this.#step(id);
   }

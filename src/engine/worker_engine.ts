@@ -1,4 +1,5 @@
 /** One device, in a Worker that is replaced where it breaks or hangs. */
+import { listening } from "../abort.ts";
 import { DeviceLostError, InputError, Interrupted } from "../errors.ts";
 import { logger } from "../log.ts";
 import { fromPlainError } from "../plain_error.ts";
@@ -96,12 +97,7 @@ export class WorkerEngine implements Engine {
     this.#pending.set(id, pending);
     this.#send(id, pending);
     const onAbort = () => this.#interrupt(id, howOf(signal?.reason));
-    signal?.addEventListener("abort", onAbort);
-    try {
-      return await pending.answer as Calls[Name]["result"];
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
-    }
+    return await listening(signal, onAbort, pending.answer) as Calls[Name]["result"];
   }
 
   async stop(): Promise<void> {

@@ -1,6 +1,7 @@
 /** Downloads one file of the hub. */
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
+import { listening } from "../abort.ts";
 import { logger } from "../log.ts";
 import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
 import { HttpError, isTransient, NetworkError, Refusal } from "./failures.ts";
@@ -157,15 +158,8 @@ async function openLocked(path: string, signal: AbortSignal): Promise<Deno.FsFil
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, ms);
-  const onAbort = () => reject(signal.reason);
-  signal.addEventListener("abort", onAbort);
-  try {
-    signal.throwIfAborted();
-    await promise;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", onAbort);
-  }
+  await listening(signal, () => reject(signal.reason), promise).finally(() => clearTimeout(timer));
 }

@@ -171,11 +171,7 @@ export function openDataBase(path: string): DatabaseSync {
     if (!(error instanceof Error) || !error.message.includes("database is locked")) throw error;
     throw new InputError(
       "SIMPO_STATE is in use by another worker, or its jobs.sqlite by another program: stop it, or give another folder.",
-      {
-        path: ["SIMPO_STATE"],
-        value: path,
-        accepted: "a folder that no other worker uses",
-      },
+      { path: ["SIMPO_STATE"], value: path, accepted: "a folder that no other worker uses" },
     );
   }
 }

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { InputError, within } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { mustBe, within } from "../errors.ts";
+import { isObject } from "../json.ts";
 import { count, flag, readList, text, unlike } from "./tokens/_fields.ts";
 import { HIGHEST_ID, idOf } from "./tokens/_vocabulary.ts";
 import type { AddedToken } from "./tokens/added_vocabulary.ts";
@@ -106,11 +106,7 @@ function namedSpecials(named: Json): unknown[] {
 /** An added token whose fields are what they must be. */
 function checked(token: unknown): AddedToken {
   if (!isObject(token)) {
-    throw new InputError((place) => `${place} must be an object, not ${show(token)}.`, {
-      path: [],
-      value: token,
-      accepted: '{"id": 5, "content": "<|end|>"}',
-    });
+    throw mustBe("an object", [], token, '{"id": 5, "content": "<|end|>"}');
   }
   text(token, "content");
   for (const name of ["single_word", "lstrip", "rstrip", "normalized", "special"]) {

@@ -1,5 +1,4 @@
-import { InputError } from "../errors.ts";
-import { show } from "../json.ts";
+import { InputError, mustBe } from "../errors.ts";
 import { type BoundError, Template } from "./jinja/mod.ts";
 
 /**
@@ -77,11 +76,8 @@ function dateOf(value: unknown): Date {
     ? new Date(value.length === 10 ? value : `${value}Z`)
     : null;
   if (date !== null && !Number.isNaN(date.getTime())) return date;
-  throw new InputError((field) => `${field} must be a date, not ${show(value)}.`, {
-    path: ["chat_template_kwargs", "strftime_now"],
-    value,
-    accepted: 'a date such as "2024-07-26" or "2024-07-26T12:30"',
-  });
+  const accepted = 'a date such as "2024-07-26" or "2024-07-26T12:30"';
+  throw mustBe("a date", ["chat_template_kwargs", "strftime_now"], value, accepted);
 }
 
 /**
@@ -98,10 +94,7 @@ export function chooseTemplate(
   const names = [...templates.keys()].sort();
   throw new InputError(
     `The model has several chat templates and none is the default; name one of ${names.join(", ")}.`,
-    {
-      path: [],
-      accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}`,
-    },
+    { path: [], accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}` },
   );
 }
 

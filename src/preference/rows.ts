@@ -11,7 +11,7 @@ import { type ColumnNames, Columns } from "./shapes/columns.ts";
 import { completionColumns, completionShapes, isLabelled, readCompletion } from "./shapes/completions.ts";
 import { type PairChoice, preferenceShapes, readPairs } from "./shapes/pairs.ts";
 import { promptColumns } from "./shapes/prompts.ts";
-import { describe, turnOf } from "./shapes/turns.ts";
+import { fromJson, turnOf, unlike } from "./shapes/turns.ts";
 
 /** One turn of a conversation. Keys beyond these two (`name`, `tool_calls`, …) reach the chat template as they are. */
 export interface Message {
@@ -97,11 +97,7 @@ export function readRow(
 ): RowReading {
   const accepted = kind === "preference" ? preferenceShapes : completionShapes;
   if (!isObject(value)) {
-    throw new InputError((place) => `${place} must be an object, not ${describe(value)}.`, {
-      path: [],
-      value,
-      accepted,
-    });
+    throw unlike("an object", [], value, accepted);
   }
   checkDepth(value);
   const columns = new Columns(value, names);
@@ -202,15 +198,8 @@ function parsed<T>(
   accepted: string,
 ): T | null {
   if (value == null || value === "") return null;
-  let read = value;
-  try {
-    if (typeof value === "string") read = JSON.parse(value);
-  } catch { /* said below */ }
+  const read = fromJson(value);
   if (is(read)) return read;
   if (read === null) return null;
-  throw new InputError((field) => `${field} must be ${accepted}, not ${describe(value)}.`, {
-    path,
-    value,
-    accepted,
-  });
+  throw unlike(accepted, path, value);
 }

@@ -82,11 +82,7 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
     throw new InputError(
       "The model has no tokenizer.json, and other files (tokenizer.model, vocab.json) are not read: " +
         'AutoTokenizer.from_pretrained("folder").save_pretrained("folder") of transformers writes it.',
-      {
-        path: [{ file: "tokenizer.json" }],
-        value: dir,
-        accepted: "a folder with a tokenizer.json",
-      },
+      { path: [{ file: "tokenizer.json" }], value: dir, accepted: "a folder with a tokenizer.json" },
     );
   }
   const read = async (file: string) => ({

@@ -1,4 +1,5 @@
 import { Worker } from "node:worker_threads";
+import { listening } from "../abort.ts";
 import { InputError, type Path } from "../errors.ts";
 import { logger } from "../log.ts";
 import { fromPlainError } from "../plain_error.ts";
@@ -121,12 +122,7 @@ export class TextThread {
       this.#post({ interrupt: id });
       reject(signal?.reason);
     };
-    signal?.addEventListener("abort", onAbort);
-    try {
-      return await promise;
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
-    }
+    return await listening(signal, onAbort, promise);
   }
 
   /** Ends the thread; whoever waits hears why. A later call starts another. */

@@ -1,4 +1,4 @@
-import { joined } from "./bytes.ts";
+import { joined } from "../../bytes.ts";
 import { parseJson } from "./parse_json.ts";
 import { type FileRow, MOST_ROW_BYTES, TOO_LONG } from "./source_row.ts";
 

@@ -1,6 +1,6 @@
 /** Configurations of a data set, as its README.md declares them: https://huggingface.co/docs/hub/datasets-manual-configuration */
-import { InputError, within } from "../../errors.ts";
-import { isObject, show } from "../../json.ts";
+import { InputError, mustBe, within } from "../../errors.ts";
+import { isObject } from "../../json.ts";
 import { patternsBySplit } from "./patterns.ts";
 
 /** A configuration. */
@@ -52,7 +52,7 @@ export async function readConfigs(readme: string): Promise<Configuration[]> {
     if (Array.isArray(configs)) {
       return configs.map((config, i) => within(["configs", i], () => readConfig(config)));
     }
-    throw refused(["configs"], configs, "a list of configurations");
+    throw mustBe("a list of configurations", ["configs"], configs);
   });
 }
 
@@ -95,7 +95,7 @@ export function chooseConfig(
 
 function readConfig(config: unknown): Configuration {
   if (!isObject(config) || typeof config.config_name !== "string") {
-    throw refused(["config_name"], isObject(config) ? config.config_name : config, "a name");
+    throw mustBe("a name", ["config_name"], isObject(config) ? config.config_name : config);
   }
   const { config_name: name, data_dir, data_files } = config;
   return {
@@ -125,17 +125,9 @@ function readPatterns(value: unknown): Map<string, readonly string[]> {
     const { split, path } = isObject(item) ? item : {};
     const paths = isText(path) ? [path] : path;
     if (!isText(split) || !Array.isArray(paths) || !paths.every(isText)) {
-      throw refused([i], item, "patterns, or a list of {split, path}");
+      throw mustBe("patterns, or a list of {split, path}", [i], item);
     }
     entries.push([split, paths]);
   }
   return new Map(entries);
-}
-
-function refused(path: (string | number)[], value: unknown, accepted: string): InputError {
-  return new InputError((field) => `${field} must be ${accepted}, not ${show(value)}.`, {
-    path,
-    value,
-    accepted,
-  });
 }

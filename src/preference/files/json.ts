@@ -1,7 +1,8 @@
 /** Rows of JSON, however the file is laid out. */
 import { InputError } from "../../errors.ts";
 import { isObject } from "../../json.ts";
-import { chain, joined, readBytes } from "./bytes.ts";
+import { joined } from "../../bytes.ts";
+import { chain, readBytes } from "./bytes.ts";
 import { readJsonLines } from "./json_lines.ts";
 import { readJsonValues } from "./json_values.ts";
 import { parseJson } from "./parse_json.ts";

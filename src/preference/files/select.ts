@@ -95,11 +95,7 @@ export function checkShards(names: readonly string[]): void {
   if (there.size === count && names.length === count && !there.has(undefined)) return;
   throw new InputError(
     `The folder has ${names.length} files of a split in ${count} parts: ${listed(names)}.`,
-    {
-      path: [],
-      value: names,
-      accepted: "every part, once",
-    },
+    { path: [], value: names, accepted: "every part, once" },
   );
 }
 

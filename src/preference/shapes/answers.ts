@@ -2,7 +2,7 @@
 import { InputError, type Path } from "../../errors.ts";
 import type { Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
-import { mustBe, readTurns, takeText } from "./turns.ts";
+import { readTurns, takeText, unlike } from "./turns.ts";
 
 /** One answer to a row's prompt, or a whole conversation that ends with it. */
 export interface Answer {
@@ -34,7 +34,7 @@ export function takeAnswer(columns: Columns, name: string, rank: number): Answer
 export function takeList(columns: Columns, name: string): readonly unknown[] {
   const value = columns.take(name);
   if (Array.isArray(value)) return value;
-  throw mustBe("a list", [name], value, "a list with an entry an answer");
+  throw unlike("a list", [name], value, "a list with an entry an answer");
 }
 
 /** A column's number. @throws {InputError} as {@link numberOf} */
@@ -47,7 +47,7 @@ export function numberOf(value: unknown, path: Path): number {
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   if (typeof number === "boolean") return Number(number);
   if (typeof number === "number" && Number.isFinite(number)) return number;
-  throw mustBe("a number", path, value);
+  throw unlike("a number", path, value);
 }
 
 /** A turn that is not to be learned from (`weight: 0`) is no answer. */

@@ -148,10 +148,7 @@ function lastAnswer(
   if (unweighted.some((index) => index >= first && index < last)) {
     throw new InputError(
       (field) => `${field} has a turn of weight 0 right before the answer, of the same side.`,
-      {
-        path: [name],
-        accepted: "an answer of which every turn has a weight other than 0",
-      },
+      { path: [name], accepted: "an answer of which every turn has a weight other than 0" },
     );
   }
   const prompt = withSystem(turns.slice(0, first), readSystem(columns, [name]));

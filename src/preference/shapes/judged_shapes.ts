@@ -94,11 +94,7 @@ function readArenaRow(columns: Columns): Answer[] {
     if (answered.length !== asked.length) {
       throw new InputError(
         (field) => `${field} has ${answered.length} turns, and the prompt ${asked.length}.`,
-        {
-          path: [name],
-          value: answered.length,
-          accepted: "an answer a turn",
-        },
+        { path: [name], value: answered.length, accepted: "an answer a turn" },
       );
     }
     const text = asked.flatMap((content, turn) => [

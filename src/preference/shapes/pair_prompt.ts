@@ -55,10 +55,7 @@ export function withPrompt(columns: Columns, taken: readonly string[], better: A
   ) {
     throw new InputError(
       `${nameOf(better)} and ${nameOf(worse)} must both be strings or both be message lists.`,
-      {
-        path: worse.path,
-        value: rejected,
-      },
+      { path: worse.path, value: rejected },
     );
   }
   const turns = checked(columns, prompt);

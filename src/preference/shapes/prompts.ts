@@ -4,7 +4,7 @@ import { InputError } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import type { Message, Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
-import { mustBe, readTurns, takeString, takeText, turnOf } from "./turns.ts";
+import { readTurns, takeString, takeText, turnOf, unlike } from "./turns.ts";
 
 /** Columns with the prompt as it is: a string is plain text, joined with the response and not templated. */
 const PLAIN = ["prompt"];
@@ -145,7 +145,7 @@ function readAsked(columns: Columns, name: string, taken: readonly string[]): Te
   }
   if (name === "input" && isObject(value)) {
     const accepted = "a list of {role, content}";
-    throw mustBe("a list of messages", [name, "messages"], value["messages"], accepted);
+    throw unlike("a list of messages", [name, "messages"], value["messages"], accepted);
   }
   if (name === "question" && isObject(value) && typeof value["full_text"] === "string") { // webgpt_comparisons
     columns.drop(name, value, "full_text");

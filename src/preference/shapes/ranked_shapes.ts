@@ -66,11 +66,7 @@ function readSummaries(columns: Columns): Answer[] {
   if (summaries[choice] === undefined) {
     throw new InputError(
       (field) => `${field} must be the index of the better of ${summaries.length} summaries.`,
-      {
-        path: ["choice"],
-        value: choice,
-        accepted: "an index from 0",
-      },
+      { path: ["choice"], value: choice, accepted: "an index from 0" },
     );
   }
   return summaries.map((entry, index) => {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { InputError, type Path } from "../../errors.ts";
+import { InputError, mustBe, type Path } from "../../errors.ts";
 import { isObject } from "../../json.ts";
 import type { Message, Text } from "../rows.ts";
 import type { Columns } from "./columns.ts";
@@ -57,7 +57,7 @@ export function takeText(columns: Columns, name: string): Text {
 export function takeString(columns: Columns, name: string): string {
   const value = columns.take(name);
   if (typeof value === "string") return value;
-  throw mustBe("a string", [name], value);
+  throw unlike("a string", [name], value);
 }
 
 /** Reads turns. @throws InputError at the part that is no turn */
@@ -65,7 +65,7 @@ export function readTurns(value: unknown, path: Path): Turns {
   const json = typeof value === "string" ? jsonTurns(value, path) : value;
   const list = isObject(json) ? isTurn(json) ? [json] : turnsOfLists(json) : json;
   if (!Array.isArray(list)) {
-    throw mustBe("a string or a list of messages", path, value, "a string or a list of {role, content}");
+    throw unlike("a string or a list of messages", path, value, "a string or a list of {role, content}");
   }
   const turns = list.map((turn, index) => readTurn(turn, [...path, index]));
   const unweighted = list.flatMap((turn, index) =>
@@ -111,18 +111,14 @@ export function describe(value: unknown): string {
   return `${typeof value} ${JSON.stringify(value)?.slice(0, 40)}`;
 }
 
-/** @returns what a value is refused with that is something else */
-export function mustBe(what: string, path: Path, value: unknown, accepted = what): InputError {
-  return new InputError((field) => `${field} must be ${what}, not ${describe(value)}.`, {
-    path,
-    value,
-    accepted,
-  });
+/** What a row's value is refused with that is of another kind. */
+export function unlike(what: string, path: Path, value: unknown, accepted = what): InputError {
+  return mustBe(what, path, value, accepted, describe(value));
 }
 
 function readTurn(value: unknown, path: Path): Message {
   if (!isObject(value)) {
-    throw mustBe("a message", path, value, "{role: string, content: string}");
+    throw unlike("a message", path, value, "{role: string, content: string}");
   }
   const turn = withCalls(value, path);
   const roleKey = "from" in turn && !("role" in turn) ? "from" : "role";
@@ -195,11 +191,7 @@ function toolCall(content: unknown, path: Path): Message & { readonly tool_calls
   if (!calls.every((one) => isObject(one) && typeof one["name"] === "string")) {
     throw new InputError(
       (field) => `${field} is a function's call, and must be JSON text of {name, arguments}.`,
-      {
-        path,
-        value: content,
-        accepted: "{name, arguments} as JSON text",
-      },
+      { path, value: content, accepted: "{name, arguments} as JSON text" },
     );
   }
   return {

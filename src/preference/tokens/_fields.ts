@@ -1,4 +1,4 @@
-import { InputError, within } from "../../errors.ts";
+import { InputError, mustBe, within } from "../../errors.ts";
 import { isObject, show } from "../../json.ts";
 
 /** A JSON object of tokenizer.json. */
@@ -74,9 +74,5 @@ export function word<T extends string>(json: Json, field: string, words: readonl
 
 /** What a field that holds something else is refused with. */
 export function unlike(json: Json, field: string, accepted: string): InputError {
-  return new InputError((place) => `${place} must be ${accepted}, not ${show(json[field])}.`, {
-    path: [field],
-    value: json[field],
-    accepted,
-  });
+  return mustBe(accepted, [field], json[field]);
 }

@@ -1,6 +1,6 @@
 import type { toRegExpDetails } from "oniguruma-to-es";
-import { InputError } from "../../errors.ts";
-import { isObject, show } from "../../json.ts";
+import { InputError, mustBe } from "../../errors.ts";
+import { isObject } from "../../json.ts";
 import type { Json } from "./_fields.ts";
 
 /** A part of a text, and whether a pattern matches it. */
@@ -41,11 +41,7 @@ export function readPattern(json: Json): RegExp {
       });
     }
   }
-  throw new InputError((place) => `${place} must be a String or a Regex, not ${show(pattern)}.`, {
-    path: ["pattern"],
-    value: pattern,
-    accepted: '{"String": "…"} or {"Regex": "…"}',
-  });
+  throw mustBe("a String or a Regex", ["pattern"], pattern, '{"String": "…"} or {"Regex": "…"}');
 }
 
 /** A pattern that can be used: V8 says only then that it is too large. It compiles one for each width of characters. */

@@ -49,10 +49,6 @@ export function byteTokens(
 export function unknownText(text: string): InputError {
   return new InputError(
     `The tokenizer has no token for ${show(text)}, and its model names no token for what is unknown.`,
-    {
-      path: [],
-      value: text,
-      accepted: "text that the tokenizer has tokens for",
-    },
+    { path: [], value: text, accepted: "text that the tokenizer has tokens for" },
   );
 }

@@ -1,5 +1,4 @@
-import { InputError } from "../../errors.ts";
-import { show } from "../../json.ts";
+import { InputError, mustBe } from "../../errors.ts";
 import { flag, type Json, text, unlike } from "./_fields.ts";
 import { MinHeap } from "./_min_heap.ts";
 import { PairMap } from "./_pair_map.ts";
@@ -142,10 +141,6 @@ function readMerges(json: Json): readonly (readonly [string, string])[] {
     if (Array.isArray(pair) && pair.length === 2 && pair.every((part) => typeof part === "string")) {
       return pair as [string, string];
     }
-    throw new InputError((place) => `${place} must be a pair of tokens, not ${show(entry)}.`, {
-      path: ["merges", index],
-      value: entry,
-      accepted: '["a", "b"] or "a b"',
-    });
+    throw mustBe("a pair of tokens", ["merges", index], entry, '["a", "b"] or "a b"');
   });
 }

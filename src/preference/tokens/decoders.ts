@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { joined } from "../../bytes.ts";
 import { spelledBytes } from "./_byte_characters.ts";
 import { character, count, flag, type Json, readList, readTyped, text, word } from "./_fields.ts";
 import { partsOf, readPattern } from "./_pattern.ts";
@@ -24,14 +25,7 @@ const READERS: Readonly<Record<string, (json: Json) => Decoder>> = {
     return (tokens) => all.reduce((tokens, decode) => decode(tokens), tokens);
   },
   ByteLevel: () => (tokens) => {
-    const spelled = tokens.map(spelledBytes);
-    const bytes = new Uint8Array(spelled.reduce((sum, { length }) => sum + length, 0));
-    let at = 0;
-    for (const part of spelled) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return [lossy.decode(bytes)];
+    return [lossy.decode(joined(tokens.map(spelledBytes)))];
   },
   ByteFallback: () => fallback,
   Fuse: () => (tokens) => [tokens.join("")],

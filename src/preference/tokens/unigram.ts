@@ -1,5 +1,4 @@
-import { InputError } from "../../errors.ts";
-import { show } from "../../json.ts";
+import { mustBe } from "../../errors.ts";
 import { flag, type Json, unlike } from "./_fields.ts";
 import { Trie } from "./_trie.ts";
 import { byteTokens, unknownText } from "./_vocabulary.ts";
@@ -26,11 +25,7 @@ export function readUnigram(json: Json): Model {
   const trie = new Trie(4 * vocab.length);
   for (const [id, entry] of (vocab as unknown[]).entries()) {
     if (!Array.isArray(entry) || typeof entry[0] !== "string" || typeof entry[1] !== "number") {
-      throw new InputError((place) => `${place} must be a token and its score, not ${show(entry)}.`, {
-        path: ["vocab", id],
-        value: entry,
-        accepted: '["token", -1.5]',
-      });
+      throw mustBe("a token and its score", ["vocab", id], entry, '["token", -1.5]');
     }
     vocabulary.set(entry[0], id);
     scores[id] = entry[1];

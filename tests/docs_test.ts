@@ -115,6 +115,40 @@ Deno.test("docs/architecture.md walks from POST /score to attention and back, an
   assert.equal(walks[1]!.at(-1), "shaders/adamw.wgsl");
 });
 
+/** The rooms that the drawing lets each room import, over others too. */
+function drawnImports(page: string): Map<string, Set<string>> {
+  const [, drawing] = /```mermaid\n([^]*?)```/.exec(page)!;
+  const folders = new Map(
+    Array.from(drawing!.matchAll(/(\w+)\["([\w/]+):/g), ([, id, folder]) => [id!, folder!]),
+  );
+  const arrows = Array.from(
+    drawing!.matchAll(/(\w+)(?:\[".*?"\])? --> (\w+)/g),
+    ([, from, to]) => [from!, to!],
+  );
+  const below = (id: string): string[] =>
+    arrows.flatMap(([from, to]) => from === id ? [to!, ...below(to!)] : []);
+  return new Map(
+    Array.from(folders, ([id, folder]) => [folder, new Set(below(id).map((id) => folders.get(id)!))]),
+  );
+}
+
+Deno.test("docs/architecture.md draws every import between rooms, or names it", () => {
+  const drawn = drawnImports(ARCHITECTURE);
+  const roomOf = (file: string) => [...drawn.keys()].find((folder) => file.startsWith(`${folder}/`));
+  const named = new Set(
+    Array.from(ARCHITECTURE.matchAll(/^ *\| `(\S+)` *\| `(\S+)` *\|/gm), ([, from, to]) => `${from} ${to}`),
+  );
+  const against = FILES.filter((file) => file.endsWith(".ts")).flatMap((file) => {
+    const room = roomOf(file);
+    if (room === undefined) return [];
+    return importsOf(file).filter((to) => {
+      const other = roomOf(to);
+      return other !== undefined && other !== room && !drawn.get(room)!.has(other);
+    }).map((to) => `${file} ${to}`);
+  });
+  assert.deepEqual([...new Set(against)].sort(), [...named].sort());
+});
+
 Deno.test("faultsOf() finds a name that is gone, a call that is gone, an import that is gone", () => {
   const [scoring] = walksOf(ARCHITECTURE).values();
   const changed = (index: number, stop: Partial<Stop>) =>

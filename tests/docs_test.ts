@@ -99,6 +99,7 @@ function faultsOf(stops: readonly Stop[]): string[] {
   });
 }
 
+const PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...filesUnder("docs")];
 const ARCHITECTURE = read("docs/architecture.md");
 
 for (const [title, stops] of walksOf(ARCHITECTURE)) {
@@ -173,8 +174,7 @@ Deno.test("faultsOf() finds a name that is gone, a call that is gone, an import 
 });
 
 Deno.test("files that the documentation names by a link are there", () => {
-  const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...filesUnder("docs")];
-  for (const page of pages) {
+  for (const page of PAGES) {
     for (const [, link] of read(page).matchAll(/\]\((?!https?:|#)([^)#]+)/g)) {
       const path = join(CHECKOUT, dirname(page), link!);
       assert.doesNotThrow(() => Deno.statSync(path), `${page} links to ${link}, which is not there`);
@@ -197,5 +197,17 @@ Deno.test("one version of Deno is named everywhere", () => {
     const named = read(file).matchAll(/(?:deno@|deno:debian-|deno-version: |Deno )(\d+\.\d+\.\d+)/g);
     const versions = [...new Set(Array.from(named, ([, found]) => found))];
     assert.deepEqual(versions, [version], file);
+  }
+});
+
+Deno.test("every task says what it does, and every task that a page names is there", () => {
+  const tasks = JSON.parse(read("deno.json")).tasks as Record<string, { readonly description?: string }>;
+  for (const [name, { description }] of Object.entries(tasks)) {
+    assert.ok(description, `${name} has no description`);
+  }
+  for (const page of PAGES) {
+    for (const [, name] of read(page).matchAll(/deno task (?:-q )?([a-z]+)\b/g)) {
+      assert.ok(name! in tasks || name === "wgsl", `${page} names the task ${name}, which is not there`);
+    }
   }
 });

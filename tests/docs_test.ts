@@ -99,6 +99,7 @@ function faultsOf(stops: readonly Stop[]): string[] {
   });
 }
 
+const PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...filesUnder("docs")];
 const ARCHITECTURE = read("docs/architecture.md");
 
 for (const [title, stops] of walksOf(ARCHITECTURE)) {
@@ -113,6 +114,40 @@ Deno.test("docs/architecture.md walks from POST /score to attention and back, an
   for (const file of ["routes/score.ts", "shaders/attention.wgsl"]) assert.ok(walks[0]!.includes(file), file);
   assert.equal(walks[0]!.at(-1), "routes/score.ts");
   assert.equal(walks[1]!.at(-1), "shaders/adamw.wgsl");
+});
+
+/** The rooms that the drawing lets each room import, over others too. */
+function drawnImports(page: string): Map<string, Set<string>> {
+  const [, drawing] = /```mermaid\n([^]*?)```/.exec(page)!;
+  const folders = new Map(
+    Array.from(drawing!.matchAll(/(\w+)\["([\w/]+):/g), ([, id, folder]) => [id!, folder!]),
+  );
+  const arrows = Array.from(
+    drawing!.matchAll(/(\w+)(?:\[".*?"\])? --> (\w+)/g),
+    ([, from, to]) => [from!, to!],
+  );
+  const below = (id: string): string[] =>
+    arrows.flatMap(([from, to]) => from === id ? [to!, ...below(to!)] : []);
+  return new Map(
+    Array.from(folders, ([id, folder]) => [folder, new Set(below(id).map((id) => folders.get(id)!))]),
+  );
+}
+
+Deno.test("docs/architecture.md draws every import between rooms, or names it", () => {
+  const drawn = drawnImports(ARCHITECTURE);
+  const roomOf = (file: string) => [...drawn.keys()].find((folder) => file.startsWith(`${folder}/`));
+  const named = new Set(
+    Array.from(ARCHITECTURE.matchAll(/^ *\| `(\S+)` *\| `(\S+)` *\|/gm), ([, from, to]) => `${from} ${to}`),
+  );
+  const against = FILES.filter((file) => file.endsWith(".ts")).flatMap((file) => {
+    const room = roomOf(file);
+    if (room === undefined) return [];
+    return importsOf(file).filter((to) => {
+      const other = roomOf(to);
+      return other !== undefined && other !== room && !drawn.get(room)!.has(other);
+    }).map((to) => `${file} ${to}`);
+  });
+  assert.deepEqual([...new Set(against)].sort(), [...named].sort());
 });
 
 Deno.test("faultsOf() finds a name that is gone, a call that is gone, an import that is gone", () => {
@@ -139,8 +174,7 @@ Deno.test("faultsOf() finds a name that is gone, a call that is gone, an import 
 });
 
 Deno.test("files that the documentation names by a link are there", () => {
-  const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...filesUnder("docs")];
-  for (const page of pages) {
+  for (const page of PAGES) {
     for (const [, link] of read(page).matchAll(/\]\((?!https?:|#)([^)#]+)/g)) {
       const path = join(CHECKOUT, dirname(page), link!);
       assert.doesNotThrow(() => Deno.statSync(path), `${page} links to ${link}, which is not there`);
@@ -163,5 +197,17 @@ Deno.test("one version of Deno is named everywhere", () => {
     const named = read(file).matchAll(/(?:deno@|deno:debian-|deno-version: |Deno )(\d+\.\d+\.\d+)/g);
     const versions = [...new Set(Array.from(named, ([, found]) => found))];
     assert.deepEqual(versions, [version], file);
+  }
+});
+
+Deno.test("every task says what it does, and every task that a page names is there", () => {
+  const tasks = JSON.parse(read("deno.json")).tasks as Record<string, { readonly description?: string }>;
+  for (const [name, { description }] of Object.entries(tasks)) {
+    assert.ok(description, `${name} has no description`);
+  }
+  for (const page of PAGES) {
+    for (const [, name] of read(page).matchAll(/deno task (?:-q )?([a-z]+)\b/g)) {
+      assert.ok(name! in tasks || name === "wgsl", `${page} names the task ${name}, which is not there`);
+    }
   }
 });

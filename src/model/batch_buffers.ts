@@ -40,8 +40,8 @@ export type BatchBuffers =
   & Readonly<Record<"ids" | "id_offsets" | "id_tokens", Tensor>>
   & Readonly<Record<"position_ids" | "position_offsets" | "position_tokens", Tensor>>
   & {
-    /** [rows] */
-    readonly row_sequences: Tensor;
+    /** [rows]: which coefficient is a row's. */
+    readonly row_coefficients: Tensor;
     /** null where no keys are known. */
     readonly known: KnownBuffers | null;
   };
@@ -56,7 +56,7 @@ export function batchBuffers(buffers: Buffers, budget: Budget, keys: number | un
     spans: u32("spans", tokens, 4),
     head_tokens: u32("head_tokens", rows),
     targets: u32("targets", rows),
-    row_sequences: u32("row_sequences", rows),
+    row_coefficients: u32("row_coefficients", rows),
     token_rows: u32("token_rows", tokens + 1),
     token_row_list: u32("token_row_list", rows),
     ids: u32("ids", tokens),
@@ -78,6 +78,7 @@ export function batchBuffers(buffers: Buffers, budget: Budget, keys: number | un
  * Queues a batch for the next run.
  *
  * @param trained of which tables the rows get a gradient
+ * @param coefficients as PassOptions has it
  * @param known where some of the keys that it attends to come from, and which of its own are kept
  */
 export function uploadBatch(
@@ -85,13 +86,16 @@ export function uploadBatch(
   buffers: BatchBuffers,
   batch: PackedBatch,
   trained: { readonly embedding: boolean; readonly positions: boolean },
+  coefficients: "sequence" | "row",
   known: KnownKeys | null,
 ): BatchCounts {
   const { tokens, rows, sequences, sequence_rows } = batch;
   for (const name of PACKED) gpu.write(buffers[name], batch[name]);
-  const rowSequences = new Uint32Array(rows);
-  for (let s = 0; s < sequences; s++) rowSequences.fill(s, sequence_rows[s], sequence_rows[s + 1]);
-  gpu.write(buffers.row_sequences, rowSequences);
+  const own = Uint32Array.from({ length: rows }, (_, row) => row);
+  if (coefficients === "sequence") {
+    for (let s = 0; s < sequences; s++) own.fill(s, sequence_rows[s], sequence_rows[s + 1]);
+  }
+  gpu.write(buffers.row_coefficients, own);
   if (known) {
     const { places, sources, moves } = buffers.known!;
     gpu.write(places, batch.places);

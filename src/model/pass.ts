@@ -30,6 +30,7 @@ export class DecoderPass {
   readonly #tensors: OwnedTensors;
   readonly #layers: PassLayers;
   readonly #recompute: boolean;
+  readonly #coefficients: "sequence" | "row";
   /** Which vocabulary tables get a gradient. */
   readonly #trained: { readonly embedding: boolean; readonly positions: boolean };
 
@@ -56,6 +57,7 @@ export class DecoderPass {
     this.coefficients = head.coefficients;
     this.sequence_rows = batch.sequence_rows;
     this.#recompute = options.recompute ?? false;
+    this.#coefficients = options.coefficients ?? "sequence";
     const train = options.mode === "train";
     this.#trained = {
       embedding: train && decoder.embedding[0]!.rows.gradient !== null,
@@ -80,7 +82,7 @@ export class DecoderPass {
       );
     }
     for (const rotary of this.#layers.rotaries) rotary.upload(this.#gpu, batch);
-    return uploadBatch(this.#gpu, this.#layers.batch, batch, this.#trained, known);
+    return uploadBatch(this.#gpu, this.#layers.batch, batch, this.#trained, this.#coefficients, known);
   }
 
   /**

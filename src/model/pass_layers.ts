@@ -28,6 +28,8 @@ export interface PassOptions {
   readonly recompute?: boolean;
   /** When scoring, keys that a batch's tokens attend to at most, where some are known; see KnownBuffers. */
   readonly keys?: number;
+  /** What has a coefficient of its own in the backward: every response unless given, or every scored row. */
+  readonly coefficients?: "sequence" | "row";
   /** Bytes of logits that exist at one time, whatever the vocabulary; 16 MiB unless given. */
   readonly logits_bytes?: number;
 }
@@ -58,7 +60,7 @@ export function passLayers(
   source: TensorSource,
   decoder: Decoder,
   budget: Budget,
-  { mode, recompute = false, keys, logits_bytes }: PassOptions,
+  { mode, recompute = false, keys, ...options }: PassOptions,
 ): PassLayers {
   const { config, blocks } = decoder;
   const { plan, hidden_size } = config;
@@ -109,7 +111,7 @@ export function passLayers(
     rotaries,
     embedding: new Embedding(context, decoder),
     blocks: layers,
-    head: new Head(context, decoder, logits_bytes),
+    head: new Head(context, decoder, options),
     lowest,
     x,
     y: outputs.at(-1) ?? x,

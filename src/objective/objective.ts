@@ -38,7 +38,7 @@ export interface ObjectiveTensors extends PolicyTensors {
   readonly numbers: Tensor | null;
   /** [size]: what {@link Objective.statistic} has gathered over the whole step; null without. */
   readonly statistic: Tensor | null;
-  /** [sequences], written: the loss's gradient with respect to each token's log-prob. */
+  /** [sequences], or [rows] by {@link Objective.coefficients}; written: the loss's gradient with respect to each token's log-prob. */
   readonly coefficients: Tensor;
   /** [examples, columns], written */
   readonly metrics: Tensor;
@@ -75,6 +75,8 @@ export interface Objective<
   readonly rows: RowKind;
   /** Responses of an example. */
   readonly responses: number;
+  /** What has a coefficient of its own: a response, as its tokens share one, unless given. */
+  readonly coefficients?: "sequence" | "row";
   /** What {@link record} writes of an example; the last is `examples`, which is 1. */
   readonly columns: readonly string[];
   /**

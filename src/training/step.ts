@@ -94,7 +94,13 @@ export class TrainStep {
     this.#objective = objective;
     using made = new DisposableStack();
     const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
-    const pass = this.pass = own(new DecoderPass(gpu, decoder, budget, { mode: "train", ...options }));
+    const pass = this.pass = own(
+      new DecoderPass(gpu, decoder, budget, {
+        ...options,
+        mode: "train",
+        ...(objective.coefficients && { coefficients: objective.coefficients }),
+      }),
+    );
     const { metrics, step, numbers, statistic } = this.#buffers = stepBuffers(
       own(new OwnedTensors(gpu)),
       objective,

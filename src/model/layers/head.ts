@@ -6,6 +6,7 @@ import type { BatchCounts } from "../batch.ts";
 import type { Decoder, TableRun } from "../decoder.ts";
 import type { LayerContext } from "./context.ts";
 import { NormLayer } from "./norm.ts";
+import type { PassOptions } from "../pass_layers.ts";
 import type { Recording } from "./recording.ts";
 
 /** One chunk of the vocabulary: neighbouring rows of one table run. */
@@ -36,7 +37,7 @@ export class Head {
   readonly state: Tensor;
   /** [rows]: id of the likeliest token; null in training. */
   readonly likeliest: Tensor | null;
-  /** [sequences]: the loss's gradient with respect to each token's log-prob; an objective writes it. */
+  /** [sequences], or [rows]: the loss's gradient with respect to each token's log-prob; an objective writes it. */
   readonly coefficients: Tensor;
   readonly #context: LayerContext;
   readonly #norm: NormLayer;
@@ -46,8 +47,14 @@ export class Head {
   /** null where nothing is trained. */
   readonly #gradients: Readonly<Record<"normed" | "input", Tensor>> | null;
 
-  /** @param logits_bytes as PassOptions has it */
-  constructor(context: LayerContext, { norm, head }: Decoder, logits_bytes = LOGITS_BYTES) {
+  constructor(
+    context: LayerContext,
+    { norm, head }: Decoder,
+    { logits_bytes = LOGITS_BYTES, coefficients = "sequence" }: Pick<
+      PassOptions,
+      "logits_bytes" | "coefficients"
+    >,
+  ) {
     const { config, budget: { rows, sequences }, scratch, train } = context;
     const bytes = Math.min(logits_bytes, scratch.maxTensorBytes);
     const columns = Math.min(MAX_CHUNK_COLUMNS, bytes / 4 / rows);
@@ -68,7 +75,7 @@ export class Head {
     this.likeliest = train ? null : scratch.u32("head.likeliest", rows);
     this.logprobs = scratch.f32("head.logprobs", rows);
     this.averages = scratch.f32("head.averages", sequences, 2);
-    this.coefficients = scratch.f32("head.coefficients", sequences);
+    this.coefficients = scratch.f32("head.coefficients", coefficients === "row" ? rows : sequences);
   }
 
   /** From the last block's output x to `logprobs` and `averages`. */
@@ -91,14 +98,14 @@ export class Head {
   backward(recording: Recording, d_x: Tensor): void {
     const { gpu, program } = recording;
     const { input, normed, logits } = this.#tensors;
-    const { config, batch: { targets, row_sequences, token_rows, token_row_list } } = this.#context;
+    const { config, batch: { targets, row_coefficients, token_rows, token_row_list } } = this.#context;
     const { state, coefficients } = this;
     const { logit_scale: alpha, logit_softcap: softcap } = config.plan;
     const d = this.#gradients!;
     this.#chunks.forEach((chunk, i) => {
       // the logits of a vocabulary in one chunk are still there from the forward
       if (this.#chunks.length > 1) this.#recordLogits(recording, chunk);
-      const tensors = { logits, targets, state, row_sequences, coefficients };
+      const tensors = { logits, targets, state, row_sequences: row_coefficients, coefficients };
       recordLogsumexpGrad(gpu, program, tensors, placeOf(chunk), { softcap });
       recordMatmul(gpu, program, {
         layout: "NN",

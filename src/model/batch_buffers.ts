@@ -1,5 +1,6 @@
 /** A packed batch on the GPU. */
 import type { Gpu, Tensor } from "../gpu/mod.ts";
+import type { TokensById } from "../gpu/ops/embedding.ts";
 import type { PackedBatch } from "../preference/pack.ts";
 import { type BatchCounts, type Budget, tokensById } from "./batch.ts";
 import type { Buffers } from "./layers/buffers.ts";
@@ -22,50 +23,46 @@ export interface KnownBuffers {
   readonly moves: Tensor;
 }
 
-/** What is uploaded of every batch as it is packed. */
-const PACKED = [
-  "token_ids",
-  "positions",
-  "spans",
-  "head_tokens",
-  "targets",
-  "token_rows",
-  "token_row_list",
-  "sequence_rows",
-] as const;
+/** Shapes of what is the same for every use of a batch; see PackedBatch. */
+const SHAPES = {
+  token_ids: ({ tokens }: Budget) => [tokens],
+  positions: ({ tokens }: Budget) => [tokens],
+  spans: ({ tokens }: Budget) => [tokens, 4],
+  head_tokens: ({ rows }: Budget) => [rows],
+  targets: ({ rows }: Budget) => [rows],
+  token_rows: ({ tokens }: Budget) => [tokens + 1],
+  token_row_list: ({ rows }: Budget) => [rows],
+  sequence_rows: ({ sequences }: Budget) => [sequences + 1],
+};
+type Packed = keyof typeof SHAPES;
+const PACKED = Object.keys(SHAPES) as readonly Packed[];
 
-/** A batch as it was uploaded; see PackedBatch, of tokens by id and by position {@link tokensById}. */
-export type BatchBuffers =
-  & Readonly<Record<typeof PACKED[number], Tensor>>
-  & Readonly<Record<"ids" | "id_offsets" | "id_tokens", Tensor>>
-  & Readonly<Record<"position_ids" | "position_offsets" | "position_tokens", Tensor>>
-  & {
-    /** [rows]: which coefficient is a row's. */
-    readonly row_coefficients: Tensor;
-    /** null where no keys are known. */
-    readonly known: KnownBuffers | null;
-  };
+/** A batch as it was uploaded. */
+export interface BatchBuffers extends Readonly<Record<Packed, Tensor>> {
+  /** [rows]: which coefficient is a row's. */
+  readonly row_coefficients: Tensor;
+  readonly by_id: TokensById;
+  /** The same by position. */
+  readonly by_position: TokensById;
+  /** null where no keys are known. */
+  readonly known: KnownBuffers | null;
+}
 
 /** @param keys that a batch's tokens attend to at most, where some are known */
 export function batchBuffers(buffers: Buffers, budget: Budget, keys: number | undefined): BatchBuffers {
-  const { tokens, rows, sequences } = budget;
+  const { tokens, rows } = budget;
   const u32 = (name: string, ...shape: number[]) => buffers.u32(`batch.${name}`, ...shape);
+  const by = (what: string): TokensById => ({
+    ids: u32(`by_${what}.ids`, tokens),
+    id_offsets: u32(`by_${what}.id_offsets`, tokens + 1),
+    id_tokens: u32(`by_${what}.id_tokens`, tokens),
+  });
+  const packed = PACKED.map((name) => [name, u32(name, ...SHAPES[name](budget))]);
   return {
-    token_ids: u32("token_ids", tokens),
-    positions: u32("positions", tokens),
-    spans: u32("spans", tokens, 4),
-    head_tokens: u32("head_tokens", rows),
-    targets: u32("targets", rows),
+    ...Object.fromEntries(packed) as Record<Packed, Tensor>,
     row_coefficients: u32("row_coefficients", rows),
-    token_rows: u32("token_rows", tokens + 1),
-    token_row_list: u32("token_row_list", rows),
-    ids: u32("ids", tokens),
-    id_offsets: u32("id_offsets", tokens + 1),
-    id_tokens: u32("id_tokens", tokens),
-    position_ids: u32("position_ids", tokens),
-    position_offsets: u32("position_offsets", tokens + 1),
-    position_tokens: u32("position_tokens", tokens),
-    sequence_rows: u32("sequence_rows", sequences + 1),
+    by_id: by("id"),
+    by_position: by("position"),
     known: keys === undefined ? null : {
       places: buffers.u32("known.places", tokens),
       sources: buffers.u32("known.sources", keys),
@@ -102,25 +99,20 @@ export function uploadBatch(
     gpu.write(sources, known.sources);
     gpu.write(moves, known.moves);
   }
-  const { ids, id_offsets, id_tokens, position_ids, position_offsets, position_tokens } = buffers;
   return {
     tokens,
     rows,
     sequences,
     keys: known ? known.sources.length : tokens,
     kept: known ? known.moves.length / 2 : 0,
-    distinct: trained.embedding ? uploadById(gpu, batch.token_ids, [ids, id_offsets, id_tokens]) : 0,
-    distinct_positions: trained.positions
-      ? uploadById(gpu, batch.positions, [position_ids, position_offsets, position_tokens])
-      : 0,
+    distinct: trained.embedding ? uploadById(gpu, buffers.by_id, batch.token_ids) : 0,
+    distinct_positions: trained.positions ? uploadById(gpu, buffers.by_position, batch.positions) : 0,
   };
 }
 
 /** @returns the number of distinct ids */
-function uploadById(gpu: Gpu, tokens: Uint32Array, [ids, offsets, list]: readonly [Tensor, Tensor, Tensor]) {
-  const byId = tokensById(tokens);
-  gpu.write(ids, byId.ids);
-  gpu.write(offsets, byId.id_offsets);
-  gpu.write(list, byId.id_tokens);
+function uploadById(gpu: Gpu, buffers: TokensById, token_ids: Uint32Array): number {
+  const byId = tokensById(token_ids);
+  for (const name of ["ids", "id_offsets", "id_tokens"] as const) gpu.write(buffers[name], byId[name]);
   return byId.ids.length;
 }

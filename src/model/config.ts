@@ -15,35 +15,13 @@ import { isObject, show } from "../json.ts";
 import { readJsonObject } from "./_files.ts";
 import { heedWeights, quantizationIn } from "./_stored_weights.ts";
 import { checkUnread } from "./_unread_fields.ts";
-import { gemma, gemma2, gemma3, gemma3Conditional } from "./families/gemma.ts";
-import { granite } from "./families/granite.ts";
-import { gpt2 } from "./families/gpt2.ts";
-import { llama } from "./families/llama.ts";
-import { mistral, mistral3 } from "./families/mistral.ts";
-import { olmo2 } from "./families/olmo.ts";
-import { phi3 } from "./families/phi3.ts";
-import { qwen2, qwen3 } from "./families/qwen.ts";
-import { smollm3 } from "./families/smollm.ts";
+import * as known from "./families/mod.ts";
 import { Checkpoint } from "./safetensors.ts";
 import { holdsWeights } from "./weight_folder.ts";
 import type { Family, Wrapper } from "./families/family.ts";
 import type { DecoderPlan } from "./plan.ts";
 
-const FAMILIES: readonly Family[] = [
-  llama,
-  mistral,
-  qwen2,
-  qwen3,
-  gemma,
-  gemma2,
-  gemma3,
-  phi3,
-  olmo2,
-  smollm3,
-  granite,
-  gpt2,
-];
-const WRAPPERS: readonly Wrapper[] = [gemma3Conditional, mistral3];
+const FAMILIES: readonly (Family | Wrapper)[] = Object.values(known);
 
 /** Layers of a model: each has a dozen weights by name. */
 const MOST_LAYERS = 2000;
@@ -142,26 +120,27 @@ export function parseModelConfig(json: unknown): ModelConfig {
       accepted: "a JSON object",
     });
   }
-  const wrapper = WRAPPERS.find(({ model_type }) => model_type === json.model_type);
-  return wrapper ? parseWrapped(json, wrapper) : parseFlat(json);
-}
-
-function parseFlat(json: Fields): ModelConfig {
   const { model_type } = json;
   const family = FAMILIES.find((family) => family.model_type === model_type);
   if (!family) {
-    const known = [...FAMILIES, ...WRAPPERS].map(({ model_type }) => `"${model_type}"`);
-    refuse("model_type", model_type, known.join(", "));
+    refuse(
+      "model_type",
+      model_type,
+      FAMILIES.map(({ model_type }) => `"${model_type}"`).join(", "),
+    );
   }
   checkArchitecture(json, family);
+  return "text" in family ? parseWrapped(json, family) : parseFlat(json, family);
+}
+
+function parseFlat(json: Fields, family: Family): ModelConfig {
   const { fields, unread } = recorded(withDefaults(json, family.defaults));
   const config = parseFamily(fields, family);
-  return { ...config, warnings: checkUnread(unread(), model_type as string) };
+  return { ...config, warnings: checkUnread(unread(), family.model_type) };
 }
 
 /** The text model of a {@link Wrapper}, under the wrapper's names. */
 function parseWrapped(json: Fields, { text: family, ...wrapper }: Wrapper): ModelConfig {
-  checkArchitecture(json, wrapper);
   const { text_config } = json;
   if (!isObject(text_config)) refuse("text_config", text_config, "an object");
   // transformers' wrappers tie unless they are told otherwise

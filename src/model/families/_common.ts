@@ -54,8 +54,17 @@ export const LLAMA_NORMS = { input_norm: "input_layernorm", mlp_norm: "post_atte
 /** Of each head's queries and keys. */
 export const HEAD_NORMS = { q_norm: "self_attn.q_norm", k_norm: "self_attn.k_norm" };
 
-/** The plan of a plain Llama, which the other families change. @param block what is otherwise in its blocks */
-export function llamaPlan(sizes: Sizes, rope: RopeSettings, block: Partial<BlockPlan> = {}): DecoderPlan {
+/**
+ * The plan of a plain Llama, which the other families change.
+ *
+ * @param rope null where positions are learned
+ * @param block what is otherwise in its blocks
+ */
+export function llamaPlan(
+  sizes: Sizes,
+  rope: RopeSettings | null,
+  block: Partial<BlockPlan> = {},
+): DecoderPlan {
   return {
     names: {
       embedding: "model.embed_tokens",
@@ -77,8 +86,8 @@ export function llamaPlan(sizes: Sizes, rope: RopeSettings, block: Partial<Block
       residual_scale: 1,
       ...block,
     },
-    layers: everyLayer(sizes, { window: null, rope: 0 }),
-    ropes: [rope],
+    layers: everyLayer(sizes, { window: null, rope: rope ? 0 : null }),
+    ropes: rope ? [rope] : [],
   };
 }
 
@@ -103,28 +112,34 @@ export function readWindow(json: Fields): number | null {
   return isAbsent(json.sliding_window) ? null : readCount(json, "sliding_window", undefined, MOST_POSITIONS);
 }
 
+/** The same where `use_sliding_window` switches it on. */
+export function readSwitchedWindow(json: Fields): number | null {
+  const width = readWindow(json); // read where it is off too: it means nothing then
+  return readFlag(json, "use_sliding_window") ? width : null;
+}
+
 /**
- * Which blocks have a window: `layer_types` (transformers 5), or else the family's own rule.
+ * What each block sees: `layer_types` (transformers 5) says which have the window, or else the family's own rule.
  *
  * @param rule whether a block has one where the file does not say
+ * @param rope of a block that has one, or has none
  */
 export function slidingLayers(
   json: Fields,
   { num_hidden_layers }: Sizes,
+  width: number | null,
   rule: (layer: number) => boolean,
-): boolean[] {
+  rope: (layer: number, sliding: boolean) => number | null = () => 0,
+): LayerPlan[] {
   const types = json.layer_types;
   return Array.from({ length: num_hidden_layers }, (_, layer) => {
-    if (isAbsent(types)) return rule(layer);
     const type: unknown = Array.isArray(types) ? types[layer] : undefined;
-    if (type !== "sliding_attention" && type !== "full_attention") {
-      refuse(
-        "layer_types",
-        types,
-        `"sliding_attention" or "full_attention" for each of ${num_hidden_layers} layers`,
-      );
+    if (!isAbsent(types) && type !== "sliding_attention" && type !== "full_attention") {
+      const accepted = `"sliding_attention" or "full_attention" for each of ${num_hidden_layers} layers`;
+      refuse("layer_types", types, accepted);
     }
-    return type === "sliding_attention";
+    const sliding = isAbsent(types) ? rule(layer) : type === "sliding_attention";
+    return { window: sliding ? width : null, rope: rope(layer, sliding) };
   });
 }
 

@@ -49,15 +49,13 @@ export const gemma2: Family = {
     final_logit_softcapping: 30,
   },
   plan: (json, sizes) => {
-    const window = readWindow(json);
     return {
       ...gemmaPlan(json, sizes, readWholeRope(json, sizes), {
         ...sandwichBlock(json),
         attention_softcap: softcap(json, "attn_logit_softcapping"),
       }),
       logit_softcap: softcap(json, "final_logit_softcapping"),
-      layers: slidingLayers(json, sizes, (layer) => layer % 2 === 0)
-        .map((sliding) => ({ window: sliding ? window : null, rope: 0 })),
+      layers: slidingLayers(json, sizes, readWindow(json), (layer) => layer % 2 === 0),
     };
   },
 };
@@ -81,7 +79,6 @@ export const gemma3: Family = {
     num_attention_heads: 8,
   },
   plan: (json, sizes) => {
-    const window = readWindow(json);
     const pattern = readCount(json, "sliding_window_pattern");
     const full = readWholeRope(json, sizes, "full_attention");
     // transformers 4 names the other base apart, and its rope_scaling stretches only the blocks without a window
@@ -91,8 +88,13 @@ export const gemma3: Family = {
       ...gemmaPlan(json, sizes, full, { ...sandwichBlock(json), norms: { ...NORMS, ...HEAD_NORMS } }),
       logit_softcap: softcap(json, "final_logit_softcapping"),
       ropes: [full, local],
-      layers: slidingLayers(json, sizes, (layer) => (layer + 1) % pattern !== 0)
-        .map((sliding) => ({ window: sliding ? window : null, rope: sliding ? 1 : 0 })),
+      layers: slidingLayers(
+        json,
+        sizes,
+        readWindow(json),
+        (layer) => (layer + 1) % pattern !== 0,
+        (_, sliding) => sliding ? 1 : 0,
+      ),
     };
   },
 };

@@ -1,7 +1,13 @@
 import { only, onlyActivation } from "../_fields.ts";
-import { everyLayer, linears } from "./_common.ts";
+import { linears, llamaPlan } from "./_common.ts";
 import type { Family } from "./family.ts";
 
+const NAMES = {
+  embedding: "transformer.wte",
+  positions: "transformer.wpe",
+  blocks: "transformer.h",
+  norm: "transformer.ln_f",
+};
 const LINEARS = {
   qkv_proj: "attn.c_attn",
   o_proj: "attn.c_proj",
@@ -32,27 +38,13 @@ export const gpt2: Family = {
     only(json, "scale_attn_by_inverse_layer_idx", false, "false: every layer has the same scale");
     only(json, "add_cross_attention", false, "false: there is no encoder to attend to");
     return {
-      names: {
-        embedding: "transformer.wte",
-        positions: "transformer.wpe",
-        blocks: "transformer.h",
-        norm: "transformer.ln_f",
-      },
-      norm: { kind: "layer" },
-      embedding_scale: 1,
-      logit_scale: 1,
-      logit_softcap: null,
-      block: {
+      ...llamaPlan(sizes, null, {
         norms: { input_norm: "ln_1", mlp_norm: "ln_2" },
         linears: linears(LINEARS, () => true, true),
-        head_norms: "head",
         activation: "gelu_tanh",
-        query_scale: 1 / Math.sqrt(sizes.head_dim),
-        attention_softcap: null,
-        residual_scale: 1,
-      },
-      layers: everyLayer(sizes, { window: null, rope: null }),
-      ropes: [],
+      }),
+      names: NAMES,
+      norm: { kind: "layer" },
     };
   },
 };

@@ -1,4 +1,4 @@
-import { type Fields, onlyActivation, readFlag, readNumber } from "../_fields.ts";
+import { type Fields, onlyActivation, readNumber } from "../_fields.ts";
 import type { LayerPlan } from "../plan.ts";
 import {
   flaggedBiases,
@@ -6,8 +6,8 @@ import {
   LLAMA_NORMS,
   llamaLinears,
   llamaPlan,
+  readSwitchedWindow,
   readWholeRope,
-  readWindow,
   slidingLayers,
 } from "./_common.ts";
 import type { Family, Sizes } from "./family.ts";
@@ -48,11 +48,8 @@ export const qwen3: Family = {
   },
 };
 
-/** A window only where the file switches it on, and then from block max_window_layers on. */
+/** A window from block max_window_layers on. */
 function layers(json: Fields, sizes: Sizes): LayerPlan[] {
-  const width = readWindow(json); // read where it is off too: it means nothing then
-  const window = readFlag(json, "use_sliding_window") ? width : null;
   const first = readNumber(json, "max_window_layers", "max_window_layers");
-  return slidingLayers(json, sizes, (layer) => layer >= first)
-    .map((sliding) => ({ window: sliding ? window : null, rope: 0 }));
+  return slidingLayers(json, sizes, readSwitchedWindow(json), (layer) => layer >= first);
 }

@@ -1,10 +1,10 @@
-import { type Fields, isAbsent, onlyActivation, readCount, readFlag, refuse } from "../_fields.ts";
+import { type Fields, isAbsent, onlyActivation, readCount, refuse } from "../_fields.ts";
 import {
   flaggedBiases,
   llamaLinears,
   llamaPlan,
+  readSwitchedWindow,
   readWholeRope,
-  readWindow,
   slidingLayers,
 } from "./_common.ts";
 import type { Family, Sizes } from "./family.ts";
@@ -23,12 +23,15 @@ export const smollm3: Family = {
   plan: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
     const rotated = rotatedLayers(json, sizes);
-    const width = readWindow(json); // read where it is off too: it means nothing then
-    const window = readFlag(json, "use_sliding_window") ? width : null;
     return {
       ...llamaPlan(sizes, readWholeRope(json, sizes), { linears: llamaLinears(flaggedBiases(json, true)) }),
-      layers: slidingLayers(json, sizes, (layer) => !rotated[layer])
-        .map((sliding, layer) => ({ window: sliding ? window : null, rope: rotated[layer] ? 0 : null })),
+      layers: slidingLayers(
+        json,
+        sizes,
+        readSwitchedWindow(json),
+        (layer) => !rotated[layer],
+        (layer) => rotated[layer] ? 0 : null,
+      ),
     };
   },
 };

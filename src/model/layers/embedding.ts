@@ -25,17 +25,14 @@ export class Embedding {
 
   /** Adds to the gradients of the tables that are trained. */
   backward({ program }: Recording, d_x: Tensor): void {
-    const { config, batch } = this.#context;
+    const { config: { plan }, batch: { by_id, by_position } } = this.#context;
     const { embedding, positions } = this.#decoder;
     for (const { first_row, rows: { gradient: d_table } } of embedding) {
       if (!d_table) continue;
-      const { ids, id_offsets, id_tokens } = batch;
-      const scale = config.plan.embedding_scale;
-      recordEmbeddingGrad(program, { ids, id_offsets, id_tokens, d_x, d_table }, first_row, { scale });
+      recordEmbeddingGrad(program, { ...by_id, d_x, d_table }, first_row, { scale: plan.embedding_scale });
     }
     if (!positions?.gradient) return;
-    const { position_ids: ids, position_offsets: id_offsets, position_tokens: id_tokens } = batch;
-    const tensors = { ids, id_offsets, id_tokens, d_x, d_table: positions.gradient };
+    const tensors = { ...by_position, d_x, d_table: positions.gradient };
     recordEmbeddingGrad(program, tensors, 0, {}, (live) => live.distinct_positions);
   }
 }

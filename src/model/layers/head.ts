@@ -1,18 +1,22 @@
-import { rowsOf, type Tensor } from "../../gpu/mod.ts";
+import { rowsOf as slice, type Tensor } from "../../gpu/mod.ts";
 import { recordGatherRows, recordGatherRowsGrad } from "../../gpu/ops/gather_rows.ts";
-import { recordAverageLogprobs, recordLogsumexp, recordLogsumexpGrad } from "../../gpu/ops/logprobs.ts";
-import { recordMatmul } from "../../gpu/ops/matmul.ts";
+import {
+  recordAverageLogprobs,
+  recordLogsumexp,
+  recordLogsumexpGrad,
+  type VocabularyChunk,
+} from "../../gpu/ops/logprobs.ts";
 import type { BatchCounts } from "../batch.ts";
 import type { Decoder, TableRun } from "../decoder.ts";
 import type { LayerContext } from "./context.ts";
 import { NormLayer } from "./norm.ts";
 import type { PassOptions } from "../pass_layers.ts";
+import { recordInputGrad, recordOutput, recordWeightGrad } from "./products.ts";
 import type { Recording } from "./recording.ts";
 
 /** One chunk of the vocabulary: neighbouring rows of one table run. */
 interface Chunk {
-  readonly first_id: number;
-  readonly columns: number;
+  readonly place: VocabularyChunk;
   /** [columns, hidden] */
   readonly weight: Tensor;
   readonly gradient: Tensor | null;
@@ -61,11 +65,11 @@ export class Head {
     const aligned = Math.max(1, Math.floor(columns / CHUNK_ALIGNMENT)) * CHUNK_ALIGNMENT;
     this.#context = context;
     this.#chunks = head.flatMap((run) => chunksOf(run, aligned));
-    this.#norm = new NormLayer(config, norm, scratch, "head.rstd", rows, rowsLive);
+    this.#norm = new NormLayer(config, norm, scratch, "head.rstd", rows, rowsOf);
     this.#tensors = {
       input: scratch.f32("head.input", rows, config.hidden_size),
       normed: scratch.f32("head.normed", rows, config.hidden_size),
-      logits: scratch.f32("head.logits", rows, Math.max(...this.#chunks.map((chunk) => chunk.columns))),
+      logits: scratch.f32("head.logits", rows, Math.max(...this.#chunks.map(({ place }) => place.columns))),
     };
     this.#gradients = !train ? null : {
       normed: scratch.f32("gradients.head_normed", rows, config.hidden_size),
@@ -89,7 +93,7 @@ export class Head {
     for (const chunk of this.#chunks) {
       this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, ...(best && { best }) };
-      recordLogsumexp(gpu, program, tensors, placeOf(chunk), { softcap: config.plan.logit_softcap });
+      recordLogsumexp(gpu, program, tensors, chunk.place, { softcap: config.plan.logit_softcap });
     }
     recordAverageLogprobs(program, { state, sequence_rows, logprobs, averages }, config.vocab_size);
   }
@@ -106,45 +110,24 @@ export class Head {
       // the logits of a vocabulary in one chunk are still there from the forward
       if (this.#chunks.length > 1) this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, row_sequences: row_coefficients, coefficients };
-      recordLogsumexpGrad(gpu, program, tensors, placeOf(chunk), { softcap });
-      recordMatmul(gpu, program, {
-        layout: "NN",
-        a: logits,
-        b: chunk.weight,
-        c: d.normed,
-        size: ({ rows }) => ({ m: rows, k: chunk.columns }),
-        alpha,
-        accumulate: i > 0,
-      });
-      if (!chunk.gradient) return;
-      recordMatmul(gpu, program, {
-        layout: "TN",
-        a: logits,
-        b: normed,
-        c: chunk.gradient,
-        size: ({ rows }) => ({ m: chunk.columns, k: rows }),
-        alpha,
-        accumulate: true,
-      });
+      recordLogsumexpGrad(gpu, program, tensors, chunk.place, { softcap });
+      recordInputGrad(recording, [logits, chunk.weight, d.normed], rowsOf, { alpha, accumulate: i > 0 });
+      if (chunk.gradient) recordWeightGrad(recording, [logits, normed, chunk.gradient], rowsOf, alpha);
     });
     program.clear(d.input);
     this.#norm.backward(recording, input, d.normed, d.input);
     recordGatherRowsGrad(program, { token_rows, row_list: token_row_list, d_y: d.input, d_x });
   }
 
-  #recordLogits({ gpu, program }: Recording, { weight: b }: Chunk): void {
-    const { normed: a, logits: c } = this.#tensors;
-    const { hidden_size: k, plan: { logit_scale: alpha } } = this.#context.config;
-    recordMatmul(gpu, program, { layout: "NT", a, b, c, size: ({ rows: m }) => ({ m, k }), alpha });
+  #recordLogits(recording: Recording, { weight }: Chunk): void {
+    const { normed, logits } = this.#tensors;
+    const { logit_scale: alpha } = this.#context.config.plan;
+    recordOutput(recording, [normed, weight, logits], rowsOf, { alpha });
   }
 }
 
-function rowsLive({ rows }: BatchCounts): number {
+function rowsOf({ rows }: BatchCounts): number {
   return rows;
-}
-
-function placeOf({ first_id, columns }: Chunk): Pick<Chunk, "first_id" | "columns"> {
-  return { first_id, columns };
 }
 
 /** Chunks of at most `columns` vocabulary entries, none across two runs. */
@@ -154,10 +137,9 @@ function chunksOf({ first_row, rows: { value, gradient } }: TableRun, columns: n
     const first = i * columns;
     const count = Math.min(columns, height - first);
     return {
-      first_id: first_row + first,
-      columns: count,
-      weight: rowsOf(value, first, count),
-      gradient: gradient && rowsOf(gradient, first, count),
+      place: { first_id: first_row + first, columns: count },
+      weight: slice(value, first, count),
+      gradient: gradient && slice(gradient, first, count),
     };
   });
 }

@@ -1,11 +1,11 @@
 import type { Tensor } from "../../gpu/mod.ts";
 import { recordBiasGrad } from "../../gpu/ops/bias.ts";
 import { type Activation, recordDropout } from "../../gpu/ops/elementwise.ts";
-import { type Matmul, recordMatmul } from "../../gpu/ops/matmul.ts";
-import type { BatchLive } from "../batch.ts";
+import { tokensOf } from "../batch.ts";
 import type { Parameter } from "../parameters.ts";
 import type { Buffers } from "./buffers.ts";
 import type { BlockContext } from "./context.ts";
+import { recordInputGrad, recordOutput, recordWeightGrad } from "./products.ts";
 import type { Recording } from "./recording.ts";
 
 /** LoRA of one linear layer: y += scale * B A dropout(x). */
@@ -105,16 +105,11 @@ export class LinearLayer {
   }
 
   forward(recording: Recording, x: Tensor, { y, residual, gate }: LinearOutput): void {
-    const { weight: { value: b }, bias, lora } = this.#linear;
+    const { weight, bias, lora } = this.#linear;
     const u = lora && this.#recordLowRank(recording, lora, this.#recordDropped(recording, lora, x));
-    recordMatmul(recording.gpu, recording.program, {
-      layout: "NT",
-      a: x,
-      b,
-      c: y,
+    recordOutput(recording, [x, weight.value, y], tokensOf, {
       ...(u && { low_rank: { u, v: lora!.b.value } }),
       ...(bias && { bias: bias.value }),
-      size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
       alpha: this.#alpha,
       accumulate: residual === y,
       ...(residual && residual !== y && { residual }),
@@ -129,48 +124,42 @@ export class LinearLayer {
   }
 
   /** The first half of {@link backward}, which asks for no x; the second follows before another layer's. */
-  backwardInput({ gpu, program }: Recording, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
-    const { weight, lora } = this.#linear;
-    const alpha = this.#alpha;
-    const product = (a: Tensor, b: Tensor, c: Tensor, more: Partial<Matmul<BatchLive>> = {}) => {
-      const size = ({ tokens: m }: BatchLive) => ({ m, k: b.shape[0]! });
-      recordMatmul(gpu, program, { layout: "NN", a, b, c, size, ...more });
-    };
+  backwardInput(recording: Recording, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
+    const { weight: { value: w }, lora } = this.#linear;
+    const more = { alpha: this.#alpha, accumulate };
     if (!lora) {
-      if (d_x) product(d_y, weight.value, d_x, { alpha, accumulate });
+      if (d_x) recordInputGrad(recording, [d_y, w, d_x], tokensOf, more);
       return;
     }
-    const { a, b, scale, dropout: rate, stream } = lora;
+    const { a: { value: a }, b, scale, dropout: rate, stream } = lora;
     const d_low = this.#lowRankGrad(lora);
-    product(d_y, b.value, d_low, { alpha: scale });
+    recordInputGrad(recording, [d_y, b.value, d_low], tokensOf, { alpha: scale });
     if (!d_x) return;
     if (rate === 0 || !this.#scratch.dropped) {
-      product(d_y, weight.value, d_x, { alpha, accumulate, low_rank: { u: d_low, v: a.value } });
+      recordInputGrad(recording, [d_y, w, d_x], tokensOf, { ...more, low_rank: { u: d_low, v: a } });
       return;
     }
-    const k = a.value.shape[1]!;
+    const k = a.shape[1]!;
     const dropped = withColumns(this.#scratch.dropped, k);
-    product(d_y, weight.value, d_x, { alpha, accumulate });
-    product(d_low, a.value, dropped, { alpha });
-    const tensors = { x: dropped, y: d_x };
-    recordDropout(program, tensors, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
+    recordInputGrad(recording, [d_y, w, d_x], tokensOf, more);
+    recordInputGrad(recording, [d_low, a, dropped], tokensOf, { alpha: this.#alpha });
+    const settings = { rate, stream, accumulate: true };
+    recordDropout(recording.program, { x: dropped, y: d_x }, settings, ({ tokens }) => tokens * k);
   }
 
   /** The second half of {@link backward}. */
   backwardWeight(recording: Recording, x: Tensor, d_y: Tensor): void {
-    const { gpu, program } = recording;
     const { weight, bias, lora } = this.#linear;
-    const addProduct = (a: Tensor, b: Tensor, c: Tensor) => {
-      const size = ({ tokens }: BatchLive) => ({ m: c.shape[0]!, k: tokens });
-      recordMatmul(gpu, program, { layout: "TN", a, b, c, size, alpha: this.#alpha, accumulate: true });
+    const add = (d_y: Tensor, x: Tensor, { gradient: d_w }: Parameter) => {
+      if (d_w) recordWeightGrad(recording, [d_y, x, d_w], tokensOf, this.#alpha);
     };
-    if (weight.gradient) addProduct(d_y, x, weight.gradient);
-    if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
+    add(d_y, x, weight);
+    if (bias?.gradient) recordBiasGrad(recording.program, { d_y, d_bias: bias.gradient }, tokensOf);
     if (!lora) return;
     const dropped = this.#recordDropped(recording, lora, x);
     const low = this.#keepsLowRank ? this.#lowRank! : this.#recordLowRank(recording, lora, dropped);
-    if (lora.b.gradient) addProduct(d_y, low, lora.b.gradient);
-    if (lora.a.gradient) addProduct(this.#lowRankGrad(lora), dropped, lora.a.gradient);
+    add(d_y, low, lora.b);
+    add(this.#lowRankGrad(lora), dropped, lora.a);
   }
 
   /** @returns dropout(x), which is x where nothing is dropped */
@@ -183,11 +172,9 @@ export class LinearLayer {
   }
 
   /** @returns scale * dropped A^T */
-  #recordLowRank({ gpu, program }: Recording, { a, scale: alpha }: Lora, dropped: Tensor): Tensor {
-    const [b, c] = [a.value, this.#lowRank!];
-    const size = ({ tokens: m }: BatchLive) => ({ m, k: b.shape[1]! });
-    recordMatmul(gpu, program, { layout: "NT", a: dropped, b, c, size, alpha });
-    return c;
+  #recordLowRank(recording: Recording, { a, scale: alpha }: Lora, dropped: Tensor): Tensor {
+    recordOutput(recording, [dropped, a.value, this.#lowRank!], tokensOf, { alpha });
+    return this.#lowRank!;
   }
 
   #lowRankGrad({ a }: Lora): Tensor {

@@ -70,12 +70,8 @@ export function passLayers(
   const batch = batchBuffers(scratch, budget, keys);
   const context = { config, budget, train, batch, scratch };
   const rotaries = plan.ropes.map((rope, i) => new Rotary(context, rope, i));
-  const linear = linearScratch(
-    blocks.flatMap(({ linears }) => Object.values(linears)),
-    scratch,
-    tokens,
-    train,
-  );
+  const linears = blocks.flatMap(({ linears }) => Object.values(linears));
+  const linear = linearScratch(linears, scratch, tokens, train);
 
   const lowest = train ? lowestTrained(decoder) : blocks.length;
   const sets = Array.from(
@@ -93,14 +89,9 @@ export function passLayers(
     const kept = passes ? sets[0]! : sets[(layer - lowest) % sets.length]!;
     const middle = train ? kept.f32("middle", tokens, hidden_size) : x;
     const { window, rope } = plan.layers[layer]!;
-    const own = {
-      kept,
-      lasting: !passes && !recompute,
-      linear,
-      window,
-      rotary: rope === null ? null : rotaries[rope]!,
-    };
-    return new BlockLayer({ ...context, ...own }, block, {
+    const rotary = rope === null ? null : rotaries[rope]!;
+    const own = { ...context, kept, lasting: !passes && !recompute, linear, window, rotary };
+    return new BlockLayer(own, block, {
       x: outputs[layer - 1] ?? x,
       middle: passes ? x : middle,
       y: outputs[layer]!,

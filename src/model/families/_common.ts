@@ -59,11 +59,13 @@ export const HEAD_NORMS = { q_norm: "self_attn.q_norm", k_norm: "self_attn.k_nor
  *
  * @param rope null where positions are learned
  * @param block what is otherwise in its blocks
+ * @param window of every block
  */
 export function llamaPlan(
   sizes: Sizes,
   rope: RopeSettings | null,
   block: Partial<BlockPlan> = {},
+  window: number | null = null,
 ): DecoderPlan {
   return {
     names: {
@@ -86,7 +88,7 @@ export function llamaPlan(
       residual_scale: 1,
       ...block,
     },
-    layers: everyLayer(sizes, { window: null, rope: rope ? 0 : null }),
+    layers: Array.from({ length: sizes.num_hidden_layers }, () => ({ window, rope: rope ? 0 : null })),
     ropes: rope ? [rope] : [],
   };
 }
@@ -100,11 +102,6 @@ export function readWholeRope(
   const rope = readRope(json, max_position_embeddings, head_dim, layers);
   if (rope.rotary_dim === head_dim) return rope;
   refuse("partial_rotary_factor", rope.rotary_dim / head_dim, "1: the whole head is rotated");
-}
-
-/** The same for all blocks. */
-export function everyLayer({ num_hidden_layers }: Sizes, layer: LayerPlan): LayerPlan[] {
-  return Array.from({ length: num_hidden_layers }, () => layer);
 }
 
 /** `sliding_window`; null where the file has none. */

@@ -1,5 +1,5 @@
 import type { Family, Wrapper } from "./family.ts";
-import { everyLayer, llamaPlan, readWholeRope, readWindow, requireSiluWithoutBias } from "./_common.ts";
+import { llamaPlan, readWholeRope, readWindow, requireSiluWithoutBias } from "./_common.ts";
 
 /** Mistral: a Llama whose every block may have a sliding window. */
 export const mistral: Family = {
@@ -15,10 +15,7 @@ export const mistral: Family = {
   },
   plan: (json, sizes) => {
     requireSiluWithoutBias(json);
-    return {
-      ...llamaPlan(sizes, readWholeRope(json, sizes)),
-      layers: everyLayer(sizes, { window: readWindow(json), rope: 0 }),
-    };
+    return llamaPlan(sizes, readWholeRope(json, sizes), {}, readWindow(json));
   },
 };
 

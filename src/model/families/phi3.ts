@@ -1,7 +1,7 @@
 import { onlyActivation } from "../_fields.ts";
 import type { Family } from "./family.ts";
 import { readRope } from "../rope_config.ts";
-import { everyLayer, linears, llamaPlan, readWindow } from "./_common.ts";
+import { linears, llamaPlan, readWindow } from "./_common.ts";
 
 const LINEARS = linears({
   qkv_proj: "self_attn.qkv_proj",
@@ -17,11 +17,7 @@ export const phi3: Family = {
   defaults: { rms_norm_eps: 1e-5, max_position_embeddings: 4096, original_max_position_embeddings: 4096 },
   plan: (json, sizes) => {
     onlyActivation(json, "hidden_act", "silu");
-    return {
-      ...llamaPlan(sizes, readRope(json, sizes.max_position_embeddings, sizes.head_dim), {
-        linears: LINEARS,
-      }),
-      layers: everyLayer(sizes, { window: readWindow(json), rope: 0 }),
-    };
+    const rope = readRope(json, sizes.max_position_embeddings, sizes.head_dim);
+    return llamaPlan(sizes, rope, { linears: LINEARS }, readWindow(json));
   },
 };

@@ -117,24 +117,13 @@ class HeadNorm {
   readonly #norm: NormLayer;
   readonly #d_raw: Tensor | null;
 
-  constructor(
-    { config, budget, kept, scratch, train }: BlockContext,
-    norm: Norm,
-    name: string,
-    heads: number,
-  ) {
-    const shape = [budget.tokens, heads * config.head_dim];
+  constructor(context: BlockContext, norm: Norm, name: string, heads: number) {
+    const { config, budget: { tokens }, kept, scratch, train } = context;
+    const columns = heads * config.head_dim;
     const rows = config.plan.block.head_norms === "head" ? heads : 1;
-    this.raw = kept.f32(name, ...shape);
-    this.#d_raw = train ? scratch.f32(`gradients.${name}`, ...shape) : null;
-    this.#norm = new NormLayer(
-      config,
-      norm,
-      kept,
-      `${name}_rstd`,
-      budget.tokens * rows,
-      ({ tokens }) => tokens * rows,
-    );
+    this.raw = kept.f32(name, tokens, columns);
+    this.#d_raw = train ? scratch.f32(`gradients.${name}`, tokens, columns) : null;
+    this.#norm = NormLayer.of(context, norm, name, rows)!;
   }
 
   forward(recording: Recording, y: Tensor): void {

@@ -42,15 +42,9 @@ export class BranchInput {
 
   forward(recording: Recording, x: Tensor, outputs: readonly LinearOutput[]): void {
     const normed = this.#forwardNorm(recording, x);
-    const joined = this.#joined;
-    if (!joined) {
-      this.#linears.forEach((linear, i) => linear.forward(recording, normed, outputs[i]!));
-      return;
-    }
-    this.#linears[0]!.forward(recording, normed, { y: joined });
-    forEachColumns(outputs.map(({ y }) => y), (y, first, count) => {
-      recordCopyColumns(recording.program, { of: joined, first }, { of: y }, count, tokensOf);
-    });
+    const own = this.#joined ? [{ y: this.#joined }] : outputs;
+    this.#linears.forEach((linear, i) => linear.forward(recording, normed, own[i]!));
+    this.#copyJoined(recording, outputs.map(({ y }) => y), "out");
   }
 
   /**
@@ -63,18 +57,24 @@ export class BranchInput {
     const norm = this.#norm;
     const normed = this.#forwardNorm(recording, x);
     const d_normed = !wanted && !norm?.isTrained ? null : norm ? this.#d_normed! : d_x;
-    const joined = this.#joined;
-    if (!joined) {
-      this.#linears.forEach((linear, i) =>
-        linear.backward(recording, normed, d_outputs[i]!, d_normed, i > 0 || !norm)
-      );
-    } else {
-      forEachColumns(d_outputs, (d_y, first, count) => {
-        recordCopyColumns(recording.program, { of: d_y }, { of: joined, first }, count, tokensOf);
-      });
-      this.#linears[0]!.backward(recording, normed, joined, d_normed, !norm);
-    }
+    this.#copyJoined(recording, d_outputs, "in");
+    const own = this.#joined ? [this.#joined] : d_outputs;
+    this.#linears.forEach((linear, i) =>
+      linear.backward(recording, normed, own[i]!, d_normed, i > 0 || !norm)
+    );
     if (norm && d_normed) norm.backward(recording, x, d_normed, d_x);
+  }
+
+  /** Takes what is joined apart, or puts it together. */
+  #copyJoined({ program }: Recording, tensors: readonly Tensor[], way: "in" | "out"): void {
+    if (!this.#joined) return;
+    let first = 0;
+    for (const tensor of tensors) {
+      const [whole, part] = [{ of: this.#joined, first }, { of: tensor }];
+      const [from, to] = way === "out" ? [whole, part] : [part, whole];
+      recordCopyColumns(program, from, to, tensor.shape[1]!, tokensOf);
+      first += tensor.shape[1]!;
+    }
   }
 
   #forwardNorm(recording: Recording, x: Tensor): Tensor {
@@ -141,17 +141,5 @@ export class BranchOutput {
   /** @param d_output as {@link backwardInput} returns it */
   backwardWeight(recording: Recording, x: Tensor, d_output: Tensor): void {
     this.#linear.backwardWeight(recording, x, d_output);
-  }
-}
-
-function forEachColumns(
-  tensors: readonly Tensor[],
-  work: (tensor: Tensor, first: number, count: number) => void,
-): void {
-  let first = 0;
-  for (const tensor of tensors) {
-    const count = tensor.shape[1]!;
-    work(tensor, first, count);
-    first += count;
   }
 }

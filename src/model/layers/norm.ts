@@ -1,7 +1,7 @@
 import type { Tensor } from "../../gpu/mod.ts";
 import { recordLayerNorm, recordLayerNormGrad } from "../../gpu/ops/layer_norm.ts";
 import { recordRmsNorm, recordRmsNormGrad } from "../../gpu/ops/rms_norm.ts";
-import { type BatchCounts, tokensOf } from "../batch.ts";
+import type { BatchCounts } from "../batch.ts";
 import type { ModelConfig } from "../config.ts";
 import type { Parameter } from "../parameters.ts";
 import type { Buffers } from "./buffers.ts";
@@ -41,9 +41,10 @@ export class NormLayer {
     this.#rstd = config.plan.norm.kind === "layer" ? buffers.f32(name, most, 2) : buffers.f32(name, most);
   }
 
-  /** A norm of the stream [tokens, hidden]; null where the block has none. */
-  static of({ config, budget, kept }: BlockContext, norm: Norm | undefined, name: string): NormLayer | null {
-    return norm ? new NormLayer(config, norm, kept, `${name}_rstd`, budget.tokens, tokensOf) : null;
+  /** A norm of tokens, each of so many rows; null where the block has none. */
+  static of({ config, budget, kept }: BlockContext, norm: Norm | undefined, name: string, rows = 1) {
+    const live = ({ tokens }: BatchCounts) => tokens * rows;
+    return norm ? new NormLayer(config, norm, kept, `${name}_rstd`, budget.tokens * rows, live) : null;
   }
 
   get isTrained(): boolean {

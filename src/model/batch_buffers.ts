@@ -37,6 +37,15 @@ const SHAPES = {
 type Packed = keyof typeof SHAPES;
 const PACKED = Object.keys(SHAPES) as readonly Packed[];
 
+/** What is made of a batch beside what it is as packed. */
+export interface BatchUse {
+  /** Whether the rows of these tables get a gradient. */
+  readonly embedding: boolean;
+  readonly positions: boolean;
+  /** As PassOptions has it. */
+  readonly coefficients: "sequence" | "row";
+}
+
 /** A batch as it was uploaded. */
 export interface BatchBuffers extends Readonly<Record<Packed, Tensor>> {
   /** [rows]: which coefficient is a row's. */
@@ -46,10 +55,16 @@ export interface BatchBuffers extends Readonly<Record<Packed, Tensor>> {
   readonly by_position: TokensById;
   /** null where no keys are known. */
   readonly known: KnownBuffers | null;
+  readonly use: BatchUse;
 }
 
 /** @param keys that a batch's tokens attend to at most, where some are known */
-export function batchBuffers(buffers: Buffers, budget: Budget, keys: number | undefined): BatchBuffers {
+export function batchBuffers(
+  buffers: Buffers,
+  budget: Budget,
+  use: BatchUse,
+  keys: number | undefined,
+): BatchBuffers {
   const { tokens, rows } = budget;
   const u32 = (name: string, ...shape: number[]) => buffers.u32(`batch.${name}`, ...shape);
   const by = (what: string): TokensById => ({
@@ -68,28 +83,26 @@ export function batchBuffers(buffers: Buffers, budget: Budget, keys: number | un
       sources: buffers.u32("known.sources", keys),
       moves: buffers.u32("known.moves", tokens, 2),
     },
+    use,
   };
 }
 
 /**
  * Queues a batch for the next run.
  *
- * @param trained of which tables the rows get a gradient
- * @param coefficients as PassOptions has it
  * @param known where some of the keys that it attends to come from, and which of its own are kept
  */
 export function uploadBatch(
   gpu: Gpu,
   buffers: BatchBuffers,
   batch: PackedBatch,
-  trained: { readonly embedding: boolean; readonly positions: boolean },
-  coefficients: "sequence" | "row",
   known: KnownKeys | null,
 ): BatchCounts {
   const { tokens, rows, sequences, sequence_rows } = batch;
+  const { use } = buffers;
   for (const name of PACKED) gpu.write(buffers[name], batch[name]);
   const own = Uint32Array.from({ length: rows }, (_, row) => row);
-  if (coefficients === "sequence") {
+  if (use.coefficients === "sequence") {
     for (let s = 0; s < sequences; s++) own.fill(s, sequence_rows[s], sequence_rows[s + 1]);
   }
   gpu.write(buffers.row_coefficients, own);
@@ -105,8 +118,8 @@ export function uploadBatch(
     sequences,
     keys: known ? known.sources.length : tokens,
     kept: known ? known.moves.length / 2 : 0,
-    distinct: trained.embedding ? uploadById(gpu, buffers.by_id, batch.token_ids) : 0,
-    distinct_positions: trained.positions ? uploadById(gpu, buffers.by_position, batch.positions) : 0,
+    distinct: use.embedding ? uploadById(gpu, buffers.by_id, batch.token_ids) : 0,
+    distinct_positions: use.positions ? uploadById(gpu, buffers.by_position, batch.positions) : 0,
   };
 }
 

@@ -30,9 +30,6 @@ export class DecoderPass {
   readonly #tensors: OwnedTensors;
   readonly #layers: PassLayers;
   readonly #recompute: boolean;
-  readonly #coefficients: "sequence" | "row";
-  /** Which vocabulary tables get a gradient. */
-  readonly #trained: { readonly embedding: boolean; readonly positions: boolean };
 
   /**
    * @throws {GpuMemoryError} where the buffers do not fit
@@ -57,12 +54,6 @@ export class DecoderPass {
     this.coefficients = head.coefficients;
     this.sequence_rows = batch.sequence_rows;
     this.#recompute = options.recompute ?? false;
-    this.#coefficients = options.coefficients ?? "sequence";
-    const train = options.mode === "train";
-    this.#trained = {
-      embedding: train && decoder.embedding[0]!.rows.gradient !== null,
-      positions: train && decoder.positions?.gradient != null,
-    };
   }
 
   /**
@@ -82,7 +73,7 @@ export class DecoderPass {
       );
     }
     for (const rotary of this.#layers.rotaries) rotary.upload(this.#gpu, batch);
-    return uploadBatch(this.#gpu, this.#layers.batch, batch, this.#trained, this.#coefficients, known);
+    return uploadBatch(this.#gpu, this.#layers.batch, batch, known);
   }
 
   /**
@@ -101,15 +92,14 @@ export class DecoderPass {
   /** Records the backward pass from `coefficients`: adds to the gradient of every trained parameter. */
   recordBackward<L extends BatchLive>(program: Program<L>): void {
     const recording = this.#recordingOf(program);
-    const { embedding, blocks, head, lowest, d_stream } = this.#layers;
+    const { embedding, blocks, head, lowest, d_stream, batch: { use } } = this.#layers;
     if (!d_stream) throw new Error("A pass for scoring keeps nothing that a backward pass could use.");
-    const toEmbedding = this.#trained.embedding || this.#trained.positions;
     head.backward(recording, d_stream);
     for (let layer = blocks.length - 1; layer >= lowest; layer--) {
       const block = blocks[layer]!;
       // the last block's activations are still there from the forward
       if (this.#recompute && layer < blocks.length - 1) block.recompute(recording);
-      block.backward(recording, d_stream, layer > lowest || toEmbedding);
+      block.backward(recording, d_stream, layer > lowest || use.embedding || use.positions);
     }
     embedding.backward(recording, d_stream);
   }

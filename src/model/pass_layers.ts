@@ -67,13 +67,18 @@ export function passLayers(
   const { tokens } = budget;
   const train = mode === "train";
   const scratch = new Buffers(source, mode);
-  const batch = batchBuffers(scratch, budget, keys);
+  const use = {
+    embedding: train && decoder.embedding[0]!.rows.gradient !== null,
+    positions: train && !!decoder.positions?.gradient,
+    coefficients: options.coefficients ?? "sequence",
+  };
+  const batch = batchBuffers(scratch, budget, use, keys);
   const context = { config, budget, train, batch, scratch };
   const rotaries = plan.ropes.map((rope, i) => new Rotary(context, rope, i));
   const linears = blocks.flatMap(({ linears }) => Object.values(linears));
   const linear = linearScratch(linears, scratch, tokens, train);
 
-  const lowest = train ? lowestTrained(decoder) : blocks.length;
+  const lowest = use.embedding || use.positions ? 0 : train ? lowestTrained(blocks) : blocks.length;
   const sets = Array.from(
     { length: recompute ? 1 : Math.max(1, blocks.length - lowest) },
     () => new Buffers(source, `${mode}.activations`),
@@ -110,9 +115,8 @@ export function passLayers(
   };
 }
 
-/** The first block that a backward pass reaches; the number of blocks where it reaches none. */
-function lowestTrained({ embedding, positions, blocks }: Decoder): number {
-  if (embedding[0]!.rows.gradient || positions?.gradient) return 0;
+/** The first block that is trained; the number of blocks where none is. */
+function lowestTrained(blocks: readonly Block[]): number {
   const first = blocks.findIndex(isTrained);
   return first < 0 ? blocks.length : first;
 }

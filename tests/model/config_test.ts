@@ -38,7 +38,8 @@ Deno.test("parseModelConfig() fills in what transformers would", () => {
 Deno.test("parseModelConfig() fills in what every class of transformers does, in a text_config too", async () => {
   for (const { config, expected } of await readDefaults()) {
     const { plan, ...parsed } = parseModelConfig(config);
-    const { windows, rope_thetas, query_pre_attn_scalar: scalar, softcaps, ...sizes } = expected;
+    const { windows, rope_thetas, rotated, softcaps, ...rest } = expected;
+    const { query_pre_attn_scalar: scalar, attention_multiplier: scale, ...sizes } = rest;
     const found = Object.fromEntries(
       Object.keys(sizes).map((name) => [name, parsed[name as keyof typeof parsed]]),
     );
@@ -46,7 +47,9 @@ Deno.test("parseModelConfig() fills in what every class of transformers does, in
     const what = JSON.stringify(config);
     assert.deepEqual(plan.layers.map(({ window }) => window), windows, what);
     assert.deepEqual(plan.ropes.map(({ rope_theta }) => rope_theta), rope_thetas, what);
-    assert.equal(Math.fround(plan.block.query_scale), Math.fround((scalar ?? parsed.head_dim) ** -0.5), what);
+    const query_scale = scale ?? (scalar ?? parsed.head_dim) ** -0.5;
+    assert.equal(Math.fround(plan.block.query_scale), Math.fround(query_scale), what);
+    assert.deepEqual(plan.layers.map(({ rope }) => rope !== null), rotated, what);
     assert.deepEqual([plan.block.attention_softcap, plan.logit_softcap], softcaps, what);
   }
 });
@@ -58,6 +61,14 @@ Deno.test("parseModelConfig() has nothing to say of the files that transformers 
       assert.deepEqual(parseModelConfig(JSON.parse(text)).warnings, [], `${family}/${file}`);
     }
   }
+});
+
+Deno.test("parseModelConfig() takes Gemma's published activations for the class's own", () => {
+  const published = { hidden_act: "gelu", hidden_activation: "gelu_pytorch_tanh" };
+  const gemma = { ...SMALL, model_type: "gemma", num_key_value_heads: 6 };
+  const { plan, warnings } = parseModelConfig({ ...gemma, ...published });
+  assert.deepEqual([plan.block.activation, warnings], ["gelu_tanh", []]);
+  assert.throws(() => parseModelConfig({ ...gemma, hidden_act: "relu" }), { name: "InputError" });
 });
 
 Deno.test("parseModelConfig() names the fields that it does not read, and nothing that is known to be harmless", () => {

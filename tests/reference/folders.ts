@@ -50,6 +50,10 @@ export interface DefaultsCase {
     readonly windows: readonly (number | null)[];
     readonly rope_thetas: readonly number[];
     readonly query_pre_attn_scalar: number | null;
+    /** What scores are multiplied by; null: a power of the scalar, or of the head's size. */
+    readonly attention_multiplier: number | null;
+    /** By layer. */
+    readonly rotated: readonly boolean[];
     /** Of attention and of the logits. */
     readonly softcaps: readonly (number | null)[];
   };

@@ -174,10 +174,8 @@ def windows_of(config) -> list:
 def make_defaults() -> None:
     """What the classes fill in for a file that names its sizes alone, and for an empty text_config."""
     sizes = dict(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=48, num_hidden_layers=7, num_attention_heads=32)
-    files = [
-        {"model_type": kind, **sizes}
-        for kind in ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3")
-    ]
+    kinds = "llama mistral qwen2 qwen3 gemma gemma2 gemma3_text phi3 olmo2 smollm3 granite".split()
+    files = [{"model_type": kind, **sizes} for kind in kinds]
     files += [{"model_type": kind, "text_config": {}} for kind in ("gemma3", "mistral3")]
     cases = []
     for file in files:
@@ -194,6 +192,8 @@ def make_defaults() -> None:
             "tie_word_embeddings": parsed.tie_word_embeddings, "windows": windows_of(text),
             "rope_thetas": [rope["rope_theta"] for rope in ropes],
             "query_pre_attn_scalar": getattr(text, "query_pre_attn_scalar", None),
+            "attention_multiplier": getattr(text, "attention_multiplier", None),
+            "rotated": [bool(one) for one in getattr(text, "no_rope_layers", [1] * text.num_hidden_layers)],
             "softcaps": [getattr(text, f"{what}_logit_softcapping", None) for what in ("attn", "final")],
         }
         cases.append({"config": file, "expected": expected})

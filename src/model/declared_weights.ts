@@ -42,7 +42,7 @@ export interface DeclaredWeights {
   readonly trained: TrainedParameters | null;
   /** Bytes of the frozen weights. */
   readonly bytes: number;
-  /** Lets go of all weights. */
+  /** Releases all weights. */
   free(): void;
 }
 
@@ -51,7 +51,7 @@ export interface DeclaredWeights {
  *
  * @param beside What is trained together with them
  * @throws {InputError} where one is missing, of another shape or type, or too large for the device's bindings
- * @throws {GpuMemoryError} where they do not fit; what was made is let go of
+ * @throws {GpuMemoryError} where they do not fit; what was made is released
  */
 export function declareWeights(
   memory: TensorMemory,

@@ -94,7 +94,7 @@ export async function uploadRuns(
 /**
  * Makes the tensors of a decoder, without its weights in them.
  *
- * @throws as {@link loadDecoder}; what was made is let go of
+ * @throws as {@link loadDecoder}; what was made is released
  */
 export function declareDecoder(
   memory: TensorMemory,

@@ -70,7 +70,7 @@ export class TrainedParameters {
     return parameter;
   }
 
-  /** Lets go of values, gradients and moments. */
+  /** Releases values, gradients and moments. */
   free(): void {
     this.#tensors.free();
   }

@@ -104,7 +104,7 @@ export class DecoderPass {
     embedding.backward(recording, d_stream);
   }
 
-  /** Lets go of all buffers; the decoder's weights are not among them. */
+  /** Releases all buffers; the decoder's weights are not among them. */
   free(): void {
     this.#tensors.free();
   }

@@ -90,7 +90,7 @@ for (const design of ["direct", "tiled"] satisfies MatmulDesign[]) {
   test(`DecoderPass computes families with the ${design} matmul design`, async () => {
     const gpu = await Gpu.open({ device: "auto", matmul: design });
     try {
-      for (const family of ["qwen3", "gemma2", "phi3", "gpt2"] as const) {
+      for (const family of ["qwen3", "gemma2", "phi3", "gpt2", "olmo2", "granite"] as const) {
         await checkTraining(gpu, family, false);
       }
     } finally {

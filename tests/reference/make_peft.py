@@ -45,6 +45,11 @@ ADAPTERS = {
         target_modules=["q_proj", "k_proj", "down_proj"], exclude_modules=["0.self_attn.k_proj"], use_rslora=True,
         rank_pattern={"q_proj": 5, "layers.1.mlp.down_proj": 1}, alpha_pattern={".*0.self_attn.q_proj": 7, "k_proj": 2},
     )),
+    # Of the first block the norm of what attention gives is trained, and nothing before it.
+    "olmo2": ("olmo2", dict(
+        target_modules=["q_proj", "up_proj"], layers_to_transform=[1], modules_to_save=["post_attention_layernorm"],
+    )),
+    "granite": ("granite", dict(target_modules="all-linear", use_rslora=True)),
 }
 
 

@@ -18,6 +18,8 @@ export const PEFT_ADAPTERS = [
   "phi3_head",
   "gpt2",
   "gpt2_saved",
+  "olmo2",
+  "granite",
 ] as const;
 
 /** One of {@link PEFT_ADAPTERS}. */

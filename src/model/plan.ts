@@ -34,7 +34,10 @@ export interface LinearPlan {
 
 /** Every block: x += attention(x), then x += mlp(x). */
 export interface BlockPlan {
-  /** By their modules' names within the block; a norm that is not here is not computed. */
+  /**
+   * By their modules' names within the block; a norm that is not here is not computed. Trained parameters keep the order of
+   * norms and linear layers, and a checkpoint of theirs has it.
+   */
   readonly norms: Readonly<Partial<Record<NormName, string>>>;
   /** In the order of the equations. An mlp without gates is down(activation(up)). */
   readonly linears: Readonly<Partial<Record<LinearName, LinearPlan>>>;

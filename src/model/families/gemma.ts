@@ -48,16 +48,14 @@ export const gemma2: Family = {
     attn_logit_softcapping: 50,
     final_logit_softcapping: 30,
   },
-  plan: (json, sizes) => {
-    return {
-      ...gemmaPlan(json, sizes, readWholeRope(json, sizes), {
-        ...sandwichBlock(json),
-        attention_softcap: softcap(json, "attn_logit_softcapping"),
-      }),
-      logit_softcap: softcap(json, "final_logit_softcapping"),
-      layers: slidingLayers(json, sizes, readWindow(json), (layer) => layer % 2 === 0),
-    };
-  },
+  plan: (json, sizes) => ({
+    ...gemmaPlan(json, sizes, readWholeRope(json, sizes), {
+      ...sandwichBlock(json),
+      attention_softcap: softcap(json, "attn_logit_softcapping"),
+    }),
+    logit_softcap: softcap(json, "final_logit_softcapping"),
+    layers: slidingLayers(json, sizes, readWindow(json), (layer) => layer % 2 === 0),
+  }),
 };
 
 /** Gemma 3, text: a norm over each head's queries and keys, a rotary base of its own for blocks with a window. */

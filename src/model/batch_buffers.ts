@@ -101,10 +101,9 @@ export function uploadBatch(
   const { tokens, rows, sequences, sequence_rows } = batch;
   const { use } = buffers;
   for (const name of PACKED) gpu.write(buffers[name], batch[name]);
-  const own = Uint32Array.from({ length: rows }, (_, row) => row);
-  if (use.coefficients === "sequence") {
-    for (let s = 0; s < sequences; s++) own.fill(s, sequence_rows[s], sequence_rows[s + 1]);
-  }
+  const own = new Uint32Array(rows);
+  if (use.coefficients === "row") { for (let row = 0; row < rows; row++) own[row] = row; }
+  else for (let s = 0; s < sequences; s++) own.fill(s, sequence_rows[s], sequence_rows[s + 1]);
   gpu.write(buffers.row_coefficients, own);
   if (known) {
     const { places, sources, moves } = buffers.known!;

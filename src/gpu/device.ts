@@ -5,7 +5,8 @@ import type { Kernel } from "./kernel.ts";
 import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
 import { largestTensor, takeTensor, tensorOf } from "./paper_device.ts";
-import { allocated, type Tensor, type TensorDtype, type TensorMemory } from "./tensor.ts";
+import { STORAGE, type TensorDtype } from "./storage.ts";
+import { allocated, type Tensor, type TensorMemory } from "./tensor.ts";
 
 /** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
 export type MatmulDesign = "subgroup" | "direct" | "tiled";
@@ -36,6 +37,9 @@ const FEATURE_SETS = [["subgroups", "shader-f16", "timestamp-query"], ["subgroup
 const SOFTWARE_MEMORY_LIMIT = 8 * 2 ** 30;
 /** In host memory, and therefore not in the account. */
 const STAGING_BYTES = 16 * 2 ** 20;
+
+/** What is read back of a format. */
+const WORDS = { f32: Float32Array, u32: Uint32Array, u16: Uint16Array } as const;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
 export class Gpu implements TensorMemory {
@@ -300,13 +304,7 @@ export class Gpu implements TensorMemory {
       }
       staging.unmap();
     }
-    return results.map((bytes, i) => {
-      const dtype = tensors[i]!.dtype;
-      if (dtype === "f32") return new Float32Array(bytes.buffer);
-      return dtype === "u32" || dtype === "int8"
-        ? new Uint32Array(bytes.buffer)
-        : new Uint16Array(bytes.buffer);
-    });
+    return results.map(({ buffer }, i) => new WORDS[STORAGE[tensors[i]!.dtype].words](buffer));
   }
 
   /** Reads one f32 tensor. */

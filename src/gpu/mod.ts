@@ -4,4 +4,5 @@ export * from "./kernel.ts";
 export * from "./memory.ts";
 export { largestTensor, PaperDevice } from "./paper_device.ts";
 export * from "./program.ts";
+export * from "./storage.ts";
 export * from "./tensor.ts";

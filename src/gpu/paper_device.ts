@@ -1,12 +1,6 @@
 import { MemoryAccount } from "./memory.ts";
-import {
-  allocated,
-  ROUNDING,
-  type Tensor,
-  tensorBytes,
-  type TensorDtype,
-  type TensorMemory,
-} from "./tensor.ts";
+import type { TensorDtype } from "./storage.ts";
+import { allocated, ROUNDING, type Tensor, tensorBytes, type TensorMemory } from "./tensor.ts";
 
 /** Bytes of the largest tensor that a device of these limits can bind, and no more than `most`. */
 export function largestTensor(

@@ -5,12 +5,15 @@ import type { Tensor } from "./tensor.ts";
 /** Numbers that change from run to run: live tokens, rows, the step. */
 export type Live = Readonly<Record<string, number>>;
 
-/** What one dispatch needs beside its tensors. */
-export interface Launch {
-  readonly params: Readonly<Record<string, number>>;
-  /** Workgroups along x, y, z; a zero anywhere skips the dispatch. */
-  readonly workgroups: readonly [number, number, number];
-}
+/** What one dispatch needs beside its tensors; none of either skips it. */
+export type Launch =
+  & { readonly params: Readonly<Record<string, number>> }
+  & (
+    /** Along x, y, z. */
+    | { readonly workgroups: readonly [number, number, number] }
+    /** At least so many, in workgroups of the kernel's size that are folded as {@link fold} does. */
+    | { readonly invocations: number }
+  );
 
 /** A dispatch of one run, by its kernel's name. */
 export interface Dispatch {
@@ -23,14 +26,14 @@ export interface TimedDispatch extends Dispatch {
   readonly milliseconds: number;
 }
 
-type Command<L extends Live> =
-  | {
-    readonly kind: "dispatch";
-    readonly kernel: Kernel;
-    readonly bindings: Readonly<Record<string, Tensor>>;
-    readonly launch: (live: L) => Launch;
-  }
-  | { readonly kind: "clear"; readonly tensor: Tensor };
+interface RecordedDispatch<L extends Live> {
+  readonly kind: "dispatch";
+  readonly kernel: Kernel;
+  readonly bindings: Readonly<Record<string, Tensor>>;
+  readonly launch: (live: L) => Launch;
+}
+
+type Command<L extends Live> = RecordedDispatch<L> | { readonly kind: "clear"; readonly tensor: Tensor };
 
 /**
  * A recorded sequence of dispatches over fixed tensors, replayed with other live numbers: pipelines, bind groups and the
@@ -54,7 +57,7 @@ type Command<L extends Live> =
  * const gpu = await Gpu.open({ device: "auto" });
  * const [x, y] = [gpu.upload("x", [3], Float32Array.of(1, 2, 3)), gpu.tensor("y", [3])];
  * const program = new Program<{ count: number }>(gpu, "double");
- * program.dispatch(double, { x, y }, ({ count }) => ({ params: { count }, workgroups: [Math.ceil(count / 8), 1, 1] }));
+ * program.dispatch(double, { x, y }, ({ count }) => ({ params: { count }, invocations: count }));
  * program.run({ count: 2 });
  * assert.deepEqual([...await gpu.readF32(y)], [2, 4, 0]);
  * gpu.close();
@@ -74,13 +77,22 @@ export class Program<L extends Live = Live> {
   /**
    * Records one dispatch; `bindings` names every tensor of the shader but `params`.
    *
-   * @throws {TypeError} where the names are not those that the shader declares
+   * @throws {TypeError} where names or types of elements are not those that the shader declares
    */
   dispatch(kernel: Kernel, bindings: Readonly<Record<string, Tensor>>, launch: (live: L) => Launch): void {
     const wanted = kernel.bindings.map((binding) => binding.name).filter((name) => name !== "params").sort();
     const given = Object.keys(bindings).sort();
     if (wanted.join() !== given.join()) {
       throw new TypeError(`${kernel.name} binds ${wanted}; given: ${given}.`);
+    }
+    for (const { name, element } of kernel.bindings) {
+      const tensor = bindings[name];
+      const expected = name === "b" && kernel.storage ? kernel.storage.dtype : element;
+      if (tensor && tensor.dtype !== expected) {
+        throw new TypeError(
+          `${kernel.name} binds ${name} of ${expected}; ${tensor.name} is ${tensor.dtype}.`,
+        );
+      }
     }
     this.#commands.push({ kind: "dispatch", kernel, bindings, launch });
     this.free();
@@ -123,7 +135,7 @@ export class Program<L extends Live = Live> {
         );
         return;
       }
-      const { params, workgroups } = command.launch(live);
+      const { params, workgroups } = launchOf(command, live);
       if (workgroups.includes(0)) return;
       const slot = prepared.slots[i]!;
       for (const [f, field] of command.kernel.params.entries()) {
@@ -157,7 +169,7 @@ export class Program<L extends Live = Live> {
   dispatches(live: L): Dispatch[] {
     return this.#commands.flatMap((command) => {
       if (command.kind === "clear") return [];
-      const { params, workgroups } = command.launch(live);
+      const { params, workgroups } = launchOf(command, live);
       return workgroups.includes(0) ? [] : { kernel: command.kernel.name, params };
     });
   }
@@ -264,6 +276,16 @@ function setParam(view: DataView, offset: number, type: "u32" | "i32" | "f32", v
   else if (type === "u32") view.setUint32(offset, value, true);
   else view.setInt32(offset, value, true);
   return view.getUint32(offset, true) !== before;
+}
+
+function launchOf<L extends Live>(
+  { kernel, launch }: RecordedDispatch<L>,
+  live: L,
+): { params: Launch["params"]; workgroups: readonly [number, number, number] } {
+  const given = launch(live);
+  if ("workgroups" in given) return given;
+  const [x, y, z] = kernel.workgroup;
+  return { params: given.params, workgroups: fold(Math.ceil(given.invocations / (x * y * z))) };
 }
 
 /** Workgroups for `count` units along x, folded into y past the limit of 65,535; the shader uses `num_workgroups.x`. */

@@ -1,13 +1,4 @@
-/**
- * How numbers lie in a buffer; the two 16-bit types are packed two to a u32, low half first. `int8` is in blocks of 32
- * neighbours of a row, as shaders/storage_int8.wgsl has it; rows are whole blocks.
- */
-export type TensorDtype = "f32" | "u32" | "bf16" | "f16" | "int8";
-
-/** Numbers that share a scale in `int8`. */
-export const INT8_BLOCK = 32;
-/** A block's scale and its numbers. */
-export const INT8_BLOCK_BYTES = 4 + INT8_BLOCK;
+import { STORAGE, type TensorDtype } from "./storage.ts";
 
 /** A row-major array in GPU memory, or a run of rows of one. */
 export interface Tensor {
@@ -73,16 +64,17 @@ export function allocated(bytes: number): number {
 
 /** Bytes of one element. */
 export function dtypeBytes(dtype: Exclude<TensorDtype, "int8">): number {
-  return dtype === "f32" || dtype === "u32" ? 4 : 2;
+  return STORAGE[dtype].bytes_per_block;
 }
 
-/** Bytes of a tensor. @throws {RangeError} where the rows of `int8` are not whole blocks */
+/** Bytes of a tensor. @throws {RangeError} where its rows are no whole blocks of its format */
 export function tensorBytes(shape: readonly number[], dtype: TensorDtype): number {
-  if (dtype !== "int8") return elements(shape) * dtypeBytes(dtype);
-  if (shape.at(-1)! % INT8_BLOCK !== 0) {
-    throw new RangeError(`Rows of int8 must be a multiple of ${INT8_BLOCK} long, not ${shape.at(-1)}.`);
+  const { block, bytes_per_block } = STORAGE[dtype];
+  const columns = shape.at(-1) ?? 1;
+  if (columns % block !== 0) {
+    throw new RangeError(`Rows of ${dtype} must be a multiple of ${block} long, not ${columns}.`);
   }
-  return elements(shape) / INT8_BLOCK * INT8_BLOCK_BYTES;
+  return elements(shape) / block * bytes_per_block;
 }
 
 /** Elements of a shape. */

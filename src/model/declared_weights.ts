@@ -1,5 +1,5 @@
 /** Weights on the device before their numbers are there. */
-import { INT8_BLOCK, OwnedTensors, tensorBytes, type TensorDtype, type TensorMemory } from "../gpu/mod.ts";
+import { OwnedTensors, STORAGE, tensorBytes, type TensorDtype, type TensorMemory } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import type { TableRun, WeightTables } from "./decoder.ts";
 import type { FloatDtype } from "./dtype.ts";
@@ -122,7 +122,7 @@ export function frozenDtype(
   quantization: Quantization | null,
 ): TensorDtype {
   const [, columns] = decoderShape(spec);
-  if (quantization === "int8" && spec.linear && columns! % INT8_BLOCK === 0) return "int8";
+  if (quantization === "int8" && spec.linear && columns! % STORAGE.int8.block === 0) return "int8";
   if (stored === "F32" || columns === undefined || columns % 8 !== 0) return "f32";
   return stored === "BF16" ? "bf16" : "f16";
 }

@@ -124,7 +124,7 @@ export function recordAttentionGrad<L extends Live & { tokens: number }>(
   const deltaKernel = defineKernel({ name: "attention_grad_delta", source: deltaSource });
   program.dispatch(deltaKernel, { o, d_o, delta }, ({ tokens }) => ({
     params: { rows: tokens * heads, head_dim },
-    workgroups: fold(Math.ceil(tokens * heads / 8)),
+    invocations: tokens * heads,
   }));
   const inputs = { q, k, v, d_o, lse, delta, spans, positions };
   const query = plan("attention_grad_query", shape, design, {
@@ -207,7 +207,7 @@ function plan(
       preludes: [...preludes, tilesPrelude],
       constants,
     });
-    return { kernel, launch: launch(32, 1) };
+    return { kernel, launch: launch(4 * kernel.workgroup[1], 1) };
   }
   const WIDTH = head_dim % 4 === 0 ? 4 : 1; // scalars where rows of a head are not aligned to vec4
   const CHUNKS = head_dim / WIDTH;
@@ -221,7 +221,7 @@ function plan(
     constants,
   });
   const [rows, heads_at_once] = "KEYS" in block ? [block.KEYS, 1] : [block.QUERIES, block.HEADS];
-  return { kernel, launch: launch(8 * rows, heads_at_once) };
+  return { kernel, launch: launch(kernel.workgroup[0] * rows, heads_at_once) };
 }
 
 /**

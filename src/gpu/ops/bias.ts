@@ -13,6 +13,6 @@ export function recordBiasGrad<L extends Live>(
   const columns = sums.shape[0]!;
   program.dispatch(defineKernel({ name: "sum_rows", source: sumRowsSource }), { x, sums }, (live) => ({
     params: { rows: rows(live), columns },
-    workgroups: [Math.ceil(columns / 64), 1, 1],
+    invocations: columns,
   }));
 }

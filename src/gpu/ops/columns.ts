@@ -1,7 +1,7 @@
 import source from "../../../shaders/copy_columns.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import { recordElements } from "./launch.ts";
 
 /** Neighbouring columns of a matrix [rows, columns]. */
 export interface Columns {
@@ -18,7 +18,7 @@ export function recordCopyColumns<L extends Live>(
   count: number,
   rows: (live: L) => number,
 ): void {
-  program.dispatch(elementKernel("copy_columns", source), { x: x.of, y: y.of }, (live) => ({
+  recordElements(program, { name: "copy_columns", source }, { x: x.of, y: y.of }, (live) => ({
     params: {
       rows: rows(live),
       columns: count,
@@ -27,6 +27,6 @@ export function recordCopyColumns<L extends Live>(
       y_stride: y.of.shape[1]!,
       y_first: y.first ?? 0,
     },
-    workgroups: elementWorkgroups(rows(live) * count),
+    elements: rows(live) * count,
   }));
 }

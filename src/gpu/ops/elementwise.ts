@@ -9,7 +9,7 @@ import gatedGradSource from "../../../shaders/gated_activation_grad.wgsl" with {
 import geluPrelude from "../../../shaders/gelu.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { chunked, chunkWidth, elementKernel, elementWorkgroups } from "./launch.ts";
+import { chunked, chunkWidth, recordElements } from "./launch.ts";
 
 /** How many leading elements are live. */
 type Count<L extends Live> = (live: L) => number;
@@ -88,11 +88,11 @@ function recordChunks<L extends Live>(
   const width = chunkWidth(...Object.values(tensors));
   const chunks = chunked(width);
   const gate = activation && gateShader(activation);
-  const preludes = [chunks.prelude, ...gate?.preludes ?? []];
-  const kernel = elementKernel(name, source, preludes, { ...chunks.constants, ...gate?.constants });
-  program.dispatch(kernel, tensors, (live) => ({
+  const preludes = [...chunks.preludes, ...gate?.preludes ?? []];
+  const kernel = { name, source, preludes, constants: { ...chunks.constants, ...gate?.constants } };
+  recordElements(program, kernel, tensors, (live) => ({
     params: { count: count(live) / width },
-    workgroups: elementWorkgroups(count(live) / width),
+    elements: count(live) / width,
   }));
 }
 
@@ -109,7 +109,7 @@ export function recordDropout<L extends Live & { readonly dropout_seed: number }
   count: Count<L>,
 ): void {
   const { rate, stream, accumulate } = settings;
-  program.dispatch(elementKernel("dropout", dropoutSource), tensors, (live) => ({
+  recordElements(program, { name: "dropout", source: dropoutSource }, tensors, (live) => ({
     params: {
       count: count(live),
       seed: live.dropout_seed,
@@ -117,6 +117,6 @@ export function recordDropout<L extends Live & { readonly dropout_seed: number }
       rate: live.dropout_seed === 0 ? 0 : rate,
       accumulate: accumulate ? 1 : 0,
     },
-    workgroups: elementWorkgroups(count(live)),
+    elements: count(live),
   }));
 }

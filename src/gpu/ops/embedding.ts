@@ -1,12 +1,10 @@
 import source from "../../../shaders/embedding.wgsl" with { type: "text" };
 import gradSource from "../../../shaders/embedding_grad.wgsl" with { type: "text" };
-import storageBf16 from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
-import storageF16 from "../../../shaders/storage_f16.wgsl" with { type: "text" };
-import storageF32 from "../../../shaders/storage_f32.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
+import type { Live, Program } from "../program.ts";
+import { STORAGE } from "../storage.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import { recordElements } from "./launch.ts";
 
 /** Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: see embedding_grad.wgsl. */
 export interface TokensById {
@@ -56,11 +54,15 @@ function recordRows<L extends Live & { readonly tokens: number }>(
   settings: { readonly first_row: number; readonly scale: number; readonly accumulate: 0 | 1 },
 ): void {
   const [row_count, columns] = table.shape as [number, number];
-  const storage = table.dtype === "bf16" ? storageBf16 : table.dtype === "f16" ? storageF16 : storageF32;
-  const kernel = elementKernel(`embedding_${table.dtype}`, source, [storage], { ALIGNED: 0 });
-  program.dispatch(kernel, { token_ids, b: table, x }, ({ tokens }) => ({
+  const kernel = {
+    name: `embedding_${table.dtype}`,
+    source,
+    preludes: [STORAGE[table.dtype]],
+    constants: { ALIGNED: 0 },
+  };
+  recordElements(program, kernel, { token_ids, b: table, x }, ({ tokens }) => ({
     params: { tokens, columns, row_count, ...settings },
-    workgroups: elementWorkgroups(tokens * columns),
+    elements: tokens * columns,
   }));
 }
 
@@ -81,6 +83,6 @@ export function recordEmbeddingGrad<L extends Live & { readonly distinct: number
   const kernel = defineKernel({ name: "embedding_grad", source: gradSource });
   program.dispatch(kernel, { ...tensors }, (live) => ({
     params: { distinct: distinct(live), columns, first_row, row_count, scale },
-    workgroups: fold(Math.ceil(distinct(live) * columns / 64)),
+    invocations: distinct(live) * columns,
   }));
 }

@@ -1,9 +1,9 @@
 import source from "../../../shaders/gather_rows.wgsl" with { type: "text" };
 import gradSource from "../../../shaders/gather_rows_grad.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
+import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import { recordElements } from "./launch.ts";
 
 /** y[r] = x[indices[r]] for the live `rows`; x [tokens, columns], y [rows, columns]. */
 export function recordGatherRows<L extends Live & { readonly rows: number }>(
@@ -11,9 +11,9 @@ export function recordGatherRows<L extends Live & { readonly rows: number }>(
   tensors: { readonly indices: Tensor; readonly x: Tensor; readonly y: Tensor },
 ): void {
   const columns = tensors.y.shape[1]!;
-  program.dispatch(elementKernel("gather_rows", source), tensors, ({ rows }) => ({
+  recordElements(program, { name: "gather_rows", source }, tensors, ({ rows }) => ({
     params: { rows, columns },
-    workgroups: elementWorkgroups(rows * columns),
+    elements: rows * columns,
   }));
 }
 
@@ -30,6 +30,6 @@ export function recordGatherRowsGrad<L extends Live & { readonly tokens: number 
   const columns = tensors.d_x.shape[1]!;
   program.dispatch(defineKernel({ name: "gather_rows_grad", source: gradSource }), tensors, ({ tokens }) => ({
     params: { tokens, columns },
-    workgroups: fold(Math.ceil(tokens * columns / 64)),
+    invocations: tokens * columns,
   }));
 }

@@ -2,7 +2,7 @@ import gatherSource from "../../../shaders/gather_known_rows.wgsl" with { type: 
 import scatterSource from "../../../shaders/scatter_rows.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import { recordElements } from "./launch.ts";
 
 /** From here on a source of {@link recordGatherKnownRows} tells a row of `known`. */
 export const KNOWN = 2 ** 31;
@@ -14,9 +14,9 @@ export function recordGatherKnownRows<L extends Live>(
   rows: (live: L) => number,
 ): void {
   const columns = tensors.y.shape[1]!;
-  program.dispatch(elementKernel("gather_known_rows", gatherSource), tensors, (live) => ({
+  recordElements(program, { name: "gather_known_rows", source: gatherSource }, tensors, (live) => ({
     params: { rows: rows(live), columns },
-    workgroups: elementWorkgroups(rows(live) * columns),
+    elements: rows(live) * columns,
   }));
 }
 
@@ -27,8 +27,8 @@ export function recordScatterRows<L extends Live>(
   rows: (live: L) => number,
 ): void {
   const columns = tensors.y.shape[1]!;
-  program.dispatch(elementKernel("scatter_rows", scatterSource), tensors, (live) => ({
+  recordElements(program, { name: "scatter_rows", source: scatterSource }, tensors, (live) => ({
     params: { rows: rows(live), columns },
-    workgroups: elementWorkgroups(rows(live) * columns),
+    elements: rows(live) * columns,
   }));
 }

@@ -1,46 +1,56 @@
 import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
-import rowsPrelude from "../../../shaders/rows.wgsl" with { type: "text" };
 import elementsPrelude from "../../../shaders/elements.wgsl" with { type: "text" };
+import rowsPrelude from "../../../shaders/rows.wgsl" with { type: "text" };
 import type { Gpu } from "../device.ts";
-import { defineKernel, type Kernel } from "../kernel.ts";
-import { fold } from "../program.ts";
+import { defineKernel, type KernelDefinition } from "../kernel.ts";
+import type { Launch, Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
 
-/** Invocations that share a row and rows a workgroup, as shaders/rows.wgsl wants them for this device. */
-function rowLayout(gpu: Gpu): { LANES: number; ROWS: number } {
-  return { LANES: gpu.rowLanes, ROWS: gpu.rowLanes === 1 ? 8 : 1 };
+type Params = Launch["params"];
+type Tensors = Readonly<Record<string, Tensor>>;
+
+/** Elements that an invocation of shaders/elements.wgsl works on. */
+const ELEMENTS = 4;
+
+/** Records a kernel that reduces along so many rows. */
+export function recordRows<L extends Live>(
+  gpu: Gpu,
+  program: Program<L>,
+  kernel: KernelDefinition,
+  tensors: Tensors,
+  launch: (live: L) => { readonly rows: number; readonly params: Params },
+): void {
+  const lanes = gpu.rowLanes;
+  program.dispatch(
+    defineKernel(withPrelude(kernel, rowsPrelude, { LANES: lanes, ROWS: lanes === 1 ? 8 : 1 })),
+    tensors,
+    (live) => {
+      const { rows, params } = launch(live);
+      return { params, invocations: rows * lanes };
+    },
+  );
 }
 
-/** A kernel that reduces along rows. */
-export function rowKernel(
-  gpu: Gpu,
-  name: string,
-  source: string,
-  constants: Constants = {},
-  preludes: readonly string[] = [],
-): Kernel {
-  return defineKernel({
-    name,
-    source,
-    preludes: [rowsPrelude, ...preludes],
-    constants: { ...rowLayout(gpu), ...constants },
+/** Records a kernel that works on so many elements, or chunks, one by one. */
+export function recordElements<L extends Live>(
+  program: Program<L>,
+  kernel: KernelDefinition,
+  tensors: Tensors,
+  launch: (live: L) => { readonly elements: number; readonly params: Params },
+): void {
+  program.dispatch(defineKernel(withPrelude(kernel, elementsPrelude, { ELEMENTS })), tensors, (live) => {
+    const { elements, params } = launch(live);
+    return { params, invocations: Math.ceil(elements / ELEMENTS) };
   });
 }
 
-/** Workgroups of a {@link rowKernel} over `rows`. */
-export function rowWorkgroups(gpu: Gpu, rows: number): [number, number, number] {
-  return fold(Math.ceil(rows / rowLayout(gpu).ROWS));
-}
-
-/** A kernel that works element by element. */
-export function elementKernel(
-  name: string,
-  source: string,
-  preludes: readonly string[] = [],
-  constants: Constants = {},
-): Kernel {
-  return defineKernel({ name, source, preludes: [elementsPrelude, ...preludes], constants });
+function withPrelude(kernel: KernelDefinition, prelude: string, constants: Constants): KernelDefinition {
+  return {
+    ...kernel,
+    preludes: [prelude, ...kernel.preludes ?? []],
+    constants: { ...constants, ...kernel.constants },
+  };
 }
 
 /** How many elements of a row chunks.wgsl may read at a time: 4 where the rows of all tensors are whole vec4. */
@@ -49,11 +59,8 @@ export function chunkWidth(...tensors: readonly Tensor[]): 1 | 4 {
 }
 
 /** The constants and the prelude of a kernel that reads chunks. */
-export function chunked(width: 1 | 4): { readonly constants: Constants; readonly prelude: string } {
-  return { constants: { WIDTH: width }, prelude: chunksPrelude };
-}
-
-/** Workgroups of an {@link elementKernel} over `count` elements or chunks. */
-export function elementWorkgroups(count: number): [number, number, number] {
-  return fold(Math.ceil(count / 256));
+export function chunked(
+  width: 1 | 4,
+): { readonly constants: Constants; readonly preludes: readonly string[] } {
+  return { constants: { WIDTH: width }, preludes: [chunksPrelude] };
 }

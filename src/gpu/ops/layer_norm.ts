@@ -3,10 +3,10 @@ import gradSource from "../../../shaders/layer_norm_grad.wgsl" with { type: "tex
 import weightGradSource from "../../../shaders/layer_norm_weight_grad.wgsl" with { type: "text" };
 import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
+import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
 import { recordBiasGrad } from "./bias.ts";
-import { rowKernel, rowWorkgroups } from "./launch.ts";
+import { recordRows } from "./launch.ts";
 
 /** Tensors of a LayerNorm over rows: x and y [rows, columns], weight and bias [columns]. */
 export interface LayerNormTensors {
@@ -25,9 +25,9 @@ export function recordLayerNorm<L extends Live>(
   rows: (live: L) => number,
 ): void {
   const columns = tensors.weight.shape[0]!;
-  program.dispatch(rowKernel(gpu, "layer_norm", source), { ...tensors }, (live) => ({
+  recordRows(gpu, program, { name: "layer_norm", source }, { ...tensors }, (live) => ({
     params: { rows: rows(live), columns, eps },
-    workgroups: rowWorkgroups(gpu, rows(live)),
+    rows: rows(live),
   }));
 }
 
@@ -49,15 +49,15 @@ export function recordLayerNormGrad<L extends Live>(
   const { x, weight, moments, d_y, d_x, d_weight, d_bias } = tensors;
   const columns = weight.shape[0]!;
   const inputs = { x, weight, moments, d_y, d_x };
-  program.dispatch(rowKernel(gpu, "layer_norm_grad", gradSource), inputs, (live) => ({
+  recordRows(gpu, program, { name: "layer_norm_grad", source: gradSource }, inputs, (live) => ({
     params: { rows: rows(live), columns },
-    workgroups: rowWorkgroups(gpu, rows(live)),
+    rows: rows(live),
   }));
   if (d_weight) {
     const kernel = defineKernel({ name: "layer_norm_weight_grad", source: weightGradSource });
     program.dispatch(kernel, { x, moments, d_y, d_weight }, (live) => ({
       params: { rows: rows(live), columns },
-      workgroups: fold(Math.ceil(columns / 8)),
+      invocations: columns,
     }));
   }
   if (d_bias) recordBiasGrad(program, { d_y, d_bias }, rows);

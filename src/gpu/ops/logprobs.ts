@@ -4,9 +4,9 @@ import logsumexpGradSource from "../../../shaders/logsumexp_grad.wgsl" with { ty
 import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
 import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
+import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { rowKernel, rowWorkgroups } from "./launch.ts";
+import { recordRows } from "./launch.ts";
 
 type Rows = Live & { readonly rows: number };
 
@@ -41,10 +41,10 @@ export function recordLogsumexp<L extends Rows>(
 ): void {
   const stride = tensors.logits.shape[1]!;
   const constants = { SOFTCAP: softcap === null ? 0 : 1, BEST: tensors.best ? 1 : 0 };
-  const kernel = rowKernel(gpu, "logsumexp", logsumexpSource, constants, [softCapPrelude]);
-  program.dispatch(kernel, { ...tensors }, ({ rows }) => ({
+  const kernel = { name: "logsumexp", source: logsumexpSource, preludes: [softCapPrelude], constants };
+  recordRows(gpu, program, kernel, { ...tensors }, ({ rows }) => ({
     params: { rows, stride, softcap: softcap ?? 0, ...chunk },
-    workgroups: rowWorkgroups(gpu, rows),
+    rows,
   }));
 }
 
@@ -64,10 +64,15 @@ export function recordLogsumexpGrad<L extends Rows>(
 ): void {
   const stride = tensors.logits.shape[1]!;
   const constants = { SOFTCAP: softcap === null ? 0 : 1 };
-  const kernel = rowKernel(gpu, "logsumexp_grad", logsumexpGradSource, constants, [softCapPrelude]);
-  program.dispatch(kernel, tensors, ({ rows }) => ({
+  const kernel = {
+    name: "logsumexp_grad",
+    source: logsumexpGradSource,
+    preludes: [softCapPrelude],
+    constants,
+  };
+  recordRows(gpu, program, kernel, tensors, ({ rows }) => ({
     params: { rows, stride, softcap: softcap ?? 0, ...chunk },
-    workgroups: rowWorkgroups(gpu, rows),
+    rows,
   }));
 }
 
@@ -87,7 +92,7 @@ export function recordAverageLogprobs<L extends Live & { readonly sequences: num
     tensors,
     ({ sequences }) => ({
       params: { sequences, vocabulary },
-      workgroups: fold(Math.ceil(sequences / 8)),
+      invocations: sequences,
     }),
   );
 }

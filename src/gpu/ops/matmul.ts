@@ -1,10 +1,11 @@
 import type { Gpu } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import { INT8_BLOCK, type Tensor } from "../tensor.ts";
+import { STORAGE } from "../storage.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
 import { type Activation, gateShader, recordCopy } from "./elementwise.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import { recordElements } from "./launch.ts";
 import {
   CANDIDATES,
   MATMUL_TILES,
@@ -20,10 +21,6 @@ import registersSource from "../../../shaders/matmul_registers.wgsl" with { type
 import packPanelsSource from "../../../shaders/pack_panels.wgsl" with { type: "text" };
 import sumSplitsSource from "../../../shaders/sum_splits.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
-import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
-import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
-import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
-import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" };
 
 /**
  * A matrix product P = alpha · X · Y, with a low-rank update alpha · (X · Y + U · V), with a bias in every row; and C = P,
@@ -72,7 +69,6 @@ interface Tile {
 }
 
 const LAYOUTS = { NT: 0, NN: 1, TN: 2 } as const;
-const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source, int8: int8Source } as const;
 
 /**
  * Longest sum of one dispatch, a multiple of every kernel's step: Mesa 22 ends all loops of an invocation early after
@@ -175,11 +171,11 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
       });
     }
     if (!partials) continue;
-    program.dispatch(elementKernel("sum_splits", sumSplitsSource), { partials, c }, (live) => {
+    recordElements(program, { name: "sum_splits", source: sumSplitsSource }, { partials, c }, (live) => {
       const { m, k } = spec.size(live);
       const splits = sharesOf(k);
       const params = { m, n, splits, c_stride: c.shape[1]!, accumulate: Number(adds), alpha };
-      return { params, workgroups: splits > 0 || !adds ? elementWorkgroups(m * n / 4) : [0, 1, 1] };
+      return { params, elements: splits > 0 || !adds ? m * n / 4 : 0 };
     });
   }
 }
@@ -213,13 +209,14 @@ function recordPacking<L extends Live>(
   const kernel = defineKernel({
     name: `pack_panels_${columns}`,
     source: packPanelsSource,
-    preludes: [f32Source],
+    preludes: [STORAGE.f32],
     constants: { ALIGNED: 1, COLUMNS: columns },
   });
   program.dispatch(kernel, { b, panels }, (live) => {
     const { k } = size(live);
     const params = { k, first, last, b_stride: b.shape[1]! };
-    return { params, workgroups: [Math.ceil((last - first) / 256), Math.ceil(k / 4), 1] };
+    const wide = 4 * kernel.workgroup[0]; // an invocation copies 4 columns of 4 rows
+    return { params, workgroups: [Math.ceil((last - first) / wide), Math.ceil(k / 4), 1] };
   });
 }
 
@@ -249,10 +246,10 @@ function check<L extends Live>(spec: Matmul<L>): void {
       `${name}: shapes must be [rows, columns], not [${a.shape}], [${b.shape}], [${c.shape}].`,
     );
   }
-  const multiple = b.dtype === "f32" ? 1 : b.dtype === "int8" ? INT8_BLOCK : 8;
-  if (b.shape[1]! % multiple !== 0) {
+  const { row_multiple } = STORAGE[b.dtype];
+  if (b.shape[1]! % row_multiple !== 0) {
     throw new TypeError(
-      `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
+      `${name}: rows of ${b.dtype} must be a multiple of ${row_multiple} long, not ${b.shape[1]}.`,
     );
   }
   checkEpilogue(name, spec);
@@ -310,7 +307,7 @@ function chooseTile<L extends Live>(
       source,
       preludes: [
         operandsSource,
-        STORAGE[b.dtype as keyof typeof STORAGE],
+        STORAGE[b.dtype],
         ...gate ? [chunksPrelude, ...gateShader(gate).preludes] : [],
       ],
       constants: {
@@ -341,7 +338,7 @@ function chooseTile<L extends Live>(
     COLUMNS: columns / width,
     WIDTH: width,
   });
-  return { kernel, rows, columns: 8 * columns };
+  return { kernel, rows, columns: kernel.workgroup[0] * columns };
 }
 
 /** The smallest of the rising sizes that holds `needed`, else the largest. */

@@ -3,9 +3,9 @@ import gradSource from "../../../shaders/rms_norm_grad.wgsl" with { type: "text"
 import weightGradSource from "../../../shaders/rms_norm_weight_grad.wgsl" with { type: "text" };
 import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
+import type { Live, Program } from "../program.ts";
 import { dtypeBytes, type Tensor } from "../tensor.ts";
-import { chunked, chunkWidth, rowKernel, rowWorkgroups } from "./launch.ts";
+import { chunked, chunkWidth, recordRows } from "./launch.ts";
 
 /** Tensors of an RMSNorm over rows: x and y [rows, columns], weight [columns], rstd [rows]. */
 export interface RmsNormTensors {
@@ -33,11 +33,11 @@ export function recordRmsNorm<L extends Live>(
   { offset = 0 }: RmsNormSettings = {},
 ): void {
   const columns = tensors.weight.shape[0]!;
-  const { constants, prelude } = chunked(chunkWidth(tensors.weight));
-  const kernel = rowKernel(gpu, "rms_norm", source, { ...constants, OFFSET: offset }, [prelude]);
-  program.dispatch(kernel, { ...tensors }, (live) => ({
+  const { constants, preludes } = chunked(chunkWidth(tensors.weight));
+  const kernel = { name: "rms_norm", source, preludes, constants: { ...constants, OFFSET: offset } };
+  recordRows(gpu, program, kernel, { ...tensors }, (live) => ({
     params: { rows: rows(live), columns, eps },
-    workgroups: rowWorkgroups(gpu, rows(live)),
+    rows: rows(live),
   }));
 }
 
@@ -52,11 +52,16 @@ export function recordRmsNormGrad<L extends Live>(
   const { x, weight, rstd, d_y, d_x, d_weight } = tensors;
   const columns = weight.shape[0]!;
   const inputs = { x, weight, rstd, d_y, d_x };
-  const { constants, prelude } = chunked(chunkWidth(weight));
-  const grad = rowKernel(gpu, "rms_norm_grad", gradSource, { ...constants, OFFSET: offset }, [prelude]);
-  program.dispatch(grad, inputs, (live) => ({
+  const { constants, preludes } = chunked(chunkWidth(weight));
+  const grad = {
+    name: "rms_norm_grad",
+    source: gradSource,
+    preludes,
+    constants: { ...constants, OFFSET: offset },
+  };
+  recordRows(gpu, program, grad, inputs, (live) => ({
     params: { rows: rows(live), columns },
-    workgroups: rowWorkgroups(gpu, rows(live)),
+    rows: rows(live),
   }));
   if (!d_weight) return;
   const kernel = defineKernel({ name: "rms_norm_weight_grad", source: weightGradSource });
@@ -64,7 +69,7 @@ export function recordRmsNormGrad<L extends Live>(
   for (let first_row = 0; first_row < capacity; first_row += SUMMED_ROWS) {
     program.dispatch(kernel, { x, rstd, d_y, d_weight }, (live) => ({
       params: { first_row, end_row: Math.min(rows(live), first_row + SUMMED_ROWS), columns },
-      workgroups: rows(live) > first_row ? fold(Math.ceil(columns / 8)) : [0, 0, 0],
+      invocations: rows(live) > first_row ? columns : 0,
     }));
   }
 }

@@ -1,7 +1,7 @@
 import source from "../../../shaders/rope.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { chunked, elementKernel, elementWorkgroups } from "./launch.ts";
+import { chunked, recordElements } from "./launch.ts";
 
 /**
  * Turns every head of `x` [tokens, heads * head_dim] in place by its token's position.
@@ -18,10 +18,9 @@ export function recordRope<L extends Live & { readonly tokens: number }>(
   const half = tensors.rotations.shape[1]!;
   const heads = tensors.x.shape[1]! / head_dim;
   const width = half % 4 === 0 && head_dim % 4 === 0 ? 4 : 1;
-  const { constants, prelude } = chunked(width);
-  program.dispatch(elementKernel("rope", source, [prelude], constants), tensors, ({ tokens }) => ({
+  recordElements(program, { name: "rope", source, ...chunked(width) }, tensors, ({ tokens }) => ({
     params: { tokens, heads, head_chunks: head_dim / width, half_chunks: half / width, direction },
-    workgroups: elementWorkgroups(tokens * heads * half / width),
+    elements: tokens * heads * half / width,
   }));
 }
 

@@ -1,5 +1,6 @@
 import type { Gpu } from "./device.ts";
 import type { Kernel } from "./kernel.ts";
+import type { KernelPolicy } from "./policy.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Numbers that change from run to run: live tokens, rows, the step. */
@@ -64,14 +65,18 @@ type Command<L extends Live> = RecordedDispatch<L> | { readonly kind: "clear"; r
  * ```
  */
 export class Program<L extends Live = Live> {
+  readonly gpu: Gpu;
   readonly label: string;
-  readonly #gpu: Gpu;
+  /** Which kernels operations record. */
+  readonly policy: KernelPolicy;
   readonly #commands: Command<L>[] = [];
   #prepared: Prepared | null = null;
 
-  constructor(gpu: Gpu, label: string) {
-    this.#gpu = gpu;
+  /** @param policy the device's own unless given */
+  constructor(gpu: Gpu, label: string, policy: KernelPolicy = gpu.policy) {
+    this.gpu = gpu;
     this.label = label;
+    this.policy = policy;
   }
 
   /**
@@ -120,7 +125,7 @@ export class Program<L extends Live = Live> {
     stamp?: (dispatch: Dispatch) => GPUComputePassTimestampWrites,
     last?: (encoder: GPUCommandEncoder) => void,
   ): void {
-    const gpu = this.#gpu;
+    const gpu = this.gpu;
     const prepared = this.#prepared ??= this.#prepare();
     const encoder = gpu.device.createCommandEncoder({ label: this.label });
     let pass: GPUComputePassEncoder | null = null;
@@ -180,7 +185,7 @@ export class Program<L extends Live = Live> {
    * @throws where the device has no timestamp queries
    */
   async profile(live: L): Promise<TimedDispatch[]> {
-    const { device } = this.#gpu;
+    const { device } = this.gpu;
     const count = 2 * this.dispatches(live).length;
     if (count === 0) return [];
     const querySet = device.createQuerySet({ type: "timestamp", count });
@@ -198,7 +203,7 @@ export class Program<L extends Live = Live> {
       const at = 2 * dispatches.push(dispatch) - 2;
       return { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
     }, (encoder) => encoder.resolveQuerySet(querySet, 0, count, times.buffer, 0));
-    const [words] = await this.#gpu.read(times);
+    const [words] = await this.gpu.read(times);
     const stamps = new BigUint64Array(words!.buffer);
     times.buffer.destroy();
     querySet.destroy();
@@ -212,14 +217,14 @@ export class Program<L extends Live = Live> {
   free(): void {
     const params = this.#prepared?.params;
     if (params) {
-      this.#gpu.memory.give(`${this.label}.params`, params.size);
+      this.gpu.memory.give(`${this.label}.params`, params.size);
       params.destroy();
     }
     this.#prepared = null;
   }
 
   #prepare(): Prepared {
-    const { device, memory } = this.#gpu;
+    const { device, memory } = this.gpu;
     const alignment = Math.max(64, device.limits.minStorageBufferOffsetAlignment);
     let size = 0;
     const offsets = this.#commands.map((command) => {
@@ -238,7 +243,7 @@ export class Program<L extends Live = Live> {
     const slots = this.#commands.map((command, i) => {
       if (command.kind === "clear") return null;
       const { kernel, bindings } = command;
-      const { pipeline, layout } = this.#gpu.pipeline(kernel);
+      const { pipeline, layout } = this.gpu.pipeline(kernel);
       const bindGroup = device.createBindGroup({
         label: kernel.name,
         layout,

@@ -59,14 +59,12 @@ export function optimizerBuffers(
 export class Optimizer {
   /** [2]: the factor that clipped the last update's gradient (-1: left out), and the gradient's norm before it. */
   readonly clip: Tensor;
-  readonly #gpu: Gpu;
   readonly #owned: DisposableStack;
   readonly #update: Program<UpdateLive>;
   readonly #zero: Program;
 
   /** @throws {GpuMemoryError} where the buffers do not fit */
   constructor(gpu: Gpu, segments: readonly ParameterSegment[], settings: AdamwSettings) {
-    this.#gpu = gpu;
     using made = new DisposableStack();
     const tensors = made.adopt(new OwnedTensors(gpu), (tensors) => tensors.free());
     const { clip, squares: levels } = optimizerBuffers(tensors, segments);
@@ -126,10 +124,8 @@ export class Optimizer {
 
   /** @returns the last level, at most one block */
   #recordSquares(segments: readonly ParameterSegment[], levels: readonly Tensor[]): Tensor {
-    const gpu = this.#gpu;
     const record = (x: Tensor, sums: Tensor, count: number, first: number, square: 0 | 1) =>
       recordRows(
-        gpu,
         this.#update,
         { name: "sum_blocks", source: sumBlocksSource, constants: { SQUARE: square } },
         { x, sums },

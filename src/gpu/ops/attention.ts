@@ -1,5 +1,5 @@
-import type { Gpu } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
+import type { AttentionDesign } from "../policy.ts";
 import { fold, type Launch, type Live, type Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
 import lanesSource from "../../../shaders/attention.wgsl" with { type: "text" };
@@ -71,30 +71,21 @@ export interface AttentionGradTensors extends AttentionTensors {
 }
 
 /**
- * How the work is divided. `lanes` suits the software driver: 8 tokens a workgroup, keys passed between its 8 lanes, no
- * workgroup memory. `tiled` suits GPUs: 32 tokens a workgroup, tiles of keys in workgroup memory; it runs anywhere.
- */
-export type AttentionDesign = "lanes" | "tiled";
-
-/**
  * Records attention over a packed stream: o_i = Σ_j softmax_j(scale · q_i · k_j) v_j over the tokens j that i sees, with
  * an online softmax.
  *
  * With `places` there are `keys` of the live numbers, else as many as tokens.
  *
- * @param design chosen by the device unless given
  * @throws {RangeError} where kv_heads does not divide heads
  */
 export function recordAttention<L extends Live & { tokens: number }>(
-  gpu: Gpu,
   program: Program<L>,
-  shape: AttentionShape,
   tensors: AttentionTensors & Partial<PlacedKeys>,
-  design: AttentionDesign = designFor(gpu),
+  shape: AttentionShape,
 ): void {
   checkHeads(shape);
   const { q, k, v, spans, positions, o, lse, places } = tensors;
-  const { kernel, launch } = plan("attention", shape, design, {
+  const { kernel, launch } = plan("attention", shape, program.policy.attention, {
     lanes: lanesSource,
     tiled: tiledSource,
     heads: shape.heads,
@@ -109,16 +100,14 @@ export function recordAttention<L extends Live & { tokens: number }>(
 /**
  * Records the gradient of {@link recordAttention} from its outputs `o` and `lse`; the gradients are overwritten.
  *
- * @param design chosen by the device unless given
  * @throws {RangeError} where kv_heads does not divide heads
  */
 export function recordAttentionGrad<L extends Live & { tokens: number }>(
-  gpu: Gpu,
   program: Program<L>,
-  shape: AttentionShape,
   { q, k, v, spans, positions, o, lse, d_o, delta, d_q, d_k, d_v }: AttentionGradTensors,
-  design: AttentionDesign = designFor(gpu),
+  shape: AttentionShape,
 ): void {
+  const design = program.policy.attention;
   checkHeads(shape);
   const { heads, kv_heads, head_dim } = shape;
   const deltaKernel = defineKernel({ name: "attention_grad_delta", source: deltaSource });
@@ -147,10 +136,6 @@ export function recordAttentionGrad<L extends Live & { tokens: number }>(
   for (let member = 0; member < members; member++) {
     program.dispatch(key.kernel, { ...inputs, d_k, d_v }, key.launch({ member }));
   }
-}
-
-function designFor(gpu: Gpu): AttentionDesign {
-  return gpu.software && gpu.subgroupSize === 8 ? "lanes" : "tiled";
 }
 
 /**

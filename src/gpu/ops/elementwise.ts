@@ -9,19 +9,24 @@ import gatedGradSource from "../../../shaders/gated_activation_grad.wgsl" with {
 import geluPrelude from "../../../shaders/gelu.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { chunked, chunkWidth, recordElements } from "./launch.ts";
-
-/** How many leading elements are live. */
-type Count<L extends Live> = (live: L) => number;
+import { chunked, chunkWidth, type Count, type ElementOptions, recordElements } from "./launch.ts";
 
 /** y = x, in the leading elements. */
-export function recordCopy<L extends Live>(program: Program<L>, x: Tensor, y: Tensor, count: Count<L>): void {
-  recordChunks(program, "copy", copySource, { x, y }, count);
+export function recordCopy<L extends Live>(
+  program: Program<L>,
+  tensors: { readonly x: Tensor; readonly y: Tensor },
+  { count }: ElementOptions<L>,
+): void {
+  recordChunks(program, "copy", copySource, tensors, count);
 }
 
 /** y += x, in the leading elements. */
-export function recordAdd<L extends Live>(program: Program<L>, x: Tensor, y: Tensor, count: Count<L>): void {
-  recordChunks(program, "add", addSource, { x, y }, count);
+export function recordAdd<L extends Live>(
+  program: Program<L>,
+  tensors: { readonly x: Tensor; readonly y: Tensor },
+  { count }: ElementOptions<L>,
+): void {
+  recordChunks(program, "add", addSource, tensors, count);
 }
 
 /** silu(x) = x sigmoid(x); gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
@@ -42,7 +47,7 @@ export function gateShader(activation: Activation): {
 export function recordGelu<L extends Live>(
   program: Program<L>,
   tensors: { readonly x: Tensor; readonly y: Tensor },
-  count: Count<L>,
+  { count }: ElementOptions<L>,
 ): void {
   recordChunks(program, "gelu_tanh", activationSource, tensors, count, "gelu_tanh");
 }
@@ -51,17 +56,21 @@ export function recordGelu<L extends Live>(
 export function recordGeluGrad<L extends Live>(
   program: Program<L>,
   tensors: { readonly d_y: Tensor; readonly x: Tensor; readonly y: Tensor },
-  count: Count<L>,
+  { count }: ElementOptions<L>,
 ): void {
   recordChunks(program, "gelu_tanh_grad", activationGradSource, tensors, count, "gelu_tanh");
+}
+
+/** Live elements, and what gates them. */
+export interface GatedOptions<L extends Live> extends ElementOptions<L> {
+  readonly activation: Activation;
 }
 
 /** y = activation(gate) * up. */
 export function recordGatedActivation<L extends Live>(
   program: Program<L>,
-  activation: Activation,
   tensors: { readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
-  count: Count<L>,
+  { activation, count }: GatedOptions<L>,
 ): void {
   recordChunks(program, `gated_${activation}`, gatedSource, tensors, count, activation);
 }
@@ -69,9 +78,8 @@ export function recordGatedActivation<L extends Live>(
 /** Replaces gate and up by their gradients, and makes y again: one pass loads what both need. */
 export function recordGatedActivationGrad<L extends Live>(
   program: Program<L>,
-  activation: Activation,
   tensors: { readonly d_y: Tensor; readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
-  count: Count<L>,
+  { activation, count }: GatedOptions<L>,
 ): void {
   recordChunks(program, `gated_${activation}_grad`, gatedGradSource, tensors, count, activation);
 }
@@ -96,19 +104,24 @@ function recordChunks<L extends Live>(
   }));
 }
 
+/** Which elements are dropped. */
+export interface DropoutOptions<L extends Live> extends ElementOptions<L> {
+  readonly rate: number;
+  /** Tells the layers apart. */
+  readonly stream: number;
+  /** Adds to y. */
+  readonly accumulate: boolean;
+}
+
 /**
  * y = dropout(x), or y += dropout(x). The mask depends on the live `dropout_seed`, the stream and the element's place
  * alone; with the seed 0 nothing is dropped.
- *
- * @param stream tells the layers apart
  */
 export function recordDropout<L extends Live & { readonly dropout_seed: number }>(
   program: Program<L>,
   tensors: { readonly x: Tensor; readonly y: Tensor },
-  settings: { readonly rate: number; readonly stream: number; readonly accumulate: boolean },
-  count: Count<L>,
+  { rate, stream, accumulate, count }: DropoutOptions<L>,
 ): void {
-  const { rate, stream, accumulate } = settings;
   recordElements(program, { name: "dropout", source: dropoutSource }, tensors, (live) => ({
     params: {
       count: count(live),

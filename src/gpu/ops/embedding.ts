@@ -4,7 +4,7 @@ import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { STORAGE } from "../storage.ts";
 import type { Tensor } from "../tensor.ts";
-import { recordElements } from "./launch.ts";
+import { type Count, recordElements } from "./launch.ts";
 
 /** Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: see embedding_grad.wgsl. */
 export interface TokensById {
@@ -16,10 +16,18 @@ export interface TokensById {
   readonly id_tokens: Tensor;
 }
 
-/** How an embedding's rows count. */
-export interface EmbeddingSettings {
+/** Which rows of a table an operation reads or writes, and how they count. */
+export interface EmbeddingOptions {
+  /** The table is the part of a larger one that begins at this row; 0 unless given. */
+  readonly first_row?: number;
   /** Multiplies every row, as Gemma's sqrt(hidden) does; 1 unless given. */
   readonly scale?: number;
+}
+
+/** The same of the gradient. */
+export interface EmbeddingGradOptions<L extends Live> extends EmbeddingOptions {
+  /** How many distinct ids are live; `distinct` of the live numbers unless given. */
+  readonly distinct?: Count<L>;
 }
 
 /**
@@ -29,10 +37,9 @@ export interface EmbeddingSettings {
 export function recordEmbedding<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
   tensors: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
-  first_row: number,
-  { scale = 1 }: EmbeddingSettings = {},
+  { first_row = 0, scale = 1 }: EmbeddingOptions = {},
 ): void {
-  recordRows(program, tensors, { first_row, scale, accumulate: 0 });
+  recordTableRows(program, tensors, { first_row, scale, accumulate: 0 });
 }
 
 /**
@@ -42,13 +49,13 @@ export function recordEmbedding<L extends Live & { readonly tokens: number }>(
 export function recordAddRows<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
   tensors: { readonly indices: Tensor; readonly table: Tensor; readonly x: Tensor },
-  first_row = 0,
+  { first_row = 0, scale = 1 }: EmbeddingOptions = {},
 ): void {
   const { indices, ...rest } = tensors;
-  recordRows(program, { token_ids: indices, ...rest }, { first_row, scale: 1, accumulate: 1 });
+  recordTableRows(program, { token_ids: indices, ...rest }, { first_row, scale, accumulate: 1 });
 }
 
-function recordRows<L extends Live & { readonly tokens: number }>(
+function recordTableRows<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
   { token_ids, table, x }: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
   settings: { readonly first_row: number; readonly scale: number; readonly accumulate: 0 | 1 },
@@ -69,15 +76,11 @@ function recordRows<L extends Live & { readonly tokens: number }>(
 /**
  * Adds to d_table [rows, columns] the gradient of {@link recordEmbedding}, or of {@link recordAddRows} with its indices
  * in the place of ids.
- *
- * @param distinct how many distinct ids are live; `distinct` of the live numbers unless given
  */
 export function recordEmbeddingGrad<L extends Live & { readonly distinct: number }>(
   program: Program<L>,
   tensors: TokensById & { readonly d_x: Tensor; readonly d_table: Tensor },
-  first_row: number,
-  { scale = 1 }: EmbeddingSettings = {},
-  distinct: (live: L) => number = (live) => live.distinct,
+  { first_row = 0, scale = 1, distinct = (live) => live.distinct }: EmbeddingGradOptions<L> = {},
 ): void {
   const [row_count, columns] = tensors.d_table.shape as [number, number];
   const kernel = defineKernel({ name: "embedding_grad", source: gradSource });

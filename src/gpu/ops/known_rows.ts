@@ -2,7 +2,7 @@ import gatherSource from "../../../shaders/gather_known_rows.wgsl" with { type: 
 import scatterSource from "../../../shaders/scatter_rows.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import { recordElements } from "./launch.ts";
+import { recordElements, type RowOptions } from "./launch.ts";
 
 /** From here on a source of {@link recordGatherKnownRows} tells a row of `known`. */
 export const KNOWN = 2 ** 31;
@@ -11,7 +11,7 @@ export const KNOWN = 2 ** 31;
 export function recordGatherKnownRows<L extends Live>(
   program: Program<L>,
   tensors: { readonly sources: Tensor; readonly x: Tensor; readonly known: Tensor; readonly y: Tensor },
-  rows: (live: L) => number,
+  { rows }: RowOptions<L>,
 ): void {
   const columns = tensors.y.shape[1]!;
   recordElements(program, { name: "gather_known_rows", source: gatherSource }, tensors, (live) => ({
@@ -24,7 +24,7 @@ export function recordGatherKnownRows<L extends Live>(
 export function recordScatterRows<L extends Live>(
   program: Program<L>,
   tensors: { readonly moves: Tensor; readonly x: Tensor; readonly y: Tensor },
-  rows: (live: L) => number,
+  { rows }: RowOptions<L>,
 ): void {
   const columns = tensors.y.shape[1]!;
   recordElements(program, { name: "scatter_rows", source: scatterSource }, tensors, (live) => ({

@@ -1,11 +1,25 @@
 import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
 import elementsPrelude from "../../../shaders/elements.wgsl" with { type: "text" };
 import rowsPrelude from "../../../shaders/rows.wgsl" with { type: "text" };
-import type { Gpu } from "../device.ts";
 import { defineKernel, type KernelDefinition } from "../kernel.ts";
 import type { Launch, Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
+
+/** How many of something are live. */
+export type Count<L extends Live> = (live: L) => number;
+
+/** What an operation along rows is told beside its tensors. */
+export interface RowOptions<L extends Live> {
+  /** Live leading rows. */
+  readonly rows: Count<L>;
+}
+
+/** What an operation on single elements is told beside its tensors. */
+export interface ElementOptions<L extends Live> {
+  /** Live leading elements. */
+  readonly count: Count<L>;
+}
 
 type Params = Launch["params"];
 type Tensors = Readonly<Record<string, Tensor>>;
@@ -15,13 +29,12 @@ const ELEMENTS = 4;
 
 /** Records a kernel that reduces along so many rows. */
 export function recordRows<L extends Live>(
-  gpu: Gpu,
   program: Program<L>,
   kernel: KernelDefinition,
   tensors: Tensors,
   launch: (live: L) => { readonly rows: number; readonly params: Params },
 ): void {
-  const lanes = gpu.rowLanes;
+  const lanes = program.policy.row_lanes;
   program.dispatch(
     defineKernel(withPrelude(kernel, rowsPrelude, { LANES: lanes, ROWS: lanes === 1 ? 8 : 1 })),
     tensors,

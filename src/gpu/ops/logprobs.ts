@@ -2,7 +2,6 @@ import averageSource from "../../../shaders/average_logprobs.wgsl" with { type: 
 import logsumexpSource from "../../../shaders/logsumexp.wgsl" with { type: "text" };
 import logsumexpGradSource from "../../../shaders/logsumexp_grad.wgsl" with { type: "text" };
 import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
-import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
@@ -16,8 +15,8 @@ export interface VocabularyChunk {
   readonly columns: number;
 }
 
-/** How logits count. */
-export interface LogitSettings {
+/** A run of the vocabulary, and how its logits count. */
+export interface LogitOptions extends VocabularyChunk {
   /** Logits l become softcap * tanh(l / softcap) before anything else (Gemma 2); null or absent: they stay as they are. */
   readonly softcap?: number | null;
 }
@@ -28,7 +27,6 @@ export interface LogitSettings {
  * @param tensors `best`, u32 [rows], where given: the id of the row's largest logit, the smallest id of equal ones
  */
 export function recordLogsumexp<L extends Rows>(
-  gpu: Gpu,
   program: Program<L>,
   tensors: {
     readonly logits: Tensor;
@@ -36,21 +34,19 @@ export function recordLogsumexp<L extends Rows>(
     readonly state: Tensor;
     readonly best?: Tensor;
   },
-  chunk: VocabularyChunk,
-  { softcap = null }: LogitSettings = {},
+  { first_id, columns, softcap = null }: LogitOptions,
 ): void {
   const stride = tensors.logits.shape[1]!;
   const constants = { SOFTCAP: softcap === null ? 0 : 1, BEST: tensors.best ? 1 : 0 };
   const kernel = { name: "logsumexp", source: logsumexpSource, preludes: [softCapPrelude], constants };
-  recordRows(gpu, program, kernel, { ...tensors }, ({ rows }) => ({
-    params: { rows, stride, softcap: softcap ?? 0, ...chunk },
+  recordRows(program, kernel, { ...tensors }, ({ rows }) => ({
+    params: { rows, stride, softcap: softcap ?? 0, first_id, columns },
     rows,
   }));
 }
 
 /** Replaces one chunk of logits by the loss's gradient with respect to them. */
 export function recordLogsumexpGrad<L extends Rows>(
-  gpu: Gpu,
   program: Program<L>,
   tensors: {
     readonly logits: Tensor;
@@ -59,8 +55,7 @@ export function recordLogsumexpGrad<L extends Rows>(
     readonly row_sequences: Tensor;
     readonly coefficients: Tensor;
   },
-  chunk: VocabularyChunk,
-  { softcap = null }: LogitSettings = {},
+  { first_id, columns, softcap = null }: LogitOptions,
 ): void {
   const stride = tensors.logits.shape[1]!;
   const constants = { SOFTCAP: softcap === null ? 0 : 1 };
@@ -70,8 +65,8 @@ export function recordLogsumexpGrad<L extends Rows>(
     preludes: [softCapPrelude],
     constants,
   };
-  recordRows(gpu, program, kernel, tensors, ({ rows }) => ({
-    params: { rows, stride, softcap: softcap ?? 0, ...chunk },
+  recordRows(program, kernel, tensors, ({ rows }) => ({
+    params: { rows, stride, softcap: softcap ?? 0, first_id, columns },
     rows,
   }));
 }
@@ -85,7 +80,7 @@ export function recordAverageLogprobs<L extends Live & { readonly sequences: num
     readonly logprobs: Tensor;
     readonly averages: Tensor;
   },
-  vocabulary: number,
+  { vocabulary }: { readonly vocabulary: number },
 ): void {
   program.dispatch(
     defineKernel({ name: "average_logprobs", source: averageSource }),

@@ -1,5 +1,6 @@
 import type { Gpu } from "../device.ts";
 import { defineKernel, type Kernel } from "../kernel.ts";
+import type { KernelPolicy } from "../policy.ts";
 import type { Live, Program } from "../program.ts";
 import { STORAGE } from "../storage.ts";
 import type { Tensor } from "../tensor.ts";
@@ -22,11 +23,29 @@ import packPanelsSource from "../../../shaders/pack_panels.wgsl" with { type: "t
 import sumSplitsSource from "../../../shaders/sum_splits.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 
+/** What a matrix product reads and writes. */
+export interface MatmulTensors {
+  /** f32 */
+  readonly a: Tensor;
+  /** f32; for NN and NT also a format whose rows are a multiple of `row_multiple` long, as {@link STORAGE} has it. */
+  readonly b: Tensor;
+  /** f32 */
+  readonly c: Tensor;
+  /**
+   * Goes into the same sums: u [m, r], and v [n, r] for `NT`, [r, n] for `NN`; f32. Not for `TN`.
+   */
+  readonly low_rank?: { readonly u: Tensor; readonly v: Tensor };
+  /** [n], f32. Like `gate` for sums of at most 65,536 steps. */
+  readonly bias?: Tensor;
+  /** Of C's shape, all of whose columns are written; C = residual + P without a pass that copies it. */
+  readonly residual?: Tensor;
+}
+
 /**
  * A matrix product P = alpha · X · Y, with a low-rank update alpha · (X · Y + U · V), with a bias in every row; and C = P,
  * or C += P, or C = residual + P, or C = activation(C) ⊙ P.
  */
-export interface Matmul<L extends Live> {
+export interface MatmulOptions<L extends Live> {
   /**
    * How A and B lie in memory; C is always [m, n].
    *
@@ -35,31 +54,19 @@ export interface Matmul<L extends Live> {
    * - `TN`: A [k, m], B [k, n] (the gradient of its weight)
    */
   readonly layout: MatmulLayout;
-  /** f32 */
-  readonly a: Tensor;
-  /** f32; for NN and NT also f16 or bf16, whose rows must be a multiple of 8 long, or int8, of 32. */
-  readonly b: Tensor;
-  /** f32 */
-  readonly c: Tensor;
   /** Live sizes, at most those of the tensors' shapes [rows, columns]; row strides come from the shapes. */
   readonly size: (live: L) => { m: number; k: number };
   /** All columns that B has and C has room for, unless given. */
   readonly n?: number;
-  /**
-   * Goes into the same sums: u [m, r], and v [n, r] for `NT`, [r, n] for `NN`; f32. Not for `TN`.
-   */
-  readonly low_rank?: { readonly u: Tensor; readonly v: Tensor };
   /** 1 unless given. */
   readonly alpha?: number;
-  /** [n], f32. Like `gate` for sums of at most 65,536 steps. */
-  readonly bias?: Tensor;
   /** Adds to C instead of overwriting it. */
   readonly accumulate?: boolean;
-  /** Of C's shape, all of whose columns are written; C = residual + P without a pass that copies it. */
-  readonly residual?: Tensor;
   /** C holds a gated mlp's gates and gets its product: one pass less, and no tensor for what they gate. */
   readonly gate?: Activation;
 }
+
+interface Matmul<L extends Live> extends MatmulTensors, MatmulOptions<L> {}
 
 /** A kernel with the block of C that one of its workgroups computes. */
 interface Tile {
@@ -90,17 +97,26 @@ const SECOND_CACHE = 2 ** 21;
  * @throws {TypeError} where the tensors' types or shapes do not fit the layout
  * @throws {RangeError} where a bias or gates would wait for a second part of the sum
  */
-export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
+export function recordMatmul<L extends Live>(
+  program: Program<L>,
+  tensors: MatmulTensors,
+  options: MatmulOptions<L>,
+): void {
+  record(program, { ...tensors, ...options });
+}
+
+function record<L extends Live>(program: Program<L>, spec: Matmul<L>): void {
+  const { gpu, policy } = program;
   const { layout, a, b, c, low_rank, bias, residual, gate, alpha = 1, accumulate = false } = spec;
   check(spec);
   if (low_rank && !gate && isAligned(a, b, c) && !isAligned(low_rank.u, low_rank.v)) {
     // one kernel would have to load all operands one by one
     const { u, v } = low_rank;
     const { low_rank: _, ...product } = spec;
-    recordMatmul(gpu, program, product);
+    record(program, product);
     const { bias: _bias, residual: _residual, ...update } = product;
     const size = (live: L) => ({ m: spec.size(live).m, k: u.shape[1]! });
-    recordMatmul(gpu, program, { ...update, a: u, b: v, size, accumulate: true });
+    record(program, { ...update, a: u, b: v, size, accumulate: true });
     return;
   }
   const rank = low_rank?.u.shape[1] ?? 0;
@@ -112,8 +128,8 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
   const n = spec.n ?? most.n;
   if (residual && !(isAligned(a, b, c) && n % 4 === 0 && n > 16 && most.k <= MAX_K)) {
     const { residual: _, ...rest } = spec;
-    recordCopy(program, residual, c, (live) => spec.size(live).m * c.shape[1]!);
-    recordMatmul(gpu, program, { ...rest, accumulate: true });
+    recordCopy(program, { x: residual, y: c }, { count: (live) => spec.size(live).m * c.shape[1]! });
+    record(program, { ...rest, accumulate: true });
     return;
   }
   const mostSteps = Math.min(most.k, MAX_K);
@@ -123,12 +139,12 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
     );
   }
   const plain = !low_rank && !bias && !residual && !gate;
-  const divisible = gpu.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
+  const divisible = policy.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
   const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
   const partials = k_split < mostSteps ? scratch(gpu, "partial sums", PARTIAL_SUMS) : null;
   const readsC = !partials && (accumulate || gate !== undefined || most.k > MAX_K || n % 4 !== 0);
-  const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
-  const packs = packsPanels(gpu, spec, most, columns);
+  const { kernel, rows, columns } = chooseTile(policy, spec, most.m, n, readsC);
+  const packs = packsPanels(policy, spec, most, columns);
   const panels = packs ? scratch(gpu, "panels", PANELS) : null;
   const epilogue = { ...(bias && { bias }), ...(residual && { residual }) };
   const tensors = { a, b: panels ?? b, c: partials ?? c, ...low_rank, ...epilogue };
@@ -186,14 +202,14 @@ export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec
  * between them empty, as if each were so long.
  */
 function packsPanels<L extends Live>(
-  gpu: Gpu,
+  policy: KernelPolicy,
   { layout, b }: Matmul<L>,
   most: { m: number; k: number },
   columns: number,
 ): boolean {
   const stride = 4 * b.shape[1]!;
   const rowBytes = Math.max(4 * columns, stride & -stride);
-  return gpu.matmul !== "tiled" && layout !== "NT" && b.dtype === "f32" && columns >= 64 &&
+  return policy.matmul !== "tiled" && layout !== "NT" && b.dtype === "f32" && columns >= 64 &&
     most.m >= PANELS_LEAST_M && rowBytes * most.k >= SECOND_CACHE && columns * most.k <= PANELS;
 }
 
@@ -292,7 +308,7 @@ function isAligned(...tensors: readonly Tensor[]): boolean {
  * multiple of 4 elements are loaded one by one, for which one block serves all.
  */
 function chooseTile<L extends Live>(
-  gpu: Gpu,
+  policy: KernelPolicy,
   { layout, a, b, c, low_rank, bias, residual, gate }: Matmul<L>,
   m: number,
   n: number,
@@ -301,7 +317,7 @@ function chooseTile<L extends Live>(
   const aligned = isAligned(a, b, c, ...low_rank ? [low_rank.u, low_rank.v] : []);
   const kernelOf = (source: string, block: string, constants: Constants) =>
     defineKernel({
-      name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
+      name: `matmul_${policy.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
         gate ? `_gated_${gate}` : residual ? "_residual" : readsC ? "_adds" : ""
       }${low_rank ? "_low_rank" : ""}${bias ? "_bias" : ""}`,
       source,
@@ -322,18 +338,18 @@ function chooseTile<L extends Live>(
         ...constants,
       },
     });
-  if (gpu.matmul === "tiled") {
+  if (policy.matmul === "tiled") {
     const shape = shapeClass(m, n);
-    const name = !aligned ? "64x64" : gpu.measuredTiles[tileKey(layout, shape)] ?? CANDIDATES[shape][0]!;
+    const name = !aligned ? "64x64" : policy.tiles[tileKey(layout, shape)] ?? CANDIDATES[shape][0]!;
     const tile = MATMUL_TILES[name];
     const kernel = kernelOf(tiledSource, name, { ...tile, WIDTH: 4 });
     return { kernel, rows: tile.TILE_M, columns: tile.TILE_N };
   }
-  const rows = !aligned ? 16 : fitting(gpu.matmul === "subgroup" ? [8, 16, 32] : [8, 16], m);
-  const columns = !aligned ? 4 : fitting(gpu.matmul === "direct" ? [1, 2, 4, 8, 16] : [1, 2, 4, 8], n / 8);
+  const rows = !aligned ? 16 : fitting(policy.matmul === "subgroup" ? [8, 16, 32] : [8, 16], m);
+  const columns = !aligned ? 4 : fitting(policy.matmul === "direct" ? [1, 2, 4, 8, 16] : [1, 2, 4, 8], n / 8);
   const width = columns < 4 ? 1 : 4;
   const kernel = kernelOf(registersSource, `${rows}x${columns}`, {
-    SHARED: Number(gpu.matmul === "subgroup"),
+    SHARED: Number(policy.matmul === "subgroup"),
     ROWS: rows,
     COLUMNS: columns / width,
     WIDTH: width,

@@ -1,11 +1,10 @@
 import source from "../../../shaders/rms_norm.wgsl" with { type: "text" };
 import gradSource from "../../../shaders/rms_norm_grad.wgsl" with { type: "text" };
 import weightGradSource from "../../../shaders/rms_norm_weight_grad.wgsl" with { type: "text" };
-import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { dtypeBytes, type Tensor } from "../tensor.ts";
-import { chunked, chunkWidth, recordRows } from "./launch.ts";
+import { chunked, chunkWidth, recordRows, type RowOptions } from "./launch.ts";
 
 /** Tensors of an RMSNorm over rows: x and y [rows, columns], weight [columns], rstd [rows]. */
 export interface RmsNormTensors {
@@ -14,8 +13,8 @@ export interface RmsNormTensors {
   readonly rstd: Tensor;
 }
 
-/** How a norm's weight counts. */
-export interface RmsNormSettings {
+/** Live rows, and how a norm's weight counts. */
+export interface RmsNormOptions<L extends Live> extends RowOptions<L> {
   /** Added to the weight before it multiplies: 1 for Gemma, which stores the distance from 1; 0 unless given. */
   readonly offset?: 0 | 1;
 }
@@ -25,17 +24,14 @@ const SUMMED_ROWS = 2 ** 17;
 
 /** y = x * rstd * (offset + weight); keeps rstd for the backward. */
 export function recordRmsNorm<L extends Live>(
-  gpu: Gpu,
   program: Program<L>,
   tensors: RmsNormTensors & { readonly y: Tensor },
-  eps: number,
-  rows: (live: L) => number,
-  { offset = 0 }: RmsNormSettings = {},
+  { eps, rows, offset = 0 }: RmsNormOptions<L> & { readonly eps: number },
 ): void {
   const columns = tensors.weight.shape[0]!;
   const { constants, preludes } = chunked(chunkWidth(tensors.weight));
   const kernel = { name: "rms_norm", source, preludes, constants: { ...constants, OFFSET: offset } };
-  recordRows(gpu, program, kernel, { ...tensors }, (live) => ({
+  recordRows(program, kernel, { ...tensors }, (live) => ({
     params: { rows: rows(live), columns, eps },
     rows: rows(live),
   }));
@@ -43,11 +39,9 @@ export function recordRmsNorm<L extends Live>(
 
 /** Adds the norm's input gradient to `d_x` and, where `d_weight` is given, the weight's to that. */
 export function recordRmsNormGrad<L extends Live>(
-  gpu: Gpu,
   program: Program<L>,
   tensors: RmsNormTensors & { readonly d_y: Tensor; readonly d_x: Tensor; readonly d_weight: Tensor | null },
-  rows: (live: L) => number,
-  { offset = 0 }: RmsNormSettings = {},
+  { rows, offset = 0 }: RmsNormOptions<L>,
 ): void {
   const { x, weight, rstd, d_y, d_x, d_weight } = tensors;
   const columns = weight.shape[0]!;
@@ -59,7 +53,7 @@ export function recordRmsNormGrad<L extends Live>(
     preludes,
     constants: { ...constants, OFFSET: offset },
   };
-  recordRows(gpu, program, grad, inputs, (live) => ({
+  recordRows(program, grad, inputs, (live) => ({
     params: { rows: rows(live), columns },
     rows: rows(live),
   }));

@@ -7,13 +7,12 @@ import { chunked, recordElements } from "./launch.ts";
  * Turns every head of `x` [tokens, heads * head_dim] in place by its token's position.
  *
  * @param tensors positions [tokens], rotations [positions, rotated dimensions of a head / 2, 2] (cos, sin)
- * @param direction 1 forward, -1 backward: the gradient of a rotation is the opposite rotation
+ * @param options direction: 1 forward, -1 backward: the gradient of a rotation is the opposite rotation
  */
 export function recordRope<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
   tensors: { readonly x: Tensor; readonly positions: Tensor; readonly rotations: Tensor },
-  head_dim: number,
-  direction: 1 | -1,
+  { head_dim, direction }: { readonly head_dim: number; readonly direction: 1 | -1 },
 ): void {
   const half = tensors.rotations.shape[1]!;
   const heads = tensors.x.shape[1]! / head_dim;

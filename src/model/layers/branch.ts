@@ -49,7 +49,8 @@ export class BranchInput {
     }
     this.#linears[0]!.forward(recording, normed, { y: joined });
     forEachColumns(outputs.map(({ y }) => y), (y, first, count) => {
-      recordCopyColumns(recording.program, { of: joined, first }, { of: y }, count, tokensOf);
+      const options = { x_first: first, columns: count, rows: tokensOf };
+      recordCopyColumns(recording.program, { x: joined, y }, options);
     });
   }
 
@@ -70,7 +71,8 @@ export class BranchInput {
       );
     } else {
       forEachColumns(d_outputs, (d_y, first, count) => {
-        recordCopyColumns(recording.program, { of: d_y }, { of: joined, first }, count, tokensOf);
+        const options = { y_first: first, columns: count, rows: tokensOf };
+        recordCopyColumns(recording.program, { x: d_y, y: joined }, options);
       });
       this.#linears[0]!.backward(recording, normed, joined, d_normed, !norm);
     }
@@ -119,8 +121,8 @@ export class BranchOutput {
     norm.forward(recording, output, this.#normed);
     if (!y) return;
     const count = ({ tokens }: BatchCounts) => tokens * y.shape[1]!;
-    if (y !== residual) recordCopy(recording.program, residual, y, count);
-    recordAdd(recording.program, this.#normed, y, count);
+    if (y !== residual) recordCopy(recording.program, { x: residual, y }, { count });
+    recordAdd(recording.program, { x: this.#normed, y }, { count });
   }
 
   /**

@@ -18,7 +18,8 @@ export class Embedding {
     const { config, batch: { token_ids, positions: indices } } = this.#context;
     const { embedding, positions } = this.#decoder;
     for (const { first_row, rows: { value: table } } of embedding) {
-      recordEmbedding(program, { token_ids, table, x }, first_row, { scale: config.plan.embedding_scale });
+      const options = { first_row, scale: config.plan.embedding_scale };
+      recordEmbedding(program, { token_ids, table, x }, options);
     }
     if (positions) recordAddRows(program, { indices, table: positions.value, x });
   }
@@ -31,11 +32,11 @@ export class Embedding {
       if (!d_table) continue;
       const { ids, id_offsets, id_tokens } = batch;
       const scale = config.plan.embedding_scale;
-      recordEmbeddingGrad(program, { ids, id_offsets, id_tokens, d_x, d_table }, first_row, { scale });
+      recordEmbeddingGrad(program, { ids, id_offsets, id_tokens, d_x, d_table }, { first_row, scale });
     }
     if (!positions?.gradient) return;
     const { position_ids: ids, position_offsets: id_offsets, position_tokens: id_tokens } = batch;
     const tensors = { ids, id_offsets, id_tokens, d_x, d_table: positions.gradient };
-    recordEmbeddingGrad(program, tensors, 0, {}, (live) => live.distinct_positions);
+    recordEmbeddingGrad(program, tensors, { distinct: (live) => live.distinct_positions });
   }
 }

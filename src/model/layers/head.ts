@@ -80,7 +80,7 @@ export class Head {
 
   /** From the last block's output x to `logprobs` and `averages`. */
   forward(recording: Recording, x: Tensor): void {
-    const { gpu, program } = recording;
+    const { program } = recording;
     const { input, normed, logits } = this.#tensors;
     const { config, batch: { head_tokens: indices, targets, sequence_rows } } = this.#context;
     const { state, likeliest: best, logprobs, averages } = this;
@@ -89,14 +89,15 @@ export class Head {
     for (const chunk of this.#chunks) {
       this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, ...(best && { best }) };
-      recordLogsumexp(gpu, program, tensors, placeOf(chunk), { softcap: config.plan.logit_softcap });
+      recordLogsumexp(program, tensors, { ...placeOf(chunk), softcap: config.plan.logit_softcap });
     }
-    recordAverageLogprobs(program, { state, sequence_rows, logprobs, averages }, config.vocab_size);
+    const means = { state, sequence_rows, logprobs, averages };
+    recordAverageLogprobs(program, means, { vocabulary: config.vocab_size });
   }
 
   /** d_x = the gradient that follows from `coefficients`; adds to those of norm and table. */
   backward(recording: Recording, d_x: Tensor): void {
-    const { gpu, program } = recording;
+    const { program } = recording;
     const { input, normed, logits } = this.#tensors;
     const { config, batch: { targets, row_coefficients, token_rows, token_row_list } } = this.#context;
     const { state, coefficients } = this;
@@ -106,22 +107,16 @@ export class Head {
       // the logits of a vocabulary in one chunk are still there from the forward
       if (this.#chunks.length > 1) this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, row_sequences: row_coefficients, coefficients };
-      recordLogsumexpGrad(gpu, program, tensors, placeOf(chunk), { softcap });
-      recordMatmul(gpu, program, {
+      recordLogsumexpGrad(program, tensors, { ...placeOf(chunk), softcap });
+      recordMatmul(program, { a: logits, b: chunk.weight, c: d.normed }, {
         layout: "NN",
-        a: logits,
-        b: chunk.weight,
-        c: d.normed,
         size: ({ rows }) => ({ m: rows, k: chunk.columns }),
         alpha,
         accumulate: i > 0,
       });
       if (!chunk.gradient) return;
-      recordMatmul(gpu, program, {
+      recordMatmul(program, { a: logits, b: normed, c: chunk.gradient }, {
         layout: "TN",
-        a: logits,
-        b: normed,
-        c: chunk.gradient,
         size: ({ rows }) => ({ m: chunk.columns, k: rows }),
         alpha,
         accumulate: true,
@@ -132,10 +127,10 @@ export class Head {
     recordGatherRowsGrad(program, { token_rows, row_list: token_row_list, d_y: d.input, d_x });
   }
 
-  #recordLogits({ gpu, program }: Recording, { weight: b }: Chunk): void {
+  #recordLogits({ program }: Recording, { weight: b }: Chunk): void {
     const { normed: a, logits: c } = this.#tensors;
     const { hidden_size: k, plan: { logit_scale: alpha } } = this.#context.config;
-    recordMatmul(gpu, program, { layout: "NT", a, b, c, size: ({ rows: m }) => ({ m, k }), alpha });
+    recordMatmul(program, { a, b, c }, { layout: "NT", size: ({ rows: m }) => ({ m, k }), alpha });
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Tensor } from "../../gpu/mod.ts";
-import { recordBiasGrad } from "../../gpu/ops/bias.ts";
 import { type Activation, recordDropout } from "../../gpu/ops/elementwise.ts";
-import { type Matmul, recordMatmul } from "../../gpu/ops/matmul.ts";
+import { type MatmulOptions, type MatmulTensors, recordMatmul } from "../../gpu/ops/matmul.ts";
+import { recordSumRows } from "../../gpu/ops/sum_rows.ts";
 import type { BatchLive } from "../batch.ts";
 import type { Parameter } from "../parameters.ts";
 import type { Buffers } from "./buffers.ts";
@@ -107,17 +107,17 @@ export class LinearLayer {
   forward(recording: Recording, x: Tensor, { y, residual, gate }: LinearOutput): void {
     const { weight: { value: b }, bias, lora } = this.#linear;
     const u = lora && this.#recordLowRank(recording, lora, this.#recordDropped(recording, lora, x));
-    recordMatmul(recording.gpu, recording.program, {
-      layout: "NT",
-      a: x,
-      b,
-      c: y,
+    const tensors = {
+      ...{ a: x, b, c: y },
       ...(u && { low_rank: { u, v: lora!.b.value } }),
       ...(bias && { bias: bias.value }),
+      ...(residual && residual !== y && { residual }),
+    };
+    recordMatmul(recording.program, tensors, {
+      layout: "NT",
       size: ({ tokens: m }) => ({ m, k: b.shape[1]! }),
       alpha: this.#alpha,
       accumulate: residual === y,
-      ...(residual && residual !== y && { residual }),
       ...(gate && { gate }),
     });
   }
@@ -129,43 +129,47 @@ export class LinearLayer {
   }
 
   /** The first half of {@link backward}, which asks for no x; the second follows before another layer's. */
-  backwardInput({ gpu, program }: Recording, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
+  backwardInput({ program }: Recording, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
     const { weight, lora } = this.#linear;
     const alpha = this.#alpha;
-    const product = (a: Tensor, b: Tensor, c: Tensor, more: Partial<Matmul<BatchLive>> = {}) => {
-      const size = ({ tokens: m }: BatchLive) => ({ m, k: b.shape[0]! });
-      recordMatmul(gpu, program, { layout: "NN", a, b, c, size, ...more });
+    const product = (tensors: MatmulTensors, options: Partial<MatmulOptions<BatchLive>> = {}) => {
+      const size = ({ tokens: m }: BatchLive) => ({ m, k: tensors.b.shape[0]! });
+      recordMatmul(program, tensors, { layout: "NN", size, alpha, ...options });
     };
     if (!lora) {
-      if (d_x) product(d_y, weight.value, d_x, { alpha, accumulate });
+      if (d_x) product({ a: d_y, b: weight.value, c: d_x }, { accumulate });
       return;
     }
     const { a, b, scale, dropout: rate, stream } = lora;
     const d_low = this.#lowRankGrad(lora);
-    product(d_y, b.value, d_low, { alpha: scale });
+    product({ a: d_y, b: b.value, c: d_low }, { alpha: scale });
     if (!d_x) return;
     if (rate === 0 || !this.#scratch.dropped) {
-      product(d_y, weight.value, d_x, { alpha, accumulate, low_rank: { u: d_low, v: a.value } });
+      const low_rank = { u: d_low, v: a.value };
+      product({ a: d_y, b: weight.value, c: d_x, low_rank }, { accumulate });
       return;
     }
     const k = a.value.shape[1]!;
     const dropped = withColumns(this.#scratch.dropped, k);
-    product(d_y, weight.value, d_x, { alpha, accumulate });
-    product(d_low, a.value, dropped, { alpha });
+    product({ a: d_y, b: weight.value, c: d_x }, { accumulate });
+    product({ a: d_low, b: a.value, c: dropped });
     const tensors = { x: dropped, y: d_x };
-    recordDropout(program, tensors, { rate, stream, accumulate: true }, ({ tokens }) => tokens * k);
+    const count = ({ tokens }: BatchLive) => tokens * k;
+    recordDropout(program, tensors, { rate, stream, accumulate: true, count });
   }
 
   /** The second half of {@link backward}. */
   backwardWeight(recording: Recording, x: Tensor, d_y: Tensor): void {
-    const { gpu, program } = recording;
+    const { program } = recording;
     const { weight, bias, lora } = this.#linear;
     const addProduct = (a: Tensor, b: Tensor, c: Tensor) => {
       const size = ({ tokens }: BatchLive) => ({ m: c.shape[0]!, k: tokens });
-      recordMatmul(gpu, program, { layout: "TN", a, b, c, size, alpha: this.#alpha, accumulate: true });
+      recordMatmul(program, { a, b, c }, { layout: "TN", size, alpha: this.#alpha, accumulate: true });
     };
     if (weight.gradient) addProduct(d_y, x, weight.gradient);
-    if (bias?.gradient) recordBiasGrad(program, { d_y, d_bias: bias.gradient }, ({ tokens }) => tokens);
+    if (bias?.gradient) {
+      recordSumRows(program, { x: d_y, sums: bias.gradient }, { rows: ({ tokens }) => tokens });
+    }
     if (!lora) return;
     const dropped = this.#recordDropped(recording, lora, x);
     const low = this.#keepsLowRank ? this.#lowRank! : this.#recordLowRank(recording, lora, dropped);
@@ -178,15 +182,16 @@ export class LinearLayer {
     if (rate === 0 || !this.#scratch.dropped) return x;
     const k = a.value.shape[1]!;
     const y = withColumns(this.#scratch.dropped, k);
-    recordDropout(program, { x, y }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
+    const count = ({ tokens }: BatchLive) => tokens * k;
+    recordDropout(program, { x, y }, { rate, stream, accumulate: false, count });
     return y;
   }
 
   /** @returns scale * dropped A^T */
-  #recordLowRank({ gpu, program }: Recording, { a, scale: alpha }: Lora, dropped: Tensor): Tensor {
+  #recordLowRank({ program }: Recording, { a, scale: alpha }: Lora, dropped: Tensor): Tensor {
     const [b, c] = [a.value, this.#lowRank!];
     const size = ({ tokens: m }: BatchLive) => ({ m, k: b.shape[1]! });
-    recordMatmul(gpu, program, { layout: "NT", a: dropped, b, c, size, alpha });
+    recordMatmul(program, { a: dropped, b, c }, { layout: "NT", size, alpha });
     return c;
   }
 

@@ -7,6 +7,7 @@ import type { Kernel } from "./kernel.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
 import { largestTensor, takeTensor, tensorOf } from "./paper_device.ts";
 import { type KernelPolicy, policyFor } from "./policy.ts";
+import { Scratch } from "./scratch.ts";
 import type { TensorDtype } from "./storage.ts";
 import { allocated, type Tensor, type TensorMemory } from "./tensor.ts";
 
@@ -48,6 +49,8 @@ export class Gpu implements TensorMemory {
   readonly memory: MemoryAccount;
   /** The kernels with which programs record from now on, unless they are given others. */
   policy: KernelPolicy;
+  /** What programs put aside, one at a time. */
+  readonly scratch: Scratch = new Scratch(this);
   /** Does what may hold the thread for long; whoever watches over the thread puts its own in place. */
   during: <T>(what: "device" | "compiling" | "weights", work: () => T) => T = (_, work) => work();
   /** Largest number of bytes one tensor may have, since it is bound whole. */

@@ -70,6 +70,7 @@ export class Program<L extends Live = Live> {
   /** Which kernels operations record. */
   readonly policy: KernelPolicy;
   readonly #commands: Command<L>[] = [];
+  readonly #scratch = new Map<string, Tensor>();
   #prepared: Prepared | null = null;
 
   /** @param policy the device's own unless given */
@@ -101,6 +102,13 @@ export class Program<L extends Live = Live> {
     }
     this.#commands.push({ kind: "dispatch", kernel, bindings, launch });
     this.free();
+  }
+
+  /** An f32 tensor for what one operation puts aside until its next dispatch; all programs of the device share it. */
+  scratch(name: string, count: number): Tensor {
+    const tensor = this.#scratch.get(name) ?? this.gpu.scratch.declare(`scratch.${name}`, count);
+    this.#scratch.set(name, tensor);
+    return tensor;
   }
 
   /** What its dispatches run, each once, by their first use. */
@@ -213,18 +221,14 @@ export class Program<L extends Live = Live> {
     }));
   }
 
-  /** Lets go of the parameter buffer; the tensors belong to their makers. */
+  /** Frees parameters and scratch until the next run; the other tensors belong to their makers. */
   free(): void {
-    const params = this.#prepared?.params;
-    if (params) {
-      this.gpu.memory.give(`${this.label}.params`, params.size);
-      params.destroy();
-    }
+    this.#prepared?.owned.dispose();
     this.#prepared = null;
   }
 
   #prepare(): Prepared {
-    const { device, memory } = this.gpu;
+    const { device, memory, scratch } = this.gpu;
     const alignment = Math.max(64, device.limits.minStorageBufferOffsetAlignment);
     let size = 0;
     const offsets = this.#commands.map((command) => {
@@ -234,11 +238,18 @@ export class Program<L extends Live = Live> {
       }
       return offset;
     });
+    using made = new DisposableStack();
     let params: GPUBuffer | null = null;
     if (size > 0) {
-      memory.take(`${this.label}.params`, size);
+      const label = `${this.label}.params`;
+      memory.take(label, size);
+      made.defer(() => memory.give(label, size));
       const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST;
-      params = device.createBuffer({ label: `${this.label}.params`, size, usage });
+      params = made.adopt(device.createBuffer({ label, size, usage }), (buffer) => buffer.destroy());
+    }
+    for (const tensor of this.#scratch.values()) {
+      scratch.take(tensor);
+      made.defer(() => scratch.give(tensor));
     }
     const slots = this.#commands.map((command, i) => {
       if (command.kind === "clear") return null;
@@ -261,11 +272,12 @@ export class Program<L extends Live = Live> {
       });
       return { pipeline, bindGroup, offset: offsets[i]! };
     });
-    return { params, view: new DataView(new ArrayBuffer(size)), changed: false, slots };
+    return { owned: made.move(), params, view: new DataView(new ArrayBuffer(size)), changed: false, slots };
   }
 }
 
 interface Prepared {
+  readonly owned: DisposableStack;
   readonly params: GPUBuffer | null;
   readonly view: DataView;
   /** Whether `view` holds what `params` does not; it outlives a run that was refused halfway. */

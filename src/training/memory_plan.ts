@@ -6,6 +6,7 @@
  */
 import { InputError } from "../errors.ts";
 import { bytesText, PaperDevice } from "../gpu/mod.ts";
+import { MATMUL_SCRATCH_BYTES } from "../gpu/ops/matmul.ts";
 import { largestRank } from "../model/adapter_modules.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { StoredDtype } from "../model/declared_weights.ts";
@@ -86,6 +87,7 @@ function partOf(name: string): MemoryPart {
     return trained === "value" ? "parameters" : trained === "gradient" ? "gradients" : "moments";
   }
   if (/^(optimizer|objective)\.|\.params$/.test(name)) return "other";
+  if (name.startsWith("scratch.")) return "scratch";
   const [mode, section = "", rest = ""] = name.split(".");
   if (mode !== "train") return "weights";
   if (section === "stream" || section === "activations") return "activations";
@@ -161,7 +163,7 @@ export function planMemory(
   if (kept && kept.micro_batch_tokens >= largest && kept.micro_batch_tokens <= most) shapes.unshift(kept);
   const plans = shapes.map((shape) => planOf(model, settings, shape, available));
   if (available === null) return plans;
-  const programs = PROGRAM_BYTES * (model.config.num_hidden_layers + 1);
+  const programs = PROGRAM_BYTES * (model.config.num_hidden_layers + 1) + MATMUL_SCRATCH_BYTES;
   const roomy = plans.filter((plan) => plan.total_bytes + programs <= available);
   if (roomy.length > 0) return roomy;
   const fitting = plans.filter((plan) => plan.total_bytes <= available);

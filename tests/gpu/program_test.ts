@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { defineKernel, fold, Gpu, Program, rowsOf, STORAGE } from "../../src/gpu/mod.ts";
+import { defineKernel, fold, Gpu, GpuMemoryError, Program, rowsOf, STORAGE } from "../../src/gpu/mod.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
 
@@ -238,6 +238,42 @@ Deno.test("Program accounts its parameters and gives them back", () => {
   program.run({ count: 1, scale: 1, shift: 1 });
   program.free();
   assert.equal(gpu.memory.bytes, before);
+});
+
+Deno.test("Program.scratch() is one tensor for all programs, in the account while one of them is prepared", async () => {
+  const [x, y] = [gpu.upload("x", [2], Float32Array.of(3, 4)), gpu.tensor("y", [2])];
+  const programs = [10, 100].map((scale) => {
+    const program = new Program<Live>(gpu, "test");
+    const aside = program.scratch("aside", 8);
+    assert.equal(program.scratch("aside", 8), aside);
+    program.dispatch(AFFINE, { x, y: aside }, (live) => ({ params: { ...live, scale }, invocations: 2 }));
+    program.dispatch(AFFINE, { x: aside, y }, (live) => ({ params: live, invocations: 2 }));
+    return program;
+  });
+  const held = () => gpu.memory.byName()["scratch.aside"];
+  const live = { count: 2, scale: 1, shift: 0 };
+  assert.equal(held(), undefined);
+  for (const [i, program] of [...programs, ...programs].entries()) {
+    program.run(live);
+    assert.deepEqual([...await gpu.readF32(y)], i % 2 === 0 ? [30, 40] : [300, 400]);
+    assert.equal(held(), 32);
+    if (i === 1) programs[0]!.free();
+  }
+  for (const program of programs) program.free();
+  assert.equal(held(), undefined);
+  gpu.free(x, y);
+});
+
+Deno.test("Program frees what it took where there is no room for its scratch", async () => {
+  const own = await Gpu.open({ device: "auto", memoryLimitBytes: 1024 });
+  const program = new Program<Live>(own, "test");
+  const aside = program.scratch("aside", 1024);
+  const x = own.tensor("x", [4]);
+  program.dispatch(AFFINE, { x, y: aside }, (live) => ({ params: live, invocations: 4 }));
+  assert.throws(() => program.run({ count: 4, scale: 1, shift: 0 }), GpuMemoryError);
+  own.free(x);
+  assert.equal(own.memory.bytes, 0);
+  own.close();
 });
 
 Deno.test("Program binds views of one buffer", async () => {

@@ -1,6 +1,6 @@
 import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 
-/** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
+/** Matrix kernels to choose from; see shaders/matmul_tiled.wgsl and shaders/software/matmul_registers.wgsl. */
 export type MatmulDesign = "subgroup" | "direct" | "tiled";
 
 /**
@@ -14,7 +14,7 @@ export type AttentionDesign = "lanes" | "tiled";
 export interface KernelPolicy {
   readonly matmul: MatmulDesign;
   readonly attention: AttentionDesign;
-  /** Invocations that share a row in kernels of shaders/rows.wgsl. */
+  /** Invocations that share a row in kernels of shaders/lib/rows.wgsl. */
   readonly row_lanes: 1 | 64;
   /** Tiles of matrix products that were measured on the adapter; they change no digit of a result. */
   readonly tiles: MeasuredTiles;

@@ -1,7 +1,7 @@
-import bf16Loader from "../../shaders/storage_bf16.wgsl" with { type: "text" };
-import f16Loader from "../../shaders/storage_f16.wgsl" with { type: "text" };
-import f32Loader from "../../shaders/storage_f32.wgsl" with { type: "text" };
-import int8Loader from "../../shaders/storage_int8.wgsl" with { type: "text" };
+import bf16Loader from "../../shaders/lib/storage_bf16.wgsl" with { type: "text" };
+import f16Loader from "../../shaders/lib/storage_f16.wgsl" with { type: "text" };
+import f32Loader from "../../shaders/lib/storage_f32.wgsl" with { type: "text" };
+import int8Loader from "../../shaders/lib/storage_int8.wgsl" with { type: "text" };
 
 /** How numbers lie in a buffer. */
 export interface StorageFormat {

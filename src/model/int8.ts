@@ -1,4 +1,4 @@
-/** Weights of 8 bits for a frozen base, in the blocks of shaders/storage_int8.wgsl. */
+/** Weights of 8 bits for a frozen base, in the blocks of shaders/lib/storage_int8.wgsl. */
 import { STORAGE } from "../gpu/mod.ts";
 import { FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
 

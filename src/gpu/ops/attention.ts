@@ -2,18 +2,18 @@ import { defineKernel, type Kernel } from "../kernel.ts";
 import type { AttentionDesign } from "../policy.ts";
 import { fold, type Launch, type Live, type Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
-import lanesSource from "../../../shaders/attention.wgsl" with { type: "text" };
+import lanesSource from "../../../shaders/software/attention.wgsl" with { type: "text" };
 import deltaSource from "../../../shaders/attention_grad_delta.wgsl" with { type: "text" };
-import lanesKeySource from "../../../shaders/attention_grad_key.wgsl" with { type: "text" };
+import lanesKeySource from "../../../shaders/software/attention_grad_key.wgsl" with { type: "text" };
 import tiledKeySource from "../../../shaders/attention_grad_key_tiled.wgsl" with { type: "text" };
-import lanesQuerySource from "../../../shaders/attention_grad_query.wgsl" with { type: "text" };
+import lanesQuerySource from "../../../shaders/software/attention_grad_query.wgsl" with { type: "text" };
 import tiledQuerySource from "../../../shaders/attention_grad_query_tiled.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
-import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
-import lanesPrelude from "../../../shaders/attention_lanes.wgsl" with { type: "text" };
-import spansPrelude from "../../../shaders/attention_spans.wgsl" with { type: "text" };
-import tilesPrelude from "../../../shaders/attention_tiles.wgsl" with { type: "text" };
-import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
+import chunksPrelude from "../../../shaders/lib/chunks.wgsl" with { type: "text" };
+import lanesPrelude from "../../../shaders/software/attention_lanes.wgsl" with { type: "text" };
+import spansPrelude from "../../../shaders/lib/attention_spans.wgsl" with { type: "text" };
+import tilesPrelude from "../../../shaders/lib/attention_tiles.wgsl" with { type: "text" };
+import softCapPrelude from "../../../shaders/lib/soft_cap.wgsl" with { type: "text" };
 
 /** Sizes and rules of grouped-query attention. */
 export interface AttentionShape {

@@ -1,12 +1,12 @@
 import activationSource from "../../../shaders/activation.wgsl" with { type: "text" };
 import activationGradSource from "../../../shaders/activation_grad.wgsl" with { type: "text" };
-import activatedPrelude from "../../../shaders/activated.wgsl" with { type: "text" };
+import activatedPrelude from "../../../shaders/lib/activated.wgsl" with { type: "text" };
 import addSource from "../../../shaders/add.wgsl" with { type: "text" };
 import copySource from "../../../shaders/copy.wgsl" with { type: "text" };
 import dropoutSource from "../../../shaders/dropout.wgsl" with { type: "text" };
 import gatedSource from "../../../shaders/gated_activation.wgsl" with { type: "text" };
 import gatedGradSource from "../../../shaders/gated_activation_grad.wgsl" with { type: "text" };
-import geluPrelude from "../../../shaders/gelu.wgsl" with { type: "text" };
+import geluPrelude from "../../../shaders/lib/gelu.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
 import { chunked, chunkWidth, type Count, type ElementOptions, recordElements } from "./launch.ts";

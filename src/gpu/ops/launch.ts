@@ -1,6 +1,6 @@
-import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
-import elementsPrelude from "../../../shaders/elements.wgsl" with { type: "text" };
-import rowsPrelude from "../../../shaders/rows.wgsl" with { type: "text" };
+import chunksPrelude from "../../../shaders/lib/chunks.wgsl" with { type: "text" };
+import elementsPrelude from "../../../shaders/lib/elements.wgsl" with { type: "text" };
+import rowsPrelude from "../../../shaders/lib/rows.wgsl" with { type: "text" };
 import { defineKernel, type KernelDefinition } from "../kernel.ts";
 import type { Launch, Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";
@@ -24,7 +24,7 @@ export interface ElementOptions<L extends Live> {
 type Params = Launch["params"];
 type Tensors = Readonly<Record<string, Tensor>>;
 
-/** Elements that an invocation of shaders/elements.wgsl works on. */
+/** Elements that an invocation of shaders/lib/elements.wgsl works on. */
 const ELEMENTS = 4;
 
 /** Records a kernel that reduces along so many rows. */

@@ -1,7 +1,7 @@
 import averageSource from "../../../shaders/average_logprobs.wgsl" with { type: "text" };
 import logsumexpSource from "../../../shaders/logsumexp.wgsl" with { type: "text" };
 import logsumexpGradSource from "../../../shaders/logsumexp_grad.wgsl" with { type: "text" };
-import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
+import softCapPrelude from "../../../shaders/lib/soft_cap.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import type { Tensor } from "../tensor.ts";

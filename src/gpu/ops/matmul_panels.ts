@@ -3,7 +3,7 @@ import type { Live, Program } from "../program.ts";
 import { STORAGE } from "../storage.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Product } from "./matmul.ts";
-import source from "../../../shaders/pack_panels.wgsl" with { type: "text" };
+import source from "../../../shaders/software/pack_panels.wgsl" with { type: "text" };
 
 /** Numbers in the panels into which columns of B are copied. */
 export const PANELS = 2 ** 20;

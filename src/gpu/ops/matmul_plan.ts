@@ -9,9 +9,9 @@ import type { Product } from "./matmul.ts";
 import { panelColumns } from "./matmul_panels.ts";
 import { splitLength } from "./matmul_splits.ts";
 import { CANDIDATES, MATMUL_TILES, shapeClass, tileKey } from "./matmul_tiles.ts";
-import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
-import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
-import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
+import chunksPrelude from "../../../shaders/lib/chunks.wgsl" with { type: "text" };
+import operandsSource from "../../../shaders/lib/matmul_operands.wgsl" with { type: "text" };
+import registersSource from "../../../shaders/software/matmul_registers.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 
 /** Sizes of a product. */

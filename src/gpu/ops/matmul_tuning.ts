@@ -14,7 +14,7 @@ import {
   type TileName,
 } from "./matmul_tiles.ts";
 import { PRIVATE_FILE, PRIVATE_FOLDER } from "../../private_files.ts";
-import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
+import operandsSource from "../../../shaders/lib/matmul_operands.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 
 /** A product of each class that has several candidates: m, n, k. */

@@ -45,3 +45,8 @@ export function defineKernel(definition: KernelDefinition): Kernel {
   made.set(key, kernel);
   return kernel;
 }
+
+/** All kernels that were defined. */
+export function definedKernels(): Iterable<Kernel> {
+  return made.values();
+}

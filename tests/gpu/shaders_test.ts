@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { indented } from "../../tasks/_indented.ts";
 
 const SHADERS = new URL("../../shaders/", import.meta.url);
 const texts = new Map<string, string>();
@@ -12,18 +13,7 @@ for (const folder of ["", "lib/", "software/"]) {
 const code = (text: string) => text.replaceAll(/\/\/[^\n]*/g, "");
 
 Deno.test("a shader has one indentation, two spaces a brace, for directives too", () => {
-  for (const [name, text] of texts) {
-    let depth = 0;
-    for (const [i, line] of text.split("\n").entries()) {
-      const own = code(line).trim();
-      const closing = /^[})]*/.exec(own)![0].length;
-      if (line !== "") {
-        assert.equal(/^ */.exec(line)![0].length, 2 * (depth - closing), `${name}:${i + 1}`);
-      }
-      depth += own.replaceAll(/[^{(]/g, "").length - own.replaceAll(/[^})]/g, "").length;
-    }
-    assert.equal(depth, 0, name);
-  }
+  for (const [name, text] of texts) assert.equal(text, indented(text), name);
 });
 
 const BUILT_IN = new Set(

@@ -108,7 +108,7 @@ export class Gpu implements TensorMemory {
    * Makes a zeroed tensor, accounted under its name.
    *
    * @throws {GpuMemoryError} where the memory limit would be passed
-   * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of int8
+   * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of its format
    */
   tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
     const size = takeTensor(this, name, shape, dtype);
@@ -217,7 +217,7 @@ export class Gpu implements TensorMemory {
   /**
    * Reads tensors back with one wait for all of them (a wait costs 10 ms or more however small the data).
    *
-   * @returns a typed array each: Float32Array for f32, Uint32Array for u32 and int8's words, packed halves as Uint16Array
+   * @returns a typed array each: that of the format's words
    * @throws the device's fault, if it had one
    */
   read(...tensors: readonly Tensor[]): Promise<ReadWords[]> {

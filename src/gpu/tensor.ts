@@ -62,19 +62,19 @@ export function allocated(bytes: number): number {
   return Math.max(ROUNDING, Math.ceil(bytes / ROUNDING) * ROUNDING);
 }
 
-/** Bytes of one element. */
-export function dtypeBytes(dtype: Exclude<TensorDtype, "int8">): number {
-  return STORAGE[dtype].bytes_per_block;
+/** Bytes of one element; in a format of blocks its share of them. */
+export function dtypeBytes(dtype: TensorDtype): number {
+  return STORAGE[dtype].bytes_per_block / STORAGE[dtype].block;
 }
 
 /** Bytes of a tensor. @throws {RangeError} where its rows are no whole blocks of its format */
 export function tensorBytes(shape: readonly number[], dtype: TensorDtype): number {
-  const { block, bytes_per_block } = STORAGE[dtype];
+  const { block } = STORAGE[dtype];
   const columns = shape.at(-1) ?? 1;
   if (columns % block !== 0) {
     throw new RangeError(`Rows of ${dtype} must be a multiple of ${block} long, not ${columns}.`);
   }
-  return elements(shape) / block * bytes_per_block;
+  return elements(shape) * dtypeBytes(dtype);
 }
 
 /** Elements of a shape. */

@@ -7,6 +7,7 @@
 import { InputError } from "../errors.ts";
 import { bytesText, PaperDevice } from "../gpu/mod.ts";
 import { MATMUL_SCRATCH_BYTES } from "../gpu/ops/matmul.ts";
+import { QUANTIZATIONS } from "../model/quantization.ts";
 import { largestRank } from "../model/adapter_modules.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { StoredDtype } from "../model/declared_weights.ts";
@@ -234,7 +235,9 @@ function remedies(
   const { lora, quantization } = settings;
   const free = { activation_recomputation: "auto", micro_batch_tokens: null } as const;
   if (fits(free)) return ["activation_recomputation and micro_batch_tokens left out"];
-  if (lora && !quantization && fits({ ...free, quantization: "int8" })) found.push("quantization int8");
+  const smaller = lora && !quantization &&
+    QUANTIZATIONS.find((name) => fits({ ...free, quantization: name }));
+  if (smaller) found.push(`quantization ${smaller}`);
   const rank = lora && RANKS.find((r) => r < lora.r && fits({ ...free, lora: { ...lora, r } }));
   if (rank) found.push(`lora.r ${rank}`);
   let tokens = largest;

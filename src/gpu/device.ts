@@ -1,6 +1,6 @@
 import { adapterLimits, isSoftware, probeSubgroupSize, requestAdapter } from "./_adapter.ts";
 import { DeviceFaults } from "./_faults.ts";
-import { Pipelines } from "./_pipelines.ts";
+import { compile, type Pipeline } from "./_pipeline.ts";
 import { Readback, type ReadWords } from "./_readback.ts";
 import { freeDeviceBytes } from "./device_memory.ts";
 import type { Kernel } from "./kernel.ts";
@@ -55,7 +55,7 @@ export class Gpu implements TensorMemory {
   during: <T>(what: "device" | "compiling" | "weights", work: () => T) => T = (_, work) => work();
   /** Largest number of bytes one tensor may have, since it is bound whole. */
   readonly maxTensorBytes: number;
-  readonly #pipelines: Pipelines;
+  readonly #pipelines = new Map<string, Pipeline>();
   readonly #readback: Readback;
   readonly #faults: DeviceFaults;
   /** Whether tensors were let go of since the device was last waited for. */
@@ -94,7 +94,6 @@ export class Gpu implements TensorMemory {
     );
     this.policy = { ...policyFor(adapter), ...options.policy };
     this.maxTensorBytes = largestTensor(device.limits, options.maxTensorBytes);
-    this.#pipelines = new Pipelines(device);
     this.#readback = new Readback(device, (work) => this.#waitFor(work));
     this.#faults = new DeviceFaults(device);
   }
@@ -210,8 +209,11 @@ export class Gpu implements TensorMemory {
   }
 
   /** The kernel's pipeline on this device, compiled at its first use. */
-  pipeline(kernel: Kernel): ReturnType<Pipelines["get"]> {
-    return this.#pipelines.get(kernel, (work) => this.during("compiling", work));
+  pipeline(kernel: Kernel): Pipeline {
+    const made = this.#pipelines.get(kernel.code) ??
+      this.during("compiling", () => compile(this.device, kernel));
+    this.#pipelines.set(kernel.code, made);
+    return made;
   }
 
   /**

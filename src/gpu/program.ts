@@ -1,20 +1,12 @@
 import type { Gpu } from "./device.ts";
 import type { Kernel } from "./kernel.ts";
+import { type Launch, sizedLaunch } from "./launch.ts";
+import { tensorOf } from "./paper_device.ts";
 import type { KernelPolicy } from "./policy.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Tensor, Tensors } from "./tensor.ts";
 
 /** Numbers that change from run to run: live tokens, rows, the step. */
 export type Live = Readonly<Record<string, number>>;
-
-/** What one dispatch needs beside its tensors; none of either skips it. */
-export type Launch =
-  & { readonly params: Readonly<Record<string, number>> }
-  & (
-    /** Along x, y, z. */
-    | { readonly workgroups: readonly [number, number, number] }
-    /** At least so many, in workgroups of the kernel's size that are folded as {@link fold} does. */
-    | { readonly invocations: number }
-  );
 
 /** A dispatch of one run, by its kernel's name. */
 export interface Dispatch {
@@ -30,7 +22,7 @@ export interface TimedDispatch extends Dispatch {
 interface RecordedDispatch<L extends Live> {
   readonly kind: "dispatch";
   readonly kernel: Kernel;
-  readonly bindings: Readonly<Record<string, Tensor>>;
+  readonly bindings: Tensors;
   readonly launch: (live: L) => Launch;
 }
 
@@ -85,19 +77,15 @@ export class Program<L extends Live = Live> {
    *
    * @throws {TypeError} where names or types of elements are not those that the shader declares
    */
-  dispatch(kernel: Kernel, bindings: Readonly<Record<string, Tensor>>, launch: (live: L) => Launch): void {
-    const wanted = kernel.bindings.map((binding) => binding.name).filter((name) => name !== "params").sort();
-    const given = Object.keys(bindings).sort();
-    if (wanted.join() !== given.join()) {
-      throw new TypeError(`${kernel.name} binds ${wanted}; given: ${given}.`);
-    }
-    for (const { name, element } of kernel.bindings) {
-      const tensor = bindings[name];
+  dispatch(kernel: Kernel, bindings: Tensors, launch: (live: L) => Launch): void {
+    const wanted = kernel.bindings.filter(({ name }) => name !== "params");
+    const [names, given] = [wanted.map(({ name }) => name).sort(), Object.keys(bindings).sort()];
+    if (names.join() !== given.join()) throw new TypeError(`${kernel.name} binds ${names}; given: ${given}.`);
+    for (const { name, element } of wanted) {
+      const { name: of, dtype } = bindings[name]!;
       const expected = name === "b" && kernel.storage ? kernel.storage.dtype : element;
-      if (tensor && tensor.dtype !== expected) {
-        throw new TypeError(
-          `${kernel.name} binds ${name} of ${expected}; ${tensor.name} is ${tensor.dtype}.`,
-        );
+      if (dtype !== expected) {
+        throw new TypeError(`${kernel.name} binds ${name} of ${expected}; ${of} is ${dtype}.`);
       }
     }
     this.#commands.push({ kind: "dispatch", kernel, bindings, launch });
@@ -148,7 +136,7 @@ export class Program<L extends Live = Live> {
         );
         return;
       }
-      const { params, workgroups } = launchOf(command, live);
+      const { params, workgroups } = sizedLaunch(command.kernel, command.launch(live));
       if (workgroups.includes(0)) return;
       const slot = prepared.slots[i]!;
       for (const [f, field] of command.kernel.params.entries()) {
@@ -182,7 +170,7 @@ export class Program<L extends Live = Live> {
   dispatches(live: L): Dispatch[] {
     return this.#commands.flatMap((command) => {
       if (command.kind === "clear") return [];
-      const { params, workgroups } = launchOf(command, live);
+      const { params, workgroups } = sizedLaunch(command.kernel, command.launch(live));
       return workgroups.includes(0) ? [] : { kernel: command.kernel.name, params };
     });
   }
@@ -198,14 +186,7 @@ export class Program<L extends Live = Live> {
     if (count === 0) return [];
     const querySet = device.createQuerySet({ type: "timestamp", count });
     const usage = GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC;
-    const times: Tensor = {
-      name: "times",
-      buffer: device.createBuffer({ size: 8 * count, usage }),
-      offset: 0,
-      bytes: 8 * count,
-      shape: [2 * count],
-      dtype: "u32",
-    };
+    const times = tensorOf(device.createBuffer({ size: 8 * count, usage }), "times", [2 * count], "u32");
     const dispatches: Dispatch[] = [];
     this.#submit(live, (dispatch) => {
       const at = 2 * dispatches.push(dispatch) - 2;
@@ -293,21 +274,4 @@ function setParam(view: DataView, offset: number, type: "u32" | "i32" | "f32", v
   else if (type === "u32") view.setUint32(offset, value, true);
   else view.setInt32(offset, value, true);
   return view.getUint32(offset, true) !== before;
-}
-
-function launchOf<L extends Live>(
-  { kernel, launch }: RecordedDispatch<L>,
-  live: L,
-): { params: Launch["params"]; workgroups: readonly [number, number, number] } {
-  const given = launch(live);
-  if ("workgroups" in given) return given;
-  const [x, y, z] = kernel.workgroup;
-  return { params: given.params, workgroups: fold(Math.ceil(given.invocations / (x * y * z))) };
-}
-
-/** Workgroups for `count` units along x, folded into y past the limit of 65,535; the shader uses `num_workgroups.x`. */
-export function fold(count: number): [number, number, number] {
-  if (count <= 65535) return [count, 1, 1];
-  const y = Math.ceil(count / 65535);
-  return [Math.ceil(count / y), y, 1];
 }

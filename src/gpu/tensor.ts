@@ -12,6 +12,9 @@ export interface Tensor {
   readonly dtype: TensorDtype;
 }
 
+/** Tensors by the names that a shader or an operation gives them. */
+export type Tensors<Name extends string = string> = Readonly<Record<Name, Tensor>>;
+
 /** Where tensors come from: a device, or a count of what one would need. */
 export interface TensorSource {
   /** Largest number of bytes one tensor may have. */

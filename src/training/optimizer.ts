@@ -129,7 +129,8 @@ export class Optimizer {
         this.#update,
         { name: "sum_blocks", source: sumBlocksSource, constants: { SQUARE: square } },
         { x, sums },
-        () => ({ params: { count, first }, rows: Math.ceil(count / BLOCK) }),
+        { rows: () => Math.ceil(count / BLOCK) },
+        { count, first },
       );
     let first = 0;
     for (const { gradient, count } of segments) {

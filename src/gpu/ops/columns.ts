@@ -1,7 +1,7 @@
 import source from "../../../shaders/copy_columns.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import { recordElements, type RowOptions } from "./launch.ts";
+import type { Tensors } from "../tensor.ts";
+import { recordMatrix, type RowOptions } from "./launch.ts";
 
 /** Which neighbouring columns of the matrices are copied. */
 export interface ColumnOptions<L extends Live> extends RowOptions<L> {
@@ -15,12 +15,10 @@ export interface ColumnOptions<L extends Live> extends RowOptions<L> {
 /** Copies columns of the live leading rows of a matrix x into those of another, y. */
 export function recordCopyColumns<L extends Live>(
   program: Program<L>,
-  tensors: { readonly x: Tensor; readonly y: Tensor },
+  tensors: Tensors<"x" | "y">,
   { rows, columns, x_first = 0, y_first = 0 }: ColumnOptions<L>,
 ): void {
   const strides = { x_stride: tensors.x.shape[1]!, y_stride: tensors.y.shape[1]! };
-  recordElements(program, { name: "copy_columns", source }, tensors, (live) => ({
-    params: { rows: rows(live), columns, x_first, y_first, ...strides },
-    elements: rows(live) * columns,
-  }));
+  const kernel = { name: "copy_columns", source };
+  recordMatrix(program, kernel, tensors, { rows, columns }, { x_first, y_first, ...strides });
 }

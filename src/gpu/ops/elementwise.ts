@@ -8,26 +8,30 @@ import gatedSource from "../../../shaders/gated_activation.wgsl" with { type: "t
 import gatedGradSource from "../../../shaders/gated_activation_grad.wgsl" with { type: "text" };
 import geluPrelude from "../../../shaders/lib/gelu.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensors } from "../tensor.ts";
 import { chunked, chunkWidth, type Count, type ElementOptions, recordElements } from "./launch.ts";
 
-/** y = x, in the leading elements. */
-export function recordCopy<L extends Live>(
+/** Records what it does to the live leading elements of its tensors, which are a whole number of rows. */
+type Elementwise<Name extends string> = <L extends Live>(
   program: Program<L>,
-  tensors: { readonly x: Tensor; readonly y: Tensor },
-  { count }: ElementOptions<L>,
-): void {
-  recordChunks(program, "copy", copySource, tensors, count);
-}
+  tensors: Tensors<Name>,
+  options: ElementOptions<L>,
+) => void;
 
-/** y += x, in the leading elements. */
-export function recordAdd<L extends Live>(
+/** As {@link Elementwise}, with what gates them. */
+type Gated<Name extends string> = <L extends Live>(
   program: Program<L>,
-  tensors: { readonly x: Tensor; readonly y: Tensor },
-  { count }: ElementOptions<L>,
-): void {
+  tensors: Tensors<Name>,
+  options: ElementOptions<L> & { readonly activation: Activation },
+) => void;
+
+/** y = x. */
+export const recordCopy: Elementwise<"x" | "y"> = (program, tensors, { count }) =>
+  recordChunks(program, "copy", copySource, tensors, count);
+
+/** y += x. */
+export const recordAdd: Elementwise<"x" | "y"> = (program, tensors, { count }) =>
   recordChunks(program, "add", addSource, tensors, count);
-}
 
 /** silu(x) = x sigmoid(x); gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
 export type Activation = "silu" | "gelu_tanh";
@@ -44,52 +48,30 @@ export function gateShader(activation: Activation): {
 }
 
 /** y = gelu_tanh(x). */
-export function recordGelu<L extends Live>(
-  program: Program<L>,
-  tensors: { readonly x: Tensor; readonly y: Tensor },
-  { count }: ElementOptions<L>,
-): void {
+export const recordGelu: Elementwise<"x" | "y"> = (program, tensors, { count }) =>
   recordChunks(program, "gelu_tanh", activationSource, tensors, count, "gelu_tanh");
-}
 
 /** Replaces x by its gradient, and makes y again. */
-export function recordGeluGrad<L extends Live>(
-  program: Program<L>,
-  tensors: { readonly d_y: Tensor; readonly x: Tensor; readonly y: Tensor },
-  { count }: ElementOptions<L>,
-): void {
+export const recordGeluGrad: Elementwise<"d_y" | "x" | "y"> = (program, tensors, { count }) =>
   recordChunks(program, "gelu_tanh_grad", activationGradSource, tensors, count, "gelu_tanh");
-}
-
-/** Live elements, and what gates them. */
-export interface GatedOptions<L extends Live> extends ElementOptions<L> {
-  readonly activation: Activation;
-}
 
 /** y = activation(gate) * up. */
-export function recordGatedActivation<L extends Live>(
-  program: Program<L>,
-  tensors: { readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
-  { activation, count }: GatedOptions<L>,
-): void {
+export const recordGatedActivation: Gated<"gate" | "up" | "y"> = (program, tensors, { activation, count }) =>
   recordChunks(program, `gated_${activation}`, gatedSource, tensors, count, activation);
-}
 
 /** Replaces gate and up by their gradients, and makes y again: one pass loads what both need. */
-export function recordGatedActivationGrad<L extends Live>(
-  program: Program<L>,
-  tensors: { readonly d_y: Tensor; readonly gate: Tensor; readonly up: Tensor; readonly y: Tensor },
-  { activation, count }: GatedOptions<L>,
-): void {
-  recordChunks(program, `gated_${activation}_grad`, gatedGradSource, tensors, count, activation);
-}
+export const recordGatedActivationGrad: Gated<"d_y" | "gate" | "up" | "y"> = (
+  program,
+  tensors,
+  { activation, count },
+) => recordChunks(program, `gated_${activation}_grad`, gatedGradSource, tensors, count, activation);
 
 /** Records a kernel whose tensors are all walked side by side; `count` is a whole number of rows. */
 function recordChunks<L extends Live>(
   program: Program<L>,
   name: string,
   source: string,
-  tensors: Readonly<Record<string, Tensor>>,
+  tensors: Tensors,
   count: Count<L>,
   activation?: Activation,
 ): void {
@@ -119,7 +101,7 @@ export interface DropoutOptions<L extends Live> extends ElementOptions<L> {
  */
 export function recordDropout<L extends Live & { readonly dropout_seed: number }>(
   program: Program<L>,
-  tensors: { readonly x: Tensor; readonly y: Tensor },
+  tensors: Tensors<"x" | "y">,
   { rate, stream, accumulate, count }: DropoutOptions<L>,
 ): void {
   recordElements(program, { name: "dropout", source: dropoutSource }, tensors, (live) => ({

@@ -3,7 +3,7 @@ import gradSource from "../../../shaders/embedding_grad.wgsl" with { type: "text
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { STORAGE } from "../storage.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensor, Tensors } from "../tensor.ts";
 import { type Count, recordElements } from "./launch.ts";
 
 /** Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: see embedding_grad.wgsl. */
@@ -36,7 +36,7 @@ export interface EmbeddingGradOptions<L extends Live> extends EmbeddingOptions {
  */
 export function recordEmbedding<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  tensors: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
+  tensors: Tensors<"token_ids" | "table" | "x">,
   { first_row = 0, scale = 1 }: EmbeddingOptions = {},
 ): void {
   recordTableRows(program, tensors, { first_row, scale, accumulate: 0 });
@@ -48,7 +48,7 @@ export function recordEmbedding<L extends Live & { readonly tokens: number }>(
  */
 export function recordAddRows<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  tensors: { readonly indices: Tensor; readonly table: Tensor; readonly x: Tensor },
+  tensors: Tensors<"indices" | "table" | "x">,
   { first_row = 0, scale = 1 }: EmbeddingOptions = {},
 ): void {
   const { indices, ...rest } = tensors;
@@ -57,7 +57,7 @@ export function recordAddRows<L extends Live & { readonly tokens: number }>(
 
 function recordTableRows<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  { token_ids, table, x }: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
+  { token_ids, table, x }: Tensors<"token_ids" | "table" | "x">,
   settings: { readonly first_row: number; readonly scale: number; readonly accumulate: 0 | 1 },
 ): void {
   const [row_count, columns] = table.shape as [number, number];
@@ -79,7 +79,7 @@ function recordTableRows<L extends Live & { readonly tokens: number }>(
  */
 export function recordEmbeddingGrad<L extends Live & { readonly distinct: number }>(
   program: Program<L>,
-  tensors: TokensById & { readonly d_x: Tensor; readonly d_table: Tensor },
+  tensors: TokensById & Tensors<"d_x" | "d_table">,
   { first_row = 0, scale = 1, distinct = (live) => live.distinct }: EmbeddingGradOptions<L> = {},
 ): void {
   const [row_count, columns] = tensors.d_table.shape as [number, number];

@@ -2,8 +2,9 @@ import chunksPrelude from "../../../shaders/lib/chunks.wgsl" with { type: "text"
 import elementsPrelude from "../../../shaders/lib/elements.wgsl" with { type: "text" };
 import rowsPrelude from "../../../shaders/lib/rows.wgsl" with { type: "text" };
 import { defineKernel, type KernelDefinition } from "../kernel.ts";
-import type { Launch, Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Launch } from "../launch.ts";
+import type { Live, Program } from "../program.ts";
+import type { Tensor, Tensors } from "../tensor.ts";
 import type { Constants } from "../wgsl.ts";
 
 /** How many of something are live. */
@@ -22,27 +23,24 @@ export interface ElementOptions<L extends Live> {
 }
 
 type Params = Launch["params"];
-type Tensors = Readonly<Record<string, Tensor>>;
 
 /** Elements that an invocation of shaders/lib/elements.wgsl works on. */
 const ELEMENTS = 4;
 
-/** Records a kernel that reduces along so many rows. */
+/** Records a kernel that reduces along rows, as many as `rows` of its parameters unless it is told otherwise. */
 export function recordRows<L extends Live>(
   program: Program<L>,
   kernel: KernelDefinition,
   tensors: Tensors,
-  launch: (live: L) => { readonly rows: number; readonly params: Params },
+  { rows }: RowOptions<L>,
+  params: Params,
 ): void {
   const lanes = program.policy.row_lanes;
-  program.dispatch(
-    defineKernel(withPrelude(kernel, rowsPrelude, { LANES: lanes, ROWS: lanes === 1 ? 8 : 1 })),
-    tensors,
-    (live) => {
-      const { rows, params } = launch(live);
-      return { params, invocations: rows * lanes };
-    },
-  );
+  const constants = { LANES: lanes, ROWS: lanes === 1 ? 8 : 1 };
+  program.dispatch(defineKernel(withPrelude(kernel, rowsPrelude, constants)), tensors, (live) => {
+    const count = rows(live);
+    return { params: { rows: count, ...params }, invocations: count * lanes };
+  });
 }
 
 /** Records a kernel that works on so many elements, or chunks, one by one. */
@@ -55,6 +53,20 @@ export function recordElements<L extends Live>(
   program.dispatch(defineKernel(withPrelude(kernel, elementsPrelude, { ELEMENTS })), tensors, (live) => {
     const { elements, params } = launch(live);
     return { params, invocations: Math.ceil(elements / ELEMENTS) };
+  });
+}
+
+/** Records a kernel that works on the elements of matrix rows, whose parameters name both. */
+export function recordMatrix<L extends Live>(
+  program: Program<L>,
+  kernel: KernelDefinition,
+  tensors: Tensors,
+  { rows, columns }: RowOptions<L> & { readonly columns: number },
+  params: Params = {},
+): void {
+  recordElements(program, kernel, tensors, (live) => {
+    const count = rows(live);
+    return { params: { rows: count, columns, ...params }, elements: count * columns };
   });
 }
 

@@ -3,7 +3,7 @@ import gradSource from "../../../shaders/layer_norm_grad.wgsl" with { type: "tex
 import weightGradSource from "../../../shaders/layer_norm_weight_grad.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensor, Tensors } from "../tensor.ts";
 import { recordRows, type RowOptions } from "./launch.ts";
 import { recordSumRows } from "./sum_rows.ts";
 
@@ -18,14 +18,11 @@ export interface LayerNormTensors {
 /** y = (x - mean) * rstd * weight + bias; keeps mean and rstd for the backward. */
 export function recordLayerNorm<L extends Live>(
   program: Program<L>,
-  tensors: LayerNormTensors & { readonly bias: Tensor; readonly y: Tensor },
+  tensors: LayerNormTensors & Tensors<"bias" | "y">,
   { eps, rows }: RowOptions<L> & { readonly eps: number },
 ): void {
   const columns = tensors.weight.shape[0]!;
-  recordRows(program, { name: "layer_norm", source }, { ...tensors }, (live) => ({
-    params: { rows: rows(live), columns, eps },
-    rows: rows(live),
-  }));
+  recordRows(program, { name: "layer_norm", source }, { ...tensors }, { rows }, { columns, eps });
 }
 
 /**
@@ -45,10 +42,7 @@ export function recordLayerNormGrad<L extends Live>(
   const { x, weight, moments, d_y, d_x, d_weight, d_bias } = tensors;
   const columns = weight.shape[0]!;
   const inputs = { x, weight, moments, d_y, d_x };
-  recordRows(program, { name: "layer_norm_grad", source: gradSource }, inputs, (live) => ({
-    params: { rows: rows(live), columns },
-    rows: rows(live),
-  }));
+  recordRows(program, { name: "layer_norm_grad", source: gradSource }, inputs, { rows }, { columns });
   if (d_weight) {
     const kernel = defineKernel({ name: "layer_norm_weight_grad", source: weightGradSource });
     program.dispatch(kernel, { x, moments, d_y, d_weight }, (live) => ({

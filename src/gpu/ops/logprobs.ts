@@ -4,7 +4,7 @@ import logsumexpGradSource from "../../../shaders/logsumexp_grad.wgsl" with { ty
 import softCapPrelude from "../../../shaders/lib/soft_cap.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensors } from "../tensor.ts";
 import { recordRows } from "./launch.ts";
 
 type Rows = Live & { readonly rows: number };
@@ -28,33 +28,21 @@ export interface LogitOptions extends VocabularyChunk {
  */
 export function recordLogsumexp<L extends Rows>(
   program: Program<L>,
-  tensors: {
-    readonly logits: Tensor;
-    readonly targets: Tensor;
-    readonly state: Tensor;
-    readonly best?: Tensor;
-  },
+  tensors: Tensors<"logits" | "targets" | "state"> & Partial<Tensors<"best">>,
   { first_id, columns, softcap = null }: LogitOptions,
 ): void {
   const stride = tensors.logits.shape[1]!;
   const constants = { SOFTCAP: softcap === null ? 0 : 1, BEST: tensors.best ? 1 : 0 };
   const kernel = { name: "logsumexp", source: logsumexpSource, preludes: [softCapPrelude], constants };
-  recordRows(program, kernel, { ...tensors }, ({ rows }) => ({
-    params: { rows, stride, softcap: softcap ?? 0, first_id, columns },
-    rows,
-  }));
+  recordRows(program, kernel, { ...tensors }, { rows: ({ rows }) => rows }, {
+    ...{ stride, first_id, columns, softcap: softcap ?? 0 },
+  });
 }
 
 /** Replaces one chunk of logits by the loss's gradient with respect to them. */
 export function recordLogsumexpGrad<L extends Rows>(
   program: Program<L>,
-  tensors: {
-    readonly logits: Tensor;
-    readonly targets: Tensor;
-    readonly state: Tensor;
-    readonly row_sequences: Tensor;
-    readonly coefficients: Tensor;
-  },
+  tensors: Tensors<"logits" | "targets" | "state" | "row_sequences" | "coefficients">,
   { first_id, columns, softcap = null }: LogitOptions,
 ): void {
   const stride = tensors.logits.shape[1]!;
@@ -65,21 +53,15 @@ export function recordLogsumexpGrad<L extends Rows>(
     preludes: [softCapPrelude],
     constants,
   };
-  recordRows(program, kernel, tensors, ({ rows }) => ({
-    params: { rows, stride, softcap: softcap ?? 0, first_id, columns },
-    rows,
-  }));
+  recordRows(program, kernel, tensors, { rows: ({ rows }) => rows }, {
+    ...{ stride, first_id, columns, softcap: softcap ?? 0 },
+  });
 }
 
 /** Per-token log-probs [rows] and, per sequence, the mean log-prob and mean logit [sequences, 2]. */
 export function recordAverageLogprobs<L extends Live & { readonly sequences: number }>(
   program: Program<L>,
-  tensors: {
-    readonly state: Tensor;
-    readonly sequence_rows: Tensor;
-    readonly logprobs: Tensor;
-    readonly averages: Tensor;
-  },
+  tensors: Tensors<"state" | "sequence_rows" | "logprobs" | "averages">,
   { vocabulary }: { readonly vocabulary: number },
 ): void {
   program.dispatch(

@@ -1,7 +1,7 @@
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { STORAGE } from "../storage.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensors } from "../tensor.ts";
 import type { Product } from "./matmul.ts";
 import source from "../../../shaders/software/pack_panels.wgsl" with { type: "text" };
 
@@ -36,7 +36,7 @@ export function panelColumns<L extends Live>(
 /** Records the copy of B's columns [first, last) into panels of `columns`. */
 export function recordPacking<L extends Live>(
   program: Program<L>,
-  tensors: { readonly b: Tensor; readonly panels: Tensor },
+  tensors: Tensors<"b" | "panels">,
   { size, columns, first, last }: Pick<Product<L>, "size"> & {
     readonly columns: number;
     readonly first: number;

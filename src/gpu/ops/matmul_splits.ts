@@ -1,5 +1,5 @@
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensors } from "../tensor.ts";
 import { recordElements } from "./launch.ts";
 import type { MatmulLayout } from "./matmul_tiles.ts";
 import source from "../../../shaders/sum_splits.wgsl" with { type: "text" };
@@ -34,7 +34,7 @@ export interface SplitSums {
 /** Records C (+)= alpha times the sum of the shares, in their order. */
 export function recordSplitSums<L extends Live>(
   program: Program<L>,
-  tensors: { readonly partials: Tensor; readonly c: Tensor },
+  tensors: Tensors<"partials" | "c">,
   sums: (live: L) => SplitSums,
 ): void {
   recordElements(program, { name: "sum_splits", source }, tensors, (live) => {

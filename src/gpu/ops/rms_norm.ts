@@ -3,7 +3,7 @@ import gradSource from "../../../shaders/rms_norm_grad.wgsl" with { type: "text"
 import weightGradSource from "../../../shaders/rms_norm_weight_grad.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import { dtypeBytes, type Tensor } from "../tensor.ts";
+import { dtypeBytes, type Tensor, type Tensors } from "../tensor.ts";
 import { chunked, chunkWidth, recordRows, type RowOptions } from "./launch.ts";
 
 /** Tensors of an RMSNorm over rows: x and y [rows, columns], weight [columns], rstd [rows]. */
@@ -25,16 +25,13 @@ const SUMMED_ROWS = 2 ** 17;
 /** y = x * rstd * (offset + weight); keeps rstd for the backward. */
 export function recordRmsNorm<L extends Live>(
   program: Program<L>,
-  tensors: RmsNormTensors & { readonly y: Tensor },
+  tensors: RmsNormTensors & Tensors<"y">,
   { eps, rows, offset = 0 }: RmsNormOptions<L> & { readonly eps: number },
 ): void {
   const columns = tensors.weight.shape[0]!;
   const { constants, preludes } = chunked(chunkWidth(tensors.weight));
   const kernel = { name: "rms_norm", source, preludes, constants: { ...constants, OFFSET: offset } };
-  recordRows(program, kernel, { ...tensors }, (live) => ({
-    params: { rows: rows(live), columns, eps },
-    rows: rows(live),
-  }));
+  recordRows(program, kernel, { ...tensors }, { rows }, { columns, eps });
 }
 
 /** Adds the norm's input gradient to `d_x` and, where `d_weight` is given, the weight's to that. */
@@ -53,10 +50,7 @@ export function recordRmsNormGrad<L extends Live>(
     preludes,
     constants: { ...constants, OFFSET: offset },
   };
-  recordRows(program, grad, inputs, (live) => ({
-    params: { rows: rows(live), columns },
-    rows: rows(live),
-  }));
+  recordRows(program, grad, inputs, { rows }, { columns });
   if (!d_weight) return;
   const kernel = defineKernel({ name: "rms_norm_weight_grad", source: weightGradSource });
   const capacity = rstd.bytes / dtypeBytes("f32");

@@ -1,6 +1,6 @@
 import source from "../../../shaders/rope.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensors } from "../tensor.ts";
 import { chunked, recordElements } from "./launch.ts";
 
 /**
@@ -11,7 +11,7 @@ import { chunked, recordElements } from "./launch.ts";
  */
 export function recordRope<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  tensors: { readonly x: Tensor; readonly positions: Tensor; readonly rotations: Tensor },
+  tensors: Tensors<"x" | "positions" | "rotations">,
   { head_dim, direction }: { readonly head_dim: number; readonly direction: 1 | -1 },
 ): void {
   const half = tensors.rotations.shape[1]!;

@@ -1,13 +1,13 @@
 import source from "../../../shaders/sum_rows.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Tensors } from "../tensor.ts";
 import type { RowOptions } from "./launch.ts";
 
 /** Adds the live leading rows of x [rows, columns], at most 262,140, to sums [columns] or [1, columns]. */
 export function recordSumRows<L extends Live>(
   program: Program<L>,
-  tensors: { readonly x: Tensor; readonly sums: Tensor },
+  tensors: Tensors<"x" | "sums">,
   { rows }: RowOptions<L>,
 ): void {
   const columns = tensors.sums.shape.at(-1)!;

@@ -109,10 +109,10 @@ export class Gpu implements TensorMemory {
    * @throws {GpuMemoryError} where the memory limit would be passed
    * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of its format
    */
-  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    const size = takeTensor(this, name, shape, dtype);
+  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32", part?: string): Tensor {
+    const size = takeTensor(this, name, shape, dtype, part);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    return tensorOf(this.device.createBuffer({ label: name, size, usage }), name, shape, dtype);
+    return tensorOf(this.device.createBuffer({ label: name, size, usage }), name, shape, dtype, part);
   }
 
   /**
@@ -203,7 +203,7 @@ export class Gpu implements TensorMemory {
   free(...tensors: readonly Tensor[]): void {
     this.#letGo ||= tensors.length > 0;
     for (const tensor of tensors) {
-      this.memory.give(tensor.name, allocated(tensor.bytes));
+      this.memory.give(tensor.name, allocated(tensor.bytes), tensor.part);
       tensor.buffer.destroy();
     }
   }

@@ -20,13 +20,13 @@ export class PaperDevice implements TensorMemory {
     this.maxTensorBytes = maxTensorBytes;
   }
 
-  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    takeTensor(this, name, shape, dtype);
-    return tensorOf(null as unknown as GPUBuffer, name, shape, dtype);
+  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32", part?: string): Tensor {
+    takeTensor(this, name, shape, dtype, part);
+    return tensorOf(null as unknown as GPUBuffer, name, shape, dtype, part);
   }
 
   free(...tensors: readonly Tensor[]): void {
-    for (const { name, bytes } of tensors) this.memory.give(name, allocated(bytes));
+    for (const { name, bytes, part } of tensors) this.memory.give(name, allocated(bytes), part);
   }
 }
 
@@ -36,6 +36,7 @@ export function takeTensor(
   name: string,
   shape: readonly number[],
   dtype: TensorDtype,
+  part?: string,
 ): number {
   const bytes = tensorBytes(shape, dtype);
   if (bytes > maxTensorBytes) {
@@ -43,7 +44,7 @@ export function takeTensor(
       `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${maxTensorBytes}.`,
     );
   }
-  memory.take(name, allocated(bytes));
+  memory.take(name, allocated(bytes), part);
   return allocated(bytes);
 }
 
@@ -53,6 +54,7 @@ export function tensorOf(
   name: string,
   shape: readonly number[],
   dtype: TensorDtype,
+  part?: string,
 ): Tensor {
-  return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype };
+  return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype, ...part && { part } };
 }

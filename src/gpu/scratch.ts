@@ -23,7 +23,8 @@ export class Scratch {
 
   /** @throws {GpuMemoryError} where the memory limit would be passed */
   take({ name, shape }: Tensor): void {
-    const held = this.#held.get(name) ?? { tensor: this.#memory.tensor(name, shape), users: 0 };
+    const held = this.#held.get(name) ??
+      { tensor: this.#memory.tensor(name, shape, "f32", "scratch"), users: 0 };
     held.users++;
     this.#held.set(name, held);
   }

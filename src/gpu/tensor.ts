@@ -10,6 +10,8 @@ export interface Tensor {
   readonly bytes: number;
   readonly shape: readonly number[];
   readonly dtype: TensorDtype;
+  /** What it is for, as the account of memory has it; `other` unless given. */
+  readonly part?: string;
 }
 
 /** Tensors by the names that a shader or an operation gives them. */
@@ -19,8 +21,8 @@ export type Tensors<Name extends string = string> = Readonly<Record<Name, Tensor
 export interface TensorSource {
   /** Largest number of bytes one tensor may have. */
   readonly maxTensorBytes: number;
-  /** Makes a zeroed tensor. */
-  tensor(name: string, shape: readonly number[], dtype?: TensorDtype): Tensor;
+  /** Makes a zeroed tensor, accounted under its name and part. */
+  tensor(name: string, shape: readonly number[], dtype?: TensorDtype, part?: string): Tensor;
 }
 
 /** What tensors are made in and given back to. */
@@ -41,8 +43,8 @@ export class OwnedTensors implements TensorSource {
     return this.#memory.maxTensorBytes;
   }
 
-  tensor(name: string, shape: readonly number[], dtype?: TensorDtype): Tensor {
-    const tensor = this.#memory.tensor(name, shape, dtype);
+  tensor(name: string, shape: readonly number[], dtype?: TensorDtype, part?: string): Tensor {
+    const tensor = this.#memory.tensor(name, shape, dtype, part);
     this.#tensors.push(tensor);
     return tensor;
   }

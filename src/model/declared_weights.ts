@@ -76,7 +76,10 @@ export function declareWeights(
   try {
     const parameters = new Map(runs.map((run) => {
       const { name, shape, dtype } = run;
-      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+      return [
+        run,
+        trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype, "weights"), gradient: null },
+      ];
     }));
     const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
     for (const [{ spec, first_row }, rows] of parameters) weights.get(spec.name)!.push({ first_row, rows });

@@ -66,10 +66,12 @@ export function passLayers(
   const { plan, hidden_size } = config;
   const { tokens } = budget;
   const train = mode === "train";
-  const scratch = new Buffers(source, mode);
-  const batch = batchBuffers(scratch, budget, keys);
+  const [inputs, stream, scratch, atHead] = ["other", "activations", "scratch", "head"].map((part) =>
+    new Buffers(source, mode, part)
+  ) as [Buffers, Buffers, Buffers, Buffers];
+  const batch = batchBuffers(inputs, budget, keys);
   const context = { config, budget, train, batch, scratch };
-  const rotaries = plan.ropes.map((rope, i) => new Rotary(context, rope, i));
+  const rotaries = plan.ropes.map((rope, i) => new Rotary({ ...context, scratch: inputs }, rope, i));
   const linear = linearScratch(
     blocks.flatMap(({ linears }) => Object.values(linears)),
     scratch,
@@ -80,12 +82,12 @@ export function passLayers(
   const lowest = train ? lowestTrained(decoder) : blocks.length;
   const sets = Array.from(
     { length: recompute ? 1 : Math.max(1, blocks.length - lowest) },
-    () => new Buffers(source, `${mode}.activations`),
+    () => new Buffers(source, `${mode}.activations`, "activations"),
   );
   // one tensor up to where something is kept
-  const x = scratch.f32("stream", tokens, hidden_size);
+  const x = stream.f32("stream", tokens, hidden_size);
   const outputs = blocks.map((_, layer) =>
-    layer < lowest ? x : scratch.f32(`stream.${layer}`, tokens, hidden_size)
+    layer < lowest ? x : stream.f32(`stream.${layer}`, tokens, hidden_size)
   );
   const layers = blocks.map((block, layer) => {
     const passes = layer < lowest;
@@ -111,7 +113,7 @@ export function passLayers(
     rotaries,
     embedding: new Embedding(context, decoder),
     blocks: layers,
-    head: new Head(context, decoder, options),
+    head: new Head({ ...context, scratch: atHead }, decoder, options),
     lowest,
     x,
     y: outputs.at(-1) ?? x,

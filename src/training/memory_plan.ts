@@ -75,25 +75,10 @@ const SMALL_TOKENS = 512;
 /** At most what the parameters of a block's dispatches take; the choice leaves room for them. */
 const PROGRAM_BYTES = 64 * 2 ** 10;
 
-/** What tensors of these names are for, as the engine's account has them. */
-export function memoryParts(byName: Readonly<Record<string, number>>): Record<MemoryPart, number> {
-  const parts = Object.fromEntries(MEMORY_PARTS.map((part) => [part, 0])) as Record<MemoryPart, number>;
-  for (const [name, bytes] of Object.entries(byName)) parts[partOf(name)] += bytes;
-  return parts;
-}
-
-function partOf(name: string): MemoryPart {
-  const trained = /^trained\.\d+\.(\w+)$/.exec(name)?.[1];
-  if (trained !== undefined) {
-    return trained === "value" ? "parameters" : trained === "gradient" ? "gradients" : "moments";
-  }
-  if (/^(optimizer|objective)\.|\.params$/.test(name)) return "other";
-  if (name.startsWith("scratch.")) return "scratch";
-  const [mode, section = "", rest = ""] = name.split(".");
-  if (mode !== "train") return "weights";
-  if (section === "stream" || section === "activations") return "activations";
-  if (section === "head" || rest.startsWith("head_")) return "head";
-  return section === "scratch" || section === "gradients" ? "scratch" : "other";
+/** Bytes of every part, from an account's. */
+export function memoryParts(byPart: Readonly<Record<string, number>>): Record<MemoryPart, number> {
+  const none = Object.fromEntries(MEMORY_PARTS.map((part) => [part, 0]));
+  return { ...none, ...byPart } as Record<MemoryPart, number>;
 }
 
 /**
@@ -118,7 +103,7 @@ function countMemory(
   stepBuffers(paper, objectiveOf(method), tokens);
   windowBuffers(paper, objectiveOf(method));
   optimizerBuffers(paper, trained!.segments);
-  return memoryParts(paper.memory.byName());
+  return memoryParts(paper.memory.byPart());
 }
 
 /**

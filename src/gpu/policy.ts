@@ -16,6 +16,12 @@ export interface KernelPolicy {
   readonly attention: AttentionDesign;
   /** Invocations that share a row in kernels of shaders/lib/rows.wgsl. */
   readonly row_lanes: 1 | 64;
+  /**
+   * Keeps the bits of a product's row from depending on how many rows are beside it, or on the budget. The software
+   * driver's kernels never do; tiled ones share the steps of k of at most 16 rows among workgroups unless this is set, which
+   * leaves a GPU with few rows idle.
+   */
+  readonly row_invariant: boolean;
   /** Tiles of matrix products that were measured on the adapter; they change no digit of a result. */
   readonly tiles: MeasuredTiles;
 }
@@ -29,6 +35,7 @@ export function policyFor(
     matmul: lanes ? "subgroup" : software ? "direct" : "tiled",
     attention: lanes ? "lanes" : "tiled",
     row_lanes: software ? 1 : 64,
+    row_invariant: false,
     tiles: {},
   };
 }

@@ -58,7 +58,8 @@ export function planMatmul<L extends Live>(policy: KernelPolicy, product: Produc
   const steps = Math.min(most.k, MAX_K);
   const plain = !low_rank && !bias && !residual && !gate;
   const divisible = policy.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
-  const k_split = divisible ? splitLength(layout, most.m, n, steps) : steps;
+  const shared = divisible && (layout === "TN" || !policy.row_invariant);
+  const k_split = shared ? splitLength(layout, most.m, n, steps) : steps;
   const readsC = k_split === steps && (accumulate || gate !== undefined || most.k > MAX_K || n % 4 !== 0);
   const tile = chooseTile(policy, product, most.m, n, readsC);
   const slab = policy.matmul === "tiled" ? 0 : panelColumns(product, most, tile.columns);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Gpu, type MatmulDesign, Program, rowsOf, type Tensor } from "../../../src/gpu/mod.ts";
 import { type MatmulOptions, type MatmulTensors, recordMatmul } from "../../../src/gpu/ops/matmul.ts";
+import { fromF32 as toStored } from "../../../src/model/dtype.ts";
 import { quantizeInt8 } from "../../../src/model/int8.ts";
 import { splitLength } from "../../../src/gpu/ops/matmul_splits.ts";
 import { MATMUL_TILES, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
@@ -618,3 +619,45 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   assert.throws(() => program.run({ m: 5, n: 4, k: 12 }), /5 x 4 x 12 passes 4 x 4 x 12/);
   gpu.close();
 });
+
+for (const design of DESIGNS) {
+  const policy = { matmul: design, row_invariant: true };
+  Deno.test(`recordMatmul() ${design} gives a row the same bits alone, among 17 and among 300`, async () => {
+    const gpu = await Gpu.open({ device: "auto", policy });
+    const [n, k] = [64, 1536];
+    const { normals } = random(13);
+    const x = normals(300 * k);
+    const weights = { f32: normals(n * k), bf16: toStored(normals(n * k), "BF16") };
+    const uv = { u: normals(300 * 8), v: normals(n * 8) };
+    const first = async (layout: "NT" | "NN", storage: keyof typeof weights, rows: number, low: boolean) => {
+      const shape = layout === "NT" ? [n, k] : [k, n];
+      const b = gpu.tensor("b", shape, storage);
+      gpu.write(b, weights[storage]);
+      const a = gpu.upload("a", [rows, k], x.subarray(0, rows * k));
+      const c = gpu.tensor("c", [rows, n]);
+      const u = gpu.upload("u", [rows, 8], uv.u.subarray(0, rows * 8));
+      const v = gpu.upload("v", layout === "NT" ? [n, 8] : [8, n], uv.v);
+      const program = new Program<Sizes>(gpu, "rows");
+      const tensors = { a, b, c, ...(low && { low_rank: { u, v } }) };
+      recordMatmul(program, tensors, { layout, size: (live) => live });
+      program.run({ m: rows, n, k });
+      const row = (await gpu.readF32(c)).subarray(0, n);
+      program.free();
+      gpu.free(a, b, c, u, v);
+      return row;
+    };
+    for (const layout of ["NT", "NN"] as const) {
+      for (const [storage, low] of [["f32", false], ["f32", true], ["bf16", false]] as const) {
+        const alone = await first(layout, storage, 1, low);
+        for (const rows of [17, 300]) {
+          assert.deepEqual(await first(layout, storage, rows, low), alone, `${layout} ${storage} ${rows}`);
+        }
+      }
+    }
+    gpu.policy = { ...gpu.policy, row_invariant: false };
+    const [alone, among] = [await first("NT", "f32", 1, false), await first("NT", "f32", 17, false)];
+    const equal = alone.every((value, i) => value === among[i]);
+    assert.equal(equal, design !== "tiled", "few rows of tiles share their sums where nobody asks for this");
+    gpu.close();
+  });
+}

@@ -23,10 +23,10 @@ const ROW_HEADER = "| what | value | unit | target | | how |\n|---|---:|---|---|
 
 /** The device in words: name, driver, machine, versions. */
 export async function describe(gpu: Gpu): Promise<Pick<Report, "device" | "machine" | "software">> {
-  const { description, device } = gpu.adapterInfo;
+  const { description, device } = gpu.adapter.info;
   const parts = [
     `driver ${await driverVersion(gpu)}`,
-    `matmul design ${gpu.matmul}`,
+    `matmul design ${gpu.policy.matmul}`,
     `${navigator.hardwareConcurrency} CPU cores`,
     `${Deno.build.os} ${Deno.build.arch} ${Deno.osRelease()}`,
     `Deno ${Deno.version.deno}`,

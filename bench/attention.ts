@@ -52,8 +52,8 @@ function prepareAttention(
   };
   const program = new Program<{ tokens: number }>(gpu, "attention");
   const shape = { heads, kv_heads: heads, head_dim, scale: 1 / Math.sqrt(head_dim) };
-  recordAttention(gpu, program, shape, tensors);
-  if (gradients) recordAttentionGrad(gpu, program, shape, { ...tensors, ...grads });
+  recordAttention(program, tensors, shape);
+  if (gradients) recordAttentionGrad(program, { ...tensors, ...grads }, shape);
   const forward = 4 * width * tokens * (tokens + 1) / 2;
   return {
     ...programContender(gpu, program, { tokens }),

@@ -41,7 +41,7 @@ function copyCeiling(gpu: Gpu): Ceiling {
   const count = 2 ** 24;
   const [x, y] = [gpu.tensor("copy.x", [count]), gpu.tensor("copy.y", [count])];
   const program = new Program<Record<string, never>>(gpu, "copy");
-  recordCopy(program, x, y, () => count);
+  recordCopy(program, { x, y }, { count: () => count });
   return {
     ...programContender(gpu, program, {}),
     work: 8 * count,

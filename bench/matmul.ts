@@ -1,13 +1,12 @@
 import { Gpu, Program } from "../src/gpu/mod.ts";
-import { type Matmul, recordMatmul } from "../src/gpu/ops/matmul.ts";
+import { recordMatmul } from "../src/gpu/ops/matmul.ts";
+import type { MatmulLayout as Layout } from "../src/gpu/ops/matmul_tiles.ts";
 import { fromF32 } from "../src/model/dtype.ts";
 import { quantizeInt8 } from "../src/model/int8.ts";
 import { fmaCeiling } from "./ceilings.ts";
 import { type Contender, contest, fastest, programContender } from "./_contest.ts";
 import { onWebAssembly, onWebGpu, Peers } from "./_peers.ts";
 import { type BenchRow, type Findings, median, medianRatio, reach, type Settings } from "./_rows.ts";
-
-type Layout = Matmul<Record<string, never>>["layout"];
 
 /** Shapes of a training step: [name, m, n, k, layouts]. */
 const SHAPES: readonly [string, number, number, number, readonly Layout[]][] = [
@@ -62,7 +61,7 @@ export function prepareProduct(
   const b = noise(layout === "NT" ? [n, k] : [k, n], storage);
   const c = gpu.tensor("result", [m, n]);
   const program = new Program<Record<string, never>>(gpu, "matmul");
-  recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, k }) });
+  recordMatmul(program, { a, b, c }, { layout, size: () => ({ m, k }) });
   return {
     ...programContender(gpu, program, {}),
     flops: 2 * m * n * k,
@@ -94,7 +93,7 @@ export async function benchMatmul(gpu: Gpu, settings: Settings): Promise<Finding
   const add = (name: string, flops: number, times: readonly number[], detail: string) =>
     rows.push({ name: `matmul ${name}`, value: flops / median(times) / 1e6, unit: "GFLOP/s", detail });
   const peers = new Peers();
-  const plain = gpu.software ? await Gpu.open({ device: "auto", matmul: "direct" }) : null;
+  const plain = gpu.software ? await Gpu.open({ device: "auto", policy: { matmul: "direct" } }) : null;
   try {
     const ours = referenceProducts(gpu);
     const ceiling = fmaCeiling(gpu);
@@ -107,7 +106,7 @@ export async function benchMatmul(gpu: Gpu, settings: Settings): Promise<Finding
       ...theirs,
     });
     for (const layout of ["NT", "NN", "TN"] as const) {
-      add(`${size}^3 ${layout}`, flops, times[layout]!, `${gpu.matmul} design; ${how}`);
+      add(`${size}^3 ${layout}`, flops, times[layout]!, `${gpu.policy.matmul} design; ${how}`);
     }
     if (without) add(`${size}^3 NN without subgroups`, flops, times.without!, `direct design; ${how}`);
     for (const name of Object.keys(theirs)) {

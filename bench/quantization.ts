@@ -228,7 +228,7 @@ async function products(gpu: Gpu, settings: Settings): Promise<BenchRow[]> {
         name: `matmul 512x1024x1024 ${layout}, weight in ${storage}`,
         value: made.f32.flops / median(times) / 1e6,
         unit: "GFLOP/s",
-        detail: `${gpu.matmul} design; median of ${settings.rounds} alternating rounds`,
+        detail: `${gpu.policy.matmul} design; median of ${settings.rounds} alternating rounds`,
       });
     }
     for (const { free } of Object.values(made)) free();

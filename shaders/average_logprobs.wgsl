@@ -23,15 +23,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   for (var start = first; start < last; start += 8u) {
     var part = vec2<f32>(0.0);
     @unroll(i, 0, 8) {
-    {
-      let row = start + $(i)u;
-      if (row < last) {
-        let s = state[row];
-        let logprob = s.z - s.x - log(s.y);
-        logprobs[row] = logprob;
-        part += vec2<f32>(logprob, s.w / f32(params.vocabulary));
+      {
+        let row = start + $(i)u;
+        if (row < last) {
+          let s = state[row];
+          let logprob = s.z - s.x - log(s.y);
+          logprobs[row] = logprob;
+          part += vec2<f32>(logprob, s.w / f32(params.vocabulary));
+        }
       }
-    }
     }
     sum += part;
   }

@@ -29,9 +29,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   for (var first = id_offsets[which]; first < end; first += 4u) {
     var part = 0.0; // summed apart, so that many tokens keep their digits
     @unroll(i, 0, 4) {
-    if (first + $(i)u < end) {
-      part += d_x[id_tokens[first + $(i)u] * params.columns + column];
-    }
+      if (first + $(i)u < end) {
+        part += d_x[id_tokens[first + $(i)u] * params.columns + column];
+      }
     }
     sum += part;
   }

@@ -20,10 +20,10 @@ fn element(at: u32, params: Params) {
   let d = d_y[at];
   let act = activated(g);
   @if (GELU == 1) {
-  let slope = gelu_tanh_slope(g);
+    let slope = gelu_tanh_slope(g);
   } @else {
-  let share = 1.0 / (1.0 + exp(-g));
-  let slope = fma(g * share, 1.0 - share, share);
+    let share = 1.0 / (1.0 + exp(-g));
+    let slope = fma(g * share, 1.0 - share, share);
   }
   gate[at] = d * u * slope;
   up[at] = d * act;

@@ -22,12 +22,12 @@ fn work_on(row: u32, lane: u32) {
   for (var first = lane; first < columns; first += $(4 * LANES)u) {
     var part = 0.0; // summed apart, so that long rows keep their digits
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < columns) {
-        part += x[base + c];
+      {
+        let c = first + $(i * LANES)u;
+        if (c < columns) {
+          part += x[base + c];
+        }
       }
-    }
     }
     sum += part;
   }
@@ -39,14 +39,14 @@ fn work_on(row: u32, lane: u32) {
     var rest_part = 0.0;
     var part = 0.0;
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < columns) {
-        let deviation = x[base + c] - near;
-        rest_part += deviation;
-        part = fma(deviation, deviation, part);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < columns) {
+          let deviation = x[base + c] - near;
+          rest_part += deviation;
+          part = fma(deviation, deviation, part);
+        }
       }
-    }
     }
     rest += rest_part;
     squares += part;
@@ -59,12 +59,12 @@ fn work_on(row: u32, lane: u32) {
   }
   for (var first = lane; first < columns; first += $(4 * LANES)u) {
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < columns) {
-        y[base + c] = fma((x[base + c] - mean) * rstd, weight[c], bias[c]);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < columns) {
+          y[base + c] = fma((x[base + c] - mean) * rstd, weight[c], bias[c]);
+        }
       }
-    }
     }
   }
 }

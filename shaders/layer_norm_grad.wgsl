@@ -27,14 +27,14 @@ fn work_on(row: u32, lane: u32) {
     var sum_part = 0.0; // summed apart, so that long rows keep their digits
     var dot_part = 0.0;
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < columns) {
-        let g = d_y[base + c] * weight[c];
-        sum_part += g;
-        dot_part = fma(g, (x[base + c] - mean) * rstd, dot_part);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < columns) {
+          let g = d_y[base + c] * weight[c];
+          sum_part += g;
+          dot_part = fma(g, (x[base + c] - mean) * rstd, dot_part);
+        }
       }
-    }
     }
     sum += sum_part;
     dot += dot_part;
@@ -43,12 +43,12 @@ fn work_on(row: u32, lane: u32) {
   let pull = row_sum(dot, lane) / f32(columns);
   for (var first = lane; first < columns; first += $(4 * LANES)u) {
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < columns) {
-        d_x[base + c] += rstd * (d_y[base + c] * weight[c] - shift - (x[base + c] - mean) * rstd * pull);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < columns) {
+          d_x[base + c] += rstd * (d_y[base + c] * weight[c] - shift - (x[base + c] - mean) * rstd * pull);
+        }
       }
-    }
     }
   }
 }

@@ -20,11 +20,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   for (var first = 0u; first < params.rows; first += 4u) {
     var part = 0.0; // summed apart, so that many rows keep their digits
     @unroll(i, 0, 4) {
-    if (first + $(i)u < params.rows) {
-      let at = (first + $(i)u) * params.columns + column;
-      let moment = moments[first + $(i)u];
-      part = fma(d_y[at] * (x[at] - moment.x), moment.y, part);
-    }
+      if (first + $(i)u < params.rows) {
+        let at = (first + $(i)u) * params.columns + column;
+        let moment = moments[first + $(i)u];
+        part = fma(d_y[at] * (x[at] - moment.x), moment.y, part);
+      }
     }
     sum += part;
   }

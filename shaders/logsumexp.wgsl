@@ -10,7 +10,7 @@ struct Params { rows: u32, columns: u32, stride: u32, first_id: u32, softcap: f3
 @group(0) @binding(2) var<storage, read> targets: array<u32>; // [rows]
 @group(0) @binding(3) var<storage, read_write> state: array<vec4<f32>>; // [rows]
 @if (BEST == 1) {
-@group(0) @binding(4) var<storage, read_write> best: array<u32>; // [rows]
+  @group(0) @binding(4) var<storage, read_write> best: array<u32>; // [rows]
 }
 
 fn logit_at(index: u32) -> f32 {
@@ -34,16 +34,16 @@ fn work_on(row: u32, lane: u32) {
   for (var first = lane; first < columns; first += $(4 * LANES)u) {
     var part = 0.0; // summed apart, so that long rows keep their digits
     @unroll(i, 0, 4) {
-    if (first + $(i * LANES)u < columns) {
-      let logit = logit_at(base + first + $(i * LANES)u);
-      @if (BEST == 1) {
-        if (logit > peak) {
-          highest = first + $(i * LANES)u;
+      if (first + $(i * LANES)u < columns) {
+        let logit = logit_at(base + first + $(i * LANES)u);
+        @if (BEST == 1) {
+          if (logit > peak) {
+            highest = first + $(i * LANES)u;
+          }
         }
+        peak = max(peak, logit);
+        part += logit;
       }
-      peak = max(peak, logit);
-      part += logit;
-    }
     }
     total += part;
   }
@@ -64,9 +64,9 @@ fn work_on(row: u32, lane: u32) {
   for (var first = lane; first < columns; first += $(4 * LANES)u) {
     var part = 0.0;
     @unroll(i, 0, 4) {
-    if (first + $(i * LANES)u < columns) {
-      part += exp(logit_at(base + first + $(i * LANES)u) - peak);
-    }
+      if (first + $(i * LANES)u < columns) {
+        part += exp(logit_at(base + first + $(i * LANES)u) - peak);
+      }
     }
     sum += part;
   }

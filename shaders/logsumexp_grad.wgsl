@@ -24,18 +24,18 @@ fn work_on(row: u32, lane: u32) {
   let target_column = targets[row] - params.first_id;
   for (var first = lane; first < params.columns; first += $(4 * LANES)u) {
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < params.columns) {
-        let hit = select(0.0, coefficient, c == target_column);
-        @if (SOFTCAP == 1) {
-          let logit = soft_cap(logits[base + c], params.softcap);
-          logits[base + c] = (hit - scale * exp(logit - peak)) * soft_cap_slope(logit, params.softcap);
-        } @else {
-          logits[base + c] = hit - scale * exp(logits[base + c] - peak);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < params.columns) {
+          let hit = select(0.0, coefficient, c == target_column);
+          @if (SOFTCAP == 1) {
+            let logit = soft_cap(logits[base + c], params.softcap);
+            logits[base + c] = (hit - scale * exp(logit - peak)) * soft_cap_slope(logit, params.softcap);
+          } @else {
+            logits[base + c] = hit - scale * exp(logits[base + c] - peak);
+          }
         }
       }
-    }
     }
   }
 }

@@ -25,13 +25,13 @@ fn work_on(row: u32, lane: u32) {
   for (var first = lane; first < chunks; first += $(4 * LANES)u) {
     var part = Chunk(); // summed apart, so that long rows keep their digits
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < chunks) {
-        let value = x[base + c];
-        part = fma(value, value, part);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < chunks) {
+          let value = x[base + c];
+          part = fma(value, value, part);
+        }
       }
-    }
     }
     squares += part;
   }
@@ -41,12 +41,12 @@ fn work_on(row: u32, lane: u32) {
   }
   for (var first = lane; first < chunks; first += $(4 * LANES)u) {
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < chunks) {
-        y[base + c] = x[base + c] * scale * gain(c);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < chunks) {
+          y[base + c] = x[base + c] * scale * gain(c);
+        }
       }
-    }
     }
   }
 }

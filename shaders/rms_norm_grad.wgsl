@@ -28,12 +28,12 @@ fn work_on(row: u32, lane: u32) {
   for (var first = lane; first < chunks; first += $(4 * LANES)u) {
     var part = Chunk(); // summed apart, so that long rows keep their digits
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < chunks) {
-        part = fma(d_y[base + c] * gain(c), x[base + c], part);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < chunks) {
+          part = fma(d_y[base + c] * gain(c), x[base + c], part);
+        }
       }
-    }
     }
     dot += part;
   }
@@ -41,12 +41,12 @@ fn work_on(row: u32, lane: u32) {
   let pull = row_sum(chunk_sum(dot), lane) / f32(params.columns) * scale * scale;
   for (var first = lane; first < chunks; first += $(4 * LANES)u) {
     @unroll(i, 0, 4) {
-    {
-      let c = first + $(i * LANES)u;
-      if (c < chunks) {
-        d_x[base + c] += scale * (d_y[base + c] * gain(c) - x[base + c] * pull);
+      {
+        let c = first + $(i * LANES)u;
+        if (c < chunks) {
+          d_x[base + c] += scale * (d_y[base + c] * gain(c) - x[base + c] * pull);
+        }
       }
-    }
     }
   }
 }

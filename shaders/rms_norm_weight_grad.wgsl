@@ -20,10 +20,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   for (var first = params.first_row; first < params.end_row; first += 4u) {
     var part = 0.0; // summed apart, so that many rows keep their digits
     @unroll(i, 0, 4) {
-    if (first + $(i)u < params.end_row) {
-      let at = (first + $(i)u) * params.columns + column;
-      part = fma(d_y[at] * x[at], rstd[first + $(i)u], part);
-    }
+      if (first + $(i)u < params.end_row) {
+        let at = (first + $(i)u) * params.columns + column;
+        part = fma(d_y[at] * x[at], rstd[first + $(i)u], part);
+      }
     }
     sum += part;
   }

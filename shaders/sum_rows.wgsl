@@ -17,9 +17,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   for (var first = 0u; first < params.rows; first += 4u) {
     var part = 0.0; // summed apart, so that many rows keep their digits
     @unroll(i, 0, 4) {
-    if (first + $(i)u < params.rows) {
-      part += x[(first + $(i)u) * params.columns + id.x];
-    }
+      if (first + $(i)u < params.rows) {
+        part += x[(first + $(i)u) * params.columns + id.x];
+      }
     }
     sum += part;
   }

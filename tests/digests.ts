@@ -109,8 +109,7 @@ async function* passCases(): AsyncGenerator<Case> {
       for (const maxTensorBytes of [undefined, 24_000]) {
         const gpu = await Gpu.open({
           device: "auto",
-          matmul,
-          rowLanes,
+          policy: { matmul, row_lanes: rowLanes },
           ...(maxTensorBytes && { maxTensorBytes }),
         });
         const design = `${matmul}, ${rowLanes} lanes${maxTensorBytes ? ", small tensors" : ""}`;

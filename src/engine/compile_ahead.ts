@@ -25,9 +25,10 @@ function productsOfWeights(gpu: Gpu): Kernel[] {
   const [x, y] = ["x", "y"].map((name) => paper.tensor(name, [256, 1024]));
   const weight = paper.tensor("weight", [1024, 1024], "bf16");
   const program = new Program(gpu, "compiled ahead");
-  const product = { layout: "NT", a: x!, b: weight, c: y!, size: () => ({ m: 256, k: 1024 }) } as const;
-  recordMatmul(gpu, program, product);
-  recordMatmul(gpu, program, { ...product, accumulate: true });
-  recordMatmul(gpu, program, { ...product, gate: "silu" });
+  const tensors = { a: x!, b: weight, c: y! };
+  const product = { layout: "NT", size: () => ({ m: 256, k: 1024 }) } as const;
+  recordMatmul(program, tensors, product);
+  recordMatmul(program, tensors, { ...product, accumulate: true });
+  recordMatmul(program, tensors, { ...product, gate: "silu" });
   return program.kernels;
 }

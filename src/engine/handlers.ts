@@ -60,7 +60,7 @@ function inTurns<Name extends "load" | "score_tokens" | "sequence_tokens">(
 }
 
 function reportOf(gpu: Gpu): DeviceReport {
-  const { vendor, architecture, device, description } = gpu.adapterInfo;
+  const { vendor, architecture, device, description } = gpu.adapter.info;
   const limits: Record<string, number> = {};
   for (const name in gpu.device.limits) {
     const value = (gpu.device.limits as unknown as Record<string, unknown>)[name];
@@ -72,9 +72,9 @@ function reportOf(gpu: Gpu): DeviceReport {
     architecture,
     description: description || device,
     limits,
-    features: [...gpu.features].sort(),
-    subgroups: gpu.subgroupSize > 0,
-    f16: gpu.features.has("shader-f16"),
-    matmul: gpu.matmul,
+    features: [...gpu.adapter.features].sort(),
+    subgroups: gpu.adapter.subgroupSize > 0,
+    f16: gpu.adapter.features.has("shader-f16"),
+    matmul: gpu.policy.matmul,
   };
 }

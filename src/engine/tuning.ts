@@ -1,4 +1,5 @@
 import type { Gpu } from "../gpu/mod.ts";
+import type { MeasuredTiles } from "../gpu/ops/matmul_tiles.ts";
 import { measureMatmulTiles, readTiles, writeTiles } from "../gpu/ops/matmul_tuning.ts";
 
 /** Time without work after which the device may be tried out. */
@@ -18,13 +19,11 @@ export async function useFastestTiles(
   busy: () => boolean,
   { idleMs = IDLE_MS, measure = measureMatmulTiles } = {},
 ): Promise<void> {
-  if (gpu.matmul !== "tiled") return; // the software driver's kernels have no tiles
+  if (gpu.policy.matmul !== "tiled") return; // the software driver's kernels have no tiles
   try {
     const kept = await readTiles(gpu, folder);
-    if (kept) {
-      gpu.measuredTiles = kept;
-      return;
-    }
+    const use = (tiles: MeasuredTiles) => gpu.policy = { ...gpu.policy, tiles };
+    if (kept) return void use(kept);
     const idle = async () => {
       do await new Promise((resolve) => setTimeout(resolve, idleMs)); while (busy());
     };
@@ -34,7 +33,7 @@ export async function useFastestTiles(
       if (busy()) await idle();
       const turn = await turns.next();
       if (!turn.done) continue;
-      gpu.measuredTiles = turn.value;
+      use(turn.value);
       return await writeTiles(gpu, folder, turn.value);
     }
   } catch {

@@ -1,14 +1,15 @@
-import { DeviceLostError } from "../errors.ts";
 import { adapterLimits, isSoftware, probeSubgroupSize, requestAdapter } from "./_adapter.ts";
+import { DeviceFaults } from "./_faults.ts";
+import { compile, type Pipeline } from "./_pipeline.ts";
+import { Readback, type ReadWords } from "./_readback.ts";
 import { freeDeviceBytes } from "./device_memory.ts";
 import type { Kernel } from "./kernel.ts";
-import type { MeasuredTiles } from "./ops/matmul_tiles.ts";
 import { GpuMemoryError, mebibytes, MemoryAccount } from "./memory.ts";
 import { largestTensor, takeTensor, tensorOf } from "./paper_device.ts";
-import { allocated, type Tensor, type TensorDtype, type TensorMemory } from "./tensor.ts";
-
-/** Matrix kernels to choose from; see `shaders/matmul_*.wgsl`. */
-export type MatmulDesign = "subgroup" | "direct" | "tiled";
+import { type KernelPolicy, policyFor } from "./policy.ts";
+import { Scratch } from "./scratch.ts";
+import type { TensorDtype } from "./storage.ts";
+import { allocated, type Tensor, type TensorMemory } from "./tensor.ts";
 
 /** Which device to open, and how. */
 export interface GpuOptions {
@@ -16,17 +17,21 @@ export interface GpuOptions {
   readonly device: "gpu" | "software" | "auto";
   /** Bytes of buffers that may be held at one time; without it 8 GiB on the software driver, unlimited on a GPU. */
   readonly memoryLimitBytes?: number;
-  /** Forces a matmul design (tests, benchmarks). */
-  readonly matmul?: MatmulDesign;
-  /** Forces the invocations that share a row in kernels of shaders/rows.wgsl (tests, benchmarks). */
-  readonly rowLanes?: 1 | 64;
+  /** Kernels in the place of those that suit the device (tests, benchmarks). */
+  readonly policy?: Partial<KernelPolicy>;
   /** Lowers {@link Gpu.maxTensorBytes} (tests). */
   readonly maxTensorBytes?: number;
 }
 
-interface Pipeline {
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
+/** What was found out about the adapter. */
+export interface AdapterFacts {
+  readonly info: GPUAdapterInfo;
+  /** Whether a CPU does the work. */
+  readonly software: boolean;
+  /** Optional features that were granted. */
+  readonly features: ReadonlySet<string>;
+  /** Lanes of a subgroup; 0 where subgroups are not to be had. */
+  readonly subgroupSize: number;
 }
 
 /** Optional features that kernels make use of; adapters hide some that devices grant, so they are asked for one set after another. */
@@ -34,40 +39,27 @@ const FEATURE_SETS = [["subgroups", "shader-f16", "timestamp-query"], ["subgroup
   "timestamp-query",
 ], []];
 const SOFTWARE_MEMORY_LIMIT = 8 * 2 ** 30;
-/** In host memory, and therefore not in the account. */
-const STAGING_BYTES = 16 * 2 ** 20;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
 export class Gpu implements TensorMemory {
   /** WebGPU's own device. */
   readonly device: GPUDevice;
-  /** What the adapter says of itself. */
-  readonly adapterInfo: GPUAdapterInfo;
-  /** Whether a CPU does the work. */
-  readonly software: boolean;
-  /** Optional features that were granted. */
-  readonly features: ReadonlySet<string>;
+  readonly adapter: AdapterFacts;
   /** Bytes of buffers held, by name. */
   readonly memory: MemoryAccount;
-  /** Lanes of a subgroup; 0 where subgroups are not to be had. */
-  readonly subgroupSize: number;
-  /** The matrix kernels that suit it. */
-  readonly matmul: MatmulDesign;
-  /** Tiles of matrix products that were measured on this adapter; they change no digit of a result. */
-  measuredTiles: MeasuredTiles = {};
-  /** Invocations that share a row in kernels of shaders/rows.wgsl. */
-  readonly rowLanes: 1 | 64;
+  /** The kernels with which programs record from now on, unless they are given others. */
+  policy: KernelPolicy;
+  /** What programs put aside, one at a time. */
+  readonly scratch: Scratch = new Scratch(this);
   /** Does what may hold the thread for long; whoever watches over the thread puts its own in place. */
   during: <T>(what: "device" | "compiling" | "weights", work: () => T) => T = (_, work) => work();
   /** Largest number of bytes one tensor may have, since it is bound whole. */
   readonly maxTensorBytes: number;
-  #pipelines = new Map<string, Pipeline>();
-  #staging: GPUBuffer | null = null;
-  #lastRead: Promise<unknown> = Promise.resolve();
+  readonly #pipelines = new Map<string, Pipeline>();
+  readonly #readback: Readback;
+  readonly #faults: DeviceFaults;
   /** Whether tensors were let go of since the device was last waited for. */
   #letGo = false;
-  #fault: Error | null = null;
-  #closed = false;
 
   /**
    * Opens a device with the adapter's own limits.
@@ -84,7 +76,9 @@ export class Gpu implements TensorMemory {
           requiredLimits: adapterLimits(adapter),
         });
         const subgroupSize = features.includes("subgroups") ? await probeSubgroupSize(device) : 0;
-        return new Gpu(device, adapter.info, new Set(features), subgroupSize, options);
+        const { info } = adapter;
+        const facts = { info, software: isSoftware(info), features: new Set(features), subgroupSize };
+        return new Gpu(device, facts, options);
       } catch (error) {
         lastError = error;
       }
@@ -92,46 +86,33 @@ export class Gpu implements TensorMemory {
     throw lastError;
   }
 
-  private constructor(
-    device: GPUDevice,
-    info: GPUAdapterInfo,
-    features: ReadonlySet<string>,
-    subgroupSize: number,
-    options: GpuOptions,
-  ) {
+  private constructor(device: GPUDevice, adapter: AdapterFacts, options: GpuOptions) {
     this.device = device;
-    this.adapterInfo = info;
-    this.software = isSoftware(info);
-    this.features = features;
-    this.subgroupSize = subgroupSize;
+    this.adapter = adapter;
     this.memory = new MemoryAccount(
-      options.memoryLimitBytes ?? (this.software ? SOFTWARE_MEMORY_LIMIT : Infinity),
+      options.memoryLimitBytes ?? (adapter.software ? SOFTWARE_MEMORY_LIMIT : Infinity),
     );
-    this.matmul = options.matmul ?? (!this.software ? "tiled" : subgroupSize === 8 ? "subgroup" : "direct");
-    this.rowLanes = options.rowLanes ?? (this.software ? 1 : 64);
+    this.policy = { ...policyFor(adapter), ...options.policy };
     this.maxTensorBytes = largestTensor(device.limits, options.maxTensorBytes);
-    device.addEventListener("uncapturederror", (event) => {
-      const { error } = event as GPUUncapturedErrorEvent;
-      const Fault = error instanceof GPUOutOfMemoryError ? GpuMemoryError : Error;
-      this.#fault ??= new Fault(`GPU: ${error.message}`);
-    });
-    device.lost.then((lost) => {
-      // Where memory ran out the device may be lost by that: to go on would only lose it again.
-      if (this.#closed || this.#fault instanceof GpuMemoryError) return;
-      this.#fault = new DeviceLostError(`The GPU device was lost: ${lost.message || lost.reason}.`);
-    });
+    this.#readback = new Readback(device, (work) => this.#waitFor(work));
+    this.#faults = new DeviceFaults(device);
+  }
+
+  /** Whether a CPU does the work. */
+  get software(): boolean {
+    return this.adapter.software;
   }
 
   /**
    * Makes a zeroed tensor, accounted under its name.
    *
    * @throws {GpuMemoryError} where the memory limit would be passed
-   * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of int8
+   * @throws {RangeError} where it is larger than {@link maxTensorBytes}, or its rows are no whole blocks of its format
    */
-  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    const size = takeTensor(this, name, shape, dtype);
+  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32", part?: string): Tensor {
+    const size = takeTensor(this, name, shape, dtype, part);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    return tensorOf(this.device.createBuffer({ label: name, size, usage }), name, shape, dtype);
+    return tensorOf(this.device.createBuffer({ label: name, size, usage }), name, shape, dtype, part);
   }
 
   /**
@@ -155,7 +136,7 @@ export class Gpu implements TensorMemory {
     const [noRoom, invalid] = answers;
     if (!noRoom && !invalid) return made;
     made.free();
-    if (!noRoom) throw this.#fault = new Error(`GPU: ${invalid!.message}`);
+    if (!noRoom) throw this.#faults.set(new Error(`GPU: ${invalid!.message}`));
     throw new GpuMemoryError(
       `The driver has no room for more (${noRoom.message}); ${mebibytes(this.memory.bytes)} are in use.`,
     );
@@ -186,7 +167,7 @@ export class Gpu implements TensorMemory {
   /** Bytes that are left for buffers; null where no limit is set and the driver does not tell. */
   async freeBytes(): Promise<number | null> {
     const { limit, bytes } = this.memory;
-    return limit < Infinity ? limit - bytes : await freeDeviceBytes(this.adapterInfo);
+    return limit < Infinity ? limit - bytes : await freeDeviceBytes(this.adapter.info);
   }
 
   /** Makes a tensor that holds `data`. @throws as {@link tensor}, and {RangeError} where `data` is larger */
@@ -222,30 +203,15 @@ export class Gpu implements TensorMemory {
   free(...tensors: readonly Tensor[]): void {
     this.#letGo ||= tensors.length > 0;
     for (const tensor of tensors) {
-      this.memory.give(tensor.name, allocated(tensor.bytes));
+      this.memory.give(tensor.name, allocated(tensor.bytes), tensor.part);
       tensor.buffer.destroy();
     }
   }
 
   /** The kernel's pipeline on this device, compiled at its first use. */
   pipeline(kernel: Kernel): Pipeline {
-    const known = this.#pipelines.get(kernel.code);
-    if (known) return known;
-    const layout = this.device.createBindGroupLayout({
-      label: kernel.name,
-      entries: kernel.bindings.map(({ index, access }) => ({
-        binding: index,
-        visibility: GPUShaderStage.COMPUTE,
-        buffer: { type: access === "read" ? "read-only-storage" : "storage" },
-      })),
-    });
-    const pipeline = this.during("compiling", () =>
-      this.device.createComputePipeline({
-        label: kernel.name,
-        layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-        compute: { module: this.device.createShaderModule({ label: kernel.name, code: kernel.code }) },
-      }));
-    const made = { pipeline, layout };
+    const made = this.#pipelines.get(kernel.code) ??
+      this.during("compiling", () => compile(this.device, kernel));
     this.#pipelines.set(kernel.code, made);
     return made;
   }
@@ -253,60 +219,11 @@ export class Gpu implements TensorMemory {
   /**
    * Reads tensors back with one wait for all of them (a wait costs 10 ms or more however small the data).
    *
-   * @returns a typed array each: Float32Array for f32, Uint32Array for u32 and int8's words, packed halves as Uint16Array
+   * @returns a typed array each: that of the format's words
    * @throws the device's fault, if it had one
    */
-  read(...tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
-    // one after another: they share the staging buffer
-    const result = this.#lastRead.then(() => this.#readNow(tensors));
-    this.#lastRead = result.catch(() => {});
-    return result;
-  }
-
-  async #readNow(tensors: readonly Tensor[]): Promise<(Float32Array | Uint32Array | Uint16Array)[]> {
-    const results = tensors.map((tensor) => new Uint8Array(tensor.bytes));
-    const pieces: { from: Tensor; at: number; bytes: number; into: Uint8Array }[] = [];
-    tensors.forEach((from, i) => {
-      for (let at = 0; at < from.bytes; at += STAGING_BYTES) {
-        pieces.push({ from, at, bytes: Math.min(STAGING_BYTES, from.bytes - at), into: results[i]! });
-      }
-    });
-    while (pieces.length > 0) {
-      const staging = this.#staging ??= this.device.createBuffer({
-        label: "readback",
-        size: STAGING_BYTES,
-        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
-      });
-      const encoder = this.device.createCommandEncoder();
-      let filled = 0;
-      const round: { piece: typeof pieces[number]; start: number }[] = [];
-      while (pieces[0] && filled + allocated(pieces[0].bytes) <= STAGING_BYTES) {
-        const piece = pieces.shift()!;
-        encoder.copyBufferToBuffer(
-          piece.from.buffer,
-          piece.from.offset + piece.at,
-          staging,
-          filled,
-          alignedToFour(piece.bytes),
-        );
-        round.push({ piece, start: filled });
-        filled += allocated(piece.bytes);
-      }
-      this.device.queue.submit([encoder.finish()]);
-      await this.#waitFor(() => staging.mapAsync(GPUMapMode.READ, 0, filled));
-      const mapped = new Uint8Array(staging.getMappedRange(0, filled));
-      for (const { piece, start } of round) {
-        piece.into.set(mapped.subarray(start, start + piece.bytes), piece.at);
-      }
-      staging.unmap();
-    }
-    return results.map((bytes, i) => {
-      const dtype = tensors[i]!.dtype;
-      if (dtype === "f32") return new Float32Array(bytes.buffer);
-      return dtype === "u32" || dtype === "int8"
-        ? new Uint32Array(bytes.buffer)
-        : new Uint16Array(bytes.buffer);
-    });
+  read(...tensors: readonly Tensor[]): Promise<ReadWords[]> {
+    return this.#readback.read(tensors);
   }
 
   /** Reads one f32 tensor. */
@@ -335,22 +252,18 @@ export class Gpu implements TensorMemory {
 
   /** @throws the device's first fault: createBuffer and dispatch themselves never throw */
   check(): void {
-    if (this.#fault) throw this.#fault;
+    this.#faults.check();
   }
 
   /** Lets go of the device with all its buffers. */
   close(): void {
-    this.#closed = true;
+    this.#faults.close();
     this.device.destroy();
   }
 }
 
-function alignedToFour(bytes: number): number {
-  return Math.ceil(bytes / 4) * 4;
-}
-
 function paddedToFour(data: ArrayBufferView): Uint8Array {
-  const padded = new Uint8Array(alignedToFour(data.byteLength));
+  const padded = new Uint8Array(Math.ceil(data.byteLength / 4) * 4);
   padded.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return padded;
 }

@@ -1,3 +1,4 @@
+import type { StorageFormat } from "./storage.ts";
 import { readShaderInterface, type ShaderInterface } from "./shader_interface.ts";
 import { type Constants, expandWgsl } from "./wgsl.ts";
 
@@ -7,6 +8,8 @@ export interface Kernel extends ShaderInterface {
   readonly name: string;
   /** Expanded WGSL; also the key under which a device caches its pipeline. */
   readonly code: string;
+  /** How the tensor bound as `b` is stored, where a loader reads it. */
+  readonly storage: StorageFormat | null;
 }
 
 /** How a kernel is made from its `.wgsl` file. */
@@ -15,8 +18,8 @@ export interface KernelDefinition {
   readonly name: string;
   /** WGSL with the directives of {@link expandWgsl}. */
   readonly source: string;
-  /** WGSL put in front, such as the loader of a storage type. */
-  readonly preludes?: readonly string[];
+  /** WGSL put in front; a storage format stands for its loader. */
+  readonly preludes?: readonly (string | StorageFormat)[];
   /** Integers for `$NAME`, `@unroll` and `@if`. */
   readonly constants?: Constants;
 }
@@ -26,15 +29,24 @@ const made = new Map<string, Kernel>();
 /**
  * Expands a shader and reads its interface; equal definitions give the same kernel.
  *
- * @throws {SyntaxError} where the shader's directives or `Params` cannot be read
+ * @throws {SyntaxError} where the shader's directives, `Params` or workgroup size cannot be read
+ * @throws {TypeError} where nothing loads from a storage format
  */
 export function defineKernel(definition: KernelDefinition): Kernel {
   const { name, source, preludes = [], constants = {} } = definition;
-  const key = JSON.stringify([name, source, preludes, constants]);
+  const storage = preludes.find((prelude) => typeof prelude !== "string") ?? null;
+  if (storage?.loader === null) throw new TypeError(`${name}: nothing loads from ${storage.dtype}.`);
+  const texts = preludes.map((prelude) => typeof prelude === "string" ? prelude : prelude.loader);
+  const key = JSON.stringify([name, source, texts, constants]);
   const known = made.get(key);
   if (known) return known;
-  const code = expandWgsl([...preludes, source].join("\n"), constants);
-  const kernel = { name, code, ...readShaderInterface(name, code) };
+  const code = expandWgsl([...texts, source].join("\n"), constants);
+  const kernel = { name, code, storage, ...readShaderInterface(name, code) };
   made.set(key, kernel);
   return kernel;
+}
+
+/** All kernels that were defined. */
+export function definedKernels(): Iterable<Kernel> {
+  return made.values();
 }

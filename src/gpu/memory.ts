@@ -13,6 +13,9 @@ export async function withRoom<T>(makeRoom: () => boolean, work: () => Promise<T
   }
 }
 
+/** What memory is for, where nothing is said. */
+const OTHER = "other";
+
 /**
  * The engine's own account of GPU buffers: WebGPU tells neither what is used nor what is left, and the software
  * driver grants buffers until the process dies.
@@ -20,6 +23,7 @@ export async function withRoom<T>(makeRoom: () => boolean, work: () => Promise<T
 export class MemoryAccount {
   readonly #limit: number;
   readonly #held = new Map<string, number>();
+  readonly #parts = new Map<string, number>();
   #bytes = 0;
   #peak = 0;
 
@@ -53,12 +57,17 @@ export class MemoryAccount {
     return Object.fromEntries(this.#held);
   }
 
+  /** Bytes held now, by what they are for. */
+  byPart(): Record<string, number> {
+    return Object.fromEntries(this.#parts);
+  }
+
   /**
-   * Enters bytes under a name, which several tensors may share.
+   * Enters bytes under a name, which several tensors may share, and a part.
    *
    * @throws {GpuMemoryError} where the limit would be passed
    */
-  take(name: string, bytes: number): void {
+  take(name: string, bytes: number, part = OTHER): void {
     if (this.#bytes + bytes > this.#limit) {
       throw new GpuMemoryError(
         `${name} needs ${mebibytes(bytes)} of GPU memory; ${mebibytes(this.#bytes)} of ${
@@ -68,16 +77,22 @@ export class MemoryAccount {
     }
     this.#bytes += bytes;
     this.#peak = Math.max(this.#peak, this.#bytes);
-    this.#held.set(name, (this.#held.get(name) ?? 0) + bytes);
+    add(this.#held, name, bytes);
+    add(this.#parts, part, bytes);
   }
 
   /** Takes back bytes that {@link take} entered. */
-  give(name: string, bytes: number): void {
+  give(name: string, bytes: number, part = OTHER): void {
     this.#bytes -= bytes;
-    const left = (this.#held.get(name) ?? 0) - bytes;
-    if (left > 0) this.#held.set(name, left);
-    else this.#held.delete(name);
+    add(this.#held, name, -bytes);
+    add(this.#parts, part, -bytes);
   }
+}
+
+function add(sums: Map<string, number>, key: string, bytes: number): void {
+  const sum = (sums.get(key) ?? 0) + bytes;
+  if (sum > 0) sums.set(key, sum);
+  else sums.delete(key);
 }
 
 /** Bytes as a message has them. */

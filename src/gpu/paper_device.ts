@@ -1,12 +1,6 @@
 import { MemoryAccount } from "./memory.ts";
-import {
-  allocated,
-  ROUNDING,
-  type Tensor,
-  tensorBytes,
-  type TensorDtype,
-  type TensorMemory,
-} from "./tensor.ts";
+import type { TensorDtype } from "./storage.ts";
+import { allocated, ROUNDING, type Tensor, tensorBytes, type TensorMemory } from "./tensor.ts";
 
 /** Bytes of the largest tensor that a device of these limits can bind, and no more than `most`. */
 export function largestTensor(
@@ -26,13 +20,13 @@ export class PaperDevice implements TensorMemory {
     this.maxTensorBytes = maxTensorBytes;
   }
 
-  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32"): Tensor {
-    takeTensor(this, name, shape, dtype);
-    return tensorOf(null as unknown as GPUBuffer, name, shape, dtype);
+  tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32", part?: string): Tensor {
+    takeTensor(this, name, shape, dtype, part);
+    return tensorOf(null as unknown as GPUBuffer, name, shape, dtype, part);
   }
 
   free(...tensors: readonly Tensor[]): void {
-    for (const { name, bytes } of tensors) this.memory.give(name, allocated(bytes));
+    for (const { name, bytes, part } of tensors) this.memory.give(name, allocated(bytes), part);
   }
 }
 
@@ -42,6 +36,7 @@ export function takeTensor(
   name: string,
   shape: readonly number[],
   dtype: TensorDtype,
+  part?: string,
 ): number {
   const bytes = tensorBytes(shape, dtype);
   if (bytes > maxTensorBytes) {
@@ -49,7 +44,7 @@ export function takeTensor(
       `${name} [${shape}] has ${bytes} bytes; one binding holds at most ${maxTensorBytes}.`,
     );
   }
-  memory.take(name, allocated(bytes));
+  memory.take(name, allocated(bytes), part);
   return allocated(bytes);
 }
 
@@ -59,6 +54,7 @@ export function tensorOf(
   name: string,
   shape: readonly number[],
   dtype: TensorDtype,
+  part?: string,
 ): Tensor {
-  return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype };
+  return { name, buffer, offset: 0, bytes: tensorBytes(shape, dtype), shape, dtype, ...part && { part } };
 }

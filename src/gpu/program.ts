@@ -1,16 +1,12 @@
 import type { Gpu } from "./device.ts";
 import type { Kernel } from "./kernel.ts";
-import type { Tensor } from "./tensor.ts";
+import { type Launch, sizedLaunch } from "./launch.ts";
+import { tensorOf } from "./paper_device.ts";
+import type { KernelPolicy } from "./policy.ts";
+import type { Tensor, Tensors } from "./tensor.ts";
 
 /** Numbers that change from run to run: live tokens, rows, the step. */
 export type Live = Readonly<Record<string, number>>;
-
-/** What one dispatch needs beside its tensors. */
-export interface Launch {
-  readonly params: Readonly<Record<string, number>>;
-  /** Workgroups along x, y, z; a zero anywhere skips the dispatch. */
-  readonly workgroups: readonly [number, number, number];
-}
 
 /** A dispatch of one run, by its kernel's name. */
 export interface Dispatch {
@@ -23,14 +19,14 @@ export interface TimedDispatch extends Dispatch {
   readonly milliseconds: number;
 }
 
-type Command<L extends Live> =
-  | {
-    readonly kind: "dispatch";
-    readonly kernel: Kernel;
-    readonly bindings: Readonly<Record<string, Tensor>>;
-    readonly launch: (live: L) => Launch;
-  }
-  | { readonly kind: "clear"; readonly tensor: Tensor };
+interface RecordedDispatch<L extends Live> {
+  readonly kind: "dispatch";
+  readonly kernel: Kernel;
+  readonly bindings: Tensors;
+  readonly launch: (live: L) => Launch;
+}
+
+type Command<L extends Live> = RecordedDispatch<L> | { readonly kind: "clear"; readonly tensor: Tensor };
 
 /**
  * A recorded sequence of dispatches over fixed tensors, replayed with other live numbers: pipelines, bind groups and the
@@ -54,36 +50,53 @@ type Command<L extends Live> =
  * const gpu = await Gpu.open({ device: "auto" });
  * const [x, y] = [gpu.upload("x", [3], Float32Array.of(1, 2, 3)), gpu.tensor("y", [3])];
  * const program = new Program<{ count: number }>(gpu, "double");
- * program.dispatch(double, { x, y }, ({ count }) => ({ params: { count }, workgroups: [Math.ceil(count / 8), 1, 1] }));
+ * program.dispatch(double, { x, y }, ({ count }) => ({ params: { count }, invocations: count }));
  * program.run({ count: 2 });
  * assert.deepEqual([...await gpu.readF32(y)], [2, 4, 0]);
  * gpu.close();
  * ```
  */
 export class Program<L extends Live = Live> {
+  readonly gpu: Gpu;
   readonly label: string;
-  readonly #gpu: Gpu;
+  /** Which kernels operations record. */
+  readonly policy: KernelPolicy;
   readonly #commands: Command<L>[] = [];
+  readonly #scratch = new Map<string, Tensor>();
   #prepared: Prepared | null = null;
 
-  constructor(gpu: Gpu, label: string) {
-    this.#gpu = gpu;
+  /** @param policy the device's own unless given */
+  constructor(gpu: Gpu, label: string, policy: KernelPolicy = gpu.policy) {
+    this.gpu = gpu;
     this.label = label;
+    this.policy = policy;
   }
 
   /**
    * Records one dispatch; `bindings` names every tensor of the shader but `params`.
    *
-   * @throws {TypeError} where the names are not those that the shader declares
+   * @throws {TypeError} where names or types of elements are not those that the shader declares
    */
-  dispatch(kernel: Kernel, bindings: Readonly<Record<string, Tensor>>, launch: (live: L) => Launch): void {
-    const wanted = kernel.bindings.map((binding) => binding.name).filter((name) => name !== "params").sort();
-    const given = Object.keys(bindings).sort();
-    if (wanted.join() !== given.join()) {
-      throw new TypeError(`${kernel.name} binds ${wanted}; given: ${given}.`);
+  dispatch(kernel: Kernel, bindings: Tensors, launch: (live: L) => Launch): void {
+    const wanted = kernel.bindings.filter(({ name }) => name !== "params");
+    const [names, given] = [wanted.map(({ name }) => name).sort(), Object.keys(bindings).sort()];
+    if (names.join() !== given.join()) throw new TypeError(`${kernel.name} binds ${names}; given: ${given}.`);
+    for (const { name, element } of wanted) {
+      const { name: of, dtype } = bindings[name]!;
+      const expected = name === "b" && kernel.storage ? kernel.storage.dtype : element;
+      if (dtype !== expected) {
+        throw new TypeError(`${kernel.name} binds ${name} of ${expected}; ${of} is ${dtype}.`);
+      }
     }
     this.#commands.push({ kind: "dispatch", kernel, bindings, launch });
     this.free();
+  }
+
+  /** An f32 tensor for what one operation puts aside until its next dispatch; all programs of the device share it. */
+  scratch(name: string, count: number): Tensor {
+    const tensor = this.#scratch.get(name) ?? this.gpu.scratch.declare(`scratch.${name}`, count);
+    this.#scratch.set(name, tensor);
+    return tensor;
   }
 
   /** What its dispatches run, each once, by their first use. */
@@ -108,7 +121,7 @@ export class Program<L extends Live = Live> {
     stamp?: (dispatch: Dispatch) => GPUComputePassTimestampWrites,
     last?: (encoder: GPUCommandEncoder) => void,
   ): void {
-    const gpu = this.#gpu;
+    const gpu = this.gpu;
     const prepared = this.#prepared ??= this.#prepare();
     const encoder = gpu.device.createCommandEncoder({ label: this.label });
     let pass: GPUComputePassEncoder | null = null;
@@ -123,7 +136,7 @@ export class Program<L extends Live = Live> {
         );
         return;
       }
-      const { params, workgroups } = command.launch(live);
+      const { params, workgroups } = sizedLaunch(command.kernel, command.launch(live));
       if (workgroups.includes(0)) return;
       const slot = prepared.slots[i]!;
       for (const [f, field] of command.kernel.params.entries()) {
@@ -157,7 +170,7 @@ export class Program<L extends Live = Live> {
   dispatches(live: L): Dispatch[] {
     return this.#commands.flatMap((command) => {
       if (command.kind === "clear") return [];
-      const { params, workgroups } = command.launch(live);
+      const { params, workgroups } = sizedLaunch(command.kernel, command.launch(live));
       return workgroups.includes(0) ? [] : { kernel: command.kernel.name, params };
     });
   }
@@ -168,25 +181,18 @@ export class Program<L extends Live = Live> {
    * @throws where the device has no timestamp queries
    */
   async profile(live: L): Promise<TimedDispatch[]> {
-    const { device } = this.#gpu;
+    const { device } = this.gpu;
     const count = 2 * this.dispatches(live).length;
     if (count === 0) return [];
     const querySet = device.createQuerySet({ type: "timestamp", count });
     const usage = GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC;
-    const times: Tensor = {
-      name: "times",
-      buffer: device.createBuffer({ size: 8 * count, usage }),
-      offset: 0,
-      bytes: 8 * count,
-      shape: [2 * count],
-      dtype: "u32",
-    };
+    const times = tensorOf(device.createBuffer({ size: 8 * count, usage }), "times", [2 * count], "u32");
     const dispatches: Dispatch[] = [];
     this.#submit(live, (dispatch) => {
       const at = 2 * dispatches.push(dispatch) - 2;
       return { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 };
     }, (encoder) => encoder.resolveQuerySet(querySet, 0, count, times.buffer, 0));
-    const [words] = await this.#gpu.read(times);
+    const [words] = await this.gpu.read(times);
     const stamps = new BigUint64Array(words!.buffer);
     times.buffer.destroy();
     querySet.destroy();
@@ -196,18 +202,14 @@ export class Program<L extends Live = Live> {
     }));
   }
 
-  /** Lets go of the parameter buffer; the tensors belong to their makers. */
+  /** Frees parameters and scratch until the next run; the other tensors belong to their makers. */
   free(): void {
-    const params = this.#prepared?.params;
-    if (params) {
-      this.#gpu.memory.give(`${this.label}.params`, params.size);
-      params.destroy();
-    }
+    this.#prepared?.owned.dispose();
     this.#prepared = null;
   }
 
   #prepare(): Prepared {
-    const { device, memory } = this.#gpu;
+    const { device, memory, scratch } = this.gpu;
     const alignment = Math.max(64, device.limits.minStorageBufferOffsetAlignment);
     let size = 0;
     const offsets = this.#commands.map((command) => {
@@ -217,16 +219,23 @@ export class Program<L extends Live = Live> {
       }
       return offset;
     });
+    using made = new DisposableStack();
     let params: GPUBuffer | null = null;
     if (size > 0) {
-      memory.take(`${this.label}.params`, size);
+      const label = `${this.label}.params`;
+      memory.take(label, size);
+      made.defer(() => memory.give(label, size));
       const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST;
-      params = device.createBuffer({ label: `${this.label}.params`, size, usage });
+      params = made.adopt(device.createBuffer({ label, size, usage }), (buffer) => buffer.destroy());
+    }
+    for (const tensor of this.#scratch.values()) {
+      scratch.take(tensor);
+      made.defer(() => scratch.give(tensor));
     }
     const slots = this.#commands.map((command, i) => {
       if (command.kind === "clear") return null;
       const { kernel, bindings } = command;
-      const { pipeline, layout } = this.#gpu.pipeline(kernel);
+      const { pipeline, layout } = this.gpu.pipeline(kernel);
       const bindGroup = device.createBindGroup({
         label: kernel.name,
         layout,
@@ -244,11 +253,12 @@ export class Program<L extends Live = Live> {
       });
       return { pipeline, bindGroup, offset: offsets[i]! };
     });
-    return { params, view: new DataView(new ArrayBuffer(size)), changed: false, slots };
+    return { owned: made.move(), params, view: new DataView(new ArrayBuffer(size)), changed: false, slots };
   }
 }
 
 interface Prepared {
+  readonly owned: DisposableStack;
   readonly params: GPUBuffer | null;
   readonly view: DataView;
   /** Whether `view` holds what `params` does not; it outlives a run that was refused halfway. */
@@ -264,11 +274,4 @@ function setParam(view: DataView, offset: number, type: "u32" | "i32" | "f32", v
   else if (type === "u32") view.setUint32(offset, value, true);
   else view.setInt32(offset, value, true);
   return view.getUint32(offset, true) !== before;
-}
-
-/** Workgroups for `count` units along x, folded into y past the limit of 65,535; the shader uses `num_workgroups.x`. */
-export function fold(count: number): [number, number, number] {
-  if (count <= 65535) return [count, 1, 1];
-  const y = Math.ceil(count / 65535);
-  return [Math.ceil(count / y), y, 1];
 }

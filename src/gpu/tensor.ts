@@ -1,13 +1,4 @@
-/**
- * How numbers lie in a buffer; the two 16-bit types are packed two to a u32, low half first. `int8` is in blocks of 32
- * neighbours of a row, as shaders/storage_int8.wgsl has it; rows are whole blocks.
- */
-export type TensorDtype = "f32" | "u32" | "bf16" | "f16" | "int8";
-
-/** Numbers that share a scale in `int8`. */
-export const INT8_BLOCK = 32;
-/** A block's scale and its numbers. */
-export const INT8_BLOCK_BYTES = 4 + INT8_BLOCK;
+import { STORAGE, type TensorDtype } from "./storage.ts";
 
 /** A row-major array in GPU memory, or a run of rows of one. */
 export interface Tensor {
@@ -19,14 +10,19 @@ export interface Tensor {
   readonly bytes: number;
   readonly shape: readonly number[];
   readonly dtype: TensorDtype;
+  /** What it is for, as the account of memory has it; `other` unless given. */
+  readonly part?: string;
 }
+
+/** Tensors by the names that a shader or an operation gives them. */
+export type Tensors<Name extends string = string> = Readonly<Record<Name, Tensor>>;
 
 /** Where tensors come from: a device, or a count of what one would need. */
 export interface TensorSource {
   /** Largest number of bytes one tensor may have. */
   readonly maxTensorBytes: number;
-  /** Makes a zeroed tensor. */
-  tensor(name: string, shape: readonly number[], dtype?: TensorDtype): Tensor;
+  /** Makes a zeroed tensor, accounted under its name and part. */
+  tensor(name: string, shape: readonly number[], dtype?: TensorDtype, part?: string): Tensor;
 }
 
 /** What tensors are made in and given back to. */
@@ -47,8 +43,8 @@ export class OwnedTensors implements TensorSource {
     return this.#memory.maxTensorBytes;
   }
 
-  tensor(name: string, shape: readonly number[], dtype?: TensorDtype): Tensor {
-    const tensor = this.#memory.tensor(name, shape, dtype);
+  tensor(name: string, shape: readonly number[], dtype?: TensorDtype, part?: string): Tensor {
+    const tensor = this.#memory.tensor(name, shape, dtype, part);
     this.#tensors.push(tensor);
     return tensor;
   }
@@ -71,18 +67,19 @@ export function allocated(bytes: number): number {
   return Math.max(ROUNDING, Math.ceil(bytes / ROUNDING) * ROUNDING);
 }
 
-/** Bytes of one element. */
-export function dtypeBytes(dtype: Exclude<TensorDtype, "int8">): number {
-  return dtype === "f32" || dtype === "u32" ? 4 : 2;
+/** Bytes of one element; in a format of blocks its share of them. */
+export function dtypeBytes(dtype: TensorDtype): number {
+  return STORAGE[dtype].bytes_per_block / STORAGE[dtype].block;
 }
 
-/** Bytes of a tensor. @throws {RangeError} where the rows of `int8` are not whole blocks */
+/** Bytes of a tensor. @throws {RangeError} where its rows are no whole blocks of its format */
 export function tensorBytes(shape: readonly number[], dtype: TensorDtype): number {
-  if (dtype !== "int8") return elements(shape) * dtypeBytes(dtype);
-  if (shape.at(-1)! % INT8_BLOCK !== 0) {
-    throw new RangeError(`Rows of int8 must be a multiple of ${INT8_BLOCK} long, not ${shape.at(-1)}.`);
+  const { block } = STORAGE[dtype];
+  const columns = shape.at(-1) ?? 1;
+  if (columns % block !== 0) {
+    throw new RangeError(`Rows of ${dtype} must be a multiple of ${block} long, not ${columns}.`);
   }
-  return elements(shape) / INT8_BLOCK * INT8_BLOCK_BYTES;
+  return elements(shape) * dtypeBytes(dtype);
 }
 
 /** Elements of a shape. */

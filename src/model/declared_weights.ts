@@ -1,10 +1,11 @@
 /** Weights on the device before their numbers are there. */
-import { INT8_BLOCK, OwnedTensors, tensorBytes, type TensorDtype, type TensorMemory } from "../gpu/mod.ts";
+import { OwnedTensors, tensorBytes, type TensorDtype, type TensorMemory } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import type { TableRun, WeightTables } from "./decoder.ts";
 import type { FloatDtype } from "./dtype.ts";
 import { type Parameter, type ParameterSpec, TrainedParameters } from "./parameters.ts";
 import type { Quantization } from "./quantization.ts";
+import { frozenDtype } from "./weight_formats.ts";
 import { decoderShape, type WeightSpec } from "./weights.ts";
 
 /** Runs begin at multiples of this, so that parts of them can be bound. */
@@ -75,7 +76,10 @@ export function declareWeights(
   try {
     const parameters = new Map(runs.map((run) => {
       const { name, shape, dtype } = run;
-      return [run, trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype), gradient: null }];
+      return [
+        run,
+        trained?.get(name) ?? { name, value: frozen.tensor(name, shape, dtype, "weights"), gradient: null },
+      ];
     }));
     const weights = new Map<string, TableRun[]>(specs.map(({ name }) => [name, []]));
     for (const [{ spec, first_row }, rows] of parameters) weights.get(spec.name)!.push({ first_row, rows });
@@ -110,19 +114,4 @@ function splitRows(spec: WeightSpec, stored: FloatDtype, dtype: TensorDtype, max
     stored,
     dtype,
   }));
-}
-
-/**
- * The type of a frozen weight on the GPU. Linear layers of the blocks become int8 where that is asked for and their rows
- * are whole blocks; other 16-bit matrices stay packed where every row is a whole number of 16-byte loads.
- */
-export function frozenDtype(
-  spec: WeightSpec,
-  stored: FloatDtype,
-  quantization: Quantization | null,
-): TensorDtype {
-  const [, columns] = decoderShape(spec);
-  if (quantization === "int8" && spec.linear && columns! % INT8_BLOCK === 0) return "int8";
-  if (stored === "F32" || columns === undefined || columns % 8 !== 0) return "f32";
-  return stored === "BF16" ? "bf16" : "f16";
 }

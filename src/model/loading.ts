@@ -1,5 +1,5 @@
 /** A checkpoint's weights on their way to the device. */
-import type { Gpu, Tensor, TensorDtype, TensorMemory } from "../gpu/mod.ts";
+import type { Gpu, Tensor, TensorMemory } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import { type Adapter, openAdapter, readAdapter } from "./adapter.ts";
 import { adapterForm } from "./adapter_modules.ts";
@@ -12,12 +12,12 @@ import {
   type WeightRun,
 } from "./declared_weights.ts";
 import { assembleDecoder, type Decoder, withLora, withSaved } from "./decoder.ts";
-import { findNonFinite, FLOAT_BYTES, type FloatDtype, toF32 } from "./dtype.ts";
-import { quantizeInt8 } from "./int8.ts";
+import { findNonFinite, FLOAT_BYTES } from "./dtype.ts";
 import { weightSpecs } from "./modules.ts";
 import type { Parameter } from "./parameters.ts";
 import type { Checkpoint } from "./safetensors.ts";
 import { HEAD_WEIGHT } from "./saved_modules.ts";
+import { encodeWeights } from "./weight_formats.ts";
 import { readDecoderRows, storedDtype } from "./weights.ts";
 
 /** Bytes of one upload: the host never holds more of a weight than this. */
@@ -193,15 +193,9 @@ async function uploadRun(
         accepted: "finite weights",
       });
     }
-    gpu.write(target, encoded(bytes, stored, target.dtype), row * targetRowBytes);
+    gpu.write(target, encodeWeights(bytes, stored, target.dtype), row * targetRowBytes);
     // a write is staged until the next submit: submit, so that the host never holds more than one piece
     gpu.device.queue.submit([]);
     await onPiece(bytes.length);
   }
-}
-
-/** Weights as the file has them in the type that they have on the GPU. */
-function encoded(bytes: Uint8Array, stored: FloatDtype, dtype: TensorDtype): ArrayBufferView {
-  if (dtype === "int8") return quantizeInt8(bytes, stored);
-  return dtype === "f32" && stored !== "F32" ? toF32(bytes, stored) : bytes;
 }

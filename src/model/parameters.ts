@@ -103,14 +103,15 @@ export class TrainedParameters {
     count: number,
     members: readonly { spec: ParameterSpec; start: number; count: number }[],
   ): ParameterSegment {
-    const make = (part: string) => this.#tensors.tensor(`trained.${index}.${part}`, [count]);
+    const make = (name: string, part: string) =>
+      this.#tensors.tensor(`trained.${index}.${name}`, [count], "f32", part);
     const segment = {
       count,
       decay,
-      value: make("value"),
-      gradient: make("gradient"),
-      mean: make("mean"),
-      variance: make("variance"),
+      value: make("value", "parameters"),
+      gradient: make("gradient", "gradients"),
+      mean: make("mean", "moments"),
+      variance: make("variance", "moments"),
     };
     for (const { spec, start, count } of members) {
       const view = (whole: Tensor): Tensor => ({

@@ -111,6 +111,6 @@ export class DecoderPass {
 
   /** What layers record asks for a batch's live numbers alone, whatever else the program's runs give. */
   #recordingOf<L extends BatchLive>(program: Program<L>): Recording {
-    return { gpu: this.#gpu, program: program as unknown as Program<BatchLive> };
+    return { program: program as unknown as Program<BatchLive> };
   }
 }

@@ -66,27 +66,29 @@ export function passLayers(
   const { plan, hidden_size } = config;
   const { tokens } = budget;
   const train = mode === "train";
-  const scratch = new Buffers(source, mode);
+  const [inputs, stream, scratch, atHead] = ["other", "activations", "scratch", "head"].map((part) =>
+    new Buffers(source, mode, part)
+  ) as [Buffers, Buffers, Buffers, Buffers];
   const use = {
     embedding: train && decoder.embedding[0]!.rows.gradient !== null,
     positions: train && !!decoder.positions?.gradient,
     coefficients: options.coefficients ?? "sequence",
   };
-  const batch = batchBuffers(scratch, budget, use, keys);
+  const batch = batchBuffers(inputs, budget, use, keys);
   const context = { config, budget, train, batch, scratch };
-  const rotaries = plan.ropes.map((rope, i) => new Rotary(context, rope, i));
+  const rotaries = plan.ropes.map((rope, i) => new Rotary({ ...context, scratch: inputs }, rope, i));
   const linears = blocks.flatMap(({ linears }) => Object.values(linears));
   const linear = linearScratch(linears, scratch, tokens, train);
 
   const lowest = use.embedding || use.positions ? 0 : train ? lowestTrained(blocks) : blocks.length;
   const sets = Array.from(
     { length: recompute ? 1 : Math.max(1, blocks.length - lowest) },
-    () => new Buffers(source, `${mode}.activations`),
+    () => new Buffers(source, `${mode}.activations`, "activations"),
   );
   // one tensor up to where something is kept
-  const x = scratch.f32("stream", tokens, hidden_size);
+  const x = stream.f32("stream", tokens, hidden_size);
   const outputs = blocks.map((_, layer) =>
-    layer < lowest ? x : scratch.f32(`stream.${layer}`, tokens, hidden_size)
+    layer < lowest ? x : stream.f32(`stream.${layer}`, tokens, hidden_size)
   );
   const layers = blocks.map((block, layer) => {
     const passes = layer < lowest;
@@ -107,7 +109,7 @@ export function passLayers(
     rotaries,
     embedding: new Embedding(context, decoder),
     blocks: layers,
-    head: new Head(context, decoder, options),
+    head: new Head({ ...context, scratch: atHead }, decoder, options),
     lowest,
     x,
     y: outputs.at(-1) ?? x,

@@ -32,7 +32,7 @@ export const sft = {
     const bindings = { averages, sequence_rows, coefficients, metrics };
     program.dispatch(kernel, bindings, (live) => ({
       params: { sequences: live.examples, token_weight: 1 / live.step_chosen_tokens },
-      workgroups: [Math.ceil(live.examples / 8), 1, 1],
+      invocations: live.examples,
     }));
   },
 

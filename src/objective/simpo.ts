@@ -107,7 +107,7 @@ export const simpo = {
         pair_weight: 1 / live.step_examples,
         sft_scale: sft_weight / live.step_chosen_tokens,
       },
-      workgroups: [Math.ceil(live.examples / 8), 1, 1],
+      invocations: live.examples,
     }));
   },
 

@@ -6,6 +6,8 @@
  */
 import { InputError } from "../errors.ts";
 import { bytesText, PaperDevice } from "../gpu/mod.ts";
+import { MATMUL_SCRATCH_BYTES } from "../gpu/ops/matmul.ts";
+import { QUANTIZATIONS } from "../model/quantization.ts";
 import { largestRank } from "../model/adapter_modules.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { StoredDtype } from "../model/declared_weights.ts";
@@ -73,24 +75,10 @@ const SMALL_TOKENS = 512;
 /** At most what the parameters of a block's dispatches take; the choice leaves room for them. */
 const PROGRAM_BYTES = 64 * 2 ** 10;
 
-/** What tensors of these names are for, as the engine's account has them. */
-export function memoryParts(byName: Readonly<Record<string, number>>): Record<MemoryPart, number> {
-  const parts = Object.fromEntries(MEMORY_PARTS.map((part) => [part, 0])) as Record<MemoryPart, number>;
-  for (const [name, bytes] of Object.entries(byName)) parts[partOf(name)] += bytes;
-  return parts;
-}
-
-function partOf(name: string): MemoryPart {
-  const trained = /^trained\.\d+\.(\w+)$/.exec(name)?.[1];
-  if (trained !== undefined) {
-    return trained === "value" ? "parameters" : trained === "gradient" ? "gradients" : "moments";
-  }
-  if (/^(optimizer|objective)\.|\.params$/.test(name)) return "other";
-  const [mode, section = "", rest = ""] = name.split(".");
-  if (mode !== "train") return "weights";
-  if (section === "stream" || section === "activations") return "activations";
-  if (section === "head" || rest.startsWith("head_")) return "head";
-  return section === "scratch" || section === "gradients" ? "scratch" : "other";
+/** Bytes of every part, from an account's. */
+export function memoryParts(byPart: Readonly<Record<string, number>>): Record<MemoryPart, number> {
+  const none = Object.fromEntries(MEMORY_PARTS.map((part) => [part, 0]));
+  return { ...none, ...byPart } as Record<MemoryPart, number>;
 }
 
 /**
@@ -115,7 +103,7 @@ function countMemory(
   stepBuffers(paper, objectiveOf(method), tokens);
   windowBuffers(paper, objectiveOf(method));
   optimizerBuffers(paper, trained!.segments);
-  return memoryParts(paper.memory.byName());
+  return memoryParts(paper.memory.byPart());
 }
 
 /**
@@ -161,7 +149,7 @@ export function planMemory(
   if (kept && kept.micro_batch_tokens >= largest && kept.micro_batch_tokens <= most) shapes.unshift(kept);
   const plans = shapes.map((shape) => planOf(model, settings, shape, available));
   if (available === null) return plans;
-  const programs = PROGRAM_BYTES * (model.config.num_hidden_layers + 1);
+  const programs = PROGRAM_BYTES * (model.config.num_hidden_layers + 1) + MATMUL_SCRATCH_BYTES;
   const roomy = plans.filter((plan) => plan.total_bytes + programs <= available);
   if (roomy.length > 0) return roomy;
   const fitting = plans.filter((plan) => plan.total_bytes <= available);
@@ -232,7 +220,9 @@ function remedies(
   const { lora, quantization } = settings;
   const free = { activation_recomputation: "auto", micro_batch_tokens: null } as const;
   if (fits(free)) return ["activation_recomputation and micro_batch_tokens left out"];
-  if (lora && !quantization && fits({ ...free, quantization: "int8" })) found.push("quantization int8");
+  const smaller = lora && !quantization &&
+    QUANTIZATIONS.find((name) => fits({ ...free, quantization: name }));
+  if (smaller) found.push(`quantization ${smaller}`);
   const rank = lora && RANKS.find((r) => r < lora.r && fits({ ...free, lora: { ...lora, r } }));
   if (rank) found.push(`lora.r ${rank}`);
   let tokens = largest;

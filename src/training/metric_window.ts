@@ -1,7 +1,7 @@
 import { type Gpu, OwnedTensors, Program, type Tensor, type TensorSource } from "../gpu/mod.ts";
 import { recordCopy } from "../gpu/ops/elementwise.ts";
+import { recordSumRows } from "../gpu/ops/sum_rows.ts";
 import type { Objective } from "../objective/objective.ts";
-import { recordMetricSums } from "./metric_sums.ts";
 
 /** Where the metrics of finished steps are gathered. */
 interface WindowBuffers {
@@ -58,10 +58,10 @@ export class MetricWindow {
       objective,
     );
     this.#add = own(new Program(gpu, "commit_metrics"));
-    recordMetricSums(this.#add, { x: sums, sums: window }, () => 1);
+    recordSumRows(this.#add, { x: sums, sums: window }, { rows: () => 1 });
     this.#close = own(new Program(gpu, "close_window"));
-    recordCopy(this.#close, window, logged, () => objective.columns.length);
-    recordCopy(this.#close, clip, logged_clip, () => 2);
+    recordCopy(this.#close, { x: window, y: logged }, { count: () => objective.columns.length });
+    recordCopy(this.#close, { x: clip, y: logged_clip }, { count: () => 2 });
     this.#close.clear(window);
     this.#owned = made.move();
   }

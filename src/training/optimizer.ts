@@ -11,14 +11,7 @@ import {
   type TensorSource,
   type TimedDispatch,
 } from "../gpu/mod.ts";
-import {
-  chunked,
-  chunkWidth,
-  elementKernel,
-  elementWorkgroups,
-  rowKernel,
-  rowWorkgroups,
-} from "../gpu/ops/launch.ts";
+import { chunked, chunkWidth, recordElements, recordRows } from "../gpu/ops/launch.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 
 /** AdamW's constants; names as torch and transformers have them. */
@@ -66,14 +59,12 @@ export function optimizerBuffers(
 export class Optimizer {
   /** [2]: the factor that clipped the last update's gradient (-1: left out), and the gradient's norm before it. */
   readonly clip: Tensor;
-  readonly #gpu: Gpu;
   readonly #owned: DisposableStack;
   readonly #update: Program<UpdateLive>;
   readonly #zero: Program;
 
   /** @throws {GpuMemoryError} where the buffers do not fit */
   constructor(gpu: Gpu, segments: readonly ParameterSegment[], settings: AdamwSettings) {
-    this.#gpu = gpu;
     using made = new DisposableStack();
     const tensors = made.adopt(new OwnedTensors(gpu), (tensors) => tensors.free());
     const { clip, squares: levels } = optimizerBuffers(tensors, segments);
@@ -92,9 +83,8 @@ export class Optimizer {
       const { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, weight_decay } = settings;
       const bindings = { clip, gradient, parameter, mean, variance };
       const width = chunkWidth(parameter);
-      const { constants, prelude } = chunked(width);
-      const kernel = elementKernel("adamw", adamwSource, [prelude], constants);
-      this.#update.dispatch(kernel, bindings, ({ step, learning_rate }) => ({
+      const kernel = { name: "adamw", source: adamwSource, ...chunked(width) };
+      recordElements(this.#update, kernel, bindings, ({ step, learning_rate }) => ({
         params: {
           count: count / width,
           beta2,
@@ -105,7 +95,7 @@ export class Optimizer {
           step_size: learning_rate / (1 - beta1 ** step),
           root_correction: Math.sqrt(1 - beta2 ** step),
         },
-        workgroups: elementWorkgroups(count / width),
+        elements: count / width,
       }));
     }
     this.#zero = made.adopt(new Program(gpu, "zero_gradients"), (program) => program.free());
@@ -134,15 +124,13 @@ export class Optimizer {
 
   /** @returns the last level, at most one block */
   #recordSquares(segments: readonly ParameterSegment[], levels: readonly Tensor[]): Tensor {
-    const gpu = this.#gpu;
     const record = (x: Tensor, sums: Tensor, count: number, first: number, square: 0 | 1) =>
-      this.#update.dispatch(
-        rowKernel(gpu, "sum_blocks", sumBlocksSource, { SQUARE: square }),
+      recordRows(
+        this.#update,
+        { name: "sum_blocks", source: sumBlocksSource, constants: { SQUARE: square } },
         { x, sums },
-        () => ({
-          params: { count, first },
-          workgroups: rowWorkgroups(gpu, Math.ceil(count / BLOCK)),
-        }),
+        { rows: () => Math.ceil(count / BLOCK) },
+        { count, first },
       );
     let first = 0;
     for (const { gradient, count } of segments) {

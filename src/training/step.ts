@@ -9,7 +9,7 @@ import { type Method, objectiveOf } from "../objective/mod.ts";
 import { type Objective, type ObjectiveLive, summarize } from "../objective/objective.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { fillWithSizes, groupTokens, type PackedBatch, packGroups } from "../preference/pack.ts";
-import { recordMetricSums } from "./metric_sums.ts";
+import { recordSumRows } from "../gpu/ops/sum_rows.ts";
 import { type AdamwSettings, Optimizer, type UpdateLive } from "./optimizer.ts";
 import type { Groups } from "./token_file.ts";
 
@@ -117,7 +117,7 @@ export class TrainStep {
     this.evaluation = forward("evaluate");
     for (const program of [this.training, this.evaluation]) {
       objective.record(program, settings.method, tensors);
-      recordMetricSums(program, { x: metrics, sums: step }, (live) => live.examples);
+      recordSumRows(program, { x: metrics, sums: step }, { rows: (live) => live.examples });
     }
     pass.recordBackward(this.training);
     if (objective.prepare) {

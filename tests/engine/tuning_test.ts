@@ -7,7 +7,7 @@ const TILES: MeasuredTiles = { "NT large": "64x64" };
 
 Deno.test("useFastestTiles() measures once, only while nobody has work, and keeps what it found", async () => {
   const folder = await Deno.makeTempDir();
-  const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+  const gpu = await Gpu.open({ device: "auto", policy: { matmul: "tiled" } });
   try {
     let questions = 0;
     let turns = 0;
@@ -20,13 +20,13 @@ Deno.test("useFastestTiles() measures once, only while nobody has work, and keep
     };
     await useFastestTiles(gpu, folder, busy, { idleMs: 1, measure });
     assert.equal(turns, 3);
-    assert.deepEqual(gpu.measuredTiles, TILES);
+    assert.deepEqual(gpu.policy.tiles, TILES);
 
-    gpu.measuredTiles = {};
+    gpu.policy = { ...gpu.policy, tiles: {} };
     await useFastestTiles(gpu, folder, () => true, {
       measure: () => assert.fail("measured a second time"),
     });
-    assert.deepEqual(gpu.measuredTiles, TILES);
+    assert.deepEqual(gpu.policy.tiles, TILES);
   } finally {
     gpu.close();
     await Deno.remove(folder, { recursive: true });
@@ -35,7 +35,7 @@ Deno.test("useFastestTiles() measures once, only while nobody has work, and keep
 
 Deno.test("useFastestTiles() leaves the tiles alone where measuring fails", async () => {
   const folder = await Deno.makeTempDir();
-  const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+  const gpu = await Gpu.open({ device: "auto", policy: { matmul: "tiled" } });
   try {
     await useFastestTiles(gpu, folder, () => false, {
       idleMs: 1,
@@ -45,7 +45,7 @@ Deno.test("useFastestTiles() leaves the tiles alone where measuring fails", asyn
         return TILES;
       },
     });
-    assert.deepEqual(gpu.measuredTiles, {});
+    assert.deepEqual(gpu.policy.tiles, {});
     assert.deepEqual(await Array.fromAsync(Deno.readDir(folder)), []);
   } finally {
     gpu.close();

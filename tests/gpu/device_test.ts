@@ -10,8 +10,8 @@ Deno.test("Gpu.open() says what it opened", () => {
   const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
   assert.equal(gpu.maxTensorBytes, most - most % 16);
   assert.ok(limits.maxStorageBuffersPerShaderStage >= 8);
-  assert.equal(gpu.subgroupSize > 0, gpu.features.has("subgroups"));
-  assert.equal(gpu.rowLanes, gpu.software ? 1 : 64);
+  assert.equal(gpu.adapter.subgroupSize > 0, gpu.adapter.features.has("subgroups"));
+  assert.equal(gpu.policy.row_lanes, gpu.software ? 1 : 64);
 });
 
 Deno.test({

@@ -1,15 +1,17 @@
 import assert from "node:assert/strict";
 import { GpuMemoryError, MemoryAccount, withRoom } from "../../src/gpu/mod.ts";
 
-Deno.test("MemoryAccount sums by name and keeps the peak until it is reset", () => {
+Deno.test("MemoryAccount sums by name and part and keeps the peak until it is reset", () => {
   const account = new MemoryAccount(1000);
-  account.take("weights", 300);
+  account.take("weights", 300, "model");
   account.take("weights", 100);
-  account.take("scratch", 500);
+  account.take("scratch", 500, "model");
   assert.deepEqual(account.byName(), { weights: 400, scratch: 500 });
-  account.give("scratch", 500);
+  assert.deepEqual(account.byPart(), { model: 800, other: 100 });
+  account.give("scratch", 500, "model");
   account.give("weights", 100);
   assert.deepEqual(account.byName(), { weights: 300 });
+  assert.deepEqual(account.byPart(), { model: 300 });
   assert.deepEqual([account.bytes, account.peak], [300, 900]);
   account.resetPeak();
   assert.equal(account.peak, 300);

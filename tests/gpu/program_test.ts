@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { defineKernel, fold, Gpu, Program, rowsOf } from "../../src/gpu/mod.ts";
+import { defineKernel, fold, Gpu, GpuMemoryError, Program, rowsOf, STORAGE } from "../../src/gpu/mod.ts";
 
 const gpu = await Gpu.open({ device: "auto" });
 
@@ -38,7 +38,7 @@ function affine(x: number[]) {
   program.dispatch(
     AFFINE,
     tensors,
-    (live) => ({ params: live, workgroups: [Math.ceil(live.count / 64), 1, 1] }),
+    (live) => ({ params: live, invocations: live.count }),
   );
   return { ...tensors, program };
 }
@@ -92,6 +92,67 @@ Deno.test("Program.dispatch() refuses names that the shader does not declare", (
     () => program.dispatch(AFFINE, { x: tensor, y: tensor, z: tensor }, launch),
     /affine binds x,y; given: x,y,z\./,
   );
+});
+
+/** y[i] = b[i] by the loader of a format. */
+const loads = (dtype: keyof typeof STORAGE) => ({
+  name: "loads",
+  source: `
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(4)
+fn main(@builtin(local_invocation_index) i: u32) {
+  y[i] = load_b1(i);
+}`,
+  preludes: [STORAGE[dtype]],
+  constants: { ALIGNED: 1 },
+});
+
+Deno.test("Program.dispatch() refuses a tensor whose elements are not those that the shader declares", async () => {
+  const dtypes = Object.keys(STORAGE) as (keyof typeof STORAGE)[];
+  const tensors = dtypes.map((dtype) => gpu.tensor(dtype, [1, 32], dtype));
+  const program = new Program(gpu, "test");
+  const one = () => ({ params: { count: 1, scale: 1, shift: 0 }, invocations: 4 });
+  const y = gpu.tensor("y", [32]);
+  for (const x of tensors) {
+    const bind = () => program.dispatch(AFFINE, { x, y }, one);
+    if (x.dtype === "f32") bind();
+    else assert.throws(bind, new TypeError(`affine binds x of f32; ${x.name} is ${x.dtype}.`));
+    for (const dtype of dtypes.filter((dtype) => STORAGE[dtype].loader !== null)) {
+      const load = () => program.dispatch(defineKernel(loads(dtype)), { y, b: x }, one);
+      if (x.dtype === dtype) load();
+      else assert.throws(load, new TypeError(`loads binds b of ${dtype}; ${x.name} is ${x.dtype}.`));
+    }
+  }
+  assert.throws(() => defineKernel(loads("u32")), /loads: nothing loads from u32/);
+  program.run({});
+  await gpu.settle();
+});
+
+Deno.test("Program covers the invocations of a dispatch with workgroups of the kernel's size", async () => {
+  const count = 64 * 65_535 + 65; // folded over two rows of workgroups
+  const kernel = defineKernel({
+    name: "mark",
+    source: `
+struct Params { count: u32 }
+@group(0) @binding(0) var<storage, read> params: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@compute @workgroup_size($(WIDE), 4)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let at = (group.y * groups.x + group.x) * $(4 * WIDE)u + local;
+  if (at < params.count) {
+    y[at] = 1u;
+  }
+}`,
+    constants: { WIDE: 16 },
+  });
+  const y = gpu.tensor("y", [count + 64], "u32");
+  const program = new Program<{ count: number }>(gpu, "test");
+  program.dispatch(kernel, { y }, (live) => ({ params: live, invocations: live.count }));
+  program.run({ count });
+  const [marks] = await gpu.read(y);
+  assert.equal(marks!.lastIndexOf(1), count - 1);
+  assert.equal(marks!.indexOf(0), count);
+  gpu.free(y);
 });
 
 Deno.test("Program.run() refuses a missing parameter, and goes on when it is there", async () => {
@@ -177,6 +238,42 @@ Deno.test("Program accounts its parameters and gives them back", () => {
   program.run({ count: 1, scale: 1, shift: 1 });
   program.free();
   assert.equal(gpu.memory.bytes, before);
+});
+
+Deno.test("Program.scratch() is one tensor for all programs, in the account while one of them is prepared", async () => {
+  const [x, y] = [gpu.upload("x", [2], Float32Array.of(3, 4)), gpu.tensor("y", [2])];
+  const programs = [10, 100].map((scale) => {
+    const program = new Program<Live>(gpu, "test");
+    const aside = program.scratch("aside", 8);
+    assert.equal(program.scratch("aside", 8), aside);
+    program.dispatch(AFFINE, { x, y: aside }, (live) => ({ params: { ...live, scale }, invocations: 2 }));
+    program.dispatch(AFFINE, { x: aside, y }, (live) => ({ params: live, invocations: 2 }));
+    return program;
+  });
+  const held = () => gpu.memory.byName()["scratch.aside"];
+  const live = { count: 2, scale: 1, shift: 0 };
+  assert.equal(held(), undefined);
+  for (const [i, program] of [...programs, ...programs].entries()) {
+    program.run(live);
+    assert.deepEqual([...await gpu.readF32(y)], i % 2 === 0 ? [30, 40] : [300, 400]);
+    assert.equal(held(), 32);
+    if (i === 1) programs[0]!.free();
+  }
+  for (const program of programs) program.free();
+  assert.equal(held(), undefined);
+  gpu.free(x, y);
+});
+
+Deno.test("Program frees what it took where there is no room for its scratch", async () => {
+  const own = await Gpu.open({ device: "auto", memoryLimitBytes: 1024 });
+  const program = new Program<Live>(own, "test");
+  const aside = program.scratch("aside", 1024);
+  const x = own.tensor("x", [4]);
+  program.dispatch(AFFINE, { x, y: aside }, (live) => ({ params: live, invocations: 4 }));
+  assert.throws(() => program.run({ count: 4, scale: 1, shift: 0 }), GpuMemoryError);
+  own.free(x);
+  assert.equal(own.memory.bytes, 0);
+  own.close();
 });
 
 Deno.test("Program binds views of one buffer", async () => {

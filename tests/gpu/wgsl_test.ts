@@ -111,27 +111,35 @@ struct Other { x: vec4<f32> }
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 @group(0)  @binding(1)
 var<storage,read> x: array<f32>;
+alias Chunk = vec4<u32>;
+@group(0) @binding(3) var<storage, read> z: array<Chunk>;
+@compute @workgroup_size(8, 4)
+fn main() {}
 `;
 
-Deno.test("readShaderInterface() reads Params in order and every binding with its access", () => {
-  const { params, bindings } = readShaderInterface("example", SHADER);
+Deno.test("readShaderInterface() reads Params in order, every binding and the workgroup size", () => {
+  const { params, bindings, workgroup } = readShaderInterface("example", SHADER);
   assert.deepEqual(params, [
     { name: "rows", type: "u32" },
     { name: "shift", type: "i32" },
     { name: "eps", type: "f32" },
   ]);
   assert.deepEqual(bindings, [
-    { index: 0, name: "params", access: "read" },
-    { index: 2, name: "y", access: "read_write" },
-    { index: 1, name: "x", access: "read" },
+    { index: 0, name: "params", access: "read", element: null },
+    { index: 2, name: "y", access: "read_write", element: "f32" },
+    { index: 1, name: "x", access: "read", element: "f32" },
+    { index: 3, name: "z", access: "read", element: "u32" },
   ]);
+  assert.deepEqual(workgroup, [8, 4, 1]);
 });
 
 Deno.test("readShaderInterface() finds no parameters where there is no Params", () => {
-  const code = "@group(0) @binding(0) var<storage, read_write> size: array<u32>;";
+  const code =
+    "@group(0) @binding(0) var<storage, read_write> size: array<atomic<u32>>; @compute @workgroup_size(64,)";
   assert.deepEqual(readShaderInterface("probe", code), {
     params: [],
-    bindings: [{ index: 0, name: "size", access: "read_write" }],
+    bindings: [{ index: 0, name: "size", access: "read_write", element: "u32" }],
+    workgroup: [64, 1, 1],
   });
 });
 
@@ -141,4 +149,13 @@ Deno.test("readShaderInterface() refuses parameters that are no 4-byte scalars",
     name: "SyntaxError",
     message: /wide: Params.*vec2/,
   });
+});
+
+Deno.test("readShaderInterface() refuses a workgroup size that it cannot count", () => {
+  for (const size of ["", "@workgroup_size()", "@workgroup_size(WIDTH, 1)", "@workgroup_size(0)"]) {
+    assert.throws(() => readShaderInterface("sized", `${size} fn main() {}`), {
+      name: "SyntaxError",
+      message: /sized: @workgroup_size must be of whole numbers/,
+    }, size);
+  }
 });

@@ -88,7 +88,7 @@ for (const family of FAMILIES) {
 for (const design of ["direct", "tiled"] satisfies MatmulDesign[]) {
   const test = variant(false);
   test(`DecoderPass computes families with the ${design} matmul design`, async () => {
-    const gpu = await Gpu.open({ device: "auto", matmul: design });
+    const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
     try {
       for (const family of ["qwen3", "gemma2", "phi3", "gpt2", "olmo2", "granite"] as const) {
         await checkTraining(gpu, family, false);

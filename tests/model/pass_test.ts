@@ -140,12 +140,15 @@ for (const model of REFERENCE_MODELS) {
 }
 
 const DESIGNS: readonly MatmulDesign[] = ["subgroup", "direct", "tiled"];
-for (const matmul of DESIGNS.filter((design) => design !== gpu.matmul)) {
+for (const matmul of DESIGNS.filter((design) => design !== gpu.policy.matmul)) {
   Deno.test({
     name: `DecoderPass agrees with PyTorch by the matmul design ${matmul}`,
-    ignore: matmul === "subgroup" && gpu.subgroupSize !== 8,
+    ignore: matmul === "subgroup" && gpu.adapter.subgroupSize !== 8,
     fn: async () => {
-      const own = await Gpu.open({ device: "auto", matmul, rowLanes: gpu.rowLanes === 1 ? 64 : 1 });
+      const own = await Gpu.open({
+        device: "auto",
+        policy: { matmul, row_lanes: gpu.policy.row_lanes === 1 ? 64 : 1 },
+      });
       for (const [model, kind] of [["grouped", "full"], ["odd", "lora"]] as const) {
         using loaded = await load(own, model, kind);
         await assertAsReference(await trainingStep(own, loaded, [await referenceGroups(model)]), model, kind);

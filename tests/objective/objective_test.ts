@@ -3,7 +3,7 @@ import { Gpu, Program } from "../../src/gpu/mod.ts";
 import { type Method, objectiveOf } from "../../src/objective/mod.ts";
 import { simpo, type SimpoMethod } from "../../src/objective/simpo.ts";
 import { type ObjectiveLive, summarize } from "../../src/objective/objective.ts";
-import { recordMetricSums } from "../../src/training/metric_sums.ts";
+import { recordSumRows } from "../../src/gpu/ops/sum_rows.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { SIMPO } from "../helpers/decoder_step.ts";
 import { random } from "../helpers/random.ts";
@@ -59,7 +59,7 @@ async function run(method: Method, batches: readonly Sequences[]) {
   const program = new Program<ObjectiveLive>(gpu, "test");
   const { sums: total, ...own } = tensors;
   objective.record(program, method, { ...own, logprobs: own.averages, numbers: null, statistic: null });
-  recordMetricSums(program, { x: own.metrics, sums: total }, (live) => live.examples);
+  recordSumRows(program, { x: own.metrics, sums: total }, { rows: (live) => live.examples });
   const everything = batches.flatMap(({ numTokens }) => numTokens);
   const scored = everything.filter((_, i) => per === 1 || i % 2 === 0).reduce((sum, n) => sum + n, 0);
   for (const { averages, numTokens, meanLogits } of batches) {
@@ -203,7 +203,7 @@ Deno.test("recordObjective() adds micro-batches to what one batch gives", async 
   }
 });
 
-Deno.test("recordMetricSums() sums past the software driver's budget of 65,535 loop iterations", async () => {
+Deno.test("recordSumRows() sums past the software driver's budget of 65,535 loop iterations", async () => {
   const rows = 70_001;
   const x = gpu.upload(
     "x",
@@ -212,7 +212,7 @@ Deno.test("recordMetricSums() sums past the software driver's budget of 65,535 l
   );
   const sums = gpu.upload("sums", [1, COLUMNS], new Float32Array(COLUMNS).fill(0.5));
   const program = new Program(gpu, "test");
-  recordMetricSums(program, { x, sums }, () => rows);
+  recordSumRows(program, { x, sums }, { rows: () => rows });
   program.run({});
   assert.deepEqual([...await gpu.readF32(sums)], Array.from({ length: COLUMNS }, (_, c) => rows * c + 0.5));
   program.free();

@@ -228,7 +228,7 @@ const candidates = [" the sand", " an out", " in"];
 
 const devices: [name: string, settings: ScorerSettings][] = [
   ...Object.entries(FAMILIES).map(([family, config]): [string, ScorerSettings] => [family, { config }]),
-  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama, rowLanes: 64, matmul: "tiled" }],
+  ["64 lanes a row, tiled matrices", { config: FAMILIES.llama, policy: { row_lanes: 64, matmul: "tiled" } }],
 ];
 for (const [name, settings] of devices) {
   Deno.test(`Scorer gives a repeated prompt the scores that it has alone: ${name}`, async () => {
@@ -376,7 +376,9 @@ const OVERFLOWING: TinyModelOptions = {
 };
 
 for (
-  const [name, settings] of [["rows by subgroups", {}], ["tiles", { rowLanes: 64, matmul: "tiled" }]] as const
+  const [name, settings] of [["rows by subgroups", {}], ["tiles", {
+    policy: { row_lanes: 64, matmul: "tiled" },
+  }]] as const
 ) {
   Deno.test(`Scorer keeps a prompt whose values overflow from spoiling others in its batch: ${name}`, async () => {
     const model = { ...settings, model: OVERFLOWING };

@@ -39,7 +39,7 @@ for (const [family, config] of Object.entries({ llama: {}, ...TINY_FAMILIES })) 
             onEvent: (event, gpu) => {
               if (event.type === "plan") plan = event.plan;
               if (event.type !== "status") return;
-              held = memoryParts(gpu.memory.byName());
+              held = memoryParts(gpu.memory.byPart());
               throw new Seen();
             },
           }),

@@ -17,8 +17,8 @@ const SETTINGS: AdamwSettings = {
 };
 
 /** One device whose tensors hold at most 20,000 numbers, so that parameters take several segments; one without. */
-const small = await Gpu.open({ device: "auto", rowLanes: 1, maxTensorBytes: 80_000 });
-const wide = await Gpu.open({ device: "auto", rowLanes: 64 });
+const small = await Gpu.open({ device: "auto", policy: { row_lanes: 1 }, maxTensorBytes: 80_000 });
+const wide = await Gpu.open({ device: "auto", policy: { row_lanes: 64 } });
 
 const SPECS: readonly ParameterSpec[] = [
   { name: "a", shape: [37, 41], decay: true },
@@ -51,7 +51,7 @@ function setUp(gpu: Gpu, settings: AdamwSettings) {
 for (const gpu of [small, wide]) {
   for (const max_grad_norm of [0, 1, 1e6]) {
     const settings = { ...SETTINGS, max_grad_norm };
-    Deno.test(`Optimizer follows float64 over five steps, norm at most ${max_grad_norm}, ${gpu.rowLanes} lanes`, async () => {
+    Deno.test(`Optimizer follows float64 over five steps, norm at most ${max_grad_norm}, ${gpu.policy.row_lanes} lanes`, async () => {
       const { trained, optimizer, expected, source } = setUp(gpu, settings);
       assert.equal(trained.segments.length, gpu === small ? 4 : 2);
       for (let step = 1; step <= 5; step++) {
@@ -181,7 +181,7 @@ Deno.test("TrainedParameters.get() refuses a name that is not trained", () => {
 });
 
 Deno.test("Optimizer takes the norm of 17 million gradients and updates them all", async () => {
-  const gpu = await Gpu.open({ device: "auto", rowLanes: 1 });
+  const gpu = await Gpu.open({ device: "auto", policy: { row_lanes: 1 } });
   const n = 4096 * 4096 + 12_345; // two levels of sums, and workgroups past 65,535
   const trained = new TrainedParameters(gpu, [{ name: "w", shape: [n], decay: true }]);
   const gradient = new Float32Array(n).map((_, i) => (Math.imul(i + 1, 0x9e3779b1) >> 8) / 2 ** 23);

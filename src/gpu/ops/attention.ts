@@ -1,19 +1,19 @@
-import type { Gpu } from "../device.ts";
-import { defineKernel, type Kernel } from "../kernel.ts";
-import { fold, type Launch, type Live, type Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import lanesSource from "../../../shaders/attention.wgsl" with { type: "text" };
+import { defineKernel } from "../kernel.ts";
+import { fold, type Launch } from "../launch.ts";
+import type { Live, Program } from "../program.ts";
+import type { Tensor, Tensors } from "../tensor.ts";
+import lanesSource from "../../../shaders/software/attention.wgsl" with { type: "text" };
 import deltaSource from "../../../shaders/attention_grad_delta.wgsl" with { type: "text" };
-import lanesKeySource from "../../../shaders/attention_grad_key.wgsl" with { type: "text" };
+import lanesKeySource from "../../../shaders/software/attention_grad_key.wgsl" with { type: "text" };
 import tiledKeySource from "../../../shaders/attention_grad_key_tiled.wgsl" with { type: "text" };
-import lanesQuerySource from "../../../shaders/attention_grad_query.wgsl" with { type: "text" };
+import lanesQuerySource from "../../../shaders/software/attention_grad_query.wgsl" with { type: "text" };
 import tiledQuerySource from "../../../shaders/attention_grad_query_tiled.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/attention_tiled.wgsl" with { type: "text" };
-import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
-import lanesPrelude from "../../../shaders/attention_lanes.wgsl" with { type: "text" };
-import spansPrelude from "../../../shaders/attention_spans.wgsl" with { type: "text" };
-import tilesPrelude from "../../../shaders/attention_tiles.wgsl" with { type: "text" };
-import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
+import chunksPrelude from "../../../shaders/lib/chunks.wgsl" with { type: "text" };
+import lanesPrelude from "../../../shaders/software/attention_lanes.wgsl" with { type: "text" };
+import spansPrelude from "../../../shaders/lib/attention_spans.wgsl" with { type: "text" };
+import tilesPrelude from "../../../shaders/lib/attention_tiles.wgsl" with { type: "text" };
+import softCapPrelude from "../../../shaders/lib/soft_cap.wgsl" with { type: "text" };
 
 /** Sizes and rules of grouped-query attention. */
 export interface AttentionShape {
@@ -71,86 +71,68 @@ export interface AttentionGradTensors extends AttentionTensors {
 }
 
 /**
- * How the work is divided. `lanes` suits the software driver: 8 tokens a workgroup, keys passed between its 8 lanes, no
- * workgroup memory. `tiled` suits GPUs: 32 tokens a workgroup, tiles of keys in workgroup memory; it runs anywhere.
- */
-export type AttentionDesign = "lanes" | "tiled";
-
-/**
  * Records attention over a packed stream: o_i = Σ_j softmax_j(scale · q_i · k_j) v_j over the tokens j that i sees, with
  * an online softmax.
  *
  * With `places` there are `keys` of the live numbers, else as many as tokens.
  *
- * @param design chosen by the device unless given
  * @throws {RangeError} where kv_heads does not divide heads
  */
 export function recordAttention<L extends Live & { tokens: number }>(
-  gpu: Gpu,
   program: Program<L>,
-  shape: AttentionShape,
   tensors: AttentionTensors & Partial<PlacedKeys>,
-  design: AttentionDesign = designFor(gpu),
+  shape: AttentionShape,
 ): void {
   checkHeads(shape);
   const { q, k, v, spans, positions, o, lse, places } = tensors;
-  const { kernel, launch } = plan("attention", shape, design, {
+  const bindings = { q, k, v, spans, positions, o, lse, ...(places && { places }) };
+  recordDesign(program, bindings, shape, {
+    name: "attention",
     lanes: lanesSource,
     tiled: tiledSource,
     heads: shape.heads,
     block: queryBlock(shape, shape.head_dim <= 64 ? 4 : 2),
-    rows: k.shape[0]!,
-    placed: places !== undefined,
+    params: (live) => ({ keys: places ? live.keys! : live.tokens }),
   });
-  const bindings = { q, k, v, spans, positions, o, lse, ...(places && { places }) };
-  program.dispatch(kernel, bindings, (live) => launch({ keys: places ? live.keys! : live.tokens })(live));
 }
 
 /**
  * Records the gradient of {@link recordAttention} from its outputs `o` and `lse`; the gradients are overwritten.
  *
- * @param design chosen by the device unless given
  * @throws {RangeError} where kv_heads does not divide heads
  */
 export function recordAttentionGrad<L extends Live & { tokens: number }>(
-  gpu: Gpu,
   program: Program<L>,
-  shape: AttentionShape,
   { q, k, v, spans, positions, o, lse, d_o, delta, d_q, d_k, d_v }: AttentionGradTensors,
-  design: AttentionDesign = designFor(gpu),
+  shape: AttentionShape,
 ): void {
   checkHeads(shape);
   const { heads, kv_heads, head_dim } = shape;
   const deltaKernel = defineKernel({ name: "attention_grad_delta", source: deltaSource });
   program.dispatch(deltaKernel, { o, d_o, delta }, ({ tokens }) => ({
     params: { rows: tokens * heads, head_dim },
-    workgroups: fold(Math.ceil(tokens * heads / 8)),
+    invocations: tokens * heads,
   }));
   const inputs = { q, k, v, d_o, lse, delta, spans, positions };
-  const query = plan("attention_grad_query", shape, design, {
+  recordDesign(program, { ...inputs, d_q }, shape, {
+    name: "attention_grad_query",
     lanes: lanesQuerySource,
     tiled: tiledQuerySource,
     heads,
     block: queryBlock(shape, 2),
-    rows: k.shape[0]!,
-  });
-  program.dispatch(query.kernel, { ...inputs, d_q }, query.launch());
-  const key = plan("attention_grad_key", shape, design, {
-    lanes: lanesKeySource,
-    tiled: tiledKeySource,
-    heads: kv_heads,
-    block: { KEYS: head_dim <= 64 ? 2 : 1 },
-    rows: k.shape[0]!,
   });
   // The tiled kernel sums over a group's query heads itself.
-  const members = design === "lanes" ? heads / kv_heads : 1;
+  const members = program.policy.attention === "lanes" ? heads / kv_heads : 1;
   for (let member = 0; member < members; member++) {
-    program.dispatch(key.kernel, { ...inputs, d_k, d_v }, key.launch({ member }));
+    recordDesign(program, { ...inputs, d_k, d_v }, shape, {
+      name: "attention_grad_key",
+      lanes: lanesKeySource,
+      tiled: tiledKeySource,
+      heads: kv_heads,
+      block: { KEYS: head_dim <= 64 ? 2 : 1 },
+      params: () => ({ member }),
+    });
   }
-}
-
-function designFor(gpu: Gpu): AttentionDesign {
-  return gpu.software && gpu.subgroupSize === 8 ? "lanes" : "tiled";
 }
 
 /**
@@ -160,68 +142,68 @@ function designFor(gpu: Gpu): AttentionDesign {
  */
 const TURN = { most_rows: 60_000, few: 2, many: 8 } as const;
 
-interface Sources {
+/** A kernel in both designs. */
+interface Designs<L extends Live> {
+  readonly name: string;
   readonly lanes: string;
   readonly tiled: string;
   /** Heads that the outputs have. */
   readonly heads: number;
   /** What a lane of the `lanes` kernel computes: queries of heads that see the same keys, or keys. */
   readonly block: { readonly HEADS: number; readonly QUERIES: number } | { readonly KEYS: number };
-  /** Most rows that an invocation walks. */
-  readonly rows: number;
-  /** Whether keys have places of their own. */
-  readonly placed?: boolean;
+  /** Parameters beside those that all have. */
+  readonly params?: (live: L) => Launch["params"];
 }
 
-type LaunchFor = (more?: Record<string, number>) => (live: { readonly tokens: number }) => Launch;
-
-/** Specialises a kernel for the head size. */
-function plan(
-  name: string,
-  shape: AttentionShape,
-  design: AttentionDesign,
-  sources: Sources,
-): { kernel: Kernel; launch: LaunchFor } {
-  const { heads, kv_heads, head_dim, scale } = shape;
-  const window = shape.window ?? 0;
-  const softcap = shape.softcap ?? 0;
-  const rules = {
-    WINDOWED: shape.window == null ? 0 : 1,
-    SOFTCAP: shape.softcap == null ? 0 : 1,
-    PLACED: sources.placed ? 1 : 0,
-  };
-  const preludes = [spansPrelude, softCapPrelude];
-  const launch = (rows: number, heads_at_once: number): LaunchFor => (more) => ({ tokens }) => {
-    const blocks = Math.ceil(tokens / rows);
-    const params = { tokens, heads, kv_heads, scale, window, softcap, ...more };
-    return {
-      params: design === "tiled" ? params : { ...params, blocks, stride: evenStride(blocks) },
-      workgroups: fold(blocks * sources.heads / heads_at_once),
-    };
-  };
-  if (design === "tiled") {
-    const constants = { HD: head_dim, SLICES: Math.ceil(head_dim / 32), ...rules };
-    const kernel = defineKernel({
-      name: `${name}_tiled`,
-      source: sources.tiled,
-      preludes: [...preludes, tilesPrelude],
-      constants,
-    });
-    return { kernel, launch: launch(32, 1) };
-  }
+/** Records the kernel of the program's design, specialised for the head size. */
+function recordDesign<L extends Live & { tokens: number }>(
+  program: Program<L>,
+  tensors: Tensors & Tensors<"k">,
+  { heads, kv_heads, head_dim, scale, window, softcap }: AttentionShape,
+  { name, lanes, tiled, heads: outputs, block, params }: Designs<L>,
+): void {
+  const isTiled = program.policy.attention === "tiled";
   const WIDTH = head_dim % 4 === 0 ? 4 : 1; // scalars where rows of a head are not aligned to vec4
   const CHUNKS = head_dim / WIDTH;
-  const turn = sources.rows > TURN.most_rows ? TURN.many : TURN.few;
-  const { block } = sources;
-  const constants = { WIDTH, CHUNKS, TURN: turn, PIECE: Math.ceil(CHUNKS * turn / 8), ...block, ...rules };
+  const turn = tensors.k.shape[0]! > TURN.most_rows ? TURN.many : TURN.few;
   const kernel = defineKernel({
-    name,
-    source: sources.lanes,
-    preludes: [chunksPrelude, lanesPrelude, ...preludes],
-    constants,
+    name: isTiled ? `${name}_tiled` : name,
+    source: isTiled ? tiled : lanes,
+    preludes: [
+      ...isTiled ? [] : [chunksPrelude, lanesPrelude],
+      spansPrelude,
+      softCapPrelude,
+      ...isTiled ? [tilesPrelude] : [],
+    ],
+    constants: {
+      ...isTiled
+        ? { HD: head_dim, SLICES: Math.ceil(head_dim / 32) }
+        : { WIDTH, CHUNKS, TURN: turn, PIECE: Math.ceil(CHUNKS * turn / 8), ...block },
+      WINDOWED: window == null ? 0 : 1,
+      SOFTCAP: softcap == null ? 0 : 1,
+      PLACED: "places" in tensors ? 1 : 0,
+    },
   });
-  const [rows, heads_at_once] = "KEYS" in block ? [block.KEYS, 1] : [block.QUERIES, block.HEADS];
-  return { kernel, launch: launch(8 * rows, heads_at_once) };
+  const [x, y] = kernel.workgroup;
+  const [rows, heads_at_once] = isTiled
+    ? [4 * y, 1]
+    : "KEYS" in block
+    ? [x * block.KEYS, 1]
+    : [x * block.QUERIES, block.HEADS];
+  const rules = { heads, kv_heads, scale, window: window ?? 0, softcap: softcap ?? 0 };
+  program.dispatch(kernel, tensors, (live) => {
+    const { tokens } = live;
+    const blocks = Math.ceil(tokens / rows);
+    return {
+      params: {
+        tokens,
+        ...rules,
+        ...isTiled ? {} : { blocks, stride: evenStride(blocks) },
+        ...params?.(live),
+      },
+      workgroups: fold(blocks * outputs / heads_at_once),
+    };
+  });
 }
 
 /**

@@ -1,32 +1,24 @@
 import source from "../../../shaders/copy_columns.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import type { Tensors } from "../tensor.ts";
+import { recordMatrix, type RowOptions } from "./launch.ts";
 
-/** Neighbouring columns of a matrix [rows, columns]. */
-export interface Columns {
-  readonly of: Tensor;
+/** Which neighbouring columns of the matrices are copied. */
+export interface ColumnOptions<L extends Live> extends RowOptions<L> {
+  readonly columns: number;
   /** 0 unless given. */
-  readonly first?: number;
+  readonly x_first?: number;
+  /** 0 unless given. */
+  readonly y_first?: number;
 }
 
-/** Copies `count` columns of the live leading rows of one matrix into another. */
+/** Copies columns of the live leading rows of a matrix x into those of another, y. */
 export function recordCopyColumns<L extends Live>(
   program: Program<L>,
-  x: Columns,
-  y: Columns,
-  count: number,
-  rows: (live: L) => number,
+  tensors: Tensors<"x" | "y">,
+  { rows, columns, x_first = 0, y_first = 0 }: ColumnOptions<L>,
 ): void {
-  program.dispatch(elementKernel("copy_columns", source), { x: x.of, y: y.of }, (live) => ({
-    params: {
-      rows: rows(live),
-      columns: count,
-      x_stride: x.of.shape[1]!,
-      x_first: x.first ?? 0,
-      y_stride: y.of.shape[1]!,
-      y_first: y.first ?? 0,
-    },
-    workgroups: elementWorkgroups(rows(live) * count),
-  }));
+  const strides = { x_stride: tensors.x.shape[1]!, y_stride: tensors.y.shape[1]! };
+  const kernel = { name: "copy_columns", source };
+  recordMatrix(program, kernel, tensors, { rows, columns }, { x_first, y_first, ...strides });
 }

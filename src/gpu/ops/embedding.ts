@@ -1,12 +1,10 @@
 import source from "../../../shaders/embedding.wgsl" with { type: "text" };
 import gradSource from "../../../shaders/embedding_grad.wgsl" with { type: "text" };
-import storageBf16 from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
-import storageF16 from "../../../shaders/storage_f16.wgsl" with { type: "text" };
-import storageF32 from "../../../shaders/storage_f32.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import type { Live, Program } from "../program.ts";
+import { STORAGE } from "../storage.ts";
+import type { Tensor, Tensors } from "../tensor.ts";
+import { type Count, recordElements } from "./launch.ts";
 
 /** Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: see embedding_grad.wgsl. */
 export interface TokensById {
@@ -18,10 +16,18 @@ export interface TokensById {
   readonly id_tokens: Tensor;
 }
 
-/** How an embedding's rows count. */
-export interface EmbeddingSettings {
+/** Which rows of a table an operation reads or writes, and how they count. */
+export interface EmbeddingOptions {
+  /** The table is the part of a larger one that begins at this row; 0 unless given. */
+  readonly first_row?: number;
   /** Multiplies every row, as Gemma's sqrt(hidden) does; 1 unless given. */
   readonly scale?: number;
+}
+
+/** The same of the gradient. */
+export interface EmbeddingGradOptions<L extends Live> extends EmbeddingOptions {
+  /** How many distinct ids are live; `distinct` of the live numbers unless given. */
+  readonly distinct?: Count<L>;
 }
 
 /**
@@ -30,11 +36,10 @@ export interface EmbeddingSettings {
  */
 export function recordEmbedding<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  tensors: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
-  first_row: number,
-  { scale = 1 }: EmbeddingSettings = {},
+  tensors: Tensors<"token_ids" | "table" | "x">,
+  { first_row = 0, scale = 1 }: EmbeddingOptions = {},
 ): void {
-  recordRows(program, tensors, { first_row, scale, accumulate: 0 });
+  recordTableRows(program, tensors, { first_row, scale, accumulate: 0 });
 }
 
 /**
@@ -43,44 +48,44 @@ export function recordEmbedding<L extends Live & { readonly tokens: number }>(
  */
 export function recordAddRows<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  tensors: { readonly indices: Tensor; readonly table: Tensor; readonly x: Tensor },
-  first_row = 0,
+  tensors: Tensors<"indices" | "table" | "x">,
+  { first_row = 0, scale = 1 }: EmbeddingOptions = {},
 ): void {
   const { indices, ...rest } = tensors;
-  recordRows(program, { token_ids: indices, ...rest }, { first_row, scale: 1, accumulate: 1 });
+  recordTableRows(program, { token_ids: indices, ...rest }, { first_row, scale, accumulate: 1 });
 }
 
-function recordRows<L extends Live & { readonly tokens: number }>(
+function recordTableRows<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  { token_ids, table, x }: { readonly token_ids: Tensor; readonly table: Tensor; readonly x: Tensor },
+  { token_ids, table, x }: Tensors<"token_ids" | "table" | "x">,
   settings: { readonly first_row: number; readonly scale: number; readonly accumulate: 0 | 1 },
 ): void {
   const [row_count, columns] = table.shape as [number, number];
-  const storage = table.dtype === "bf16" ? storageBf16 : table.dtype === "f16" ? storageF16 : storageF32;
-  const kernel = elementKernel(`embedding_${table.dtype}`, source, [storage], { ALIGNED: 0 });
-  program.dispatch(kernel, { token_ids, b: table, x }, ({ tokens }) => ({
+  const kernel = {
+    name: `embedding_${table.dtype}`,
+    source,
+    preludes: [STORAGE[table.dtype]],
+    constants: { ALIGNED: 0 },
+  };
+  recordElements(program, kernel, { token_ids, b: table, x }, ({ tokens }) => ({
     params: { tokens, columns, row_count, ...settings },
-    workgroups: elementWorkgroups(tokens * columns),
+    elements: tokens * columns,
   }));
 }
 
 /**
  * Adds to d_table [rows, columns] the gradient of {@link recordEmbedding}, or of {@link recordAddRows} with its indices
  * in the place of ids.
- *
- * @param distinct how many distinct ids are live; `distinct` of the live numbers unless given
  */
 export function recordEmbeddingGrad<L extends Live & { readonly distinct: number }>(
   program: Program<L>,
-  tensors: TokensById & { readonly d_x: Tensor; readonly d_table: Tensor },
-  first_row: number,
-  { scale = 1 }: EmbeddingSettings = {},
-  distinct: (live: L) => number = (live) => live.distinct,
+  tensors: TokensById & Tensors<"d_x" | "d_table">,
+  { first_row = 0, scale = 1, distinct = (live) => live.distinct }: EmbeddingGradOptions<L> = {},
 ): void {
   const [row_count, columns] = tensors.d_table.shape as [number, number];
   const kernel = defineKernel({ name: "embedding_grad", source: gradSource });
   program.dispatch(kernel, { ...tensors }, (live) => ({
     params: { distinct: distinct(live), columns, first_row, row_count, scale },
-    workgroups: fold(Math.ceil(distinct(live) * columns / 64)),
+    invocations: distinct(live) * columns,
   }));
 }

@@ -1,8 +1,8 @@
 import gatherSource from "../../../shaders/gather_known_rows.wgsl" with { type: "text" };
 import scatterSource from "../../../shaders/scatter_rows.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
+import type { Tensors } from "../tensor.ts";
+import { recordMatrix, type RowOptions } from "./launch.ts";
 
 /** From here on a source of {@link recordGatherKnownRows} tells a row of `known`. */
 export const KNOWN = 2 ** 31;
@@ -10,25 +10,19 @@ export const KNOWN = 2 ** 31;
 /** y[r] = x[sources[r]], or known[sources[r] - KNOWN], for so many live rows; all have y's columns. */
 export function recordGatherKnownRows<L extends Live>(
   program: Program<L>,
-  tensors: { readonly sources: Tensor; readonly x: Tensor; readonly known: Tensor; readonly y: Tensor },
-  rows: (live: L) => number,
+  tensors: Tensors<"sources" | "x" | "known" | "y">,
+  { rows }: RowOptions<L>,
 ): void {
   const columns = tensors.y.shape[1]!;
-  program.dispatch(elementKernel("gather_known_rows", gatherSource), tensors, (live) => ({
-    params: { rows: rows(live), columns },
-    workgroups: elementWorkgroups(rows(live) * columns),
-  }));
+  recordMatrix(program, { name: "gather_known_rows", source: gatherSource }, tensors, { rows, columns });
 }
 
 /** y[to] = x[from] for so many live pairs (from, to) of `moves`, u32 [rows, 2]; no two rows go to the same place. */
 export function recordScatterRows<L extends Live>(
   program: Program<L>,
-  tensors: { readonly moves: Tensor; readonly x: Tensor; readonly y: Tensor },
-  rows: (live: L) => number,
+  tensors: Tensors<"moves" | "x" | "y">,
+  { rows }: RowOptions<L>,
 ): void {
   const columns = tensors.y.shape[1]!;
-  program.dispatch(elementKernel("scatter_rows", scatterSource), tensors, (live) => ({
-    params: { rows: rows(live), columns },
-    workgroups: elementWorkgroups(rows(live) * columns),
-  }));
+  recordMatrix(program, { name: "scatter_rows", source: scatterSource }, tensors, { rows, columns });
 }

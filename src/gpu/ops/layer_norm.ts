@@ -1,12 +1,11 @@
 import source from "../../../shaders/layer_norm.wgsl" with { type: "text" };
 import gradSource from "../../../shaders/layer_norm_grad.wgsl" with { type: "text" };
 import weightGradSource from "../../../shaders/layer_norm_weight_grad.wgsl" with { type: "text" };
-import type { Gpu } from "../device.ts";
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import { recordBiasGrad } from "./bias.ts";
-import { rowKernel, rowWorkgroups } from "./launch.ts";
+import type { Live, Program } from "../program.ts";
+import type { Tensor, Tensors } from "../tensor.ts";
+import { recordRows, type RowOptions } from "./launch.ts";
+import { recordSumRows } from "./sum_rows.ts";
 
 /** Tensors of a LayerNorm over rows: x and y [rows, columns], weight and bias [columns]. */
 export interface LayerNormTensors {
@@ -18,17 +17,12 @@ export interface LayerNormTensors {
 
 /** y = (x - mean) * rstd * weight + bias; keeps mean and rstd for the backward. */
 export function recordLayerNorm<L extends Live>(
-  gpu: Gpu,
   program: Program<L>,
-  tensors: LayerNormTensors & { readonly bias: Tensor; readonly y: Tensor },
-  eps: number,
-  rows: (live: L) => number,
+  tensors: LayerNormTensors & Tensors<"bias" | "y">,
+  { eps, rows }: RowOptions<L> & { readonly eps: number },
 ): void {
   const columns = tensors.weight.shape[0]!;
-  program.dispatch(rowKernel(gpu, "layer_norm", source), { ...tensors }, (live) => ({
-    params: { rows: rows(live), columns, eps },
-    workgroups: rowWorkgroups(gpu, rows(live)),
-  }));
+  recordRows(program, { name: "layer_norm", source }, { ...tensors }, { rows }, { columns, eps });
 }
 
 /**
@@ -36,7 +30,6 @@ export function recordLayerNorm<L extends Live>(
  * over at most 262,140 rows.
  */
 export function recordLayerNormGrad<L extends Live>(
-  gpu: Gpu,
   program: Program<L>,
   tensors: LayerNormTensors & {
     readonly d_y: Tensor;
@@ -44,21 +37,18 @@ export function recordLayerNormGrad<L extends Live>(
     readonly d_weight: Tensor | null;
     readonly d_bias: Tensor | null;
   },
-  rows: (live: L) => number,
+  { rows }: RowOptions<L>,
 ): void {
   const { x, weight, moments, d_y, d_x, d_weight, d_bias } = tensors;
   const columns = weight.shape[0]!;
   const inputs = { x, weight, moments, d_y, d_x };
-  program.dispatch(rowKernel(gpu, "layer_norm_grad", gradSource), inputs, (live) => ({
-    params: { rows: rows(live), columns },
-    workgroups: rowWorkgroups(gpu, rows(live)),
-  }));
+  recordRows(program, { name: "layer_norm_grad", source: gradSource }, inputs, { rows }, { columns });
   if (d_weight) {
     const kernel = defineKernel({ name: "layer_norm_weight_grad", source: weightGradSource });
     program.dispatch(kernel, { x, moments, d_y, d_weight }, (live) => ({
       params: { rows: rows(live), columns },
-      workgroups: fold(Math.ceil(columns / 8)),
+      invocations: columns,
     }));
   }
-  if (d_bias) recordBiasGrad(program, { d_y, d_bias }, rows);
+  if (d_bias) recordSumRows(program, { x: d_y, sums: d_bias }, { rows });
 }

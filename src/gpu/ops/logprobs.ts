@@ -1,12 +1,11 @@
 import averageSource from "../../../shaders/average_logprobs.wgsl" with { type: "text" };
 import logsumexpSource from "../../../shaders/logsumexp.wgsl" with { type: "text" };
 import logsumexpGradSource from "../../../shaders/logsumexp_grad.wgsl" with { type: "text" };
-import softCapPrelude from "../../../shaders/soft_cap.wgsl" with { type: "text" };
-import type { Gpu } from "../device.ts";
+import softCapPrelude from "../../../shaders/lib/soft_cap.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
-import { fold, type Live, type Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import { rowKernel, rowWorkgroups } from "./launch.ts";
+import type { Live, Program } from "../program.ts";
+import type { Tensors } from "../tensor.ts";
+import { recordRows } from "./launch.ts";
 
 type Rows = Live & { readonly rows: number };
 
@@ -16,8 +15,8 @@ export interface VocabularyChunk {
   readonly columns: number;
 }
 
-/** How logits count. */
-export interface LogitSettings {
+/** A run of the vocabulary, and how its logits count. */
+export interface LogitOptions extends VocabularyChunk {
   /** Logits l become softcap * tanh(l / softcap) before anything else (Gemma 2); null or absent: they stay as they are. */
   readonly softcap?: number | null;
 }
@@ -28,66 +27,49 @@ export interface LogitSettings {
  * @param tensors `best`, u32 [rows], where given: the id of the row's largest logit, the smallest id of equal ones
  */
 export function recordLogsumexp<L extends Rows>(
-  gpu: Gpu,
   program: Program<L>,
-  tensors: {
-    readonly logits: Tensor;
-    readonly targets: Tensor;
-    readonly state: Tensor;
-    readonly best?: Tensor;
-  },
-  chunk: VocabularyChunk,
-  { softcap = null }: LogitSettings = {},
+  tensors: Tensors<"logits" | "targets" | "state"> & Partial<Tensors<"best">>,
+  { first_id, columns, softcap = null }: LogitOptions,
 ): void {
   const stride = tensors.logits.shape[1]!;
   const constants = { SOFTCAP: softcap === null ? 0 : 1, BEST: tensors.best ? 1 : 0 };
-  const kernel = rowKernel(gpu, "logsumexp", logsumexpSource, constants, [softCapPrelude]);
-  program.dispatch(kernel, { ...tensors }, ({ rows }) => ({
-    params: { rows, stride, softcap: softcap ?? 0, ...chunk },
-    workgroups: rowWorkgroups(gpu, rows),
-  }));
+  const kernel = { name: "logsumexp", source: logsumexpSource, preludes: [softCapPrelude], constants };
+  recordRows(program, kernel, { ...tensors }, { rows: ({ rows }) => rows }, {
+    ...{ stride, first_id, columns, softcap: softcap ?? 0 },
+  });
 }
 
 /** Replaces one chunk of logits by the loss's gradient with respect to them. */
 export function recordLogsumexpGrad<L extends Rows>(
-  gpu: Gpu,
   program: Program<L>,
-  tensors: {
-    readonly logits: Tensor;
-    readonly targets: Tensor;
-    readonly state: Tensor;
-    readonly row_sequences: Tensor;
-    readonly coefficients: Tensor;
-  },
-  chunk: VocabularyChunk,
-  { softcap = null }: LogitSettings = {},
+  tensors: Tensors<"logits" | "targets" | "state" | "row_sequences" | "coefficients">,
+  { first_id, columns, softcap = null }: LogitOptions,
 ): void {
   const stride = tensors.logits.shape[1]!;
   const constants = { SOFTCAP: softcap === null ? 0 : 1 };
-  const kernel = rowKernel(gpu, "logsumexp_grad", logsumexpGradSource, constants, [softCapPrelude]);
-  program.dispatch(kernel, tensors, ({ rows }) => ({
-    params: { rows, stride, softcap: softcap ?? 0, ...chunk },
-    workgroups: rowWorkgroups(gpu, rows),
-  }));
+  const kernel = {
+    name: "logsumexp_grad",
+    source: logsumexpGradSource,
+    preludes: [softCapPrelude],
+    constants,
+  };
+  recordRows(program, kernel, tensors, { rows: ({ rows }) => rows }, {
+    ...{ stride, first_id, columns, softcap: softcap ?? 0 },
+  });
 }
 
 /** Per-token log-probs [rows] and, per sequence, the mean log-prob and mean logit [sequences, 2]. */
 export function recordAverageLogprobs<L extends Live & { readonly sequences: number }>(
   program: Program<L>,
-  tensors: {
-    readonly state: Tensor;
-    readonly sequence_rows: Tensor;
-    readonly logprobs: Tensor;
-    readonly averages: Tensor;
-  },
-  vocabulary: number,
+  tensors: Tensors<"state" | "sequence_rows" | "logprobs" | "averages">,
+  { vocabulary }: { readonly vocabulary: number },
 ): void {
   program.dispatch(
     defineKernel({ name: "average_logprobs", source: averageSource }),
     tensors,
     ({ sequences }) => ({
       params: { sequences, vocabulary },
-      workgroups: fold(Math.ceil(sequences / 8)),
+      invocations: sequences,
     }),
   );
 }

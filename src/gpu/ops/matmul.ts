@@ -1,35 +1,35 @@
-import type { Gpu } from "../device.ts";
-import { defineKernel, type Kernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
-import { INT8_BLOCK, type Tensor } from "../tensor.ts";
-import type { Constants } from "../wgsl.ts";
-import { type Activation, gateShader, recordCopy } from "./elementwise.ts";
-import { elementKernel, elementWorkgroups } from "./launch.ts";
-import {
-  CANDIDATES,
-  MATMUL_TILES,
-  type MatmulLayout,
-  PARTIAL_SUMS,
-  shapeClass,
-  splitLength,
-  tileKey,
-} from "./matmul_tiles.ts";
-import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
-import chunksPrelude from "../../../shaders/chunks.wgsl" with { type: "text" };
-import registersSource from "../../../shaders/matmul_registers.wgsl" with { type: "text" };
-import packPanelsSource from "../../../shaders/pack_panels.wgsl" with { type: "text" };
-import sumSplitsSource from "../../../shaders/sum_splits.wgsl" with { type: "text" };
-import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
-import bf16Source from "../../../shaders/storage_bf16.wgsl" with { type: "text" };
-import f16Source from "../../../shaders/storage_f16.wgsl" with { type: "text" };
-import f32Source from "../../../shaders/storage_f32.wgsl" with { type: "text" };
-import int8Source from "../../../shaders/storage_int8.wgsl" with { type: "text" };
+import type { Tensor } from "../tensor.ts";
+import { checkMatmul } from "./_matmul_check.ts";
+import { type Activation, recordCopy } from "./elementwise.ts";
+import { PANELS, recordPacking } from "./matmul_panels.ts";
+import { addsResidual, MAX_K, planMatmul, sumsLowRank } from "./matmul_plan.ts";
+import { PARTIAL_SUMS, recordSplitSums } from "./matmul_splits.ts";
+import type { MatmulLayout } from "./matmul_tiles.ts";
+
+/** What a matrix product reads and writes. */
+export interface MatmulTensors {
+  /** f32 */
+  readonly a: Tensor;
+  /** f32; for NN and NT also a format whose rows are a multiple of `row_multiple` long, as {@link STORAGE} has it. */
+  readonly b: Tensor;
+  /** f32 */
+  readonly c: Tensor;
+  /**
+   * Goes into the same sums: u [m, r], and v [n, r] for `NT`, [r, n] for `NN`; f32. Not for `TN`.
+   */
+  readonly low_rank?: { readonly u: Tensor; readonly v: Tensor };
+  /** [n], f32. Like `gate` for sums of at most 65,536 steps. */
+  readonly bias?: Tensor;
+  /** Of C's shape, all of whose columns are written; C = residual + P without a pass that copies it. */
+  readonly residual?: Tensor;
+}
 
 /**
  * A matrix product P = alpha · X · Y, with a low-rank update alpha · (X · Y + U · V), with a bias in every row; and C = P,
  * or C += P, or C = residual + P, or C = activation(C) ⊙ P.
  */
-export interface Matmul<L extends Live> {
+export interface MatmulOptions<L extends Live> {
   /**
    * How A and B lie in memory; C is always [m, n].
    *
@@ -38,313 +38,113 @@ export interface Matmul<L extends Live> {
    * - `TN`: A [k, m], B [k, n] (the gradient of its weight)
    */
   readonly layout: MatmulLayout;
-  /** f32 */
-  readonly a: Tensor;
-  /** f32; for NN and NT also f16 or bf16, whose rows must be a multiple of 8 long, or int8, of 32. */
-  readonly b: Tensor;
-  /** f32 */
-  readonly c: Tensor;
   /** Live sizes, at most those of the tensors' shapes [rows, columns]; row strides come from the shapes. */
   readonly size: (live: L) => { m: number; k: number };
   /** All columns that B has and C has room for, unless given. */
   readonly n?: number;
-  /**
-   * Goes into the same sums: u [m, r], and v [n, r] for `NT`, [r, n] for `NN`; f32. Not for `TN`.
-   */
-  readonly low_rank?: { readonly u: Tensor; readonly v: Tensor };
   /** 1 unless given. */
   readonly alpha?: number;
-  /** [n], f32. Like `gate` for sums of at most 65,536 steps. */
-  readonly bias?: Tensor;
   /** Adds to C instead of overwriting it. */
   readonly accumulate?: boolean;
-  /** Of C's shape, all of whose columns are written; C = residual + P without a pass that copies it. */
-  readonly residual?: Tensor;
   /** C holds a gated mlp's gates and gets its product: one pass less, and no tensor for what they gate. */
   readonly gate?: Activation;
 }
 
-/** A kernel with the block of C that one of its workgroups computes. */
-interface Tile {
-  readonly kernel: Kernel;
-  readonly rows: number;
-  readonly columns: number;
-}
+/** Most that products put aside, all programs together. */
+export const MATMUL_SCRATCH_BYTES = 4 * (PANELS + PARTIAL_SUMS);
 
-const LAYOUTS = { NT: 0, NN: 1, TN: 2 } as const;
-const STORAGE = { f32: f32Source, f16: f16Source, bf16: bf16Source, int8: int8Source } as const;
+/** A product with all that it is told. */
+export interface Product<L extends Live> extends MatmulTensors, MatmulOptions<L> {}
 
 /**
- * Longest sum of one dispatch, a multiple of every kernel's step: Mesa 22 ends all loops of an invocation early after
- * 65,535 iterations together, and partial sums keep f32 accumulation exact enough.
- */
-const MAX_K = 65536;
-
-/** Numbers in the panels into which columns of B are copied. */
-const PANELS = 2 ** 20;
-/** Rows of C that pay for the copy. */
-const PANELS_LEAST_M = 256;
-/** Bytes of a core's second cache that a workgroup's columns of B must fill. */
-const SECOND_CACHE = 2 ** 21;
-
-/**
- * Records a matrix product with the device's matmul design. Accumulation is f32; rows and columns of C outside the live
+ * Records a matrix product with the program's matmul design. Accumulation is f32; rows and columns of C outside the live
  * m and n keep what they hold.
  *
  * @throws {TypeError} where the tensors' types or shapes do not fit the layout
  * @throws {RangeError} where a bias or gates would wait for a second part of the sum
  */
-export function recordMatmul<L extends Live>(gpu: Gpu, program: Program<L>, spec: Matmul<L>): void {
-  const { layout, a, b, c, low_rank, bias, residual, gate, alpha = 1, accumulate = false } = spec;
-  check(spec);
-  if (low_rank && !gate && isAligned(a, b, c) && !isAligned(low_rank.u, low_rank.v)) {
-    // one kernel would have to load all operands one by one
-    const { u, v } = low_rank;
-    const { low_rank: _, ...product } = spec;
-    recordMatmul(gpu, program, product);
-    const { bias: _bias, residual: _residual, ...update } = product;
-    const size = (live: L) => ({ m: spec.size(live).m, k: u.shape[1]! });
-    recordMatmul(gpu, program, { ...update, a: u, b: v, size, accumulate: true });
-    return;
+export function recordMatmul<L extends Live>(
+  program: Program<L>,
+  tensors: MatmulTensors,
+  options: MatmulOptions<L>,
+): void {
+  const whole: Product<L> = { ...tensors, ...options };
+  checkMatmul(whole);
+  const { residual, low_rank, bias, ...plain } = whole;
+  const { size, c } = plain;
+  const copied = residual && !addsResidual(whole);
+  if (copied) {
+    recordCopy(program, { x: residual, y: c }, { count: (live) => size(live).m * c.shape[1]! });
   }
+  const apart = low_rank && !sumsLowRank(whole) ? low_rank : null;
+  recordProduct(program, {
+    ...plain,
+    ...(copied && { accumulate: true }),
+    ...(bias && { bias }),
+    ...(residual && !copied && { residual }),
+    ...(low_rank && !apart && { low_rank }),
+  });
+  if (!apart) return;
+  const { u, v } = apart;
+  const steps = (live: L) => ({ m: size(live).m, k: u.shape[1]! });
+  recordProduct(program, { ...plain, a: u, b: v, size: steps, accumulate: true });
+}
+
+/** Records the dispatches of a product: parts of a sum too long for one, and slabs of columns where B is copied. */
+function recordProduct<L extends Live>(program: Program<L>, product: Product<L>): void {
+  const { layout, a, b, c, low_rank, bias, residual, size, alpha = 1, accumulate = false } = product;
+  const plan = planMatmul(program.policy, product);
+  const { most, n, kernel, rows, columns, k_split } = plan;
+  const partials = k_split < Math.min(most.k, MAX_K) ? program.scratch("partial_sums", PARTIAL_SUMS) : null;
+  const panels = plan.slab > 0 ? program.scratch("panels", PANELS) : null;
+  const epilogue = { ...low_rank, ...(bias && { bias }), ...(residual && { residual }) };
+  const tensors = { a, b: panels ?? b, c: partials ?? c, ...epilogue };
   const rank = low_rank?.u.shape[1] ?? 0;
-  const most = {
-    m: Math.min(c.shape[0]!, a.shape[layout === "TN" ? 1 : 0]!),
-    n: Math.min(c.shape[1]!, b.shape[layout === "NT" ? 0 : 1]!),
-    k: Math.min(a.shape[layout === "TN" ? 0 : 1]!, b.shape[layout === "NT" ? 1 : 0]!),
-  };
-  const n = spec.n ?? most.n;
-  if (residual && !(isAligned(a, b, c) && n % 4 === 0 && n > 16 && most.k <= MAX_K)) {
-    const { residual: _, ...rest } = spec;
-    recordCopy(program, residual, c, (live) => spec.size(live).m * c.shape[1]!);
-    recordMatmul(gpu, program, { ...rest, accumulate: true });
-    return;
-  }
-  const mostSteps = Math.min(most.k, MAX_K);
-  if ((bias || gate) && most.k > MAX_K) {
+  const sizeOf = (live: L) => {
+    const { m, k } = size(live);
+    if (m <= most.m && n <= most.n && k <= most.k) return { m, k };
     throw new RangeError(
-      `matmul ${layout} of ${a.name} and ${b.name}: ${most.k} steps pass ${MAX_K} with a bias or gates.`,
+      `matmul ${layout} of ${a.name} and ${b.name}: ${m} x ${n} x ${k} passes ${most.m} x ${most.n} x ${most.k}.`,
     );
-  }
-  const plain = !low_rank && !bias && !residual && !gate;
-  const divisible = gpu.matmul === "tiled" && plain && isAligned(a, b, c) && n % 4 === 0;
-  const k_split = divisible ? splitLength(layout, most.m, n, mostSteps) : mostSteps;
-  const partials = k_split < mostSteps ? scratch(gpu, "partial sums", PARTIAL_SUMS) : null;
-  const readsC = !partials && (accumulate || gate !== undefined || most.k > MAX_K || n % 4 !== 0);
-  const { kernel, rows, columns } = chooseTile(gpu, spec, most.m, n, readsC);
-  const packs = packsPanels(gpu, spec, most, columns);
-  const panels = packs ? scratch(gpu, "panels", PANELS) : null;
-  const epilogue = { ...(bias && { bias }), ...(residual && { residual }) };
-  const tensors = { a, b: panels ?? b, c: partials ?? c, ...low_rank, ...epilogue };
-  const slab = packs ? Math.floor(PANELS / (columns * most.k)) * columns : Infinity;
-  for (let begin = 0; begin === 0 || begin < most.k; begin += MAX_K) {
-    const adds = accumulate || begin > 0;
-    const sharesOf = (k: number) => Math.ceil(Math.min(Math.max(0, k - begin), MAX_K) / k_split);
-    for (let first = 0; first === 0 || first < n; first += slab) {
-      const last = Math.min(n, first + slab);
-      if (panels) recordPacking(program, spec, panels, columns, first, last);
+  };
+  const fixed = {
+    a_stride: a.shape[1]!,
+    b_stride: panels ? columns : b.shape[1]!,
+    c_stride: partials ? n : c.shape[1]!,
+    k_split: Math.max(k_split, rank),
+    alpha: partials ? 1 : alpha,
+    u_stride: rank,
+    v_stride: low_rank?.v.shape[1] ?? 0,
+  };
+  const slab = plan.slab || n;
+  for (let k_begin = 0; k_begin === 0 || k_begin < most.k; k_begin += MAX_K) {
+    const adds = accumulate || k_begin > 0;
+    const sharesOf = (k: number) => Math.ceil(Math.min(Math.max(0, k - k_begin), MAX_K) / k_split);
+    for (let n_begin = 0; n_begin === 0 || n_begin < n; n_begin += slab) {
+      const last = Math.min(n, n_begin + slab);
+      if (panels) recordPacking(program, { b, panels }, { size, columns, first: n_begin, last });
       program.dispatch(kernel, tensors, (live) => {
-        const { m, k } = spec.size(live);
-        if (m > most.m || n > most.n || k > most.k) {
-          throw new RangeError(
-            `matmul ${layout} of ${a.name} and ${b.name}: ${m} x ${n} x ${k} passes ${most.m} x ${most.n} x ${most.k}.`,
-          );
-        }
+        const { m, k } = sizeOf(live);
         const params = {
+          ...fixed,
           m,
-          n_begin: first,
+          n_begin,
           n: last,
-          k_begin: begin,
-          k_end: Math.min(k, begin + MAX_K),
-          a_stride: a.shape[1]!,
-          b_stride: panels ? columns : b.shape[1]!,
+          k_begin,
+          k_end: Math.min(k, k_begin + MAX_K),
           b_panel: panels ? k * columns : columns,
-          c_stride: partials ? n : c.shape[1]!,
+          rank: k_begin === 0 ? rank : 0,
           accumulate: Number((adds || residual !== undefined) && !partials),
-          alpha: partials ? 1 : alpha,
-          k_split: Math.max(k_split, rank),
-          ...(low_rank && {
-            rank: begin === 0 ? rank : 0,
-            u_stride: rank,
-            v_stride: low_rank.v.shape[1]!,
-          }),
         };
-        const empty = begin === 0 && (!accumulate || rank > 0) && !partials; // is stored all the same
+        const empty = k_begin === 0 && (!accumulate || rank > 0) && !partials; // is stored all the same
         const shares = Math.max(sharesOf(k), Number(empty));
-        return { params, workgroups: [Math.ceil(m / rows), Math.ceil((last - first) / columns), shares] };
+        return { params, workgroups: [Math.ceil(m / rows), Math.ceil((last - n_begin) / columns), shares] };
       });
     }
     if (!partials) continue;
-    program.dispatch(elementKernel("sum_splits", sumSplitsSource), { partials, c }, (live) => {
-      const { m, k } = spec.size(live);
-      const splits = sharesOf(k);
-      const params = { m, n, splits, c_stride: c.shape[1]!, accumulate: Number(adds), alpha };
-      return { params, workgroups: splits > 0 || !adds ? elementWorkgroups(m * n / 4) : [0, 1, 1] };
+    recordSplitSums(program, { partials, c }, (live) => {
+      const { m, k } = size(live);
+      return { m, n, splits: sharesOf(k), alpha, accumulate: adds };
     });
   }
-}
-
-/**
- * Whether the columns of B that a workgroup reads are first copied side by side, for the workgroups along m that read them
- * after it: they would not find them in the second cache. Rows that lie a multiple of a power of two apart leave the sets
- * between them empty, as if each were so long.
- */
-function packsPanels<L extends Live>(
-  gpu: Gpu,
-  { layout, b }: Matmul<L>,
-  most: { m: number; k: number },
-  columns: number,
-): boolean {
-  const stride = 4 * b.shape[1]!;
-  const rowBytes = Math.max(4 * columns, stride & -stride);
-  return gpu.matmul !== "tiled" && layout !== "NT" && b.dtype === "f32" && columns >= 64 &&
-    most.m >= PANELS_LEAST_M && rowBytes * most.k >= SECOND_CACHE && columns * most.k <= PANELS;
-}
-
-/** Records the copy of B's columns [first, last) into panels of `columns`. */
-function recordPacking<L extends Live>(
-  program: Program<L>,
-  { b, size }: Matmul<L>,
-  panels: Tensor,
-  columns: number,
-  first: number,
-  last: number,
-): void {
-  const kernel = defineKernel({
-    name: `pack_panels_${columns}`,
-    source: packPanelsSource,
-    preludes: [f32Source],
-    constants: { ALIGNED: 1, COLUMNS: columns },
-  });
-  program.dispatch(kernel, { b, panels }, (live) => {
-    const { k } = size(live);
-    const params = { k, first, last, b_stride: b.shape[1]! };
-    return { params, workgroups: [Math.ceil((last - first) / 256), Math.ceil(k / 4), 1] };
-  });
-}
-
-const scratchOf = new WeakMap<Gpu, Map<string, Tensor>>();
-
-/** What one product at a time puts aside; of fixed size, and therefore not in the account. */
-function scratch(gpu: Gpu, name: string, count: number): Tensor {
-  const tensors = scratchOf.get(gpu) ?? new Map<string, Tensor>();
-  scratchOf.set(gpu, tensors);
-  const known = tensors.get(name);
-  if (known) return known;
-  const buffer = gpu.device.createBuffer({ label: name, size: 4 * count, usage: GPUBufferUsage.STORAGE });
-  const made: Tensor = { name, buffer, offset: 0, bytes: 4 * count, shape: [count], dtype: "f32" };
-  tensors.set(name, made);
-  return made;
-}
-
-function check<L extends Live>(spec: Matmul<L>): void {
-  const { layout, a, b, c, low_rank } = spec;
-  const name = `matmul ${layout} of ${a.name} and ${b.name}`;
-  if (a.dtype !== "f32" || c.dtype !== "f32") throw new TypeError(`${name}: A and C must be f32.`);
-  if (b.dtype === "u32" || (b.dtype !== "f32" && layout === "TN")) {
-    throw new TypeError(`${name}: B cannot be ${b.dtype}.`);
-  }
-  if ([a, b, c].some((tensor) => tensor.shape.length !== 2)) {
-    throw new TypeError(
-      `${name}: shapes must be [rows, columns], not [${a.shape}], [${b.shape}], [${c.shape}].`,
-    );
-  }
-  const multiple = b.dtype === "f32" ? 1 : b.dtype === "int8" ? INT8_BLOCK : 8;
-  if (b.shape[1]! % multiple !== 0) {
-    throw new TypeError(
-      `${name}: rows of ${b.dtype} must be a multiple of ${multiple} long, not ${b.shape[1]}.`,
-    );
-  }
-  checkEpilogue(name, spec);
-  if (!low_rank) return;
-  const { u, v } = low_rank;
-  const [columns, r] = layout === "NT" ? v.shape : v.shape.toReversed();
-  if (
-    layout === "TN" || u.dtype !== "f32" || v.dtype !== "f32" || u.shape[0]! < a.shape[0]! ||
-    columns !== b.shape[layout === "NT" ? 0 : 1] || r !== u.shape[1]
-  ) {
-    throw new TypeError(
-      `${name}: ${u.name} [${u.shape}] and ${v.name} [${v.shape}] are no low-rank update of it.`,
-    );
-  }
-}
-
-function checkEpilogue<L extends Live>(name: string, spec: Matmul<L>): void {
-  const { layout, b, c, bias, residual, gate, accumulate, n = c.shape[1] } = spec;
-  const isF32 = ({ dtype, shape }: Tensor, wanted: readonly (number | undefined)[]) =>
-    dtype === "f32" && shape.join() === wanted.join();
-  if (bias && !isF32(bias, [b.shape[layout === "NT" ? 0 : 1]])) {
-    throw new TypeError(`${name}: ${bias.name} ${bias.dtype} [${bias.shape}] is no bias of it.`);
-  }
-  if (residual && !(isF32(residual, c.shape) && n === c.shape[1])) {
-    const { name: of, dtype, shape } = residual;
-    throw new TypeError(`${name}: ${of} ${dtype} [${shape}] is no residual of all of C [${c.shape}].`);
-  }
-  if ([gate, residual, accumulate || undefined].filter((way) => way !== undefined).length > 1) {
-    throw new TypeError(`${name}: only one of gate, residual and accumulate can say what becomes of C.`);
-  }
-}
-
-/** Whether all rows start at multiples of 4 elements. */
-function isAligned(...tensors: readonly Tensor[]): boolean {
-  return tensors.every((tensor) => tensor.shape[1]! % 4 === 0);
-}
-
-/**
- * The kernel for outputs of at most m x n. A narrow or low output gets a block of its shape; rows that start at no
- * multiple of 4 elements are loaded one by one, for which one block serves all.
- */
-function chooseTile<L extends Live>(
-  gpu: Gpu,
-  { layout, a, b, c, low_rank, bias, residual, gate }: Matmul<L>,
-  m: number,
-  n: number,
-  readsC: boolean,
-): Tile {
-  const aligned = isAligned(a, b, c, ...low_rank ? [low_rank.u, low_rank.v] : []);
-  const kernelOf = (source: string, block: string, constants: Constants) =>
-    defineKernel({
-      name: `matmul_${gpu.matmul}_${layout}_${b.dtype}_${block}${aligned ? "" : "_unaligned"}${
-        gate ? `_gated_${gate}` : residual ? "_residual" : readsC ? "_adds" : ""
-      }${low_rank ? "_low_rank" : ""}${bias ? "_bias" : ""}`,
-      source,
-      preludes: [
-        operandsSource,
-        STORAGE[b.dtype as keyof typeof STORAGE],
-        ...gate ? [chunksPrelude, ...gateShader(gate).preludes] : [],
-      ],
-      constants: {
-        LAYOUT: LAYOUTS[layout],
-        PARTS: low_rank ? 2 : 1,
-        ALIGNED: Number(aligned),
-        READS_C: Number(readsC),
-        BIASED: Number(bias !== undefined),
-        RESIDUAL: Number(residual !== undefined),
-        GATED: Number(gate !== undefined),
-        ...gate && gateShader(gate).constants,
-        ...constants,
-      },
-    });
-  if (gpu.matmul === "tiled") {
-    const shape = shapeClass(m, n);
-    const name = !aligned ? "64x64" : gpu.measuredTiles[tileKey(layout, shape)] ?? CANDIDATES[shape][0]!;
-    const tile = MATMUL_TILES[name];
-    const kernel = kernelOf(tiledSource, name, { ...tile, WIDTH: 4 });
-    return { kernel, rows: tile.TILE_M, columns: tile.TILE_N };
-  }
-  const rows = !aligned ? 16 : fitting(gpu.matmul === "subgroup" ? [8, 16, 32] : [8, 16], m);
-  const columns = !aligned ? 4 : fitting(gpu.matmul === "direct" ? [1, 2, 4, 8, 16] : [1, 2, 4, 8], n / 8);
-  const width = columns < 4 ? 1 : 4;
-  const kernel = kernelOf(registersSource, `${rows}x${columns}`, {
-    SHARED: Number(gpu.matmul === "subgroup"),
-    ROWS: rows,
-    COLUMNS: columns / width,
-    WIDTH: width,
-  });
-  return { kernel, rows, columns: 8 * columns };
-}
-
-/** The smallest of the rising sizes that holds `needed`, else the largest. */
-function fitting(sizes: readonly number[], needed: number): number {
-  return sizes.find((size) => size >= needed) ?? sizes.at(-1)!;
 }

@@ -44,24 +44,6 @@ export const CANDIDATES: Readonly<Record<ShapeClass, readonly TileName[]>> = {
   large: ["128x128", "64x64 by 8x4", "64x64 by 8x8", "64x64"],
 };
 
-/** Sums of shares of k that one product may have: 1 MiB. */
-export const PARTIAL_SUMS = 2 ** 18;
-/** Fewer steps of k are not worth a workgroup of their own; a multiple of every tile's TILE_K. */
-const LEAST_SPLIT = 128;
-
-/**
- * Steps of k that one workgroup sums. A small output with many of them (the gradients of LoRA's factors, products of a
- * few tokens) would leave most of a GPU without work, so workgroups share them. The choice depends on no tile, since
- * digits depend on it; it was made for a GPU of a hundred multiprocessors, and its speed has not been measured.
- *
- * @returns `k` where one workgroup sums all
- */
-export function splitLength(layout: MatmulLayout, m: number, n: number, k: number): number {
-  if (layout !== "TN" && m > 16) return k; // rows of tokens, which come in larger numbers
-  const splits = Math.min(Math.floor(PARTIAL_SUMS / (m * n)), Math.floor(k / LEAST_SPLIT));
-  return splits < 2 ? k : Math.ceil(k / splits / LEAST_SPLIT) * LEAST_SPLIT;
-}
-
 /** Outputs up to which tiles of 64 x 64 leave most multiprocessors of a large GPU without work. */
 const SMALL = 48 * 64 * 64;
 /** Outputs from which on tiles of 128 x 128 still give every multiprocessor of a large GPU one or two workgroups. */

@@ -14,7 +14,7 @@ import {
   type TileName,
 } from "./matmul_tiles.ts";
 import { PRIVATE_FILE, PRIVATE_FOLDER } from "../../private_files.ts";
-import operandsSource from "../../../shaders/matmul_operands.wgsl" with { type: "text" };
+import operandsSource from "../../../shaders/lib/matmul_operands.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 
 /** A product of each class that has several candidates: m, n, k. */
@@ -71,16 +71,11 @@ async function timed(
   const operands = await gpu.tensors(
     shapes.map((shape, i) => ({ name: `tuning.${"abc"[i]}`, shape, dtype: "f32" as const })),
   );
-  const program = new Program(gpu, "tuning");
+  const tiles = { ...gpu.policy.tiles, [tileKey(layout, shapeClass(m, n))]: tile };
+  const program = new Program(gpu, "tuning", { ...gpu.policy, tiles });
   try {
     const [a, b, c] = operands as [Tensor, Tensor, Tensor];
-    const before = gpu.measuredTiles;
-    gpu.measuredTiles = { ...before, [tileKey(layout, shapeClass(m, n))]: tile };
-    try {
-      recordMatmul(gpu, program, { layout, a, b, c, size: () => ({ m, k }) });
-    } finally {
-      gpu.measuredTiles = before;
-    }
+    recordMatmul(program, { a, b, c }, { layout, size: () => ({ m, k }) });
     return await time(program);
   } finally {
     program.free();
@@ -93,7 +88,7 @@ async function fastest(gpu: Gpu, program: Program): Promise<number> {
   const times: number[] = [];
   for (let round = 0; round <= ROUNDS; round++) {
     const start = performance.now();
-    const stamped = gpu.features.has("timestamp-query") ? await program.profile({}) : program.run({});
+    const stamped = gpu.adapter.features.has("timestamp-query") ? await program.profile({}) : program.run({});
     await gpu.settle();
     times.push(stamped?.[0]?.milliseconds ?? performance.now() - start);
   }
@@ -128,7 +123,7 @@ async function tilesFile(gpu: Gpu, folder: string): Promise<string> {
   return join(folder, `matmul-${new Uint8Array(hash).toHex().slice(0, 16)}.json`);
 }
 
-function adapterName({ adapterInfo }: Gpu): string {
-  const { vendor, architecture, device, description } = adapterInfo;
+function adapterName({ adapter }: Gpu): string {
+  const { vendor, architecture, device, description } = adapter.info;
   return [vendor, architecture, device, description].join(" / ");
 }

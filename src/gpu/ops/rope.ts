@@ -1,27 +1,25 @@
 import source from "../../../shaders/rope.wgsl" with { type: "text" };
 import type { Live, Program } from "../program.ts";
-import type { Tensor } from "../tensor.ts";
-import { chunked, elementKernel, elementWorkgroups } from "./launch.ts";
+import type { Tensors } from "../tensor.ts";
+import { chunked, recordElements } from "./launch.ts";
 
 /**
  * Turns every head of `x` [tokens, heads * head_dim] in place by its token's position.
  *
  * @param tensors positions [tokens], rotations [positions, rotated dimensions of a head / 2, 2] (cos, sin)
- * @param direction 1 forward, -1 backward: the gradient of a rotation is the opposite rotation
+ * @param options direction: 1 forward, -1 backward: the gradient of a rotation is the opposite rotation
  */
 export function recordRope<L extends Live & { readonly tokens: number }>(
   program: Program<L>,
-  tensors: { readonly x: Tensor; readonly positions: Tensor; readonly rotations: Tensor },
-  head_dim: number,
-  direction: 1 | -1,
+  tensors: Tensors<"x" | "positions" | "rotations">,
+  { head_dim, direction }: { readonly head_dim: number; readonly direction: 1 | -1 },
 ): void {
   const half = tensors.rotations.shape[1]!;
   const heads = tensors.x.shape[1]! / head_dim;
   const width = half % 4 === 0 && head_dim % 4 === 0 ? 4 : 1;
-  const { constants, prelude } = chunked(width);
-  program.dispatch(elementKernel("rope", source, [prelude], constants), tensors, ({ tokens }) => ({
+  recordElements(program, { name: "rope", source, ...chunked(width) }, tensors, ({ tokens }) => ({
     params: { tokens, heads, head_chunks: head_dim / width, half_chunks: half / width, direction },
-    workgroups: elementWorkgroups(tokens * heads * half / width),
+    elements: tokens * heads * half / width,
   }));
 }
 

@@ -79,7 +79,7 @@ export class Attention {
     rotary?.forward(recording, q);
     rotary?.forward(recording, k);
     const keys = stored ? this.#recordKnown(recording, { k, v }, stored) : { k, v };
-    recordAttention(recording.gpu, recording.program, this.#shape, { q, ...keys, spans, positions, o, lse });
+    recordAttention(recording.program, { q, ...keys, spans, positions, o, lse }, this.#shape);
     this.#output.forward(recording, o, x, y);
   }
 
@@ -91,7 +91,7 @@ export class Attention {
     const d_output = this.#output.backwardInput(recording, d_stream, d_o);
     this.#output.backwardWeight(recording, this.#tensors.o, d_output);
     const tensors = { ...this.#tensors, spans, positions, ...gradients };
-    recordAttentionGrad(recording.gpu, recording.program, this.#shape, tensors);
+    recordAttentionGrad(recording.program, tensors, this.#shape);
     rotary?.backward(recording, d_q);
     rotary?.backward(recording, d_k);
     const d_raw_q = this.#q_norm?.backward(recording, d_q) ?? d_q;
@@ -103,8 +103,8 @@ export class Attention {
   #recordKnown({ program }: Recording, own: KeyValues, stored: KeyValues): KeyValues & PlacedKeys {
     const { k, v, places, sources, moves } = this.#known!;
     for (const [x, known, y] of [[own.k, stored.k, k], [own.v, stored.v, v]] as const) {
-      recordGatherKnownRows(program, { sources, x, known, y }, ({ keys }) => keys);
-      recordScatterRows(program, { moves, x, y: known }, ({ kept }) => kept);
+      recordGatherKnownRows(program, { sources, x, known, y }, { rows: ({ keys }) => keys });
+      recordScatterRows(program, { moves, x, y: known }, { rows: ({ kept }) => kept });
     }
     return { k, v, places };
   }

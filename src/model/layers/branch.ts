@@ -70,9 +70,10 @@ export class BranchInput {
     if (!this.#joined) return;
     let first = 0;
     for (const tensor of tensors) {
-      const [whole, part] = [{ of: this.#joined, first }, { of: tensor }];
-      const [from, to] = way === "out" ? [whole, part] : [part, whole];
-      recordCopyColumns(program, from, to, tensor.shape[1]!, tokensOf);
+      const shared = { columns: tensor.shape[1]!, rows: tokensOf };
+      if (way === "in") {
+        recordCopyColumns(program, { x: tensor, y: this.#joined }, { ...shared, y_first: first });
+      } else recordCopyColumns(program, { x: this.#joined, y: tensor }, { ...shared, x_first: first });
       first += tensor.shape[1]!;
     }
   }
@@ -119,8 +120,8 @@ export class BranchOutput {
     norm.forward(recording, output, this.#normed);
     if (!y) return;
     const count = ({ tokens }: BatchCounts) => tokens * y.shape[1]!;
-    if (y !== residual) recordCopy(recording.program, residual, y, count);
-    recordAdd(recording.program, this.#normed, y, count);
+    if (y !== residual) recordCopy(recording.program, { x: residual, y }, { count });
+    recordAdd(recording.program, { x: this.#normed, y }, { count });
   }
 
   /**

@@ -4,12 +4,17 @@ import type { Tensor, TensorDtype, TensorSource } from "../../gpu/mod.ts";
 export class Buffers {
   readonly #source: TensorSource;
   readonly #prefix: string;
+  readonly #part: string;
   readonly #made = new Map<string, Tensor>();
 
-  /** @param prefix of the names in the account */
-  constructor(source: TensorSource, prefix: string) {
+  /**
+   * @param prefix of the names in the account
+   * @param part what they are for, as the account has it
+   */
+  constructor(source: TensorSource, prefix: string, part: string) {
     this.#source = source;
     this.#prefix = prefix;
+    this.#part = part;
   }
 
   /** Largest number of bytes that one buffer may have. */
@@ -28,7 +33,8 @@ export class Buffers {
   }
 
   #tensor(name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
-    const made = this.#made.get(name) ?? this.#source.tensor(`${this.#prefix}.${name}`, shape, dtype);
+    const made = this.#made.get(name) ??
+      this.#source.tensor(`${this.#prefix}.${name}`, shape, dtype, this.#part);
     if (made.shape.join() !== shape.join()) {
       throw new Error(`${made.name} is [${made.shape}], not [${shape}].`);
     }

@@ -18,7 +18,8 @@ export class Embedding {
     const { config, batch: { token_ids, positions: indices } } = this.#context;
     const { embedding, positions } = this.#decoder;
     for (const { first_row, rows: { value: table } } of embedding) {
-      recordEmbedding(program, { token_ids, table, x }, first_row, { scale: config.plan.embedding_scale });
+      const options = { first_row, scale: config.plan.embedding_scale };
+      recordEmbedding(program, { token_ids, table, x }, options);
     }
     if (positions) recordAddRows(program, { indices, table: positions.value, x });
   }
@@ -29,10 +30,10 @@ export class Embedding {
     const { embedding, positions } = this.#decoder;
     for (const { first_row, rows: { gradient: d_table } } of embedding) {
       if (!d_table) continue;
-      recordEmbeddingGrad(program, { ...by_id, d_x, d_table }, first_row, { scale: plan.embedding_scale });
+      recordEmbeddingGrad(program, { ...by_id, d_x, d_table }, { first_row, scale: plan.embedding_scale });
     }
     if (!positions?.gradient) return;
     const tensors = { ...by_position, d_x, d_table: positions.gradient };
-    recordEmbeddingGrad(program, tensors, 0, {}, (live) => live.distinct_positions);
+    recordEmbeddingGrad(program, tensors, { distinct: (live) => live.distinct_positions });
   }
 }

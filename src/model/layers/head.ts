@@ -84,7 +84,7 @@ export class Head {
 
   /** From the last block's output x to `logprobs` and `averages`. */
   forward(recording: Recording, x: Tensor): void {
-    const { gpu, program } = recording;
+    const { program } = recording;
     const { input, normed, logits } = this.#tensors;
     const { config, batch: { head_tokens: indices, targets, sequence_rows } } = this.#context;
     const { state, likeliest: best, logprobs, averages } = this;
@@ -93,14 +93,15 @@ export class Head {
     for (const chunk of this.#chunks) {
       this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, ...(best && { best }) };
-      recordLogsumexp(gpu, program, tensors, chunk.place, { softcap: config.plan.logit_softcap });
+      recordLogsumexp(program, tensors, { ...chunk.place, softcap: config.plan.logit_softcap });
     }
-    recordAverageLogprobs(program, { state, sequence_rows, logprobs, averages }, config.vocab_size);
+    const means = { state, sequence_rows, logprobs, averages };
+    recordAverageLogprobs(program, means, { vocabulary: config.vocab_size });
   }
 
   /** d_x = the gradient that follows from `coefficients`; adds to those of norm and table. */
   backward(recording: Recording, d_x: Tensor): void {
-    const { gpu, program } = recording;
+    const { program } = recording;
     const { input, normed, logits } = this.#tensors;
     const { config, batch: { targets, row_coefficients, token_rows, token_row_list } } = this.#context;
     const { state, coefficients } = this;
@@ -110,9 +111,10 @@ export class Head {
       // the logits of a vocabulary in one chunk are still there from the forward
       if (this.#chunks.length > 1) this.#recordLogits(recording, chunk);
       const tensors = { logits, targets, state, row_sequences: row_coefficients, coefficients };
-      recordLogsumexpGrad(gpu, program, tensors, chunk.place, { softcap });
-      recordInputGrad(recording, [logits, chunk.weight, d.normed], rowsOf, { alpha, accumulate: i > 0 });
-      if (chunk.gradient) recordWeightGrad(recording, [logits, normed, chunk.gradient], rowsOf, alpha);
+      recordLogsumexpGrad(program, tensors, { ...chunk.place, softcap });
+      const { weight: b, gradient: c } = chunk;
+      recordInputGrad(recording, { a: logits, b, c: d.normed }, rowsOf, { alpha, accumulate: i > 0 });
+      if (c) recordWeightGrad(recording, { a: logits, b: normed, c }, rowsOf, alpha);
     });
     program.clear(d.input);
     this.#norm.backward(recording, input, d.normed, d.input);
@@ -122,7 +124,7 @@ export class Head {
   #recordLogits(recording: Recording, { weight }: Chunk): void {
     const { normed, logits } = this.#tensors;
     const { logit_scale: alpha } = this.#context.config.plan;
-    recordOutput(recording, [normed, weight, logits], rowsOf, { alpha });
+    recordOutput(recording, { a: normed, b: weight, c: logits }, rowsOf, { alpha });
   }
 }
 

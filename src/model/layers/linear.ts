@@ -1,7 +1,7 @@
 import type { Tensor } from "../../gpu/mod.ts";
-import { recordBiasGrad } from "../../gpu/ops/bias.ts";
 import { type Activation, recordDropout } from "../../gpu/ops/elementwise.ts";
-import { tokensOf } from "../batch.ts";
+import { recordSumRows } from "../../gpu/ops/sum_rows.ts";
+import { type BatchCounts, tokensOf } from "../batch.ts";
 import type { Parameter } from "../parameters.ts";
 import type { Buffers } from "./buffers.ts";
 import type { BlockContext } from "./context.ts";
@@ -107,14 +107,14 @@ export class LinearLayer {
   forward(recording: Recording, x: Tensor, { y, residual, gate }: LinearOutput): void {
     const { weight, bias, lora } = this.#linear;
     const u = lora && this.#recordLowRank(recording, lora, this.#recordDropped(recording, lora, x));
-    recordOutput(recording, [x, weight.value, y], tokensOf, {
+    const tensors = {
+      ...{ a: x, b: weight.value, c: y },
       ...(u && { low_rank: { u, v: lora!.b.value } }),
       ...(bias && { bias: bias.value }),
-      alpha: this.#alpha,
-      accumulate: residual === y,
       ...(residual && residual !== y && { residual }),
-      ...(gate && { gate }),
-    });
+    };
+    const more = { alpha: this.#alpha, accumulate: residual === y, ...(gate && { gate }) };
+    recordOutput(recording, tensors, tokensOf, more);
   }
 
   /** d_x (+)= d_y W and LoRA's part; adds to the gradients of W, bias, A and B where they are trained. */
@@ -128,33 +128,33 @@ export class LinearLayer {
     const { weight: { value: w }, lora } = this.#linear;
     const more = { alpha: this.#alpha, accumulate };
     if (!lora) {
-      if (d_x) recordInputGrad(recording, [d_y, w, d_x], tokensOf, more);
+      if (d_x) recordInputGrad(recording, { a: d_y, b: w, c: d_x }, tokensOf, more);
       return;
     }
     const { a: { value: a }, b, scale, dropout: rate, stream } = lora;
     const d_low = this.#lowRankGrad(lora);
-    recordInputGrad(recording, [d_y, b.value, d_low], tokensOf, { alpha: scale });
+    recordInputGrad(recording, { a: d_y, b: b.value, c: d_low }, tokensOf, { alpha: scale });
     if (!d_x) return;
     if (rate === 0 || !this.#scratch.dropped) {
-      recordInputGrad(recording, [d_y, w, d_x], tokensOf, { ...more, low_rank: { u: d_low, v: a } });
+      recordInputGrad(recording, { a: d_y, b: w, c: d_x, low_rank: { u: d_low, v: a } }, tokensOf, more);
       return;
     }
     const k = a.shape[1]!;
     const dropped = withColumns(this.#scratch.dropped, k);
-    recordInputGrad(recording, [d_y, w, d_x], tokensOf, more);
-    recordInputGrad(recording, [d_low, a, dropped], tokensOf, { alpha: this.#alpha });
-    const settings = { rate, stream, accumulate: true };
-    recordDropout(recording.program, { x: dropped, y: d_x }, settings, ({ tokens }) => tokens * k);
+    recordInputGrad(recording, { a: d_y, b: w, c: d_x }, tokensOf, more);
+    recordInputGrad(recording, { a: d_low, b: a, c: dropped }, tokensOf, { alpha: this.#alpha });
+    const count = ({ tokens }: BatchCounts) => tokens * k;
+    recordDropout(recording.program, { x: dropped, y: d_x }, { rate, stream, accumulate: true, count });
   }
 
   /** The second half of {@link backward}. */
   backwardWeight(recording: Recording, x: Tensor, d_y: Tensor): void {
     const { weight, bias, lora } = this.#linear;
     const add = (d_y: Tensor, x: Tensor, { gradient: d_w }: Parameter) => {
-      if (d_w) recordWeightGrad(recording, [d_y, x, d_w], tokensOf, this.#alpha);
+      if (d_w) recordWeightGrad(recording, { a: d_y, b: x, c: d_w }, tokensOf, this.#alpha);
     };
     add(d_y, x, weight);
-    if (bias?.gradient) recordBiasGrad(recording.program, { d_y, d_bias: bias.gradient }, tokensOf);
+    if (bias?.gradient) recordSumRows(recording.program, { x: d_y, sums: bias.gradient }, { rows: tokensOf });
     if (!lora) return;
     const dropped = this.#recordDropped(recording, lora, x);
     const low = this.#keepsLowRank ? this.#lowRank! : this.#recordLowRank(recording, lora, dropped);
@@ -167,13 +167,14 @@ export class LinearLayer {
     if (rate === 0 || !this.#scratch.dropped) return x;
     const k = a.value.shape[1]!;
     const y = withColumns(this.#scratch.dropped, k);
-    recordDropout(program, { x, y }, { rate, stream, accumulate: false }, ({ tokens }) => tokens * k);
+    const count = ({ tokens }: BatchCounts) => tokens * k;
+    recordDropout(program, { x, y }, { rate, stream, accumulate: false, count });
     return y;
   }
 
   /** @returns scale * dropped A^T */
   #recordLowRank(recording: Recording, { a, scale: alpha }: Lora, dropped: Tensor): Tensor {
-    recordOutput(recording, [dropped, a.value, this.#lowRank!], tokensOf, { alpha });
+    recordOutput(recording, { a: dropped, b: a.value, c: this.#lowRank! }, tokensOf, { alpha });
     return this.#lowRank!;
   }
 

@@ -62,14 +62,16 @@ export class Mlp {
 
   #recordActivation({ program }: Recording): void {
     const [gate, up, y] = [this.#gate, this.#up, this.#product];
-    if (gate) recordGatedActivation(program, this.#activation, { gate, up, y }, this.#count);
-    else recordGelu(program, { x: up, y }, this.#count);
+    const options = { activation: this.#activation, count: this.#count };
+    if (gate) recordGatedActivation(program, { gate, up, y }, options);
+    else recordGelu(program, { x: up, y }, options);
   }
 
   /** Replaces gate and up by their gradients, and makes the product again. */
   #recordActivationGrad({ program }: Recording, d_y: Tensor): void {
     const [gate, up, y] = [this.#gate, this.#up, this.#product];
-    if (gate) recordGatedActivationGrad(program, this.#activation, { d_y, gate, up, y }, this.#count);
-    else recordGeluGrad(program, { d_y, x: up, y }, this.#count);
+    const options = { activation: this.#activation, count: this.#count };
+    if (gate) recordGatedActivationGrad(program, { d_y, gate, up, y }, options);
+    else recordGeluGrad(program, { d_y, x: up, y }, options);
   }
 }

@@ -51,27 +51,29 @@ export class NormLayer {
     return this.#norm.weight.gradient !== null;
   }
 
-  forward({ gpu, program }: Recording, x: Tensor, y: Tensor): void {
+  forward({ program }: Recording, x: Tensor, y: Tensor): void {
     const { rms_norm_eps: eps, plan: { norm } } = this.#config;
+    const rows = this.#rows;
     const { weight: { value: weight }, bias } = this.#norm;
     if (norm.kind === "layer") {
       const tensors = { x, weight, bias: bias!.value, moments: this.#rstd, y };
-      recordLayerNorm(gpu, program, tensors, eps, this.#rows);
+      recordLayerNorm(program, tensors, { eps, rows });
     } else {
-      recordRmsNorm(gpu, program, { x, weight, rstd: this.#rstd, y }, eps, this.#rows, norm);
+      recordRmsNorm(program, { x, weight, rstd: this.#rstd, y }, { eps, rows, offset: norm.offset });
     }
   }
 
   /** d_x += the gradient; adds to those of weight and bias where they are trained. */
-  backward({ gpu, program }: Recording, x: Tensor, d_y: Tensor, d_x: Tensor): void {
+  backward({ program }: Recording, x: Tensor, d_y: Tensor, d_x: Tensor): void {
     const { norm } = this.#config.plan;
+    const rows = this.#rows;
     const { weight, bias } = this.#norm;
     const tensors = { x, d_y, d_x, weight: weight.value, d_weight: weight.gradient };
     if (norm.kind === "layer") {
       const moments = { moments: this.#rstd, d_bias: bias!.gradient };
-      recordLayerNormGrad(gpu, program, { ...tensors, ...moments }, this.#rows);
+      recordLayerNormGrad(program, { ...tensors, ...moments }, { rows });
     } else {
-      recordRmsNormGrad(gpu, program, { ...tensors, rstd: this.#rstd }, this.#rows, norm);
+      recordRmsNormGrad(program, { ...tensors, rstd: this.#rstd }, { rows, offset: norm.offset });
     }
   }
 }

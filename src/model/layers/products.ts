@@ -1,43 +1,42 @@
 /** The matrix products of y = x W^T, W [outputs, inputs], and of its gradients. */
-import type { Tensor } from "../../gpu/mod.ts";
-import { type Matmul, recordMatmul } from "../../gpu/ops/matmul.ts";
+import { type MatmulOptions, type MatmulTensors, recordMatmul } from "../../gpu/ops/matmul.ts";
 import type { BatchCounts, BatchLive } from "../batch.ts";
 import type { Recording } from "./recording.ts";
 
-/** What a product does beside. */
-type More = Omit<Partial<Matmul<BatchLive>>, "layout" | "a" | "b" | "c" | "size">;
+/** What becomes of a product. */
+type Options = Omit<Partial<MatmulOptions<BatchLive>>, "layout" | "size">;
 /** Rows of x and y that are live. */
 type Rows = (counts: BatchCounts) => number;
 
-/** y = x W^T */
+/** y = x W^T, as a, b and c. */
 export function recordOutput(
-  { gpu, program }: Recording,
-  [x, w, y]: readonly [Tensor, Tensor, Tensor],
+  { program }: Recording,
+  tensors: MatmulTensors,
   rows: Rows,
-  more: More = {},
+  options: Options,
 ): void {
-  const size = (live: BatchLive) => ({ m: rows(live), k: w.shape[1]! });
-  recordMatmul(gpu, program, { layout: "NT", a: x, b: w, c: y, size, ...more });
+  const size = (live: BatchLive) => ({ m: rows(live), k: tensors.b.shape[1]! });
+  recordMatmul(program, tensors, { layout: "NT", size, ...options });
 }
 
-/** d_x = d_y W */
+/** d_x = d_y W, of d_y, W and d_x as a, b and c. */
 export function recordInputGrad(
-  { gpu, program }: Recording,
-  [d_y, w, d_x]: readonly [Tensor, Tensor, Tensor],
+  { program }: Recording,
+  tensors: MatmulTensors,
   rows: Rows,
-  more: More = {},
+  options: Options,
 ): void {
-  const size = (live: BatchLive) => ({ m: rows(live), k: w.shape[0]! });
-  recordMatmul(gpu, program, { layout: "NN", a: d_y, b: w, c: d_x, size, ...more });
+  const size = (live: BatchLive) => ({ m: rows(live), k: tensors.b.shape[0]! });
+  recordMatmul(program, tensors, { layout: "NN", size, ...options });
 }
 
-/** d_W += alpha * d_y^T x */
+/** d_W += alpha * d_y^T x, of d_y, x and d_W as a, b and c. */
 export function recordWeightGrad(
-  { gpu, program }: Recording,
-  [d_y, x, d_w]: readonly [Tensor, Tensor, Tensor],
+  { program }: Recording,
+  tensors: MatmulTensors,
   rows: Rows,
   alpha: number,
 ): void {
-  const size = (live: BatchLive) => ({ m: d_w.shape[0]!, k: rows(live) });
-  recordMatmul(gpu, program, { layout: "TN", a: d_y, b: x, c: d_w, size, alpha, accumulate: true });
+  const size = (live: BatchLive) => ({ m: tensors.c.shape[0]!, k: rows(live) });
+  recordMatmul(program, tensors, { layout: "TN", size, alpha, accumulate: true });
 }

@@ -55,7 +55,7 @@ export class Rotary {
 
   #record({ program }: Recording, x: Tensor, direction: 1 | -1): void {
     const tensors = { x, positions: this.#rows, rotations: this.#rotations };
-    recordRope(program, tensors, this.#head_dim, direction);
+    recordRope(program, tensors, { head_dim: this.#head_dim, direction });
   }
 }
 

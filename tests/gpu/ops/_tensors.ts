@@ -9,8 +9,8 @@ const SPARE_ROWS = 3;
 /** A device for each layout of the kernels that reduce along rows. */
 export async function openBothLayouts(): Promise<Gpu[]> {
   return [
-    await Gpu.open({ device: "auto", rowLanes: 1 }),
-    await Gpu.open({ device: "auto", rowLanes: 64 }),
+    await Gpu.open({ device: "auto", policy: { row_lanes: 1 } }),
+    await Gpu.open({ device: "auto", policy: { row_lanes: 64 } }),
   ];
 }
 

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
-import { Gpu, Program, type Tensor } from "../../../src/gpu/mod.ts";
+import { type AttentionDesign, Gpu, Program, type Tensor } from "../../../src/gpu/mod.ts";
 import {
-  type AttentionDesign,
   type AttentionGradTensors,
   type AttentionShape,
   recordAttention,
@@ -35,14 +34,14 @@ interface Case {
 const UNTOUCHED = 777;
 
 /** Passing keys between lanes needs 8 of them. */
-const DESIGNS: readonly AttentionDesign[] = gpu.subgroupSize === 8 ? ["lanes", "tiled"] : ["tiled"];
+const DESIGNS: readonly AttentionDesign[] = gpu.adapter.subgroupSize === 8 ? ["lanes", "tiled"] : ["tiled"];
 
 /** Tensors with a few rows past the live tokens; those of the inputs hold NaN. */
 function setUp(
   { heads, kv_heads, head_dim, window, softcap, spare_rows = 3 }: Case,
   packed: PackedExample,
   seed: number,
-  design?: AttentionDesign,
+  design = gpu.policy.attention,
 ) {
   const { tokens } = packed;
   const { normals } = random(seed);
@@ -81,9 +80,9 @@ function setUp(
     ...{ heads, kv_heads, head_dim, scale },
     ...{ window: window ?? null, softcap: softcap ?? null },
   };
-  const program = new Program<{ tokens: number }>(gpu, "attention");
-  recordAttention(gpu, program, shape, t, design);
-  recordAttentionGrad(gpu, program, shape, t, design);
+  const program = new Program<{ tokens: number }>(gpu, "attention", { ...gpu.policy, attention: design });
+  recordAttention(program, t, shape);
+  recordAttentionGrad(program, t, shape);
   const run = async () => {
     program.run({ tokens });
     const outputs = ["o", "lse", "d_q", "d_k", "d_v"] as const;
@@ -212,10 +211,11 @@ for (const c of CASES.filter(({ window, softcap, head_dim }) => window || softca
         o: output(gpu, tokens, heads * head_dim),
         lse: output(gpu, tokens, heads),
       };
-      const program = new Program<{ tokens: number; keys: number }>(gpu, "attention");
+      const policy = { ...gpu.policy, attention: design };
+      const program = new Program<{ tokens: number; keys: number }>(gpu, "attention", policy);
       const limits = { window: window ?? null, softcap: softcap ?? null };
       const shape = { heads, kv_heads, head_dim, scale: 1 / Math.sqrt(head_dim), ...limits };
-      recordAttention(gpu, program, shape, t, design);
+      recordAttention(program, t, shape);
       program.run({ tokens, keys: whole.tokens });
       const [o, lse] = await readLive(gpu, t.o, t.lse);
       const expected = attention(q, k, v, {
@@ -250,7 +250,7 @@ for (const keys of [59_990, 200_000]) {
       lse: output(gpu, 1, heads),
     };
     const program = new Program<{ tokens: number; keys: number }>(gpu, "attention");
-    recordAttention(gpu, program, { heads, kv_heads: 1, head_dim, scale: 0.5 }, t);
+    recordAttention(program, t, { heads, kv_heads: 1, head_dim, scale: 0.5 });
     program.run({ tokens: 1, keys });
     const [o, lse] = await readLive(gpu, t.o, t.lse);
     for (let head = 0; head < heads; head++) {
@@ -329,6 +329,6 @@ Deno.test("recordAttention() refuses query heads that do not share key/value hea
   const shape = { heads: 5, kv_heads: 2, head_dim: 8, scale: 1 };
   const program = new Program<{ tokens: number }>(gpu, "attention");
   const t = {} as AttentionGradTensors;
-  assert.throws(() => recordAttention(gpu, program, shape, t), /5 query heads cannot share 2/);
-  assert.throws(() => recordAttentionGrad(gpu, program, shape, t), /5 query heads cannot share 2/);
+  assert.throws(() => recordAttention(program, t, shape), /5 query heads cannot share 2/);
+  assert.throws(() => recordAttentionGrad(program, t, shape), /5 query heads cannot share 2/);
 });

@@ -17,8 +17,16 @@ Deno.test("recordCopyColumns() takes columns out of a matrix, and puts them back
       const program = new Program<{ rows: number }>(gpu, "test");
       let first = 0;
       for (const [i, width] of widths.entries()) {
-        recordCopyColumns(program, { of: joined, first }, { of: parts[i]! }, width, (live) => live.rows);
-        recordCopyColumns(program, { of: parts[i]! }, { of: again, first }, width, (live) => live.rows);
+        recordCopyColumns(program, { x: joined, y: parts[i]! }, {
+          x_first: first,
+          columns: width,
+          rows: (live) => live.rows,
+        });
+        recordCopyColumns(program, { x: parts[i]!, y: again }, {
+          y_first: first,
+          columns: width,
+          rows: (live) => live.rows,
+        });
         first += width;
       }
       program.run({ rows });

@@ -39,7 +39,7 @@ Deno.test("recordCopy() copies the live elements and no more", async () => {
     const values = random(n).normals(n);
     const [x, y] = [read(values), written(n)];
     const program = new Program<Live>(gpu, "test");
-    recordCopy(program, x, y, count);
+    recordCopy(program, { x, y }, { count });
     program.run({ count: n, dropout_seed: 0 });
     assert.deepEqual((await readLive(gpu, y))[0], values);
   }
@@ -51,7 +51,7 @@ Deno.test("recordAdd() adds the live elements and no more", async () => {
     const [values, before] = [normals(n), normals(n)];
     const [x, y] = [read(values), written(n, before)];
     const program = new Program<Live>(gpu, "test");
-    recordAdd(program, x, y, count);
+    recordAdd(program, { x, y }, { count });
     program.run({ count: n, dropout_seed: 0 });
     assert.deepEqual((await readLive(gpu, y))[0], before.map((value, i) => value + values[i]!));
   }
@@ -59,12 +59,12 @@ Deno.test("recordAdd() adds the live elements and no more", async () => {
 
 Deno.test("recordCopy() goes on where workgroups no longer fit one dimension", async () => {
   const n = 65_535 * 256 + 1000;
-  const values = new Uint32Array(n).map((_, i) => i ^ 0x5bd1e995);
-  const [x, y] = [gpu.upload("x", [n], values), gpu.tensor("y", [n], "u32")];
+  const values = new Float32Array(n).map((_, i) => i - 2 ** 23);
+  const [x, y] = [gpu.upload("x", [n], values), gpu.tensor("y", [n])];
   const program = new Program<Live>(gpu, "test");
-  recordCopy(program, x, y, count);
+  recordCopy(program, { x, y }, { count });
   program.run({ count: n, dropout_seed: 0 });
-  const [copied] = await gpu.read(y) as [Uint32Array];
+  const copied = await gpu.readF32(y);
   assert.equal(copied.findIndex((value, i) => value !== values[i]), -1);
   gpu.free(x, y);
 });
@@ -87,8 +87,8 @@ for (const activation of ["silu", "gelu_tanh"] as const) {
       const tensors = { gate: written(n, gate), up: written(n, up) };
       const [y, again] = [written(n), written(n)];
       const program = new Program<Live>(gpu, "test");
-      recordGatedActivation(program, activation, { ...tensors, y }, count);
-      recordGatedActivationGrad(program, activation, { ...tensors, d_y: read(dy), y: again }, count);
+      recordGatedActivation(program, { ...tensors, y }, { activation, count });
+      recordGatedActivationGrad(program, { ...tensors, d_y: read(dy), y: again }, { activation, count });
       program.run({ count: n, dropout_seed: 0 });
       const [actual, made, dGate, dUp] = await readLive(gpu, y, again, tensors.gate, tensors.up);
       assert.deepEqual(made, actual);
@@ -108,8 +108,8 @@ Deno.test("recordGelu() and its gradient agree with float64, far from zero too",
     const [values, dy] = [withFar(normals(n, 4)), normals(n)];
     const [x, y, again] = [written(n, values), written(n), written(n)];
     const program = new Program<Live>(gpu, "test");
-    recordGelu(program, { x, y }, count);
-    recordGeluGrad(program, { x, d_y: read(dy), y: again }, count);
+    recordGelu(program, { x, y }, { count });
+    recordGeluGrad(program, { x, d_y: read(dy), y: again }, { count });
     program.run({ count: n, dropout_seed: 0 });
     const [actual, made, d_x] = await readLive(gpu, y, again, x);
     assert.deepEqual(made, actual);
@@ -132,8 +132,7 @@ async function dropout(
   recordDropout(
     program,
     { x: read(x), y },
-    { rate, stream, accumulate: before !== undefined },
-    count,
+    { rate, stream, accumulate: before !== undefined, count },
   );
   program.run({ count: x.length, dropout_seed: seed });
   return (await readLive(gpu, y))[0]!;

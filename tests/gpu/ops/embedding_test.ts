@@ -51,7 +51,10 @@ Deno.test("recordEmbedding() reads tables of every storage, in one run or severa
         const program = new Program<{ tokens: number }>(gpu, "test");
         for (const [first, end] of runsOf(rows, run)) {
           const part = table(values.slice(first * columns, end * columns), columns, dtype);
-          recordEmbedding(program, { token_ids, table: part, x }, first, scale ? { scale } : {});
+          recordEmbedding(program, { token_ids, table: part, x }, {
+            first_row: first,
+            ...scale && { scale },
+          });
         }
         program.run({ tokens });
         const [actual] = await readLive(gpu, x);
@@ -85,9 +88,9 @@ Deno.test("recordAddRows() adds each token's row to what is there, and recordEmb
     const program = new Program<{ tokens: number; distinct: number; places: number }>(gpu, "test");
     for (const [first, end] of runsOf(rows, cuts)) {
       const part = table(values.slice(first * columns, end * columns), columns, "f32");
-      recordAddRows(program, { indices, table: part, x }, first);
+      recordAddRows(program, { indices, table: part, x }, { first_row: first });
     }
-    recordEmbeddingGrad(program, { ...tensors, d_table }, 0, {}, ({ places }) => places);
+    recordEmbeddingGrad(program, { ...tensors, d_table }, { distinct: ({ places }) => places });
     program.run({ tokens, distinct: 0, places: distinct });
     const [actual] = await readLive(gpu, x);
     const expected = embedding(values, positions, columns).map((value, i) => before[i]! + value);
@@ -138,7 +141,7 @@ Deno.test("recordEmbeddingGrad() adds each token's gradient to its row, in one r
           [end - first, columns],
           past.slice(first * columns, end * columns),
         );
-        recordEmbeddingGrad(program, { ...tensors, d_table }, first, { scale });
+        recordEmbeddingGrad(program, { ...tensors, d_table }, { first_row: first, scale });
         return d_table;
       });
       program.run({ distinct });

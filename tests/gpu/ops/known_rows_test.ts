@@ -21,7 +21,7 @@ Deno.test("recordGatherKnownRows() takes rows of one tensor or the other", async
       y: output(gpu, rows, columns),
     };
     const program = new Program<{ count: number }>(gpu, "test");
-    recordGatherKnownRows(program, tensors, ({ count }) => count);
+    recordGatherKnownRows(program, tensors, { rows: ({ count }) => count });
     program.run({ count: rows });
     const [y] = await readLive(gpu, tensors.y);
     const expected = [...sources].flatMap((at) => {
@@ -44,7 +44,7 @@ Deno.test("recordScatterRows() writes the rows that it is told to, and no other"
     y: output(gpu, stored, columns, before),
   };
   const program = new Program<{ count: number }>(gpu, "test");
-  recordScatterRows(program, tensors, ({ count }) => count);
+  recordScatterRows(program, tensors, { rows: ({ count }) => count });
   program.run({ count: 0 });
   assert.deepEqual((await readLive(gpu, tensors.y))[0], before);
   program.run({ count: moves.length });

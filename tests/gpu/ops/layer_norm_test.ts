@@ -12,7 +12,7 @@ const EPS = 1e-3;
 const SIZES = [[1, 1], [2, 5], [9, 64], [17, 67], [65, 129], [600, 40], [3, 70_000], [70_001, 3]] as const;
 
 for (const gpu of layouts) {
-  Deno.test(`recordLayerNorm() and its gradient agree with float64, ${gpu.rowLanes} lanes a row`, async () => {
+  Deno.test(`recordLayerNorm() and its gradient agree with float64, ${gpu.policy.row_lanes} lanes a row`, async () => {
     for (const [rows, columns] of SIZES) {
       const { normals } = random(rows);
       const x = normals(rows * columns, 3).map((value) => value + 4);
@@ -36,8 +36,8 @@ for (const gpu of layouts) {
         d_bias: gpu.upload("d_bias", [columns], pastBias),
       };
       const program = new Program<{ rows: number }>(gpu, "test");
-      recordLayerNorm(gpu, program, { ...tensors, ...forward }, EPS, ({ rows }) => rows);
-      recordLayerNormGrad(gpu, program, { ...tensors, ...gradients }, ({ rows }) => rows);
+      recordLayerNorm(program, { ...tensors, ...forward }, { eps: EPS, rows: ({ rows }) => rows });
+      recordLayerNormGrad(program, { ...tensors, ...gradients }, { rows: ({ rows }) => rows });
       program.run({ rows });
 
       const [y, moments, dX] = await readLive(gpu, forward.y, tensors.moments, gradients.d_x);
@@ -58,7 +58,7 @@ for (const gpu of layouts) {
     }
   });
 
-  Deno.test(`recordLayerNormGrad() leaves out frozen parameters, ${gpu.rowLanes} lanes a row`, async () => {
+  Deno.test(`recordLayerNormGrad() leaves out frozen parameters, ${gpu.policy.row_lanes} lanes a row`, async () => {
     const [x, weight, dy] = [Float32Array.of(3, 4), Float32Array.of(1, 2), Float32Array.of(1, 1)];
     const { mean, rstd } = layerNorm(x, weight, [0, 0], 2, EPS);
     const tensors = {
@@ -69,7 +69,7 @@ for (const gpu of layouts) {
       d_x: output(gpu, 1, 2, new Float32Array(2)),
     };
     const program = new Program(gpu, "test");
-    recordLayerNormGrad(gpu, program, { ...tensors, d_weight: null, d_bias: null }, () => 1);
+    recordLayerNormGrad(program, { ...tensors, d_weight: null, d_bias: null }, { rows: () => 1 });
     program.run({});
     const [d_x] = await readLive(gpu, tensors.d_x);
     assertClose(d_x!, layerNormGrad(x, weight, dy, 2, EPS).dx, { rtol: 1e-4 });

@@ -120,11 +120,11 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
   const tensors = chunks.map((part) => output(gpu, rows, chunk, slice(one, logits, part)));
   const program = new Program<Live>(gpu, "test");
   chunks.forEach((part, i) =>
-    recordLogsumexp(gpu, program, { logits: tensors[i]!, ...fixed, best: largest }, part, settings)
+    recordLogsumexp(program, { logits: tensors[i]!, ...fixed, best: largest }, { ...part, ...settings })
   );
-  recordAverageLogprobs(program, { state: fixed.state, sequence_rows, ...head }, vocabulary);
+  recordAverageLogprobs(program, { state: fixed.state, sequence_rows, ...head }, { vocabulary });
   chunks.forEach((part, i) =>
-    recordLogsumexpGrad(gpu, program, { logits: tensors[i]!, ...fixed, ...gradient }, part, settings)
+    recordLogsumexpGrad(program, { logits: tensors[i]!, ...fixed, ...gradient }, { ...part, ...settings })
   );
   program.run({ rows, sequences: lengths.length });
 
@@ -162,7 +162,7 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
 }
 
 for (const gpu of layouts) {
-  Deno.test(`recordLogsumexp(), averages and gradient agree with float64, ${gpu.rowLanes} lanes a row`, async () => {
+  Deno.test(`recordLogsumexp(), averages and gradient agree with float64, ${gpu.policy.row_lanes} lanes a row`, async () => {
     for (const one of CASES) await check(gpu, one);
   });
 }
@@ -176,8 +176,8 @@ Deno.test("recordLogsumexp() without its options gives the bits that it gives be
   const [plain, beside] = [gpu.tensor("state", [rows, 4]), gpu.tensor("state", [rows, 4])];
   const best = gpu.tensor("best", [rows], "u32");
   const program = new Program<Live>(gpu, "test");
-  recordLogsumexp(gpu, program, { logits, targets, state: plain }, { first_id: 0, columns });
-  recordLogsumexp(gpu, program, { logits, targets, state: beside, best }, { first_id: 0, columns });
+  recordLogsumexp(program, { logits, targets, state: plain }, { first_id: 0, columns });
+  recordLogsumexp(program, { logits, targets, state: beside, best }, { first_id: 0, columns });
   program.run({ rows, sequences: 1 });
   assert.deepEqual(await gpu.readF32(plain), await gpu.readF32(beside));
 });
@@ -198,7 +198,7 @@ Deno.test("recordAverageLogprobs() sums a response longer than the loop budget",
     averages: gpu.tensor("averages", [3, 2]),
   };
   const program = new Program<Live>(gpu, "test");
-  recordAverageLogprobs(program, tensors, 10);
+  recordAverageLogprobs(program, tensors, { vocabulary: 10 });
   program.run({ rows, sequences: 3 });
   const logprobs = Float64Array.from({ length: rows }, (_, row) => {
     const [peak, sum, target] = state.subarray(row * 4) as unknown as [number, number, number];

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { Gpu, type MatmulDesign, Program, rowsOf, type Tensor } from "../../../src/gpu/mod.ts";
-import { type Matmul, recordMatmul } from "../../../src/gpu/ops/matmul.ts";
+import { type MatmulOptions, type MatmulTensors, recordMatmul } from "../../../src/gpu/ops/matmul.ts";
+import { fromF32 as toStored } from "../../../src/model/dtype.ts";
 import { quantizeInt8 } from "../../../src/model/int8.ts";
-import { MATMUL_TILES, splitLength, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
+import { splitLength } from "../../../src/gpu/ops/matmul_splits.ts";
+import { MATMUL_TILES, tileKey, type TileName } from "../../../src/gpu/ops/matmul_tiles.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { type Random, random } from "../../helpers/random.ts";
 import { ACTIVATIONS } from "../../reference/cpu.ts";
@@ -11,7 +13,7 @@ import { dequantizeInt8 } from "../../reference/int8.ts";
 import { matmul, type MatmulLayout } from "../../reference/linear.ts";
 
 const device = await Gpu.open({ device: "auto" });
-const DESIGNS: readonly MatmulDesign[] = device.subgroupSize === 8
+const DESIGNS: readonly MatmulDesign[] = device.adapter.subgroupSize === 8
   ? ["subgroup", "direct", "tiled"]
   : ["direct", "tiled"];
 device.close();
@@ -37,7 +39,7 @@ function oneOf(
 }
 
 interface Case {
-  readonly layout: Matmul<Sizes>["layout"];
+  readonly layout: MatmulOptions<Sizes>["layout"];
   readonly storage?: Storage;
   readonly live: Sizes;
   /** Sizes of the tensors; the live ones unless given. */
@@ -95,17 +97,20 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
   const shift = testCase.biased ? source.normals(live.n) : new Float32Array(live.n);
   const bias = gpu.upload("bias", [full.n], embed(shift, [1, live.n], [1, full.n]));
   const program = new Program<Sizes>(gpu, "matmul");
-  const operands = { a, b, c, ...(low_rank && { low_rank: { u: low_rank.u, v: low_rank.v } }) };
   const stream = source.normals(full.m * full.n);
   const residual = gpu.upload("residual", [full.m, full.n], stream);
+  const operands = {
+    ...{ a, b, c },
+    ...(low_rank && { low_rank: { u: low_rank.u, v: low_rank.v } }),
+    ...(testCase.biased && { bias }),
+    ...(testCase.residual && { residual }),
+  };
   const epilogue = {
     alpha,
     accumulate,
-    ...(testCase.biased && { bias }),
     ...(gate && { gate }),
-    ...(testCase.residual && { residual }),
   };
-  recordMatmul(gpu, program, { layout, ...operands, size: (sizes) => sizes, n: live.n, ...epilogue });
+  recordMatmul(program, operands, { layout, size: (sizes) => sizes, n: live.n, ...epilogue });
   program.run(live);
   const actual = await gpu.readF32(c);
   program.free();
@@ -129,7 +134,7 @@ async function check(gpu: Gpu, source: Random, testCase: Case): Promise<void> {
       }
     }
   }
-  const name = `${gpu.matmul} ${JSON.stringify(testCase)}`;
+  const name = `${gpu.policy.matmul} ${JSON.stringify(testCase)}`;
   assertClose(got, expected, { rtol: 1e-5, name, shape: [live.m, live.n] });
 }
 
@@ -220,7 +225,7 @@ function int8OperandB(gpu: Gpu, source: Random, live: Shape, full: Shape) {
 }
 
 for (const design of DESIGNS) {
-  const open = () => Gpu.open({ device: "auto", matmul: design });
+  const open = () => Gpu.open({ device: "auto", policy: { matmul: design } });
 
   for (const layout of LAYOUTS) {
     Deno.test(`recordMatmul() ${design} ${layout} is right at every awkward size`, async () => {
@@ -304,7 +309,7 @@ for (const design of DESIGNS) {
 for (const design of DESIGNS) {
   for (const layout of ["NT", "NN"] as const) {
     oneOf(3, 2, design, layout)(`recordMatmul() ${design} ${layout} reads int8`, async () => {
-      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
       const source = random(6);
       for (
         const [live, full] of [
@@ -328,7 +333,7 @@ for (const design of DESIGNS) {
   for (const layout of ["NT", "NN"] as const) {
     const test = oneOf(6, 1, design, layout, layout === "NN");
     test(`recordMatmul() ${design} ${layout} adds a low-rank update in the same sums`, async () => {
-      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
       const source = random(8);
       const even = { m: 67, n: 72, k: 40 };
       for (const rank of [1, 3, 4, 16, 64, 256]) {
@@ -361,7 +366,7 @@ for (const design of DESIGNS) {
         const given = { layout, ...epilogue, ...rank > 0 && { rank } };
         const test = oneOf(3 * EPILOGUES.length, 3 * i + j, design, layout, true);
         test(`recordMatmul() ${design} stores as it is told: ${JSON.stringify(given)}`, async () => {
-          const gpu = await Gpu.open({ device: "auto", matmul: design });
+          const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
           const source = random(10);
           for (const [live, full] of epilogue.residual ? RESIDUAL_SIZES : EPILOGUE_SIZES) {
             const biased = epilogue.residual ? rank > 0 && live.k < 70_000 : epilogue.biased ?? false;
@@ -377,7 +382,7 @@ for (const design of DESIGNS) {
   }
 
   Deno.test(`recordMatmul() ${design} reads rows of a larger int8 tensor`, async () => {
-    const gpu = await Gpu.open({ device: "auto", matmul: design });
+    const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
     const source = random(7);
     const [m, n, k] = [5, 32, 64];
     const bytes = quantizeInt8(new Uint8Array(source.normals(3 * n * k).buffer), "F32");
@@ -386,13 +391,8 @@ for (const design of DESIGNS) {
     const a = source.normals(m * k);
     const c = gpu.tensor("c", [m, n]);
     const program = new Program<Sizes>(gpu, "rows");
-    recordMatmul(gpu, program, {
-      layout: "NT",
-      a: gpu.upload("a", [m, k], a),
-      b: rowsOf(whole, n, n),
-      c,
-      size: (sizes) => sizes,
-    });
+    const operands = { a: gpu.upload("a", [m, k], a), b: rowsOf(whole, n, n), c };
+    recordMatmul(program, operands, { layout: "NT", size: (sizes) => sizes });
     program.run({ m, n, k });
     const middle = dequantizeInt8(bytes).subarray(n * k, 2 * n * k);
     assertClose(await gpu.readF32(c), matmul("nt", a, middle, { m, n, k }), { rtol: 1e-5, name: "C" });
@@ -404,7 +404,7 @@ for (const design of DESIGNS.filter((design) => design !== "tiled")) {
   for (const layout of ["NN", "TN"] as const) {
     const test = oneOf(6, 1, design, layout);
     test(`recordMatmul() ${design} ${layout} is right where columns of B are packed`, async () => {
-      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
       const source = random(11);
       const full = { m: 256, n: 1024, k: 1100 }; // slabs of 896 columns
       await check(gpu, source, { layout, live: { m: 37, n: 1024, k: 1100 }, full });
@@ -430,7 +430,7 @@ for (const design of DESIGNS.filter((design) => design !== "tiled")) {
     });
 
     Deno.test(`recordMatmul() ${design} ${layout} packs columns of B without another digit`, async () => {
-      const gpu = await Gpu.open({ device: "auto", matmul: design });
+      const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
       const source = random(12);
       const [n, most] = [1000, { m: 516, k: 1100 }];
       const [aShape, live] = [shapes(layout, { ...most, n }).a, source.normals(most.k * n)];
@@ -439,7 +439,7 @@ for (const design of DESIGNS.filter((design) => design !== "tiled")) {
         const b = gpu.upload("b", [most.k, stride], embed(live, [most.k, n], [most.k, stride]));
         const c = gpu.tensor("c", [most.m, n]);
         const program = new Program<{ m: number; k: number }>(gpu, "packed");
-        recordMatmul(gpu, program, { layout, a, b, c, n, size: (sizes) => sizes });
+        recordMatmul(program, { a, b, c }, { layout, n, size: (sizes) => sizes });
         return { program, c };
       });
       const [packed, plain] = products.map(({ program }) =>
@@ -465,14 +465,14 @@ for (const design of DESIGNS.filter((design) => design !== "tiled")) {
 
 for (const design of DESIGNS) {
   Deno.test(`recordMatmul() ${design} packs columns of B only where that pays`, async () => {
-    const gpu = await Gpu.open({ device: "auto", matmul: design });
+    const gpu = await Gpu.open({ device: "auto", policy: { matmul: design } });
     const packs = (layout: "NT" | "NN" | "TN", m: number, k: number, stride: number, more = {}) => {
       const { storage = "f32", n = stride } = more as { storage?: Storage; n?: number };
       const program = new Program<Sizes>(gpu, "packs");
       const shape = shapes(layout, { m, n: stride, k });
       const tensors = { a: gpu.tensor("a", shape.a), b: gpu.tensor("b", shape.b, storage) };
       const c = gpu.tensor("c", [m, stride]);
-      recordMatmul(gpu, program, { layout, ...tensors, c, n, size: (live) => live });
+      recordMatmul(program, { ...tensors, c }, { layout, n, size: (live) => live });
       const kernels = program.dispatches({ m, n, k }).map(({ kernel }) => kernel.split("_")[0]);
       gpu.free(tensors.a, tensors.b, c);
       return kernels[0] === "pack";
@@ -497,7 +497,7 @@ for (const design of DESIGNS) {
 
 for (const layout of LAYOUTS) {
   Deno.test(`recordMatmul() tiled ${layout} shares the steps of k of a small output among workgroups`, async () => {
-    const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+    const gpu = await Gpu.open({ device: "auto", policy: { matmul: "tiled" } });
     const source = random(9);
     for (
       const [live, full] of [
@@ -520,7 +520,7 @@ for (const layout of LAYOUTS) {
     const sizes = { m: 16, n: 40, k: 1536 };
     const { a, b } = shapes(layout, sizes);
     const tensors = { a: gpu.tensor("a", a), b: gpu.tensor("b", b), c: gpu.tensor("c", [sizes.m, sizes.n]) };
-    recordMatmul(gpu, program, { layout, ...tensors, size: (live) => live });
+    recordMatmul(program, tensors, { layout, size: (live) => live });
     assert.deepEqual(program.dispatches(sizes).map(({ kernel }) => kernel.split("_")[0]), ["matmul", "sum"]);
     gpu.close();
   });
@@ -537,11 +537,11 @@ Deno.test("splitLength() shares long sums of small outputs alone", () => {
 
 for (const layout of LAYOUTS) {
   variant(layout === "NT")(`recordMatmul() ${layout} gives the same digits with every tile`, async () => {
-    const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+    const gpu = await Gpu.open({ device: "auto", policy: { matmul: "tiled" } });
     const sizes = { m: 132, n: 68, k: 36 };
     const digits = new Set<string>();
     for (const tile of Object.keys(MATMUL_TILES) as TileName[]) {
-      gpu.measuredTiles = { [tileKey(layout, "small")]: tile };
+      gpu.policy = { ...gpu.policy, tiles: { [tileKey(layout, "small")]: tile } };
       const live = { m: 131, n: 67, k: 35 };
       await check(gpu, random(6), { layout, live, full: sizes, accumulate: true, biased: true });
       const { a, b } = shapes(layout, sizes);
@@ -549,7 +549,7 @@ for (const layout of LAYOUTS) {
       const c = gpu.tensor("c", [sizes.m, sizes.n]);
       const operand = (shape: [number, number]) =>
         gpu.upload("x", shape, random(7).normals(shape[0] * shape[1]));
-      recordMatmul(gpu, program, { layout, a: operand(a), b: operand(b), c, size: (live) => live });
+      recordMatmul(program, { a: operand(a), b: operand(b), c }, { layout, size: (live) => live });
       assert.ok(program.dispatches(sizes)[0]!.kernel.includes(`_${tile}`));
       program.run(sizes);
       digits.add((await gpu.readF32(c)).join());
@@ -562,7 +562,7 @@ for (const layout of LAYOUTS) {
 for (const layout of LAYOUTS) {
   const test = variant(layout === "NN");
   test(`recordMatmul() tiled ${layout} takes large tiles where they keep a GPU busy`, async () => {
-    const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+    const gpu = await Gpu.open({ device: "auto", policy: { matmul: "tiled" } });
     await check(gpu, random(5), { layout, live: { m: 1796, n: 1764, k: 20 } });
     gpu.close();
   });
@@ -575,36 +575,31 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   const b = gpu.tensor("b", [4, 12], "bf16");
   const c = gpu.tensor("c", [4, 4]);
   const record = (b: Tensor, layout: "NT" | "TN" = "NT") =>
-    recordMatmul(gpu, program, { layout, a, b, c, size: (live) => live });
+    recordMatmul(program, { a, b, c }, { layout, size: (live) => live });
   assert.throws(() => record(b), /multiple of 8/);
   assert.throws(() => record(gpu.tensor("b", [16, 16], "bf16"), "TN"), /B cannot be bf16/);
   assert.throws(() => record(gpu.tensor("b", [16, 32], "int8"), "TN"), /B cannot be int8/);
   assert.throws(() => gpu.tensor("b", [64, 12], "int8"), /multiple of 32/);
   assert.throws(() => record(gpu.tensor("b", [48])), /\[rows, columns\]/);
   const update = (u: number[], v: number[], layout: "NT" | "TN" = "NT") =>
-    recordMatmul(gpu, program, {
-      layout,
-      a,
-      b: gpu.tensor("b", [4, 12]),
-      c,
-      low_rank: { u: gpu.tensor("u", u), v: gpu.tensor("v", v) },
-      size: (live) => live,
-    });
+    recordMatmul(
+      program,
+      { a, b: gpu.tensor("b", [4, 12]), c, low_rank: { u: gpu.tensor("u", u), v: gpu.tensor("v", v) } },
+      { layout, size: (live) => live },
+    );
   assert.throws(() => update([4, 2], [4, 3]), /u \[4,2\] and v \[4,3\] are no low-rank update/);
   assert.throws(() => update([3, 2], [4, 2]), /no low-rank update/);
   assert.throws(() => update([4, 2], [4, 2], "TN"), /no low-rank update/);
-  const epilogue = (more: Partial<Matmul<Sizes>>, k = 12) =>
-    recordMatmul(gpu, program, {
-      layout: "NT",
-      a: gpu.tensor("a", [4, k]),
-      b: gpu.tensor("b", [4, k]),
-      c,
-      size: (live) => live,
-      ...more,
-    });
-  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [3]) }), /bias f32 \[3\] is no bias of it/);
+  type Epilogue = Partial<MatmulTensors & MatmulOptions<Sizes>>;
+  const epilogue = ({ bias, residual, ...options }: Epilogue, k = 12) =>
+    recordMatmul(program, {
+      ...{ a: gpu.tensor("a", [4, k]), b: gpu.tensor("b", [4, k]), c },
+      ...(bias && { bias }),
+      ...(residual && { residual }),
+    }, { layout: "NT", size: (live) => live, ...options });
+  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [3]) }), /bias \[3\] is no bias of it/);
   assert.throws(() => epilogue({ bias: gpu.tensor("bias", [1, 4]) }), /no bias of it/);
-  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [4], "u32") }), /bias u32 \[4\] is no bias/);
+  assert.throws(() => epilogue({ bias: gpu.tensor("bias", [4], "u32") }), /binds bias of f32; bias is u32/);
   const residual = gpu.tensor("residual", [4, 4]);
   assert.throws(
     () => epilogue({ gate: "silu", accumulate: true }),
@@ -612,11 +607,11 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   );
   assert.throws(() => epilogue({ gate: "silu", residual }), /only one of/);
   assert.throws(() => epilogue({ accumulate: true, residual }), /only one of/);
-  assert.throws(() => epilogue({ residual, n: 3 }), /residual f32 \[4,4\] is no residual of all of C/);
+  assert.throws(() => epilogue({ residual, n: 3 }), /residual \[4,4\] is no residual of all of C/);
   assert.throws(() => epilogue({ residual: gpu.tensor("residual", [4, 5]) }), /no residual of all of C/);
   assert.throws(
     () => epilogue({ residual: gpu.tensor("residual", [4, 4], "u32") }),
-    /no residual of all of C/,
+    /binds x of f32; residual is u32/,
   );
   assert.throws(() => epilogue({ gate: "silu" }, 65_540), /65540 steps pass 65536 with a bias or gates/);
   assert.throws(() => epilogue({ bias: gpu.tensor("bias", [4]) }, 65_540), /pass 65536/);
@@ -624,3 +619,45 @@ Deno.test("recordMatmul() refuses tensors that do not fit", async () => {
   assert.throws(() => program.run({ m: 5, n: 4, k: 12 }), /5 x 4 x 12 passes 4 x 4 x 12/);
   gpu.close();
 });
+
+for (const design of DESIGNS) {
+  const policy = { matmul: design, row_invariant: true };
+  Deno.test(`recordMatmul() ${design} gives a row the same bits alone, among 17 and among 300`, async () => {
+    const gpu = await Gpu.open({ device: "auto", policy });
+    const [n, k] = [64, 1536];
+    const { normals } = random(13);
+    const x = normals(300 * k);
+    const weights = { f32: normals(n * k), bf16: toStored(normals(n * k), "BF16") };
+    const uv = { u: normals(300 * 8), v: normals(n * 8) };
+    const first = async (layout: "NT" | "NN", storage: keyof typeof weights, rows: number, low: boolean) => {
+      const shape = layout === "NT" ? [n, k] : [k, n];
+      const b = gpu.tensor("b", shape, storage);
+      gpu.write(b, weights[storage]);
+      const a = gpu.upload("a", [rows, k], x.subarray(0, rows * k));
+      const c = gpu.tensor("c", [rows, n]);
+      const u = gpu.upload("u", [rows, 8], uv.u.subarray(0, rows * 8));
+      const v = gpu.upload("v", layout === "NT" ? [n, 8] : [8, n], uv.v);
+      const program = new Program<Sizes>(gpu, "rows");
+      const tensors = { a, b, c, ...(low && { low_rank: { u, v } }) };
+      recordMatmul(program, tensors, { layout, size: (live) => live });
+      program.run({ m: rows, n, k });
+      const row = (await gpu.readF32(c)).subarray(0, n);
+      program.free();
+      gpu.free(a, b, c, u, v);
+      return row;
+    };
+    for (const layout of ["NT", "NN"] as const) {
+      for (const [storage, low] of [["f32", false], ["f32", true], ["bf16", false]] as const) {
+        const alone = await first(layout, storage, 1, low);
+        for (const rows of [17, 300]) {
+          assert.deepEqual(await first(layout, storage, rows, low), alone, `${layout} ${storage} ${rows}`);
+        }
+      }
+    }
+    gpu.policy = { ...gpu.policy, row_invariant: false };
+    const [alone, among] = [await first("NT", "f32", 1, false), await first("NT", "f32", 17, false)];
+    const equal = alone.every((value, i) => value === among[i]);
+    assert.equal(equal, design !== "tiled", "few rows of tiles share their sums where nobody asks for this");
+    gpu.close();
+  });
+}

@@ -5,7 +5,7 @@ import { CANDIDATES, type MeasuredTiles } from "../../../src/gpu/ops/matmul_tile
 import { measureMatmulTiles, readTiles, writeTiles } from "../../../src/gpu/ops/matmul_tuning.ts";
 import { inFolder } from "../../helpers/folder.ts";
 
-const gpu = await Gpu.open({ device: "auto", matmul: "tiled" });
+const gpu = await Gpu.open({ device: "auto", policy: { matmul: "tiled" } });
 
 /** Takes all turns. */
 async function outcome(turns: AsyncGenerator<void, MeasuredTiles>): Promise<MeasuredTiles> {
@@ -30,7 +30,7 @@ Deno.test("measureMatmulTiles() takes the fastest candidate, and another than th
   assert.deepEqual(new Set(tried), new Set([...CANDIDATES.narrow, ...CANDIDATES.medium]));
   assert.equal((await measure(9.9))["TN medium"], CANDIDATES.medium[0]);
   assert.equal(gpu.memory.bytes, bytes, "the operands are let go of");
-  assert.deepEqual(gpu.measuredTiles, {}, "nothing is taken before the end");
+  assert.deepEqual(gpu.policy.tiles, {}, "nothing is taken before the end");
 });
 
 Deno.test("measureMatmulTiles() holds nothing between two turns", async () => {

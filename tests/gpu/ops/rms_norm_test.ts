@@ -12,7 +12,7 @@ const EPS = 1e-3;
 const SIZES = [[1, 1], [2, 5], [9, 64], [17, 67], [65, 129], [600, 40], [3, 70_000]] as const;
 
 for (const gpu of layouts) {
-  Deno.test(`recordRmsNorm() and its gradient agree with float64, ${gpu.rowLanes} lanes a row`, async () => {
+  Deno.test(`recordRmsNorm() and its gradient agree with float64, ${gpu.policy.row_lanes} lanes a row`, async () => {
     // more rows than one dispatch sums for the weight: those of tokens times heads
     const cases = [...SIZES, [70_001, 3], [262_147, 2]].map(([rows, columns], i) =>
       [rows!, columns!, i % 2 ? 1 : 0] as const
@@ -36,9 +36,9 @@ for (const gpu of layouts) {
       const d_x = output(gpu, rows, columns, past);
       const d_weight = gpu.upload("d_weight", [columns], pastWeight);
       const program = new Program<{ rows: number }>(gpu, "test");
-      recordRmsNorm(gpu, program, { ...tensors, y }, EPS, ({ rows }) => rows, { offset });
+      recordRmsNorm(program, { ...tensors, y }, { eps: EPS, rows: ({ rows }) => rows, offset });
       const outputs = { d_x, d_weight };
-      recordRmsNormGrad(gpu, program, { ...tensors, d_y, ...outputs }, ({ rows }) => rows, { offset });
+      recordRmsNormGrad(program, { ...tensors, d_y, ...outputs }, { rows: ({ rows }) => rows, offset });
       program.run({ rows });
 
       const [actualY, actualRstd, actualDx] = await readLive(gpu, y, tensors.rstd, d_x);
@@ -57,7 +57,7 @@ for (const gpu of layouts) {
     }
   });
 
-  Deno.test(`recordRmsNormGrad() leaves out a frozen weight, ${gpu.rowLanes} lanes a row`, async () => {
+  Deno.test(`recordRmsNormGrad() leaves out a frozen weight, ${gpu.policy.row_lanes} lanes a row`, async () => {
     const [x, weight, dy] = [Float32Array.of(3, 4), Float32Array.of(1, 2), Float32Array.of(1, 1)];
     const tensors = {
       x: input(gpu, x, 2),
@@ -67,7 +67,7 @@ for (const gpu of layouts) {
       d_x: output(gpu, 1, 2, new Float32Array(2)),
     };
     const program = new Program(gpu, "test");
-    recordRmsNormGrad(gpu, program, { ...tensors, d_weight: null }, () => 1);
+    recordRmsNormGrad(program, { ...tensors, d_weight: null }, { rows: () => 1 });
     program.run({});
     const [d_x] = await readLive(gpu, tensors.d_x);
     assertClose(d_x!, rmsNormGrad(x, weight, dy, 2, EPS).dx, { rtol: 1e-5 });

@@ -29,7 +29,7 @@ Deno.test("recordRope() turns heads by their token's position, forward and back"
     for (const direction of [1, -1] as const) {
       const turned = output(gpu, tokens, heads * headDim, x);
       const program = new Program<{ tokens: number }>(gpu, "test");
-      recordRope(program, { x: turned, ...shared }, headDim, direction);
+      recordRope(program, { x: turned, ...shared }, { head_dim: headDim, direction });
       program.run({ tokens });
       const expected = (direction === 1 ? rope : ropeInverse)(x, cos, sin, shape);
       // the angle is an f32, as transformers has it: half a unit of 300 in its last place
@@ -54,7 +54,10 @@ Deno.test("recordRope() leaves a head's dimensions past the rotated ones, and sc
     const turned = output(gpu, tokens, heads * headDim, x);
     const rotations = gpu.upload("rotations", [50, rotated / 2, 2], ropeRotations(frequencies, 50, factor));
     const program = new Program<{ tokens: number }>(gpu, "test");
-    recordRope(program, { x: turned, positions: input(gpu, positions, 1), rotations }, headDim, 1);
+    recordRope(program, { x: turned, positions: input(gpu, positions, 1), rotations }, {
+      head_dim: headDim,
+      direction: 1,
+    });
     program.run({ tokens });
     const { cos, sin } = ropeTables(positions, frequencies);
     const part = x.filter((_, i) => i % headDim < rotated);

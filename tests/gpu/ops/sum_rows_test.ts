@@ -1,5 +1,5 @@
 import { Gpu, Program } from "../../../src/gpu/mod.ts";
-import { recordBiasGrad } from "../../../src/gpu/ops/bias.ts";
+import { recordSumRows } from "../../../src/gpu/ops/sum_rows.ts";
 import { assertClose } from "../../helpers/assert_close.ts";
 import { random } from "../../helpers/random.ts";
 import { addBiasGrad } from "../../reference/cpu.ts";
@@ -10,13 +10,13 @@ const gpu = await Gpu.open({ device: "auto" });
 /** [rows, columns]; the last one passes the software driver's budget of 65,535 loop iterations. */
 const SIZES = [[1, 1], [2, 5], [9, 64], [17, 67], [65, 129], [600, 40], [3, 70_001], [70_001, 3]] as const;
 
-Deno.test("recordBiasGrad() agrees with float64", async () => {
+Deno.test("recordSumRows() agrees with float64", async () => {
   for (const [rows, columns] of SIZES) {
     const { normals } = random(rows);
     const [past, dy] = [normals(columns), normals(rows * columns)];
     const d_bias = gpu.upload("d_bias", [columns], past);
     const program = new Program<{ rows: number }>(gpu, "test");
-    recordBiasGrad(program, { d_y: input(gpu, dy, columns), d_bias }, ({ rows }) => rows);
+    recordSumRows(program, { x: input(gpu, dy, columns), sums: d_bias }, { rows: ({ rows }) => rows });
     program.run({ rows });
     const expected = addBiasGrad(dy, columns).map((value, i) => value + past[i]!);
     assertClose(await gpu.readF32(d_bias), expected, { rtol: 1e-5, name: `d_bias [${rows}, ${columns}]` });

@@ -1,5 +1,6 @@
 // Loads the operand B from f16 storage, two to a u32, the low half first. Indices count elements; load_b4 reads four
 // neighbours, whose first index is a multiple of 4.
+// Needs: nothing.
 
 @group(0) @binding(2) var<storage, read> b: array<vec2<u32>>;
 

@@ -1,5 +1,6 @@
 // Prelude: soft_cap(x, cap) = cap * tanh(x / cap), in f32's digits throughout: a quotient of polynomials near 0, where the
 // exponentials would cancel, and no exponential that overflows far from it.
+// Needs: nothing.
 
 fn soft_cap(x: f32, cap: f32) -> f32 {
   let t = x / cap;

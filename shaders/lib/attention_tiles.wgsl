@@ -3,7 +3,8 @@
 // invocation (x, y) holds rows 4 y .. 4 y + 3 against columns 4 x .. 4 x + 3, or against 4 elements of a head.
 // Both tiles lie with the summed index first, 9 vec4 apart so that neighbours fall into different banks. A head is walked
 // in SLICES slices of 32 elements.
-// Preludes beside it: attention_spans.wgsl, soft_cap.wgsl.
+// Needs: SOFTCAP; place_of(), span_of(), sees_any() of attention_spans.wgsl; soft_cap(), soft_cap_slope() of soft_cap.wgsl;
+// of the kernel params.scale, params.softcap.
 
 const BLOCK = 32u;
 const STRIDE = 9u;

@@ -11,6 +11,8 @@
 // A row of an operand starts a stride after the one before. ALIGNED is 1 where all strides are multiples of 4. READS_C
 // is 0 where C need not be read before it is stored: nothing of it is used and n is a multiple of 4. Kernels clamp their
 // loads to the operands and mask what lies past k_end; stores are guarded.
+// Needs: ALIGNED, BIASED, GATED, PARTS, READS_C, RESIDUAL, WIDTH; load_b1(), load_b4() of storage_*.wgsl; activated() of
+// activated.wgsl where GATED is 1.
 
 struct Params {
   m: u32,
@@ -26,49 +28,49 @@ struct Params {
   alpha: f32,
   k_split: u32,
   @if (PARTS == 2) {
-  rank: u32,
-  u_stride: u32,
-  v_stride: u32,
+    rank: u32,
+    u_stride: u32,
+    v_stride: u32,
   }
 }
 
 @group(0) @binding(0) var<storage, read> params: Params;
 // @binding(2) b is [n, k] for NT, else [k, n]; the storage prelude declares it
 @if (ALIGNED == 1) {
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // [m, k], for TN [k, m]
-@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // [m, n]
+  @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // [m, k], for TN [k, m]
+  @group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // [m, n]
 } @else {
-@group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k], for TN [k, m]
-@group(0) @binding(3) var<storage, read_write> c: array<f32>; // [m, n]
+  @group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k], for TN [k, m]
+  @group(0) @binding(3) var<storage, read_write> c: array<f32>; // [m, n]
 }
 
 @if (PARTS == 2) {
   @if (ALIGNED == 1) {
-@group(0) @binding(4) var<storage, read> u: array<vec4<f32>>; // [m, rank]
-@group(0) @binding(5) var<storage, read> v: array<vec4<f32>>; // [n, rank] for NT, else [rank, n]
+    @group(0) @binding(4) var<storage, read> u: array<vec4<f32>>; // [m, rank]
+    @group(0) @binding(5) var<storage, read> v: array<vec4<f32>>; // [n, rank] for NT, else [rank, n]
   } @else {
-@group(0) @binding(4) var<storage, read> u: array<f32>; // [m, rank]
-@group(0) @binding(5) var<storage, read> v: array<f32>; // [n, rank] for NT, else [rank, n]
+    @group(0) @binding(4) var<storage, read> u: array<f32>; // [m, rank]
+    @group(0) @binding(5) var<storage, read> v: array<f32>; // [n, rank] for NT, else [rank, n]
   }
 }
 
 @if (BIASED == 1) {
   @if (ALIGNED == 1) {
-@group(0) @binding(6) var<storage, read> bias: array<vec4<f32>>; // [n]
+    @group(0) @binding(6) var<storage, read> bias: array<vec4<f32>>; // [n]
   } @else {
-@group(0) @binding(6) var<storage, read> bias: array<f32>; // [n]
+    @group(0) @binding(6) var<storage, read> bias: array<f32>; // [n]
   }
 }
 
 @if (RESIDUAL == 1) {
-@group(0) @binding(7) var<storage, read> residual: array<vec4<f32>>; // [m, n]
+  @group(0) @binding(7) var<storage, read> residual: array<vec4<f32>>; // [m, n]
 }
 
 // Neighbouring outputs of a row that are computed together.
 @if (WIDTH == 4) {
-alias Outputs = vec4<f32>;
+  alias Outputs = vec4<f32>;
 } @else {
-alias Outputs = f32;
+  alias Outputs = f32;
 }
 
 // What the parts of the sum differ in: steps of k, and loads of four or one from the operands.
@@ -85,9 +87,9 @@ fn part0() -> Part {
 
 fn load_a4_part0(index: u32) -> vec4<f32> {
   @if (ALIGNED == 1) {
-  return a[index / 4u];
+    return a[index / 4u];
   } @else {
-  return vec4(a[index], a[index + 1u], a[index + 2u], a[index + 3u]);
+    return vec4(a[index], a[index + 1u], a[index + 2u], a[index + 3u]);
   }
 }
 
@@ -100,33 +102,33 @@ fn load_b1_part0(index: u32) -> f32 {
 }
 
 @if (PARTS == 2) {
-fn part1() -> Part {
-  return Part(0u, params.rank, params.u_stride, params.v_stride);
-}
-
-fn load_a4_part1(index: u32) -> vec4<f32> {
-  @if (ALIGNED == 1) {
-  return u[index / 4u];
-  } @else {
-  return vec4(u[index], u[index + 1u], u[index + 2u], u[index + 3u]);
+  fn part1() -> Part {
+    return Part(0u, params.rank, params.u_stride, params.v_stride);
   }
-}
 
-fn load_b4_part1(index: u32) -> vec4<f32> {
-  @if (ALIGNED == 1) {
-  return v[index / 4u];
-  } @else {
-  return vec4(v[index], v[index + 1u], v[index + 2u], v[index + 3u]);
+  fn load_a4_part1(index: u32) -> vec4<f32> {
+    @if (ALIGNED == 1) {
+      return u[index / 4u];
+    } @else {
+      return vec4(u[index], u[index + 1u], u[index + 2u], u[index + 3u]);
+    }
   }
-}
 
-fn load_b1_part1(index: u32) -> f32 {
-  @if (ALIGNED == 1) {
-  return v[index / 4u][index % 4u];
-  } @else {
-  return v[index];
+  fn load_b4_part1(index: u32) -> vec4<f32> {
+    @if (ALIGNED == 1) {
+      return v[index / 4u];
+    } @else {
+      return vec4(v[index], v[index + 1u], v[index + 2u], v[index + 3u]);
+    }
   }
-}
+
+  fn load_b1_part1(index: u32) -> f32 {
+    @if (ALIGNED == 1) {
+      return v[index / 4u][index % 4u];
+    } @else {
+      return v[index];
+    }
+  }
 }
 
 // Zero where `inside` is 0, whatever lies past the operand's end.
@@ -137,19 +139,19 @@ fn masked(values: vec4<f32>, inside: vec4<u32>) -> vec4<f32> {
 // The bias of the outputs from a column on.
 fn bias_of(column: u32) -> Outputs {
   @if (BIASED == 0) {
-  return Outputs();
+    return Outputs();
   } @else {
     @if (ALIGNED == 1) {
       @if (WIDTH == 4) {
-  return bias[column / 4u];
+        return bias[column / 4u];
       } @else {
-  return bias[column / 4u][column % 4u];
+        return bias[column / 4u][column % 4u];
       }
     } @else {
       @if (WIDTH == 4) {
-  return vec4(bias[column], bias[column + 1u], bias[column + 2u], bias[column + 3u]);
+        return vec4(bias[column], bias[column + 1u], bias[column + 2u], bias[column + 3u]);
       } @else {
-  return bias[column];
+        return bias[column];
       }
     }
   }
@@ -158,15 +160,15 @@ fn bias_of(column: u32) -> Outputs {
 // What is stored where C was `before`.
 fn result(p: Params, before: Outputs, sums: Outputs, shift: Outputs) -> Outputs {
   @if (GATED == 1) {
-  return activated(before) * fma(Outputs(p.alpha), sums, shift);
+    return activated(before) * fma(Outputs(p.alpha), sums, shift);
   } @else {
     @if (READS_C == 1 || RESIDUAL == 1) {
-  return fma(Outputs(p.alpha), sums, shift + select(Outputs(), before, p.accumulate == 1u));
+      return fma(Outputs(p.alpha), sums, shift + select(Outputs(), before, p.accumulate == 1u));
     } @else {
       @if (BIASED == 1) {
-  return fma(Outputs(p.alpha), sums, shift);
+        return fma(Outputs(p.alpha), sums, shift);
       } @else {
-  return p.alpha * sums;
+        return p.alpha * sums;
       }
     }
   }
@@ -176,39 +178,41 @@ fn result(p: Params, before: Outputs, sums: Outputs, shift: Outputs) -> Outputs 
 // driver would load them again after every store, lane by lane.
 fn store(p: Params, index: u32, column: u32, sums: Outputs, shift: Outputs) {
   @if (WIDTH == 4 && ALIGNED == 1) {
-  if (column < p.n) {
-    @if (RESIDUAL == 1) {
-    c[index / 4u] = result(p, residual[index / 4u], sums, shift);
-    } @else { @if (READS_C == 1) {
-    let before = c[index / 4u];
-    let after = result(p, before, sums, shift);
-    c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(p.n));
-    } @else {
-    c[index / 4u] = result(p, Outputs(), sums, shift);
-    } }
-  }
-  } @else {
-  var before = Outputs();
-    @if (READS_C == 1) {
-      @unroll(e, 0, WIDTH) {
-  if (column + $(e)u < p.n) {
-        @if (WIDTH == 4) {
-    before[$e] = c[index + $(e)u];
+    if (column < p.n) {
+      @if (RESIDUAL == 1) {
+        c[index / 4u] = result(p, residual[index / 4u], sums, shift);
+      } @else {
+        @if (READS_C == 1) {
+          let before = c[index / 4u];
+          let after = result(p, before, sums, shift);
+          c[index / 4u] = select(before, after, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(p.n));
         } @else {
-    before = c[index / 4u][index % 4u];
+          c[index / 4u] = result(p, Outputs(), sums, shift);
         }
-  }
       }
     }
-  let after = result(p, before, sums, shift);
-    @unroll(e, 0, WIDTH) {
-  if (column + $(e)u < p.n) {
-      @if (WIDTH == 4) {
-    c[index + $(e)u] = after[$e];
-      } @else {
-    c[index / 4u][index % 4u] = after;
+  } @else {
+    var before = Outputs();
+    @if (READS_C == 1) {
+      @unroll(e, 0, WIDTH) {
+        if (column + $(e)u < p.n) {
+          @if (WIDTH == 4) {
+            before[$e] = c[index + $(e)u];
+          } @else {
+            before = c[index / 4u][index % 4u];
+          }
+        }
       }
-  }
+    }
+    let after = result(p, before, sums, shift);
+    @unroll(e, 0, WIDTH) {
+      if (column + $(e)u < p.n) {
+        @if (WIDTH == 4) {
+          c[index + $(e)u] = after[$e];
+        } @else {
+          c[index / 4u][index % 4u] = after;
+        }
+      }
     }
   }
 }

@@ -1,6 +1,6 @@
 // Prelude: gelu_tanh(x) = 0.5 x (1 + tanh(u)),  u = sqrt(2 / pi) (x + 0.044715 x^3), which transformers calls gelu_new and
 // gelu_pytorch_tanh. Written with sigmoid(2 u) in the place of 0.5 (1 + tanh(u)), which keeps its digits for negative x.
-// Prelude: chunks.wgsl.
+// Needs: Chunk of chunks.wgsl.
 
 // sigmoid(2 u). Past 10 it is 1 or 0 in f32: nothing overflows.
 fn gelu_share(x: Chunk) -> Chunk {

@@ -1,4 +1,5 @@
 // Prelude of the attention kernels for the software driver.
+// Needs: WIDTH; Chunk of chunks.wgsl.
 
 // sum + dot(a, b), in nested steps: faster there than `dot`.
 @if (WIDTH == 4) {

@@ -1,5 +1,6 @@
 // Loads the operand B from bf16 storage, two to a u32, the low half first; a bf16 is the upper half of an f32. Indices
 // count elements; load_b4 reads four neighbours, whose first index is a multiple of 4.
+// Needs: nothing.
 
 @group(0) @binding(2) var<storage, read> b: array<vec2<u32>>;
 

@@ -1,6 +1,7 @@
 // Loads the operand B from int8 storage: blocks of 32 neighbours of a row, 9 words each, the first the block's scale as
 // f32, the others its numbers by fours, low byte first; a weight is scale * number. Indices count elements; load_b4 reads
 // four neighbours, whose first index is a multiple of 4.
+// Needs: nothing.
 
 @group(0) @binding(2) var<storage, read> b: array<u32>;
 

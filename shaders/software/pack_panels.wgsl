@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   }
   let panel = column / $(COLUMNS)u * p.k;
   @unroll(i, 0, 4) {
-  let k$i = min(4u * group.y + $(i)u, p.k - 1u);
-  panels[(panel + k$i) * $(COLUMNS / 4)u + column / 4u % $(COLUMNS / 4)u] = load_b4(k$i * p.b_stride + p.first + column);
+    let k$i = min(4u * group.y + $(i)u, p.k - 1u);
+    panels[(panel + k$i) * $(COLUMNS / 4)u + column / 4u % $(COLUMNS / 4)u] = load_b4(k$i * p.b_stride + p.first + column);
   }
 }

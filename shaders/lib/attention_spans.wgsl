@@ -1,5 +1,6 @@
 // Prelude of all attention kernels: what a token sees. Spans tell places of keys; a token's own key has the token's index
 // for its place, or where PLACED is 1 stands at places[token]: keys that no token of the stream has lie between.
+// Needs: PLACED, WINDOWED; of the kernel spans, positions, places where PLACED is 1, params.window.
 
 fn place_of(token: u32) -> u32 {
   @if (PLACED == 1) {

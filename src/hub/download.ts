@@ -8,7 +8,7 @@ import { HttpError, isTransient, NetworkError, Refusal } from "./failures.ts";
 import { fetcher } from "./_fetcher.ts";
 import type { OnDownload } from "./hub.ts";
 import type { HubOptions } from "./options.ts";
-import { isKept, type ListedFile, type Snapshot } from "./snapshot.ts";
+import { isCached, type ListedFile, type Snapshot } from "./snapshot.ts";
 
 const log = logger("hub");
 
@@ -44,7 +44,7 @@ export async function download(
   await Deno.mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
   const partial = `${path}.part`;
   using part = await openLocked(partial, signal);
-  if (await isKept(path, file)) return; // another process has downloaded it
+  if (await isCached(path, file)) return; // another process has downloaded it
   const hash = file.hash === null ? null : createHash(file.hash.kind === "git" ? "sha1" : "sha256");
   if (file.hash?.kind === "git") hash?.update(`blob ${file.size}\0`);
   let bytes = 0;

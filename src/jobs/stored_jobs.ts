@@ -69,10 +69,8 @@ export class StoredJobs {
   list(limit: number, before?: number): Job[] {
     const jobs: Job[] = [];
     for (let from = before ?? null; jobs.length < limit;) {
-      const rows = this.#rowsOf("?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2", [
-        from,
-        limit - jobs.length,
-      ]);
+      const left = limit - jobs.length;
+      const rows = this.#rowsOf("?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2", [from, left]);
       if (rows.length === 0) break;
       from = Number(rows.at(-1)!["number"]);
       jobs.push(...rows.flatMap(({ id }) => this.read(String(id)) ?? []));
@@ -103,22 +101,21 @@ export class StoredJobs {
    * @throws {InputError} where they are not as they were written
    */
   datasets(id: string): { dataset: DatasetSpec; eval_dataset: DatasetSpec | null } {
-    const unreadable = (why: string) =>
-      new InputError(`The rows that job ${id} was given cannot be read from the data base: ${why}.`, {
-        path: ["dataset"],
-        accepted: "a new job with the same request",
-      });
     const [row] = readRows(this.db, "SELECT data FROM datasets WHERE job = ?", id);
-    if (row === undefined) throw unreadable("they have gone");
     try {
+      if (row === undefined) throw new TypeError("they have gone");
       const { dataset, eval_dataset } = JSON.parse(String(row["data"]));
       if (dataset && typeof dataset === "object" && typeof eval_dataset === "object") {
         return { dataset, eval_dataset };
       }
+      throw new TypeError("they are something else");
     } catch (error) {
-      throw unreadable((error as Error).message);
+      const why = (error as Error).message;
+      throw new InputError(`The rows that job ${id} was given cannot be read from the data base: ${why}.`, {
+        path: ["dataset"],
+        accepted: "a new job with the same request",
+      });
     }
-    throw unreadable("they are something else");
   }
 
   /** The job that waits longest for its turn. */

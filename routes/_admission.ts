@@ -78,7 +78,7 @@ export class Place implements Disposable {
     return null;
   }
 
-  /** @throws InputError with status 429 where too many wait */
+  /** @throws {InputError} with status 429 where too many wait */
   enter(): void {
     const refusal = this.#room.refusal();
     if (refusal !== null) throw refusal;

@@ -28,7 +28,7 @@ const DRAINED_BYTES = 64 * 1024 * 1024;
  * Reads a request's body before the routes do.
  *
  * @param maxBytes of a request that has a place among those that wait
- * @throws InputError with status 413 past `maxBytes`, 408 where it comes too slowly, 400 where it breaks off, 429 where the
+ * @throws {InputError} with status 413 past `maxBytes`, 408 where it comes too slowly, 400 where it breaks off, 429 where the
  * request has a place and there is no room for it
  */
 export function boundedBody(maxBytes: number, pace = BODY_PACE): MiddlewareHandler {

@@ -4,9 +4,9 @@ import { isFinished } from "../src/jobs/job.ts";
 import type { JobStore } from "../src/jobs/store.ts";
 
 /** A comment this often keeps proxies from taking a quiet job for a dead connection. */
-const keepAliveMs = 15_000;
+const KEEP_ALIVE_MS = 15_000;
 /** Events read from the store at a time. */
-const pageSize = 500;
+const PAGE_SIZE = 500;
 
 /**
  * Streams a job's events from the one after `after` on.
@@ -42,7 +42,7 @@ export function eventStream(
         if (stopping.aborted) break;
         // Renewed before the store is read, so that a change in between is not missed.
         changed = Promise.withResolvers();
-        const events = store.events(id, last, pageSize);
+        const events = store.events(id, last, PAGE_SIZE);
         if (events.length > 0) {
           const text = events.map(({ id, type, data }) =>
             `id: ${id}\nevent: ${type}\ndata: ${hidePaths(JSON.stringify(data))}\n\n`
@@ -59,7 +59,7 @@ export function eventStream(
         if (job.downloading !== null && job.downloading !== downloading) {
           return tell("downloading", downloading = job.downloading);
         }
-        const timer = setTimeout(() => changed.resolve(false), keepAliveMs);
+        const timer = setTimeout(() => changed.resolve(false), KEEP_ALIVE_MS);
         const woken = await changed.promise;
         clearTimeout(timer);
         if (!open) return;

@@ -11,7 +11,7 @@ import type { Service } from "./service_context.ts";
  * Finds what a request names under the root, of the hub or among the jobs.
  *
  * @param names the fields of a request
- * @throws InputError naming `model` or `adapter`
+ * @throws {InputError} naming `model` or `adapter`
  */
 export async function resolveWeights(
   service: Service,

@@ -12,9 +12,9 @@ import { inputErrorOf } from "../src/validation.ts";
 const log = logger("http");
 
 /** What each part of an answer is cut to: a request may hold megabytes where a word was expected. */
-const mostCharacters = 1000;
+const MOST_CHARACTERS = 1000;
 
-const titles: Readonly<Record<number, string>> = {
+const TITLES: Readonly<Record<number, string>> = {
   400: "Bad Request",
   401: "Unauthorized",
   403: "Forbidden",
@@ -45,7 +45,7 @@ export function problems<const Status extends number>(...statuses: Status[]) {
 /** Error answers of a route that anyone may ask, for its description. */
 export function problemsOf<const Status extends number>(...statuses: Status[]) {
   const answer = (status: number) => ({
-    description: titles[status] ?? "Error",
+    description: TITLES[status] ?? "Error",
     content: { "application/problem+json": { schema: ProblemSchema } },
   });
   return Object.fromEntries(statuses.map((status) => [status, answer(status)])) as Record<
@@ -72,7 +72,7 @@ export function toProblem(error: unknown, requestId?: string): Problem {
   const told = tell(error, requestId);
   return {
     type: "about:blank",
-    title: titles[told.status] ?? "Error",
+    title: TITLES[told.status] ?? "Error",
     ...told,
     ...(requestId === undefined ? {} : { request_id: requestId }),
   };
@@ -105,10 +105,10 @@ function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title
     const { value, accepted } = error.problem;
     return {
       status: error.status,
-      detail: boundedText(error.message, mostCharacters),
-      field: boundedText(error.field, mostCharacters),
-      ...(value === undefined ? {} : { value: boundedValue(value, mostCharacters) }),
-      ...(accepted === undefined ? {} : { accepted: boundedText(accepted, mostCharacters) }),
+      detail: boundedText(error.message, MOST_CHARACTERS),
+      field: boundedText(error.field, MOST_CHARACTERS),
+      ...(value === undefined ? {} : { value: boundedValue(value, MOST_CHARACTERS) }),
+      ...(accepted === undefined ? {} : { accepted: boundedText(accepted, MOST_CHARACTERS) }),
     };
   }
   if (error instanceof HTTPException) {
@@ -123,7 +123,7 @@ function tell(error: unknown, requestId?: string): Omit<Problem, "type" | "title
         accepted: "application/json",
       };
     }
-    return { status: error.status, detail: boundedText(error.message, mostCharacters) };
+    return { status: error.status, detail: boundedText(error.message, MOST_CHARACTERS) };
   }
   log.error("A request failed: {error}", { error, request_id: requestId });
   return { status: 500, detail: "The worker failed at this request; its log says why." };

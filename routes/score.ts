@@ -24,7 +24,7 @@ import type { Place } from "./_admission.ts";
 import { hostPathsOf, problems, refusing, toProblem } from "./problem.ts";
 import { refuseWhenStopping, type Service } from "./service_context.ts";
 
-const ndjson = "application/x-ndjson";
+const NDJSON = "application/x-ndjson";
 
 const score = createRoute({
   method: "post",
@@ -34,10 +34,10 @@ const score = createRoute({
   responses: {
     200: {
       description:
-        `One prompt's answer, or the items' in their order. With Accept: ${ndjson} one line an item.`,
+        `One prompt's answer, or the items' in their order. With Accept: ${NDJSON} one line an item.`,
       content: {
         "application/json": { schema: ScoreAnswerSchema },
-        [ndjson]: { schema: ScoreLineSchema },
+        [NDJSON]: { schema: ScoreLineSchema },
       },
     },
     ...problems(404, 409, 422, 429, 503, 507),
@@ -54,7 +54,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
     // A job that is deleted meanwhile keeps its folder until the last item.
     using held = new DisposableStack();
     held.use(service.runner.uses.hold(body.adapter));
-    const inLines = accepts(c.req.header("accept"), ndjson);
+    const inLines = accepts(c.req.header("accept"), NDJSON);
     if (inLines) held.use((c.get("place" as never) as Place).keep());
     const request = await toRequest(service, body, job);
     const names = namesOf(body, job, request.encoding, request.quantization);
@@ -76,7 +76,7 @@ export function scoreRoutes(service: Service): OpenAPIHono {
         );
         // The declared answer is JSON by type; a stream of lines has none.
         return c.body(patientStream(lines, dropOf(c)), 200, {
-          "content-type": ndjson,
+          "content-type": NDJSON,
           "cache-control": "no-store, no-transform",
         }) as never;
       }
@@ -135,7 +135,7 @@ async function toRequest(
   };
 }
 
-/** @throws InputError where a request's only candidate has no score */
+/** @throws {InputError} where a request's only candidate has no score */
 function refuseWithoutScore({ items }: EngineRequest, { results }: ScoredItem): void {
   const reason = results[0]?.reason;
   if (reason === undefined || items.length > 1 || results.length > 1) return;

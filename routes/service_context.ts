@@ -35,7 +35,7 @@ export interface Service {
   readonly exportMerged: ExportMerged;
 }
 
-/** @throws InputError with status 503 once the worker stops */
+/** @throws {InputError} with status 503 once the worker stops */
 export function refuseWhenStopping({ stopping }: Service): void {
   if (!stopping.aborted) return;
   throw new InputError("The worker is stopping and takes no more work: send the request again later.", {

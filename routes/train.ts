@@ -36,10 +36,7 @@ const create = createRoute({
         description: "The same key with the same request gives the same job, however often it is sent.",
       }),
     }),
-    body: {
-      required: true,
-      content: { "application/json": { schema: JobRequestSchema } },
-    },
+    body: { required: true, content: { "application/json": { schema: JobRequestSchema } } },
   },
   responses: {
     200: {

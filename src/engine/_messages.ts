@@ -39,7 +39,7 @@ export type ToWorker =
   | CallMessage<CallName>
   /** The call's wish has changed: for calls that wait and do not look. */
   | { readonly type: "interrupt"; readonly id: number }
-  /** The last message: lets go of the device. */
+  /** The last message: closes the device. */
   | { readonly type: "close" };
 
 /** What the Worker says. */

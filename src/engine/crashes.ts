@@ -34,7 +34,7 @@ export class Crashes {
     return this.#charges.size > 0 || this.#charging !== null;
   }
 
-  /** Takes note that the engine broke under a step of a call. */
+  /** Records that the engine broke under a step of a call. */
   charge(work: ScoringWork): void {
     const charging = Promise.resolve(this.#charging).then(() => this.#charge(work)).finally(() => {
       if (this.#charging === charging) this.#charging = null;
@@ -42,7 +42,7 @@ export class Crashes {
     this.#charging = charging;
   }
 
-  /** Takes note that a call with the weights has ended well. */
+  /** Records that a call with the weights has succeeded. */
   clear(work: ScoringWork): void {
     if (this.#charges.size === 0) return;
     const known = keysOf(work).filter((key) => this.#charges.delete(key));

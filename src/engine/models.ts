@@ -28,7 +28,7 @@ interface Held<T> {
   users: number;
   /** Set once it is loaded. */
   free: () => void;
-  /** Lets go of what it can do without while it is used. @returns whether there was anything */
+  /** Evicts what it does not need while it is used. @returns whether there was anything */
   shrink: () => boolean;
 }
 
@@ -231,7 +231,7 @@ export class Models {
     return held;
   }
 
-  /** Lets go of idle ones, the least recently used first, until at most `kept` are left. */
+  /** Evicts idle ones, the least recently used first, until at most `kept` are left. */
   #trim(kept: number): boolean {
     const before = this.#held.size;
     // newest last: what a scorer was made of is older than the scorer, so a second round finds it idle

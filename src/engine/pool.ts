@@ -53,7 +53,7 @@ export class EnginePool implements Engine {
     await Promise.all(this.#members.map(({ engine }) => engine.stop()));
   }
 
-  /** @throws Error where jobs hold all slots: whoever starts them counts them */
+  /** @throws {Error} where jobs hold all slots: whoever starts them counts them */
   #withSlot(): Member {
     const free = this.#members.filter(({ engine, jobs }) => jobs < engine.trainingSlots);
     if (free.length === 0) throw new Error(`All ${this.trainingSlots} training slots are taken.`);

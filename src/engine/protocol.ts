@@ -80,7 +80,8 @@ export interface Engine {
    * Asks for something.
    *
    * @returns the answer, after the last item
-   * @throws InputError where the request is at fault, with status 503 once the engine stops; DeviceLostError
+   * @throws {InputError} where the request is at fault, with status 503 once the engine stops
+   * @throws {DeviceLostError}
    */
   call<Name extends CallName>(
     name: Name,

@@ -8,7 +8,7 @@ export interface SchedulerOptions extends TimeShareOptions {
   readonly onTurn?: () => void;
 }
 
-/** Milliseconds until the first look at what paused requests wait for, and between two later ones at most. */
+/** Milliseconds until the first look whether a pause is over, and between two later ones at most. */
 const PAUSE_MS = { first: 1, most: 32 };
 
 /**
@@ -20,7 +20,7 @@ const PAUSE_MS = { first: 1, most: 32 };
  */
 export class Scheduler {
   readonly #waiting = new Map<number, AsyncGenerator<void>>();
-  /** What does not take turns at the moment, and whether it is to again. */
+  /** Requests that take no turns at the moment, and whether their pause is over. */
   readonly #paused = new Map<
     number,
     { readonly request: AsyncGenerator<void>; readonly over: () => boolean }
@@ -68,7 +68,7 @@ export class Scheduler {
     void request?.return(undefined);
   }
 
-  /** Gives a request no turns until what it waits for is there. */
+  /** Gives a request no turns until its pause is over. */
   pause(id: number, over: () => boolean): void {
     const request = this.#waiting.get(id);
     if (request === undefined) return;
@@ -90,7 +90,7 @@ export class Scheduler {
     return Math.max(left, 0);
   };
 
-  /** A training run takes the device: requests wait for its {@link turn}. @throws Error where another run has it */
+  /** A training run takes the device: requests wait for its {@link turn}. @throws {Error} where another run has it */
   hold(): void {
     if (this.#held) throw new Error("Another training run holds this device.");
     this.#held = true;
@@ -102,7 +102,7 @@ export class Scheduler {
     return this.#time.trained;
   }
 
-  /** The training run gives the device back: what waits runs until none is left. */
+  /** The training run releases the device: what waits runs until none is left. */
   release(): void {
     this.#held = false;
     this.#time.release();
@@ -172,7 +172,7 @@ export class Scheduler {
   }
 }
 
-/** Lets what others have sent in. */
+/** Lets the event loop take messages. */
 function messages(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }

@@ -10,9 +10,7 @@ export interface TimeShareOptions {
 
 /** Measures what training and requests have of the device, and grants requests their share between two micro-batches. */
 export class TimeShare {
-  readonly #trainShare: number;
-  readonly #settle: () => void;
-  readonly #now: () => number;
+  readonly #options: Required<TimeShareOptions>;
   /** When training got the device last. */
   #trainingSince = 0;
   /** When requests got it in this turn. */
@@ -26,15 +24,13 @@ export class TimeShare {
   /** Milliseconds of the time that both wanted since training took the device. */
   #spent = { training: 0, requests: 0 };
 
-  constructor({ trainShare = 0.5, settle = () => {}, now = () => performance.now() }: TimeShareOptions) {
-    this.#trainShare = trainShare;
-    this.#settle = settle;
-    this.#now = now;
+  constructor(options: TimeShareOptions) {
+    this.#options = { trainShare: 0.5, settle: () => {}, now: () => performance.now(), ...options };
   }
 
   /** A training run takes the device. */
   hold(): void {
-    this.#trainingSince = this.#now();
+    this.#trainingSince = this.#options.now();
     this.#debt = 0;
     this.#spent = { training: 0, requests: 0 };
   }
@@ -52,27 +48,28 @@ export class TimeShare {
 
   /** Milliseconds until requests have had their share. */
   get left(): number {
-    return this.#until - this.#now();
+    return this.#until - this.#options.now();
   }
 
   /** Measures what training had of the device, and grants requests their share for it. */
   open(): void {
-    this.#settle();
-    const now = this.#openedAt = this.#now();
+    const { trainShare, settle } = this.#options;
+    settle();
+    const now = this.#openedAt = this.#options.now();
     const trained = now - this.#trainingSince;
     this.#spent.training += trained;
-    this.#granted = this.#trainShare > 0 ? trained * (1 - this.#trainShare) / this.#trainShare : Infinity;
+    this.#granted = trainShare > 0 ? trained * (1 - trainShare) / trainShare : Infinity;
     this.#until = now + this.#granted - this.#debt;
   }
 
   /** What a batch took beyond the share is taken from the next turns; what is left of it where nobody waits is lost. */
   close(): void {
     this.#debt = Math.min(Math.max(-this.left, 0), this.#granted);
-    this.#spent.requests += this.#now() - this.#openedAt;
+    this.#spent.requests += this.#options.now() - this.#openedAt;
   }
 
   /** Training goes on. */
   resume(): void {
-    this.#trainingSince = this.#now();
+    this.#trainingSince = this.#options.now();
   }
 }

@@ -102,7 +102,7 @@ class DeviceHost implements TrainingHost, Disposable {
   async room(wanted: number): Promise<number | null> {
     const before = await this.#free();
     if (before === null || before >= wanted || !this.makeRoom()) return before;
-    await this.gpu.settle(); // what was let go of is free once the device has done with it
+    await this.gpu.settle(); // what was evicted is free once the device has done with it
     return await this.#free();
   }
 

@@ -97,7 +97,7 @@ export class WorkerEngine implements Engine {
     this.#pending.set(id, pending);
     this.#send(id, pending);
     const onAbort = () => this.#interrupt(id, howOf(signal?.reason));
-    return await listening(signal, onAbort, pending.answer) as Calls[Name]["result"];
+    return await listening(signal, onAbort, pending.answer.promise) as Calls[Name]["result"];
   }
 
   async stop(): Promise<void> {
@@ -106,8 +106,8 @@ export class WorkerEngine implements Engine {
     const jobs: Promise<unknown>[] = [];
     for (const [id, pending] of this.#pending) {
       this.#interrupt(id, "stop");
-      if (pending.name === "train") jobs.push(pending.answer);
-      else pending.reject(why);
+      if (pending.name === "train") jobs.push(pending.answer.promise);
+      else pending.answer.reject(why);
     }
     await Promise.allSettled(jobs);
     this.#close(why);
@@ -149,7 +149,7 @@ export class WorkerEngine implements Engine {
         : null;
       if (gone === null) continue;
       this.#pending.delete(id);
-      pending.reject(gone);
+      pending.answer.reject(gone);
     }
     this.#thread = this.#start();
     void this.#reopen();
@@ -197,16 +197,16 @@ export class WorkerEngine implements Engine {
     }
     const pending = this.#pending.get(message.id);
     if (!pending) return;
-    if (message.type === "loading") return pending.reportLoading(message.progress);
+    if (message.type === "loading") return pending.options.onLoading?.(message.progress);
     if (message.type === "items") return message.items.forEach((item) => pending.deliver(item));
     this.#pending.delete(message.id);
-    if (message.type === "failed") return pending.reject(fromPlainError(message.error));
+    if (message.type === "failed") return pending.answer.reject(fromPlainError(message.error));
     if (pending.name === "device") {
       this.#limits = this.#options.limits ?? LIMITS[(message.value as DeviceReport).kind];
     }
     if (pending.name === "train" || pending.work !== null) this.#restarts = 0;
     if (pending.work !== null) this.#crashes.clear(pending.work);
-    pending.resolve(message.value);
+    pending.answer.resolve(message.value);
   }
 
   #break(error: Error): void {
@@ -220,7 +220,7 @@ export class WorkerEngine implements Engine {
     if (this.#closed) return;
     this.#closed = true;
     this.#refusal ??= why;
-    for (const pending of this.#pending.values()) pending.reject(why);
+    for (const pending of this.#pending.values()) pending.answer.reject(why);
     this.#pending.clear();
     this.#thread.post({ type: "close" });
   }

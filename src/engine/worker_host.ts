@@ -109,7 +109,7 @@ export class WorkerHost {
     return this.#opened;
   }
 
-  /** Takes note in the journal that a job holds the device, until it is null. */
+  /** Records in the journal that a job holds the device, until it is null. */
   set job(id: string | null) {
     this.#journal.job = id;
   }

@@ -8,7 +8,7 @@ import { HttpError, isTransient, NetworkError, Refusal } from "./failures.ts";
 import { fetcher } from "./_fetcher.ts";
 import type { OnDownload } from "./hub.ts";
 import type { HubOptions } from "./options.ts";
-import { isKept, type ListedFile, type Snapshot } from "./snapshot.ts";
+import { isCached, type ListedFile, type Snapshot } from "./snapshot.ts";
 
 const log = logger("hub");
 
@@ -36,23 +36,20 @@ export async function download(
 ): Promise<void> {
   const path = join(snapshot.folder, file.path);
   const { repository } = snapshot.name;
-  log.info("Downloading {file} of {repository}: {size} bytes.", {
-    file: file.path,
-    repository,
-    size: file.size,
-  });
+  const { path: name, size } = file;
+  log.info("Downloading {file} of {repository}: {size} bytes.", { file: name, repository, size });
   await Deno.mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
   const partial = `${path}.part`;
   using part = await openLocked(partial, signal);
-  if (await isKept(path, file)) return; // another process has downloaded it
+  if (await isCached(path, file)) return; // another process has downloaded it
   const hash = file.hash === null ? null : createHash(file.hash.kind === "git" ? "sha1" : "sha256");
-  if (file.hash?.kind === "git") hash?.update(`blob ${file.size}\0`);
+  if (file.hash?.kind === "git") hash?.update(`blob ${size}\0`);
   let bytes = 0;
   const take = (chunk: Uint8Array) => {
     hash?.update(chunk);
     bytes += chunk.length;
   };
-  if ((await part.stat()).size > file.size) await part.truncate(0);
+  if ((await part.stat()).size > size) await part.truncate(0);
   const buffer = new Uint8Array(1 << 20);
   for (let read = await part.read(buffer); read !== null; read = await part.read(buffer)) {
     take(buffer.subarray(0, read));
@@ -60,12 +57,12 @@ export async function download(
 
   let next = 0;
   const report = () => {
-    if (performance.now() < next && bytes < file.size) return;
+    if (performance.now() < next && bytes < size) return;
     next = performance.now() + REPORT_MS;
-    onDownload({ file: `${repository}/${file.path}`, bytes, total_bytes: file.size });
+    onDownload({ file: `${repository}/${name}`, bytes, total_bytes: size });
   };
   report();
-  for (let tries = 1; bytes < file.size;) {
+  for (let tries = 1; bytes < size;) {
     const before = bytes;
     try {
       for await (const chunk of content(options, snapshot, file, bytes, signal)) {
@@ -73,27 +70,27 @@ export async function download(
         take(chunk);
         report();
       }
-      if (bytes < file.size) throw new TypeError("the connection ended too early");
+      if (bytes < size) throw new TypeError("the connection ended too early");
     } catch (error) {
       // A new connection does not help against a refusal, a full disk or a stop.
       if (signal.aborted || !isTransient(error)) throw error;
       tries = bytes > before ? 1 : tries + 1;
       if (tries > MAX_TRIES) throw error;
       log.warning("{file} of {repository} goes on after: {error}", {
-        file: file.path,
+        file: name,
         repository,
         error: (error as Error).message,
       });
       await pause((options.retryMs ?? 1000) * 2 ** (tries - 1), signal);
     }
   }
-  if (bytes !== file.size || (hash !== null && hash.digest("hex") !== file.hash?.value)) {
+  if (bytes !== size || (hash !== null && hash.digest("hex") !== file.hash?.value)) {
     await Deno.remove(partial);
     throw new Refusal(`came with other content than the hub's list says; it was removed, try again`);
   }
   await part.sync();
   await Deno.rename(partial, path);
-  log.info("Downloaded {file} of {repository}.", { file: file.path, repository });
+  log.info("Downloaded {file} of {repository}.", { file: name, repository });
 }
 
 /** A file's bytes from a place on. */

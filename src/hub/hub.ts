@@ -4,7 +4,7 @@ import { SharedWork } from "../shared_work.ts";
 import { explain } from "./failures.ts";
 import type { HubName } from "./name.ts";
 import type { HubOptions } from "./options.ts";
-import { isKept, type ListedFile, type Snapshot, snapshotOf } from "./snapshot.ts";
+import { isCached, type ListedFile, type Snapshot, snapshotOf } from "./snapshot.ts";
 
 /** How far a file has come. */
 export interface DownloadProgress {
@@ -25,7 +25,7 @@ export type OnDownload = (progress: DownloadProgress) => void;
 export class Hub {
   readonly #options: HubOptions;
   readonly #downloads = new SharedWork<void>();
-  /** Who is told of a download, by the path that it goes to. */
+  /** Listeners of downloads, by the path that a download goes to. */
   readonly #listeners = new Map<string, Set<OnDownload>>();
 
   /** Nothing is read or asked for yet. */
@@ -73,7 +73,7 @@ export class Hub {
     onDownload: OnDownload = () => {},
   ): Promise<void> {
     const path = join(snapshot.folder, file.path);
-    if (await isKept(path, file)) return;
+    if (await isCached(path, file)) return;
     const tell: OnDownload = (progress) => this.#listeners.get(path)?.forEach((told) => told(progress));
     const work = async (stop: AbortSignal) => {
       try {

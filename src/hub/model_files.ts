@@ -12,7 +12,7 @@ function isSmall(path: string): boolean {
  *
  * @param paths The repository's files
  * @param repository `org/name`, for the error
- * @throws InputError where there are no safetensors weights
+ * @throws {InputError} where there are no safetensors weights
  */
 export function chooseModelFiles(paths: readonly string[], repository: string): string[] {
   const whole = paths.includes("model.safetensors");
@@ -31,7 +31,7 @@ export function chooseTokenizerFiles(paths: readonly string[]): string[] {
 /**
  * Chooses an adapter's files: PEFT's two and those of a tokenizer of its own, or else whole weights.
  *
- * @throws InputError as `chooseModelFiles`
+ * @throws {InputError} as `chooseModelFiles`
  */
 export function chooseAdapterFiles(paths: readonly string[], repository: string): string[] {
   if (!paths.includes("adapter_config.json")) return chooseModelFiles(paths, repository);

@@ -29,7 +29,7 @@ export function isHubName(name: string): boolean {
 /**
  * Reads a name of the hub. A revision's own slashes are written %2F, as in `@refs%2Fconvert%2Fparquet`.
  *
- * @throws InputError where it has not this form
+ * @throws {InputError} where it has not this form
  *
  * @example A folder of a data set
  * ```ts
@@ -59,7 +59,7 @@ export interface ModelReference {
   readonly revision: string | null;
 }
 
-/** @throws InputError where a name of the hub is malformed */
+/** @throws {InputError} where a name of the hub is malformed */
 export function modelReference(name: string): ModelReference {
   if (!isHubName(name)) return { name, revision: null };
   const { repository, revision } = parseHubName(name, "model");

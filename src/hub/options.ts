@@ -1,6 +1,6 @@
-/** Where the hub is and where its files are kept. */
+/** Where the hub is and where its files are cached. */
 export interface HubOptions {
-  /** Absolute folder of the kept files, made where it is missing. */
+  /** Absolute folder of the cached files, made where it is missing. */
   readonly cache: string;
   /** URL without a slash at its end. */
   readonly endpoint: string;

@@ -1,4 +1,4 @@
-/** A repository of the hub at a commit, and what is kept of it. */
+/** A repository of the hub at a commit, and its cached files. */
 import { dirname, join } from "node:path";
 import { PRIVATE_FOLDER } from "../private_files.ts";
 import { explain } from "./failures.ts";
@@ -14,7 +14,7 @@ export interface ListedFile {
   readonly hash: { readonly kind: "sha256" | "git"; readonly value: string } | null;
 }
 
-/** A repository at a commit, and the folder that its files are kept in. */
+/** A repository at a commit, and the folder that its files are cached in. */
 export interface Snapshot {
   readonly name: HubName;
   readonly commit: string;
@@ -44,10 +44,10 @@ export async function snapshotOf(
     const ref = join(home, "refs", encodeURIComponent(name.revision));
     const commit = /^[0-9a-f]{40}$/.test(name.revision)
       ? name.revision
-      : await kept(ref, () => commitOf(api, name));
+      : await cached(ref, () => commitOf(api, name));
     const folder = join(home, commit);
     const list = async () => JSON.stringify(await filesOf(api, name, commit));
-    return { name, commit, folder, files: JSON.parse(await kept(join(folder, ".files.json"), list)) };
+    return { name, commit, folder, files: JSON.parse(await cached(join(folder, ".files.json"), list)) };
   } catch (error) {
     throw signal?.aborted ? error : explain(error, options, name);
   }
@@ -79,7 +79,7 @@ async function filesOf(api: Api, { type, repository }: HubName, commit: string):
 }
 
 /** Whether a file is there as a whole. */
-export async function isKept(path: string, { size }: ListedFile): Promise<boolean> {
+export async function isCached(path: string, { size }: ListedFile): Promise<boolean> {
   try {
     return (await Deno.stat(path)).size === size;
   } catch (error) {
@@ -88,8 +88,8 @@ export async function isKept(path: string, { size }: ListedFile): Promise<boolea
   }
 }
 
-/** A text file, or what is to be kept in it where there is none. */
-async function kept(path: string, make: () => Promise<string>): Promise<string> {
+/** A cached text; where there is none it is made and cached. */
+async function cached(path: string, make: () => Promise<string>): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {

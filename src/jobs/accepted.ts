@@ -5,7 +5,7 @@ import { jobFolder } from "./folder.ts";
 
 const FILE = "accept_changes";
 
-/** Takes note of what the sender of a resume wants. */
+/** Records whether the sender of a resume accepts changes. */
 export function recordAcceptance(state: string, id: string, accepted: boolean): void {
   const path = join(jobFolder(state, id), FILE);
   if (!accepted) return removeIfThere(path);

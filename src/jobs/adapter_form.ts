@@ -17,7 +17,7 @@ export type LoraRequest = NonNullable<JobRequest["lora"]>;
  *
  * @param model its base's folder
  * @param adapter its folder
- * @throws InputError where it cannot be used with the model, or has another form than the request asks for
+ * @throws {InputError} where it cannot be used with the model, or has another form than the request asks for
  */
 export async function withFormOf(adapter: string, model: string, lora: LoraRequest): Promise<LoraRequest> {
   const config = await readModelConfig(model);

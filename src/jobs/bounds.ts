@@ -1,8 +1,8 @@
-/** How much of what happens to a job is kept with it: whatever its data, it is a few lines. */
+/** Bounds of what is stored with a job of its errors and warnings: a few lines, whatever its data. */
 import type { JobError } from "../api/job.ts";
 import { boundedText, boundedValue } from "../bounded.ts";
 
-/** Of each part of it. */
+/** Of each text. */
 export const MOST_CHARACTERS = 1000;
 const MOST_WARNINGS = 50;
 

@@ -15,7 +15,7 @@ interface JobNames extends Pick<JobSpec, "model" | "dataset" | "eval_dataset"> {
  * Looks up what a job names without downloading more than the hub's lists of files, or reading more of local weights than
  * their headers. A model of the hub is not looked into.
  *
- * @throws InputError naming the field
+ * @throws {InputError} naming the field
  */
 export async function checkFiles(
   sources: FileSources,

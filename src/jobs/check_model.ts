@@ -11,7 +11,7 @@ import { storedDtype } from "../model/weights.ts";
 /**
  * Reads a model's configuration and its weights' headers, and looks for the modules that are to be trained.
  *
- * @throws InputError where they cannot be used
+ * @throws {InputError} where they cannot be used
  */
 export async function checkModel(folder: string, lora: LoraSettings | null): Promise<void> {
   const config = await readModelConfig(folder);
@@ -21,7 +21,7 @@ export async function checkModel(folder: string, lora: LoraSettings | null): Pro
   if (lora?.init_adapter === null) checkModules(config, lora);
 }
 
-/** @throws InputError naming the request's field where modules match nothing */
+/** @throws {InputError} naming the request's field where modules match nothing */
 function checkModules(config: ModelConfig, lora: LoraSettings): void {
   within(["lora"], () => {
     const { modules_to_save } = checkSavedNames(config, lora);

@@ -128,7 +128,7 @@ function eachReadable(
 /**
  * Opens the file, which is made where it is missing, and brings its tables to this version.
  *
- * @throws InputError where another process has it open, or a newer version wrote it
+ * @throws {InputError} where another process has it open, or a newer version wrote it
  */
 export function openDataBase(path: string): DatabaseSync {
   // SQLite gives its log beside it the same mode.
@@ -201,7 +201,7 @@ function flush(db: DatabaseSync): void {
  * Makes a change whole or not at all.
  *
  * @param lasting whether a power cut after it must not lose it: the disk has it when this returns
- * @throws StorageError where the disk does not take it
+ * @throws {StorageError} where the disk does not take it
  */
 export function transaction(db: DatabaseSync, change: () => void, lasting = false): void {
   // Metrics and progress reach the disk with the next change that must last: a commit of theirs waits for nothing.

@@ -66,7 +66,7 @@ export class StateDisk {
    * Refuses a new job for which there is no room.
    *
    * @param used bytes of all jobs
-   * @throws StorageError
+   * @throws {StorageError}
    */
   async check(used: number): Promise<void> {
     const found = await this.refusal();

@@ -1,9 +1,9 @@
-/** What happened to the jobs, in order, and who wants to hear of it. */
+/** The events of the jobs in their order, and who subscribes to them. */
 import type { DatabaseSync } from "node:sqlite";
 import type { JobEvent } from "./job.ts";
 import { readRows, type Row } from "./rows.ts";
 
-/** The events of all jobs in the data base that {@link openDataBase} opens; the store of the jobs changes both together. */
+/** The events of all jobs in a data base of {@link openDataBase}; the store changes jobs and events in one transaction. */
 export class EventLog {
   readonly #db: DatabaseSync;
   readonly #listeners = new Map<string, Set<() => void>>();
@@ -52,7 +52,7 @@ export class EventLog {
     };
   }
 
-  /** Tells whoever listens that a job has changed. */
+  /** Calls the listeners of a job that has changed. */
   tell(id: string): void {
     for (const listener of this.#listeners.get(id) ?? []) listener();
   }

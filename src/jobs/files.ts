@@ -28,7 +28,7 @@ const MAX_DEPTH = 5;
  * The folder of a model.
  *
  * @param signal Ends the waiting for a download
- * @throws InputError where there is none, or as `resolveInside` and `Hub.fetch`
+ * @throws {InputError} where there is none, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveModel(
   sources: FileSources,
@@ -38,12 +38,12 @@ export async function resolveModel(
   return await resolveFolder(sources, name, "or hf://org/name", chooseModelFiles, signal);
 }
 
-/** The folder of a model's config.json, its weights left where they are. @throws InputError as `resolveModel` */
+/** The folder of a model's config.json, its weights left where they are. @throws {InputError} as `resolveModel` */
 export async function resolveModelConfig(sources: FileSources, name: string): Promise<string> {
   return await resolveFolder(sources, name, "or hf://org/name", () => ["config.json"]);
 }
 
-/** The folder of a model's configuration and tokenizer, its weights left where they are. @throws InputError as `resolveModel` */
+/** The folder of a model's configuration and tokenizer, its weights left where they are. @throws {InputError} as `resolveModel` */
 export async function resolveTokenizer(
   sources: FileSources,
   name: string,
@@ -56,7 +56,7 @@ export async function resolveTokenizer(
  * What an inspection of a job reads.
  *
  * @param signal Ends the waiting for a download
- * @throws InputError naming the field
+ * @throws {InputError} naming the field
  */
 export async function resolveInspection(
   sources: FileSources,
@@ -72,7 +72,7 @@ export async function resolveInspection(
   };
 }
 
-/** The folder of an adapter that is no job's. @throws InputError as `resolveModel` */
+/** The folder of an adapter that is no job's. @throws {InputError} as `resolveModel` */
 export async function resolveAdapterFolder(
   sources: FileSources,
   name: string,
@@ -102,7 +102,7 @@ async function resolveFolder(
  * Finds the files of a data set.
  *
  * @param signal Ends the waiting for a download
- * @throws InputError where there is no such file or split, or as `resolveInside` and `Hub.fetch`
+ * @throws {InputError} where there is no such file or split, or as `resolveInside` and `Hub.fetch`
  */
 export async function resolveDataset(
   sources: FileSources,
@@ -161,7 +161,7 @@ async function resolveFiles(
   return { paths: await within(["path"], () => pathsOf(chosen, resolve)) };
 }
 
-/** Looks up a data set without downloading more than the hub's lists of files. @throws InputError as `resolveDataset` */
+/** Looks up a data set without downloading more than the hub's lists of files. @throws {InputError} as `resolveDataset` */
 export async function checkDataset(sources: FileSources, dataset: DatasetSpec): Promise<void> {
   const check = async (source: SourceSpec) => {
     if ("path" in source && isHubName(source.path)) await chooseHubRows(sources, source);
@@ -204,7 +204,7 @@ async function choose(...folder: Parameters<typeof chooseDataFiles>): ReturnType
   return await (await import("../preference/files/folder.ts")).chooseDataFiles(...folder);
 }
 
-/** The one file that is named, or slices of it: its only split is train. @throws InputError for fields of a folder */
+/** The one file that is named, or slices of it: its only split is train. @throws {InputError} for fields of a folder */
 function chooseFile(file: string, { split, name, data_files }: NamedRows): ChosenFiles[] {
   const parts = within(["split"], () => parseSplit(split ?? "train"));
   const isOther = parts.some(({ split }) => split !== "train");
@@ -233,7 +233,7 @@ async function pathsOf(
   return (await Promise.all(parts)).flat();
 }
 
-/** @throws InputError where the worker downloads nothing */
+/** @throws {InputError} where the worker downloads nothing */
 export function hubOf(hub: Hub | undefined): Hub {
   if (hub !== undefined) return hub;
   throw new InputError(

@@ -47,7 +47,7 @@ export function* stepsWithin<T>(path: Path, steps: Steps<T>): Steps<T> {
  * Reads rows that are given as they are.
  *
  * @param maxLeftOut share of the rows that may be left out
- * @throws InputError naming the first that cannot be used where there are more of them
+ * @throws {InputError} naming the first that cannot be used where there are more of them
  */
 export function readDataset(dataset: DatasetRequest, kind: RowKind, maxLeftOut: number): DatasetSpec {
   return finish(datasetSteps(dataset, kind, maxLeftOut));

@@ -19,7 +19,7 @@ interface Folders extends FileSources {
 /**
  * The folder that `lora.init_adapter` means.
  *
- * @throws InputError where there is none, or it holds no adapter
+ * @throws {InputError} where there is none, or it holds no adapter
  */
 export async function resolveInitAdapter(folders: Folders, name: string): Promise<string> {
   const isJob = (id: string) => folders.store.get(id) !== undefined;
@@ -38,7 +38,7 @@ export async function resolveInitAdapter(folders: Folders, name: string): Promis
  * beside it.
  *
  * @returns the request itself where it names no adapter
- * @throws InputError where the adapter cannot be used with the model, or has another form than the request asks for
+ * @throws {InputError} where the adapter cannot be used with the model, or has another form than the request asks for
  */
 export async function withInitAdapter(request: JobRequest, folders: Folders): Promise<JobRequest> {
   const { lora } = request;
@@ -53,7 +53,7 @@ export async function withInitAdapter(request: JobRequest, folders: Folders): Pr
  * The template that a job goes on with: of the adapter's, the one that is asked for by its name or else the default; null
  * where its several are the model's own, of which the rows' tools choose. Text that names none is as it was given.
  *
- * @throws InputError where the adapter has several of its own, and which one the rows take would depend on their tools
+ * @throws {InputError} where the adapter has several of its own, and which one the rows take would depend on their tools
  */
 async function templateOf(
   { chat_template: asked, model }: JobRequest,

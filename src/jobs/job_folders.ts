@@ -15,7 +15,7 @@ export interface FolderOptions {
   /** Absolute folder of the jobs' folders. */
   readonly state: string;
   readonly disk: StateDisk;
-  /** Aborted when the worker stops: no further folder is removed. */
+  /** Aborted when the worker stops: running jobs are queued again, and no further folder is removed. */
   readonly stopping: AbortSignal;
   /** Called where the disk does not take the work: {@link JobFolders.retry} does it once it does. */
   readonly onFault: () => void;

@@ -8,29 +8,21 @@ import { modelReference } from "../hub/name.ts";
 import { logger } from "../log.ts";
 import { isAccepted, recordAcceptance } from "./accepted.ts";
 import { boundedError } from "./bounds.ts";
-import type { StateDisk } from "./disk.ts";
 import { type FileSources, resolveDataset, resolveModel } from "./files.ts";
 import { hasCheckpoint, hasTokens, jobBytes, jobFolder, writeJobSettings } from "./folder.ts";
 import type { DatasetSpec } from "./given_rows.ts";
 import { resolveInitAdapter } from "./init_adapter.ts";
-import type { JobFolders } from "./job_folders.ts";
+import type { FolderOptions, JobFolders } from "./job_folders.ts";
 import { writeModelCard } from "./model_card.ts";
 import { StorageError, storageError, systemWords } from "./storage.ts";
-import type { JobStore } from "./store.ts";
 
 const log = logger("jobs");
 
 /** What all runs of jobs share. */
-export interface RunContext extends FileSources {
-  readonly store: JobStore;
-  /** Absolute folder of the jobs' folders. */
-  readonly state: string;
-  readonly disk: StateDisk;
+export type RunContext = FileSources & Omit<FolderOptions, "onFault"> & {
   readonly folders: JobFolders;
   readonly engine: Engine;
-  /** Aborted when the worker stops: jobs are queued again and go on in a later life. */
-  readonly stopping: AbortSignal;
-}
+};
 
 /**
  * Runs a job until it has ended or is queued again.

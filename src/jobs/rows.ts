@@ -2,7 +2,7 @@
 import type { DatabaseSync, SQLInputValue } from "node:sqlite";
 import type { DatasetSummary, Job } from "../api/job.ts";
 import { isObject, show } from "../json.ts";
-import { type LeftOut, mostRows } from "../preference/left_out.ts";
+import { type LeftOut, MOST_ROWS } from "../preference/left_out.ts";
 import type { Warnings } from "./bounds.ts";
 import type { DatasetSpec, SourceSpec } from "./given_rows.ts";
 import { JOB_STATUSES } from "./job.ts";
@@ -26,7 +26,7 @@ export type Row = Readonly<Record<string, unknown>>;
 /**
  * Reads rows whatever is in them: node:sqlite alone throws at a whole number past 2^53, and such a one becomes the nearest.
  *
- * @throws StorageError where the file is damaged or the disk does not give it back
+ * @throws {StorageError} where the file is damaged or the disk cannot be read
  */
 export function readRows(db: DatabaseSync, sql: string, ...values: SQLInputValue[]): Row[] {
   try {
@@ -63,7 +63,7 @@ function joinSplits(splits: readonly LeftOutOfSplit[]): Job["rows_left_out"] {
   return {
     count: splits.reduce((sum, { count }) => sum + count, 0),
     reasons: splits.flatMap(({ split, reasons }) => reasons.map((reason) => ({ split, ...reason }))),
-    first: splits.flatMap(({ split, first }) => first.map((row) => ({ split, ...row }))).slice(0, mostRows),
+    first: splits.flatMap(({ split, first }) => first.map((row) => ({ split, ...row }))).slice(0, MOST_ROWS),
   };
 }
 

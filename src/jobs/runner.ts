@@ -24,16 +24,16 @@ export interface RunnerOptions extends FileSources {
   /** Jobs wait until it is there; where it cannot be had they stay queued. */
   readonly engine: Promise<Engine>;
   readonly limits?: DiskLimits;
-  /** Milliseconds between two looks at a disk that jobs wait for. */
+  /** Milliseconds between two tries of a disk that jobs wait for. */
   readonly pollMs?: number;
   /** Whether jobs that ran as an earlier process ended may be why; they may unless given. */
   readonly jobsCharged?: boolean;
 }
 
-/** Milliseconds between two looks at the disk. */
+/** Milliseconds between two tries of the disk. */
 const POLL_MS = 2000;
 
-/** A life of the queue: from the start of the process to its stop. */
+/** Runs the queue from the start of the process to its stop. */
 export class JobRunner {
   readonly #options: RunnerOptions;
   readonly disk: StateDisk;
@@ -63,7 +63,7 @@ export class JobRunner {
     return this.#folders.uses;
   }
 
-  /** Takes up what an earlier process left: folders to be tidied, jobs that ran; then works through the queue. */
+  /** Recovers the jobs that an earlier process left, tidies and removes their folders, then runs the queue. */
   start(): void {
     const { store, jobsCharged } = this.#options;
     const parts = [
@@ -184,7 +184,7 @@ export class JobRunner {
     await this.#folders.measure(id);
   }
 
-  /** Starts no further job and puts the running ones down: they go on from their checkpoints in a later life. */
+  /** Starts no further job and queues the running ones again: a later process resumes them from their checkpoints. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     clearTimeout(this.#timer ?? undefined);
@@ -215,7 +215,7 @@ export class JobRunner {
     }
   }
 
-  /** Runs a job in a slot of its own. @returns when it has ended, or has been put down */
+  /** Runs a job in a slot of its own. @returns when it has ended, is queued again or waits */
   #take(job: Job, engine: Engine): Promise<void> {
     const end = new AbortController();
     log.info("Job {id} starts.", { id: job.id });
@@ -234,19 +234,19 @@ export class JobRunner {
     const { runJob } = await import("./job_run.ts");
     const [folders, stopping] = [this.#folders, this.#stopping.signal];
     const context = { ...this.#options, disk: this.disk, folders, engine, stopping };
-    const onProgress = () => this.#waiting.gotOn(job.id);
+    const onProgress = () => this.#waiting.progressed(job.id);
     await runJob(context, job, end, unrecorded, onProgress);
     onProgress();
   }
 
-  /** Has a job wait whose files or whose row could not be written. */
+  /** Has a job wait whose files or row could not be written. */
   async #park(id: string, error: unknown, unrecorded: TrainEvent[]): Promise<void> {
     const { store, state } = this.#options;
     const why = whyWaiting(error);
     if (storageError(error) !== null) log.warn("Job {id} waits: {why}", { id, why });
     else log.error("Job {id} waits: {error}", { id, error });
     await dropHalfWritten(state, id).catch(() => {}); // the next try does it
-    // Asked before anyone is told, who may make room at once.
+    // Asked before a subscriber is told, who may make room at once.
     const free = await this.disk.freeBytes();
     const blocked = await this.disk.fault() !== null;
     this.#waiting.add(id, unrecorded, blocked, free, this.#options.pollMs ?? POLL_MS);
@@ -256,7 +256,7 @@ export class JobRunner {
     else this.#waiting.delete(id); // it was to be cancelled
   }
 
-  /** Looks at the disk again after a while. @param why is said where it has not been */
+  /** Tries the disk again after a while. @param why is logged unless it was logged last */
   #retryLater(why?: unknown): void {
     if (why !== undefined) {
       const told = why instanceof Error ? why.message : String(why);
@@ -270,7 +270,7 @@ export class JobRunner {
     }, this.#options.pollMs ?? POLL_MS);
   }
 
-  /** Takes up what the disk kept from being done, where it takes writes again. */
+  /** Resumes waiting jobs and folder work where the disk takes writes again. */
   async #retry(): Promise<void> {
     const { store } = this.#options;
     const refused = await this.disk.refusal();

@@ -19,7 +19,7 @@ export interface JobSpec {
 /**
  * Types a job and fills in its defaults.
  *
- * @throws InputError naming the field, its value and what would be accepted
+ * @throws {InputError} naming the field, its value and what would be accepted
  *
  * @example A minimal job
  * ```ts
@@ -36,7 +36,7 @@ export function parseJobSpec(value: unknown): JobSpec {
 /**
  * Fills in a request's defaults and reads the rows that came with it.
  *
- * @throws InputError naming the first row that cannot be used where there are too many of them
+ * @throws {InputError} naming the first row that cannot be used where there are too many of them
  */
 export function toJobSpec(request: JobRequest): JobSpec {
   return finish(specSteps(request));
@@ -45,7 +45,7 @@ export function toJobSpec(request: JobRequest): JobSpec {
 /**
  * The same, with others served in between: a request may bring many rows.
  *
- * @throws InputError as {@link toJobSpec}
+ * @throws {InputError} as {@link toJobSpec}
  */
 export async function toJobSpecInTurns(request: JobRequest): Promise<JobSpec> {
   const steps = specSteps(request);

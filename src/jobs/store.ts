@@ -70,21 +70,20 @@ export class JobStore extends StoredJobs implements Disposable {
         accepted: "a new key, or the same request as before",
       });
     }
-    const { dataset, eval_dataset } = spec;
+    const datasets = JSON.stringify({ dataset: spec.dataset, eval_dataset: spec.eval_dataset });
     transaction(this.db, () => {
       this.db.prepare(
         `INSERT INTO jobs (id, status, spec, created_at, idempotency_key, request_hash)
          VALUES (?, 'queued', ?, ?, ?, ?)`,
       ).run(id, JSON.stringify(summarise(spec)), new Date().toISOString(), key, hash);
-      this.db.prepare("INSERT INTO datasets (job, data) VALUES (?, ?)")
-        .run(id, JSON.stringify({ dataset, eval_dataset }));
+      this.db.prepare("INSERT INTO datasets (job, data) VALUES (?, ?)").run(id, datasets);
       this.#events.append(id, "status", { status: "queued" });
     }, true);
     return { job: this.find(id), created: true };
   }
 
   /**
-   * After a crash of the process: what was running waits again at its old place, or as {@link crashed}.
+   * Queues again what was running as an earlier process ended, at its old place; else as {@link crashed}.
    *
    * @param charged as {@link crashed} has it
    */
@@ -104,11 +103,11 @@ export class JobStore extends StoredJobs implements Disposable {
   }
 
   /**
-   * Puts a job back to where it waits whose process or device was lost; fails it where that comes again and again
-   * without a new checkpoint in between.
+   * Queues a job again whose process or device was lost, and fails it after {@link MAX_CRASHES} of these without a new
+   * checkpoint in between.
    *
-   * @param error what the job then fails with
-   * @param charged whether it may be the job's doing
+   * @param error what the job fails with
+   * @param charged whether the job may be the cause
    */
   crashed(id: string, error: JobError, charged = true): void {
     const [row] = readRows(this.db, "SELECT crashes FROM jobs WHERE id = ?", id);
@@ -117,13 +116,13 @@ export class JobStore extends StoredJobs implements Disposable {
     else this.finish(id, "failed", error);
   }
 
-  /** Puts a running job back to where it waits, its checkpoints kept; one that was to be cancelled is. */
+  /** Queues a running job again, with its checkpoints; one that was to be cancelled is cancelled. */
   requeue(id: string, crashes = 0): void {
     if (this.find(id).cancel_requested) this.finish(id, "cancelled");
     else this.retry(id, crashes);
   }
 
-  /** Queues a job again whatever became of it; it goes on from its last checkpoint. */
+  /** Queues a job again, whatever its status; it goes on from its last checkpoint. */
   retry(id: string, crashes = 0): void {
     this.#change(id, () => {
       this.db.prepare(
@@ -135,8 +134,8 @@ export class JobStore extends StoredJobs implements Disposable {
   }
 
   /**
-   * Puts a job down whose files or whose row could not be written; one that was to be cancelled is. It always can: where
-   * this cannot be written either it holds for the life of the process, and a later one finds the job as after a crash.
+   * Has a job wait whose files or row could not be written; one that was to be cancelled is cancelled. Where this cannot be
+   * written either it holds for the life of the process, and a later process finds the job as after a crash.
    *
    * @param why in a sentence
    */
@@ -158,20 +157,20 @@ export class JobStore extends StoredJobs implements Disposable {
     }
   }
 
-  /** Takes note of a download. */
+  /** Reports how far a download has come. */
   recordDownload(id: string, downloading: DownloadProgress): void {
     this.preparing.set(id, { downloading });
     this.#events.tell(id);
   }
 
-  /** Takes note of how far a job's weights are read. */
+  /** Reports how far a job's weights are read. */
   recordLoading(id: string, loading: LoadProgress): void {
     this.preparing.set(id, { loading });
     this.#events.tell(id);
   }
 
   /**
-   * Takes note of what the engine says. Metrics, checkpoints and warnings that a resumed job sends again are dropped.
+   * Records an event of the engine. Metrics, checkpoints and warnings that a resumed job sends again are dropped.
    *
    * @throws {StorageError} where the disk does not take it
    */
@@ -179,7 +178,7 @@ export class JobStore extends StoredJobs implements Disposable {
     this.#change(id, () => recordEvent(this.db, this.#events, id, event));
   }
 
-  /** Warns of a job where the disk takes it, and else in the log: who uses the job's files is not kept from it. */
+  /** Records a warning; where the disk does not take it, it is logged, and whoever uses the job's files goes on. */
   warn(id: string, message: string): void {
     try {
       this.record(id, { type: "warning", message });
@@ -189,7 +188,7 @@ export class JobStore extends StoredJobs implements Disposable {
     }
   }
 
-  /** Marks a job that the engine has taken on but not begun: rows are tokenised, weights are read. */
+  /** Marks a job as running before its first step: rows are tokenised, weights are read. */
   start(id: string): void {
     this.#change(id, () => {
       this.db.prepare(
@@ -198,7 +197,7 @@ export class JobStore extends StoredJobs implements Disposable {
     });
   }
 
-  /** Takes note that a running job is to end; after a crash it does not go on. */
+  /** Records that a running job is to end; after a crash it does not go on. */
   requestCancel(id: string): void {
     this.#write("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", [id], true);
   }
@@ -207,7 +206,7 @@ export class JobStore extends StoredJobs implements Disposable {
    * Ends a job with the event `done`.
    *
    * @param whole why it failed
-   * @param bytes size of its folder; as it was noted before unless given
+   * @param bytes size of its folder; unless given it stays as it was recorded
    */
   finish(
     id: string,
@@ -229,12 +228,12 @@ export class JobStore extends StoredJobs implements Disposable {
     }, true);
   }
 
-  /** Takes note of the size of a job's folder. */
+  /** Records the size of a job's folder. */
   recordBytes(id: string, bytes: number): void {
     this.#write("UPDATE jobs SET bytes = ? WHERE id = ?", [bytes, id]);
   }
 
-  /** Takes note that the folder of a job that has ended holds only what is kept. */
+  /** Records that the folder of a job that has ended is rid of what only a run needs. */
   recordTidied(id: string): void {
     this.#write("UPDATE jobs SET tidied = 1 WHERE id = ?", [id]);
   }
@@ -257,12 +256,12 @@ export class JobStore extends StoredJobs implements Disposable {
     }
   }
 
-  /** The log beside the data base still has the rows of a deleted job. */
+  /** Removes a deleted job's rows from the log beside the data base. */
   #emptyLog(): void {
     this.db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   }
 
-  /** Takes note that a deleted job's folder has gone. */
+  /** Records that a deleted job's folder is removed. */
   forget(id: string): void {
     this.#emptyLog();
     this.#write("DELETE FROM deleted_jobs WHERE id = ?", [id]);
@@ -294,7 +293,7 @@ export class JobStore extends StoredJobs implements Disposable {
     this.#events.tell(id);
   }
 
-  /** Makes a change that nobody is told of. */
+  /** Makes a change of which no subscriber is told. */
   #write(sql: string, values: SQLInputValue[], lasting = false): void {
     transaction(this.db, () => this.db.prepare(sql).run(...values), lasting);
   }

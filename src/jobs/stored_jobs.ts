@@ -19,11 +19,11 @@ const log = logger("jobs");
  */
 export class StoredJobs {
   protected readonly db: DatabaseSync;
-  /** How far running jobs are with what comes before their steps. Of no use after the process, so not in the data base. */
+  /** How far running jobs have loaded or downloaded; of no use after the process, so not in the data base. */
   protected readonly preparing = new Map<string, Partial<Pick<Job, "loading" | "downloading">>>();
-  /** What jobs wait for where not even that could be written. */
+  /** What jobs wait for whose waiting could not be written. */
   protected readonly unwritten = new Map<string, string>();
-  /** Why rows cannot be read, by the job's id. */
+  /** Why rows cannot be read, by the job's id. A job is set aside when its row is read. */
   protected readonly aside = new Map<string, string>();
 
   constructor(db: DatabaseSync) {
@@ -69,10 +69,8 @@ export class StoredJobs {
   list(limit: number, before?: number): Job[] {
     const jobs: Job[] = [];
     for (let from = before ?? null; jobs.length < limit;) {
-      const rows = this.#rowsOf("?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2", [
-        from,
-        limit - jobs.length,
-      ]);
+      const left = limit - jobs.length;
+      const rows = this.#rowsOf("?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2", [from, left]);
       if (rows.length === 0) break;
       from = Number(rows.at(-1)!["number"]);
       jobs.push(...rows.flatMap(({ id }) => this.read(String(id)) ?? []));
@@ -86,7 +84,7 @@ export class StoredJobs {
     return this.aside.has(id);
   }
 
-  /** Ids of jobs that cannot be read, and why, as far as they were met. */
+  /** Ids of the jobs that were set aside, and why. */
   get setAside(): ReadonlyMap<string, string> {
     return this.aside;
   }
@@ -100,25 +98,24 @@ export class StoredJobs {
   /**
    * The data sets of a job, with the rows that came in its request.
    *
-   * @throws {InputError} where they are not as they were kept
+   * @throws {InputError} where they are not as they were written
    */
   datasets(id: string): { dataset: DatasetSpec; eval_dataset: DatasetSpec | null } {
-    const unreadable = (why: string) =>
-      new InputError(`The rows that job ${id} was given cannot be read from the data base: ${why}.`, {
-        path: ["dataset"],
-        accepted: "a new job with the same request",
-      });
     const [row] = readRows(this.db, "SELECT data FROM datasets WHERE job = ?", id);
-    if (row === undefined) throw unreadable("they have gone");
     try {
+      if (row === undefined) throw new TypeError("they have gone");
       const { dataset, eval_dataset } = JSON.parse(String(row["data"]));
       if (dataset && typeof dataset === "object" && typeof eval_dataset === "object") {
         return { dataset, eval_dataset };
       }
+      throw new TypeError("they are something else");
     } catch (error) {
-      throw unreadable((error as Error).message);
+      const why = (error as Error).message;
+      throw new InputError(`The rows that job ${id} was given cannot be read from the data base: ${why}.`, {
+        path: ["dataset"],
+        accepted: "a new job with the same request",
+      });
     }
-    throw unreadable("they are something else");
   }
 
   /** The job that waits longest for its turn. */
@@ -173,8 +170,8 @@ export class StoredJobs {
   }
 
   /**
-   * Ids and numbers of the jobs of a condition. Where SQLite cannot walk through the table, those that the index of their
-   * ids has: each row is then read by itself, and what keeps one from being read keeps no other.
+   * Ids and numbers of the jobs of a condition. Where SQLite cannot scan the table, the index of ids gives them: each row
+   * is then read by itself, and a damaged one keeps no other from being read.
    */
   #rowsOf(where: string, values: SQLInputValue[], isOther = (_id: string) => false): Row[] {
     try {
@@ -191,7 +188,7 @@ export class StoredJobs {
     return readRows(this.db, sql, ...values).map(({ id }) => String(id));
   }
 
-  /** The job of an id; undefined where there is none, or its row cannot be read, which is said once. */
+  /** The job of an id; undefined where there is none, or its row cannot be read, which is logged once. */
   protected read(id: string): Job | undefined {
     try {
       const [row] = readRows(this.db, `SELECT ${JOB_COLUMNS} FROM jobs WHERE id = ?`, id);

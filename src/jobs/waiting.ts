@@ -13,7 +13,7 @@ interface Waiting {
 /** Milliseconds after which a job is tried again without more room, at first and at most. */
 const [FIRST_RETRY_MS, LAST_RETRY_MS] = [10_000, 15 * 60_000];
 
-/** Each waits twice as long as the time before, until it gets on. */
+/** Jobs that wait; each waits twice as long as the time before, until it progresses. */
 export class WaitingJobs {
   readonly #jobs = new Map<string, Waiting>();
   readonly #delays = new Map<string, number>();
@@ -59,8 +59,8 @@ export class WaitingJobs {
     this.#jobs.delete(id);
   }
 
-  /** A job has got on: its next wait is a short one. */
-  gotOn(id: string): void {
+  /** A job has progressed: its next wait is a short one. */
+  progressed(id: string): void {
     this.#delays.delete(id);
   }
 }

@@ -28,13 +28,13 @@ export interface Chat {
 export class ChatTemplate {
   readonly #template: Template;
 
-  /** @throws Error where the source is no template that Jinja2, as transformers calls it, takes */
+  /** @throws {Error} where the source is no template that Jinja2, as transformers calls it, takes */
   constructor(source: string) {
     this.#template = new Template(source);
   }
 
   /**
-   * @throws Error where the template raises, fails, or takes too long or too much
+   * @throws {Error} where the template raises, fails, or takes too long or too much
    * @throws {InputError} where a further variable cannot be set
    */
   render({ messages, addGenerationPrompt, tools = null, specialTokens, kwargs }: Chat): string {

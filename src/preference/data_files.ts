@@ -26,7 +26,7 @@ export interface ReadOptions {
  * Streams the rows of files as these have them; their numbers run on from file to file.
  *
  * @param paths Absolute paths; a name that tells no format is read as JSON lines
- * @throws InputError naming the file, for one that cannot be read as a whole
+ * @throws {InputError} naming the file, for one that cannot be read as a whole
  *
  * @example The demo's rows
  * ```ts
@@ -68,7 +68,7 @@ export async function* readDataFiles(
   }
 }
 
-/** Names of a file's columns; null where only its rows tell (JSON). @throws InputError as {@link readDataFiles} */
+/** Names of a file's columns; null where only its rows tell (JSON). @throws {InputError} as {@link readDataFiles} */
 export async function columnsOf(path: string): Promise<readonly string[] | null> {
   try {
     switch (formatOf(path)) {

@@ -94,7 +94,7 @@ export interface Sequence {
  * it and the longest response exceed `max_length`; then each response to what is left. BOS is never cut.
  *
  * @returns The group, or the reason why the row cannot be used: a response without a token to score.
- * @throws InputError where its text cannot be templated.
+ * @throws {InputError} where its text cannot be templated.
  */
 export function encodeComparison(
   tokenizer: Tokenizer,
@@ -147,7 +147,7 @@ export function isSilent(tokenizer: Tokenizer, { ids, boundary }: Sequence): boo
 /**
  * Each response, none of which {@link isEmpty}, as tokens behind the prompt's; nothing is cut.
  *
- * @throws InputError where text cannot be templated
+ * @throws {InputError} where text cannot be templated
  */
 export function tokeniseResponses(
   tokenizer: Tokenizer,
@@ -167,7 +167,7 @@ export function tokeniseResponses(
  * Checks token ids against the model's vocabulary.
  *
  * @param fromText whether they are a tokenizer's, and were not given as ids
- * @throws InputError where the model has no embedding for one
+ * @throws {InputError} where the model has no embedding for one
  */
 export function checkTokenIds(ids: ArrayLike<number>, vocabulary: number, fromText = true): void {
   for (let i = 0; i < ids.length; i++) { // a tenth of the time of an iterator or find()

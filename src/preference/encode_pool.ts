@@ -104,7 +104,7 @@ export class EncodePool implements Disposable {
    *
    * @returns null as long as no Worker is ready: the caller does it
    * @throws {InputError} as {@link encodeBatch}
-   * @throws Error where a Worker has broken
+   * @throws {Error} where a Worker has broken
    */
   encode(batch: readonly Comparison[]): Promise<EncodedBatch> | null {
     if (this.#seen >= this.#after) void this.start();

@@ -23,11 +23,11 @@ export interface LeftOut {
 const OTHERS = "other reasons";
 
 /** How many of the first are named. */
-export const mostRows = 20;
-const mostReasons = 10;
+export const MOST_ROWS = 20;
+const MOST_REASONS = 10;
 /** Reasons that name a row's own values may be as many as the rows. */
-const mostCounted = 1000;
-const mostCharacters = 200;
+const MOST_COUNTED = 1000;
+const MOST_CHARACTERS = 200;
 
 /** Counts rows by their reasons. */
 export class LeftOutRows {
@@ -49,7 +49,7 @@ export class LeftOutRows {
 
   /** A row that the method does not learn from. */
   skip(row: number, reason: string): void {
-    const text = boundedText(reason, mostCharacters);
+    const text = boundedText(reason, MOST_CHARACTERS);
     this.#add(text, 1);
     this.#count++;
     this.#name({ row, reason: text });
@@ -60,15 +60,15 @@ export class LeftOutRows {
     this.#count += count;
     this.#faults += faults;
     for (const { reason, count } of reasons) this.#add(reason, count);
-    this.#first.push(...first.slice(0, Math.max(0, mostRows - this.#first.length)));
+    this.#first.push(...first.slice(0, Math.max(0, MOST_ROWS - this.#first.length)));
   }
 
   /** By their numbers: what is read and what is tokenised is not always found out in that order. */
   #name(row: LeftOutRow): void {
     const place = this.#first.findLastIndex((other) => other.row <= row.row) + 1;
-    if (place >= mostRows) return;
+    if (place >= MOST_ROWS) return;
     this.#first.splice(place, 0, row);
-    this.#first.length = Math.min(this.#first.length, mostRows);
+    this.#first.length = Math.min(this.#first.length, MOST_ROWS);
   }
 
   /** A row that cannot be used. */
@@ -79,7 +79,7 @@ export class LeftOutRows {
   }
 
   #add(reason: string, times: number): void {
-    const key = this.#counts.has(reason) || this.#counts.size < mostCounted ? reason : OTHERS;
+    const key = this.#counts.has(reason) || this.#counts.size < MOST_COUNTED ? reason : OTHERS;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + times);
   }
 
@@ -87,7 +87,7 @@ export class LeftOutRows {
   summary(): LeftOut {
     const sorted = [...this.#counts].filter(([reason]) => reason !== OTHERS)
       .sort(([a, timesA], [b, timesB]) => timesB - timesA || (a < b ? -1 : 1));
-    const reasons = sorted.slice(0, mostReasons).map(([reason, count]) => ({ reason, count }));
+    const reasons = sorted.slice(0, MOST_REASONS).map(([reason, count]) => ({ reason, count }));
     const others = this.#count - reasons.reduce((sum, { count }) => sum + count, 0);
     return {
       count: this.#count,

@@ -66,7 +66,7 @@ export interface PackedBatch {
  *
  * @param known by group: how many tokens of the prompt the stream leaves out, less than all of them, since keys and
  * values of these are known; their places come before those of the rest
- * @throws RangeError where a response's first token is to be scored though nothing precedes it.
+ * @throws {RangeError} where a response's first token is to be scored though nothing precedes it.
  *
  * @example A prompt of two tokens with two responses
  * ```ts
@@ -171,7 +171,7 @@ export function groupTokens(group: EncodedGroup): number {
  *
  * @returns the same batches for the same groups in the same order; groups in a batch, and batches by their first group,
  * in the order of `groups`
- * @throws InputError for a group that is larger than the budget by itself.
+ * @throws {InputError} for a group that is larger than the budget by itself.
  */
 export function fillBatches<G extends EncodedGroup>(groups: readonly G[], budget: number): G[][] {
   const batches = fillWithSizes(groups.map((group) => sizeWithin(group, budget)), budget);

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { SourceRow } from "./files/source_row.ts";
 import { type LeftOut, LeftOutRows } from "./left_out.ts";
 import { type Comparison, knownColumns, readRow, type RowOptions } from "./rows.ts";
-import { promptColumns } from "./shapes/prompts.ts";
+import { PROMPT_COLUMNS } from "./shapes/prompts.ts";
 
 /** What was made of a data set's rows. */
 export interface RowsReport {
@@ -87,7 +87,7 @@ export class RowReader {
       .flatMap((name) => name === null ? [] : [name, name.split(".")[0]!]);
     const wanted = names.filter((name) => knownColumns.includes(name) || mapped.includes(name));
     const { prompt } = this.#options.columns ?? {};
-    if (prompt === undefined && !wanted.some((name) => promptColumns.includes(name))) return names;
+    if (prompt === undefined && !wanted.some((name) => PROMPT_COLUMNS.includes(name))) return names;
     for (const name of names) {
       if (!wanted.includes(name) && this.#unread.size < MOST_NAMES) this.#unread.add(name);
     }

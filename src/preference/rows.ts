@@ -6,11 +6,11 @@
  */
 import { InputError, type Path } from "../errors.ts";
 import { isDeeper, isObject, mostRowDepth } from "../json.ts";
-import { answerColumns } from "./shapes/answer_shapes.ts";
+import { ANSWER_COLUMNS } from "./shapes/answer_shapes.ts";
 import { type ColumnNames, Columns } from "./shapes/columns.ts";
-import { completionColumns, completionShapes, isLabelled, readCompletion } from "./shapes/completions.ts";
-import { type PairChoice, preferenceShapes, readPairs } from "./shapes/pairs.ts";
-import { promptColumns } from "./shapes/prompts.ts";
+import { COMPLETION_COLUMNS, COMPLETION_SHAPES, isLabelled, readCompletion } from "./shapes/completions.ts";
+import { type PairChoice, PREFERENCE_SHAPES, readPairs } from "./shapes/pairs.ts";
+import { PROMPT_COLUMNS } from "./shapes/prompts.ts";
 import { fromJson, turnOf, unlike } from "./shapes/turns.ts";
 
 /** One turn of a conversation. Keys beyond these two (`name`, `tool_calls`, …) reach the chat template as they are. */
@@ -68,7 +68,7 @@ const EXTRAS = ["tools", "chat_template_kwargs"];
 
 /** Every column that a row may be read from. */
 export const knownColumns: readonly string[] = [
-  ...new Set([...promptColumns, ...answerColumns, ...completionColumns, ...EXTRAS]),
+  ...new Set([...PROMPT_COLUMNS, ...ANSWER_COLUMNS, ...COMPLETION_COLUMNS, ...EXTRAS]),
 ];
 
 /**
@@ -76,7 +76,7 @@ export const knownColumns: readonly string[] = [
  *
  * @param value The row as parsed.
  * @param row Its number, from 1.
- * @throws InputError naming the row's field
+ * @throws {InputError} naming the row's field
  *
  * @example An implicit prompt
  * ```ts
@@ -95,7 +95,7 @@ export function readRow(
   row: number,
   { kind, columns: names, pairs }: RowOptions,
 ): RowReading {
-  const accepted = kind === "preference" ? preferenceShapes : completionShapes;
+  const accepted = kind === "preference" ? PREFERENCE_SHAPES : COMPLETION_SHAPES;
   if (!isObject(value)) {
     throw unlike("an object", [], value, accepted);
   }
@@ -109,7 +109,7 @@ export function readRow(
   return {
     comparisons: comparisons.map((comparison) => ({ row, ...asConversation(comparison, extras), ...extras })),
     ...(skipped === undefined ? {} : { skipped }),
-    shape: columns.shape(promptColumns),
+    shape: columns.shape(PROMPT_COLUMNS),
     unused: columns.unused,
   };
 }
@@ -152,10 +152,10 @@ function unknownShape(columns: Columns, kind: RowKind): InputError {
   const keys = columns.names;
   const [accepted, other] = kind === "preference"
     ? [
-      preferenceShapes,
+      PREFERENCE_SHAPES,
       isLabelled(columns) ? "a row of method kto, or of sft, which learns those with label true" : null,
     ]
-    : [completionShapes, columns.has("chosen") && columns.has("rejected") ? "a row of method simpo" : null];
+    : [COMPLETION_SHAPES, columns.has("chosen") && columns.has("rejected") ? "a row of method simpo" : null];
   return new InputError(
     (place) =>
       `${place} must be ${accepted}, or another shape of docs/data.md, or dataset.columns must say which is which; its keys are ${

@@ -9,7 +9,7 @@ import type { Tokenizer } from "./tokenizer.ts";
 /**
  * Each response's [prompt, response] as text, and what makes tokens of such texts.
  *
- * @throws InputError where text cannot be templated
+ * @throws {InputError} where text cannot be templated
  */
 export function textsOf(tokenizer: Tokenizer, comparison: Comparison, settings: TextSettings): {
   readonly texts: readonly (readonly [string, string])[];

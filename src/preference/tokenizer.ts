@@ -24,7 +24,7 @@ export interface Tokenizer {
   /**
    * Token ids of a text; special tokens written out in the text are recognised, none are added.
    *
-   * @throws InputError where the tokenizer has no token for a part of the text
+   * @throws {InputError} where the tokenizer has no token for a part of the text
    */
   encode(text: string, options?: EncodeOptions): number[];
   /**
@@ -48,12 +48,12 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Jinja source, of several the default one; null where the model has none. */
   readonly chatTemplate: string | null;
-  /** Turns as text, by the model's template. @throws InputError where there is no template, or it refuses the turns */
+  /** Turns as text, by the model's template. @throws {InputError} where there is no template, or it refuses the turns */
   renderChat(messages: readonly Message[], options: TemplateOptions): string;
   /**
    * This tokenizer with another chat template, or one of its own by its name; this one where none is given.
    *
-   * @throws InputError where a text is neither
+   * @throws {InputError} where a text is neither
    */
   withChatTemplate(source: string | null | undefined): Tokenizer;
 }
@@ -64,7 +64,7 @@ export interface Tokenizer {
  *
  * @param adapter folder of an adapter, whose tokenizer goes before the model's, and its templates too. Where it has no
  * tokenizer.json, the special tokens that its files name are added to the model's.
- * @throws InputError naming the file at fault.
+ * @throws {InputError} naming the file at fault.
  *
  * @example Tokens of a text
  * ```ts

@@ -22,7 +22,7 @@ const MOST_FAULTS = 3;
 export class Culprits {
   readonly #known = new Map<string, Culprit>();
 
-  /** @throws InputError for a request whose model's files or template are known to be at fault */
+  /** @throws {InputError} for a request whose model's files or template are known to be at fault */
   refuse(request: Request): void {
     if (this.#known.size === 0) return;
     const culprit = this.#known.get(keyOf(request));

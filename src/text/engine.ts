@@ -8,8 +8,9 @@ import { type TextThread, textThread, withThread } from "./thread.ts";
 
 type LoadingOptions = Pick<CallOptions<CallName>, "onLoading">;
 
+/** Calls about texts: those about tokens are the device's. */
 type Facade = {
-  readonly [Name in "score" | "sequences" | "inspect" | "train"]: (
+  readonly [Name in CallName]?: (
     request: Calls[Name]["request"],
     options: CallOptions<Name>,
     signal: AbortSignal,
@@ -43,12 +44,8 @@ export class TextEngine implements Engine {
     request: Calls[Name]["request"],
     options: CallOptions<Name> = {},
   ): Promise<Calls[Name]["result"]> {
-    if (!(name in this.#calls)) return await this.#device.call(name, request, options);
-    const own = this.#calls[name as keyof Facade] as (
-      request: Calls[Name]["request"],
-      options: CallOptions<Name>,
-      signal: AbortSignal,
-    ) => Promise<Calls[Name]["result"]>;
+    const own = this.#calls[name];
+    if (own === undefined) return await this.#device.call(name, request, options);
     const { signal } = options;
     const ending = this.#stopping.signal;
     return await own(request, options, signal ? AbortSignal.any([signal, ending]) : ending);

@@ -56,7 +56,7 @@ export class Pulse {
     Atomics.add(this.#words, BEATS, 1);
   }
 
-  /** A call takes the thread, or gives it back. */
+  /** A call takes the thread, or releases it. */
   turn(call: number | null): void {
     Atomics.store(this.#words, CALL, call ?? NOBODY);
     Atomics.store(this.#words, ROW, 0);

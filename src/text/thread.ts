@@ -96,7 +96,7 @@ export class TextThread {
   /**
    * Asks for something.
    *
-   * @throws InputError where the request is at fault, or takes too long or too much
+   * @throws {InputError} where the request is at fault, or takes too long or too much
    * @throws the signal's reason once it aborts
    */
   async call<Name extends TextCallName>(

@@ -10,7 +10,7 @@ const OPTIONS = { useBigInt: true, useDate: true };
 /**
  * Streams an Arrow file's rows. Columns that are not chosen are not decoded.
  *
- * @throws InputError naming the file where it is missing, malformed or compressed
+ * @throws {InputError} naming the file where it is missing, malformed or compressed
  */
 export async function* readArrow(path: string, choose: ChooseColumns): AsyncGenerator<FileRow> {
   const before: Uint8Array[] = [];
@@ -32,7 +32,7 @@ export async function* readArrow(path: string, choose: ChooseColumns): AsyncGene
   if (before.length === 0) throw unreadable("Arrow", "it has no schema");
 }
 
-/** Names of an Arrow file's columns. @throws InputError as {@link readArrow} */
+/** Names of an Arrow file's columns. @throws {InputError} as {@link readArrow} */
 export async function arrowColumns(path: string): Promise<string[]> {
   for await (const { bytes } of readArrowMessages(path)) {
     return namesOf(readable(() => tableFromIPC([bytes])));

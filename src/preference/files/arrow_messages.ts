@@ -15,7 +15,7 @@ const KINDS = [null, "schema", "dictionary", "batch"] as const;
  *
  * Source: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
  *
- * @throws InputError where it is not there, is none, or ends without its end mark
+ * @throws {InputError} where it is not there, is none, or ends without its end mark
  */
 export async function* readArrowMessages(path: string): AsyncGenerator<ArrowMessage> {
   using file = await openDataFile(path);

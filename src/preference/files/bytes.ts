@@ -8,7 +8,7 @@ type Bytes = AsyncGenerator<Uint8Array<ArrayBuffer>>;
  * Streams a file's bytes. That they are compressed is told by how they begin and not by the name, as some tools decompress
  * a file and keep its name.
  *
- * @throws InputError where the file is missing, damaged or UTF-16
+ * @throws {InputError} where the file is missing, damaged or UTF-16
  */
 export async function* readBytes(path: string): Bytes {
   const file = await openDataFile(path);

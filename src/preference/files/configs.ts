@@ -24,7 +24,7 @@ const MOST_CHARACTERS = 2 ** 20;
 /**
  * Reads the configurations in a README.md's front matter.
  *
- * @throws InputError where it cannot be read
+ * @throws {InputError} where it cannot be read
  */
 export async function readConfigs(readme: string): Promise<Configuration[]> {
   const [, front = ""] = /^\uFEFF?---\r?\n(.*?)\r?\n---/s.exec(readme) ?? [];
@@ -60,7 +60,7 @@ export async function readConfigs(readme: string): Promise<Configuration[]> {
  * The configuration of a name; without one the only one, or the one that is marked as default.
  *
  * @returns null where there are none
- * @throws InputError naming those that there are
+ * @throws {InputError} naming those that there are
  */
 export function chooseConfig(
   configs: readonly Configuration[],

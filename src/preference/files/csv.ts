@@ -8,7 +8,7 @@ import { type ChooseColumns, type FileRow, MOST_ROW_BYTES } from "./source_row.t
 /**
  * Streams the rows behind a header. Every value is text; a field with nothing in it, not even quotes, is null.
  *
- * @throws InputError where the file is missing, its header names a column twice, or a quote is never closed
+ * @throws {InputError} where the file is missing, its header names a column twice, or a quote is never closed
  */
 export async function* readCsv(
   path: string,
@@ -39,7 +39,7 @@ export async function* readCsv(
   }
 }
 
-/** Names of the columns. @throws InputError as {@link readCsv} */
+/** Names of the columns. @throws {InputError} as {@link readCsv} */
 export async function csvColumns(path: string, delimiter: "," | "\t"): Promise<readonly string[]> {
   for await (const { fields } of readRecords(path, delimiter)) return header(fields);
   return [];

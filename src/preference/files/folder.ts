@@ -27,14 +27,14 @@ export interface ChosenFiles {
   readonly slice?: Slice | undefined;
 }
 
-/** Gives a split's files. @throws InputError where there is none */
+/** Gives a split's files. @throws {InputError} where there is none */
 type FindSplit = (split: string) => readonly string[] | Promise<readonly string[]>;
 
 /**
  * Chooses files as `datasets` does: by `data_files`; or as `save_to_disk` wrote the folder; or by the configurations in the
  * README.md; or by the names of files.
  *
- * @throws InputError naming the field, and the configurations or splits that there are
+ * @throws {InputError} naming the field, and the configurations or splits that there are
  */
 export async function chooseDataFiles(folder: DataFolder, choice: DataChoice): Promise<ChosenFiles[]> {
   const { split } = choice;
@@ -90,7 +90,7 @@ function configured(folder: DataFolder, { data_dir, data_files }: Configuration)
   };
 }
 
-/** Splits as `save_to_disk` writes them; null where the folder is none of its. @throws InputError where it has indices */
+/** Splits as `save_to_disk` writes them; null where the folder is none of its. @throws {InputError} where it has indices */
 async function savedSplits(folder: DataFolder): Promise<Map<string, readonly string[]> | null> {
   if (folder.names.includes("dataset_dict.json")) {
     const { splits } = await readObject(folder, "dataset_dict.json");

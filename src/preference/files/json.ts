@@ -19,7 +19,7 @@ const LISTS = /^(data|rows|train|validation|test|examples|instances|items|record
  * as many a `.json` holds lines and some a `.jsonl` an array.
  *
  * @param lines whether the file's name says that it is lines
- * @throws InputError for a file that is missing, damaged, or one object around its rows
+ * @throws {InputError} for a file that is missing, damaged, or one object around its rows
  */
 export async function* readJson(path: string, lines: boolean): AsyncGenerator<FileRow> {
   const chunks = readBytes(path);

@@ -13,7 +13,7 @@ const closes = (byte: number) => byte === 0x5d || byte === 0x7d;
  * brackets is told and the next one read.
  *
  * @param isArray whether the rows are an array's elements
- * @throws InputError where brackets are left open, or more follows the array
+ * @throws {InputError} where brackets are left open, or more follows the array
  */
 export async function* readJsonValues(
   chunks: AsyncIterable<Uint8Array>,

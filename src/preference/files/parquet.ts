@@ -22,7 +22,7 @@ const native = Object.fromEntries(
 /**
  * Streams a Parquet file's rows. Columns that are not chosen are not decoded.
  *
- * @throws InputError naming the file where it is missing, malformed, compressed otherwise, or a page has another CRC than the
+ * @throws {InputError} naming the file where it is missing, malformed, compressed otherwise, or a page has another CRC than the
  * file says
  */
 export async function* readParquet(path: string, choose: ChooseColumns): AsyncGenerator<FileRow> {
@@ -45,13 +45,13 @@ export async function* readParquet(path: string, choose: ChooseColumns): AsyncGe
   }
 }
 
-/** Names of a Parquet file's columns. @throws InputError as {@link readParquet} */
+/** Names of a Parquet file's columns. @throws {InputError} as {@link readParquet} */
 export async function parquetColumns(path: string): Promise<string[]> {
   using source = await openSource(path);
   return topColumns(await readMetadata(source));
 }
 
-/** How many rows a Parquet file has. @throws InputError as {@link readParquet} */
+/** How many rows a Parquet file has. @throws {InputError} as {@link readParquet} */
 export async function parquetRows(path: string): Promise<number> {
   using source = await openSource(path);
   return Number((await readMetadata(source)).num_rows);
@@ -107,7 +107,7 @@ function topColumns({ schema }: FileMetaData): string[] {
   return columns;
 }
 
-/** @throws InputError where a chosen column is compressed otherwise */
+/** @throws {InputError} where a chosen column is compressed otherwise */
 async function compressorsOf({ row_groups }: FileMetaData, chosen: readonly string[]): Promise<Compressors> {
   const codecs = new Set<string>();
   for (const { columns } of row_groups) {

@@ -28,7 +28,7 @@ export function patternsBySplit(data_files: DataFiles): Map<string, readonly str
  * The files that patterns match, each once, in the order of the patterns and sorted within one.
  *
  * @param names Files of the folder
- * @throws InputError for a pattern that matches none
+ * @throws {InputError} for a pattern that matches none
  */
 export async function matchingFiles(
   names: readonly string[],

@@ -28,7 +28,7 @@ export function visibleDataFiles(names: readonly string[]): string[] {
  *
  * @param names Files, relative to the data set's folder, with `/` between their parts
  * @returns The chosen names, sorted
- * @throws InputError where there is none, or they do not go together
+ * @throws {InputError} where there is none, or they do not go together
  *
  * @example Shards of one split
  * ```ts
@@ -85,7 +85,7 @@ export function listed(names: readonly string[]): string {
   return names.slice(0, 5).join(", ") + (names.length > 5 ? `, … (${names.length} files)` : "");
 }
 
-/** A split with a shard missing would be trained on as if it were whole. @throws InputError naming what is there */
+/** A split with a shard missing would be trained on as if it were whole. @throws {InputError} naming what is there */
 export function checkShards(names: readonly string[]): void {
   const shards = names.map((name) => /^(.+)-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.[\w.]+$/.exec(name));
   const first = shards.find((match) => match !== null);

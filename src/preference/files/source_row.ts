@@ -37,7 +37,7 @@ export function unreadable(kind: string, why: string): InputError {
   });
 }
 
-/** Opens a file of rows. @throws InputError where it is not there */
+/** Opens a file of rows. @throws {InputError} where it is not there */
 export async function openDataFile(path: string): Promise<Deno.FsFile> {
   try {
     // Looked at before it is opened: opening a named pipe would wait for its writer.

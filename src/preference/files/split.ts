@@ -20,7 +20,7 @@ const FORMS =
   "a split's name as train, a slice as train[:1000] or train[10%:20%], or a sum as train+validation";
 
 /**
- * Reads what `split` says. @throws InputError where it has none of the forms
+ * Reads what `split` says. @throws {InputError} where it has none of the forms
  *
  * @example A slice
  * ```ts

@@ -16,7 +16,7 @@ const MOST_WINDOW = 2 ** 27;
  *
  * Source: https://www.rfc-editor.org/rfc/rfc8878
  *
- * @throws Error where a frame is cut, damaged (by its checksum, where it has one) or none
+ * @throws {Error} where a frame is cut, damaged (by its checksum, where it has one) or none
  */
 export async function* unzstd(chunks: Bytes): Bytes {
   const take = taker(chunks);
@@ -75,7 +75,7 @@ async function takeHeader(take: Take): Promise<{ bytes: Uint8Array<ArrayBuffer>;
   return { bytes, hasChecksum: (descriptor & 4) !== 0 };
 }
 
-/** Takes so many of the next bytes. @throws Error where there are fewer; none at all may be null */
+/** Takes so many of the next bytes. @throws {Error} where there are fewer; none at all may be null */
 interface Take {
   (count: number): Promise<Uint8Array<ArrayBuffer>>;
   (count: number, mayEnd: true): Promise<Uint8Array<ArrayBuffer> | null>;

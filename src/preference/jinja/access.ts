@@ -42,7 +42,7 @@ function missing(value: Value, key: Value): Value {
 const DUNDER =
   /^__(?:class|doc|init|new|repr|str|hash|eq|ne|lt|le|gt|ge|dir|format|reduce|reduce_ex|sizeof|getattribute|setattr|delattr|init_subclass|subclasshook|len|getitem|contains|iter|add|mul|rmul|mod|rmod|getnewargs|reversed|setitem|delitem|iadd|imul|or|ror|ior|class_getitem|call|dict|module|weakref|self|name|qualname|globals|code|closure|defaults|kwdefaults|annotations|next|del|getstate|bool|int|float|abs|neg|pos|and|html)__$/;
 
-/** An attribute; undefined in TypeScript's sense where there is none. @throws TemplateError what is undefined has none */
+/** An attribute; undefined in TypeScript's sense where there is none. @throws {TemplateError} what is undefined has none */
 export function ownAttribute(value: Value, name: string): Value | undefined {
   if (value instanceof Undefined) {
     if (DUNDER.test(name)) return unsafe(value, name);

@@ -4,7 +4,7 @@ import { intOf, type Keywords, textOf, typeName, Undefined, type Value } from ".
 /** A parameter's name, with its default where it has one; without a name it is given by place alone. */
 export type Parameter = string | readonly [name: string, otherwise: Value];
 
-/** Puts arguments in the order of parameters, as Python binds them. @throws TemplateError where it would not */
+/** Puts arguments in the order of parameters, as Python binds them. @throws {TemplateError} where it would not */
 export function bind(
   name: string,
   parameters: readonly Parameter[],

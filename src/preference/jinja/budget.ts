@@ -38,7 +38,7 @@ let depth = 0;
 let nextLook = CLOCK;
 let end = Infinity;
 
-/** Does the work of one rendering under limits. @throws BoundError naming the one that it passes */
+/** Does the work of one rendering under limits. @throws {BoundError} naming the one that it passes */
 export function withBudget<T>(own: Limits, work: () => T): T {
   limits = own;
   steps =

@@ -60,7 +60,7 @@ function sameEntries(a: Dict, b: Dict): boolean {
   });
 }
 
-/** Whether the first is less; texts by code points. @throws TemplateError where Python has no order */
+/** Whether the first is less; texts by code points. @throws {TemplateError} where Python has no order */
 export function less(a: Value, b: Value, operator = "<"): boolean {
   const [x, y] = [numberOf(a), numberOf(b)];
   if (x !== null && y !== null) return x < y;
@@ -106,7 +106,7 @@ function rank(unit: number): number {
   return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit;
 }
 
-/** @throws TemplateError the message of the first that is undefined */
+/** @throws {TemplateError} the message of the first that is undefined */
 export function refuseUndefined(...values: readonly Value[]): void {
   for (const value of values) if (value instanceof Undefined) fail(value.message);
 }
@@ -135,7 +135,7 @@ export function contains(container: Value, item: Value): boolean {
   return false;
 }
 
-/** What a loop goes through. @throws TemplateError where the value cannot be gone through */
+/** What a loop goes through. @throws {TemplateError} where the value cannot be gone through */
 export function iterate(value: Value): Iterable<Value> {
   if (Array.isArray(value)) return value;
   const text = textOf(value);

@@ -238,7 +238,7 @@ function compileFilter({ name, of, args }: Filter, place: Place, written?: Run):
   };
 }
 
-/** @throws TemplateError at once, or when it is run where that need not be */
+/** @throws {TemplateError} at once, or when it is run where that need not be */
 function unknown(what: string, name: string, { soft }: Place): Run {
   if (!soft) throw new TemplateError(`No ${what} named '${name}'.`);
   return () => fail(`No ${what} named '${name}' found.`);

@@ -28,7 +28,7 @@ export class BoundError extends TemplateError {
   override readonly name = "BoundError";
 }
 
-/** @throws TemplateError always: a Python error in an expression */
+/** @throws {TemplateError} always: a Python error in an expression */
 export function fail(message: string): never {
   throw new TemplateError(message);
 }

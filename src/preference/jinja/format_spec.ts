@@ -35,7 +35,7 @@ function parseSpec(text: string): Spec {
   };
 }
 
-/** A value as a spec writes it. @throws TemplateError where the spec is not one for such values */
+/** A value as a spec writes it. @throws {TemplateError} where the spec is not one for such values */
 export function format(value: Value, spec: string): string {
   const text = textOf(value);
   const number = intOf(value);

@@ -20,7 +20,7 @@ const UNESCAPED: Readonly<Record<string, string>> = {
   nbsp: "\xa0",
 };
 
-/** A text without tags and comments, its white space made single spaces. @throws UnsupportedError for rarer entities */
+/** A text without tags and comments, its white space made single spaces. @throws {UnsupportedError} for rarer entities */
 export function stripTags(text: string): string {
   chargeText(text.length * 2);
   let result = "";

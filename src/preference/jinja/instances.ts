@@ -13,7 +13,7 @@ export class Namespace extends Instance {
     return this.#fields.get(name);
   }
 
-  /** @throws TemplateError for a name that begins with an underscore, as transformers' namespaces do */
+  /** @throws {TemplateError} for a name that begins with an underscore, as transformers' namespaces do */
   set(name: string, value: Value): void {
     if (name.startsWith("_")) {
       fail(`Chat templates cannot store underscore-prefixed attributes on a namespace, but got '${name}'.`);

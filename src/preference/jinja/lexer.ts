@@ -52,7 +52,7 @@ export function normalized(source: string): string {
  * so does white space between the beginning of its line and it. `-` in a tag takes all white space on its side, `+` none.
  *
  * @param source {@link normalized}
- * @throws TemplateSyntaxError
+ * @throws {TemplateSyntaxError}
  */
 export function tokenize(source: string): Token[] {
   const tokens: Token[] = [];

@@ -38,14 +38,14 @@ export interface RenderOptions {
 export class Template {
   readonly #write: ReturnType<typeof compile>;
 
-  /** @throws TemplateError where the source is no template, or one that Jinja2 or this engine does not take */
+  /** @throws {TemplateError} where the source is no template, or one that Jinja2 or this engine does not take */
   constructor(source: string) {
     this.#write = withBudget(LIMITS, () => compile(parse(source)));
   }
 
   /**
    * @param variables JSON's values by name
-   * @throws TemplateError where the template raises, fails, or passes a limit
+   * @throws {TemplateError} where the template raises, fails, or passes a limit
    */
   render(variables: Readonly<Record<string, unknown>>, { now, limits = LIMITS }: RenderOptions): string {
     return withBudget(limits, () => {

@@ -23,7 +23,7 @@ function divideRounded(numerator: bigint, denominator: bigint): bigint {
   return up ? quotient + 1n : quotient;
 }
 
-/** @throws UnsupportedError for more digits than anybody needs */
+/** @throws {UnsupportedError} for more digits than anybody needs */
 export function checkDigits(digits: number): void {
   if (Math.abs(digits) > MOST_DIGITS) throw new UnsupportedError(`a precision past ${MOST_DIGITS}`);
 }

@@ -16,7 +16,9 @@ const UNSUPPORTED: ReadonlySet<string> = new Set([
 /**
  * Parses a template as Jinja2 does, with the tags of its `loopcontrols` and transformers' `generation`.
  *
- * @throws TemplateSyntaxError where Jinja2 has one; UnsupportedError; BoundError where it is nested too deeply
+ * @throws {TemplateSyntaxError} where Jinja2 has one
+ * @throws {UnsupportedError}
+ * @throws {BoundError} where it is nested too deeply
  */
 export function parse(source: string): readonly Statement[] {
   return new StatementParser(normalized(source)).template();

@@ -20,7 +20,7 @@ import {
 
 const PLACE = /%(?:\(([^()]*)\))?([-+ #0]*)(\*|\d*)(?:\.(\*|\d*))?[hlL]?([^]?)/gu;
 
-/** @throws TemplateError where values are missing, left over or of another type than the format asks for */
+/** @throws {TemplateError} where values are missing, left over or of another type than the format asks for */
 export function percentFormat(format: string, values: Value): string {
   const list = values instanceof Tuple ? values.items : [values];
   let used = 0;

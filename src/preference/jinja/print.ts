@@ -15,7 +15,7 @@ import {
   type Value,
 } from "./values.ts";
 
-/** @throws UnsupportedError where Python prints an address, which is another each time */
+/** @throws {UnsupportedError} where Python prints an address, which is another each time */
 export function str(value: Value): string {
   if (typeof value === "string") return value;
   if (value instanceof Markup) return value.text;
@@ -23,7 +23,7 @@ export function str(value: Value): string {
   return repr(value);
 }
 
-/** @throws UnsupportedError where Python prints an address, which is another each time */
+/** @throws {UnsupportedError} where Python prints an address, which is another each time */
 export function repr(value: Value): string {
   if (value === null) return "None";
   switch (typeof value) {

@@ -6,7 +6,7 @@ import { format } from "./format_spec.ts";
 import { repr, str } from "./print.ts";
 import type { Keywords, Value } from "./values.ts";
 
-/** @throws TemplateError where a field is missing, or the text is no format */
+/** @throws {TemplateError} where a field is missing, or the text is no format */
 export function strFormat(text: string, args: readonly Value[], keywords: Keywords): string {
   return new Fields(args, keywords).write(text, 2);
 }

@@ -65,7 +65,7 @@ export class TokenReader {
     throw new TemplateSyntaxError(message, lineOf(this.#source, this.token.at));
   }
 
-  /** @throws BoundError */
+  /** @throws {BoundError} */
   protected nested<T>(work: () => T): T {
     if (++this.#levels > MOST_LEVELS) {
       throw new BoundError(`it is nested more than ${MOST_LEVELS} levels deep`);
@@ -75,7 +75,7 @@ export class TokenReader {
     return result;
   }
 
-  /** @throws BoundError */
+  /** @throws {BoundError} */
   protected link(count: number): void {
     if (count > MOST_LINKS) throw new BoundError(`an expression has more than ${MOST_LINKS} links in a row`);
   }

@@ -175,7 +175,7 @@ export function typeName(value: Value): string {
   return (value as Stream | Instance).type;
 }
 
-/** Whether a value counts as true. @throws TemplateError never */
+/** Whether a value counts as true. @throws {TemplateError} never */
 export function truth(value: Value): boolean {
   if (value === null || typeof value !== "object") return Boolean(value);
   if (Array.isArray(value)) return value.length > 0;
@@ -206,7 +206,7 @@ export function numberOf(value: Value): number | null {
   return value instanceof Float ? value.value : intOf(value);
 }
 
-/** A whole number as an int. @throws UnsupportedError past 2^53, where JavaScript's numbers skip some */
+/** A whole number as an int. @throws {UnsupportedError} past 2^53, where JavaScript's numbers skip some */
 export function int(value: number): number {
   if (!Number.isSafeInteger(value)) throw new UnsupportedError("an integer past 2^53");
   return value + 0; // not -0
@@ -238,7 +238,7 @@ function hashText(key: Value): string {
 /**
  * What a request or a file has, as the template's values: objects become dicts, whole numbers ints.
  *
- * @throws UnsupportedError for a whole number past 2^53: reading it as JSON has changed its digits
+ * @throws {UnsupportedError} for a whole number past 2^53: reading it as JSON has changed its digits
  */
 export function fromJson(value: unknown): Value {
   switch (typeof value) {

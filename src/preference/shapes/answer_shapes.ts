@@ -1,9 +1,9 @@
 /** The ways in which data sets write a row's answers. */
 import { type Answer, type AnswerShape, takeAnswer } from "./answers.ts";
 import type { Columns } from "./columns.ts";
-import { judgedShapes } from "./judged_shapes.ts";
-import { promptColumns } from "./prompts.ts";
-import { rankedShapes } from "./ranked_shapes.ts";
+import { JUDGED_SHAPES } from "./judged_shapes.ts";
+import { PROMPT_COLUMNS } from "./prompts.ts";
+import { RANKED_SHAPES } from "./ranked_shapes.ts";
 import { readText } from "./turns.ts";
 
 /** Two columns, the better one first. */
@@ -19,14 +19,14 @@ function worseAnswers(columns: Columns, name: string): Answer[] {
   const value = columns.peek(name);
   const several = Array.isArray(value) && value.length > 1 &&
     value.every((text) => typeof text === "string") &&
-    promptColumns.some((column) => columns.hasText(column));
+    PROMPT_COLUMNS.some((column) => columns.hasText(column));
   if (!several) return [takeAnswer(columns, name, 2)];
   columns.take(name);
   return value.map((text, index) => ({ text: readText(text, [name, index]), rank: 2, path: [name, index] }));
 }
 
 /** Shapes whose columns name the better answer, as any row may have beside others. */
-export const namedShapes: readonly AnswerShape[] = [
+export const NAMED_SHAPES: readonly AnswerShape[] = [
   named("chosen", "rejected"),
   named("chosen_response", "rejected_response"),
   named("response_j", "response_k"),
@@ -41,5 +41,5 @@ export const namedShapes: readonly AnswerShape[] = [
 ];
 
 /** Every column that answers may be read from. */
-export const answerColumns: readonly string[] = [...namedShapes, ...judgedShapes, ...rankedShapes]
+export const ANSWER_COLUMNS: readonly string[] = [...NAMED_SHAPES, ...JUDGED_SHAPES, ...RANKED_SHAPES]
   .flatMap(({ columns, further = [] }) => [...columns, ...further]);

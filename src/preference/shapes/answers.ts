@@ -21,7 +21,7 @@ export interface AnswerShape {
   readonly further?: readonly string[];
   /** What each entry of the first column has, where that is a list of objects. */
   readonly inside?: readonly string[];
-  /** @throws InputError where a column holds something else */
+  /** @throws {InputError} where a column holds something else */
   readonly read: (columns: Columns) => Answer[];
 }
 

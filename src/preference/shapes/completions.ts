@@ -23,7 +23,7 @@ export interface Completion {
 }
 
 /** What such a row is, for one that is not. */
-export const completionShapes = "{prompt, completion}, {messages} or {text}";
+export const COMPLETION_SHAPES = "{prompt, completion}, {messages} or {text}";
 
 const COMPLETIONS = ["completion", "response", "output", "answer", "solution", "targets"];
 /** What says whether a completion is desirable. */
@@ -31,13 +31,13 @@ const LABELS = ["label", "kto_tag"];
 const CONVERSATIONS = ["messages", "conversations", "conversation"];
 
 /** Every column that a completion may be read from. */
-export const completionColumns: readonly string[] = [...COMPLETIONS, ...CONVERSATIONS, "text", ...LABELS];
+export const COMPLETION_COLUMNS: readonly string[] = [...COMPLETIONS, ...CONVERSATIONS, "text", ...LABELS];
 
 /**
  * Reads an imitation row.
  *
  * @returns null where the row has no completion's column
- * @throws InputError where it could be read in two ways, or a column holds something else
+ * @throws {InputError} where it could be read in two ways, or a column holds something else
  */
 export function readCompletion(columns: Columns): Completion | null {
   const name = completionColumn(columns);
@@ -71,7 +71,7 @@ export function isLabelled(columns: Columns): boolean {
 }
 
 function completionColumn(columns: Columns): string | null {
-  const there = completionColumns.filter((name) => !LABELS.includes(name) && columns.has(name));
+  const there = COMPLETION_COLUMNS.filter((name) => !LABELS.includes(name) && columns.has(name));
   const mapped = there.filter((name) => columns.isMapped(name));
   if (mapped.length > 0) return mapped[0]!;
   const saying = there.filter((name) => columns.hasText(name));

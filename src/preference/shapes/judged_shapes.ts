@@ -33,7 +33,7 @@ function judgedRank(index: number, sign: number): number {
 }
 
 /** Shapes with a verdict of its own column. */
-export const judgedShapes: readonly AnswerShape[] = [
+export const JUDGED_SHAPES: readonly AnswerShape[] = [
   judged(
     "response_1",
     "response_2",

@@ -9,7 +9,7 @@ import type { Columns } from "./columns.ts";
 import {
   noPrompt,
   nullPrompt,
-  promptColumns,
+  PROMPT_COLUMNS,
   readPrompt,
   readSystem,
   unnamedPrompt,
@@ -66,7 +66,7 @@ export function withPrompt(columns: Columns, taken: readonly string[], better: A
   };
 }
 
-/** A response without the prompt that it may repeat. @throws InputError where it begins with another one */
+/** A response without the prompt that it may repeat. @throws {InputError} where it begins with another one */
 function responseOf(text: Text, prompt: readonly Message[], path: Path): Text {
   const response = withoutPrompt(text, prompt);
   const [first] = response;
@@ -93,7 +93,7 @@ function isWhole(
   if (Array.isArray(columns.peek("prompt")) && !taken.includes("prompt")) return false;
   if (isObject(columns.peek("input"))) return false; // OpenAI's
   if (startsConversation(chosen) || startsConversation(rejected)) return true;
-  return !promptColumns.some((name) => !taken.includes(name) && columns.hasText(name));
+  return !PROMPT_COLUMNS.some((name) => !taken.includes(name) && columns.hasText(name));
 }
 
 function startsConversation(messages: readonly Message[]): boolean {
@@ -198,7 +198,7 @@ function splitStrings(columns: Columns, taken: readonly string[], chosen: string
   return { prompt: chosen.slice(0, shared), responses: [chosen.slice(shared), rejected.slice(shared)] };
 }
 
-/** @throws InputError where there is no prompt although other columns hold text, or a list without a turn */
+/** @throws {InputError} where there is no prompt although other columns hold text, or a list without a turn */
 function checked(columns: Columns, prompt: Text): Text {
   if (typeof prompt !== "string" && prompt.length === 0) {
     throw new InputError((field) => `${field} is an empty list.`, {

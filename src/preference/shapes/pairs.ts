@@ -1,18 +1,18 @@
 /** A preference row as pairs of a better and a worse response to one prompt. */
 import { InputError } from "../../errors.ts";
 import { isObject } from "../../json.ts";
-import { namedShapes } from "./answer_shapes.ts";
+import { NAMED_SHAPES } from "./answer_shapes.ts";
 import { type Answer, type AnswerShape, checkWeights } from "./answers.ts";
 import type { Columns } from "./columns.ts";
-import { judgedShapes } from "./judged_shapes.ts";
+import { JUDGED_SHAPES } from "./judged_shapes.ts";
 import { type Pair, withPrompt } from "./pair_prompt.ts";
-import { rankedShapes } from "./ranked_shapes.ts";
+import { RANKED_SHAPES } from "./ranked_shapes.ts";
 
 /** Which pairs a row of several ranked answers makes. */
 export type PairChoice = "best_worst" | "adjacent" | "all";
 
 /** What such a row is, for one that is not. */
-export const preferenceShapes =
+export const PREFERENCE_SHAPES =
   "{prompt, chosen, rejected}, {chosen, rejected} or {input, preferred_output, non_preferred_output}";
 
 /**
@@ -20,7 +20,7 @@ export const preferenceShapes =
  *
  * @param choice which pairs are wanted of a row with several answers; undefined: best and worst, and named pairs first
  * @returns The pairs: none where no answer is better than another. null where the row has no answers' columns.
- * @throws InputError where it could be read in two ways, or a column holds something else
+ * @throws {InputError} where it could be read in two ways, or a column holds something else
  */
 export function readPairs(columns: Columns, choice: PairChoice | undefined): Pair[] | null {
   const shape = answerShape(columns, choice !== undefined);
@@ -44,9 +44,9 @@ function answerShape(columns: Columns, wantsRanked: boolean): AnswerShape | null
     const mapped = shapes.filter((shape) => shape.columns.some((name) => columns.isMapped(name)));
     return mapped.length > 0 ? mapped : shapes;
   };
-  const paired = meant([...namedShapes, ...judgedShapes].filter(fits));
+  const paired = meant([...NAMED_SHAPES, ...JUDGED_SHAPES].filter(fits));
   const ranked = meant(
-    rankedShapes.filter((shape) => fits(shape) && hasAnswers(columns.peek(shape.columns[0]!), shape)),
+    RANKED_SHAPES.filter((shape) => fits(shape) && hasAnswers(columns.peek(shape.columns[0]!), shape)),
   );
   // Data made by sampling keeps all samples beside the pair that was chosen among them.
   const [first = null, second] = wantsRanked && ranked.length > 0

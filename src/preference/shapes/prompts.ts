@@ -28,14 +28,14 @@ const FURTHER = ["input", "context"];
 const SYSTEM = ["system", "system_prompt", "system_message"];
 
 /** Every column that a prompt may be read from. */
-export const promptColumns: readonly string[] = [...SYSTEM, ...PLAIN, ...ASKED];
+export const PROMPT_COLUMNS: readonly string[] = [...SYSTEM, ...PLAIN, ...ASKED];
 
 /**
  * Reads what stands before the responses.
  *
  * @param taken columns that are the responses' own
  * @returns null where no column says anything
- * @throws InputError where two columns could be the prompt, or one is neither text nor turns
+ * @throws {InputError} where two columns could be the prompt, or one is neither text nor turns
  */
 export function readPrompt(columns: Columns, taken: readonly string[]): Text | null {
   const name = promptColumn(columns, taken);
@@ -93,7 +93,7 @@ export function readSystem(columns: Columns, taken: readonly string[]): Message[
   return turnOf("system", takeString(columns, name));
 }
 
-/** A conversation with a system turn in front, unless it has that one. @throws InputError where it has another */
+/** A conversation with a system turn in front, unless it has that one. @throws {InputError} where it has another */
 export function withSystem(turns: readonly Message[], system: readonly Message[]): readonly Message[] {
   if (turns[0]?.role !== "system") return [...system, ...turns];
   if (system.length === 0 || system[0]!.content?.trim() === turns[0].content?.trim()) return turns;
@@ -112,7 +112,7 @@ export function withoutPrompt(response: Text, prompt: readonly Message[]): Text 
   return repeats ? response.slice(prompt.length) : response;
 }
 
-/** The columns that a row might be read by and that do not say the same. @throws InputError with every reading */
+/** The columns that a row might be read by and that do not say the same. @throws {InputError} with every reading */
 function promptColumn(columns: Columns, taken: readonly string[]): string | null {
   const names = [...PLAIN, ...ASKED];
   const mapped = names.find((name) => columns.isMapped(name) && !taken.includes(name));

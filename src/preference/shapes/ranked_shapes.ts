@@ -44,7 +44,7 @@ function rankedInside(answers: string, text: string, number: string, lowerIsBett
 }
 
 /** Shapes of any number of answers. */
-export const rankedShapes: readonly AnswerShape[] = [
+export const RANKED_SHAPES: readonly AnswerShape[] = [
   rankedInside("answers", "answer", "rank", true),
   rankedInside("answers", "text", "pm_score", false),
   rankedInside("completions", "response", "overall_score", false),

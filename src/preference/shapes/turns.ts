@@ -35,7 +35,7 @@ export interface Turns {
  *
  * @param path where it stands in its row
  * @param onJson called where turns are written as JSON text
- * @throws InputError at the part that is neither
+ * @throws {InputError} at the part that is neither
  */
 export function readText(value: unknown, path: Path, onJson: () => void = () => {}): Text {
   if (typeof value === "string") {
@@ -60,7 +60,7 @@ export function takeString(columns: Columns, name: string): string {
   throw unlike("a string", [name], value);
 }
 
-/** Reads turns. @throws InputError at the part that is no turn */
+/** Reads turns. @throws {InputError} at the part that is no turn */
 export function readTurns(value: unknown, path: Path): Turns {
   const json = typeof value === "string" ? jsonTurns(value, path) : value;
   const list = isObject(json) ? isTurn(json) ? [json] : turnsOfLists(json) : json;

@@ -8,7 +8,7 @@ export type Json = Readonly<Record<string, unknown>>;
  * A component of tokenizer.json, by its field `type`, as the readers of its kind make it.
  *
  * @param kind what the component is: "normalizer", …
- * @throws InputError naming the type where no reader knows it
+ * @throws {InputError} naming the type where no reader knows it
  */
 export function readTyped<T>(
   kind: string,
@@ -35,7 +35,7 @@ export function readList<T>(json: Json, field: string, read: (entry: unknown) =>
   return list.map((entry, index) => within([field, index], () => read(entry)));
 }
 
-/** A text. @throws InputError for anything else, and for none where there is no fallback */
+/** A text. @throws {InputError} for anything else, and for none where there is no fallback */
 export function text(json: Json, field: string, fallback?: string): string {
   const value = json[field] ?? fallback;
   if (typeof value !== "string") throw unlike(json, field, "a string");

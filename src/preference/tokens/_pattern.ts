@@ -23,7 +23,7 @@ export type Behavior = typeof BEHAVIORS[number];
  * The field `pattern`: `{"String": …}` stands for itself, `{"Regex": …}` is a regular expression of Oniguruma's dialect.
  *
  * @returns with the flag `g`
- * @throws InputError for a pattern that JavaScript has no like of
+ * @throws {InputError} for a pattern that JavaScript has no like of
  */
 export function readPattern(json: Json): RegExp {
   const { pattern } = json;

@@ -14,7 +14,7 @@ export function readVocabulary(json: Json): Map<string, number> {
   return vocabulary;
 }
 
-/** A token's id. @throws InputError where it is none */
+/** A token's id. @throws {InputError} where it is none */
 export function idOf(id: unknown): number {
   if (Number.isInteger(id) && Number(id) >= 0 && Number(id) <= HIGHEST_ID) return id as number;
   throw new InputError(

@@ -11,7 +11,7 @@ import { partsOf, readPattern } from "./_pattern.ts";
 /** Texts of tokens as they stand in the vocabulary to texts that are joined, or that the next decoder takes. */
 export type Decoder = (tokens: readonly string[]) => readonly string[];
 
-/** Reads a `decoder`. @throws InputError naming the field at fault */
+/** Reads a `decoder`. @throws {InputError} naming the field at fault */
 export function readDecoder(json: unknown): Decoder {
   return readTyped("decoder", json, READERS);
 }

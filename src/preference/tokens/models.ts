@@ -13,13 +13,13 @@ import { readWordLevel, readWordPiece } from "./words.ts";
 export interface Model {
   /** Ids by text. */
   readonly vocabulary: ReadonlyMap<string, number>;
-  /** Token ids of a piece. @throws InputError where it has no token for it and none for what is unknown */
+  /** Token ids of a piece. @throws {InputError} where it has no token for it and none for what is unknown */
   encode(piece: string): readonly number[];
   /** Splits a piece where no token crosses, so that its parts can be encoded one by one; does nothing for most models. */
   readonly divide?: ((piece: string) => readonly string[]) | undefined;
 }
 
-/** Reads a `model`. @throws InputError naming the field at fault */
+/** Reads a `model`. @throws {InputError} naming the field at fault */
 export function readModel(json: unknown): Model {
   return readTyped("model", isObject(json) ? { type: typeOf(json), ...json } : json, {
     BPE: readBpe,

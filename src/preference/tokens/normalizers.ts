@@ -32,7 +32,7 @@ function takeAway(place: Place, count: number): void {
 /** A text as it is split and encoded; says in `place` where the first character was taken away. */
 export type Normalizer = (text: string, place: Place) => string;
 
-/** Reads a `normalizer`. @throws InputError naming the field at fault */
+/** Reads a `normalizer`. @throws {InputError} naming the field at fault */
 export function readNormalizer(json: unknown): Normalizer {
   return readTyped("normalizer", json, READERS);
 }

@@ -3,7 +3,7 @@ import { within } from "../../errors.ts";
 import { isObject, show } from "../../json.ts";
 import { idOf } from "./_vocabulary.ts";
 
-/** Reads of a `post_processor` what it puts before a single text: token ids. @throws InputError naming the field at fault */
+/** Reads of a `post_processor` what it puts before a single text: token ids. @throws {InputError} naming the field at fault */
 export function readPostProcessor(json: unknown): readonly number[] {
   return readTyped("post-processor", json, READERS);
 }

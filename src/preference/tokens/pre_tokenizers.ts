@@ -21,7 +21,7 @@ export interface PreTokenizer {
   readonly asksForFirst: boolean;
 }
 
-/** Reads a `pre_tokenizer`. @throws InputError naming the field at fault */
+/** Reads a `pre_tokenizer`. @throws {InputError} naming the field at fault */
 export function readPreTokenizer(json: unknown): PreTokenizer {
   return readTyped("pre-tokenizer", json, READERS);
 }

@@ -52,7 +52,7 @@ export class TextTokenizer {
   /**
    * @param json of tokenizer.json
    * @param added its added tokens and those of the files beside it, with ids
-   * @throws InputError naming the component that is not known or the field at fault
+   * @throws {InputError} naming the component that is not known or the field at fault
    */
   constructor(json: Json, added: readonly (AddedToken & { readonly id: number })[]) {
     const read = <T>(field: string, read: (json: unknown) => T): T | null =>
@@ -82,7 +82,7 @@ export class TextTokenizer {
     });
   }
 
-  /** Token ids of a text. @throws InputError where the model has no token for a part of it */
+  /** Token ids of a text. @throws {InputError} where the model has no token for a part of it */
   encode(text: string, { split_special_tokens = false, literal }: EncodeOptions = {}): number[] {
     const ids: number[] = [];
     const passed = literal ?? split_special_tokens;

@@ -1,7 +1,7 @@
 // Per row: logprobs[r] = target logit - logsumexp. Per sequence: averages[s] = (mean over its rows of logprobs, mean
 // over its rows and the vocabulary of the logits).
-// One invocation walks one sequence, eight rows a turn: the software driver ends an invocation's loops after 65,535
-// turns, and long sums keep their digits. Workgroups of 8, folded.
+// One invocation walks one sequence, eight rows a turn (docs/software_driver.md, Loops): long sums keep their digits.
+// Workgroups of 8, folded.
 
 struct Params { sequences: u32, vocabulary: u32 }
 

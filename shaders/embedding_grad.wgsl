@@ -1,7 +1,7 @@
 // d_table[ids[u], c] += scale * sum over the tokens of that id of d_x[t, c]
 // The host lists each distinct id once with its tokens, so no two invocations write one element and no atomics are needed.
-// One invocation sums one column of one distinct id, four tokens a turn: the software driver ends an invocation's loops
-// after 65,535 turns. Workgroups of 64, folded.
+// One invocation sums one column of one distinct id, four tokens a turn (docs/software_driver.md, Loops). Workgroups of
+// 64, folded.
 
 struct Params { distinct: u32, columns: u32, first_row: u32, row_count: u32, scale: f32 }
 

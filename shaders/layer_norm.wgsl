@@ -1,6 +1,6 @@
 // y[r, c] = (x[r, c] - mean[r]) * rstd[r] * weight[c] + bias[c],
 // mean[r] = mean_c x[r, c],  rstd[r] = 1 / sqrt(mean_c (x[r, c] - mean[r])^2 + eps)
-// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Prelude: rows.wgsl. Loops take four elements a turn (docs/software_driver.md, Loops).
 
 struct Params { rows: u32, columns: u32, eps: f32 }
 

@@ -1,7 +1,7 @@
 // d_x[r, c] += rstd[r] * (g - mean_c(g) - xhat * mean_c(g * xhat)),
 // g = d_y[r, c] * weight[c],  xhat = (x[r, c] - mean[r]) * rstd[r]
 // Adds to d_x, which holds the gradient that came past the norm along the residual stream.
-// Prelude: rows.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Prelude: rows.wgsl. Loops take four elements a turn (docs/software_driver.md, Loops).
 
 struct Params { rows: u32, columns: u32 }
 

@@ -1,5 +1,5 @@
 // d_weight[c] += sum_r d_y[r, c] * (x[r, c] - mean[r]) * rstd[r]; the bias's gradient is sum_rows.wgsl of d_y.
-// One invocation sums one column, four rows a turn: the software driver ends an invocation's loops after 65,535 turns.
+// One invocation sums one column, four rows a turn (docs/software_driver.md, Loops).
 // Workgroups of 8, folded.
 
 struct Params { rows: u32, columns: u32 }

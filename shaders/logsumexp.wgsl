@@ -1,7 +1,7 @@
 // Online log-sum-exp over the vocabulary, one chunk of logits at a time: state[r] = (peak, sum, target, total) with
 // logsumexp = peak + log(sum), the target's logit, and the sum of all logits (a metric). Where SOFTCAP is 1 all this is of
 // soft_cap(logit, softcap). Where BEST is 1, best[r] is the id of the largest logit so far, the smallest of equal ones.
-// Preludes: rows.wgsl, soft_cap.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Preludes: rows.wgsl, soft_cap.wgsl. Loops take four elements a turn (docs/software_driver.md, Loops).
 
 struct Params { rows: u32, columns: u32, stride: u32, first_id: u32, softcap: f32 }
 

@@ -1,7 +1,7 @@
 // In place: logits[r, c] becomes d_logits = coefficient * ((c == target) - softmax(logits)[c]), coefficient being the
 // loss's gradient with respect to each token's log-prob of the row's sequence.
 // Where SOFTCAP is 1, softmax is of soft_cap(logits, softcap) and its derivative follows.
-// Preludes: rows.wgsl, soft_cap.wgsl. Loops take four elements a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Preludes: rows.wgsl, soft_cap.wgsl. Loops take four elements a turn (docs/software_driver.md, Loops).
 
 struct Params { rows: u32, columns: u32, stride: u32, first_id: u32, softcap: f32 }
 

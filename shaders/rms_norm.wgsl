@@ -1,6 +1,6 @@
 // y[r, c] = x[r, c] * rstd[r] * gain[c],  rstd[r] = 1 / sqrt(mean_c x[r, c]^2 + eps)
 // gain = weight, or 1 + weight where OFFSET is 1, as Gemma stores it.
-// Preludes: chunks.wgsl, rows.wgsl. Loops take four chunks a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Preludes: chunks.wgsl, rows.wgsl. Loops take four chunks a turn (docs/software_driver.md, Loops).
 
 struct Params { rows: u32, columns: u32, eps: f32 }
 

@@ -1,7 +1,7 @@
 // d_x[r, c] += rstd[r] * (g - xhat * mean_c(g * xhat)),  g = d_y[r, c] * gain[c],  xhat = x[r, c] * rstd[r]
 // gain = weight, or 1 + weight where OFFSET is 1.
 // Adds to d_x, which holds the gradient that came past the norm along the residual stream.
-// Preludes: chunks.wgsl, rows.wgsl. Loops take four chunks a turn: the software driver ends an invocation's loops after 65,535 turns.
+// Preludes: chunks.wgsl, rows.wgsl. Loops take four chunks a turn (docs/software_driver.md, Loops).
 
 struct Params { rows: u32, columns: u32 }
 

@@ -1,6 +1,6 @@
 // d_weight[c] += sum_r d_y[r, c] * x[r, c] * rstd[r],  first_row <= r < end_row
-// One invocation sums one column, four rows a turn: the software driver ends an invocation's loops after 65,535 turns, so
-// that more rows than four times as many need several dispatches. Workgroups of 8, folded.
+// One invocation sums one column, four rows a turn (docs/software_driver.md, Loops); more rows than four times the limit
+// need several dispatches. Workgroups of 8, folded.
 
 struct Params { first_row: u32, end_row: u32, columns: u32 }
 

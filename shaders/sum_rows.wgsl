@@ -1,5 +1,5 @@
 // sums[c] += sum_r x[r, c]
-// One invocation sums one column, four rows a turn: the software driver ends an invocation's loops after 65,535 turns.
+// One invocation sums one column, four rows a turn (docs/software_driver.md, Loops).
 // One workgroup of 64 covers 64 columns.
 
 struct Params { rows: u32, columns: u32 }

@@ -22,6 +22,7 @@ export function parseCommand<const Own extends Command>(name: string, command: O
   // Strict it would refuse by itself, in words of more than the mistake.
   const reading = { args: [...args], options, allowPositionals: true, tokens: true as const };
   const { tokens, values, positionals } = parseArgs({ ...reading, strict: false });
+  const given = new Set<string>();
   for (const token of tokens) {
     if (token.kind !== "option") continue;
     const { name: option, rawName, value, inlineValue = false } = token;
@@ -44,6 +45,8 @@ export function parseCommand<const Own extends Command>(name: string, command: O
       );
     }
     const takesValue = options[option]?.type === "string";
+    if (takesValue && given.has(option)) fail(`${rawName} is given twice.`, value, `${rawName} once`);
+    given.add(option);
     if (!takesValue && inlineValue) fail(`${rawName} takes no value.`, value, rawName);
     if (takesValue && !inlineValue && (value === undefined || /^-./.test(value))) {
       const accepted = `${rawName}=VALUE`;

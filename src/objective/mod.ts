@@ -22,7 +22,20 @@ export const RECIPES: Readonly<Record<string, Method["type"]>> = Object.fromEntr
   OBJECTIVES.flatMap(({ type, recipes }) => Object.keys(recipes).map((name) => [name, type])),
 );
 
-/** The objective that a method names. */
+/**
+ * The objective that a method names.
+ *
+ * @example SimPO's margin, from a request's ratio
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { MethodSchema, objectiveOf } from "./mod.ts";
+ * const method = MethodSchema.parse({ type: "simpo", beta: 2.5, gamma_beta_ratio: 0.1 });
+ * const { resolve, defaults } = objectiveOf(method);
+ * assert.deepEqual({ ...resolve(method, defaults) }, {
+ *   type: "simpo", beta: 2.5, gamma: 0.25, loss_type: "sigmoid", label_smoothing: 0, sft_weight: 0,
+ * });
+ * ```
+ */
 export function objectiveOf({ type }: { readonly type: string } = OBJECTIVES[0]): Objective {
   const found = OBJECTIVES.find((objective) => objective.type === type);
   if (found === undefined) throw new TypeError(`No objective is called ${type}.`); // no schema lets it through

@@ -183,6 +183,13 @@ export function fillBatches<G extends EncodedGroup>(groups: readonly G[], budget
  *
  * @param sizes tokens of each, at most `budget`
  * @returns their indices
+ *
+ * @example Four groups in two batches
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { fillWithSizes } from "./pack.ts";
+ * assert.deepEqual(fillWithSizes([6, 5, 4, 5], 10), [[0, 2], [1, 3]]);
+ * ```
  */
 export function fillWithSizes(sizes: readonly number[], budget: number): number[][] {
   const largestFirst = [...sizes.keys()].sort((a, b) => sizes[b]! - sizes[a]! || a - b);

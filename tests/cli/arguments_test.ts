@@ -77,6 +77,7 @@ const refusals: [args: string[], sentence: string, accepted: string][] = [
   [["--hot=1", "rye"], "--hot takes no value.", "--hot"],
   [["rye", "--salt"], "--salt needs a value: give --salt=VALUE.", "--salt=VALUE"],
   [["--salt", "--hot", "rye"], "--salt needs a value: give --salt=VALUE.", "--salt=VALUE"],
+  [["--salt=1", "rye", "--salt", "2"], "--salt is given twice.", "--salt once"],
   [[], "Give 1 argument, not 0.", "1 argument"],
   [
     ["--slat", "1", "rye"],

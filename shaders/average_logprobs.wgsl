@@ -1,5 +1,6 @@
 // Per row: logprobs[r] = target logit - logsumexp. Per sequence: averages[s] = (mean over its rows of logprobs, mean
-// over its rows and the vocabulary of the logits).
+// over its rows and the vocabulary of the logits). Where COLLISIONS is 1, collisions[r] turns from sum exp(2 (logit - peak)) into
+// log sum_v p_v^2.
 // One invocation walks one sequence, eight rows a turn (docs/software_driver.md, Loops): long sums keep their digits.
 // Workgroups of 8, folded.
 
@@ -10,6 +11,9 @@ struct Params { sequences: u32, vocabulary: u32 }
 @group(0) @binding(2) var<storage, read> sequence_rows: array<u32>; // [sequences + 1]
 @group(0) @binding(3) var<storage, read_write> logprobs: array<f32>; // [rows]
 @group(0) @binding(4) var<storage, read_write> averages: array<vec2<f32>>; // [sequences]
+@if (COLLISIONS == 1) {
+  @group(0) @binding(5) var<storage, read_write> collisions: array<f32>; // [rows]
+}
 
 @compute @workgroup_size(8, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -29,6 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
           let s = state[row];
           let logprob = s.z - s.x - log(s.y);
           logprobs[row] = logprob;
+          @if (COLLISIONS == 1) { collisions[row] = log(collisions[row]) - 2.0 * log(s.y); }
           part += vec2<f32>(logprob, s.w / f32(params.vocabulary));
         }
       }

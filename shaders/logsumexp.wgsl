@@ -1,6 +1,7 @@
 // Online log-sum-exp over the vocabulary, one chunk of logits at a time: state[r] = (peak, sum, target, total) with
 // logsumexp = peak + log(sum), the target's logit, and the sum of all logits (a metric). Where SOFTCAP is 1 all this is of
-// soft_cap(logit, softcap). Where BEST is 1, best[r] is the id of the largest logit so far, the smallest of equal ones.
+// soft_cap(logit, softcap). Where BEST is 1, best[r] is the id of the largest logit so far, the smallest of equal ones; where
+// COLLISIONS is 1, collisions[r] is the sum of exp(2 (logit - peak)) so far.
 // Preludes: rows.wgsl, soft_cap.wgsl. Loops take four elements a turn (docs/software_driver.md, Loops).
 
 struct Params { rows: u32, columns: u32, stride: u32, first_id: u32, softcap: f32 }
@@ -11,6 +12,9 @@ struct Params { rows: u32, columns: u32, stride: u32, first_id: u32, softcap: f3
 @group(0) @binding(3) var<storage, read_write> state: array<vec4<f32>>; // [rows]
 @if (BEST == 1) {
   @group(0) @binding(4) var<storage, read_write> best: array<u32>; // [rows]
+}
+@if (COLLISIONS == 1) {
+  @group(0) @binding($(4 + BEST)) var<storage, read_write> collisions: array<f32>; // [rows]
 }
 
 fn logit_at(index: u32) -> f32 {
@@ -61,20 +65,29 @@ fn work_on(row: u32, lane: u32) {
   }
   total = row_sum(total, lane);
   var sum = 0.0;
+  @if (COLLISIONS == 1) { var squares = 0.0; }
   for (var first = lane; first < columns; first += $(4 * LANES)u) {
     var part = 0.0;
     @unroll(i, 0, 4) {
       if (first + $(i * LANES)u < columns) {
         part += exp(logit_at(base + first + $(i * LANES)u) - peak);
+        @if (COLLISIONS == 1) { squares += exp(2.0 * (logit_at(base + first + $(i * LANES)u) - peak)); }
       }
     }
     sum += part;
   }
   sum = row_sum(sum, lane);
+  @if (COLLISIONS == 1) { squares = row_sum(squares, lane); }
   if (lane == 0u) {
     let target_column = targets[row] - params.first_id; // wraps to a large number below the chunk
     if (target_column < columns) {
       before.z = logit_at(base + target_column);
+    }
+    @if (COLLISIONS == 1) {
+      if (params.first_id > 0u) {
+        squares += collisions[row] * exp(2.0 * (before.x - peak));
+      }
+      collisions[row] = squares;
     }
     state[row] = vec4<f32>(peak, sum + before.y * exp(before.x - peak), before.z, before.w + total);
   }

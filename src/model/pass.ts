@@ -25,6 +25,7 @@ export class DecoderPass {
   readonly averages: Tensor;
   readonly head_state: Tensor;
   readonly likeliest: Tensor | null;
+  readonly collisions: Tensor | null;
   readonly coefficients: Tensor;
   readonly #gpu: Gpu;
   readonly #tensors: OwnedTensors;
@@ -51,6 +52,7 @@ export class DecoderPass {
     this.averages = head.averages;
     this.head_state = head.state;
     this.likeliest = head.likeliest;
+    this.collisions = head.collisions;
     this.coefficients = head.coefficients;
     this.sequence_rows = batch.sequence_rows;
     this.#recompute = options.recompute ?? false;

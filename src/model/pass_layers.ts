@@ -30,6 +30,8 @@ export interface PassOptions {
   readonly keys?: number;
   /** What has a coefficient of its own in the backward: every response unless given, or every scored row. */
   readonly coefficients?: "sequence" | "row";
+  /** Whether the head also has log sum_v p_v^2 of every scored row. */
+  readonly collisions?: boolean;
   /** Bytes of logits that exist at one time, whatever the vocabulary; 16 MiB unless given. */
   readonly logits_bytes?: number;
 }

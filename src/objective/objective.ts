@@ -26,6 +26,8 @@ export interface ObjectiveLive extends Live {
 export interface PolicyTensors {
   /** [rows]: log-prob of every scored token. */
   readonly logprobs: Tensor;
+  /** [rows]: log sum_v p_v^2 of what each row predicts; null unless {@link Objective.collisions}. */
+  readonly collisions: Tensor | null;
   /** [sequences, 2]: mean log-prob and mean logit, in the order of the examples' responses. */
   readonly averages: Tensor;
   /** [sequences + 1] */
@@ -77,6 +79,8 @@ export interface Objective<
   readonly responses: number;
   /** What has a coefficient of its own: a response, as its tokens share one, unless given. */
   readonly coefficients?: "sequence" | "row";
+  /** Whether it asks for the {@link PolicyTensors.collisions}. */
+  readonly collisions?: boolean;
   /** What {@link record} writes of an example; the last is `examples`, which is 1. */
   readonly columns: readonly string[];
   /**

@@ -98,7 +98,7 @@ export class TrainStep {
       new DecoderPass(gpu, decoder, budget, {
         ...options,
         mode: "train",
-        ...(objective.coefficients && { coefficients: objective.coefficients }),
+        ...{ coefficients: objective.coefficients ?? "sequence", collisions: objective.collisions ?? false },
       }),
     );
     const { metrics, step, numbers, statistic } = this.#buffers = stepBuffers(
@@ -106,8 +106,9 @@ export class TrainStep {
       objective,
       budget.sequences,
     );
-    const { logprobs, averages, sequence_rows, coefficients } = pass;
-    const tensors = { logprobs, averages, sequence_rows, coefficients, metrics, numbers, statistic };
+    const { logprobs, averages, collisions, sequence_rows, coefficients } = pass;
+    const policy = { logprobs, averages, collisions, sequence_rows };
+    const tensors = { ...policy, coefficients, metrics, numbers, statistic };
     const forward = (label: string) => {
       const program = own(new Program<StepLive>(gpu, label));
       pass.recordForward(program);

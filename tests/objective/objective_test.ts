@@ -58,7 +58,13 @@ async function run(method: Method, batches: readonly Sequences[]) {
   };
   const program = new Program<ObjectiveLive>(gpu, "test");
   const { sums: total, ...own } = tensors;
-  objective.record(program, method, { ...own, logprobs: own.averages, numbers: null, statistic: null });
+  objective.record(program, method, {
+    ...own,
+    logprobs: own.averages,
+    collisions: null,
+    numbers: null,
+    statistic: null,
+  });
   recordSumRows(program, { x: own.metrics, sums: total }, { rows: (live) => live.examples });
   const everything = batches.flatMap(({ numTokens }) => numTokens);
   const scored = everything.filter((_, i) => per === 1 || i % 2 === 0).reduce((sum, n) => sum + n, 0);

@@ -24,15 +24,20 @@ export interface LogitOptions extends VocabularyChunk {
 /**
  * Takes one chunk of logits [rows, stride] into the running state [rows, 4]; chunks come in order, the one of id 0 first.
  *
- * @param tensors `best`, u32 [rows], where given: the id of the row's largest logit, the smallest id of equal ones
+ * @param tensors `best`, u32 [rows], where given: the id of the row's largest logit, the smallest id of equal ones;
+ * `collisions` [rows], where given: what {@link recordAverageLogprobs} takes
  */
 export function recordLogsumexp<L extends Rows>(
   program: Program<L>,
-  tensors: Tensors<"logits" | "targets" | "state"> & Partial<Tensors<"best">>,
+  tensors: Tensors<"logits" | "targets" | "state"> & Partial<Tensors<"best" | "collisions">>,
   { first_id, columns, softcap = null }: LogitOptions,
 ): void {
   const stride = tensors.logits.shape[1]!;
-  const constants = { SOFTCAP: softcap === null ? 0 : 1, BEST: tensors.best ? 1 : 0 };
+  const constants = {
+    SOFTCAP: softcap === null ? 0 : 1,
+    BEST: tensors.best ? 1 : 0,
+    COLLISIONS: tensors.collisions ? 1 : 0,
+  };
   const kernel = { name: "logsumexp", source: logsumexpSource, preludes: [softCapPrelude], constants };
   recordRows(program, kernel, { ...tensors }, { rows: ({ rows }) => rows }, {
     ...{ stride, first_id, columns, softcap: softcap ?? 0 },
@@ -58,15 +63,20 @@ export function recordLogsumexpGrad<L extends Rows>(
   });
 }
 
-/** Per-token log-probs [rows] and, per sequence, the mean log-prob and mean logit [sequences, 2]. */
+/**
+ * Per-token log-probs [rows] and, per sequence, the mean log-prob and mean logit [sequences, 2].
+ *
+ * @param tensors `collisions` [rows], where given, becomes log sum_v p_v^2 of each row's distribution p
+ */
 export function recordAverageLogprobs<L extends Live & { readonly sequences: number }>(
   program: Program<L>,
-  tensors: Tensors<"state" | "sequence_rows" | "logprobs" | "averages">,
+  tensors: Tensors<"state" | "sequence_rows" | "logprobs" | "averages"> & Partial<Tensors<"collisions">>,
   { vocabulary }: { readonly vocabulary: number },
 ): void {
+  const constants = { COLLISIONS: tensors.collisions ? 1 : 0 };
   program.dispatch(
-    defineKernel({ name: "average_logprobs", source: averageSource }),
-    tensors,
+    defineKernel({ name: "average_logprobs", source: averageSource, constants }),
+    { ...tensors },
     ({ sequences }) => ({
       params: { sequences, vocabulary },
       invocations: sequences,

@@ -14,6 +14,9 @@ import type { PassOptions } from "../pass_layers.ts";
 import { recordInputGrad, recordOutput, recordWeightGrad } from "./products.ts";
 import type { Recording } from "./recording.ts";
 
+/** As PassOptions has them. */
+type HeadOptions = Pick<PassOptions, "logits_bytes" | "coefficients" | "collisions">;
+
 /** One chunk of the vocabulary: neighbouring rows of one table run. */
 interface Chunk {
   readonly place: VocabularyChunk;
@@ -41,6 +44,8 @@ export class Head {
   readonly state: Tensor;
   /** [rows]: id of the likeliest token; null in training. */
   readonly likeliest: Tensor | null;
+  /** [rows]: log sum_v p_v^2 of what each row predicts; null where nobody asks. */
+  readonly collisions: Tensor | null;
   /** [sequences], or [rows]: the loss's gradient with respect to each token's log-prob; an objective writes it. */
   readonly coefficients: Tensor;
   readonly #context: LayerContext;
@@ -54,10 +59,7 @@ export class Head {
   constructor(
     context: LayerContext,
     { norm, head }: Decoder,
-    { logits_bytes = LOGITS_BYTES, coefficients = "sequence" }: Pick<
-      PassOptions,
-      "logits_bytes" | "coefficients"
-    >,
+    { logits_bytes = LOGITS_BYTES, coefficients = "sequence", collisions = false }: HeadOptions,
   ) {
     const { config, budget: { rows, sequences }, scratch, train } = context;
     const bytes = Math.min(logits_bytes, scratch.maxTensorBytes);
@@ -77,6 +79,7 @@ export class Head {
     };
     this.state = scratch.f32("head.state", rows, 4);
     this.likeliest = train ? null : scratch.u32("head.likeliest", rows);
+    this.collisions = collisions ? scratch.f32("head.collisions", rows) : null;
     this.logprobs = scratch.f32("head.logprobs", rows);
     this.averages = scratch.f32("head.averages", sequences, 2);
     this.coefficients = scratch.f32("head.coefficients", coefficients === "row" ? rows : sequences);
@@ -87,15 +90,16 @@ export class Head {
     const { program } = recording;
     const { input, normed, logits } = this.#tensors;
     const { config, batch: { head_tokens: indices, targets, sequence_rows } } = this.#context;
-    const { state, likeliest: best, logprobs, averages } = this;
+    const { state, likeliest: best, collisions, logprobs, averages } = this;
+    const asked = collisions && { collisions };
     recordGatherRows(program, { indices, x, y: input });
     this.#norm.forward(recording, input, normed);
     for (const chunk of this.#chunks) {
       this.#recordLogits(recording, chunk);
-      const tensors = { logits, targets, state, ...(best && { best }) };
+      const tensors = { logits, targets, state, ...(best && { best }), ...asked };
       recordLogsumexp(program, tensors, { ...chunk.place, softcap: config.plan.logit_softcap });
     }
-    const means = { state, sequence_rows, logprobs, averages };
+    const means = { state, sequence_rows, logprobs, averages, ...asked };
     recordAverageLogprobs(program, means, { vocabulary: config.vocab_size });
   }
 

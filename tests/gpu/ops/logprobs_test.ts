@@ -75,6 +75,7 @@ function reference(one: Case, rows: number) {
   const logprobs = new Float64Array(rows);
   const means = new Float64Array(rows);
   const best = new Uint32Array(rows);
+  const collisions = new Float64Array(rows);
   for (let row = 0; row < rows; row++) {
     const own = capped.subarray(row * vocabulary, (row + 1) * vocabulary);
     const peak = own.reduce((a, b) => Math.max(a, b));
@@ -82,9 +83,10 @@ function reference(one: Case, rows: number) {
     own.forEach((logit, c) => softmax[row * vocabulary + c] = Math.exp(logit - lse));
     logprobs[row] = own[targets[row]!]! - lse;
     best[row] = own.indexOf(peak);
+    collisions[row] = Math.log(own.reduce((sum, logit) => sum + Math.exp(2 * (logit - lse)), 0));
     means[row] = own.reduce((sum, logit) => sum + logit, 0) / vocabulary;
   }
-  return { logits, targets, softmax, slopes, logprobs, means, best };
+  return { logits, targets, softmax, slopes, logprobs, means, best, collisions };
 }
 
 /** One chunk of the logits; columns past the vocabulary's end hold NaN. */
@@ -101,7 +103,7 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
   const { vocabulary, chunk, lengths } = one;
   const sequenceRows = offsets(lengths);
   const rows = sequenceRows.at(-1)!;
-  const { logits, targets, softmax, slopes, logprobs, means, best } = reference(one, rows);
+  const { logits, targets, softmax, slopes, logprobs, means, best, collisions } = reference(one, rows);
   const coefficients = random(7).normals(lengths.length);
   const rowSequences = Uint32Array.from(lengths.flatMap((length, s) => new Array<number>(length).fill(s)));
   const fixed = {
@@ -110,6 +112,7 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
   };
   const largest = gpu.upload("best", [rows + 1], new Uint32Array(rows + 1).fill(777));
   const settings = { softcap: one.softcap ?? null };
+  const squares = output(gpu, rows, 1);
   const head = { logprobs: output(gpu, rows, 1), averages: output(gpu, lengths.length, 2) };
   const sequence_rows = input(gpu, sequenceRows, 1);
   const gradient = {
@@ -120,9 +123,13 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
   const tensors = chunks.map((part) => output(gpu, rows, chunk, slice(one, logits, part)));
   const program = new Program<Live>(gpu, "test");
   chunks.forEach((part, i) =>
-    recordLogsumexp(program, { logits: tensors[i]!, ...fixed, best: largest }, { ...part, ...settings })
+    recordLogsumexp(program, { logits: tensors[i]!, ...fixed, best: largest, collisions: squares }, {
+      ...part,
+      ...settings,
+    })
   );
-  recordAverageLogprobs(program, { state: fixed.state, sequence_rows, ...head }, { vocabulary });
+  const gathered = { state: fixed.state, sequence_rows, ...head, collisions: squares };
+  recordAverageLogprobs(program, gathered, { vocabulary });
   chunks.forEach((part, i) =>
     recordLogsumexpGrad(program, { logits: tensors[i]!, ...fixed, ...gradient }, { ...part, ...settings })
   );
@@ -130,6 +137,8 @@ async function check(gpu: Gpu, one: Case): Promise<void> {
 
   const [actualLogprobs, averages] = await readLive(gpu, head.logprobs, head.averages);
   assertClose(actualLogprobs!, logprobs, { rtol: 1e-5, name: `logprobs ${name}` });
+  const [actualCollisions] = await readLive(gpu, squares);
+  assertClose(actualCollisions!, collisions, { rtol: 1e-5, atol: 1e-5, name: `collisions ${name}` });
   const expectedAverages = averageLogprobs(logprobs, sequenceRows);
   const expectedLogits = averageLogprobs(means, sequenceRows);
   const actual = (column: number) => averages!.filter((_, i) => i % 2 === column);

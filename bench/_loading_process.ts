@@ -2,7 +2,7 @@
 import { Gpu } from "../src/gpu/mod.ts";
 import { readModelConfig } from "../src/model/config.ts";
 import { loadDecoder } from "../src/model/loading.ts";
-import { Checkpoint } from "../src/model/safetensors.ts";
+import { WeightFiles } from "../src/model/safetensors.ts";
 
 /** What loading a model took. */
 export interface Loaded {
@@ -18,7 +18,7 @@ if (import.meta.main) {
   using memory = await watchMemory();
   const before = await memory.peak();
   const start = performance.now();
-  using checkpoint = await Checkpoint.open(folder!);
+  using checkpoint = await WeightFiles.open(folder!);
   await loadDecoder(gpu, checkpoint, config, {
     trainable: false,
     onLoad: ({ bytes }) => {

@@ -5,7 +5,7 @@ import { type Decoder, loraSpecs, withLora } from "../src/model/decoder.ts";
 import { loadDecoder } from "../src/model/loading.ts";
 import { weightSpecs } from "../src/model/modules.ts";
 import { TrainedParameters } from "../src/model/parameters.ts";
-import { Checkpoint } from "../src/model/safetensors.ts";
+import { WeightFiles } from "../src/model/safetensors.ts";
 import { writeSafetensors } from "../src/model/safetensors_writer.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
 import { Random } from "../src/training/random.ts";
@@ -70,7 +70,7 @@ export async function randomModel(gpu: Gpu, sizes: Sizes, what: Trained): Promis
   try {
     const path = join(folder, "model.safetensors");
     await writeRandomWeights(path, config);
-    using checkpoint = await Checkpoint.openFile(path);
+    using checkpoint = await WeightFiles.openFile(path);
     const base = await loadDecoder(gpu, checkpoint, config, { trainable: what === "weights" });
     const adapter = typeof what === "string"
       ? null

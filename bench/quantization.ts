@@ -12,7 +12,7 @@ import { quantizeInt8 } from "../src/model/int8.ts";
 import { weightSpecs } from "../src/model/modules.ts";
 import { DecoderPass } from "../src/model/pass.ts";
 import type { Quantization } from "../src/model/quantization.ts";
-import { Checkpoint } from "../src/model/safetensors.ts";
+import { WeightFiles } from "../src/model/safetensors.ts";
 import { writeSafetensors } from "../src/model/safetensors_writer.ts";
 import type { EncodedGroup } from "../src/preference/encode.ts";
 import { packGroups } from "../src/preference/pack.ts";
@@ -280,7 +280,7 @@ async function withDecoder<T>(
   quantization: Quantization | null,
   use: (decoder: Decoder) => Promise<T>,
 ): Promise<T> {
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   const { decoder, free } = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
   const result = await use(decoder);
   free();

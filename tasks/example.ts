@@ -11,7 +11,7 @@ import { readConfig } from "../src/config.ts";
 import { startEngine } from "../src/engine/client.ts";
 import { parseJobSpec } from "../src/jobs/spec.ts";
 import { fromF32 } from "../src/model/dtype.ts";
-import { Checkpoint } from "../src/model/safetensors.ts";
+import { WeightFiles } from "../src/model/safetensors.ts";
 import { writeSafetensors } from "../src/model/safetensors_writer.ts";
 import { candidatesRows, corpusRows, makeTokenizer, preferenceRows } from "./example/generate.ts";
 import { initialTensors, MODEL_CONFIG, MODEL_FILES } from "./example/model.ts";
@@ -110,7 +110,7 @@ async function pretrain(): Promise<string> {
 
 /** Rounds the trained weights to bf16, half the size of what training keeps. */
 async function exportModel(result: string): Promise<void> {
-  using weights = await Checkpoint.open(result);
+  using weights = await WeightFiles.open(result);
   const tensors = await Promise.all(
     weights.names().map(async (name) => ({
       name,

@@ -9,7 +9,7 @@ import { readModelConfig } from "../src/model/config.ts";
 import { loraSpecs, withLora } from "../src/model/decoder.ts";
 import { loadDecoder } from "../src/model/loading.ts";
 import { TrainedParameters } from "../src/model/parameters.ts";
-import { Checkpoint } from "../src/model/safetensors.ts";
+import { WeightFiles } from "../src/model/safetensors.ts";
 import { encodedGroup, scoreGroups, SIMPO, trainingStep } from "./helpers/decoder_step.ts";
 import { chatRows, plainRows, TINY_FAMILIES } from "./helpers/tiny_model.ts";
 import { filesOf, itemOf, type JobOptions, Lab } from "./engine/_lab.ts";
@@ -135,7 +135,7 @@ async function stepOf(
   const dir = `${VALUES}/grouped/model`;
   const { pairs } = await readReference("grouped");
   const groups = pairs.map(({ prompt, chosen, rejected }, i) => encodedGroup(prompt, [chosen, rejected], i));
-  using checkpoint = await Checkpoint.open(dir);
+  using checkpoint = await WeightFiles.open(dir);
   const config = await readModelConfig(dir);
   const loaded = await loadDecoder(gpu, checkpoint, config, { trainable: kind === "full" });
   const batches = [groups.slice(0, 2), groups.slice(2, 4)];
@@ -165,7 +165,7 @@ async function familyStep(gpu: Gpu, family: typeof FAMILIES[number]) {
   const dir = `${VALUES}/families/${family}`;
   const { pairs } = await readFamily(family);
   const groups = pairs.map(({ prompt, chosen, rejected }, i) => encodedGroup(prompt, [chosen, rejected], i));
-  using checkpoint = await Checkpoint.open(dir);
+  using checkpoint = await WeightFiles.open(dir);
   const loaded = await loadDecoder(gpu, checkpoint, await readModelConfig(dir), { trainable: true });
   const step = await trainingStep(gpu, { decoder: loaded.decoder, trained: loaded.trained! }, [groups]);
   loaded.free();

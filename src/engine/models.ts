@@ -5,7 +5,7 @@ import type { Decoder } from "../model/decoder.ts";
 import { folderVersion } from "../model/folder_version.ts";
 import { loadAdapter, loadDecoder, type OnLoad } from "../model/loading.ts";
 import type { Quantization } from "../model/quantization.ts";
-import { Checkpoint } from "../model/safetensors.ts";
+import { WeightFiles } from "../model/safetensors.ts";
 import type { BatchOptions } from "../scoring/batches.ts";
 import type { ScoringWeights } from "../scoring/request.ts";
 import { Scorer } from "../scoring/scorer.ts";
@@ -104,7 +104,7 @@ export class Models {
     const key = `base ${quantization} ${folderVersion(directory)}`;
     return await this.#lease(key, onLoad, async (watch) => {
       const config = await readModelConfig(directory);
-      using checkpoint = await Checkpoint.open(directory);
+      using checkpoint = await WeightFiles.open(directory);
       if (sum) await checkpoint.startSums();
       for (const warning of config.warnings) this.#report.warning(directory, warning);
       const report = this.#report.weights(directory);

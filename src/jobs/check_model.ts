@@ -4,7 +4,7 @@ import { within } from "../errors.ts";
 import { checkPatterns, targetedModules } from "../model/adapter_modules.ts";
 import { type ModelConfig, readModelConfig } from "../model/config.ts";
 import { weightSpecs } from "../model/modules.ts";
-import { Checkpoint } from "../model/safetensors.ts";
+import { WeightFiles } from "../model/safetensors.ts";
 import { checkSavedNames } from "../model/saved_modules.ts";
 import { storedDtype } from "../model/weights.ts";
 
@@ -15,7 +15,7 @@ import { storedDtype } from "../model/weights.ts";
  */
 export async function checkModel(folder: string, lora: LoraSettings | null): Promise<void> {
   const config = await readModelConfig(folder);
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   for (const spec of weightSpecs(config)) storedDtype(checkpoint, spec);
   // An adapter to go on from has modules of its own.
   if (lora?.init_adapter === null) checkModules(config, lora);

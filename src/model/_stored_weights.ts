@@ -5,7 +5,7 @@ import { type Fields, isAbsent, refuse } from "./_fields.ts";
 import type { ModelConfig } from "./config.ts";
 import { FLOAT_BYTES, isFloatDtype, toF32 } from "./dtype.ts";
 import { weightSpecs } from "./modules.ts";
-import type { Checkpoint } from "./safetensors.ts";
+import type { WeightFiles } from "./safetensors.ts";
 import { HEAD_WEIGHT } from "./saved_modules.ts";
 import { storedName } from "./weights.ts";
 
@@ -29,14 +29,14 @@ const BUFFERS = /rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|position_ids$/;
 export async function heedWeights(
   config: ModelConfig,
   json: Fields,
-  checkpoint: Checkpoint,
+  weightFiles: WeightFiles,
 ): Promise<ModelConfig> {
-  const quantised = checkpoint.names().find((name) => QUANTISED.test(name) && !SENSES.test(name));
+  const quantised = weightFiles.names().find((name) => QUANTISED.test(name) && !SENSES.test(name));
   if (quantised !== undefined) throw quantisedTensor(quantised, json);
   const warnings = [...config.warnings];
-  const heeded = { ...config, tie_word_embeddings: await isTied(config, json, checkpoint, warnings) };
+  const heeded = { ...config, tie_word_embeddings: await isTied(config, json, weightFiles, warnings) };
 
-  const left = unusedTensors(heeded, checkpoint);
+  const left = unusedTensors(heeded, weightFiles);
   if (left.length > 0) {
     const kinds = Map.groupBy(left, (name) => name.split(".").find((part) => part !== "model"));
     const groups = [...kinds.values()].slice(0, MOST_KINDS).map((group) =>
@@ -59,28 +59,28 @@ export function quantizationIn({ quantization_config: config }: Fields): string 
 }
 
 /** Tensors of a model's files that the decoder has no use for, such as those of a vision tower. */
-export function unusedTensors(config: ModelConfig, checkpoint: Checkpoint): string[] {
+export function unusedTensors(config: ModelConfig, weightFiles: WeightFiles): string[] {
   const specs = [{ name: HEAD_WEIGHT }, ...weightSpecs(config)];
-  const used = new Set(specs.map((spec) => storedName(checkpoint, spec)));
-  return checkpoint.names().filter((name) => !used.has(name) && !BUFFERS.test(name));
+  const used = new Set(specs.map((spec) => storedName(weightFiles, spec)));
+  return weightFiles.names().filter((name) => !used.has(name) && !BUFFERS.test(name));
 }
 
 /** Whether the head is the embedding; transformers 5 asks the same of a file. */
 async function isTied(
   config: ModelConfig,
   json: Fields,
-  checkpoint: Checkpoint,
+  weightFiles: WeightFiles,
   warnings: string[],
 ): Promise<boolean> {
   const [embedding, head] = [`${config.plan.names.embedding}.weight`, HEAD_WEIGHT]
-    .map((name) => storedName(checkpoint, { name })) as [string, string];
+    .map((name) => storedName(weightFiles, { name })) as [string, string];
   const { name, value } = tyingFlag(json);
-  if (!checkpoint.has(head)) {
+  if (!weightFiles.has(head)) {
     if (config.tie_word_embeddings) return true;
     refuse(name, value, `true, as the weights hold no ${HEAD_WEIGHT}`);
   }
   if (!config.tie_word_embeddings) return false;
-  if (!checkpoint.has(embedding) || await isSame(checkpoint, embedding, head)) return true;
+  if (!weightFiles.has(embedding) || await isSame(weightFiles, embedding, head)) return true;
   warnings.push(
     `${name} is ${
       value === true ? "true" : "left out, which stands for true"
@@ -106,8 +106,8 @@ const compared = new Map<string, boolean>();
 const PIECE_BYTES = 4 * 2 ** 20;
 
 /** Whether two tables hold the same numbers. */
-async function isSame(checkpoint: Checkpoint, one: string, other: string): Promise<boolean> {
-  const [a, b] = [checkpoint.info(one), checkpoint.info(other)];
+async function isSame(weightFiles: WeightFiles, one: string, other: string): Promise<boolean> {
+  const [a, b] = [weightFiles.info(one), weightFiles.info(other)];
   if (String(a.shape) !== String(b.shape) || !isFloatDtype(a.dtype) || !isFloatDtype(b.dtype)) return false;
   const places = [a, b].map(async ({ file, begin }) => [file, begin, (await Deno.stat(file)).mtime]);
   const key = JSON.stringify(await Promise.all(places));
@@ -118,8 +118,8 @@ async function isSame(checkpoint: Checkpoint, one: string, other: string): Promi
   let same = true;
   for (let row = 0; same && row < rows; row += step) {
     const count = Math.min(step, rows - row);
-    const x = toF32(await checkpoint.readRows(one, row, count), a.dtype);
-    const y = toF32(await checkpoint.readRows(other, row, count), b.dtype);
+    const x = toF32(await weightFiles.readRows(one, row, count), a.dtype);
+    const y = toF32(await weightFiles.readRows(other, row, count), b.dtype);
     same = x.every((value, i) => value === y[i]);
     await new Promise((resolve) => setTimeout(resolve, 0));
   }

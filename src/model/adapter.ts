@@ -14,7 +14,7 @@ import type { Checksums } from "./checksums.ts";
 import type { ModelConfig } from "./config.ts";
 import { type FloatDtype, fromF32 } from "./dtype.ts";
 import type { LinearModule } from "./modules.ts";
-import { Checkpoint } from "./safetensors.ts";
+import { WeightFiles } from "./safetensors.ts";
 import { type TensorSource, writeSafetensors } from "./safetensors_writer.ts";
 import { HEAD_MODULE, HEAD_WEIGHT, type SavedModules, savedModules } from "./saved_modules.ts";
 import { adapterName, spellings, type WeightSpec } from "./weights.ts";
@@ -73,7 +73,7 @@ export async function resizedVocabulary(dir: string, model: ModelConfig): Promis
 }
 
 /** Opens the file of an adapter's weights. @throws InputError where there is none that can be read */
-export async function openAdapter(dir: string): Promise<Checkpoint> {
+export async function openAdapter(dir: string): Promise<WeightFiles> {
   if (!await exists(join(dir, WEIGHTS_FILE)) && await exists(join(dir, "adapter_model.bin"))) {
     throw new InputError(
       `${basename(dir)} holds its adapter as adapter_model.bin, which must be converted first.`,
@@ -84,7 +84,7 @@ export async function openAdapter(dir: string): Promise<Checkpoint> {
       },
     );
   }
-  return await Checkpoint.openFile(join(dir, WEIGHTS_FILE));
+  return await WeightFiles.openFile(join(dir, WEIGHTS_FILE));
 }
 
 /**
@@ -152,7 +152,7 @@ export async function readAdapter(dir: string, model: ModelConfig): Promise<Adap
  * beside what modules_to_save names, in as many rows as they have then.
  */
 function savedIn(
-  weights: Checkpoint,
+  weights: WeightFiles,
   model: ModelConfig,
   config: AdapterConfig,
 ): Pick<Adapter, "saved" | "vocab_size"> {

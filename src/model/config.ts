@@ -16,7 +16,7 @@ import { readJsonObject } from "./_files.ts";
 import { heedWeights, quantizationIn } from "./_stored_weights.ts";
 import { checkUnread } from "./_unread_fields.ts";
 import * as known from "./families/mod.ts";
-import { Checkpoint } from "./safetensors.ts";
+import { WeightFiles } from "./safetensors.ts";
 import { holdsWeights } from "./weight_folder.ts";
 import type { Family, Wrapper } from "./families/family.ts";
 import type { DecoderPlan } from "./plan.ts";
@@ -90,8 +90,8 @@ export async function readModelConfig(dir: string): Promise<ModelConfig> {
     if (quantization === null) return config;
     return { ...config, warnings: [...config.warnings, `${quantization}: quantised weights are refused.`] };
   }
-  using checkpoint = await Checkpoint.open(dir);
-  return await heedWeights(config, json, checkpoint);
+  using weightFiles = await WeightFiles.open(dir);
+  return await heedWeights(config, json, weightFiles);
 }
 
 /**
@@ -272,7 +272,7 @@ function parseFamily(json: Fields, family: Family): Omit<ModelConfig, "warnings"
   };
 }
 
-/** @throws InputError where a checkpoint names another class */
+/** @throws InputError where weight files names another class */
 function checkArchitecture({ architectures }: Fields, { architecture }: Pick<Family, "architecture">): void {
   if (isAbsent(architectures) || (Array.isArray(architectures) && architectures.includes(architecture))) {
     return;

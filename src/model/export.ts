@@ -10,7 +10,7 @@ import type { Checksums } from "./checksums.ts";
 import { readModelConfig } from "./config.ts";
 import { findNonFinite, type FloatDtype, fromF32, isFloatDtype, toF32 } from "./dtype.ts";
 import { NonFiniteError } from "./non_finite.ts";
-import { Checkpoint } from "./safetensors.ts";
+import { WeightFiles } from "./safetensors.ts";
 import { writeModelWeights } from "./safetensors_writer.ts";
 import { HEAD_WEIGHT, mergedWeights } from "./saved_modules.ts";
 import { asWritten, copyTokenizer, writeJson } from "./tokenizer_files.ts";
@@ -54,7 +54,7 @@ export async function writeModel(
   } = {},
 ): Promise<Checksums> {
   const config = await readJsonObject(join(base, "config.json"), asWritten);
-  using wrapper = isObject(config["text_config"]) ? await Checkpoint.open(base) : null;
+  using wrapper = isObject(config["text_config"]) ? await WeightFiles.open(base) : null;
   const all = wrapper === null ? weights : [...weights, ...besidesText(wrapper)];
   const tensors = all.map(({ name, shape, dtype: own, values }) => {
     const target = dtype ?? own;
@@ -75,9 +75,9 @@ export async function writeModel(
 const NAMES: Readonly<Record<FloatDtype, string>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 /** Weights of a wrapped model's files that are not its text model's. */
-function besidesText(checkpoint: Checkpoint): WeightSource[] {
-  return checkpoint.names().flatMap((name) => {
-    const { dtype, shape } = checkpoint.info(name);
+function besidesText(weightFiles: WeightFiles): WeightSource[] {
+  return weightFiles.names().flatMap((name) => {
+    const { dtype, shape } = weightFiles.info(name);
     // others than floats are no weights, but counters that transformers makes anew
     if (/(^|\.)(language_model|lm_head)\./.test(name) || !isFloatDtype(dtype)) return [];
     return [{
@@ -85,7 +85,7 @@ function besidesText(checkpoint: Checkpoint): WeightSource[] {
       shape,
       dtype,
       values: async function* () {
-        yield await checkpoint.readF32(name);
+        yield await weightFiles.readF32(name);
       },
     }];
   });
@@ -154,19 +154,19 @@ export async function exportMerged(
   options?: ExportOptions,
 ): Promise<void> {
   const config = await readModelConfig(model);
-  using checkpoint = await Checkpoint.open(model);
+  using weightFiles = await WeightFiles.open(model);
   const lora = adapter === null ? null : await readAdapter(adapter, config);
   const factors = new Map(lora?.tensors.map((factor) => [`${factor.module.path}.weight`, factor]));
   using file = adapter === null ? null : await openAdapter(adapter);
   const saved = new Set(lora?.saved.weights.map(({ name }) => name));
   await Deno.mkdir(out, { recursive: true, mode: PRIVATE_FOLDER });
   const weights = mergedWeights(config, lora?.saved).map((spec): WeightSource => {
-    const from = file && saved.has(spec.name) ? file : checkpoint;
-    const { dtype } = checkpoint.info(storedName(checkpoint, spec)); // of resized tables too
+    const from = file && saved.has(spec.name) ? file : weightFiles;
+    const { dtype } = weightFiles.info(storedName(weightFiles, spec)); // of resized tables too
     return { ...spec, dtype: dtype as FloatDtype, values: () => rows(from, spec) };
   });
 
-  async function* rows(from: Checkpoint, spec: WeightSpec): AsyncGenerator<Float32Array> {
+  async function* rows(from: WeightFiles, spec: WeightSpec): AsyncGenerator<Float32Array> {
     const { name, shape: [height, width = 1], transposed } = spec;
     const stored = storedDtype(from, spec);
     const factor = factors.get(name);

@@ -1,4 +1,4 @@
-/** A checkpoint's weights on their way to the device. */
+/** A model's weights on their way to the device. */
 import type { Gpu, Tensor, TensorMemory } from "../gpu/mod.ts";
 import { InputError } from "../errors.ts";
 import { type Adapter, openAdapter, readAdapter } from "./adapter.ts";
@@ -15,7 +15,7 @@ import { assembleDecoder, type Decoder, withLora, withSaved } from "./decoder.ts
 import { findNonFinite, FLOAT_BYTES } from "./dtype.ts";
 import { weightSpecs } from "./modules.ts";
 import type { Parameter } from "./parameters.ts";
-import type { Checkpoint } from "./safetensors.ts";
+import type { WeightFiles } from "./safetensors.ts";
 import { HEAD_WEIGHT } from "./saved_modules.ts";
 import { encodeWeights } from "./weight_formats.ts";
 import { readDecoderRows, storedDtype } from "./weights.ts";
@@ -41,7 +41,7 @@ export interface LoadedDecoder extends Omit<DeclaredWeights, "weights"> {
 }
 
 /**
- * Streams a checkpoint to the GPU, whose queue may still be at it when this is done. Frozen matrices have the type that
+ * Streams weight files to the GPU, whose queue may still be at it when this is done. Frozen matrices have the type that
  * {@link frozenDtype} says; trained weights become f32, since an update of 1e-6 would vanish in bf16.
  *
  * @throws {InputError} where a tensor is missing, of another shape or type, too large for the device's bindings, or
@@ -51,24 +51,24 @@ export interface LoadedDecoder extends Omit<DeclaredWeights, "weights"> {
  */
 export async function loadDecoder(
   gpu: Gpu,
-  checkpoint: Checkpoint,
+  weightFiles: WeightFiles,
   config: ModelConfig,
   { onLoad, ...options }: LoadOptions & { readonly onLoad?: OnLoad },
 ): Promise<LoadedDecoder> {
-  const stored: StoredDtype = (spec) => storedDtype(checkpoint, spec);
+  const stored: StoredDtype = (spec) => storedDtype(weightFiles, spec);
   const declared = await gpu.allocate(() => declareDecoder(gpu, config, stored, options));
-  await uploadRuns(gpu, checkpoint, declared, onLoad);
+  await uploadRuns(gpu, weightFiles, declared, onLoad);
   return declared;
 }
 
 /**
- * Fills declared weights from a checkpoint, or from an adapter's file.
+ * Fills declared weights from weight files, or from an adapter's file.
  *
  * @throws as {@link loadDecoder}; the memory is given back
  */
 export async function uploadRuns(
   gpu: Gpu,
-  checkpoint: Checkpoint,
+  weightFiles: WeightFiles,
   { runs, free }: Pick<DeclaredWeights, "runs" | "free">,
   onLoad?: OnLoad,
 ): Promise<void> {
@@ -83,7 +83,7 @@ export async function uploadRuns(
   };
   try {
     onLoad?.({ bytes, total_bytes });
-    for (const [run, { value }] of runs) await uploadRun(gpu, checkpoint, run, value, onPiece);
+    for (const [run, { value }] of runs) await uploadRun(gpu, weightFiles, run, value, onPiece);
     gpu.check(); // not waited for: a fault that is still to come shows where something is read back
   } catch (error) {
     free();
@@ -166,7 +166,7 @@ function storedBytes({ shape, stored }: WeightRun): number {
 
 async function uploadRun(
   gpu: Gpu,
-  checkpoint: Checkpoint,
+  weightFiles: WeightFiles,
   run: WeightRun,
   target: Tensor,
   onPiece: (bytes: number) => Promise<void>,
@@ -181,7 +181,7 @@ async function uploadRun(
     const count = Math.min(step, rows - row);
     const bytes = await gpu.during(
       "weights",
-      () => readDecoderRows(checkpoint, run.spec, run.first_row + row, count),
+      () => readDecoderRows(weightFiles, run.spec, run.first_row + row, count),
     );
     const bad = findNonFinite(bytes, stored);
     if (bad >= 0) {

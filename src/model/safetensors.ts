@@ -13,7 +13,7 @@ export type { SafetensorsDtype } from "./_safetensors_file.ts";
  * The tensors of one model: a single file, or shards under `model.safetensors.index.json`. Headers are checked in
  * full when it is opened; the tensors are read when asked for.
  */
-export class Checkpoint implements Disposable {
+export class WeightFiles implements Disposable {
   readonly #shards: ReadonlyMap<string, Shard>;
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   /** The file's own notes (`format: "pt"`); of shards, those of the first. */
@@ -35,8 +35,8 @@ export class Checkpoint implements Disposable {
    * @param dir Folder of the model's files
    * @throws {InputError} where neither is there or anything in them is malformed
    */
-  static async open(dir: string): Promise<Checkpoint> {
-    return new Checkpoint(await openWeights(dir));
+  static async open(dir: string): Promise<WeightFiles> {
+    return new WeightFiles(await openWeights(dir));
   }
 
   /**
@@ -44,8 +44,8 @@ export class Checkpoint implements Disposable {
    *
    * @throws {InputError} where it is missing or malformed
    */
-  static async openFile(path: string): Promise<Checkpoint> {
-    return new Checkpoint(await openFile(path));
+  static async openFile(path: string): Promise<WeightFiles> {
+    return new WeightFiles(await openFile(path));
   }
 
   /** Whether there is a tensor of this name. */

@@ -1,6 +1,6 @@
-/** A checkpoint's weights by the decoder's names and in its orientation, however the file has them. */
+/** A model's weights by the decoder's names and in its orientation, however the file has them. */
 import type { FloatDtype } from "./dtype.ts";
-import { Checkpoint } from "./safetensors.ts";
+import { WeightFiles } from "./safetensors.ts";
 import { holdsWeights } from "./weight_folder.ts";
 
 /** A weight as a file holds it. */
@@ -25,11 +25,11 @@ export function decoderShape({ shape, transposed }: WeightSpec): readonly number
 }
 
 /**
- * The name in this checkpoint, which may be an adapter's: files of a model without its head lack the first part
+ * The name in these files, which may be an adapter's: files of a model without its head lack the first part
  * (`transformer.`, `model.`), and those of transformers 4 have a wrapped model's (`model.language_model.`) otherwise.
  */
 export function storedName(
-  checkpoint: Checkpoint,
+  weightFiles: WeightFiles,
   { name, tied_to, or }: Pick<WeightSpec, "name" | "tied_to" | "or">,
 ): string {
   const own = tied_to ?? name;
@@ -39,7 +39,7 @@ export function storedName(
     own.slice(own.indexOf(".") + 1),
     ...(or === undefined ? [] : spellings(or)),
   ];
-  return names.find((each) => checkpoint.has(each)) ?? name;
+  return names.find((each) => weightFiles.has(each)) ?? name;
 }
 
 /** A name as transformers 5 and as transformers 4 has it. */
@@ -54,16 +54,16 @@ export function adapterName(name: string): string {
 }
 
 /** @throws {InputError} where the weight is missing, or of another shape or type */
-export function storedDtype(checkpoint: Checkpoint, spec: WeightSpec): FloatDtype {
-  return checkpoint.expect(storedName(checkpoint, spec), spec.shape).dtype;
+export function storedDtype(weightFiles: WeightFiles, spec: WeightSpec): FloatDtype {
+  return weightFiles.expect(storedName(weightFiles, spec), spec.shape).dtype;
 }
 
 /** The types of a folder's weights; bf16 where it holds none. @throws {InputError} where they are damaged */
 export async function storedDtypes(directory: string): Promise<(spec: WeightSpec) => FloatDtype> {
   if (!await holdsWeights(directory)) return () => "BF16";
   // headers stay readable after the files are closed
-  using checkpoint = await Checkpoint.open(directory);
-  return (spec) => storedDtype(checkpoint, spec);
+  using weightFiles = await WeightFiles.open(directory);
+  return (spec) => storedDtype(weightFiles, spec);
 }
 
 /** Most bytes of a file's rows that are held while they are turned. */
@@ -71,22 +71,22 @@ const STRIP_BYTES = 4 * 2 ** 20;
 
 /** Some rows of a weight as the decoder has it. @returns their bytes, in the file's type */
 export async function readDecoderRows(
-  checkpoint: Checkpoint,
+  weightFiles: WeightFiles,
   spec: WeightSpec,
   first: number,
   count: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { shape, transposed } = spec;
-  const stored = storedName(checkpoint, spec);
-  if (!transposed) return await checkpoint.readRows(stored, first, count);
+  const stored = storedName(weightFiles, spec);
+  if (!transposed) return await weightFiles.readRows(stored, first, count);
   const [inputs, outputs = 1] = shape;
-  const { begin, end } = checkpoint.info(stored);
+  const { begin, end } = weightFiles.info(stored);
   const elements = (end - begin) / (inputs * outputs) === 2 ? Uint16Array : Uint32Array;
   const rows = new elements(count * inputs);
   const step = Math.max(1, Math.floor(STRIP_BYTES / (outputs * elements.BYTES_PER_ELEMENT)));
   for (let top = 0; top < inputs; top += step) {
     const height = Math.min(step, inputs - top);
-    const strip = new elements((await checkpoint.readRows(stored, top, height)).buffer);
+    const strip = new elements((await weightFiles.readRows(stored, top, height)).buffer);
     for (let row = 0; row < count; row++) {
       for (let i = 0; i < height; i++) rows[row * inputs + top + i] = strip[i * outputs + first + row]!;
     }

@@ -5,7 +5,7 @@ import { isObject } from "../json.ts";
 import { exists, flushFolder, readJsonObject } from "../model/_files.ts";
 import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
-import { Checkpoint as Safetensors } from "../model/safetensors.ts";
+import { WeightFiles as Safetensors } from "../model/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../model/safetensors_writer.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
 import { simpo } from "../objective/simpo.ts";

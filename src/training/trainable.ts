@@ -7,7 +7,7 @@ import { readModelConfig } from "../model/config.ts";
 import { weightSpecs } from "../model/modules.ts";
 import type { TrainedParameters } from "../model/parameters.ts";
 import { savedAs } from "../model/dtype.ts";
-import { Checkpoint } from "../model/safetensors.ts";
+import { WeightFiles } from "../model/safetensors.ts";
 import { storedDtypes } from "../model/weights.ts";
 import { valuesOf } from "./_trained_values.ts";
 import type { LoraSettings, TrainingSettings } from "../api/settings.ts";
@@ -52,7 +52,7 @@ export async function trainableWeights(
 ): Promise<Trainable> {
   const config = await readModelConfig(model);
   const stored = await storedDtypes(model);
-  using checkpoint = await Checkpoint.open(resume ?? model);
+  using checkpoint = await WeightFiles.open(resume ?? model);
   const { decoder, trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true, onLoad });
   const weights = () =>
     weightSpecs(config).map((spec) => ({

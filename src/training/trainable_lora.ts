@@ -14,7 +14,7 @@ import { uploadRuns } from "../model/loading.ts";
 import type { Checksums } from "../model/checksums.ts";
 import type { LinearModule } from "../model/modules.ts";
 import { checkFinite } from "../model/non_finite.ts";
-import { Checkpoint } from "../model/safetensors.ts";
+import { WeightFiles } from "../model/safetensors.ts";
 import { savedModules } from "../model/saved_modules.ts";
 import { storedDtype } from "../model/weights.ts";
 import { Random } from "./random.ts";
@@ -52,7 +52,7 @@ export async function trainableLora(
   const start = resume ?? init;
   const adapter = start === null ? null : await readAdapter(start, decoder.config);
   if (adapter && !resume) checkInit(adapter, { config, modules, saved });
-  using source = start === null ? await Checkpoint.open(model) : await openAdapter(start);
+  using source = start === null ? await WeightFiles.open(model) : await openAdapter(start);
   const stored: StoredDtype = (spec) => storedDtype(source, spec);
   const declared = await gpu.allocate(() => declareLora(gpu, decoder, config, stored));
   await uploadRuns(gpu, source, declared);

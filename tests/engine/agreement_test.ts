@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { exportMerged } from "../../src/model/export.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { chatRows, plainRows } from "../helpers/tiny_model.ts";
 import { filesOf, itemOf, Lab, loggedMeans, logprobsOf, meansOf, type Trained } from "./_lab.ts";
@@ -30,7 +30,7 @@ async function weightsOf(
   folder: string,
   file = "adapter_model.safetensors",
 ): Promise<Map<string, Float32Array>> {
-  using checkpoint = await Checkpoint.openFile(join(folder, file));
+  using checkpoint = await WeightFiles.openFile(join(folder, file));
   return new Map(
     await Promise.all(
       checkpoint.names().map(async (name) => [name, await checkpoint.readF32(name)] as const),

@@ -5,7 +5,7 @@ import { Models } from "../../src/engine/models.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import type { LoadProgress } from "../../src/model/loading.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { encodeScore } from "../../src/scoring/encode_request.ts";
 import type { ScoredItem } from "../../src/scoring/request.ts";
@@ -42,7 +42,7 @@ function make(): { models: Models; count: { begun: number; ended: number }; warn
 
 Deno.test("base() tells how far it is, from 0 to the bytes that the files hold", async () => {
   const { models } = make();
-  using checkpoint = await Checkpoint.open(model);
+  using checkpoint = await WeightFiles.open(model);
   const total = checkpoint.names().reduce((sum, name) => {
     const { begin, end } = checkpoint.info(name);
     return sum + end - begin;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { openAdapter } from "../../src/model/adapter.ts";
 import { exportMerged } from "../../src/model/export.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
@@ -43,7 +43,7 @@ Deno.test("modules saved beside an adapter on an int8 base are trained, scored a
 
   const asBase = await lab.train({ ...job, learning_rate: 1e-30, max_steps: 1 });
   const name = "model.layers.0.self_attn.q_proj.weight";
-  using base = await Checkpoint.open(lab.model);
+  using base = await WeightFiles.open(lab.model);
   using adapter = await openAdapter(asBase.result);
   assert.deepEqual(await adapter.readF32(adapterName(name)), await base.readF32(name)); // not rounded to 8 bits
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { InputError } from "../../src/errors.ts";
 import { exportMerged } from "../../src/model/export.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { plainRows } from "../helpers/tiny_model.ts";
@@ -55,7 +55,7 @@ for (
     assert.ok(losses.at(-1)! < losses[0]! - 0.05, `${losses}`);
     assert.equal(warnings(first).length, name.includes("apart") ? 1 : 0);
 
-    using file = await Checkpoint.openFile(join(first.result, "adapter_model.safetensors"));
+    using file = await WeightFiles.openFile(join(first.result, "adapter_model.safetensors"));
     const held = file.names();
     for (const weight of files) assert.ok(held.includes(adapterName(weight)), `${held}`);
     assert.equal(held.includes(adapterName("lm_head.weight")), files[0] === "lm_head.weight");

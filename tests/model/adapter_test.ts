@@ -13,7 +13,7 @@ import { targetedModules } from "../../src/model/adapter_modules.ts";
 import { parseModelConfig, readModelConfig } from "../../src/model/config.ts";
 import { linearModules, linearNames } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { inFolder } from "../helpers/folder.ts";
 
@@ -145,7 +145,7 @@ Deno.test("writeAdapter() and readAdapter() give back an adapter of every type a
         assert.deepEqual(back.tensors, adapter.tensors);
         const written = target_modules === "all-linear" ? [...LINEAR_LAYERS] : target_modules;
         assert.deepEqual(back.config, { ...adapter.config, target_modules: written });
-        using file = await Checkpoint.openFile(`${dir}/adapter_model.safetensors`);
+        using file = await WeightFiles.openFile(`${dir}/adapter_model.safetensors`);
         assert.equal(file.info(file.names()[0]!).dtype, dtype);
         assert.deepEqual(file.metadata, { format: "pt" });
       });
@@ -204,7 +204,7 @@ Deno.test("an adapter of GPT-2 has PEFT's names and says that its layers are Con
     const path = `${dir}/adapter_config.json`;
     const json = JSON.parse(await Deno.readTextFile(path));
     assert.equal(json.fan_in_fan_out, true);
-    using file = await Checkpoint.openFile(`${dir}/adapter_model.safetensors`);
+    using file = await WeightFiles.openFile(`${dir}/adapter_model.safetensors`);
     const name = "base_model.model.transformer.h.1.mlp.c_proj.lora_A.weight";
     assert.deepEqual(file.info(name).shape, [1, 16]);
     assert.deepEqual(await readAdapter(dir, gpt2), adapter);
@@ -233,7 +233,7 @@ Deno.test("readAdapter() leaves out the modules of exclude_modules and layers_to
         name: "InputError",
         message: /which its target_modules and modules_to_save do not name/,
       });
-      using whole = await Checkpoint.openFile(`${FIXTURE}/adapter_model.safetensors`);
+      using whole = await WeightFiles.openFile(`${FIXTURE}/adapter_model.safetensors`);
       const kept: TensorSource[] = [];
       for (const name of whole.names().filter(keep)) {
         const { shape } = whole.info(name);

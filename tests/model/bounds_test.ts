@@ -7,7 +7,7 @@ import { linearModules, weightSpecs } from "../../src/model/modules.ts";
 import { checkPatterns } from "../../src/model/adapter_modules.ts";
 import { pythonPattern } from "../../src/model/adapter_config.ts";
 import { mostFileBytes } from "../../src/model/_files.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { storedDtype } from "../../src/model/weights.ts";
 import { readDataFiles } from "../../src/preference/data_files.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
@@ -17,7 +17,7 @@ import { writeTinyModel } from "../helpers/tiny_model.ts";
 /** What a job and a score read of a folder before its weights. */
 async function readModel(folder: string): Promise<void> {
   const config = await readModelConfig(folder);
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   for (const spec of weightSpecs(config)) storedDtype(checkpoint, spec);
   await loadTokenizer(folder);
 }

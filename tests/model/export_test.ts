@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type WeightSource, writeModel } from "../../src/model/export.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { inFolder } from "../helpers/folder.ts";
@@ -17,7 +17,7 @@ function source(name: string, ...numbers: number[]): WeightSource {
 }
 
 async function numbersOf(folder: string, name: string): Promise<number[]> {
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   return [...await checkpoint.readF32(name)];
 }
 
@@ -91,7 +91,7 @@ Deno.test("writeModel() keeps what a model holds beside the text model that it w
     const out = await Deno.makeTempDir({ dir });
     const weights = [source("model.language_model.norm.weight", 3, 4), source("lm_head.weight", 5, 6)];
     await writeModel(out, dir, weights, { dtype: "F32" });
-    using checkpoint = await Checkpoint.open(out);
+    using checkpoint = await WeightFiles.open(out);
     assert.deepEqual(checkpoint.names().sort(), [
       "lm_head.weight",
       "model.language_model.norm.weight",

@@ -6,7 +6,7 @@ import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
 import { weightSpecs } from "../../src/model/modules.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
 import { ropeAttentionFactor, ropeFrequencies } from "../../src/model/rope.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { transpose } from "../../src/model/weights.ts";
 import { assertClose } from "../helpers/assert_close.ts";
@@ -33,7 +33,7 @@ async function load(
   trainable: boolean,
   folder = familyFolder(family),
 ): Promise<LoadedDecoder> {
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   return await loadDecoder(gpu, checkpoint, await readConfig(family, "config.json"), { trainable });
 }
 
@@ -104,7 +104,7 @@ Deno.test("loadDecoder() gives the same log-probs from f16 and bf16 files of the
   const folder = await Deno.makeTempDir();
   try {
     for (const family of ["qwen2", "gemma3_text", "phi3_window", "gpt2"] as const) {
-      using checkpoint = await Checkpoint.open(familyFolder(family));
+      using checkpoint = await WeightFiles.open(familyFolder(family));
       for (const dtype of ["F16", "BF16"] as const) {
         const tensors = await Promise.all(
           checkpoint.names().map(async (name) => ({
@@ -128,7 +128,7 @@ Deno.test("loadDecoder() reads GPT-2 as the hub has it: bare names beside attent
   const gpu = await Gpu.open({ device: "auto" });
   const folder = await Deno.makeTempDir();
   try {
-    using checkpoint = await Checkpoint.open(familyFolder("gpt2"));
+    using checkpoint = await WeightFiles.open(familyFolder("gpt2"));
     const tensors = await Promise.all(
       checkpoint.names().map(async (name) => ({
         name: name.replace("transformer.", ""),
@@ -156,7 +156,7 @@ Deno.test("loadDecoder() says where a transposed weight is not finite, as its fi
   const folder = await Deno.makeTempDir();
   const broken = "transformer.h.1.mlp.c_fc.weight";
   try {
-    using checkpoint = await Checkpoint.open(familyFolder("gpt2"));
+    using checkpoint = await WeightFiles.open(familyFolder("gpt2"));
     const tensors = await Promise.all(
       checkpoint.names().map(async (name) => {
         const values = await checkpoint.readF32(name);

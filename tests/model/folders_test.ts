@@ -11,7 +11,7 @@ import { readModelConfig } from "../../src/model/config.ts";
 import { exportMerged } from "../../src/model/export.ts";
 import type { Decoder } from "../../src/model/decoder.ts";
 import { loadAdapter, loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { encodedGroup, scoreGroups } from "../helpers/decoder_step.ts";
@@ -43,7 +43,7 @@ const gpu = await Gpu.open({ device: "auto" });
 Deno.test.afterAll(() => gpu.close());
 
 async function load(folder: string): Promise<LoadedDecoder> {
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   return await loadDecoder(gpu, checkpoint, await readModelConfig(folder), { trainable: false });
 }
 
@@ -79,7 +79,7 @@ export async function rewrite(
   to: string,
   change: (tensors: TensorSource[], config: Record<string, unknown>) => TensorSource[],
 ): Promise<void> {
-  using checkpoint = await Checkpoint.open(from);
+  using checkpoint = await WeightFiles.open(from);
   const tensors = await Promise.all(
     checkpoint.names().map(async (name): Promise<TensorSource> => {
       const { dtype, shape } = checkpoint.info(name);

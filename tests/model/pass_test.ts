@@ -15,7 +15,7 @@ import { TrainedParameters } from "../../src/model/parameters.ts";
 import { type BatchLive, tokensById } from "../../src/model/batch.ts";
 import { DecoderPass } from "../../src/model/pass.ts";
 import { mostTokens } from "../../src/model/pass_layers.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { adapterName } from "../../src/model/weights.ts";
 import type { Method } from "../../src/objective/mod.ts";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
@@ -63,7 +63,7 @@ async function load(
   { folder = "model", dropout = 0 }: { folder?: string; dropout?: number } = {},
 ): Promise<Loaded> {
   const dir = `${VALUES}/${model}/${folder}`;
-  using checkpoint = await Checkpoint.open(dir);
+  using checkpoint = await WeightFiles.open(dir);
   const config = await readModelConfig(dir);
   const loaded = await loadDecoder(gpu, checkpoint, config, { trainable: kind === "full" });
   if (kind === "full") {
@@ -381,7 +381,7 @@ Deno.test("DecoderPass of an adapter makes gradients of the adapter's matrices a
 Deno.test("DecoderPass for scoring gives the log-probs of training, and no gradients", async () => {
   const dir = `${VALUES}/grouped/model_bf16`;
   const config = await readModelConfig(dir);
-  using checkpoint = await Checkpoint.open(dir);
+  using checkpoint = await WeightFiles.open(dir);
   const loaded: LoadedDecoder = await loadDecoder(gpu, checkpoint, config, { trainable: false });
   assert.equal(loaded.trained, null);
   const adapter = await readAdapter(`${VALUES}/grouped/adapter`, config);
@@ -501,7 +501,7 @@ Deno.test("tokensById() lists each distinct id once with its tokens", () => {
 Deno.test("loadDecoder() measures a weight as it lies on the GPU, and refuses one larger than a binding by name", async () => {
   const dir = `${VALUES}/grouped/model_bf16`;
   const own = await Gpu.open({ device: "auto", maxTensorBytes: 15_000 });
-  using checkpoint = await Checkpoint.open(dir);
+  using checkpoint = await WeightFiles.open(dir);
   const config = await readModelConfig(dir);
   const frozen = await loadDecoder(own, checkpoint, config, { trainable: false });
   assert.deepEqual(frozen.decoder.head.map(({ rows }) => [rows.value.dtype, rows.value.bytes]), [
@@ -536,13 +536,13 @@ Deno.test("loadDecoder() refuses weights that are not finite, by name, and gives
     const config = await readModelConfig(dir);
     const bad = "model.layers.1.mlp.down_proj.weight";
     const { begin } = await (async () => {
-      using checkpoint = await Checkpoint.open(dir);
+      using checkpoint = await WeightFiles.open(dir);
       return checkpoint.info(bad);
     })();
     const file = await open(join(dir, "model.safetensors"), "r+");
     await file.write(Uint8Array.from(bytes), 0, bytes.length, begin + 5 * bytes.length);
     await file.close();
-    using checkpoint = await Checkpoint.open(dir);
+    using checkpoint = await WeightFiles.open(dir);
     const before = gpu.memory.bytes;
     for (const trainable of [true, false]) {
       await assert.rejects(loadDecoder(gpu, checkpoint, config, { trainable }), (error) => {

@@ -7,7 +7,7 @@ import type { Decoder } from "../../src/model/decoder.ts";
 import { loadAdapter, loadDecoder } from "../../src/model/loading.ts";
 import { exportMerged } from "../../src/model/export.ts";
 import { linearModules, linearNames, weightSpecs } from "../../src/model/modules.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { adapterName, transpose } from "../../src/model/weights.ts";
 import { trainableLora } from "../../src/training/trainable_lora.ts";
@@ -26,7 +26,7 @@ Deno.test.afterAll(async () => {
 });
 
 async function loadBase(folder: string) {
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   return await loadDecoder(gpu, checkpoint, await readModelConfig(folder), { trainable: false });
 }
 
@@ -124,7 +124,7 @@ for (const adapter of PEFT_ADAPTERS) {
 Deno.test("trainableLora() splits a saved table for a small device where the frozen one fits", async () => {
   const base = `${VALUES}/tied/model_f16`;
   const gradientsOf = async (gpu: Gpu) => {
-    using checkpoint = await Checkpoint.open(base);
+    using checkpoint = await WeightFiles.open(base);
     const config = await readModelConfig(base);
     const loaded = await loadDecoder(gpu, checkpoint, config, { trainable: false });
     assert.equal(loaded.decoder.embedding.length, 1);
@@ -217,12 +217,12 @@ for (const family of ["phi3", "gpt2", "gemma2"] as const) {
     assert.deepEqual(config.target_modules, linearNames(model));
     assert.deepEqual(tensors.map(({ module }) => module), linearModules(model));
     using file = await openAdapter(out);
-    using checkpoint = await Checkpoint.open(base);
+    using checkpoint = await WeightFiles.open(base);
     const table = model.tie_word_embeddings ? `${model.plan.names.embedding}.weight` : "lm_head.weight";
     assert.deepEqual(await file.readF32(adapterName("lm_head.weight")), await checkpoint.readF32(table));
     const unchanged = `${out}/merged`;
     await exportMerged(base, out, unchanged);
-    using merged = await Checkpoint.open(unchanged);
+    using merged = await WeightFiles.open(unchanged);
     assert.deepEqual(await merged.readF32("lm_head.weight"), await checkpoint.readF32(table));
     assert.equal((await readModelConfig(unchanged)).tie_word_embeddings, false);
   });

@@ -10,7 +10,7 @@ import { quantizeInt8 } from "../../src/model/int8.ts";
 import { weightSpecs } from "../../src/model/modules.ts";
 import { TrainedParameters } from "../../src/model/parameters.ts";
 import type { Quantization } from "../../src/model/quantization.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { readDecoderRows, transpose } from "../../src/model/weights.ts";
 import { assertClose } from "../helpers/assert_close.ts";
@@ -48,7 +48,7 @@ const MODELS: Record<string, { options: TinyModelOptions; kept: RegExp }> = {
 /** The same model in f32, its int8 weights as they are rounded. */
 async function writeDequantized(from: string, to: string, kept: RegExp): Promise<void> {
   const config = await readModelConfig(from);
-  using checkpoint = await Checkpoint.open(from);
+  using checkpoint = await WeightFiles.open(from);
   const tensors: TensorSource[] = [];
   for (const spec of weightSpecs(config)) {
     const { name, shape, transposed, linear } = spec;
@@ -68,7 +68,7 @@ async function writeDequantized(from: string, to: string, kept: RegExp): Promise
 /** Log-probs and the adapter's gradients of two groups under a random adapter. */
 async function train(gpu: Gpu, folder: string, quantization: Quantization | null, kept?: RegExp) {
   const config = await readModelConfig(folder);
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   const { decoder, free } = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });
   for (const { linears } of decoder.blocks) {
     for (const { weight: { name, value } } of Object.values(linears)) {
@@ -124,7 +124,7 @@ Deno.test("loadDecoder() refuses NaN in a weight that would become int8, and cou
   };
   const load = async (options: TinyModelOptions) => {
     await writeTinyModel(folder, { config, dtype: "BF16", ...options });
-    using checkpoint = await Checkpoint.open(folder);
+    using checkpoint = await WeightFiles.open(folder);
     const settings = { trainable: false, quantization: "int8" } as const;
     return await loadDecoder(gpu, checkpoint, await readModelConfig(folder), settings);
   };

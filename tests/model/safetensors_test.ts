@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { InputError } from "../../src/errors.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
-import { Checkpoint, type SafetensorsDtype } from "../../src/model/safetensors.ts";
+import { type SafetensorsDtype, WeightFiles } from "../../src/model/safetensors.ts";
 import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { inFolder } from "../helpers/folder.ts";
 
@@ -27,7 +27,7 @@ const tensor = (dtype: string, shape: unknown, ...data_offsets: unknown[]) => ({
   data_offsets,
 });
 
-Deno.test("writeSafetensors() and Checkpoint give back names, types, shapes, bytes and metadata", async () => {
+Deno.test("writeSafetensors() and WeightFiles give back names, types, shapes, bytes and metadata", async () => {
   const sizes: Record<string, number> = { U8: 1, BF16: 2, F16: 2, F32: 4, I64: 8 };
   const anyTensor = fc.record({
     dtype: fc.constantFrom("U8", "BF16", "F16", "F32", "I64") as fc.Arbitrary<SafetensorsDtype>,
@@ -53,7 +53,7 @@ Deno.test("writeSafetensors() and Checkpoint give back names, types, shapes, byt
             return { name, dtype, shape, bytes, data: streamed ? pieces() : bytes };
           });
           await writeSafetensors(path, wanted, { format: "pt", note: "é" });
-          using file = await Checkpoint.openFile(path);
+          using file = await WeightFiles.openFile(path);
           assert.deepEqual(file.metadata, { format: "pt", note: "é" });
           assert.deepEqual(file.names().sort(), wanted.map(({ name }) => name).sort());
           for (const { name, dtype, shape, bytes } of wanted) {
@@ -126,7 +126,7 @@ Deno.test("writeSafetensors() leaves the older file alone where it fails, and no
   });
 });
 
-Deno.test("Checkpoint.readRows() reads slices, also two at once, and refuses rows that are not there", async () => {
+Deno.test("WeightFiles.readRows() reads slices, also two at once, and refuses rows that are not there", async () => {
   await inFolder(async (dir) => {
     const values = Float32Array.from({ length: 35 }, (_, i) => i);
     await writeSafetensors(`${dir}/model.safetensors`, [
@@ -135,7 +135,7 @@ Deno.test("Checkpoint.readRows() reads slices, also two at once, and refuses row
       { name: "s", dtype: "F32", shape: [], data: fromF32(Float32Array.of(9), "F32") },
       { name: "none", dtype: "F32", shape: [0, 4], data: new Uint8Array(0) },
     ]);
-    using file = await Checkpoint.open(dir);
+    using file = await WeightFiles.open(dir);
     const [middle, tail] = await Promise.all([file.readRows("m", 2, 3), file.readRows("v", 30, 5)]);
     assert.deepEqual(middle, fromF32(values.subarray(10, 25), "BF16"));
     assert.deepEqual(tail, fromF32(values.subarray(30), "F16"));
@@ -148,7 +148,7 @@ Deno.test("Checkpoint.readRows() reads slices, also two at once, and refuses row
   });
 });
 
-Deno.test("Checkpoint.readRows() reads past 4 GiB", async () => {
+Deno.test("WeightFiles.readRows() reads past 4 GiB", async () => {
   await inFolder(async (dir) => {
     const rows = 5 * 2 ** 20;
     const start = fileBytes({ w: tensor("U8", [rows, 1024], 0, rows * 1024) }, 0);
@@ -157,19 +157,19 @@ Deno.test("Checkpoint.readRows() reads past 4 GiB", async () => {
     using out = await Deno.open(`${dir}/x`, { write: true });
     await out.seek(-1024, Deno.SeekMode.End);
     await out.write(new Uint8Array(1024).fill(7));
-    using file = await Checkpoint.openFile(`${dir}/x`);
+    using file = await WeightFiles.openFile(`${dir}/x`);
     assert.deepEqual(await file.readRows("w", rows - 1, 1), new Uint8Array(1024).fill(7));
     assert.deepEqual(await file.readRows("w", rows - 2, 1), new Uint8Array(1024));
   });
 });
 
-Deno.test("Checkpoint.expect() and readF32() refuse a missing tensor, another shape and another type", async () => {
+Deno.test("WeightFiles.expect() and readF32() refuse a missing tensor, another shape and another type", async () => {
   await inFolder(async (dir) => {
     await writeSafetensors(`${dir}/x`, [
       { name: "w", dtype: "F32", shape: [2, 1], data: new Uint8Array(8) },
       { name: "i", dtype: "I32", shape: [1], data: new Uint8Array(4) },
     ]);
-    using file = await Checkpoint.openFile(`${dir}/x`);
+    using file = await WeightFiles.openFile(`${dir}/x`);
     assert.equal(file.expect("w", [2, 1]).dtype, "F32");
     assert.throws(() => file.expect("lost", [1]), { name: "InputError", message: /no tensor "lost"/ });
     assert.throws(() => file.expect("w", [1, 2]), {
@@ -182,10 +182,10 @@ Deno.test("Checkpoint.expect() and readF32() refuse a missing tensor, another sh
   });
 });
 
-Deno.test("Checkpoint.readRows() says that the file became shorter", async () => {
+Deno.test("WeightFiles.readRows() says that the file became shorter", async () => {
   await inFolder(async (dir) => {
     await writeSafetensors(`${dir}/x`, [{ name: "w", dtype: "U8", shape: [100], data: new Uint8Array(100) }]);
-    using file = await Checkpoint.openFile(`${dir}/x`);
+    using file = await WeightFiles.openFile(`${dir}/x`);
     await Deno.truncate(`${dir}/x`, 90);
     await assert.rejects(file.read("w"), { name: "InputError", message: /shorter since it was opened/ });
   });
@@ -259,10 +259,10 @@ for (
     ],
   ] as const
 ) {
-  Deno.test(`Checkpoint.openFile() refuses ${what}`, async () => {
+  Deno.test(`WeightFiles.openFile() refuses ${what}`, async () => {
     await inFolder(async (dir) => {
       await Deno.writeFile(`${dir}/bad.safetensors`, bytes);
-      await assert.rejects(Checkpoint.openFile(`${dir}/bad.safetensors`), (error) => {
+      await assert.rejects(WeightFiles.openFile(`${dir}/bad.safetensors`), (error) => {
         assert.ok(error instanceof InputError, `${error}`);
         assert.equal(error.field, "bad.safetensors");
         assert.match(error.message, message);
@@ -272,7 +272,7 @@ for (
   });
 }
 
-Deno.test("Checkpoint.openFile() refuses any other damage or reads what is there, and never fails otherwise", async () => {
+Deno.test("WeightFiles.openFile() refuses any other damage or reads what is there, and never fails otherwise", async () => {
   const whole = fileBytes(good, 12);
   await inFolder(async (dir) => {
     await fc.assert(
@@ -285,7 +285,7 @@ Deno.test("Checkpoint.openFile() refuses any other damage or reads what is there
           if (at < length) bytes[at] = byte;
           await Deno.writeFile(`${dir}/x`, bytes);
           try {
-            using file = await Checkpoint.openFile(`${dir}/x`);
+            using file = await WeightFiles.openFile(`${dir}/x`);
             for (const name of file.names()) await file.read(name);
           } catch (error) {
             assert.ok(error instanceof InputError, `${error}`);
@@ -309,10 +309,10 @@ async function sharded(dir: string, weight_map: unknown): Promise<void> {
   );
 }
 
-Deno.test("Checkpoint.open() reads shards through their index", async () => {
+Deno.test("WeightFiles.open() reads shards through their index", async () => {
   await inFolder(async (dir) => {
     await sharded(dir, { second: "model-2.safetensors", first: "model-1.safetensors" });
-    using file = await Checkpoint.open(dir);
+    using file = await WeightFiles.open(dir);
     assert.deepEqual(file.names(), ["second", "first"]);
     assert.deepEqual(await file.readF32("first"), Float32Array.of(1));
     assert.deepEqual(await file.readF32("second"), Float32Array.of(2));
@@ -347,10 +347,10 @@ for (
     ],
   ] as const
 ) {
-  Deno.test(`Checkpoint.open() refuses ${what}`, async () => {
+  Deno.test(`WeightFiles.open() refuses ${what}`, async () => {
     await inFolder(async (dir) => {
       await sharded(dir, map);
-      await assert.rejects(Checkpoint.open(dir), (error) => {
+      await assert.rejects(WeightFiles.open(dir), (error) => {
         assert.ok(error instanceof InputError, `${error}`);
         assert.equal(error.field, "model.safetensors.index.json: weight_map");
         assert.match(error.message, message);
@@ -360,23 +360,25 @@ for (
   });
 }
 
-Deno.test("Checkpoint.open() refuses a malformed shard, a broken index and a folder without weights", async () => {
+Deno.test("WeightFiles.open() refuses a malformed shard, a broken index and a folder without weights", async () => {
   await inFolder(async (dir) => {
-    await assert.rejects(Checkpoint.open(dir), {
+    await assert.rejects(WeightFiles.open(dir), {
       name: "InputError",
       message: /neither model\.safetensors nor \S+index\.json\.$/,
     });
     for (const other of ["pytorch_model-00001-of-00002.bin", "tiny.Q4_K.gguf", "consolidated.safetensors"]) {
       await Deno.writeTextFile(`${dir}/${other}`, "");
-      await assert.rejects(Checkpoint.open(dir), { message: new RegExp(`but ${other}, which must be conv`) });
+      await assert.rejects(WeightFiles.open(dir), {
+        message: new RegExp(`but ${other}, which must be conv`),
+      });
       await Deno.remove(`${dir}/${other}`);
     }
     await sharded(dir, { first: "model-1.safetensors", second: "model-2.safetensors" });
     await Deno.truncate(`${dir}/model-2.safetensors`, 80);
-    await assert.rejects(Checkpoint.open(dir), { name: "InputError", message: /^model-2\.safetensors/ });
+    await assert.rejects(WeightFiles.open(dir), { name: "InputError", message: /^model-2\.safetensors/ });
     await Deno.writeTextFile(`${dir}/model.safetensors.index.json`, "{");
-    await assert.rejects(Checkpoint.open(dir), { name: "InputError", message: /index\.json is not JSON/ });
+    await assert.rejects(WeightFiles.open(dir), { name: "InputError", message: /index\.json is not JSON/ });
     await Deno.mkdir(`${dir}/model.safetensors`);
-    await assert.rejects(Checkpoint.open(dir), { name: "InputError", message: /is a folder, not a file/ });
+    await assert.rejects(WeightFiles.open(dir), { name: "InputError", message: /is a folder, not a file/ });
   });
 });

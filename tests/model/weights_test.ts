@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { fromF32 } from "../../src/model/dtype.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import {
   decoderShape,
@@ -16,13 +16,13 @@ async function withMatrix(
   name: string,
   shape: readonly [number, number],
   dtype: "F32" | "F16",
-  test: (checkpoint: Checkpoint, values: Float32Array) => Promise<void>,
+  test: (checkpoint: WeightFiles, values: Float32Array) => Promise<void>,
 ): Promise<void> {
   const path = await Deno.makeTempFile({ suffix: ".safetensors" });
   try {
     const values = Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => i % 2039);
     await writeSafetensors(path, [{ name, dtype, shape, data: fromF32(values, dtype) }]);
-    using checkpoint = await Checkpoint.openFile(path);
+    using checkpoint = await WeightFiles.openFile(path);
     await test(checkpoint, values);
   } finally {
     await Deno.remove(path);

@@ -447,7 +447,7 @@ const VARIANTS: [ReferenceModel, string][] = [
   ["grouped", "model_sharded"],
 ];
 for (const [model, folder] of VARIANTS) {
-  Deno.test(`Checkpoint reads the values of ${model}/model from ${folder}, as transformers wrote it`, async () => {
+  Deno.test(`WeightFiles reads the values of ${model}/model from ${folder}, as transformers wrote it`, async () => {
     const [expected, actual] = await Promise.all([readWeights(model), readWeights(model, folder)]);
     assert.deepEqual([...actual.keys()].sort(), [...expected.keys()].sort());
     for (const [name, values] of expected) assertClose(actual.get(name)!, values, { rtol: 0, name });

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { type ReferencePair, type ReferenceResults, VALUES } from "./values.ts";
 
 /** Models that `make_families.py` made values for. */
@@ -77,7 +77,7 @@ export async function readFamily(family: Family): Promise<FamilyValues> {
 
 /** Gradients of the loss `sigmoid` by all weights, by Hugging Face's names. */
 export async function readFamilyGradients(family: Family): Promise<Map<string, Float32Array>> {
-  using checkpoint = await Checkpoint.openFile(`${familyFolder(family)}/gradients.safetensors`);
+  using checkpoint = await WeightFiles.openFile(`${familyFolder(family)}/gradients.safetensors`);
   const gradients = new Map<string, Float32Array>();
   for (const name of checkpoint.names()) gradients.set(name, await checkpoint.readF32(name));
   return gradients;

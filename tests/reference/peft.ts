@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { type Family, familyFolder } from "./families.ts";
 import { VALUES } from "./values.ts";
 
@@ -49,7 +49,7 @@ export async function readPeft(adapter: PeftAdapter): Promise<PeftValues> {
 
 /** Gradients of the loss by all that the adapter trains, by the names and in the orientation of its file. */
 export async function readPeftGradients({ folder }: PeftValues): Promise<Map<string, Float32Array>> {
-  using checkpoint = await Checkpoint.openFile(`${folder}/gradients.safetensors`);
+  using checkpoint = await WeightFiles.openFile(`${folder}/gradients.safetensors`);
   const gradients = new Map<string, Float32Array>();
   for (const name of checkpoint.names()) gradients.set(name, await checkpoint.readF32(name));
   return gradients;

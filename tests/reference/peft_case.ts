@@ -18,7 +18,7 @@ import type { Decoder } from "../../src/model/decoder.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
 import { type CardForm, writeModelCard } from "../../src/jobs/model_card.ts";
 import { exportMerged } from "../../src/model/export.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { encodeComparison } from "../../src/preference/encode.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import { trainableLora } from "../../src/training/trainable_lora.ts";
@@ -159,7 +159,7 @@ async function writeFamilyCase(name: string, family: Family, saved: object): Pro
 }
 
 async function load(model: string) {
-  using checkpoint = await Checkpoint.open(model);
+  using checkpoint = await WeightFiles.open(model);
   return await loadDecoder(gpu, checkpoint, await readModelConfig(model), { trainable: false });
 }
 

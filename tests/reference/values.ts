@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 
 /** Where the reference values lie. */
 export const VALUES: string = new URL("./values", import.meta.url).pathname;
@@ -65,7 +65,7 @@ export interface ReferenceTensor {
 
 /** Reads every tensor of an F64 file. */
 async function readDoubles(path: string): Promise<Map<string, ReferenceTensor>> {
-  using checkpoint = await Checkpoint.openFile(path);
+  using checkpoint = await WeightFiles.openFile(path);
   const tensors = new Map<string, ReferenceTensor>();
   for (const name of checkpoint.names()) {
     const { dtype, shape } = checkpoint.info(name);
@@ -84,7 +84,7 @@ export async function readWeights(
   model: ReferenceModel,
   folder = "model",
 ): Promise<Map<string, Float32Array>> {
-  using checkpoint = await Checkpoint.open(`${VALUES}/${model}/${folder}`);
+  using checkpoint = await WeightFiles.open(`${VALUES}/${model}/${folder}`);
   const weights = new Map<string, Float32Array>();
   for (const name of checkpoint.names()) weights.set(name, await checkpoint.readF32(name));
   return weights;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { startEngine } from "../../src/engine/client.ts";
 import { fromF32 } from "../../src/model/dtype.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../../src/model/safetensors_writer.ts";
 import { formatRecord } from "../../src/log.ts";
 import type { FakeEngine } from "../helpers/fake_engine.ts";
@@ -34,7 +34,7 @@ async function writeChanged(folder: string, { config = {}, tensors }: Change, op
 }
 
 async function tensorsOf(folder: string): Promise<TensorSource[]> {
-  using checkpoint = await Checkpoint.open(folder);
+  using checkpoint = await WeightFiles.open(folder);
   return await Promise.all(
     checkpoint.names().map(async (name) => {
       const { dtype, shape } = checkpoint.info(name);

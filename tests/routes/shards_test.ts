@@ -5,14 +5,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createApp } from "../../routes/app.ts";
 import { exportMerged } from "../../src/model/export.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { testService } from "../helpers/service.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 const FIXTURE = fileURLToPath(new URL("../fixtures/peft_adapter", import.meta.url));
 const MAX_SHARD_BYTES = 1000;
 
-Deno.test("GET /train/{id}/adapter?format=merged sends large weights in shards with their index, and Checkpoint reads them", async () => {
+Deno.test("GET /train/{id}/adapter?format=merged sends large weights in shards with their index, and WeightFiles reads them", async () => {
   await using service = await testService();
   const { root } = service;
   const config = JSON.parse(await Deno.readTextFile(join(FIXTURE, "config.json")));
@@ -50,8 +50,8 @@ Deno.test("GET /train/{id}/adapter?format=merged sends large weights in shards w
 
   const whole = join(root, "whole");
   await exportMerged(model, result, whole);
-  using expected = await Checkpoint.open(whole);
-  using found = await Checkpoint.open(merged);
+  using expected = await WeightFiles.open(whole);
+  using found = await WeightFiles.open(merged);
   assert.equal(found.metadata["format"], "pt");
   assert.deepEqual(found.names().sort(), expected.names().sort());
   let bytes = 0;
@@ -62,7 +62,7 @@ Deno.test("GET /train/{id}/adapter?format=merged sends large weights in shards w
   }
   assert.deepEqual(index.metadata, { total_size: bytes });
   for (const shard of shards) {
-    using file = await Checkpoint.openFile(join(merged, shard));
+    using file = await WeightFiles.openFile(join(merged, shard));
     const sizes = file.names().map((name) => file.info(name).end - file.info(name).begin);
     assert.ok(sizes.length === 1 || sizes.reduce((sum, size) => sum + size) <= MAX_SHARD_BYTES, shard);
   }

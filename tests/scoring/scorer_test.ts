@@ -6,7 +6,7 @@ import { InputError } from "../../src/errors.ts";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { EncodingModel } from "../../src/scoring/encode.ts";
 import { encodeScore } from "../../src/scoring/encode_request.ts";
@@ -47,7 +47,7 @@ async function withScorer<T>(
   const gpu = await Gpu.open({ device: "auto", ...options });
   const config = await readModelConfig(model);
   const tokenizer = await loadTokenizer(model);
-  using checkpoint = await Checkpoint.open(model);
+  using checkpoint = await WeightFiles.open(model);
   const { decoder, free } = await loadDecoder(gpu, checkpoint, config, { trainable: false });
   const scorer: Scorer = new Scorer(gpu, decoder, {
     promptCacheBytes,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { unpackTar } from "modern-tar";
 import { join } from "node:path";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { filesOf } from "../engine/_lab.ts";
 import { assertClose } from "../helpers/assert_close.ts";
 import { startFakeHub } from "../helpers/fake_hub.ts";
@@ -120,7 +120,7 @@ for (const lora of [undefined, null]) {
       });
       const folder = await unpack(id, format);
       assert.equal((await readJson(folder, "config.json")).dtype, names[expected]);
-      using weights = await Checkpoint.open(join(root.path, folder));
+      using weights = await WeightFiles.open(join(root.path, folder));
       assert.deepEqual(new Set(weights.names().map((name) => weights.info(name).dtype)), new Set([expected]));
       const rtol = lora === null ? 1e-6 : save_dtype === "f32" ? 1e-5 : 2e-2;
       assertClose(await score(folder), await score(JOB.model, id), { rtol, relativeTo: "element" });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Gpu, type GpuOptions } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder, type LoadedDecoder } from "../../src/model/loading.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { loadTokenizer } from "../../src/preference/tokenizer.ts";
 import type { Objective } from "../../src/objective/objective.ts";
 import type { TrainingHost } from "../../src/training/host.ts";
@@ -67,7 +67,7 @@ export async function runTiny(
         config,
         tokenise: tokenising(request, emit),
         loadBase: async () => {
-          using checkpoint = await Checkpoint.open(model);
+          using checkpoint = await WeightFiles.open(model);
           await checkpoint.startSums();
           const { quantization } = settings;
           base = await loadDecoder(gpu, checkpoint, config, { trainable: false, quantization });

@@ -4,7 +4,7 @@ import { InputError } from "../../src/errors.ts";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { packGroups } from "../../src/preference/pack.ts";
 import { TrainStep } from "../../src/training/step.ts";
 import { encodedGroup, SIMPO } from "../helpers/decoder_step.ts";
@@ -56,7 +56,7 @@ Deno.test("TrainStep hands an objective every response's numbers, and takes its 
   await inFolder(async (folder) => {
     await writeTinyModel(folder);
     const gpu = await Gpu.open({ device: "auto" });
-    using checkpoint = await Checkpoint.open(folder);
+    using checkpoint = await WeightFiles.open(folder);
     const { decoder, free } = await loadDecoder(gpu, checkpoint, await readModelConfig(folder), {
       trainable: false,
     });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { ofList, TrainStep } from "../../src/training/step.ts";
 import { encodedGroup, readParameters, SIMPO } from "../helpers/decoder_step.ts";
 import { inFolder } from "../helpers/folder.ts";
@@ -13,7 +13,7 @@ Deno.test("TrainStep updates by what stands in the gradients once its hook has r
   await inFolder(async (folder) => {
     await writeTinyModel(folder);
     const gpu = await Gpu.open({ device: "auto" });
-    using checkpoint = await Checkpoint.open(folder);
+    using checkpoint = await WeightFiles.open(folder);
     const config = await readModelConfig(folder);
     const { decoder, trained, free } = await loadDecoder(gpu, checkpoint, config, { trainable: true });
     const settings = { ...settingsOf({ lora: null }), method: SIMPO };

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Gpu } from "../../src/gpu/mod.ts";
 import { readModelConfig } from "../../src/model/config.ts";
 import { loadDecoder } from "../../src/model/loading.ts";
-import { Checkpoint } from "../../src/model/safetensors.ts";
+import { WeightFiles } from "../../src/model/safetensors.ts";
 import { train } from "../../src/training/job.ts";
 import { ExampleOrder } from "../../src/training/schedule.ts";
 import type { TrainingSettings } from "../../src/api/settings.ts";
@@ -32,7 +32,7 @@ async function follow(name: TrajectoryName, trajectory: Trajectory): Promise<Met
   const metrics: Metrics[] = [];
   try {
     const config = await readModelConfig(model);
-    using checkpoint = await Checkpoint.open(model);
+    using checkpoint = await WeightFiles.open(model);
     const base = lora ? await loadDecoder(gpu, checkpoint, config, { trainable: false }) : null;
     const request = {
       id: "job",
@@ -117,7 +117,7 @@ for (const name of ["llama_full", "qwen3_full"] as const) {
     const model = trajectoryModel(name);
     const gpu = await Gpu.open({ device: "auto" });
     try {
-      using checkpoint = await Checkpoint.open(model);
+      using checkpoint = await WeightFiles.open(model);
       const config = await readModelConfig(model);
       const { trained } = await loadDecoder(gpu, checkpoint, config, { trainable: true });
       const undecayed = [...trained!.parameters].filter(([, { value }]) =>

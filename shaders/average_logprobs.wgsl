@@ -40,5 +40,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     sum += part;
   }
-  averages[sequence] = sum / f32(last - first);
+  averages[sequence] = sum / f32(max(last - first, 1u)); // a prompt of one token has no row
 }

@@ -79,6 +79,8 @@ export interface Objective<
   readonly responses: number;
   /** What has a coefficient of its own: a response, as its tokens share one, unless given. */
   readonly coefficients?: "sequence" | "row";
+  /** Whether the prompt's tokens are scored too: a sequence before those of an example's responses. Not with `prepare`. */
+  readonly scoresPrompt?: boolean;
   /** Whether it asks for the {@link PolicyTensors.collisions}. */
   readonly collisions?: boolean;
   /** What {@link record} writes of an example; the last is `examples`, which is 1. */

@@ -12,8 +12,8 @@ import type { EncodedGroup, EncodedResponse } from "./encode.ts";
 export interface PackedSequence {
   /** Index in the groups that were packed. */
   readonly group: number;
-  /** Index in the group's responses. */
-  readonly response: number;
+  /** Index in the group's responses; null: the prompt, where its tokens are scored. */
+  readonly response: number | null;
   /** Its rows: scored tokens, and one where the response predicts what follows it. */
   readonly num_tokens: number;
   /** As the response has them. */
@@ -66,6 +66,8 @@ export interface PackedBatch {
  *
  * @param known by group: how many tokens of the prompt the stream leaves out, less than all of them, since keys and
  * values of these are known; their places come before those of the rest
+ * @param scoresPrompt whether the prompt's tokens but its first are rows too: those of a sequence of its own before the
+ * responses'
  * @throws {RangeError} where a response's first token is to be scored though nothing precedes it.
  *
  * @example A prompt of two tokens with two responses
@@ -82,7 +84,11 @@ export interface PackedBatch {
  * assert.deepEqual([...batch.targets], [7, 2, 8, 9, 2]);
  * ```
  */
-export function packGroups(groups: readonly EncodedGroup[], known: readonly number[] = []): PackedBatch {
+export function packGroups(
+  groups: readonly EncodedGroup[],
+  known: readonly number[] = [],
+  scoresPrompt = false,
+): PackedBatch {
   const tokens = groups.reduce((sum, group, i) => sum + streamTokens(group) - (known[i] ?? 0), 0);
   const token_ids = new Uint32Array(tokens);
   const positions = new Uint32Array(tokens);
@@ -93,6 +99,10 @@ export function packGroups(groups: readonly EncodedGroup[], known: readonly numb
   const targets: number[] = [];
   const sequence_rows = [0];
   const sequence_info: PackedSequence[] = [];
+  const endSequence = (sequence: Omit<PackedSequence, "num_tokens">) => {
+    sequence_info.push({ ...sequence, num_tokens: head_tokens.length - sequence_rows.at(-1)! });
+    sequence_rows.push(head_tokens.length);
+  };
 
   let at = 0;
   let ahead = 0; // how far places are ahead of indices
@@ -109,6 +119,13 @@ export function packGroups(groups: readonly EncodedGroup[], known: readonly numb
       positions[at] = skipped + at - start;
       places[at] = at + ahead;
       spans.set([first, first, first, end + ahead], at * 4);
+    }
+    if (scoresPrompt) {
+      for (let index = 1; index < prompt.length; index++) {
+        head_tokens.push(start + index - 1);
+        targets.push(prompt[index]!);
+      }
+      endSequence({ group, response: null });
     }
     for (const [response, encoded] of responses.entries()) {
       const { tokens: ids, scored_from, predicts_next } = encoded;
@@ -132,14 +149,7 @@ export function packGroups(groups: readonly EncodedGroup[], known: readonly numb
         head_tokens.push(at - 1);
         targets.push(0);
       }
-      const num_tokens = head_tokens.length - sequence_rows.at(-1)!;
-      sequence_info.push({
-        group,
-        response,
-        num_tokens,
-        ...(encoded.numbers && { numbers: encoded.numbers }),
-      });
-      sequence_rows.push(head_tokens.length);
+      endSequence({ group, response, ...(encoded.numbers && { numbers: encoded.numbers }) });
     }
   }
 

@@ -187,7 +187,8 @@ export class TrainStep {
   upload(batch: PackedBatch, weights: StepWeights, dropout_seed = 0): StepLive {
     const numbers = batch.sequence_info.flatMap(({ numbers }) => [...numbers ?? []]);
     if (numbers.length > 0) this.#gpu.write(this.#buffers.numbers!, Float32Array.from(numbers));
-    const examples = batch.sequences / this.#objective.responses;
+    const { responses, scoresPrompt } = this.#objective;
+    const examples = batch.sequences / (responses + (scoresPrompt ? 1 : 0));
     return { ...this.pass.upload(batch), ...weights, examples, dropout_seed };
   }
 
@@ -230,7 +231,8 @@ export class TrainStep {
     };
     const sizes = numbers.map((index) => groups.tokens(index));
     const batches = fillWithSizes(sizes, this.pass.budget.tokens);
-    const pack = (batch: readonly number[] = []) => packGroups(batch.map((index) => groups.at(index)));
+    const pack = (batch: readonly number[] = []) =>
+      packGroups(batch.map((index) => groups.at(index)), [], this.#objective.scoresPrompt);
     let next = pack(batches[0]);
     for (const [micro, batch] of batches.entries()) {
       program.run(this.upload(next, weights, dropoutSeed?.(micro)));

@@ -121,6 +121,28 @@ Deno.test("packGroups() lets the prompt's last token predict the first token of 
   assert.deepEqual([...batch.token_row_list], [0, 1, 2]);
 });
 
+Deno.test("packGroups() scores the prompt's tokens but the first where that is asked for", () => {
+  const groups = [
+    group([1, 2, 3], { tokens: [7, 8] }, { tokens: [4, 9], scored_from: 1 }),
+    group([5], { tokens: [6] }),
+  ];
+  const plain = packGroups(groups);
+  const batch = packGroups(groups, [], true);
+  for (const name of ["token_ids", "positions", "spans", "places"] as const) {
+    assert.deepEqual(batch[name], plain[name], name);
+  }
+  assert.deepEqual([...batch.head_tokens], [0, 1, 2, 3, 4, 5]);
+  assert.deepEqual([...batch.targets], [2, 3, 7, 8, 9, 6]);
+  assert.deepEqual([...batch.sequence_rows], [0, 2, 4, 5, 5, 6]);
+  assert.deepEqual(batch.sequence_info.map(({ group, response }) => [group, response]), [
+    [0, null],
+    [0, 0],
+    [0, 1],
+    [1, null],
+    [1, 0],
+  ]);
+});
+
 Deno.test("packGroups() of nothing is empty", () => {
   const batch = packGroups([]);
   assert.deepEqual([batch.tokens, batch.rows, batch.sequences], [0, 0, 0]);
@@ -168,7 +190,7 @@ Deno.test("packGroups() scores every response's tokens from scored_from on, in o
       all.forEach(({ prompt, response }, sequence) => {
         const [from, to] = [batch.sequence_rows[sequence]!, batch.sequence_rows[sequence + 1]!];
         const info = batch.sequence_info[sequence]!;
-        assert.equal(groups[info.group]!.responses[info.response], response);
+        assert.equal(groups[info.group]!.responses[info.response!], response);
         assert.equal(info.num_tokens, to - from);
         assert.deepEqual(batch.targets.slice(from, to), response.tokens.slice(response.scored_from));
         const whole = [...prompt, ...response.tokens];

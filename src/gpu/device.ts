@@ -42,9 +42,6 @@ const SOFTWARE_MEMORY_LIMIT = 8 * 2 ** 30;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
 export class Gpu implements TensorMemory {
-  /** WebGPU's own device. */
-  readonly device: GPUDevice;
-  readonly adapter: AdapterFacts;
   /** Bytes of buffers held, by name. */
   readonly memory: MemoryAccount;
   /** The kernels with which programs record from now on, unless they are given others. */
@@ -86,9 +83,12 @@ export class Gpu implements TensorMemory {
     throw lastError;
   }
 
-  private constructor(device: GPUDevice, adapter: AdapterFacts, options: GpuOptions) {
-    this.device = device;
-    this.adapter = adapter;
+  private constructor(
+    /** WebGPU's own device. */
+    readonly device: GPUDevice,
+    readonly adapter: AdapterFacts,
+    options: GpuOptions,
+  ) {
     this.memory = new MemoryAccount(
       options.memoryLimitBytes ?? (adapter.software ? SOFTWARE_MEMORY_LIMIT : Infinity),
     );

@@ -21,21 +21,13 @@ const OTHER = "other";
  * driver grants buffers until the process dies.
  */
 export class MemoryAccount {
-  readonly #limit: number;
   readonly #held = new Map<string, number>();
   readonly #parts = new Map<string, number>();
   #bytes = 0;
   #peak = 0;
 
-  /** @param limit bytes that may be held at one time */
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  /** Bytes that may be held at one time; Infinity where no limit is set. */
-  get limit(): number {
-    return this.#limit;
-  }
+  /** @param limit bytes that may be held at one time; Infinity where no limit is set */
+  constructor(readonly limit: number) {}
 
   /** Bytes held now. */
   get bytes(): number {
@@ -68,10 +60,10 @@ export class MemoryAccount {
    * @throws {GpuMemoryError} where the limit would be passed
    */
   take(name: string, bytes: number, part = OTHER): void {
-    if (this.#bytes + bytes > this.#limit) {
+    if (this.#bytes + bytes > this.limit) {
       throw new GpuMemoryError(
         `${name} needs ${mebibytes(bytes)} of GPU memory; ${mebibytes(this.#bytes)} of ${
-          mebibytes(this.#limit)
+          mebibytes(this.limit)
         } are in use.`,
       );
     }

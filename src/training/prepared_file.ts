@@ -13,7 +13,6 @@ export class PreparedFile {
   readonly #path: string;
   /** [groups, width] */
   readonly #values: Float32Array<ArrayBuffer>;
-  readonly #width: number;
   #done = 0;
 
   /**
@@ -24,9 +23,8 @@ export class PreparedFile {
    * @param groups of the folder
    * @param width numbers of a group
    */
-  constructor(folder: string, key: string, groups: number, width: number) {
+  constructor(folder: string, key: string, groups: number, private readonly width: number) {
     this.#path = join(folder, `prepared-${crc32(key).toString(16).padStart(8, "0")}.bin`);
-    this.#width = width;
     this.#values = new Float32Array(groups * width);
     const bytes = readIfThere(this.#path);
     let [at, whole] = [0, true];
@@ -52,25 +50,25 @@ export class PreparedFile {
 
   /** Whether those of all groups are there. */
   get isWhole(): boolean {
-    return this.#done * this.#width === this.#values.length;
+    return this.#done * this.width === this.#values.length;
   }
 
   /** Adds the numbers of the groups that follow. @param values [groups, width] */
   append(values: Float32Array<ArrayBuffer>): void {
     const numbers = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     const record = new Uint8Array(HEAD * 4 + numbers.length);
-    new Uint32Array(record.buffer, 0, HEAD).set([values.length / this.#width, crc32(numbers)]);
+    new Uint32Array(record.buffer, 0, HEAD).set([values.length / this.width, crc32(numbers)]);
     record.set(numbers, HEAD * 4);
     using file = Deno.openSync(this.#path, { append: true, create: true, mode: PRIVATE_FILE });
     for (let at = 0; at < record.length;) at += file.writeSync(record.subarray(at));
-    this.#values.set(values, this.#done * this.#width);
-    this.#done += values.length / this.#width;
+    this.#values.set(values, this.#done * this.width);
+    this.#done += values.length / this.width;
     if (this.isWhole) file.syncDataSync();
   }
 
   /** Numbers of a group: [width]. */
   of(group: number): Float32Array {
-    return this.#values.subarray(group * this.#width, (group + 1) * this.#width);
+    return this.#values.subarray(group * this.width, (group + 1) * this.width);
   }
 }
 

@@ -7,7 +7,6 @@ import { CHUNK, FILES, VERSION, wordsOf } from "./_token_format.ts";
 
 /** Writes groups one after another. */
 export class TokenWriter implements Disposable {
-  readonly #folder: string;
   readonly #file: Deno.FsFile;
   #waiting: Uint32Array[] = [];
   #waitingWords = 0;
@@ -20,8 +19,7 @@ export class TokenWriter implements Disposable {
   #checksum = 0;
 
   /** Begins anew in a folder, which is made. */
-  constructor(folder: string) {
-    this.#folder = folder;
+  constructor(private readonly folder: string) {
     Deno.mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
     removeIfThere(join(folder, FILES.manifest)); // first: what it speaks of goes
     this.#file = Deno.openSync(join(folder, FILES.tokens), {
@@ -70,17 +68,17 @@ export class TokenWriter implements Disposable {
     const checksums: Record<string, number> = { [FILES.tokens]: this.#checksum };
     const write = (name: string, data: Float64Array | Uint32Array) => {
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      Deno.writeFileSync(join(this.#folder, name), bytes, { mode: PRIVATE_FILE });
+      Deno.writeFileSync(join(this.folder, name), bytes, { mode: PRIVATE_FILE });
       checksums[name] = crc32(bytes);
     };
     write(FILES.offsets, this.#offsets.subarray(0, this.#count + 1));
     write(FILES.train, train);
     write(FILES.eval, evaluation);
     const manifest = { version: VERSION, key, largest: this.#largest, responses: this.#responses, checksums };
-    const aside = join(this.#folder, `${FILES.manifest}.partial`);
+    const aside = join(this.folder, `${FILES.manifest}.partial`);
     const sealed = { ...manifest, crc32: crc32(JSON.stringify(manifest)) };
     Deno.writeTextFileSync(aside, JSON.stringify(sealed), { mode: PRIVATE_FILE });
-    Deno.renameSync(aside, join(this.#folder, FILES.manifest));
+    Deno.renameSync(aside, join(this.folder, FILES.manifest));
   }
 
   [Symbol.dispose](): void {

@@ -25,7 +25,6 @@ export class Attention {
   readonly #q_norm: HeadNorm | null;
   readonly #k_norm: HeadNorm | null;
   readonly #output: BranchOutput;
-  readonly #context: BlockContext;
   readonly #shape: AttentionShape;
   /** q, o [tokens, heads * head_dim], k, v [tokens, kv_heads * head_dim], lse [tokens, heads] */
   readonly #tensors: Readonly<Record<"q" | "k" | "v" | "o" | "lse", Tensor>>;
@@ -34,12 +33,11 @@ export class Attention {
   /** Keys and values that the tokens attend to, where some are known. */
   readonly #known: KeyValues & KnownBuffers | null;
 
-  constructor(context: BlockContext, weights: Block) {
+  constructor(private readonly context: BlockContext, weights: Block) {
     const { config, budget: { tokens }, batch, kept, scratch, train } = context;
     const { num_attention_heads: heads, num_key_value_heads: kv_heads, head_dim, plan } = config;
     const { q_norm, k_norm } = weights.norms;
     const [queries, keys] = [heads * head_dim, kv_heads * head_dim];
-    this.#context = context;
     const projections = ["q_proj", "k_proj", "v_proj"] as const;
     this.#input = new BranchInput(context, weights, "input_norm", projections, "qkv_proj");
     this.#q_norm = q_norm ? new HeadNorm(context, q_norm, "raw_q", heads) : null;
@@ -71,7 +69,7 @@ export class Attention {
   /** @param stored keys and values of earlier batches, where a batch may know some of its own */
   forward(recording: Recording, x: Tensor, y: Tensor, stored?: KeyValues): void {
     const { q, k, v, o, lse } = this.#tensors;
-    const { rotary, batch: { spans, positions } } = this.#context;
+    const { rotary, batch: { spans, positions } } = this.context;
     const [raw_q, raw_k] = [this.#q_norm?.raw ?? q, this.#k_norm?.raw ?? k];
     this.#input.forward(recording, x, [{ y: raw_q }, { y: raw_k }, { y: v }]);
     this.#q_norm?.forward(recording, q);
@@ -85,7 +83,7 @@ export class Attention {
 
   /** Turns `d_stream` from the gradient of y into that of x. @param wanted as BranchInput has it */
   backward(recording: Recording, x: Tensor, d_stream: Tensor, wanted: boolean): void {
-    const { rotary, batch: { spans, positions } } = this.#context;
+    const { rotary, batch: { spans, positions } } = this.context;
     const gradients = this.#gradients!;
     const { d_q, d_k, d_v, d_o } = gradients;
     const d_output = this.#output.backwardInput(recording, d_stream, d_o);

@@ -2,7 +2,7 @@ import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
 import { isObject } from "../json.ts";
-import { exists, flushFolder, readJsonObject } from "../model/_files.ts";
+import { exists, fileError, flushFolder, ignoreMissing, entryNames, readJsonObject } from "../model/_files.ts";
 import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { WeightFiles as Safetensors } from "../model/safetensors.ts";
@@ -164,13 +164,8 @@ async function readManifest(
     const own = [undefined, jobOf(dirname(checkpoint))].includes(job as string) &&
       step === stepOf(basename(checkpoint));
     if (whole && own) return { state: state as unknown as RunState, files: files as Checksums };
-    throw new InputError(
-      (file) => `${file} is ${own ? "of another form" : `of step ${step} of ${job ?? "an unknown job"}`}.`,
-      {
-        path: [{ file: MANIFEST }],
-        accepted: "the file as the worker wrote it in this place",
-      },
-    );
+    const predicate = own ? "is of another form" : `is of step ${step} of ${job ?? "an unknown job"}`;
+    throw fileError(MANIFEST, predicate, "the file as the worker wrote it in this place");
   }
   throw new LaterVersion((file) => `${file} of ${basename(checkpoint)} is of version ${version}.`, {
     path: [{ file: MANIFEST }],
@@ -191,13 +186,8 @@ async function readFirstState(checkpoint: string): Promise<RunState> {
     const metrics = Object.fromEntries(simpo.columns.map((name, i) => [name, window[i]]));
     return { ...state as unknown as RunState, metrics, objective_state: {}, fingerprints: null };
   }
-  throw new InputError(
-    (file) => `${file} of the checkpoint ${basename(checkpoint)} is not as the worker wrote it.`,
-    {
-      path: [{ file: STATE }],
-      accepted: "the file as the worker wrote it",
-    },
-  );
+  const predicate = `of the checkpoint ${basename(checkpoint)} is not as the worker wrote it`;
+  throw fileError(STATE, predicate, "the file as the worker wrote it");
 }
 
 /**
@@ -264,15 +254,5 @@ async function checkpoints(folder: string): Promise<string[]> {
 
 /** Paths of what is in a folder; none where there is no such folder. */
 async function pathsIn(folder: string, pattern: RegExp): Promise<string[]> {
-  const paths: string[] = [];
-  try {
-    for await (const { name } of Deno.readDir(folder)) if (pattern.test(name)) paths.push(join(folder, name));
-  } catch (error) {
-    ignoreMissing(error);
-  }
-  return paths;
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof Deno.errors.NotFound)) throw error;
+  return (await entryNames(folder)).filter((name) => pattern.test(name)).map((name) => join(folder, name));
 }

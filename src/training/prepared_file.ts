@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { ifThere } from "../model/_files.ts";
 import { PRIVATE_FILE } from "../private_files.ts";
 
 /** Words before a record's numbers: how many groups it has, and the CRC-32 of its numbers. */
@@ -26,7 +27,7 @@ export class PreparedFile {
   constructor(folder: string, key: string, groups: number, private readonly width: number) {
     this.#path = join(folder, `prepared-${crc32(key).toString(16).padStart(8, "0")}.bin`);
     this.#values = new Float32Array(groups * width);
-    const bytes = readIfThere(this.#path);
+    const bytes = ifThere(() => Deno.readFileSync(this.#path)) ?? new Uint8Array();
     let [at, whole] = [0, true];
     while (whole && at + HEAD * 4 <= bytes.length) {
       const [count, sum] = new Uint32Array(bytes.slice(at, at + HEAD * 4).buffer) as unknown as [
@@ -69,14 +70,5 @@ export class PreparedFile {
   /** Numbers of a group: [width]. */
   of(group: number): Float32Array {
     return this.#values.subarray(group * this.width, (group + 1) * this.width);
-  }
-}
-
-function readIfThere(path: string): Uint8Array<ArrayBuffer> {
-  try {
-    return Deno.readFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return new Uint8Array();
-    throw error;
   }
 }

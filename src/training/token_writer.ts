@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { ifThere } from "../model/_files.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
@@ -21,7 +22,7 @@ export class TokenWriter implements Disposable {
   /** Begins anew in a folder, which is made. */
   constructor(private readonly folder: string) {
     Deno.mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
-    removeIfThere(join(folder, FILES.manifest)); // first: what it speaks of goes
+    ifThere(() => Deno.removeSync(join(folder, FILES.manifest))); // first: what it speaks of goes
     this.#file = Deno.openSync(join(folder, FILES.tokens), {
       write: true,
       create: true,
@@ -97,13 +98,5 @@ export class TokenWriter implements Disposable {
     for (let done = 0; done < bytes.length;) done += this.#file.writeSync(bytes.subarray(done));
     this.#waiting = [];
     this.#waitingWords = 0;
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

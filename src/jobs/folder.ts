@@ -1,6 +1,13 @@
 /** Where a job's files lie under the state folder. */
 import { basename, join } from "node:path";
-import { exists, flushFolder, ignoreMissing, entryNames, readJsonObject, writeWhole } from "../model/_files.ts";
+import {
+  entryNames,
+  exists,
+  flushFolder,
+  ignoreMissing,
+  readJsonObject,
+  writeWhole,
+} from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
 import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";

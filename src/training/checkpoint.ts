@@ -2,7 +2,14 @@ import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/mod.ts";
 import { isObject } from "../json.ts";
-import { exists, fileError, flushFolder, ignoreMissing, entryNames, readJsonObject } from "../model/_files.ts";
+import {
+  entryNames,
+  exists,
+  fileError,
+  flushFolder,
+  ignoreMissing,
+  readJsonObject,
+} from "../model/_files.ts";
 import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { WeightFiles as Safetensors } from "../model/safetensors.ts";

@@ -142,10 +142,7 @@ export class WorkerHost {
   }
 
   /** Takes a step of a scoring call, which is charged with what breaks meanwhile. */
-  async #step(
-    id: number,
-    step: () => Promise<IteratorResult<void>>,
-  ): Promise<IteratorResult<void>> {
+  async #step(id: number, step: () => Promise<IteratorResult<void>>): Promise<IteratorResult<void>> {
     const { work } = this.#calls.get(id) ?? { work: null };
     this.#journal.work = work;
     this.#heartbeat.call = id;

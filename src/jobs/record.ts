@@ -57,12 +57,7 @@ export function recordEvent(db: DatabaseSync, events: EventLog, id: string, even
         .run(JSON.stringify(metrics), whole(event.step), id);
       // A step's evaluation has other names than its training metrics and is an event of its own.
       const names = Object.keys(event.metrics).join(" ");
-      events.append(
-        id,
-        "metrics",
-        { step: event.step, ...event.metrics },
-        `${event.step} ${names}`,
-      );
+      events.append(id, "metrics", { step: event.step, ...event.metrics }, `${event.step} ${names}`);
       return;
     }
     case "checkpoint":

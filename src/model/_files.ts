@@ -57,10 +57,7 @@ export async function exists(path: string): Promise<boolean> {
  * @param path File to read; its base name stands in the error's field
  * @throws InputError where the file is missing, is no file, or holds no JSON object
  */
-export async function readJsonObject(
-  path: string,
-  reviver?: Reviver,
-): Promise<Record<string, unknown>> {
+export async function readJsonObject(path: string, reviver?: Reviver): Promise<Record<string, unknown>> {
   return parseJsonObject(await readSmallText(path), basename(path), reviver);
 }
 

@@ -44,11 +44,7 @@ export function chooseRows(
   if (train.length === 0) {
     throw new InputError(
       (field) => `${field} has no row in an epoch: the weights are too small for its rows.`,
-      {
-        path: ["dataset"],
-        value: sources.map(({ weight }) => weight),
-        accepted: "weights that make a row",
-      },
+      { path: ["dataset"], value: sources.map(({ weight }) => weight), accepted: "weights that make a row" },
     );
   }
   const evaluation = eval_fraction === 0 ? weighted(evaluated, seed) : Uint32Array.from(held).sort();

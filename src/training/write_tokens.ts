@@ -60,10 +60,7 @@ export async function writeTokens(
     if (!request[field] || !isGone(request[field])) continue;
     throw new InputError(
       (place) => `The job's rows as tokens are damaged, and the files of ${place} have gone.`,
-      {
-        path: [field],
-        accepted: "the data set's files as they were, of which the tokens are made anew",
-      },
+      { path: [field], accepted: "the data set's files as they were, of which the tokens are made anew" },
     );
   }
   const tokenizer = plain.tokenizer.withChatTemplate(settings.chat_template);

@@ -77,9 +77,6 @@ export function recordAverageLogprobs<L extends Live & { readonly sequences: num
   program.dispatch(
     defineKernel({ name: "average_logprobs", source: averageSource, constants }),
     { ...tensors },
-    ({ sequences }) => ({
-      params: { sequences, vocabulary },
-      invocations: sequences,
-    }),
+    ({ sequences }) => ({ params: { sequences, vocabulary }, invocations: sequences }),
   );
 }

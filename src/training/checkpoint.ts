@@ -1,6 +1,6 @@
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
-import type { Gpu } from "../gpu/mod.ts";
+import type { Gpu, Tensor } from "../gpu/mod.ts";
 import { isObject } from "../json.ts";
 import {
   entryNames,
@@ -16,6 +16,7 @@ import { WeightFiles as Safetensors } from "../model/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../model/safetensors_writer.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
 import { simpo } from "../objective/simpo.ts";
+import { pieces } from "./_trained_values.ts";
 import { checkpointName, MANIFEST, OPTIMIZER, STATE, stepOf } from "./checkpoint_files.ts";
 import type { Fingerprints } from "./fingerprint.ts";
 import type { RunShape } from "./memory_plan.ts";
@@ -230,21 +231,13 @@ function momentsOf(gpu: Gpu, { trained }: Trainable): TensorSource[] {
       name: `${part}.${i}`,
       dtype: "F32",
       shape: [segment.count],
-      data: momentBytes(gpu, segment, part),
+      data: momentBytes(gpu, segment[part]),
     }))
   );
 }
 
-async function* momentBytes(
-  gpu: Gpu,
-  segment: ParameterSegment,
-  part: "mean" | "variance",
-): AsyncGenerator<Uint8Array> {
-  const { count } = segment;
-  for (let at = 0; at < count; at += PIECE) {
-    const piece = { ...segment[part], offset: at * 4, bytes: Math.min(PIECE, count - at) * 4 };
-    yield new Uint8Array((await gpu.readF32(piece)).buffer);
-  }
+async function* momentBytes(gpu: Gpu, moment: Tensor): AsyncGenerator<Uint8Array> {
+  for (const piece of pieces(moment)) yield new Uint8Array((await gpu.readF32(piece)).buffer);
 }
 
 /** The step of the newest checkpoint, whole or not; 0 where there is none. */

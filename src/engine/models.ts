@@ -62,7 +62,6 @@ class Unwanted extends Error {}
 
 /** Models and adapters on the GPU, the least recently used let go first. */
 export class Models {
-  readonly #takeBatch: BatchOptions["takeBatch"];
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
@@ -75,10 +74,8 @@ export class Models {
     private readonly gpu: Gpu,
     private readonly report: LoadingReport,
     private readonly promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
-    takeBatch?: BatchOptions["takeBatch"],
-  ) {
-    this.#takeBatch = takeBatch;
-  }
+    private readonly takeBatch?: BatchOptions["takeBatch"],
+  ) {}
 
   /**
    * The model of a folder, loaded if it is not there or its files have changed. Whoever asks while it is being loaded
@@ -143,7 +140,7 @@ export class Models {
         const scorer = new Scorer(this.gpu, decoder, {
           promptCacheBytes: this.promptCacheBytes,
           makeRoom: () => this.evict(),
-          ...(this.#takeBatch && { takeBatch: this.#takeBatch }),
+          ...(this.takeBatch && { takeBatch: this.takeBatch }),
         });
         const free = () => {
           scorer.free();

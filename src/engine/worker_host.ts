@@ -184,28 +184,25 @@ const REPORT_MS = 200;
 export class RunningCall<Name extends CallName> {
   /** Aborted by a message of the caller's, which comes late where the thread is busy: {@link wish} comes at once. */
   readonly interrupted = new AbortController();
-  readonly #wish: Wish;
   #sent = 0;
   #nextReport = 0;
 
   /** @param work what its steps are charged to; null where it takes none */
   constructor(
     readonly id: number,
-    wish: Wish,
+    private readonly asked: Wish,
     private readonly post: (message: FromWorker) => void,
     readonly work: ScoringWork | null = null,
-  ) {
-    this.#wish = wish;
-  }
+  ) {}
 
   /** What the caller wants of it now. */
   get wish(): Wish["now"] {
-    return this.#wish.now;
+    return this.asked.now;
   }
 
   /** Whether the caller takes items more slowly than they come. */
   get ahead(): boolean {
-    return this.#wish.untaken(this.#sent) >= MOST_UNTAKEN;
+    return this.asked.untaken(this.#sent) >= MOST_UNTAKEN;
   }
 
   /** Sends items to the caller. */

@@ -1,4 +1,4 @@
-import { adapterLimits, isSoftware, probeSubgroupSize, requestAdapter } from "./_adapter.ts";
+import { isSoftware, limitsOf, probeSubgroupSize, requestAdapter } from "./_adapter.ts";
 import { DeviceFaults } from "./_faults.ts";
 import { compile, type Pipeline } from "./_pipeline.ts";
 import { Readback, type ReadWords } from "./_readback.ts";
@@ -70,7 +70,7 @@ export class Gpu implements TensorMemory {
       try {
         const device = await adapter.requestDevice({
           requiredFeatures: features as GPUFeatureName[],
-          requiredLimits: adapterLimits(adapter),
+          requiredLimits: limitsOf(adapter),
         });
         const subgroupSize = features.includes("subgroups") ? await probeSubgroupSize(device) : 0;
         const { info } = adapter;
@@ -96,6 +96,11 @@ export class Gpu implements TensorMemory {
     this.maxTensorBytes = largestTensor(device.limits, options.maxTensorBytes);
     this.#readback = new Readback(device, (work) => this.#waitFor(work));
     this.#faults = new DeviceFaults(device);
+  }
+
+  /** What the device can do, by WebGPU's names. */
+  get limits(): Record<string, number> {
+    return limitsOf(this.device);
   }
 
   /** Whether a CPU does the work. */

@@ -34,14 +34,9 @@ export class MemoryAccount {
     return this.#bytes;
   }
 
-  /** Most bytes held at one time since the start or the last {@link resetPeak}. */
+  /** Most bytes held at one time. */
   get peak(): number {
     return this.#peak;
-  }
-
-  /** Starts the peak anew from what is held now. */
-  resetPeak(): void {
-    this.#peak = this.#bytes;
   }
 
   /** Bytes held now, by tensor name. */

@@ -89,12 +89,7 @@ export function fingerprint({ prompt, responses }: EncodedGroup): Fingerprint {
  * @throws InputError where all rows have one prompt
  */
 export function holdOut(prints: readonly Fingerprint[], fraction: number, seed: number): Set<number> {
-  const byPrompt = new Map<number, number[]>();
-  for (const [number, { prompt }] of prints.entries()) {
-    const rows = byPrompt.get(prompt);
-    if (rows) rows.push(number);
-    else byPrompt.set(prompt, [number]);
-  }
+  const byPrompt = Map.groupBy(prints.keys(), (number) => prints[number]!.prompt);
   if (byPrompt.size < 2) {
     throw new InputError(
       (field) => `${field} ${fraction} cannot be held out: all rows have the same prompt.`,

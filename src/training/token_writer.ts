@@ -31,16 +31,6 @@ export class TokenWriter implements Disposable {
     });
   }
 
-  /** Groups written. */
-  get length(): number {
-    return this.#count;
-  }
-
-  /** Tokens of the largest group. */
-  get largest(): number {
-    return this.#largest;
-  }
-
   /** Writes a group. @returns its number */
   add(group: EncodedGroup): number {
     const words = wordsOf(group);

@@ -1,4 +1,4 @@
-import type { Tensor } from "../../gpu/mod.ts";
+import type { Tensor, Tensors } from "../../gpu/mod.ts";
 import {
   type AttentionShape,
   type PlacedKeys,
@@ -14,10 +14,7 @@ import { type Norm, NormLayer } from "./norm.ts";
 import type { Recording } from "./recording.ts";
 
 /** Keys and values of one block, [rows, kv_heads * head_dim], keys rotated. */
-export interface KeyValues {
-  readonly k: Tensor;
-  readonly v: Tensor;
-}
+export type KeyValues = Tensors<"k" | "v">;
 
 /** y = x + norm(softmax(q k^T) v W_o^T), where q, k, v = norm(x) W^T and q and k are normed and rotated. */
 export class Attention {
@@ -27,9 +24,9 @@ export class Attention {
   readonly #output: BranchOutput;
   readonly #shape: AttentionShape;
   /** q, o [tokens, heads * head_dim], k, v [tokens, kv_heads * head_dim], lse [tokens, heads] */
-  readonly #tensors: Readonly<Record<"q" | "k" | "v" | "o" | "lse", Tensor>>;
+  readonly #tensors: Tensors<"q" | "k" | "v" | "o" | "lse">;
   /** Of their shapes, delta of that of lse; null where nothing is trained. */
-  readonly #gradients: Readonly<Record<"d_q" | "d_k" | "d_v" | "d_o" | "delta", Tensor>> | null;
+  readonly #gradients: Tensors<"d_q" | "d_k" | "d_v" | "d_o" | "delta"> | null;
   /** Keys and values that the tokens attend to, where some are known. */
   readonly #known: KeyValues & KnownBuffers | null;
 

@@ -1,17 +1,15 @@
-import type { Tensor } from "../../gpu/mod.ts";
+import type { Tensor, Tensors } from "../../gpu/mod.ts";
 import type { Block } from "../decoder.ts";
 import { Attention, type KeyValues } from "./attention.ts";
 import type { BlockContext } from "./context.ts";
 import { Mlp } from "./mlp.ts";
 import type { Recording } from "./recording.ts";
 
-/** The stream on its way through a block, [tokens, hidden] each; one tensor where nothing is kept. */
-export interface BlockStream {
-  readonly x: Tensor;
-  /** Between attention and mlp. */
-  readonly middle: Tensor;
-  readonly y: Tensor;
-}
+/**
+ * The stream on its way through a block, [tokens, hidden] each, with the middle between attention and mlp; one tensor where
+ * nothing is kept.
+ */
+type BlockStream = Tensors<"x" | "middle" | "y">;
 
 /** middle = attention(x), y = mlp(middle) */
 export class BlockLayer {

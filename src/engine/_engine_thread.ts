@@ -11,17 +11,15 @@ export interface ThreadOwner extends Pick<Watched, "limits" | "impatient"> {
 
 /** The Worker that owns the GPU, with what watches over it. */
 export class EngineThread {
-  readonly #worker: Worker;
   readonly #heartbeat = new Heartbeat();
   readonly #watchdog: Watchdog;
 
   /** @param open the first message, but for the heartbeat */
   constructor(
-    worker: Worker,
+    private readonly worker: Worker,
     open: Omit<Extract<ToWorker, { type: "open" }>, "type" | "heartbeat">,
     { onMessage, onBroken, ...watched }: ThreadOwner,
   ) {
-    this.#worker = worker;
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => onMessage(data);
     worker.onerror = (event) => {
       event.preventDefault();
@@ -37,14 +35,14 @@ export class EngineThread {
   }
 
   post(message: ToWorker): void {
-    this.#worker.postMessage(message);
+    this.worker.postMessage(message);
   }
 
   /** Takes no notice of the thread any more. */
   ignore(): void {
     this.unwatch();
-    this.#worker.onmessage = null;
-    this.#worker.onerror = (event) => event.preventDefault();
+    this.worker.onmessage = null;
+    this.worker.onerror = (event) => event.preventDefault();
   }
 
   /** Stops watching a thread that is about to end. */
@@ -53,6 +51,6 @@ export class EngineThread {
   }
 
   terminate(): void {
-    this.#worker.terminate();
+    this.worker.terminate();
   }
 }

@@ -68,14 +68,9 @@ export class Wish {
   /** Index into {@link WISHES}; items that the caller has taken, modulo 2^32. */
   readonly #words: Int32Array<SharedArrayBuffer>;
 
-  /** @param buffer the other side's */
-  constructor(buffer = new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT)) {
+  /** @param buffer what crosses to the other side; the other side gives it */
+  constructor(readonly buffer = new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT)) {
     this.#words = new Int32Array(buffer);
-  }
-
-  /** What crosses to the other side. */
-  get buffer(): SharedArrayBuffer {
-    return this.#words.buffer;
   }
 
   get now(): "continue" | Interrupted["how"] {

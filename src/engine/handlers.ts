@@ -61,17 +61,12 @@ function inTurns<Name extends "load" | "score_tokens" | "sequence_tokens">(
 
 function reportOf(gpu: Gpu): DeviceReport {
   const { vendor, architecture, device, description } = gpu.adapter.info;
-  const limits: Record<string, number> = {};
-  for (const name in gpu.device.limits) {
-    const value = (gpu.device.limits as unknown as Record<string, unknown>)[name];
-    if (typeof value === "number") limits[name] = value;
-  }
   return {
     kind: gpu.software ? "software" : "gpu",
     vendor,
     architecture,
     description: description || device,
-    limits,
+    limits: gpu.limits,
     features: [...gpu.adapter.features].sort(),
     subgroups: gpu.adapter.subgroupSize > 0,
     f16: gpu.adapter.features.has("shader-f16"),

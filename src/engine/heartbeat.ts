@@ -10,14 +10,9 @@ const WORD = { beats: 0, progress: 1, activity: 2, work: 3, call: 4 } as const;
 export class Heartbeat {
   readonly #words: Int32Array<SharedArrayBuffer>;
 
-  /** @param buffer the other side's */
-  constructor(buffer = new SharedArrayBuffer(5 * Int32Array.BYTES_PER_ELEMENT)) {
+  /** @param buffer what crosses to the other side; the other side gives it */
+  constructor(readonly buffer = new SharedArrayBuffer(5 * Int32Array.BYTES_PER_ELEMENT)) {
     this.#words = new Int32Array(buffer);
-  }
-
-  /** What crosses to the other side. */
-  get buffer(): SharedArrayBuffer {
-    return this.#words.buffer;
   }
 
   /** Changes as long as the thread's event loop turns. */

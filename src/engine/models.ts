@@ -62,10 +62,6 @@ class Unwanted extends Error {}
 
 /** Models and adapters on the GPU, the least recently used let go first. */
 export class Models {
-  readonly #gpu: Gpu;
-  readonly #report: LoadingReport;
-  readonly #promptCacheBytes: number;
-  readonly #takeBatch: BatchOptions["takeBatch"];
   /** The last is the most recently used. */
   readonly #held = new Map<string, Held<unknown>>();
 
@@ -75,16 +71,11 @@ export class Models {
    * @param takeBatch of each scorer, as BatchOptions has it
    */
   constructor(
-    gpu: Gpu,
-    report: LoadingReport,
-    promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
-    takeBatch?: BatchOptions["takeBatch"],
-  ) {
-    this.#gpu = gpu;
-    this.#takeBatch = takeBatch;
-    this.#report = report;
-    this.#promptCacheBytes = promptCacheBytes;
-  }
+    private readonly gpu: Gpu,
+    private readonly report: LoadingReport,
+    private readonly promptCacheBytes = PROMPT_CACHE_BYTES[gpu.software ? "software" : "gpu"],
+    private readonly takeBatch?: BatchOptions["takeBatch"],
+  ) {}
 
   /**
    * The model of a folder, loaded if it is not there or its files have changed. Whoever asks while it is being loaded
@@ -106,9 +97,9 @@ export class Models {
       const config = await readModelConfig(directory);
       using checkpoint = await WeightFiles.open(directory);
       if (sum) await checkpoint.startSums();
-      for (const warning of config.warnings) this.#report.warning(directory, warning);
-      const report = this.#report.weights(directory);
-      const { decoder, bytes, free } = await loadDecoder(this.#gpu, checkpoint, config, {
+      for (const warning of config.warnings) this.report.warning(directory, warning);
+      const report = this.report.weights(directory);
+      const { decoder, bytes, free } = await loadDecoder(this.gpu, checkpoint, config, {
         trainable: false,
         quantization,
         onLoad: (progress) => {
@@ -143,13 +134,13 @@ export class Models {
     return await this.#lease(`scorer ${quantization} ${files}`, onLoad, async (watch) => {
       const base = await this.base(model, quantization, watch);
       try {
-        const adapted = adapter === null ? null : await loadAdapter(this.#gpu, base.value.decoder, adapter);
-        for (const warning of adapted?.warnings ?? []) this.#report.warning(adapter!, warning);
+        const adapted = adapter === null ? null : await loadAdapter(this.gpu, base.value.decoder, adapter);
+        for (const warning of adapted?.warnings ?? []) this.report.warning(adapter!, warning);
         const decoder = adapted?.decoder ?? base.value.decoder;
-        const scorer = new Scorer(this.#gpu, decoder, {
-          promptCacheBytes: this.#promptCacheBytes,
+        const scorer = new Scorer(this.gpu, decoder, {
+          promptCacheBytes: this.promptCacheBytes,
           makeRoom: () => this.evict(),
-          ...(this.#takeBatch && { takeBatch: this.#takeBatch }),
+          ...(this.takeBatch && { takeBatch: this.takeBatch }),
         });
         const free = () => {
           scorer.free();

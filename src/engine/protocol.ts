@@ -15,14 +15,7 @@ import type { InspectRequest } from "../training/inspect.ts";
 import type { TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";
 
 export type { LoadProgress } from "../model/loading.ts";
-export type {
-  LikeliestToken,
-  ScoredItem,
-  ScoredSequence,
-  ScoreRequest,
-  ScoringWeights,
-  SequenceRequest,
-} from "../scoring/request.ts";
+export type * from "../scoring/request.ts";
 export type { InspectRequest } from "../training/inspect.ts";
 export type { MemoryPlan } from "../training/memory_plan.ts";
 export type { Dataset, RowSource, TrainEvent, TrainOutcome, TrainRequest } from "../training/request.ts";

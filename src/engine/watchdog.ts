@@ -44,7 +44,6 @@ export interface Watched {
  * Time counts as far as this thread was awake too: a machine that was asleep is no hang.
  */
 export class Watchdog implements Disposable {
-  readonly #watched: Watched;
   readonly #timer: ReturnType<typeof setInterval>;
   readonly #intervalMs: number;
   #looked = performance.now();
@@ -53,8 +52,7 @@ export class Watchdog implements Disposable {
   #silentMs = 0;
   #idleMs = 0;
 
-  constructor(watched: Watched) {
-    this.#watched = watched;
+  constructor(private readonly watched: Watched) {
     const shortest = Math.min(...Object.values(watched.limits()));
     this.#intervalMs = Math.min(shortest * 1000 / LOOKS, LONGEST_LOOK_MS);
     this.#timer = setInterval(() => this.#look(), this.#intervalMs);
@@ -65,7 +63,7 @@ export class Watchdog implements Disposable {
   }
 
   #look(): void {
-    const { heartbeat, limits, impatient, onStuck } = this.#watched;
+    const { heartbeat, limits, impatient, onStuck } = this.watched;
     const { beats, progress, activity, working } = heartbeat;
     const now = performance.now();
     const passed = Math.min(now - this.#looked, 2 * this.#intervalMs);

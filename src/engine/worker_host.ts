@@ -35,8 +35,6 @@ export interface OpenedDevice {
 
 /** The Worker's side of the table: one device, the models on it, and the calls that use them. */
 export class WorkerHost {
-  readonly #handlers: Handlers;
-  readonly #post: (message: FromWorker) => void;
   readonly #calls = new Map<number, RunningCall<CallName>>();
   /** The main thread's once it is known. */
   #heartbeat = new Heartbeat();
@@ -48,10 +46,7 @@ export class WorkerHost {
   #gpu: Gpu | null = null;
   #scheduler: Scheduler | null = null;
 
-  constructor(handlers: Handlers, post: (message: FromWorker) => void) {
-    this.#handlers = handlers;
-    this.#post = post;
-  }
+  constructor(private readonly handlers: Handlers, private readonly post: (message: FromWorker) => void) {}
 
   /** Does what a message says; after `close` nothing may follow. */
   async receive(message: ToWorker): Promise<void> {
@@ -72,7 +67,7 @@ export class WorkerHost {
         (await this.#opened?.catch(() => null))?.gpu.close();
         clearInterval(this.#beating);
         this.#journal[Symbol.dispose]();
-        return this.#post({ type: "closed" });
+        return this.post({ type: "closed" });
     }
   }
 
@@ -101,7 +96,7 @@ export class WorkerHost {
       if (this.#options.compileAhead) void compileAhead(gpu, () => this.scheduler.busy);
       const report = {
         weights: (model: string) => this.reportWeights(model),
-        warning: (folder: string, message: string) => this.#post({ type: "warning", folder, message }),
+        warning: (folder: string, message: string) => this.post({ type: "warning", folder, message }),
       };
       const { takeBatch } = this.scheduler;
       return { gpu, models: new Models(gpu, report, this.#options.promptCacheBytes, takeBatch) };
@@ -138,19 +133,16 @@ export class WorkerHost {
       const now = performance.now();
       if (bytes === 0) {
         start = now;
-        this.#post({ type: "weights", model, bytes: total_bytes, seconds: null });
+        this.post({ type: "weights", model, bytes: total_bytes, seconds: null });
       }
       if (bytes === total_bytes) {
-        this.#post({ type: "weights", model, bytes: total_bytes, seconds: (now - start) / 1000 });
+        this.post({ type: "weights", model, bytes: total_bytes, seconds: (now - start) / 1000 });
       }
     };
   }
 
   /** Takes a step of a scoring call, which is charged with what breaks meanwhile. */
-  async #step(
-    id: number,
-    step: () => Promise<IteratorResult<void>>,
-  ): Promise<IteratorResult<void>> {
+  async #step(id: number, step: () => Promise<IteratorResult<void>>): Promise<IteratorResult<void>> {
     const { work } = this.#calls.get(id) ?? { work: null };
     this.#journal.work = work;
     this.#heartbeat.call = id;
@@ -163,18 +155,18 @@ export class WorkerHost {
 
   async #serve<Name extends CallName>({ id, name, request, wish }: CallMessage<Name>): Promise<void> {
     const work = scoringWork(name, request);
-    const call = new RunningCall<Name>(id, new Wish(wish), this.#post, work);
+    const call = new RunningCall<Name>(id, new Wish(wish), this.post, work);
     this.#calls.set(id, call);
     try {
-      const handler = this.#handlers[name];
+      const handler = this.handlers[name];
       if (handler === undefined) throw new Error(`The device's thread knows no call ${name}.`);
       const serve = () => handler(this, request, call);
       // a scoring call may wait for its turn as long as it takes: its steps are what is to get on
       const value = await (work === null ? this.#heartbeat.underWay(serve) : serve());
-      this.#post({ type: "done", id, value });
+      this.post({ type: "done", id, value });
     } catch (error) {
       await this.reopenAfterFault();
-      this.#post({ type: "failed", id, error: toPlainError(error) });
+      this.post({ type: "failed", id, error: toPlainError(error) });
     } finally {
       this.#calls.delete(id);
     }
@@ -190,40 +182,33 @@ const REPORT_MS = 200;
 
 /** A call as its handler sees it. */
 export class RunningCall<Name extends CallName> {
-  readonly id: number;
   /** Aborted by a message of the caller's, which comes late where the thread is busy: {@link wish} comes at once. */
   readonly interrupted = new AbortController();
-  readonly #wish: Wish;
-  readonly #post: (message: FromWorker) => void;
   #sent = 0;
   #nextReport = 0;
 
   /** @param work what its steps are charged to; null where it takes none */
   constructor(
-    id: number,
-    wish: Wish,
-    post: (message: FromWorker) => void,
+    readonly id: number,
+    private readonly asked: Wish,
+    private readonly post: (message: FromWorker) => void,
     readonly work: ScoringWork | null = null,
-  ) {
-    this.id = id;
-    this.#wish = wish;
-    this.#post = post;
-  }
+  ) {}
 
   /** What the caller wants of it now. */
   get wish(): Wish["now"] {
-    return this.#wish.now;
+    return this.asked.now;
   }
 
   /** Whether the caller takes items more slowly than they come. */
   get ahead(): boolean {
-    return this.#wish.untaken(this.#sent) >= MOST_UNTAKEN;
+    return this.asked.untaken(this.#sent) >= MOST_UNTAKEN;
   }
 
   /** Sends items to the caller. */
   emit(...items: Calls[Name]["item"][]): void {
     this.#sent += items.length;
-    if (items.length > 0) this.#post({ type: "items", id: this.id, items });
+    if (items.length > 0) this.post({ type: "items", id: this.id, items });
   }
 
   /**
@@ -237,6 +222,6 @@ export class RunningCall<Name extends CallName> {
     const now = performance.now();
     if (now < this.#nextReport && progress.bytes < progress.total_bytes) return;
     this.#nextReport = now + REPORT_MS;
-    this.#post({ type: "loading", id: this.id, progress });
+    this.post({ type: "loading", id: this.id, progress });
   };
 }

@@ -51,11 +51,11 @@ export async function requestAdapter(kind: "gpu" | "software" | "auto"): Promise
   return adapter;
 }
 
-/** All that the adapter can do: a device has the least limits unless it asks for more. */
-export function adapterLimits(adapter: GPUAdapter): Record<string, number> {
+/** All that an adapter or a device can do: a device has the least limits unless it asks for more. */
+export function limitsOf({ limits: all }: Pick<GPUAdapter, "limits">): Record<string, number> {
   const limits: Record<string, number> = {};
-  for (const name in adapter.limits) {
-    const value = (adapter.limits as unknown as Record<string, unknown>)[name];
+  for (const name in all) {
+    const value = (all as unknown as Record<string, unknown>)[name];
     if (typeof value === "number") limits[name] = value;
   }
   return limits;

@@ -1,4 +1,4 @@
-import { adapterLimits, isSoftware, probeSubgroupSize, requestAdapter } from "./_adapter.ts";
+import { isSoftware, limitsOf, probeSubgroupSize, requestAdapter } from "./_adapter.ts";
 import { DeviceFaults } from "./_faults.ts";
 import { compile, type Pipeline } from "./_pipeline.ts";
 import { Readback, type ReadWords } from "./_readback.ts";
@@ -42,9 +42,6 @@ const SOFTWARE_MEMORY_LIMIT = 8 * 2 ** 30;
 
 /** A WebGPU device with its pipelines, its account of memory and its faults. */
 export class Gpu implements TensorMemory {
-  /** WebGPU's own device. */
-  readonly device: GPUDevice;
-  readonly adapter: AdapterFacts;
   /** Bytes of buffers held, by name. */
   readonly memory: MemoryAccount;
   /** The kernels with which programs record from now on, unless they are given others. */
@@ -73,7 +70,7 @@ export class Gpu implements TensorMemory {
       try {
         const device = await adapter.requestDevice({
           requiredFeatures: features as GPUFeatureName[],
-          requiredLimits: adapterLimits(adapter),
+          requiredLimits: limitsOf(adapter),
         });
         const subgroupSize = features.includes("subgroups") ? await probeSubgroupSize(device) : 0;
         const { info } = adapter;
@@ -86,9 +83,12 @@ export class Gpu implements TensorMemory {
     throw lastError;
   }
 
-  private constructor(device: GPUDevice, adapter: AdapterFacts, options: GpuOptions) {
-    this.device = device;
-    this.adapter = adapter;
+  private constructor(
+    /** WebGPU's own device. */
+    readonly device: GPUDevice,
+    readonly adapter: AdapterFacts,
+    options: GpuOptions,
+  ) {
     this.memory = new MemoryAccount(
       options.memoryLimitBytes ?? (adapter.software ? SOFTWARE_MEMORY_LIMIT : Infinity),
     );
@@ -96,6 +96,11 @@ export class Gpu implements TensorMemory {
     this.maxTensorBytes = largestTensor(device.limits, options.maxTensorBytes);
     this.#readback = new Readback(device, (work) => this.#waitFor(work));
     this.#faults = new DeviceFaults(device);
+  }
+
+  /** What the device can do, by WebGPU's names. */
+  get limits(): Record<string, number> {
+    return limitsOf(this.device);
   }
 
   /** Whether a CPU does the work. */

@@ -21,35 +21,22 @@ const OTHER = "other";
  * driver grants buffers until the process dies.
  */
 export class MemoryAccount {
-  readonly #limit: number;
   readonly #held = new Map<string, number>();
   readonly #parts = new Map<string, number>();
   #bytes = 0;
   #peak = 0;
 
-  /** @param limit bytes that may be held at one time */
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  /** Bytes that may be held at one time; Infinity where no limit is set. */
-  get limit(): number {
-    return this.#limit;
-  }
+  /** @param limit bytes that may be held at one time; Infinity where no limit is set */
+  constructor(readonly limit: number) {}
 
   /** Bytes held now. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Most bytes held at one time since the start or the last {@link resetPeak}. */
+  /** Most bytes held at one time. */
   get peak(): number {
     return this.#peak;
-  }
-
-  /** Starts the peak anew from what is held now. */
-  resetPeak(): void {
-    this.#peak = this.#bytes;
   }
 
   /** Bytes held now, by tensor name. */
@@ -68,10 +55,10 @@ export class MemoryAccount {
    * @throws {GpuMemoryError} where the limit would be passed
    */
   take(name: string, bytes: number, part = OTHER): void {
-    if (this.#bytes + bytes > this.#limit) {
+    if (this.#bytes + bytes > this.limit) {
       throw new GpuMemoryError(
         `${name} needs ${mebibytes(bytes)} of GPU memory; ${mebibytes(this.#bytes)} of ${
-          mebibytes(this.#limit)
+          mebibytes(this.limit)
         } are in use.`,
       );
     }

@@ -13,12 +13,9 @@ export function largestTensor(
 
 /** Counts what tensors take on a device, without one: nothing can be written to them or run on them. */
 export class PaperDevice implements TensorMemory {
-  readonly maxTensorBytes: number;
   readonly memory = new MemoryAccount(Infinity);
 
-  constructor(maxTensorBytes: number) {
-    this.maxTensorBytes = maxTensorBytes;
-  }
+  constructor(readonly maxTensorBytes: number) {}
 
   tensor(name: string, shape: readonly number[], dtype: TensorDtype = "f32", part?: string): Tensor {
     takeTensor(this, name, shape, dtype, part);

@@ -57,20 +57,17 @@ type Command<L extends Live> = RecordedDispatch<L> | { readonly kind: "clear"; r
  * ```
  */
 export class Program<L extends Live = Live> {
-  readonly gpu: Gpu;
-  readonly label: string;
-  /** Which kernels operations record. */
-  readonly policy: KernelPolicy;
   readonly #commands: Command<L>[] = [];
   readonly #scratch = new Map<string, Tensor>();
   #prepared: Prepared | null = null;
 
   /** @param policy the device's own unless given */
-  constructor(gpu: Gpu, label: string, policy: KernelPolicy = gpu.policy) {
-    this.gpu = gpu;
-    this.label = label;
-    this.policy = policy;
-  }
+  constructor(
+    readonly gpu: Gpu,
+    readonly label: string,
+    /** Which kernels operations record. */
+    readonly policy: KernelPolicy = gpu.policy,
+  ) {}
 
   /**
    * Records one dispatch; `bindings` names every tensor of the shader but `params`.

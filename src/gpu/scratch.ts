@@ -2,12 +2,9 @@ import type { Tensor, TensorMemory } from "./tensor.ts";
 
 /** Tensors that programs fill and read one after another: made with the first that needs one, freed with the last. */
 export class Scratch {
-  readonly #memory: TensorMemory;
   readonly #held = new Map<string, { readonly tensor: Tensor; users: number }>();
 
-  constructor(memory: TensorMemory) {
-    this.#memory = memory;
-  }
+  constructor(private readonly memory: TensorMemory) {}
 
   /** The tensor of this name; its buffer is there while {@link take} holds it. */
   declare(name: string, count: number): Tensor {
@@ -24,7 +21,7 @@ export class Scratch {
   /** @throws {GpuMemoryError} where the memory limit would be passed */
   take({ name, shape }: Tensor): void {
     const held = this.#held.get(name) ??
-      { tensor: this.#memory.tensor(name, shape, "f32", "scratch"), users: 0 };
+      { tensor: this.memory.tensor(name, shape, "f32", "scratch"), users: 0 };
     held.users++;
     this.#held.set(name, held);
   }
@@ -33,6 +30,6 @@ export class Scratch {
     const held = this.#held.get(name)!;
     if (--held.users > 0) return;
     this.#held.delete(name);
-    this.#memory.free(held.tensor);
+    this.memory.free(held.tensor);
   }
 }

@@ -32,19 +32,16 @@ export interface TensorMemory extends TensorSource {
 
 /** Tensors of one owner, let go of together. */
 export class OwnedTensors implements TensorSource {
-  readonly #memory: TensorMemory;
   readonly #tensors: Tensor[] = [];
 
-  constructor(memory: TensorMemory) {
-    this.#memory = memory;
-  }
+  constructor(private readonly memory: TensorMemory) {}
 
   get maxTensorBytes(): number {
-    return this.#memory.maxTensorBytes;
+    return this.memory.maxTensorBytes;
   }
 
   tensor(name: string, shape: readonly number[], dtype?: TensorDtype, part?: string): Tensor {
-    const tensor = this.#memory.tensor(name, shape, dtype, part);
+    const tensor = this.memory.tensor(name, shape, dtype, part);
     this.#tensors.push(tensor);
     return tensor;
   }
@@ -55,7 +52,7 @@ export class OwnedTensors implements TensorSource {
   }
 
   free(): void {
-    this.#memory.free(...this.#tensors.splice(0));
+    this.memory.free(...this.#tensors.splice(0));
   }
 }
 

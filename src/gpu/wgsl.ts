@@ -52,12 +52,9 @@ function render(parts: readonly Part[], names: Constants, out: string[]): void {
 
 /** Reads a text once, so that a body that is repeated a hundred times is not read a hundred times: kernels start sooner. */
 class Parser {
-  readonly #text: string;
   #at = 0;
 
-  constructor(text: string) {
-    this.#text = text;
-  }
+  constructor(private readonly text: string) {}
 
   /** What stands from here to the text's end; in a block, to the brace that closes it. */
   parts(inBlock = false): Part[] {
@@ -66,10 +63,10 @@ class Parser {
     let depth = 0;
     let plain = this.#at;
     for (special.lastIndex = plain;; special.lastIndex = this.#at) {
-      const match = special.exec(this.#text);
+      const match = special.exec(this.text);
       if (!match) {
         if (inBlock) throw new SyntaxError("Unbalanced { in WGSL text.");
-        parts.push(this.#text.slice(plain));
+        parts.push(this.text.slice(plain));
         return parts;
       }
       const [found, name] = match;
@@ -78,7 +75,7 @@ class Parser {
       if (found === "{") depth++;
       else if (found === "}" && !closes) depth--;
       else {
-        parts.push(this.#text.slice(plain, match.index));
+        parts.push(this.text.slice(plain, match.index));
         if (closes) return parts;
         // comments may mention the directives
         if (!found.startsWith("//")) {
@@ -110,7 +107,7 @@ class Parser {
   /** Goes past what a sticky expression matches here. @returns whether it does */
   #follows(expected: RegExp): boolean {
     expected.lastIndex = this.#at;
-    if (!expected.test(this.#text)) return false;
+    if (!expected.test(this.text)) return false;
     this.#at = expected.lastIndex;
     return true;
   }
@@ -119,12 +116,12 @@ class Parser {
   #parenthesis(): string {
     const start = this.#at;
     for (let depth = 1; depth > 0; this.#at++) {
-      const character = this.#text[this.#at];
+      const character = this.text[this.#at];
       if (character === undefined) throw new SyntaxError("Unbalanced ( in WGSL text.");
       if (character === "(") depth++;
       else if (character === ")") depth--;
     }
-    return this.#text.slice(start, this.#at - 1);
+    return this.text.slice(start, this.#at - 1);
   }
 }
 

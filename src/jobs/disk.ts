@@ -26,7 +26,6 @@ const RESERVE_BYTES = 1 << 20;
 
 /** Asks the disk of a state folder. Of another folder that has come to the same place it says that it is not the one. */
 export class StateDisk {
-  readonly #state: string;
   readonly #limits: Required<DiskLimits>;
   /** The data base's file as it was opened: SQLite goes on writing to one that nobody finds any more. */
   readonly #opened: Deno.FileInfo | null;
@@ -34,8 +33,7 @@ export class StateDisk {
   #saidUnknown = false;
 
   /** @param state where `jobs.sqlite` lies, which is open */
-  constructor(state: string, { minFreeBytes = 0, quotaBytes = null }: DiskLimits = {}) {
-    this.#state = state;
+  constructor(private readonly state: string, { minFreeBytes = 0, quotaBytes = null }: DiskLimits = {}) {
     this.#limits = { minFreeBytes, quotaBytes };
     this.#opened = statOrNull(join(state, "jobs.sqlite"));
   }
@@ -86,7 +84,7 @@ export class StateDisk {
     try {
       // Loaded by the first job: it takes 20 ms, and a score must not wait for it.
       const { statfs } = await import("node:fs/promises");
-      const { bavail, bsize } = await statfs(this.#state);
+      const { bavail, bsize } = await statfs(this.state);
       return bavail * bsize;
     } catch (error) {
       if (!this.#saidUnknown && this.#limits.minFreeBytes > 0) {
@@ -99,7 +97,7 @@ export class StateDisk {
 
   /** Sets some room aside where none is. */
   async keepReserve(): Promise<void> {
-    const path = join(this.#state, RESERVE);
+    const path = join(this.state, RESERVE);
     if (statOrNull(path) !== null || (await this.freeBytes() ?? 0) < 8 * RESERVE_BYTES) return;
     const zeros = new Uint8Array(RESERVE_BYTES);
     await Deno.writeFile(path, zeros, OWN).catch(() => Deno.remove(path).catch(() => {}));
@@ -107,7 +105,7 @@ export class StateDisk {
 
   /** See {@link withReserve}. */
   withReserve<T>(change: () => T): T {
-    return withReserve(this.#state, change);
+    return withReserve(this.state, change);
   }
 
   /** Returns once nothing is being tried. */
@@ -122,12 +120,12 @@ export class StateDisk {
   }
 
   async #probe(): Promise<StorageError | null> {
-    const here = statOrNull(join(this.#state, "jobs.sqlite"));
+    const here = statOrNull(join(this.state, "jobs.sqlite"));
     if (this.#opened !== null && (here?.ino !== this.#opened.ino || here?.dev !== this.#opened.dev)) {
       const what = here === null ? "has gone" : "is another one than was opened";
       return new StorageError(`its jobs.sqlite ${what}; start the worker again`, false);
     }
-    const path = join(this.#state, ".probe");
+    const path = join(this.state, ".probe");
     try {
       await Deno.writeFile(path, PROBE, OWN);
       return null;

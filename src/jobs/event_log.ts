@@ -5,12 +5,9 @@ import { readRows, type Row } from "./rows.ts";
 
 /** The events of all jobs in a data base of {@link openDataBase}; the store changes jobs and events in one transaction. */
 export class EventLog {
-  readonly #db: DatabaseSync;
   readonly #listeners = new Map<string, Set<() => void>>();
 
-  constructor(db: DatabaseSync) {
-    this.#db = db;
-  }
+  constructor(private readonly db: DatabaseSync) {}
 
   /**
    * Adds an event to a job's.
@@ -19,7 +16,7 @@ export class EventLog {
    * @returns whether the event is new
    */
   append(id: string, type: JobEvent["type"], data: Record<string, unknown>, repeated?: string): boolean {
-    const { changes } = this.#db.prepare(
+    const { changes } = this.db.prepare(
       `INSERT INTO events (job, id, type, data, repeat_key)
        VALUES (?1, (SELECT ifnull(max(id), 0) + 1 FROM events WHERE job = ?1 AND id < 1 << 53), ?2, ?3, ?4)
        ON CONFLICT (job, repeat_key) DO NOTHING`,
@@ -30,7 +27,7 @@ export class EventLog {
   /** A job's events after the one with id `after`, 0: from the first; at most `limit`, -1: all of them. */
   read(id: string, after: number, limit: number): JobEvent[] {
     const sql = "SELECT id, type, data FROM events WHERE job = ? AND id > ? ORDER BY id LIMIT ?";
-    return readRows(this.#db, sql, id, after, limit).map((row) => ({
+    return readRows(this.db, sql, id, after, limit).map((row) => ({
       id: Number(row["id"]),
       type: String(row["type"]) as JobEvent["type"],
       data: dataOf(row),
@@ -39,7 +36,7 @@ export class EventLog {
 
   /** Deletes all of a job's. */
   delete(id: string): void {
-    this.#db.prepare("DELETE FROM events WHERE job = ?").run(id);
+    this.db.prepare("DELETE FROM events WHERE job = ?").run(id);
   }
 
   /** Calls `listener` after each change of a job. @returns what ends it */

@@ -73,10 +73,7 @@ export async function resolveInspection(
 }
 
 /** The folder of an adapter that is no job's. @throws {InputError} as `resolveModel` */
-export async function resolveAdapterFolder(
-  sources: FileSources,
-  name: string,
-): Promise<string> {
+export async function resolveAdapterFolder(sources: FileSources, name: string): Promise<string> {
   return await resolveFolder(sources, name, "hf://org/name; or the id of a job", chooseAdapterFiles);
 }
 

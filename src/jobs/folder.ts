@@ -1,6 +1,13 @@
 /** Where a job's files lie under the state folder. */
 import { basename, join } from "node:path";
-import { exists, flushFolder, readJsonObject, writeWhole } from "../model/_files.ts";
+import {
+  entryNames,
+  exists,
+  flushFolder,
+  ignoreMissing,
+  readJsonObject,
+  writeWhole,
+} from "../model/_files.ts";
 import type { TrainingSettings } from "../api/settings.ts";
 import { OPTIMIZER, stepOf } from "../training/checkpoint_files.ts";
 import { TOKEN_MANIFEST, tokenFolder } from "../training/token_files.ts";
@@ -44,7 +51,7 @@ export type OnDamage = (id: string, message: string) => void;
  */
 export async function jobResult(state: string, id: string, onDamage?: OnDamage): Promise<string | null> {
   const result = join(jobFolder(state, id), "result");
-  if ((await entries(result)).length === 0) return null;
+  if ((await entryNames(result)).length === 0) return null;
   const damage = await damageOf(result);
   if (damage === null) return result;
   const checkpoint = await newestWhole(state, id, onDamage);
@@ -85,7 +92,7 @@ export async function jobWeights(state: string, id: string, onDamage?: OnDamage)
 
 /** Ids of the jobs that have a folder. */
 export async function jobsWithFolders(state: string): Promise<string[]> {
-  return (await entries(join(state, "jobs"))).filter(isJobId);
+  return (await entryNames(join(state, "jobs"))).filter(isJobId);
 }
 
 /** Whether a job has a checkpoint to go on from, be it damaged or not. */
@@ -101,7 +108,7 @@ export async function hasTokens(state: string, id: string): Promise<boolean> {
 /** A job's whole checkpoints, oldest first. */
 async function jobCheckpoints(state: string, id: string): Promise<{ step: number; path: string }[]> {
   const folder = join(jobFolder(state, id), "checkpoints");
-  return (await entries(folder))
+  return (await entryNames(folder))
     .flatMap((name) => {
       const step = stepOf(name);
       return step === null ? [] : [{ step, path: join(folder, name) }];
@@ -145,7 +152,7 @@ export async function jobCheckpoint(
 export async function dropRunFiles(state: string, id: string): Promise<void> {
   await removeAny(tokenFolder(jobFolder(state, id)));
   const folder = join(jobFolder(state, id), "checkpoints");
-  for (const name of await entries(folder)) {
+  for (const name of await entryNames(folder)) {
     const path = join(folder, name);
     await removeAny(stepOf(name) === null ? path : join(path, OPTIMIZER));
   }
@@ -157,7 +164,7 @@ export async function dropHalfWritten(state: string, id: string): Promise<void> 
   await removeAny(join(folder, "result.partial"));
   if (!await hasTokens(state, id)) await removeAny(tokenFolder(folder));
   const checkpoints = join(folder, "checkpoints");
-  for (const name of await entries(checkpoints)) {
+  for (const name of await entryNames(checkpoints)) {
     if (name.endsWith(".partial")) await removeAny(join(checkpoints, name));
   }
 }
@@ -177,18 +184,14 @@ export async function jobBytes(state: string, id: string, over: boolean): Promis
     if (over && path === tokenFolder(jobFolder(state, id))) return 0;
     const found = await Deno.lstat(path).catch(() => null); // a checkpoint may be put away meanwhile
     if (!found?.isDirectory) return over && basename(path) === OPTIMIZER ? 0 : found?.size ?? 0;
-    const sizes = await Promise.all((await entries(path)).map((name) => sizeOf(join(path, name))));
+    const sizes = await Promise.all((await entryNames(path)).map((name) => sizeOf(join(path, name))));
     return sizes.reduce((sum, size) => sum + size, 0);
   };
   return await sizeOf(jobFolder(state, id));
 }
 
 async function removeAny(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
+  await Deno.remove(path, { recursive: true }).catch(ignoreMissing);
 }
 
 /**
@@ -220,7 +223,7 @@ function isJobId(name: string): boolean {
 
 /** An id for a new job. */
 export function newJobId(): string {
-  return `job-${hex(crypto.getRandomValues(new Uint8Array(10)))}`;
+  return `job-${crypto.getRandomValues(new Uint8Array(10)).toHex()}`;
 }
 
 /** The id that a job with this content always has. */
@@ -230,19 +233,5 @@ export async function jobIdOf(content: string): Promise<string> {
 
 /** SHA-256 as 64 hexadecimal digits. */
 export async function sha256(text: string): Promise<string> {
-  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))));
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** Names in a folder; none where there is no such folder. */
-async function entries(folder: string): Promise<string[]> {
-  try {
-    return await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
-  }
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))).toHex();
 }

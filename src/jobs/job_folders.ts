@@ -23,25 +23,22 @@ export interface FolderOptions {
 
 /** The folders of one state folder's jobs. */
 export class JobFolders {
-  readonly #options: FolderOptions;
   /** Who reads which job's folder. */
   readonly uses = new Uses();
   /** Fulfilled when all work that was asked for is done. */
   done: Promise<void> = Promise.resolve();
   #hasFailed = false;
 
-  constructor(options: FolderOptions) {
-    this.#options = options;
-  }
+  constructor(private readonly options: FolderOptions) {}
 
   /** Removes the folders of deleted jobs that an earlier try has left. */
   removeDeleted(): void {
-    for (const id of this.#options.store.deleted()) this.remove(id);
+    for (const id of this.options.store.deleted()) this.remove(id);
   }
 
   /** Tidies the folders of jobs that have ended and that an earlier try has left. */
   tidyEnded(): void {
-    for (const id of this.#options.store.untidied()) this.tidy(id);
+    for (const id of this.options.store.untidied()) this.tidy(id);
   }
 
   /** Does again what the disk has refused. */
@@ -54,7 +51,7 @@ export class JobFolders {
 
   /** Records the size of a job's folder where it has changed. */
   async measure(id: string): Promise<void> {
-    const { store, state } = this.#options;
+    const { store, state } = this.options;
     store.recordBytes(id, await jobBytes(state, id, false));
   }
 
@@ -63,7 +60,7 @@ export class JobFolders {
    * crash the next start does it.
    */
   tidy(id: string): void {
-    const { store, state } = this.#options;
+    const { store, state } = this.options;
     this.queue(async () => {
       const status = store.get(id)?.status ?? "queued";
       if (!isFinished(status)) return; // it was resumed or deleted meanwhile
@@ -75,7 +72,7 @@ export class JobFolders {
 
   /** Removes a deleted job's folder once nobody reads it; after a crash the next start does it. */
   remove(id: string): void {
-    const { store, state, disk, stopping } = this.#options;
+    const { store, state, disk, stopping } = this.options;
     this.uses.whenFree(id, () => {
       if (stopping.aborted) return;
       this.queue(async () => {
@@ -88,7 +85,7 @@ export class JobFolders {
 
   /** Logs that there are folders of jobs that the data base does not know: they may have been lost with its log. */
   reportUnknown(): void {
-    const { store, state } = this.#options;
+    const { store, state } = this.options;
     this.queue(async () => {
       const unknown = (await jobsWithFolders(state)).filter((id) => store.numberOf(id) === undefined);
       const strangers = unknown.filter((id) => !store.deleted().includes(id));
@@ -106,7 +103,7 @@ export class JobFolders {
       log.error("A job's folder could not be tidied: {error}", { error });
       if (storageError(error) === null) return;
       this.#hasFailed = true;
-      this.#options.onFault();
+      this.options.onFault();
     });
   }
 }

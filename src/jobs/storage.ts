@@ -6,21 +6,17 @@ const DATA_BASE_FULL = /database or disk is full/;
 const DATA_BASE_FAULT =
   /disk I\/O error|attempt to write a readonly database|unable to open database file|database disk image is malformed|file is not a database/;
 
-/** Numbers of ENOSPC, EDQUOT and EFBIG: errors that come from another thread have them in their message alone. */
-const FULL = new Set(
-  Deno.build.os === "windows" ? [112, 39] : Deno.build.os === "linux" ? [28, 122, 27] : [28, 69, 27],
-);
 /**
- * Numbers of EROFS, and of EIO, ENOMEM, ENFILE and EMFILE, and where a disk of another machine or its file system is at
- * fault of ESTALE, EUCLEAN and EREMOTEIO: the system has no part in what it was asked for.
+ * Numbers of errors that come from another thread, which have them in their message alone: `full` are ENOSPC, EDQUOT and
+ * EFBIG; `refused` EROFS, and EIO, ENOMEM, ENFILE and EMFILE, and where a disk of another machine or its file system is at
+ * fault ESTALE, EUCLEAN and EREMOTEIO: the system has no part in what it was asked for.
  */
-const REFUSED = new Set(
-  Deno.build.os === "windows"
-    ? [19, 4, 8, 14]
-    : Deno.build.os === "linux"
-    ? [30, 5, 12, 23, 24, 116, 117, 121]
-    : [30, 5, 12, 23, 24, 70],
-);
+const NUMBERS: Readonly<Record<string, Record<"full" | "refused", readonly number[]>>> = {
+  windows: { full: [112, 39], refused: [19, 4, 8, 14] },
+  linux: { full: [28, 122, 27], refused: [30, 5, 12, 23, 24, 116, 117, 121] },
+  darwin: { full: [28, 69, 27], refused: [30, 5, 12, 23, 24, 70] },
+};
+const { full: FULL, refused: REFUSED } = NUMBERS[Deno.build.os] ?? NUMBERS["darwin"]!;
 
 /** The system does not let the jobs' files be used as they should be. What was to be done can be done later. */
 export class StorageError extends InputError {
@@ -54,8 +50,8 @@ export function storageError(error: unknown): InputError | null {
   if (DATA_BASE_FULL.test(message)) return new StorageError(message, true);
   if (DATA_BASE_FAULT.test(message)) return new StorageError(message, false);
   const number = Number(/\(os error (\d+)\)/.exec(message)?.[1]);
-  if (FULL.has(number)) return new StorageError(systemWords(message), true);
-  return REFUSED.has(number) ? new StorageError(systemWords(message), false) : null;
+  if (FULL.includes(number)) return new StorageError(systemWords(message), true);
+  return REFUSED.includes(number) ? new StorageError(systemWords(message), false) : null;
 }
 
 /** What the system said of a file, without the file's path. */

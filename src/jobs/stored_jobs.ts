@@ -18,7 +18,6 @@ const log = logger("jobs");
  * {@link JobStore} changes them.
  */
 export class StoredJobs {
-  protected readonly db: DatabaseSync;
   /** How far running jobs have loaded or downloaded; of no use after the process, so not in the data base. */
   protected readonly preparing = new Map<string, Partial<Pick<Job, "loading" | "downloading">>>();
   /** What jobs wait for whose waiting could not be written. */
@@ -26,9 +25,7 @@ export class StoredJobs {
   /** Why rows cannot be read, by the job's id. A job is set aside when its row is read. */
   protected readonly aside = new Map<string, string>();
 
-  constructor(db: DatabaseSync) {
-    this.db = db;
-  }
+  constructor(protected readonly db: DatabaseSync) {}
 
   /** Whether a job came with this idempotency key. */
   hasKey(key: string): boolean {

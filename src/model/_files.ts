@@ -6,6 +6,36 @@ import { PRIVATE_FILE } from "../private_files.ts";
 /** As `JSON.parse` has it, of each value the innermost first. */
 type Reviver = (key: string, value: unknown, context: { readonly source?: string }) => unknown;
 
+/**
+ * What a file is refused with.
+ *
+ * @param file its name, which the sentence begins with
+ * @param predicate the rest of the sentence
+ */
+export function fileError(file: string, predicate: string, accepted: string, value?: unknown): InputError {
+  return new InputError((place) => `${place} ${predicate}.`, { path: [{ file }], value, accepted });
+}
+
+/** Takes what is not there for null; for `catch`. @throws what else went wrong */
+export function ignoreMissing(error: unknown): null {
+  if (error instanceof Deno.errors.NotFound) return null;
+  throw error;
+}
+
+/** What is done with a file or folder, or null where it is not there. */
+export function ifThere<T>(work: () => T): T | null {
+  try {
+    return work();
+  } catch (error) {
+    return ignoreMissing(error);
+  }
+}
+
+/** Names in a folder; none where there is no such folder. */
+export async function entryNames(folder: string): Promise<string[]> {
+  return await Array.fromAsync(Deno.readDir(folder), ({ name }) => name).catch(ignoreMissing) ?? [];
+}
+
 /** Whether anything is at a path. */
 export async function exists(path: string): Promise<boolean> {
   try {
@@ -27,10 +57,7 @@ export async function exists(path: string): Promise<boolean> {
  * @param path File to read; its base name stands in the error's field
  * @throws InputError where the file is missing, is no file, or holds no JSON object
  */
-export async function readJsonObject(
-  path: string,
-  reviver?: Reviver,
-): Promise<Record<string, unknown>> {
+export async function readJsonObject(path: string, reviver?: Reviver): Promise<Record<string, unknown>> {
   return parseJsonObject(await readSmallText(path), basename(path), reviver);
 }
 
@@ -45,11 +72,7 @@ const MOST_DEPTH = 100;
  */
 export function parseJsonObject(text: string, file: string, reviver?: Reviver): Record<string, unknown> {
   const refuse = (predicate: string, value?: unknown): never => {
-    throw new InputError((place) => `${place} ${predicate}.`, {
-      path: [{ file }],
-      value,
-      accepted: `a JSON object, nested at most ${MOST_DEPTH} deep`,
-    });
+    throw fileError(file, predicate, `a JSON object, nested at most ${MOST_DEPTH} deep`, value);
   };
   let value: unknown;
   try {
@@ -88,17 +111,11 @@ export async function readSmallFile(path: string): Promise<Uint8Array<ArrayBuffe
   } catch (error) {
     throw missingFile(path, error);
   }
-  const refuse = (why: string, accepted: string, value?: unknown): never => {
-    throw new InputError((file) => `${file} ${why}.`, { path: [{ file: basename(path) }], value, accepted });
-  };
-  if (!info.isFile) refuse(`in ${basename(dirname(path))} is ${kindOf(info)}, not a file`, "a regular file");
+  if (!info.isFile) throw notAFile(path, info);
   const most = mostFileBytes(basename(path));
   if (info.size > most) {
-    refuse(
-      `has ${info.size} bytes, but may have ${most}`,
-      `a file of at most ${most} bytes`,
-      info.size,
-    );
+    const accepted = `a file of at most ${most} bytes`;
+    throw fileError(basename(path), `has ${info.size} bytes, but may have ${most}`, accepted, info.size);
   }
   try {
     return await Deno.readFile(path);
@@ -122,6 +139,7 @@ const MOST_ENTRIES = 200;
  */
 export async function namesInFolder(path: string): Promise<string[]> {
   const names: string[] = [];
+  const [file, folder] = [basename(path), basename(dirname(path))];
   try {
     for await (const { name } of Deno.readDir(path)) {
       if (names.push(name) > MOST_ENTRIES) break;
@@ -129,19 +147,16 @@ export async function namesInFolder(path: string): Promise<string[]> {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return [];
     if (!(error instanceof Deno.errors.NotADirectory)) throw missingFile(path, error);
-    throw new InputError((file) => `${file} in ${basename(dirname(path))} is no folder.`, {
-      path: [{ file: basename(path) }],
-      accepted: "a folder",
-    });
+    throw fileError(file, `in ${folder} is no folder`, "a folder");
   }
   if (names.length <= MOST_ENTRIES) return names;
-  throw new InputError(
-    (file) => `${file} in ${basename(dirname(path))} holds more than ${MOST_ENTRIES} files.`,
-    {
-      path: [{ file: basename(path) }],
-      accepted: `at most ${MOST_ENTRIES}`,
-    },
-  );
+  throw fileError(file, `in ${folder} holds more than ${MOST_ENTRIES} files`, `at most ${MOST_ENTRIES}`);
+}
+
+/** What is refused with what is at the path of a file and is none. */
+export function notAFile(path: string, info: Deno.FileInfo): InputError {
+  const predicate = `in ${basename(dirname(path))} is ${kindOf(info)}, not a file`;
+  return fileError(basename(path), predicate, "a regular file");
 }
 
 /** What something is that is no file, as a phrase. */
@@ -172,11 +187,7 @@ export function missingFile(path: string, error: unknown): unknown {
     : null;
   if (why === null) return error;
   const name = basename(path);
-  const message = (file: string) => `${file} ${why}.`;
-  return new InputError(message, {
-    path: [{ file: name }],
-    accepted: `a folder that holds the file ${name}`,
-  });
+  return fileError(name, why, `a folder that holds the file ${name}`);
 }
 
 /**

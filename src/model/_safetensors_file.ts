@@ -1,9 +1,8 @@
 /** One safetensors file: an 8-byte little-endian header length, a JSON header, then the tensors without a hole. */
-import { basename, dirname } from "node:path";
-import { InputError } from "../errors.ts";
+import { basename } from "node:path";
 import { isObject, show } from "../json.ts";
 import { excessOf, type JsonBounds } from "../json_scan.ts";
-import { kindOf, missingFile } from "./_files.ts";
+import { fileError, missingFile, notAFile } from "./_files.ts";
 
 /** A model's weights in one file, and where they are in several, in a folder as transformers writes it. */
 export const [WEIGHTS_FILE, INDEX_FILE] = ["model.safetensors", "model.safetensors.index.json"] as const;
@@ -80,15 +79,7 @@ export async function openShard(path: string): Promise<Shard> {
   try {
     // Looked at before it is opened: opening a named pipe would wait for its writer.
     const info = await Deno.stat(path);
-    if (!info.isFile) {
-      throw new InputError(
-        (name) => `${name} in ${basename(dirname(path))} is ${kindOf(info)}, not a file.`,
-        {
-          path: [{ file: basename(path) }],
-          accepted: "a regular file",
-        },
-      );
-    }
+    if (!info.isFile) throw notAFile(path, info);
     file = await Deno.open(path);
   } catch (error) {
     throw missingFile(path, error);
@@ -106,7 +97,7 @@ export async function openShard(path: string): Promise<Shard> {
 function readHeader(path: string, file: Deno.FsFile, size: number): Pick<Shard, "tensors" | "metadata"> {
   const name = basename(path);
   const refuse = (message: string, accepted: string, value?: unknown): never => {
-    throw new InputError((file) => `${file} ${message}.`, { path: [{ file: name }], value, accepted });
+    throw fileError(name, message, accepted, value);
   };
   if (size < 8) refuse(`has ${size} bytes, too few for a safetensors file`, "a whole safetensors file", size);
   const shard = { path, file };
@@ -213,11 +204,7 @@ export function readAt(
   for (let done = 0; done < bytes;) {
     const count = file.readSync(out.subarray(done));
     if (count === null) {
-      const name = basename(path);
-      throw new InputError((file) => `${file} has become shorter since it was opened.`, {
-        path: [{ file: name }],
-        accepted: "a file at rest",
-      });
+      throw fileError(basename(path), "has become shorter since it was opened", "a file at rest");
     }
     done += count;
   }

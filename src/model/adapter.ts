@@ -77,11 +77,7 @@ export async function openAdapter(dir: string): Promise<WeightFiles> {
   if (!await exists(join(dir, WEIGHTS_FILE)) && await exists(join(dir, "adapter_model.bin"))) {
     throw new InputError(
       `${basename(dir)} holds its adapter as adapter_model.bin, which must be converted first.`,
-      {
-        path: [{ file: WEIGHTS_FILE }],
-        value: "adapter_model.bin",
-        accepted: WEIGHTS_FILE,
-      },
+      { path: [{ file: WEIGHTS_FILE }], value: "adapter_model.bin", accepted: WEIGHTS_FILE },
     );
   }
   return await WeightFiles.openFile(join(dir, WEIGHTS_FILE));

@@ -212,11 +212,7 @@ function matchModules(
   if (!outside) return modules;
   throw new InputError(
     (field) => `${field} names ${outside}, but only the blocks' linear layers can have an adapter.`,
-    {
-      path: ["target_modules"],
-      value: outside,
-      accepted: linearNames(model).join(", "),
-    },
+    { path: ["target_modules"], value: outside, accepted: linearNames(model).join(", ") },
   );
 }
 

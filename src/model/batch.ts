@@ -29,13 +29,7 @@ export interface BatchLive extends Live, BatchCounts {
 }
 
 /** The most that one batch may hold. */
-export interface Budget {
-  readonly tokens: number;
-  /** Scored tokens. */
-  readonly rows: number;
-  /** Responses. */
-  readonly sequences: number;
-}
+export type Budget = Pick<BatchCounts, "tokens" | "rows" | "sequences">;
 
 /** Lists each distinct id once with the tokens that have it. */
 export function tokensById(token_ids: Uint32Array): Record<"ids" | "id_offsets" | "id_tokens", Uint32Array> {

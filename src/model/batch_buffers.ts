@@ -1,27 +1,21 @@
 /** A packed batch on the GPU. */
-import type { Gpu, Tensor } from "../gpu/mod.ts";
+import type { Gpu, Tensor, Tensors } from "../gpu/mod.ts";
 import type { TokensById } from "../gpu/ops/embedding.ts";
 import type { PackedBatch } from "../preference/pack.ts";
 import { type BatchCounts, type Budget, tokensById } from "./batch.ts";
 import type { Buffers } from "./layers/buffers.ts";
 
-/** Keys that a batch's tokens attend to beside those of its own, as the host has them. */
-export interface KnownKeys {
-  /** [keys] */
-  readonly sources: Uint32Array;
-  /** [kept, 2] */
-  readonly moves: Uint32Array;
-}
+/** Keys that a batch's tokens attend to beside those of its own, as the host has them: sources [keys], moves [kept, 2]. */
+export type KnownKeys = Readonly<Record<"sources" | "moves", Uint32Array>>;
 
-/** A batch of prompts whose first keys and values are known: kept from earlier batches, or of other tokens in this one. */
-export interface KnownBuffers {
-  /** [tokens]; see PackedBatch. Keys and values have a row a place. */
-  readonly places: Tensor;
-  /** [keys]: where the row of each place comes from, as recordGatherKnownRows() has it. */
-  readonly sources: Tensor;
-  /** [tokens, 2]: tokens whose keys and values are kept, and the rows that keep them. */
-  readonly moves: Tensor;
-}
+/**
+ * A batch of prompts whose first keys and values are known: kept from earlier batches, or of other tokens in this one.
+ *
+ * - places [tokens]; see PackedBatch. Keys and values have a row a place.
+ * - sources [keys]: where the row of each place comes from, as recordGatherKnownRows() has it.
+ * - moves [tokens, 2]: tokens whose keys and values are kept, and the rows that keep them.
+ */
+export type KnownBuffers = Tensors<"places" | "sources" | "moves">;
 
 /** Shapes of what is the same for every use of a batch; see PackedBatch. */
 const SHAPES = {

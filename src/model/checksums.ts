@@ -1,7 +1,7 @@
 /** CRC-32 of written files, tensor by tensor: what a disk or a copy has changed is noticed before it is used. */
 import { basename, join } from "node:path";
 import { InputError } from "../errors.ts";
-import { missingFile } from "./_files.ts";
+import { fileError, missingFile } from "./_files.ts";
 import { loadCrc32 } from "./crc32.ts";
 import { openShard } from "./_safetensors_file.ts";
 
@@ -58,11 +58,8 @@ export async function checkFiles(
     using file = await openToRead(join(folder, name));
     const { size } = await file.stat();
     if (size !== sum.bytes) {
-      throw new InputError((file) => `${file} has ${size} bytes, but was written with ${sum.bytes}.`, {
-        path: [{ file: name }],
-        value: size,
-        accepted: `${sum.bytes} bytes`,
-      });
+      const predicate = `has ${size} bytes, but was written with ${sum.bytes}`;
+      throw fileError(name, predicate, `${sum.bytes} bytes`, size);
     }
     if (sum.tensors === undefined) {
       if (await crcOf(file, 0, size, between) !== sum.crc32) throw damaged("");
@@ -119,11 +116,7 @@ export async function openToRead(path: string): Promise<Deno.FsFile> {
   } catch (error) {
     throw missingFile(path, error);
   }
-  const name = basename(path);
-  throw new InputError((file) => `${file} is neither a file nor a folder.`, {
-    path: [{ file: name }],
-    accepted: "a regular file",
-  });
+  throw fileError(basename(path), "is neither a file nor a folder", "a regular file");
 }
 
 /** Paths of the files in a folder and the folders in it, sorted. */

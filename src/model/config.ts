@@ -123,11 +123,7 @@ export function parseModelConfig(json: unknown): ModelConfig {
   const { model_type } = json;
   const family = FAMILIES.find((family) => family.model_type === model_type);
   if (!family) {
-    refuse(
-      "model_type",
-      model_type,
-      FAMILIES.map(({ model_type }) => `"${model_type}"`).join(", "),
-    );
+    refuse("model_type", model_type, FAMILIES.map(({ model_type }) => `"${model_type}"`).join(", "));
   }
   checkArchitecture(json, family);
   return "text" in family ? parseWrapped(json, family) : parseFlat(json, family);
@@ -233,12 +229,7 @@ function parseFamily(json: Fields, family: Family): Omit<ModelConfig, "warnings"
     );
   }
   const head_dim = readCount(json, "head_dim", hidden_size / num_attention_heads, MOST_HEAD);
-  const max_position_embeddings = readCount(
-    json,
-    fieldOf("max_position_embeddings"),
-    2048,
-    MOST_POSITIONS,
-  );
+  const max_position_embeddings = readCount(json, fieldOf("max_position_embeddings"), 2048, MOST_POSITIONS);
   const eps = fieldOf("rms_norm_eps");
   const rms_norm_eps = readNumber(json, eps, eps, 1e-6);
   if (rms_norm_eps < 0) refuse(eps, rms_norm_eps, "a number >= 0");

@@ -77,14 +77,11 @@ const PAUSE_MS = 5000;
 
 /** Matches paths by the patterns of one field, as long as that takes no longer than anyone waits. */
 export class ModuleMatcher {
-  readonly #refuse: () => never;
   #ms = 0;
   #last = 0;
 
   /** @param refuse throws what the field is refused with where it takes too long */
-  constructor(refuse: () => never) {
-    this.#refuse = refuse;
-  }
+  constructor(private readonly refuse: () => never) {}
 
   matches(pattern: RegExp, path: string): boolean {
     const start = performance.now();
@@ -92,6 +89,6 @@ export class ModuleMatcher {
     const found = pattern.test(path);
     this.#last = performance.now();
     this.#ms += this.#last - start;
-    return this.#ms > MOST_MS ? this.#refuse() : found;
+    return this.#ms > MOST_MS ? this.refuse() : found;
   }
 }

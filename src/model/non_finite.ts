@@ -3,13 +3,8 @@ import { findNonFinite, fromF32 } from "./dtype.ts";
 
 /** NaN or infinity among the numbers of a tensor that is to be kept. */
 export class NonFiniteError extends InputError {
-  readonly tensor: string;
-  readonly number: number;
-
-  constructor(tensor: string, number: number) {
+  constructor(readonly tensor: string, readonly number: number) {
     super(`${tensor} holds ${number}.`, { path: [tensor], accepted: "finite numbers" });
-    this.tensor = tensor;
-    this.number = number;
   }
 }
 

@@ -17,7 +17,6 @@ import { type PassLayers, passLayers, type PassOptions } from "./pass_layers.ts"
  * {@link recordBackward} were recorded.
  */
 export class DecoderPass {
-  readonly budget: Budget;
   /** [sequences + 1] */
   readonly sequence_rows: Tensor;
   /** As Head has them. */
@@ -27,7 +26,6 @@ export class DecoderPass {
   readonly likeliest: Tensor | null;
   readonly collisions: Tensor | null;
   readonly coefficients: Tensor;
-  readonly #gpu: Gpu;
   readonly #tensors: OwnedTensors;
   readonly #layers: PassLayers;
   readonly #recompute: boolean;
@@ -36,9 +34,7 @@ export class DecoderPass {
    * @throws {GpuMemoryError} where the buffers do not fit
    * @throws {RangeError} where the budget passes mostTokens()
    */
-  constructor(gpu: Gpu, decoder: Decoder, budget: Budget, options: PassOptions) {
-    this.#gpu = gpu;
-    this.budget = budget;
+  constructor(private readonly gpu: Gpu, decoder: Decoder, readonly budget: Budget, options: PassOptions) {
     this.#tensors = new OwnedTensors(gpu);
     try {
       this.#layers = passLayers(this.#tensors, decoder, budget, options);
@@ -74,8 +70,8 @@ export class DecoderPass {
         }.`,
       );
     }
-    for (const rotary of this.#layers.rotaries) rotary.upload(this.#gpu, batch);
-    return uploadBatch(this.#gpu, this.#layers.batch, batch, known);
+    for (const rotary of this.#layers.rotaries) rotary.upload(this.gpu, batch);
+    return uploadBatch(this.gpu, this.#layers.batch, batch, known);
   }
 
   /**

@@ -145,11 +145,7 @@ export class WeightFiles implements Disposable {
     if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
       throw new InputError(
         `${name} has the shape [${info.shape}], but the configuration asks for [${shape}].`,
-        {
-          path: [name],
-          value: info.shape,
-          accepted: `the shape [${shape}]`,
-        },
+        { path: [name], value: info.shape, accepted: `the shape [${shape}]` },
       );
     }
     return { ...info, dtype };

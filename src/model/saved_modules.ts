@@ -66,11 +66,7 @@ export function checkSavedNames(
     const accepted = `names out of ${[...new Set(ends)].join(", ")}`;
     throw new InputError(
       (field) => `${field}: ${show(name)} matches no module of the model; give ${accepted}.`,
-      {
-        path: ["modules_to_save"],
-        value: name,
-        accepted,
-      },
+      { path: ["modules_to_save"], value: name, accepted },
     );
   }
   if (!asked.ensure_weight_tying) return asked;

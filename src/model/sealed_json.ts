@@ -1,7 +1,6 @@
 /** JSON files that carry their own checksum. */
 import { basename } from "node:path";
-import { InputError } from "../errors.ts";
-import { readJsonObject, writeWhole } from "./_files.ts";
+import { fileError, readJsonObject, writeWhole } from "./_files.ts";
 import { crcText } from "./checksums.ts";
 import { loadCrc32 } from "./crc32.ts";
 
@@ -18,11 +17,8 @@ export async function writeSealedJson(
 export async function readSealedJson(path: string): Promise<Record<string, unknown>> {
   const { crc32: sum, ...content } = await readJsonObject(path);
   if (sum === await checksumOf(content)) return content;
-  const name = basename(path);
-  throw new InputError((file) => `${file} is not as it was written: its checksum is another.`, {
-    path: [{ file: name }],
-    accepted: "the file as the worker wrote it",
-  });
+  const predicate = "is not as it was written: its checksum is another";
+  throw fileError(basename(path), predicate, "the file as the worker wrote it");
 }
 
 /** Of what is said, not of how it is written: JSON.stringify gives numbers and names back as it has written them. */

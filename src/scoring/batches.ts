@@ -49,11 +49,10 @@ const KEYS_A_TOKEN = 4;
 
 /** Answers groups of tokens in batches, which those share that wait at one time: whose turn it is runs one for all of them. */
 export class Batches {
-  readonly #gpu: Gpu;
   readonly #config: ModelConfig;
+  readonly #takeBatch: () => number | null;
   readonly #prompts: PromptCache;
   readonly #pass: GrowingPass;
-  readonly #takeBatch: () => number | null;
   readonly #queue = new BatchQueue<EncodedGroup, Answer>();
   /** What had no finite answer beside other groups, and is to be scored alone. */
   readonly #suspects = new WeakSet<EncodedGroup>();
@@ -64,15 +63,14 @@ export class Batches {
   #tokensPerMs = 0;
 
   constructor(
-    gpu: Gpu,
+    private readonly gpu: Gpu,
     decoder: Decoder,
     { promptCacheBytes, makeRoom, takeBatch = () => Infinity }: BatchOptions,
   ) {
-    this.#gpu = gpu;
     this.#config = decoder.config;
+    this.#takeBatch = takeBatch;
     this.#prompts = new PromptCache(gpu, decoder.config, promptCacheBytes);
     this.#pass = new GrowingPass(gpu, decoder, makeRoom);
-    this.#takeBatch = takeBatch;
     this.#budget = this.largestBudget;
   }
 
@@ -83,12 +81,12 @@ export class Batches {
 
   /** The most tokens that a batch may have on this device. */
   get mostTokens(): number {
-    return mostTokens(this.#gpu, this.#config);
+    return mostTokens(this.gpu, this.#config);
   }
 
   /** Tokens of a batch where no group needs more. */
   get largestBudget(): number {
-    return Math.min(LARGEST_BUDGET[this.#gpu.software ? "software" : "gpu"], this.mostTokens);
+    return Math.min(LARGEST_BUDGET[this.gpu.software ? "software" : "gpu"], this.mostTokens);
   }
 
   /** Lets go of what it can do without. @returns whether there was anything */
@@ -180,7 +178,7 @@ export class Batches {
     this.#pass.program(stored).run({ ...pass.upload(packed, knownKeys), dropout_seed: 0 });
     this.#count++;
     const some = batch.some(predictsNext);
-    const [averages, logprobs, state, likeliest] = await this.#gpu.read(
+    const [averages, logprobs, state, likeliest] = await this.gpu.read(
       pass.averages,
       pass.logprobs,
       ...some ? [pass.head_state, pass.likeliest!] : [],

@@ -75,12 +75,7 @@ export function encodeSequence(
   const group: EncodedGroup = {
     row: index + 1,
     prompt: tokens.subarray(0, unscored),
-    responses: [{
-      tokens: tokens.subarray(unscored),
-      scored_from: 1,
-      truncated: false,
-      predicts_next: true,
-    }],
+    responses: [{ tokens: tokens.subarray(unscored), scored_from: 1, truncated: false, predicts_next: true }],
     prompt_truncated: 0,
   };
   if (ids.length === 0) {

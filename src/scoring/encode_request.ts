@@ -69,11 +69,7 @@ export async function encodeSequences(
   { prompts, ...settings }: Omit<SequenceRequest, keyof ScoringWeights>,
   pause: () => Promise<void>,
 ): Promise<EncodedSequences> {
-  const encoded = {
-    groups: [] as EncodedGroup[],
-    texts: [] as string[],
-    tokens: [] as string[][],
-  };
+  const encoded = { groups: [] as EncodedGroup[], texts: [] as string[], tokens: [] as string[][] };
   await inSlices(prompts, pause, (prompt, i) => {
     const group = within(["prompt", i], () => encodeSequence(model, prompt, settings, i));
     const ids = [...group.prompt, ...group.responses[0]!.tokens];

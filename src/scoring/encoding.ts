@@ -24,24 +24,19 @@ type ForEngine = Required<Pick<ScoreRequest, "chat_template">> & { readonly enco
  */
 export function encodingOf(given: Given, job: TrainingSettings | null): ForEngine {
   const fallback = { ...DEFAULT_ENCODING, ...job && encodingOfJob(job) };
-  const { max_length = fallback.max_length } = given;
-  const { prompt_boundary, truncation_mode, add_eos_token, chat_template_kwargs, split_special_tokens } =
-    given;
+  const { max_length = fallback.max_length, chat_template_kwargs = fallback.chat_template_kwargs } = given;
+  const { split_special_tokens = fallback.split_special_tokens } = given; // null is an answer
   return {
     // one that a job names stands as text beside its weights
     chat_template: given.chat_template ?? (job?.chat_template?.includes("{") ? job.chat_template : null),
     encoding: {
-      prompt_boundary: prompt_boundary ?? fallback.prompt_boundary,
+      prompt_boundary: given.prompt_boundary ?? fallback.prompt_boundary,
       max_length,
       max_prompt_length: maxPromptLength(given, max_length, fallback.max_prompt_length),
-      truncation_mode: truncation_mode ?? fallback.truncation_mode,
-      add_eos_token: add_eos_token ?? fallback.add_eos_token,
-      chat_template_kwargs: chat_template_kwargs === undefined
-        ? fallback.chat_template_kwargs
-        : chat_template_kwargs,
-      split_special_tokens: split_special_tokens === undefined
-        ? fallback.split_special_tokens
-        : split_special_tokens,
+      truncation_mode: given.truncation_mode ?? fallback.truncation_mode,
+      add_eos_token: given.add_eos_token ?? fallback.add_eos_token,
+      chat_template_kwargs,
+      split_special_tokens,
     },
   };
 }

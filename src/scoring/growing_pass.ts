@@ -9,9 +9,6 @@ const SMALLEST_BUDGET = 256;
 
 /** The buffers and programs that score batches; they grow with the largest batch so far. */
 export class GrowingPass {
-  readonly #gpu: Gpu;
-  readonly #decoder: Decoder;
-  readonly #makeRoom: () => boolean;
   #pass: DecoderPass | null = null;
   /** What the pass has room for; keys: 0 where it knows none. */
   #room = { tokens: 0, keys: 0 };
@@ -20,11 +17,11 @@ export class GrowingPass {
   #withKnown: { readonly program: Program<BatchLive>; readonly stored: readonly KeyValues[] } | null = null;
 
   /** @param makeRoom called where the device has no room; whether it is worth another attempt */
-  constructor(gpu: Gpu, decoder: Decoder, makeRoom: () => boolean) {
-    this.#gpu = gpu;
-    this.#decoder = decoder;
-    this.#makeRoom = makeRoom;
-  }
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly decoder: Decoder,
+    private readonly makeRoom: () => boolean,
+  ) {}
 
   /**
    * A pass with room for a batch.
@@ -36,7 +33,7 @@ export class GrowingPass {
     const had = this.#room;
     if (this.#pass && had.tokens >= tokens && had.keys >= keys) return this.#pass;
     this.free();
-    const most = mostTokens(this.#gpu, this.#decoder.config);
+    const most = mostTokens(this.gpu, this.decoder.config);
     const roundedUp = (wanted: number) =>
       Math.min(most, Math.max(SMALLEST_BUDGET, 2 ** Math.ceil(Math.log2(wanted))));
     const mostKeys = Math.max(keys, had.keys);
@@ -45,7 +42,7 @@ export class GrowingPass {
       keys: mostKeys === 0 ? 0 : roundedUp(mostKeys),
     };
     try {
-      return await withRoom(this.#makeRoom, () => this.#makePass(rounded));
+      return await withRoom(this.makeRoom, () => this.#makePass(rounded));
     } catch (error) {
       if (!(error instanceof GpuMemoryError)) throw error;
       return await this.#makePass({ tokens, keys });
@@ -54,10 +51,10 @@ export class GrowingPass {
 
   async #makePass(room: { readonly tokens: number; readonly keys: number }): Promise<DecoderPass> {
     const { tokens, keys } = room;
-    this.#pass = await this.#gpu.allocate(() =>
+    this.#pass = await this.gpu.allocate(() =>
       new DecoderPass(
-        this.#gpu,
-        this.#decoder,
+        this.gpu,
+        this.decoder,
         { tokens, rows: tokens, sequences: tokens },
         { mode: "score", ...(keys > 0 && { keys }) },
       )
@@ -75,13 +72,13 @@ export class GrowingPass {
     const pass = this.#pass!;
     if (!stored) {
       if (this.#program) return this.#program;
-      this.#program = new Program(this.#gpu, "score");
+      this.#program = new Program(this.gpu, "score");
       pass.recordForward(this.#program);
       return this.#program;
     }
     if (this.#withKnown?.stored === stored) return this.#withKnown.program;
     this.#withKnown?.program.free();
-    const program = new Program<BatchLive>(this.#gpu, "score_known");
+    const program = new Program<BatchLive>(this.gpu, "score_known");
     pass.recordForward(program, stored);
     this.#withKnown = { program, stored };
     return program;

@@ -16,8 +16,6 @@ const PAUSE = 256;
  * prompt's beginning comes for the second time; a device without room goes on without for a while.
  */
 export class PromptCache {
-  readonly #gpu: Gpu;
-  readonly #config: ModelConfig;
   /** Blocks that can be kept; 0: none is. */
   readonly #slots: number;
   #index: PromptIndex;
@@ -26,9 +24,7 @@ export class PromptCache {
   #pause = 0;
 
   /** @param bytes at most; 0 turns it off */
-  constructor(gpu: Gpu, config: ModelConfig, bytes: number) {
-    this.#gpu = gpu;
-    this.#config = config;
+  constructor(private readonly gpu: Gpu, private readonly config: ModelConfig, bytes: number) {
     const slotBytes = BLOCK_TOKENS * this.#width * dtypeBytes("f32");
     const each = Math.min(bytes / (2 * config.num_hidden_layers), gpu.maxTensorBytes);
     // where a longer response turns the prompt otherwise, nothing can be known before
@@ -60,10 +56,10 @@ export class PromptCache {
     if (this.#stored) return this.#stored;
     const shape = [this.#slots * BLOCK_TOKENS, this.#width];
     const names = ["prompts.k", "prompts.v"];
-    const specs = Array.from({ length: this.#config.num_hidden_layers }, () => names)
+    const specs = Array.from({ length: this.config.num_hidden_layers }, () => names)
       .flat().map((name) => ({ name, shape, dtype: "f32" as const }));
     try {
-      const tensors = await this.#gpu.tensors(specs);
+      const tensors = await this.gpu.tensors(specs);
       this.#stored = specs.flatMap((_, i) => i % 2 === 0 ? [{ k: tensors[i]!, v: tensors[i + 1]! }] : []);
     } catch (error) {
       if (!(error instanceof GpuMemoryError)) throw error;
@@ -77,18 +73,17 @@ export class PromptCache {
     const stored = this.#stored;
     this.#stored = null;
     this.#index = new PromptIndex(this.#slots);
-    this.#gpu.free(...stored?.flatMap(({ k, v }) => [k, v]) ?? []);
+    this.gpu.free(...stored?.flatMap(({ k, v }) => [k, v]) ?? []);
     return stored !== null;
   }
 
   get #width(): number {
-    return this.#config.num_key_value_heads * this.#config.head_dim;
+    return this.config.num_key_value_heads * this.config.head_dim;
   }
 }
 
 /** A batch in the making: its groups, and what their prompts need not compute. */
 export class BatchPlan {
-  readonly index: PromptIndex | null;
   #size = 0;
   /** Of the stream. */
   #tokens = 0;
@@ -97,9 +92,7 @@ export class BatchPlan {
   readonly #sources: number[] = [];
   readonly #moves: number[] = [];
 
-  constructor(index: PromptIndex | null) {
-    this.index = index;
-  }
+  constructor(readonly index: PromptIndex | null) {}
 
   /** What is computed: no more tokens, and no more rows. */
   get size(): number {

@@ -121,12 +121,7 @@ function scoredTokens(
   const bad = [...token_logprobs, ...likeliest.map(({ logprob }) => logprob)]
     .find((x) => !Number.isFinite(x));
   if (bad !== undefined) throw notFinite("a token of ", ["prompt", index], bad);
-  return {
-    token_ids: [...group.prompt, ...scored],
-    token_logprobs,
-    likeliest,
-    cached_prompt_tokens: known,
-  };
+  return { token_ids: [...group.prompt, ...scored], token_logprobs, likeliest, cached_prompt_tokens: known };
 }
 
 function notFinite(what: string, path: Path, logprob: number): InputError {

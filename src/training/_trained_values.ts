@@ -34,7 +34,7 @@ export async function* bytesOf(
 
 const PIECE_BYTES = 16 * 2 ** 20;
 
-function* pieces(tensor: Tensor): Generator<Tensor> {
+export function* pieces(tensor: Tensor): Generator<Tensor> {
   for (let at = 0; at < tensor.bytes; at += PIECE_BYTES) {
     yield { ...tensor, offset: tensor.offset + at, bytes: Math.min(PIECE_BYTES, tensor.bytes - at) };
   }

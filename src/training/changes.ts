@@ -1,7 +1,7 @@
 /** Whether a run that goes on would go on over other rows, another tokenizer, template or other weights. */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { exists } from "../model/_files.ts";
+import { exists, ignoreMissing } from "../model/_files.ts";
 import { PRIVATE_FOLDER } from "../private_files.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
 import type { FoundCheckpoint } from "./checkpoint.ts";
@@ -176,8 +176,4 @@ async function readPrints(path: string): Promise<Fingerprints | null> {
     if (error instanceof InputError) return null;
     throw error;
   }
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof Deno.errors.NotFound)) throw error;
 }

@@ -1,14 +1,22 @@
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../errors.ts";
-import type { Gpu } from "../gpu/mod.ts";
+import type { Gpu, Tensor } from "../gpu/mod.ts";
 import { isObject } from "../json.ts";
-import { exists, flushFolder, readJsonObject } from "../model/_files.ts";
+import {
+  entryNames,
+  exists,
+  fileError,
+  flushFolder,
+  ignoreMissing,
+  readJsonObject,
+} from "../model/_files.ts";
 import { checkFiles, type Checksums, checksumsOf } from "../model/checksums.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 import { WeightFiles as Safetensors } from "../model/safetensors.ts";
 import { type TensorSource, writeSafetensors } from "../model/safetensors_writer.ts";
 import { readSealedJson, writeSealedJson } from "../model/sealed_json.ts";
 import { simpo } from "../objective/simpo.ts";
+import { pieces } from "./_trained_values.ts";
 import { checkpointName, MANIFEST, OPTIMIZER, STATE, stepOf } from "./checkpoint_files.ts";
 import type { Fingerprints } from "./fingerprint.ts";
 import type { RunShape } from "./memory_plan.ts";
@@ -164,13 +172,8 @@ async function readManifest(
     const own = [undefined, jobOf(dirname(checkpoint))].includes(job as string) &&
       step === stepOf(basename(checkpoint));
     if (whole && own) return { state: state as unknown as RunState, files: files as Checksums };
-    throw new InputError(
-      (file) => `${file} is ${own ? "of another form" : `of step ${step} of ${job ?? "an unknown job"}`}.`,
-      {
-        path: [{ file: MANIFEST }],
-        accepted: "the file as the worker wrote it in this place",
-      },
-    );
+    const predicate = own ? "is of another form" : `is of step ${step} of ${job ?? "an unknown job"}`;
+    throw fileError(MANIFEST, predicate, "the file as the worker wrote it in this place");
   }
   throw new LaterVersion((file) => `${file} of ${basename(checkpoint)} is of version ${version}.`, {
     path: [{ file: MANIFEST }],
@@ -191,13 +194,8 @@ async function readFirstState(checkpoint: string): Promise<RunState> {
     const metrics = Object.fromEntries(simpo.columns.map((name, i) => [name, window[i]]));
     return { ...state as unknown as RunState, metrics, objective_state: {}, fingerprints: null };
   }
-  throw new InputError(
-    (file) => `${file} of the checkpoint ${basename(checkpoint)} is not as the worker wrote it.`,
-    {
-      path: [{ file: STATE }],
-      accepted: "the file as the worker wrote it",
-    },
-  );
+  const predicate = `of the checkpoint ${basename(checkpoint)} is not as the worker wrote it`;
+  throw fileError(STATE, predicate, "the file as the worker wrote it");
 }
 
 /**
@@ -233,21 +231,13 @@ function momentsOf(gpu: Gpu, { trained }: Trainable): TensorSource[] {
       name: `${part}.${i}`,
       dtype: "F32",
       shape: [segment.count],
-      data: momentBytes(gpu, segment, part),
+      data: momentBytes(gpu, segment[part]),
     }))
   );
 }
 
-async function* momentBytes(
-  gpu: Gpu,
-  segment: ParameterSegment,
-  part: "mean" | "variance",
-): AsyncGenerator<Uint8Array> {
-  const { count } = segment;
-  for (let at = 0; at < count; at += PIECE) {
-    const piece = { ...segment[part], offset: at * 4, bytes: Math.min(PIECE, count - at) * 4 };
-    yield new Uint8Array((await gpu.readF32(piece)).buffer);
-  }
+async function* momentBytes(gpu: Gpu, moment: Tensor): AsyncGenerator<Uint8Array> {
+  for (const piece of pieces(moment)) yield new Uint8Array((await gpu.readF32(piece)).buffer);
 }
 
 /** The step of the newest checkpoint, whole or not; 0 where there is none. */
@@ -264,15 +254,5 @@ async function checkpoints(folder: string): Promise<string[]> {
 
 /** Paths of what is in a folder; none where there is no such folder. */
 async function pathsIn(folder: string, pattern: RegExp): Promise<string[]> {
-  const paths: string[] = [];
-  try {
-    for await (const { name } of Deno.readDir(folder)) if (pattern.test(name)) paths.push(join(folder, name));
-  } catch (error) {
-    ignoreMissing(error);
-  }
-  return paths;
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof Deno.errors.NotFound)) throw error;
+  return (await entryNames(folder)).filter((name) => pattern.test(name)).map((name) => join(folder, name));
 }

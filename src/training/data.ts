@@ -4,24 +4,14 @@ import { mostTokens } from "../model/pass_layers.ts";
 import type { TrainingHost } from "./host.ts";
 import type { TrainRequest } from "./request.ts";
 import type { TrainingSettings } from "../api/settings.ts";
-import type { PreparedFile } from "./prepared_file.ts";
-import { type Groups, TokenFile } from "./token_file.ts";
+import { TokenFile } from "./token_file.ts";
 import { tokenFolder } from "./token_files.ts";
 import { adapterConfig, checkRank } from "./lora_adapter.ts";
 
 /** The rows of a run, as tokens on disk. */
-export interface Data extends Disposable {
-  readonly train: Groups;
-  readonly eval: Groups;
-  /** Those of both and others, each once. */
-  readonly all: Groups;
-  /** What the objective has prepared of all groups; a group that is read brings its own. */
-  prepared: PreparedFile | null;
-  /** Tokens of the largest row. */
-  readonly largest: number;
-  /** CRC-32 of all tokens. */
-  readonly checksum: string;
-}
+export type Data =
+  & Disposable
+  & Pick<TokenFile, "train" | "eval" | "all" | "prepared" | "largest" | "checksum">;
 
 /**
  * Opens the tokens of a job once its rows are read.

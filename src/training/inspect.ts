@@ -2,30 +2,15 @@
 import type { Inspection, SplitInspection } from "../api/inspection.ts";
 import { boundedText } from "../bounded.ts";
 import { within } from "../errors.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { objectiveOf } from "../objective/mod.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import type { Tokenizer } from "../preference/tokenizer.ts";
-import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
 import { Lengths } from "./lengths.ts";
-import { chooseRows, type Fingerprint, fingerprint, type Source } from "./mixture.ts";
-import type { Dataset, RowSource, TrainRequest } from "./request.ts";
-import { reportOf } from "./split_report.ts";
+import { chooseRows, type Fingerprint } from "./mixture.ts";
+import { type Reading, readSplit } from "./read_split.ts";
+import type { Dataset, TrainRequest } from "./request.ts";
 
 /** What is looked at: a job without its folder. */
 export type InspectRequest = Pick<TrainRequest, "model" | "dataset" | "eval_dataset" | "settings">;
-
-/** What an inspection finds around it. */
-interface Surroundings {
-  readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
-  /** Awaited every few rows. @throws to end the inspection */
-  readonly pause: () => Promise<void>;
-  /** Called with the number of each row before it is tokenised. */
-  readonly onRow?: (row: number) => void;
-  /** Called as the files' rows are read, those too that are passed over. */
-  readonly onRead?: () => void;
-}
 
 /** Rows that are shown. */
 const SHOWN = 3;
@@ -35,51 +20,24 @@ const MOST_CHARACTERS = 4000;
 /**
  * Reads and tokenises both data sets to the end, as training does.
  *
+ * @param plain the model, and what is called meanwhile; its `pause` throws to end the inspection
  * @throws {InputError} where training would fail by its rows
  */
 export async function inspect(
   { dataset, eval_dataset, settings: given }: InspectRequest,
-  { config, tokenizer: plain, pause, onRow, onRead }: Surroundings,
+  plain: Omit<Reading, "pool">,
 ): Promise<Inspection> {
-  const settings = { ...given, max_length: Math.min(given.max_length, config.context_length) };
-  const tokenizer = plain.withChatTemplate(settings.chat_template);
-  const options: ReadOptions = {
-    kind: objectiveOf(settings.method).rows,
-    tokenizer,
-    settings,
-    vocabulary: config.vocab_size,
-    maxLeftOut: settings.max_left_out,
-    pause,
-    onRow,
-    onRead,
-  };
+  const settings = { ...given, max_length: Math.min(given.max_length, plain.config.context_length) };
+  const tokenizer = plain.tokenizer.withChatTemplate(settings.chat_template);
   const prints: Fingerprint[] = [];
-  const inspectSplit = async (
-    sources: Dataset,
-  ): Promise<{ readonly split: SplitInspection; readonly made: readonly Source[] }> => {
+  const inspectSplit = async (dataset: Dataset) => {
     const shown: EncodedGroup[] = [];
-    const examples: Examples[] = [];
-    const made: Source[] = [];
-    const take = (group: EncodedGroup) => {
-      prints.push(fingerprint(group));
+    const reading = { ...plain, tokenizer };
+    const { examples, sources, report } = await readSplit(dataset, reading, settings, prints, (group) => {
       if (shown.length < SHOWN) shown.push(group);
-    };
-    const read = async (source: RowSource) => {
-      const first = prints.length;
-      examples.push(await readExamples(source, options, take));
-      made.push({ first, end: prints.length, weight: source.weight ?? 1 });
-    };
-    if ("length" in sources) {
-      for (const [i, source] of sources.entries()) {
-        await within([i], () => read(source));
-      }
-    } else await read(sources);
-    const { rows, shapes, left_out, prompts_cut, responses_cut, warnings } = reportOf(examples, {
-      config,
-      tokenizer,
-      settings,
     });
-    const split = {
+    const { rows, shapes, left_out, prompts_cut, responses_cut, warnings } = report;
+    const split: SplitInspection = {
       rows,
       shapes: [...shapes],
       examples: examples.reduce((sum, { groups }) => sum + groups, 0),
@@ -91,13 +49,13 @@ export async function inspect(
       warnings: [...warnings],
       first: shown.map((group) => asText(tokenizer, group)),
     };
-    return { split, made };
+    return { split, sources };
   };
   const train = await within(["dataset"], () => inspectSplit(dataset));
   const evaluation = eval_dataset
     ? await within(["eval_dataset"], () => inspectSplit(eval_dataset))
-    : { split: null, made: [] };
-  const chosen = chooseRows(prints, train.made, evaluation.made, settings);
+    : { split: null, sources: [] };
+  const chosen = chooseRows(prints, train.sources, evaluation.sources, settings);
   return {
     max_length: settings.max_length,
     max_prompt_length: settings.max_prompt_length,

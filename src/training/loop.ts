@@ -37,8 +37,6 @@ export interface RunParts {
 export class TrainingLoop {
   /** Updates done. */
   step: number;
-  readonly #host: TrainingHost;
-  readonly #parts: RunParts;
   readonly #shape: RunShape;
   readonly #trainStep: TrainStep;
   readonly #window: MetricWindow;
@@ -52,14 +50,12 @@ export class TrainingLoop {
 
   /** @throws {GpuMemoryError} where its buffers do not fit */
   constructor(
-    host: TrainingHost,
+    private readonly host: TrainingHost,
     { micro_batch_tokens: tokens, activation_recomputation: recompute }: RunShape,
-    parts: RunParts,
+    private readonly parts: RunParts,
   ) {
     const { gpu } = host;
     const { settings, objective, trainable, resumed } = parts;
-    this.#host = host;
-    this.#parts = parts;
     this.#shape = { micro_batch_tokens: tokens, activation_recomputation: recompute };
     this.#pace = new Pace(gpu);
     this.step = resumed?.step ?? 0;
@@ -84,15 +80,15 @@ export class TrainingLoop {
   async restore(checkpoint: string): Promise<void> {
     const { metrics, grad_norm } = await readRunState(checkpoint);
     this.#savedStep = this.step; // before all else: a stop must not save what is restored by half
-    const { segments } = this.#parts.trainable.trained;
-    await restoreMoments(this.#host.gpu, checkpoint, segments, () => pause(this.#host));
+    const { segments } = this.parts.trainable.trained;
+    await restoreMoments(this.host.gpu, checkpoint, segments, () => pause(this.host));
     this.#window.restore(metrics, grad_norm);
     this.#log.repeat();
   }
 
   /** Finds what the objective needs of the policy before its first step. @param directory the job's */
   async prepare(directory: string): Promise<void> {
-    const { objective, settings: { method }, data } = this.#parts;
+    const { objective, settings: { method }, data } = this.parts;
     await prepare(objective, method, { directory, at: this.step }, data, this.#trainStep, this.#between);
   }
 
@@ -103,11 +99,11 @@ export class TrainingLoop {
    * @throws {InputError} where it has diverged
    */
   async steps(): Promise<void> {
-    const { settings, data: { train } } = this.#parts;
+    const { settings, data: { train } } = this.parts;
     const schedule = planSchedule(settings, train.length);
     const order = new ExampleOrder(settings, train.length);
     const { total_steps } = schedule;
-    this.#host.emit({ type: "status", status: "running", total_steps, resumed_from: this.step });
+    this.host.emit({ type: "status", status: "running", total_steps, resumed_from: this.step });
     const clock = { start: performance.now(), step: this.step, tokens: this.#counts.num_tokens };
 
     if (!this.#logged) await this.#finishStep(schedule);
@@ -136,8 +132,8 @@ export class TrainingLoop {
   async save(): Promise<void> {
     await this.logged();
     if (this.#savedStep === this.step) return;
-    const { gpu } = this.#host;
-    const { settings, trainable, checkpoints, resumed, fingerprints } = this.#parts;
+    const { gpu } = this.host;
+    const { settings, trainable, checkpoints, resumed, fingerprints } = this.parts;
     const { learning_rate, keep_checkpoints } = settings;
     const { metrics, grad_norm } = await this.#window.save();
     const state: RunState = {
@@ -160,7 +156,7 @@ export class TrainingLoop {
       throw diverged(error.tensor, error.number, this.step, learning_rate);
     }
     this.#savedStep = this.step;
-    this.#host.emit({ type: "checkpoint", step: this.step });
+    this.host.emit({ type: "checkpoint", step: this.step });
   }
 
   /** Frees its buffers, not the parameters. */
@@ -171,7 +167,7 @@ export class TrainingLoop {
 
   async #train(groups: readonly EncodedGroup[], learning_rate: number): Promise<void> {
     const update = { step: this.step + 1, learning_rate };
-    const { seed } = this.#parts.settings;
+    const { seed } = this.parts.settings;
     const batches = await this.#trainStep.run(ofList(groups), update, {
       dropoutSeed: (micro) => mix32(seed, this.step, micro) || 1,
       between: this.#between,
@@ -193,7 +189,7 @@ export class TrainingLoop {
   /** Evaluates, logs and saves after an update, as far as they are due. */
   async #finishStep(schedule: Schedule): Promise<void> {
     const { step } = this;
-    const { settings, data } = this.#parts;
+    const { settings, data } = this.parts;
     const due = (every: number) => step === schedule.total_steps || (every > 0 && step % every === 0);
     await this.logged();
     // the evaluation first: it can be interrupted, and what is logged must not be read before it is done
@@ -206,7 +202,7 @@ export class TrainingLoop {
 
   /** Metrics of the steps since the last logged one. */
   async #closeWindow(schedule: Schedule): Promise<Metrics> {
-    const { settings, objective } = this.#parts;
+    const { settings, objective } = this.parts;
     const { num_tokens, filled } = this.#counts;
     const counts = {
       learning_rate: learningRate(settings, schedule, this.step - 1),
@@ -220,10 +216,10 @@ export class TrainingLoop {
   }
 
   async #evaluate(): Promise<Metrics> {
-    const metrics = await this.#trainStep.evaluate(this.#parts.data.eval, { between: this.#between });
+    const metrics = await this.#trainStep.evaluate(this.parts.data.eval, { between: this.#between });
     return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`eval_${name}`, value]));
   }
 
   /** Lets others have the device. @throws {Interrupted} where the run is to end */
-  readonly #between = (): Promise<void> => this.#pace.between(() => pause(this.#host));
+  readonly #between = (): Promise<void> => this.#pace.between(() => pause(this.host));
 }

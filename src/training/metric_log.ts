@@ -4,15 +4,15 @@ import type { TrainEvent } from "./request.ts";
 
 /** What a run tells of its steps, in their order, while later ones are under way. */
 export class MetricLog {
-  readonly #emit: (event: TrainEvent) => void;
-  readonly #learningRate: number;
   readonly #history: RunState["history"][number][];
   #underWay: Promise<void> = Promise.resolve();
 
   /** @param history what earlier lives of the run have logged */
-  constructor(emit: (event: TrainEvent) => void, learningRate: number, history: RunState["history"] = []) {
-    this.#emit = emit;
-    this.#learningRate = learningRate;
+  constructor(
+    private readonly emit: (event: TrainEvent) => void,
+    private readonly learningRate: number,
+    history: RunState["history"] = [],
+  ) {
     this.#history = [...history];
   }
 
@@ -23,12 +23,12 @@ export class MetricLog {
 
   /** Tells what earlier lives of the run have logged. */
   repeat(): void {
-    for (const { step, metrics } of this.#history) this.#emit({ type: "metrics", step, metrics });
+    for (const { step, metrics } of this.#history) this.emit({ type: "metrics", step, metrics });
   }
 
   /** Tells an event after what is being logged. */
   tell(event: TrainEvent): void {
-    this.#after(() => this.#emit(event));
+    this.#after(() => this.emit(event));
   }
 
   /** Logs a step's metrics once they are read, unless there are none. */
@@ -36,9 +36,9 @@ export class MetricLog {
     this.#after(async () => {
       const metrics = await read();
       if (Object.keys(metrics).length === 0) return;
-      checkFinite(metrics, step, this.#learningRate);
+      checkFinite(metrics, step, this.learningRate);
       this.#history.push({ step, metrics });
-      this.#emit({ type: "metrics", step, metrics });
+      this.emit({ type: "metrics", step, metrics });
     });
   }
 

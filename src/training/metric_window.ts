@@ -35,9 +35,6 @@ export function windowBuffers(source: TensorSource, { columns }: Objective): Win
  * is done over.
  */
 export class MetricWindow {
-  readonly #gpu: Gpu;
-  readonly #objective: Objective;
-  readonly #clip: Tensor;
   readonly #buffers: WindowBuffers;
   readonly #add: Program;
   readonly #close: Program;
@@ -47,10 +44,12 @@ export class MetricWindow {
    * @param sums [1, columns]: the step's
    * @param clip as {@link Optimizer} has it
    */
-  constructor(gpu: Gpu, objective: Objective, sums: Tensor, clip: Tensor) {
-    this.#gpu = gpu;
-    this.#objective = objective;
-    this.#clip = clip;
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly objective: Objective,
+    sums: Tensor,
+    private readonly clip: Tensor,
+  ) {
     using made = new DisposableStack();
     const own = <T extends { free(): void }>(part: T): T => made.adopt(part, (part) => part.free());
     const { window, logged, logged_clip } = this.#buffers = windowBuffers(
@@ -79,16 +78,16 @@ export class MetricWindow {
 
   /** What the window has added up to so far, by the objective's columns. */
   async save(): Promise<{ readonly metrics: Record<string, number>; readonly grad_norm: number }> {
-    const { sums, grad_norm } = await this.#read(this.#buffers.window, this.#clip);
-    const metrics = Object.fromEntries(this.#objective.columns.map((name, i) => [name, sums[i]!]));
+    const { sums, grad_norm } = await this.#read(this.#buffers.window, this.clip);
+    const metrics = Object.fromEntries(this.objective.columns.map((name, i) => [name, sums[i]!]));
     return { metrics, grad_norm };
   }
 
   /** Goes on with what {@link save} gave. */
   restore(metrics: Readonly<Record<string, number>>, grad_norm: number): void {
-    const sums = Float32Array.from(this.#objective.columns, (name) => metrics[name] ?? 0);
-    this.#gpu.write(this.#buffers.window, sums);
-    this.#gpu.write(this.#clip, Float32Array.of(1, grad_norm));
+    const sums = Float32Array.from(this.objective.columns, (name) => metrics[name] ?? 0);
+    this.gpu.write(this.#buffers.window, sums);
+    this.gpu.write(this.clip, Float32Array.of(1, grad_norm));
   }
 
   free(): void {
@@ -96,7 +95,7 @@ export class MetricWindow {
   }
 
   async #read(sums: Tensor, clip: Tensor): Promise<WindowSums> {
-    const [read, [, grad_norm]] = await this.#gpu.read(sums, clip) as [Float32Array, Float32Array];
+    const [read, [, grad_norm]] = await this.gpu.read(sums, clip) as [Float32Array, Float32Array];
     return { sums: read, grad_norm: grad_norm! };
   }
 }

@@ -44,11 +44,7 @@ export function chooseRows(
   if (train.length === 0) {
     throw new InputError(
       (field) => `${field} has no row in an epoch: the weights are too small for its rows.`,
-      {
-        path: ["dataset"],
-        value: sources.map(({ weight }) => weight),
-        accepted: "weights that make a row",
-      },
+      { path: ["dataset"], value: sources.map(({ weight }) => weight), accepted: "weights that make a row" },
     );
   }
   const evaluation = eval_fraction === 0 ? weighted(evaluated, seed) : Uint32Array.from(held).sort();
@@ -93,12 +89,7 @@ export function fingerprint({ prompt, responses }: EncodedGroup): Fingerprint {
  * @throws InputError where all rows have one prompt
  */
 export function holdOut(prints: readonly Fingerprint[], fraction: number, seed: number): Set<number> {
-  const byPrompt = new Map<number, number[]>();
-  for (const [number, { prompt }] of prints.entries()) {
-    const rows = byPrompt.get(prompt);
-    if (rows) rows.push(number);
-    else byPrompt.set(prompt, [number]);
-  }
+  const byPrompt = Map.groupBy(prints.keys(), (number) => prints[number]!.prompt);
   if (byPrompt.size < 2) {
     throw new InputError(
       (field) => `${field} ${fraction} cannot be held out: all rows have the same prompt.`,

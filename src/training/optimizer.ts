@@ -12,17 +12,14 @@ import {
   type TimedDispatch,
 } from "../gpu/mod.ts";
 import { chunked, chunkWidth, recordElements, recordRows } from "../gpu/ops/launch.ts";
+import type { TrainingSettings } from "../api/settings.ts";
 import type { ParameterSegment } from "../model/parameters.ts";
 
 /** AdamW's constants; names as torch and transformers have them. */
-export interface AdamwSettings {
-  readonly adam_beta1: number;
-  readonly adam_beta2: number;
-  readonly adam_epsilon: number;
-  readonly weight_decay: number;
-  /** Global gradient norm above which gradients are scaled down; 0: never. */
-  readonly max_grad_norm: number;
-}
+export type AdamwSettings = Pick<
+  TrainingSettings,
+  "adam_beta1" | "adam_beta2" | "adam_epsilon" | "weight_decay" | "max_grad_norm"
+>;
 
 /** Live numbers of one update. */
 export interface UpdateLive extends Live {

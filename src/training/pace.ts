@@ -10,16 +10,13 @@ const QUEUED_MS = 50;
  * device to stand still, so it is awaited the next time.
  */
 export class Pace {
-  readonly #gpu: Gpu;
   /** Measured time of a micro-batch on the device, and the batches queued since the last wait. */
   #batchMs = Infinity;
   #queued = 0;
   #lastWait = 0;
   #settled: Promise<void> = Promise.resolve();
 
-  constructor(gpu: Gpu) {
-    this.#gpu = gpu;
-  }
+  constructor(private readonly gpu: Gpu) {}
 
   /**
    * Called once a micro-batch is queued.
@@ -38,7 +35,7 @@ export class Pace {
     this.#queued++;
     if (this.#queued * this.#batchMs < QUEUED_MS) return;
     await this.#settled;
-    this.#settled = this.#gpu.settle();
+    this.#settled = this.gpu.settle();
     this.#settled.catch(() => {}); // whoever waits next hears of it
     const now = performance.now();
     if (this.#lastWait > 0) this.#batchMs = (now - this.#lastWait) / this.#queued;

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { ifThere } from "../model/_files.ts";
 import { PRIVATE_FILE } from "../private_files.ts";
 
 /** Words before a record's numbers: how many groups it has, and the CRC-32 of its numbers. */
@@ -13,7 +14,6 @@ export class PreparedFile {
   readonly #path: string;
   /** [groups, width] */
   readonly #values: Float32Array<ArrayBuffer>;
-  readonly #width: number;
   #done = 0;
 
   /**
@@ -24,11 +24,10 @@ export class PreparedFile {
    * @param groups of the folder
    * @param width numbers of a group
    */
-  constructor(folder: string, key: string, groups: number, width: number) {
+  constructor(folder: string, key: string, groups: number, private readonly width: number) {
     this.#path = join(folder, `prepared-${crc32(key).toString(16).padStart(8, "0")}.bin`);
-    this.#width = width;
     this.#values = new Float32Array(groups * width);
-    const bytes = readIfThere(this.#path);
+    const bytes = ifThere(() => Deno.readFileSync(this.#path)) ?? new Uint8Array();
     let [at, whole] = [0, true];
     while (whole && at + HEAD * 4 <= bytes.length) {
       const [count, sum] = new Uint32Array(bytes.slice(at, at + HEAD * 4).buffer) as unknown as [
@@ -52,33 +51,24 @@ export class PreparedFile {
 
   /** Whether those of all groups are there. */
   get isWhole(): boolean {
-    return this.#done * this.#width === this.#values.length;
+    return this.#done * this.width === this.#values.length;
   }
 
   /** Adds the numbers of the groups that follow. @param values [groups, width] */
   append(values: Float32Array<ArrayBuffer>): void {
     const numbers = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     const record = new Uint8Array(HEAD * 4 + numbers.length);
-    new Uint32Array(record.buffer, 0, HEAD).set([values.length / this.#width, crc32(numbers)]);
+    new Uint32Array(record.buffer, 0, HEAD).set([values.length / this.width, crc32(numbers)]);
     record.set(numbers, HEAD * 4);
     using file = Deno.openSync(this.#path, { append: true, create: true, mode: PRIVATE_FILE });
     for (let at = 0; at < record.length;) at += file.writeSync(record.subarray(at));
-    this.#values.set(values, this.#done * this.#width);
-    this.#done += values.length / this.#width;
+    this.#values.set(values, this.#done * this.width);
+    this.#done += values.length / this.width;
     if (this.isWhole) file.syncDataSync();
   }
 
   /** Numbers of a group: [width]. */
   of(group: number): Float32Array {
-    return this.#values.subarray(group * this.#width, (group + 1) * this.#width);
-  }
-}
-
-function readIfThere(path: string): Uint8Array<ArrayBuffer> {
-  try {
-    return Deno.readFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return new Uint8Array();
-    throw error;
+    return this.#values.subarray(group * this.width, (group + 1) * this.width);
   }
 }

@@ -51,23 +51,18 @@ export function learningRate(
 
 /** Gives each step its examples: every epoch has its own order, which depends on the seed and the epoch alone. */
 export class ExampleOrder {
-  readonly #settings: TrainingSettings;
-  readonly #examples: number;
   #epoch = -1;
   #order = new Uint32Array();
 
-  constructor(settings: TrainingSettings, examples: number) {
-    this.#settings = settings;
-    this.#examples = examples;
-  }
+  constructor(private readonly settings: TrainingSettings, private readonly examples: number) {}
 
   /** Indices of the examples of a step, from 0. */
   ofStep(step: number): Uint32Array {
-    const { batch_size, seed } = this.#settings;
-    const perEpoch = Math.ceil(this.#examples / batch_size);
+    const { batch_size, seed } = this.settings;
+    const perEpoch = Math.ceil(this.examples / batch_size);
     const epoch = Math.floor(step / perEpoch);
     if (epoch !== this.#epoch) {
-      this.#order = new Random(seed, epoch).permutation(this.#examples) as Uint32Array<ArrayBuffer>;
+      this.#order = new Random(seed, epoch).permutation(this.examples) as Uint32Array<ArrayBuffer>;
       this.#epoch = epoch;
     }
     const first = (step % perEpoch) * batch_size;

@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { isObject } from "../json.ts";
+import { ifThere } from "../model/_files.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import {
   CHUNK,
@@ -108,18 +109,14 @@ export class TokenFile implements Disposable {
 
 /** A file's checksum, read a chunk at a time; null where it is not there. */
 function checksumOf(path: string): number | null {
-  try {
-    using file = Deno.openSync(path);
-    const chunk = new Uint8Array(CHUNK);
-    let sum = 0;
-    for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
-      sum = crc32(chunk.subarray(0, read), sum);
-    }
-    return sum;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
+  using file = ifThere(() => Deno.openSync(path));
+  if (file === null) return null;
+  const chunk = new Uint8Array(CHUNK);
+  let sum = 0;
+  for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
+    sum = crc32(chunk.subarray(0, read), sum);
   }
+  return sum;
 }
 
 function readManifest(folder: string): (TokenManifest & { readonly version: number }) | null {

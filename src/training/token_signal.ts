@@ -8,14 +8,9 @@ export type TokenState = typeof STATES[number];
 export class TokenSignal {
   readonly #word: Int32Array<SharedArrayBuffer>;
 
-  /** @param buffer the other side's */
-  constructor(buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)) {
+  /** @param buffer what crosses to the other side; the other side gives it */
+  constructor(readonly buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)) {
     this.#word = new Int32Array(buffer);
-  }
-
-  /** What crosses to the other side. */
-  get buffer(): SharedArrayBuffer {
-    return this.#word.buffer;
   }
 
   get state(): TokenState {

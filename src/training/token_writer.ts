@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { ifThere } from "../model/_files.ts";
 import type { EncodedGroup } from "../preference/encode.ts";
 import { groupTokens } from "../preference/pack.ts";
 import { PRIVATE_FILE, PRIVATE_FOLDER } from "../private_files.ts";
@@ -7,7 +8,6 @@ import { CHUNK, FILES, VERSION, wordsOf } from "./_token_format.ts";
 
 /** Writes groups one after another. */
 export class TokenWriter implements Disposable {
-  readonly #folder: string;
   readonly #file: Deno.FsFile;
   #waiting: Uint32Array[] = [];
   #waitingWords = 0;
@@ -20,26 +20,15 @@ export class TokenWriter implements Disposable {
   #checksum = 0;
 
   /** Begins anew in a folder, which is made. */
-  constructor(folder: string) {
-    this.#folder = folder;
+  constructor(private readonly folder: string) {
     Deno.mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
-    removeIfThere(join(folder, FILES.manifest)); // first: what it speaks of goes
+    ifThere(() => Deno.removeSync(join(folder, FILES.manifest))); // first: what it speaks of goes
     this.#file = Deno.openSync(join(folder, FILES.tokens), {
       write: true,
       create: true,
       truncate: true,
       mode: PRIVATE_FILE,
     });
-  }
-
-  /** Groups written. */
-  get length(): number {
-    return this.#count;
-  }
-
-  /** Tokens of the largest group. */
-  get largest(): number {
-    return this.#largest;
   }
 
   /** Writes a group. @returns its number */
@@ -70,17 +59,17 @@ export class TokenWriter implements Disposable {
     const checksums: Record<string, number> = { [FILES.tokens]: this.#checksum };
     const write = (name: string, data: Float64Array | Uint32Array) => {
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      Deno.writeFileSync(join(this.#folder, name), bytes, { mode: PRIVATE_FILE });
+      Deno.writeFileSync(join(this.folder, name), bytes, { mode: PRIVATE_FILE });
       checksums[name] = crc32(bytes);
     };
     write(FILES.offsets, this.#offsets.subarray(0, this.#count + 1));
     write(FILES.train, train);
     write(FILES.eval, evaluation);
     const manifest = { version: VERSION, key, largest: this.#largest, responses: this.#responses, checksums };
-    const aside = join(this.#folder, `${FILES.manifest}.partial`);
+    const aside = join(this.folder, `${FILES.manifest}.partial`);
     const sealed = { ...manifest, crc32: crc32(JSON.stringify(manifest)) };
     Deno.writeTextFileSync(aside, JSON.stringify(sealed), { mode: PRIVATE_FILE });
-    Deno.renameSync(aside, join(this.#folder, FILES.manifest));
+    Deno.renameSync(aside, join(this.folder, FILES.manifest));
   }
 
   [Symbol.dispose](): void {
@@ -99,13 +88,5 @@ export class TokenWriter implements Disposable {
     for (let done = 0; done < bytes.length;) done += this.#file.writeSync(bytes.subarray(done));
     this.#waiting = [];
     this.#waitingWords = 0;
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

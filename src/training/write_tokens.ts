@@ -4,14 +4,10 @@ import { InputError, within } from "../errors.ts";
 import { isGone } from "./changes.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { alignSharing } from "../model/rope.ts";
-import { objectiveOf } from "../objective/mod.ts";
-import type { EncodedGroup } from "../preference/encode.ts";
 import { EncodePool } from "../preference/encode_pool.ts";
-import type { Tokenizer } from "../preference/tokenizer.ts";
-import { type Examples, readExamples, type ReadOptions } from "./examples.ts";
-import { chooseRows, type Fingerprint, fingerprint, type Source } from "./mixture.ts";
-import type { Dataset, RowSource, TrainEvent, TrainRequest } from "./request.ts";
-import { reportOf } from "./split_report.ts";
+import { chooseRows, type Fingerprint, type Source } from "./mixture.ts";
+import { type Reading, readSplit } from "./read_split.ts";
+import type { Dataset, TrainEvent, TrainRequest } from "./request.ts";
 import { TokenFile } from "./token_file.ts";
 import { TokenWriter } from "./token_writer.ts";
 import { tokenFolder } from "./token_files.ts";
@@ -33,17 +29,9 @@ function keyOf(config: ModelConfig, settings: TrainingSettings): string {
   ]);
 }
 
-/** What a job's rows are read by. */
-export interface RowReading {
-  readonly config: ModelConfig;
-  readonly tokenizer: Tokenizer;
+/** What a job's rows are read by; its `pause` throws to end the work. */
+export interface RowReading extends Omit<Reading, "pool"> {
   readonly emit: (event: TrainEvent) => void;
-  /** Awaited every few rows. @throws to end the work */
-  readonly pause: () => Promise<void>;
-  /** Called with the number of each row before it is tokenised on this thread. */
-  readonly onRow?: ((row: number) => void) | undefined;
-  /** Called as the files' rows are read, those too that are passed over. */
-  readonly onRead?: (() => void) | undefined;
 }
 
 /** The rows of a job, and where their tokens go. */
@@ -59,11 +47,12 @@ export type RowRequest = Pick<TrainRequest, "model" | "dataset" | "eval_dataset"
  * @throws what `pause` throws
  */
 export async function writeTokens(
-  { config, tokenizer: plain, emit, pause, onRow, onRead }: RowReading,
+  { emit, ...plain }: RowReading,
   request: RowRequest,
   settings: TrainingSettings,
   onLarge: () => void = () => {},
 ): Promise<void> {
+  const { config } = plain;
   const folder = tokenFolder(request.directory);
   const key = keyOf(config, settings);
   if (TokenFile.isWhole(folder, key)) return;
@@ -71,45 +60,20 @@ export async function writeTokens(
     if (!request[field] || !isGone(request[field])) continue;
     throw new InputError(
       (place) => `The job's rows as tokens are damaged, and the files of ${place} have gone.`,
-      {
-        path: [field],
-        accepted: "the data set's files as they were, of which the tokens are made anew",
-      },
+      { path: [field], accepted: "the data set's files as they were, of which the tokens are made anew" },
     );
   }
-  const { max_left_out: maxLeftOut } = settings;
-  const tokenizer = plain.withChatTemplate(settings.chat_template);
+  const tokenizer = plain.tokenizer.withChatTemplate(settings.chat_template);
   const chat_template = settings.chat_template ?? null;
   const job = { model: request.model, chat_template, settings, vocabulary: config.vocab_size };
   using pool = new EncodePool(job, { onStart: onLarge });
   using writer = new TokenWriter(folder);
-  const options: ReadOptions = {
-    kind: objectiveOf(settings.method).rows,
-    tokenizer,
-    settings,
-    vocabulary: config.vocab_size,
-    maxLeftOut,
-    pause,
-    onRow,
-    onRead,
-    pool,
-  };
+  const reading = { ...plain, tokenizer, pool };
   const prints: Fingerprint[] = [];
-  const take = (group: EncodedGroup) => {
-    prints.push(fingerprint(group));
-    writer.add(alignSharing(config.plan.ropes, group));
-  };
-  const readSplit = async (split: "train" | "eval", dataset: Dataset): Promise<Source[]> => {
-    const sources: Source[] = [];
-    const examples: Examples[] = [];
-    const readSource = async (source: RowSource) => {
-      const first = writer.length;
-      examples.push(await readExamples(source, options, take));
-      sources.push({ first, end: writer.length, weight: source.weight ?? 1 });
-    };
-    if (!isList(dataset)) await readSource(dataset);
-    else for (const [i, source] of dataset.entries()) await within([i], () => readSource(source));
-    const report = reportOf(examples, { config, tokenizer, settings });
+  const read = async (split: "train" | "eval", dataset: Dataset): Promise<readonly Source[]> => {
+    const { sources, report } = await readSplit(dataset, reading, settings, prints, (group) => {
+      writer.add(alignSharing(config.plan.ropes, group));
+    });
     const { rows, shapes, left_out } = report;
     emit({ type: "rows", split, rows, shapes });
     if (left_out.count > 0) emit({ type: "left_out", split, ...left_out });
@@ -118,13 +82,9 @@ export async function writeTokens(
   };
 
   const { dataset, eval_dataset } = request;
-  const read = await within(["dataset"], () => readSplit("train", dataset));
-  const evaluated = eval_dataset ? await within(["eval_dataset"], () => readSplit("eval", eval_dataset)) : [];
-  const { train, evaluation, warnings } = chooseRows(prints, read, evaluated, settings);
+  const trained = await within(["dataset"], () => read("train", dataset));
+  const evaluated = eval_dataset ? await within(["eval_dataset"], () => read("eval", eval_dataset)) : [];
+  const { train, evaluation, warnings } = chooseRows(prints, trained, evaluated, settings);
   for (const message of warnings) emit({ type: "warning", message });
   writer.finish(key, train, evaluation);
-}
-
-function isList(dataset: Dataset): dataset is readonly RowSource[] {
-  return Array.isArray(dataset);
 }

@@ -12,18 +12,14 @@ import type { Tensors } from "../tensor.ts";
 import { chunked, chunkWidth, type Count, type ElementOptions, recordElements } from "./launch.ts";
 
 /** Records what it does to the live leading elements of its tensors, which are a whole number of rows. */
-type Elementwise<Name extends string> = <L extends Live>(
+type Elementwise<Name extends string, More = unknown> = <L extends Live>(
   program: Program<L>,
   tensors: Tensors<Name>,
-  options: ElementOptions<L>,
+  options: ElementOptions<L> & More,
 ) => void;
 
 /** As {@link Elementwise}, with what gates them. */
-type Gated<Name extends string> = <L extends Live>(
-  program: Program<L>,
-  tensors: Tensors<Name>,
-  options: ElementOptions<L> & { readonly activation: Activation },
-) => void;
+type Gated<Name extends string> = Elementwise<Name, { readonly activation: Activation }>;
 
 /** y = x. */
 export const recordCopy: Elementwise<"x" | "y"> = (program, tensors, { count }) =>

@@ -3,18 +3,14 @@ import gradSource from "../../../shaders/embedding_grad.wgsl" with { type: "text
 import { defineKernel } from "../kernel.ts";
 import type { Live, Program } from "../program.ts";
 import { STORAGE } from "../storage.ts";
-import type { Tensor, Tensors } from "../tensor.ts";
+import type { Tensors } from "../tensor.ts";
 import { type Count, recordElements } from "./launch.ts";
 
-/** Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: see embedding_grad.wgsl. */
-export interface TokensById {
-  /** [distinct] */
-  readonly ids: Tensor;
-  /** [distinct + 1] */
-  readonly id_offsets: Tensor;
-  /** [tokens] */
-  readonly id_tokens: Tensor;
-}
+/**
+ * Tokens of a batch by distinct id, so that one invocation can sum a table row's gradient: ids [distinct], id_offsets
+ * [distinct + 1], id_tokens [tokens]; see embedding_grad.wgsl.
+ */
+export type TokensById = Tensors<"ids" | "id_offsets" | "id_tokens">;
 
 /** Which rows of a table an operation reads or writes, and how they count. */
 export interface EmbeddingOptions {
@@ -61,12 +57,8 @@ function recordTableRows<L extends Live & { readonly tokens: number }>(
   settings: { readonly first_row: number; readonly scale: number; readonly accumulate: 0 | 1 },
 ): void {
   const [row_count, columns] = table.shape as [number, number];
-  const kernel = {
-    name: `embedding_${table.dtype}`,
-    source,
-    preludes: [STORAGE[table.dtype]],
-    constants: { ALIGNED: 0 },
-  };
+  const shader = { source, preludes: [STORAGE[table.dtype]], constants: { ALIGNED: 0 } };
+  const kernel = { name: `embedding_${table.dtype}`, ...shader };
   recordElements(program, kernel, { token_ids, b: table, x }, ({ tokens }) => ({
     params: { tokens, columns, row_count, ...settings },
     elements: tokens * columns,

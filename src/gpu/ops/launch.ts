@@ -16,6 +16,13 @@ export interface RowOptions<L extends Live> {
   readonly rows: Count<L>;
 }
 
+/** Records what it does to the live leading rows of its tensors. */
+export type RowOperation<Bindings extends object, More = unknown> = <L extends Live>(
+  program: Program<L>,
+  tensors: Bindings,
+  options: RowOptions<L> & More,
+) => void;
+
 /** What an operation on single elements is told beside its tensors. */
 export interface ElementOptions<L extends Live> {
   /** Live leading elements. */

@@ -39,9 +39,8 @@ export function recordLogsumexp<L extends Rows>(
     COLLISIONS: tensors.collisions ? 1 : 0,
   };
   const kernel = { name: "logsumexp", source: logsumexpSource, preludes: [softCapPrelude], constants };
-  recordRows(program, kernel, { ...tensors }, { rows: ({ rows }) => rows }, {
-    ...{ stride, first_id, columns, softcap: softcap ?? 0 },
-  });
+  const params = { stride, first_id, columns, softcap: softcap ?? 0 };
+  recordRows(program, kernel, { ...tensors }, { rows: ({ rows }) => rows }, params);
 }
 
 /** Replaces one chunk of logits by the loss's gradient with respect to them. */
@@ -58,9 +57,8 @@ export function recordLogsumexpGrad<L extends Rows>(
     preludes: [softCapPrelude],
     constants,
   };
-  recordRows(program, kernel, tensors, { rows: ({ rows }) => rows }, {
-    ...{ stride, first_id, columns, softcap: softcap ?? 0 },
-  });
+  const params = { stride, first_id, columns, softcap: softcap ?? 0 };
+  recordRows(program, kernel, tensors, { rows: ({ rows }) => rows }, params);
 }
 
 /**
@@ -77,9 +75,6 @@ export function recordAverageLogprobs<L extends Live & { readonly sequences: num
   program.dispatch(
     defineKernel({ name: "average_logprobs", source: averageSource, constants }),
     { ...tensors },
-    ({ sequences }) => ({
-      params: { sequences, vocabulary },
-      invocations: sequences,
-    }),
+    ({ sequences }) => ({ params: { sequences, vocabulary }, invocations: sequences }),
   );
 }

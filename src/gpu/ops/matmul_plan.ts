@@ -15,11 +15,7 @@ import registersSource from "../../../shaders/software/matmul_registers.wgsl" wi
 import tiledSource from "../../../shaders/matmul_tiled.wgsl" with { type: "text" };
 
 /** Sizes of a product. */
-export interface MatmulSize {
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-}
+type MatmulSize = Readonly<Record<"m" | "n" | "k", number>>;
 
 /** How a product is dispatched. */
 export interface MatmulPlan {

@@ -1,13 +1,7 @@
 /** Blocks of C that the workgroups of matmul_tiled.wgsl compute, and which one a product gets. */
 
 /** A tile of C with the 4 x 4 to 8 x 8 outputs of one invocation; names and rules as in matmul_tiled.wgsl. */
-export interface MatmulTile {
-  readonly TILE_M: number;
-  readonly TILE_N: number;
-  readonly TILE_K: number;
-  readonly ROWS: number;
-  readonly COLUMNS: number;
-}
+type MatmulTile = Record<"TILE_M" | "TILE_N" | "TILE_K" | "ROWS" | "COLUMNS", number>;
 
 /**
  * All within WebGPU's least limits: 16 KiB of workgroup memory, 256 invocations. TILE_K makes the 4 x 4 blocks of both

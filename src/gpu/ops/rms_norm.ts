@@ -2,19 +2,14 @@ import source from "../../../shaders/rms_norm.wgsl" with { type: "text" };
 import gradSource from "../../../shaders/rms_norm_grad.wgsl" with { type: "text" };
 import weightGradSource from "../../../shaders/rms_norm_weight_grad.wgsl" with { type: "text" };
 import { defineKernel } from "../kernel.ts";
-import type { Live, Program } from "../program.ts";
 import { dtypeBytes, type Tensor, type Tensors } from "../tensor.ts";
-import { chunked, chunkWidth, recordRows, type RowOptions } from "./launch.ts";
+import { chunked, chunkWidth, recordRows, type RowOperation } from "./launch.ts";
 
 /** Tensors of an RMSNorm over rows: x and y [rows, columns], weight [columns], rstd [rows]. */
-export interface RmsNormTensors {
-  readonly x: Tensor;
-  readonly weight: Tensor;
-  readonly rstd: Tensor;
-}
+type RmsNormTensors = Tensors<"x" | "weight" | "rstd">;
 
-/** Live rows, and how a norm's weight counts. */
-export interface RmsNormOptions<L extends Live> extends RowOptions<L> {
+/** How a norm's weight counts. */
+interface RmsNormOptions {
   /** Added to the weight before it multiplies: 1 for Gemma, which stores the distance from 1; 0 unless given. */
   readonly offset?: 0 | 1;
 }
@@ -23,34 +18,29 @@ export interface RmsNormOptions<L extends Live> extends RowOptions<L> {
 const SUMMED_ROWS = 2 ** 17;
 
 /** y = x * rstd * (offset + weight); keeps rstd for the backward. */
-export function recordRmsNorm<L extends Live>(
-  program: Program<L>,
-  tensors: RmsNormTensors & Tensors<"y">,
-  { eps, rows, offset = 0 }: RmsNormOptions<L> & { readonly eps: number },
-): void {
+export const recordRmsNorm: RowOperation<
+  RmsNormTensors & Tensors<"y">,
+  RmsNormOptions & { readonly eps: number }
+> = (program, tensors, { eps, rows, offset = 0 }) => {
   const columns = tensors.weight.shape[0]!;
   const { constants, preludes } = chunked(chunkWidth(tensors.weight));
   const kernel = { name: "rms_norm", source, preludes, constants: { ...constants, OFFSET: offset } };
   recordRows(program, kernel, { ...tensors }, { rows }, { columns, eps });
-}
+};
 
 /** Adds the norm's input gradient to `d_x` and, where `d_weight` is given, the weight's to that. */
-export function recordRmsNormGrad<L extends Live>(
-  program: Program<L>,
-  tensors: RmsNormTensors & { readonly d_y: Tensor; readonly d_x: Tensor; readonly d_weight: Tensor | null },
-  { rows, offset = 0 }: RmsNormOptions<L>,
-): void {
+export const recordRmsNormGrad: RowOperation<
+  RmsNormTensors & Tensors<"d_y" | "d_x"> & { readonly d_weight: Tensor | null },
+  RmsNormOptions
+> = (program, tensors, { rows, offset = 0 }) => {
   const { x, weight, rstd, d_y, d_x, d_weight } = tensors;
   const columns = weight.shape[0]!;
   const inputs = { x, weight, rstd, d_y, d_x };
   const { constants, preludes } = chunked(chunkWidth(weight));
-  const grad = {
-    name: "rms_norm_grad",
-    source: gradSource,
-    preludes,
-    constants: { ...constants, OFFSET: offset },
-  };
-  recordRows(program, grad, inputs, { rows }, { columns });
+  const shared = { preludes, constants: { ...constants, OFFSET: offset } };
+  recordRows(program, { name: "rms_norm_grad", source: gradSource, ...shared }, inputs, { rows }, {
+    columns,
+  });
   if (!d_weight) return;
   const kernel = defineKernel({ name: "rms_norm_weight_grad", source: weightGradSource });
   const capacity = rstd.bytes / dtypeBytes("f32");
@@ -60,4 +50,4 @@ export function recordRmsNormGrad<L extends Live>(
       invocations: rows(live) > first_row ? columns : 0,
     }));
   }
-}
+};

@@ -68,12 +68,7 @@ export function llamaPlan(
   window: number | null = null,
 ): DecoderPlan {
   return {
-    names: {
-      embedding: "model.embed_tokens",
-      positions: null,
-      blocks: "model.layers",
-      norm: "model.norm",
-    },
+    names: { embedding: "model.embed_tokens", positions: null, blocks: "model.layers", norm: "model.norm" },
     norm: { kind: "rms", offset: 0 },
     embedding_scale: 1,
     logit_scale: 1,

@@ -1,13 +1,12 @@
 import type { Fields } from "../_fields.ts";
+import type { ModelConfig } from "../config.ts";
 import type { DecoderPlan } from "../plan.ts";
 
 /** Sizes that a family's reader needs. */
-export interface Sizes {
-  readonly hidden_size: number;
-  readonly head_dim: number;
-  readonly num_hidden_layers: number;
-  readonly max_position_embeddings: number;
-}
+export type Sizes = Pick<
+  ModelConfig,
+  "hidden_size" | "head_dim" | "num_hidden_layers" | "max_position_embeddings"
+>;
 
 /** A family of models: what its `config.json` says of the decoder. */
 export interface Family {

@@ -6,19 +6,11 @@ import type { Family } from "./family.ts";
 export const granite: Family = {
   model_type: "granite",
   architecture: "GraniteForCausalLM",
-  defaults: {
-    embedding_multiplier: 1,
-    attention_multiplier: 1,
-    residual_multiplier: 1,
-    logits_scaling: 1,
-  },
+  defaults: { embedding_multiplier: 1, attention_multiplier: 1, residual_multiplier: 1, logits_scaling: 1 },
   plan: (json, sizes) => {
     requireSiluWithoutBias(json);
     const read = (name: string) => readPositive(json, name, name);
-    const block = {
-      query_scale: read("attention_multiplier"),
-      residual_scale: read("residual_multiplier"),
-    };
+    const block = { query_scale: read("attention_multiplier"), residual_scale: read("residual_multiplier") };
     return {
       ...llamaPlan(sizes, readWholeRope(json, sizes), block),
       embedding_scale: read("embedding_multiplier"),

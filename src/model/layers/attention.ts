@@ -1,4 +1,4 @@
-import type { Tensor } from "../../gpu/mod.ts";
+import type { Tensor, Tensors } from "../../gpu/mod.ts";
 import {
   type AttentionShape,
   type PlacedKeys,
@@ -14,10 +14,7 @@ import { type Norm, NormLayer } from "./norm.ts";
 import type { Recording } from "./recording.ts";
 
 /** Keys and values of one block, [rows, kv_heads * head_dim], keys rotated. */
-export interface KeyValues {
-  readonly k: Tensor;
-  readonly v: Tensor;
-}
+export type KeyValues = Tensors<"k" | "v">;
 
 /** y = x + norm(softmax(q k^T) v W_o^T), where q, k, v = norm(x) W^T and q and k are normed and rotated. */
 export class Attention {
@@ -25,21 +22,19 @@ export class Attention {
   readonly #q_norm: HeadNorm | null;
   readonly #k_norm: HeadNorm | null;
   readonly #output: BranchOutput;
-  readonly #context: BlockContext;
   readonly #shape: AttentionShape;
   /** q, o [tokens, heads * head_dim], k, v [tokens, kv_heads * head_dim], lse [tokens, heads] */
-  readonly #tensors: Readonly<Record<"q" | "k" | "v" | "o" | "lse", Tensor>>;
+  readonly #tensors: Tensors<"q" | "k" | "v" | "o" | "lse">;
   /** Of their shapes, delta of that of lse; null where nothing is trained. */
-  readonly #gradients: Readonly<Record<"d_q" | "d_k" | "d_v" | "d_o" | "delta", Tensor>> | null;
+  readonly #gradients: Tensors<"d_q" | "d_k" | "d_v" | "d_o" | "delta"> | null;
   /** Keys and values that the tokens attend to, where some are known. */
   readonly #known: KeyValues & KnownBuffers | null;
 
-  constructor(context: BlockContext, weights: Block) {
+  constructor(private readonly context: BlockContext, weights: Block) {
     const { config, budget: { tokens }, batch, kept, scratch, train } = context;
     const { num_attention_heads: heads, num_key_value_heads: kv_heads, head_dim, plan } = config;
     const { q_norm, k_norm } = weights.norms;
     const [queries, keys] = [heads * head_dim, kv_heads * head_dim];
-    this.#context = context;
     const projections = ["q_proj", "k_proj", "v_proj"] as const;
     this.#input = new BranchInput(context, weights, "input_norm", projections, "qkv_proj");
     this.#q_norm = q_norm ? new HeadNorm(context, q_norm, "raw_q", heads) : null;
@@ -71,7 +66,7 @@ export class Attention {
   /** @param stored keys and values of earlier batches, where a batch may know some of its own */
   forward(recording: Recording, x: Tensor, y: Tensor, stored?: KeyValues): void {
     const { q, k, v, o, lse } = this.#tensors;
-    const { rotary, batch: { spans, positions } } = this.#context;
+    const { rotary, batch: { spans, positions } } = this.context;
     const [raw_q, raw_k] = [this.#q_norm?.raw ?? q, this.#k_norm?.raw ?? k];
     this.#input.forward(recording, x, [{ y: raw_q }, { y: raw_k }, { y: v }]);
     this.#q_norm?.forward(recording, q);
@@ -85,7 +80,7 @@ export class Attention {
 
   /** Turns `d_stream` from the gradient of y into that of x. @param wanted as BranchInput has it */
   backward(recording: Recording, x: Tensor, d_stream: Tensor, wanted: boolean): void {
-    const { rotary, batch: { spans, positions } } = this.#context;
+    const { rotary, batch: { spans, positions } } = this.context;
     const gradients = this.#gradients!;
     const { d_q, d_k, d_v, d_o } = gradients;
     const d_output = this.#output.backwardInput(recording, d_stream, d_o);

@@ -2,24 +2,21 @@ import type { Tensor, TensorDtype, TensorSource } from "../../gpu/mod.ts";
 
 /** The buffers of a pass by name, each made when it is first asked for: layers that name the same one share it. */
 export class Buffers {
-  readonly #source: TensorSource;
-  readonly #prefix: string;
-  readonly #part: string;
   readonly #made = new Map<string, Tensor>();
 
   /**
    * @param prefix of the names in the account
    * @param part what they are for, as the account has it
    */
-  constructor(source: TensorSource, prefix: string, part: string) {
-    this.#source = source;
-    this.#prefix = prefix;
-    this.#part = part;
-  }
+  constructor(
+    private readonly source: TensorSource,
+    private readonly prefix: string,
+    private readonly part: string,
+  ) {}
 
   /** Largest number of bytes that one buffer may have. */
   get maxTensorBytes(): number {
-    return this.#source.maxTensorBytes;
+    return this.source.maxTensorBytes;
   }
 
   /** @throws {GpuMemoryError} where it does not fit */
@@ -34,7 +31,7 @@ export class Buffers {
 
   #tensor(name: string, shape: readonly number[], dtype: TensorDtype): Tensor {
     const made = this.#made.get(name) ??
-      this.#source.tensor(`${this.#prefix}.${name}`, shape, dtype, this.#part);
+      this.source.tensor(`${this.prefix}.${name}`, shape, dtype, this.part);
     if (made.shape.join() !== shape.join()) {
       throw new Error(`${made.name} is [${made.shape}], not [${shape}].`);
     }

@@ -6,17 +6,11 @@ import type { Recording } from "./recording.ts";
 
 /** x = scale * E[ids] (+ P[positions]) */
 export class Embedding {
-  readonly #context: LayerContext;
-  readonly #decoder: Pick<Decoder, "embedding" | "positions">;
-
-  constructor(context: LayerContext, decoder: Decoder) {
-    this.#context = context;
-    this.#decoder = decoder;
-  }
+  constructor(private readonly context: LayerContext, private readonly decoder: Decoder) {}
 
   forward({ program }: Recording, x: Tensor): void {
-    const { config, batch: { token_ids, positions: indices } } = this.#context;
-    const { embedding, positions } = this.#decoder;
+    const { config, batch: { token_ids, positions: indices } } = this.context;
+    const { embedding, positions } = this.decoder;
     for (const { first_row, rows: { value: table } } of embedding) {
       const options = { first_row, scale: config.plan.embedding_scale };
       recordEmbedding(program, { token_ids, table, x }, options);
@@ -26,8 +20,8 @@ export class Embedding {
 
   /** Adds to the gradients of the tables that are trained. */
   backward({ program }: Recording, d_x: Tensor): void {
-    const { config: { plan }, batch: { by_id, by_position } } = this.#context;
-    const { embedding, positions } = this.#decoder;
+    const { config: { plan }, batch: { by_id, by_position } } = this.context;
+    const { embedding, positions } = this.decoder;
     for (const { first_row, rows: { gradient: d_table } } of embedding) {
       if (!d_table) continue;
       recordEmbeddingGrad(program, { ...by_id, d_x, d_table }, { first_row, scale: plan.embedding_scale });

@@ -48,7 +48,6 @@ export class Head {
   readonly collisions: Tensor | null;
   /** [sequences], or [rows]: the loss's gradient with respect to each token's log-prob; an objective writes it. */
   readonly coefficients: Tensor;
-  readonly #context: LayerContext;
   readonly #norm: NormLayer;
   readonly #chunks: readonly Chunk[];
   /** input and normed [rows, hidden], the stream where it predicts a scored token; logits [rows, a chunk's columns] */
@@ -57,7 +56,7 @@ export class Head {
   readonly #gradients: Readonly<Record<"normed" | "input", Tensor>> | null;
 
   constructor(
-    context: LayerContext,
+    private readonly context: LayerContext,
     { norm, head }: Decoder,
     { logits_bytes = LOGITS_BYTES, coefficients = "sequence", collisions = false }: HeadOptions,
   ) {
@@ -65,7 +64,6 @@ export class Head {
     const bytes = Math.min(logits_bytes, scratch.maxTensorBytes);
     const columns = Math.min(MAX_CHUNK_COLUMNS, bytes / 4 / rows);
     const aligned = Math.max(1, Math.floor(columns / CHUNK_ALIGNMENT)) * CHUNK_ALIGNMENT;
-    this.#context = context;
     this.#chunks = head.flatMap((run) => chunksOf(run, aligned));
     this.#norm = new NormLayer(config, norm, scratch, "head.rstd", rows, rowsOf);
     this.#tensors = {
@@ -89,7 +87,7 @@ export class Head {
   forward(recording: Recording, x: Tensor): void {
     const { program } = recording;
     const { input, normed, logits } = this.#tensors;
-    const { config, batch: { head_tokens: indices, targets, sequence_rows } } = this.#context;
+    const { config, batch: { head_tokens: indices, targets, sequence_rows } } = this.context;
     const { state, likeliest: best, collisions, logprobs, averages } = this;
     const asked = collisions && { collisions };
     recordGatherRows(program, { indices, x, y: input });
@@ -107,7 +105,7 @@ export class Head {
   backward(recording: Recording, d_x: Tensor): void {
     const { program } = recording;
     const { input, normed, logits } = this.#tensors;
-    const { config, batch: { targets, row_coefficients, token_rows, token_row_list } } = this.#context;
+    const { config, batch: { targets, row_coefficients, token_rows, token_row_list } } = this.context;
     const { state, coefficients } = this;
     const { logit_scale: alpha, logit_softcap: softcap } = config.plan;
     const d = this.#gradients!;
@@ -127,7 +125,7 @@ export class Head {
 
   #recordLogits(recording: Recording, { weight }: Chunk): void {
     const { normed, logits } = this.#tensors;
-    const { logit_scale: alpha } = this.#context.config.plan;
+    const { logit_scale: alpha } = this.context.config.plan;
     recordOutput(recording, { a: normed, b: weight, c: logits }, rowsOf, { alpha });
   }
 }

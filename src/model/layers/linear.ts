@@ -71,13 +71,11 @@ export function linearScratch(
 
 /** y = alpha * (x W^T + scale * (dropout(x) A^T) B^T) + bias */
 export class LinearLayer {
-  readonly #linear: Linear;
   readonly #scratch: LinearScratch;
   /** [tokens, r]: scale * dropout(x) A^T; null without an adapter. */
   readonly #lowRank: Tensor | null;
   /** Whether the backward finds it there. */
   readonly #keepsLowRank: boolean;
-  readonly #alpha: number;
 
   /**
    * @param name tells the layers of a block apart
@@ -85,12 +83,10 @@ export class LinearLayer {
    */
   constructor(
     { budget, kept, lasting, linear: scratch }: BlockContext,
-    linear: Linear,
+    private readonly linear: Linear,
     name: string,
-    alpha = 1,
+    private readonly alpha = 1,
   ) {
-    this.#linear = linear;
-    this.#alpha = alpha;
     this.#scratch = scratch;
     this.#keepsLowRank = lasting;
     const r = linear.lora?.a.value.shape[0]!;
@@ -101,11 +97,11 @@ export class LinearLayer {
 
   /** Columns of y. */
   get outputs(): number {
-    return this.#linear.weight.value.shape[0]!;
+    return this.linear.weight.value.shape[0]!;
   }
 
   forward(recording: Recording, x: Tensor, { y, residual, gate }: LinearOutput): void {
-    const { weight, bias, lora } = this.#linear;
+    const { weight, bias, lora } = this.linear;
     const u = lora && this.#recordLowRank(recording, lora, this.#recordDropped(recording, lora, x));
     const tensors = {
       ...{ a: x, b: weight.value, c: y },
@@ -113,7 +109,7 @@ export class LinearLayer {
       ...(bias && { bias: bias.value }),
       ...(residual && residual !== y && { residual }),
     };
-    const more = { alpha: this.#alpha, accumulate: residual === y, ...(gate && { gate }) };
+    const more = { alpha: this.alpha, accumulate: residual === y, ...(gate && { gate }) };
     recordOutput(recording, tensors, tokensOf, more);
   }
 
@@ -125,8 +121,8 @@ export class LinearLayer {
 
   /** The first half of {@link backward}, which asks for no x; the second follows before another layer's. */
   backwardInput(recording: Recording, d_y: Tensor, d_x: Tensor | null, accumulate: boolean): void {
-    const { weight: { value: w }, lora } = this.#linear;
-    const more = { alpha: this.#alpha, accumulate };
+    const { weight: { value: w }, lora } = this.linear;
+    const more = { alpha: this.alpha, accumulate };
     if (!lora) {
       if (d_x) recordInputGrad(recording, { a: d_y, b: w, c: d_x }, tokensOf, more);
       return;
@@ -142,16 +138,16 @@ export class LinearLayer {
     const k = a.shape[1]!;
     const dropped = withColumns(this.#scratch.dropped, k);
     recordInputGrad(recording, { a: d_y, b: w, c: d_x }, tokensOf, more);
-    recordInputGrad(recording, { a: d_low, b: a, c: dropped }, tokensOf, { alpha: this.#alpha });
+    recordInputGrad(recording, { a: d_low, b: a, c: dropped }, tokensOf, { alpha: this.alpha });
     const count = ({ tokens }: BatchCounts) => tokens * k;
     recordDropout(recording.program, { x: dropped, y: d_x }, { rate, stream, accumulate: true, count });
   }
 
   /** The second half of {@link backward}. */
   backwardWeight(recording: Recording, x: Tensor, d_y: Tensor): void {
-    const { weight, bias, lora } = this.#linear;
+    const { weight, bias, lora } = this.linear;
     const add = (d_y: Tensor, x: Tensor, { gradient: d_w }: Parameter) => {
-      if (d_w) recordWeightGrad(recording, { a: d_y, b: x, c: d_w }, tokensOf, this.#alpha);
+      if (d_w) recordWeightGrad(recording, { a: d_y, b: x, c: d_w }, tokensOf, this.alpha);
     };
     add(d_y, x, weight);
     if (bias?.gradient) recordSumRows(recording.program, { x: d_y, sums: bias.gradient }, { rows: tokensOf });

@@ -16,11 +16,8 @@ export interface Norm {
 
 /** y [rows, columns] = norm(x) */
 export class NormLayer {
-  readonly #norm: Norm;
-  readonly #config: ModelConfig;
   /** 1 / deviation of each row, of LayerNorm the mean before it: what the backward needs beside x. */
   readonly #rstd: Tensor;
-  readonly #rows: (counts: BatchCounts) => number;
 
   /**
    * @param buffers where it keeps `name` for the backward
@@ -28,16 +25,13 @@ export class NormLayer {
    * @param rows that are live
    */
   constructor(
-    config: ModelConfig,
-    norm: Norm,
+    private readonly config: ModelConfig,
+    private readonly norm: Norm,
     buffers: Buffers,
     name: string,
     most: number,
-    rows: (counts: BatchCounts) => number,
+    private readonly rows: (counts: BatchCounts) => number,
   ) {
-    this.#config = config;
-    this.#norm = norm;
-    this.#rows = rows;
     this.#rstd = config.plan.norm.kind === "layer" ? buffers.f32(name, most, 2) : buffers.f32(name, most);
   }
 
@@ -48,13 +42,13 @@ export class NormLayer {
   }
 
   get isTrained(): boolean {
-    return this.#norm.weight.gradient !== null;
+    return this.norm.weight.gradient !== null;
   }
 
   forward({ program }: Recording, x: Tensor, y: Tensor): void {
-    const { rms_norm_eps: eps, plan: { norm } } = this.#config;
-    const rows = this.#rows;
-    const { weight: { value: weight }, bias } = this.#norm;
+    const { rms_norm_eps: eps, plan: { norm } } = this.config;
+    const rows = this.rows;
+    const { weight: { value: weight }, bias } = this.norm;
     if (norm.kind === "layer") {
       const tensors = { x, weight, bias: bias!.value, moments: this.#rstd, y };
       recordLayerNorm(program, tensors, { eps, rows });
@@ -65,9 +59,9 @@ export class NormLayer {
 
   /** d_x += the gradient; adds to those of weight and bias where they are trained. */
   backward({ program }: Recording, x: Tensor, d_y: Tensor, d_x: Tensor): void {
-    const { norm } = this.#config.plan;
-    const rows = this.#rows;
-    const { weight, bias } = this.#norm;
+    const { norm } = this.config.plan;
+    const rows = this.rows;
+    const { weight, bias } = this.norm;
     const tensors = { x, d_y, d_x, weight: weight.value, d_weight: weight.gradient };
     if (norm.kind === "layer") {
       const moments = { moments: this.#rstd, d_bias: bias!.gradient };

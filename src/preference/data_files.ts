@@ -110,7 +110,7 @@ function noRows({ from, to, percent }: Slice, files: readonly string[]): InputEr
   const [first, last] = [from, to].map((bound) => bound === undefined ? "" : `${bound}${percent ? "%" : ""}`);
   return new InputError(
     `There are no rows in the slice [${first}:${last}] of ${listed(files.map((file) => basename(file)))}.`,
-    { path: [], value: `[${first}:${last}]`, accepted: "a slice with rows in it" },
+    { value: `[${first}:${last}]`, accepted: "a slice with rows in it" },
   );
 }
 

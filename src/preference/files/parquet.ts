@@ -119,7 +119,6 @@ async function compressorsOf({ row_groups }: FileMetaData, chosen: readonly stri
   if (unknown !== undefined) {
     const accepted = CODECS.join(" | ");
     throw new InputError((file) => `${file} is compressed with ${unknown}, but must be with ${accepted}.`, {
-      path: [],
       value: unknown,
       accepted,
     });

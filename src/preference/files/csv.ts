@@ -39,12 +39,6 @@ export async function* readCsv(
   }
 }
 
-/** Names of the columns. @throws {InputError} as {@link readCsv} */
-export async function csvColumns(path: string, delimiter: "," | "\t"): Promise<readonly string[]> {
-  for await (const { fields } of readRecords(path, delimiter)) return header(fields);
-  return [];
-}
-
 type Field = string | null;
 
 /** Columns of a table, of which each row is an object. */

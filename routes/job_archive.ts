@@ -13,7 +13,7 @@ const header = text(most.nameCharacters);
 const archiveContent = { "application/x-tar": { schema: z.string().meta({ format: "binary" }) } };
 const archiveHeaders = z.object({
   "content-length": z.string(),
-  etag: z.string().meta({ description: "Names these bytes; for If-Range." }),
+  etag: z.string().describe("Names these bytes; for If-Range."),
   "accept-ranges": z.literal("bytes"),
 });
 
@@ -31,18 +31,17 @@ const adapter = createRoute({
         description: "One range of bytes; several are answered with the whole archive.",
         example: "bytes=1048576-",
       }),
-      "if-range": header.optional().meta({
-        description: "An earlier answer's ETag: where the archive is another one, it comes as a whole.",
-      }),
+      "if-range": header.optional().describe(
+        "An earlier answer's ETag: where the archive is another one, it comes as a whole.",
+      ),
       "if-match": header.optional(),
       "if-none-match": header.optional(),
     }),
     query: strictObject({
-      format: z.enum(["adapter", "merged", "full"]).optional().meta({
-        description:
-          "adapter: the PEFT files. merged or full: the whole model's weights, an adapter merged into them. " +
+      format: z.enum(["adapter", "merged", "full"]).optional().describe(
+        "adapter: the PEFT files. merged or full: the whole model's weights, an adapter merged into them. " +
           "Left out: what the job trained.",
-      }),
+      ),
       step: z.union([z.literal("latest"), z.string().regex(/^\d{1,15}$/).transform(Number)], {
         error: '"latest" or the step of a checkpoint',
       }).optional().meta({

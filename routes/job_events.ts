@@ -10,9 +10,9 @@ import type { Service } from "./service_context.ts";
 
 /** An event of the stream, as its fields are sent. */
 const EventSchema = z.object({
-  id: z.string().optional().meta({ description: "What Last-Event-ID takes to go on behind it." }),
+  id: z.string().optional().describe("What Last-Event-ID takes to go on behind it."),
   event: z.string(),
-  data: z.string().meta({ description: "A JSON object." }),
+  data: z.string().describe("A JSON object."),
 }).openapi("JobEvent");
 
 const events = createRoute({
@@ -22,9 +22,8 @@ const events = createRoute({
   request: {
     params,
     headers: z.object({
-      "last-event-id": z.string().regex(/^\d{1,15}$/, "the id of an event, a whole number").optional().meta({
-        description: "Goes on after this event; 0: from the first.",
-      }),
+      "last-event-id": z.string().regex(/^\d{1,15}$/, "the id of an event, a whole number").optional()
+        .describe("Goes on after this event; 0: from the first."),
     }),
   },
   responses: {

@@ -26,15 +26,14 @@ const create = createRoute({
   summary: "Queue a training job.",
   request: {
     query: strictObject({
-      dry_run: z.enum(["true", "false"]).optional().meta({
-        description:
-          "true: no job is made; the answer is what its rows become, tokenised to the last as training does.",
-      }),
+      dry_run: z.enum(["true", "false"]).optional().describe(
+        "true: no job is made; the answer is what its rows become, tokenised to the last as training does.",
+      ),
     }),
     headers: z.object({
-      "idempotency-key": z.string().min(1).max(255).optional().meta({
-        description: "The same key with the same request gives the same job, however often it is sent.",
-      }),
+      "idempotency-key": z.string().min(1).max(255).optional().describe(
+        "The same key with the same request gives the same job, however often it is sent.",
+      ),
     }),
     body: { required: true, content: { "application/json": { schema: JobRequestSchema } } },
   },
@@ -55,10 +54,9 @@ const list = createRoute({
   request: {
     query: strictObject({
       limit: z.coerce.number().int().min(1).max(100).default(20),
-      before: text(most.nameCharacters).optional().meta({
-        description:
-          "What the page comes after: the id of a job, or what next has, which stays good where that job is deleted.",
-      }),
+      before: text(most.nameCharacters).optional().describe(
+        "What the page comes after: the id of a job, or what next has, which stays good where that job is deleted.",
+      ),
     }),
   },
   responses: {

@@ -60,10 +60,11 @@ export class InputError extends Error {
 
   /**
    * @param sentence made from the place as text; or a whole sentence, which comes behind the context where there is one
+   * @param problem without a path: the value stands where {@link within} or the context says
    */
   constructor(
     sentence: string | readonly string[] | ((place: string) => string),
-    problem: InputProblem,
+    { path = [], ...problem }: Partial<InputProblem> = {},
     context: Path = [],
   ) {
     const parts = typeof sentence === "function"
@@ -71,9 +72,9 @@ export class InputError extends Error {
       : typeof sentence === "string"
       ? [sentence]
       : sentence;
-    super(messageOf(parts, problem.path, context));
+    super(messageOf(parts, path, context));
     this.sentence = parts;
-    this.problem = problem;
+    this.problem = { path, ...problem };
     this.context = context;
   }
 
@@ -119,7 +120,7 @@ export function mustBe(
  * import assert from "node:assert/strict";
  * import { InputError, within } from "./errors.ts";
  * const check = (text: string) => {
- *   if (text === "") throw new InputError((field) => `${field} must not be empty.`, { path: [] });
+ *   if (text === "") throw new InputError((field) => `${field} must not be empty.`);
  * };
  * assert.throws(() => within(["candidates", 1], () => check("")), { message: "candidates[1] must not be empty." });
  * ```

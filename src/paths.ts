@@ -36,7 +36,7 @@ export async function resolveInside(
   const named = `the name of a ${kind} under the root, with "/" between its parts`;
   const accepted = others === undefined ? named : `${named}; ${others}`;
   const refuse = (why: string, status = 422): never => {
-    throw new InputError((field) => `${field} ${why}.`, { path: [], value: name, accepted, status });
+    throw new InputError((field) => `${field} ${why}.`, { value: name, accepted, status });
   };
   const shown = JSON.stringify(name);
   if (name === "") refuse("must name something under the root, not be empty");

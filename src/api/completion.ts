@@ -20,10 +20,10 @@ const unused = {
   suffix: z.null().optional(),
   stop: z.null().optional(),
   logit_bias: z.null().optional(),
-  seed: wholeNumber(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER).nullish().meta({
-    description: "Ignored: nothing is sampled.",
-  }),
-  user: text(most.nameCharacters).nullish().meta({ description: "Ignored." }),
+  seed: wholeNumber(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER).nullish().describe(
+    "Ignored: nothing is sampled.",
+  ),
+  user: text(most.nameCharacters).nullish().describe("Ignored."),
 };
 
 /** The body of `POST /v1/completions`. */
@@ -41,21 +41,20 @@ export const CompletionRequestSchema = strictObject({
     list(TextSchema, { min: 1, max: most.items }),
     list(IdsSchema, { min: 1, max: most.items }),
   ], { error: PROMPT }).meta({ description: `${PROMPT}.`, example: "2 + 2 =" }),
-  max_tokens: z.union([z.literal(0), z.literal(1)], { error: "0 | 1" }).meta({
-    description: "1: the likeliest next token is appended. 0: the prompt alone, which needs echo.",
-  }),
-  echo: z.boolean().nullish().meta({ description: "Whether the answer starts with the prompt." }),
-  logprobs: wholeNumber(0, 1).nullish().meta({
-    description: "1: beside each token's log-prob that of the likeliest token in its place.",
-  }),
-  temperature: z.number().min(0).max(100).nullish().meta({
-    description: "The next token is not sampled: with max_tokens 1 only 0 is accepted.",
-  }),
-  add_special_tokens: z.boolean().default(true).meta({
-    description:
-      "Whether BOS is put before a text that does not start with it, where the model's tokenizer " +
+  max_tokens: z.union([z.literal(0), z.literal(1)], { error: "0 | 1" }).describe(
+    "1: the likeliest next token is appended. 0: the prompt alone, which needs echo.",
+  ),
+  echo: z.boolean().nullish().describe("Whether the answer starts with the prompt."),
+  logprobs: wholeNumber(0, 1).nullish().describe(
+    "1: beside each token's log-prob that of the likeliest token in its place.",
+  ),
+  temperature: z.number().min(0).max(100).nullish().describe(
+    "The next token is not sampled: with max_tokens 1 only 0 is accepted.",
+  ),
+  add_special_tokens: z.boolean().default(true).describe(
+    "Whether BOS is put before a text that does not start with it, where the model's tokenizer " +
       "does so. Token ids are taken as they are.",
-  }),
+  ),
   ...unused,
 }).superRefine((body, context) => {
   if (body.max_tokens === 0 && !body.echo) {
@@ -81,14 +80,12 @@ export type CompletionBody = z.infer<typeof CompletionRequestSchema>;
 
 const LogprobsSchema = z.object({
   tokens: z.array(z.string()),
-  token_logprobs: z.array(z.number().nullable()).meta({ description: "null for a prompt's first token." }),
-  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).meta({
-    description: "The token itself and, with logprobs 1, the likeliest in its place. Where two tokens have " +
+  token_logprobs: z.array(z.number().nullable()).describe("null for a prompt's first token."),
+  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).describe(
+    "The token itself and, with logprobs 1, the likeliest in its place. Where two tokens have " +
       "the same text the likeliest is spelt token_id:ID.",
-  }),
-  text_offset: z.array(z.int()).meta({
-    description: "Where each token starts in the tokens joined, in characters.",
-  }),
+  ),
+  text_offset: z.array(z.int()).describe("Where each token starts in the tokens joined, in characters."),
 });
 
 /** The answer of `POST /v1/completions`. */
@@ -102,14 +99,14 @@ export const CompletionSchema = z.object({
     text: z.string(),
     logprobs: LogprobsSchema.nullable(),
     finish_reason: z.literal("length"),
-  })).meta({ description: "One a prompt, in their order." }),
+  })).describe("One a prompt, in their order."),
   usage: z.object({
     prompt_tokens: z.int(),
     prompt_tokens_details: z.object({
-      cached_tokens: z.int().meta({
-        description: "Tokens that an earlier prompt had in the same place: they were not computed again. " +
+      cached_tokens: z.int().describe(
+        "Tokens that an earlier prompt had in the same place: they were not computed again. " +
           "None where the prompt's log-probs are asked for.",
-      }),
+      ),
     }),
     completion_tokens: z.int(),
     total_tokens: z.int(),
@@ -120,11 +117,11 @@ export const CompletionSchema = z.object({
 export const ModelsSchema = z.object({
   object: z.literal("list"),
   data: z.array(z.object({
-    id: z.string().meta({ description: "What other requests name as model." }),
+    id: z.string().describe("What other requests name as model."),
     object: z.literal("model"),
-    created: z.int().meta({ description: "Unix time in seconds." }),
+    created: z.int().describe("Unix time in seconds."),
     owned_by: z.literal("simpo-worker"),
-    parent: z.string().nullable().meta({ description: "What a training job started from." }),
+    parent: z.string().nullable().describe("What a training job started from."),
   })),
 }).meta({ id: "ModelList" });
 

@@ -33,16 +33,14 @@ const reading = {
       'A path such as "data.question" leads into objects; null: there is no such column, whatever its name says.',
     example: { prompt: "question" },
   }),
-  pairs: z.enum(["best_worst", "adjacent", "all"]).optional().meta({
-    description:
-      "Which pairs a row with several ranked answers makes: the best with the worst (as where nothing is said), each with " +
+  pairs: z.enum(["best_worst", "adjacent", "all"]).optional().describe(
+    "Which pairs a row with several ranked answers makes: the best with the worst (as where nothing is said), each with " +
       "the next, or each with every worse one. Given, ranked answers go before a pair that the row names beside them.",
-  }),
-  weight: positive(1000).optional().meta({
-    description:
-      "How often a row comes in an epoch: 2 takes every row twice, 0.5 a half of them, chosen by the seed. 1 where it is left out.",
-  }),
-  limit: wholeNumber(1, 1e12).optional().meta({ description: "Only the data set's first rows, so many." }),
+  ),
+  weight: positive(1000).optional().describe(
+    "How often a row comes in an epoch: 2 takes every row twice, 0.5 a half of them, chosen by the seed. 1 where it is left out.",
+  ),
+  limit: wholeNumber(1, 1e12).optional().describe("Only the data set's first rows, so many."),
 };
 
 /** What a row holds is looked at when it is read, a row at a time. */
@@ -77,12 +75,11 @@ const SourceSchema = z.union([
     ...reading,
   }),
   strictObject({
-    rows: list(RowSchema, { min: 1, max: most.rows, accepts: () => true }).meta({
-      description:
-        "The rows themselves: {prompt, chosen, rejected} as strings or message lists, {chosen, rejected} " +
+    rows: list(RowSchema, { min: 1, max: most.rows, accepts: () => true }).describe(
+      "The rows themselves: {prompt, chosen, rejected} as strings or message lists, {chosen, rejected} " +
         "as whole conversations, or OpenAI's preference rows; for method sft {prompt, completion}, {messages} or {text}; " +
         "and what else docs/data.md lists.",
-    }),
+    ),
     ...reading,
   }),
 ], { error: sourceError });

@@ -19,11 +19,10 @@ export const ChatTemplateSchema = text(mostTemplateCharacters, 1).meta({
 });
 
 /** How a request that scores wants the model's weights held. */
-export const quantizationField = z.enum(QUANTIZATIONS).nullable().optional().meta({
-  description:
-    "int8: the model's linear layers are held in 8 bits; null: as their file has them. Left out, what a job was trained " +
+export const quantizationField = z.enum(QUANTIZATIONS).nullable().optional().describe(
+  "int8: the model's linear layers are held in 8 bits; null: as their file has them. Left out, what a job was trained " +
     "with where the job's id is given, else null.",
-});
+);
 
 /** What is said of a value that goes deeper than {@link mostDepth}. */
 export const tooDeep = `is nested more than ${mostDepth} deep.`;

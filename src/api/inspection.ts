@@ -6,33 +6,28 @@ const LengthsSchema = z.object({
   p90: z.number().int(),
   p99: z.number().int(),
   max: z.number().int(),
-}).meta({ description: "Percentiles of lengths in tokens, before anything is cut." });
+}).describe("Percentiles of lengths in tokens, before anything is cut.");
 
 /** A row as the model sees it. */
 const ExampleSchema = z.object({
   row: z.number().int(),
-  prompt: z.string().meta({
-    description:
-      "What all responses share, as templated text with its special tokens; nothing of it is scored.",
-  }),
-  prompt_truncated: z.number().int().meta({ description: "Tokens that were cut from the prompt." }),
+  prompt: z.string().describe(
+    "What all responses share, as templated text with its special tokens; nothing of it is scored.",
+  ),
+  prompt_truncated: z.number().int().describe("Tokens that were cut from the prompt."),
   responses: z.array(z.object({
-    unscored: z.string().meta({
-      description: "A response's own spelling of the prompt's end; mostly empty.",
-    }),
-    scored: z.string().meta({
-      description: "The tokens that count for the average log-prob, EOS among them.",
-    }),
+    unscored: z.string().describe("A response's own spelling of the prompt's end; mostly empty."),
+    scored: z.string().describe("The tokens that count for the average log-prob, EOS among them."),
     scored_tokens: z.number().int(),
     truncated: z.boolean(),
-  })).meta({ description: "The chosen and the rejected response; for method sft the completion." }),
+  })).describe("The chosen and the rejected response; for method sft the completion."),
 });
 
 /** What was made of the rows of a split. */
 const SplitInspectionSchema = z.object({
-  rows: z.number().int().meta({ description: "Rows read." }),
+  rows: z.number().int().describe("Rows read."),
   shapes: z.array(z.object({ shape: z.string(), rows: z.number().int() })),
-  examples: z.number().int().meta({ description: "Pairs or completions that were made of them." }),
+  examples: z.number().int().describe("Pairs or completions that were made of them."),
   left_out: z.object({
     count: z.number().int(),
     faults: z.number().int(),
@@ -49,21 +44,17 @@ const SplitInspectionSchema = z.object({
 
 /** See the file. */
 export const InspectionSchema = z.object({
-  max_length: z.number().int().meta({
-    description: "As given or by default, and not above the model's context.",
-  }),
+  max_length: z.number().int().describe("As given or by default, and not above the model's context."),
   max_prompt_length: z.number().int(),
-  epoch_examples: z.number().int().meta({
-    description: "Examples of an epoch: as often as their data set's weight says, without those held out.",
-  }),
-  eval_examples: z.number().int().meta({
-    description: "Examples of the evaluation: of eval_dataset, or those that eval_fraction holds out.",
-  }),
+  epoch_examples: z.number().int().describe(
+    "Examples of an epoch: as often as their data set's weight says, without those held out.",
+  ),
+  eval_examples: z.number().int().describe(
+    "Examples of the evaluation: of eval_dataset, or those that eval_fraction holds out.",
+  ),
   train: SplitInspectionSchema,
   eval: SplitInspectionSchema.nullable(),
-  warnings: z.array(z.string()).meta({
-    description: "What concerns both, such as rows in train and eval.",
-  }),
+  warnings: z.array(z.string()).describe("What concerns both, such as rows in train and eval."),
 }).meta({ id: "Inspection" });
 
 /** See {@link InspectionSchema}. */

@@ -42,11 +42,10 @@ export const JobRequestSchema = strictObject({
 
 /** The body of `POST /train/{id}/resume`, which may be left out. */
 export const ResumeRequestSchema = strictObject({
-  accept_changes: z.boolean().optional().meta({
-    description:
-      "true: the job goes on though its data set, the model, its tokenizer or template have changed since its checkpoint, " +
+  accept_changes: z.boolean().optional().describe(
+    "true: the job goes on though its data set, the model, its tokenizer or template have changed since its checkpoint, " +
       "over what is there now. Left out or false: that is refused, and the job fails with what has changed.",
-  }),
+  ),
 }).meta({ id: "ResumeRequest" });
 
 /** A request as its sender wrote it. */
@@ -59,17 +58,16 @@ const SourceSummarySchema = z.union([
     data_files: DataFilesSchema.optional(),
     split: z.string().optional(),
   }),
-  z.object({ rows: z.number().int().meta({ description: "How many rows came with the request." }) }),
+  z.object({ rows: z.number().int().describe("How many rows came with the request.") }),
 ]);
 
 /** A data set as a job shows it: by its name, or how many rows came with the request; or several such. */
 const DatasetSummarySchema = z.union([SourceSummarySchema, z.array(SourceSummarySchema)]);
 const RowsReadSchema = z.object({
   rows: z.number().int(),
-  shapes: z.array(z.object({ shape: z.string(), rows: z.number().int() })).meta({
-    description:
-      "The columns that were used and how, with how many rows have them; docs/data.md lists all shapes.",
-  }),
+  shapes: z.array(z.object({ shape: z.string(), rows: z.number().int() })).describe(
+    "The columns that were used and how, with how many rows have them; docs/data.md lists all shapes.",
+  ),
 });
 
 const splits = z.enum(["train", "eval"]);
@@ -88,61 +86,54 @@ export const JobSchema = z.object({
     description:
       "Everything the run depends on, defaults filled in; long texts and lists are cut here, with their length.",
   }),
-  loading: z.object({ bytes: z.number().int(), total_bytes: z.number().int() }).nullable().meta({
-    description: "While the model's weights are read: how far.",
-  }),
+  loading: z.object({ bytes: z.number().int(), total_bytes: z.number().int() }).nullable().describe(
+    "While the model's weights are read: how far.",
+  ),
   downloading: z.object({ file: z.string(), bytes: z.number().int(), total_bytes: z.number().int() })
     .nullable()
-    .meta({ description: "While files are brought from the hub: how far the present one is." }),
+    .describe("While files are brought from the hub: how far the present one is."),
   plan: z.object({
-    bytes: z.record(z.string(), z.number().int()).meta({
-      description:
-        "weights (frozen), parameters (trained), gradients, moments (AdamW's), activations, head, scratch, other.",
-    }),
+    bytes: z.record(z.string(), z.number().int()).describe(
+      "weights (frozen), parameters (trained), gradients, moments (AdamW's), activations, head, scratch, other.",
+    ),
     total_bytes: z.number().int(),
-    available_bytes: z.number().int().nullable().meta({
-      description:
-        "What the device has for the job; null where it does not tell and SIMPO_MEMORY is not set.",
-    }),
-    micro_batch_tokens: z.number().int().meta({ description: "As given or chosen." }),
-    activation_recomputation: z.boolean().meta({ description: "As given or chosen." }),
-  }).nullable().meta({
-    description: "What the job needs of the device's memory; null until its rows are tokenised.",
-  }),
+    available_bytes: z.number().int().nullable().describe(
+      "What the device has for the job; null where it does not tell and SIMPO_MEMORY is not set.",
+    ),
+    micro_batch_tokens: z.number().int().describe("As given or chosen."),
+    activation_recomputation: z.boolean().describe("As given or chosen."),
+  }).nullable().describe("What the job needs of the device's memory; null until its rows are tokenised."),
   progress: z.object({
     step: z.number().int(),
-    total_steps: z.number().int().nullable().meta({ description: "null until the rows are tokenised." }),
-    fraction: z.number().meta({ description: "From 0 to 1." }),
+    total_steps: z.number().int().nullable().describe("null until the rows are tokenised."),
+    fraction: z.number().describe("From 0 to 1."),
     tokens_per_second: z.number().nullable(),
   }),
   seconds_remaining: z.number().nullable(),
-  metrics: z.record(z.string(), z.number()).nullable().meta({
-    description: "The newest value of each metric by TRL's names, with the step of the newest.",
-  }),
-  rows_read: z.object({ train: RowsReadSchema.nullable(), eval: RowsReadSchema.nullable() }).meta({
-    description: "What the rows were read as; null until they are read, or where there are none.",
-  }),
+  metrics: z.record(z.string(), z.number()).nullable().describe(
+    "The newest value of each metric by TRL's names, with the step of the newest.",
+  ),
+  rows_read: z.object({ train: RowsReadSchema.nullable(), eval: RowsReadSchema.nullable() }).describe(
+    "What the rows were read as; null until they are read, or where there are none.",
+  ),
   rows_left_out: z.object({
     count: z.number().int(),
-    reasons: z.array(z.object({ split: splits, reason: z.string(), count: z.number().int() })).meta({
-      description:
-        'The most frequent reasons first; "other reasons" are those that have no line of their own.',
-    }),
-    first: z.array(z.object({ split: splits, row: z.number().int(), reason: z.string() })).meta({
-      description: "At most 20, by their numbers from 1.",
-    }),
-  }).meta({ description: "Rows that were not used." }),
-  warnings: z.array(z.string()).meta({ description: "What the job was warned of, the first 50." }),
+    reasons: z.array(z.object({ split: splits, reason: z.string(), count: z.number().int() })).describe(
+      'The most frequent reasons first; "other reasons" are those that have no line of their own.',
+    ),
+    first: z.array(z.object({ split: splits, row: z.number().int(), reason: z.string() })).describe(
+      "At most 20, by their numbers from 1.",
+    ),
+  }).describe("Rows that were not used."),
+  warnings: z.array(z.string()).describe("What the job was warned of, the first 50."),
   warning_count: z.number().int(),
-  bytes: z.number().int().nullable().meta({
-    description:
-      "Size of the job's folder as of its newest checkpoint, or its end; null before. DELETE frees them.",
-  }),
+  bytes: z.number().int().nullable().describe(
+    "Size of the job's folder as of its newest checkpoint, or its end; null before. DELETE frees them.",
+  ),
   cancel_requested: z.boolean(),
-  waiting_for: z.string().nullable().meta({
-    description:
-      "Of a job that is waiting_for_space: what could not be written. It goes on by itself when there is room.",
-  }),
+  waiting_for: z.string().nullable().describe(
+    "Of a job that is waiting_for_space: what could not be written. It goes on by itself when there is room.",
+  ),
   error: z.object({
     message: z.string(),
     field: z.string().optional(),
@@ -173,9 +164,8 @@ export type DatasetSummary = Job["dataset"];
 /** A page of jobs. */
 export const JobListSchema = z.object({
   jobs: z.array(JobSchema),
-  next: z.string().nullable().meta({ description: "The next page; null on the last." }),
-  set_aside: z.array(z.object({ id: z.string(), why: z.string() })).optional().meta({
-    description:
-      "Jobs that cannot be read from the data base, as far as they were met; left out where there are none.",
-  }),
+  next: z.string().nullable().describe("The next page; null on the last."),
+  set_aside: z.array(z.object({ id: z.string(), why: z.string() })).optional().describe(
+    "Jobs that cannot be read from the data base, as far as they were met; left out where there are none.",
+  ),
 }).meta({ id: "JobList" });

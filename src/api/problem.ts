@@ -6,11 +6,9 @@ export const ProblemSchema = z.object({
   type: z.string(),
   title: z.string(),
   status: z.number().int(),
-  detail: z.string().meta({
-    description: "One sentence that names what was refused and what would be accepted.",
-  }),
+  detail: z.string().describe("One sentence that names what was refused and what would be accepted."),
   field: z.string().optional(),
-  value: z.unknown().optional().meta({ description: "The refused value; cut short where it is long." }),
+  value: z.unknown().optional().describe("The refused value; cut short where it is long."),
   accepted: z.string().optional(),
   request_id: z.string().optional(),
   error: z.object({
@@ -18,7 +16,7 @@ export const ProblemSchema = z.object({
     type: z.enum(["invalid_request_error", "server_error"]),
     param: z.string().nullable(),
     code: z.null(),
-  }).optional().meta({ description: "Under /v1: the same in OpenAI's form." }),
+  }).optional().describe("Under /v1: the same in OpenAI's form."),
 }).meta({ id: "Problem" });
 
 /** See {@link ProblemSchema}. */

@@ -18,39 +18,34 @@ export const defaultBeta = 2;
 
 /** How items become tokens; left out, a job's own values where its id is the adapter. */
 export const encodingFields = {
-  prompt_boundary: promptBoundaryField.optional().meta({
-    description: "As in POST /train. Left out: the job's where the adapter is a job's id, else trl.",
-  }),
-  max_length: wholeNumber(2, mostTokens).nullable().optional().meta({
-    description:
-      "Tokens of a prompt and one candidate together, as in POST /train; never more than the model's context. " +
+  prompt_boundary: promptBoundaryField.optional().describe(
+    "As in POST /train. Left out: the job's where the adapter is a job's id, else trl.",
+  ),
+  max_length: wholeNumber(2, mostTokens).nullable().optional().describe(
+    "Tokens of a prompt and one candidate together, as in POST /train; never more than the model's context. " +
       "Left out: the job's where the adapter is a job's id. Where it and max_prompt_length are null or left out without " +
       "a job, the prompt is cut to what the longest candidate leaves of the context, and no candidate is cut.",
-  }),
-  max_prompt_length: wholeNumber(1, mostTokens).nullable().optional().meta({
-    description:
-      "Tokens a prompt is cut to where it and the longest candidate exceed max_length, before candidates are cut, as in " +
+  ),
+  max_prompt_length: wholeNumber(1, mostTokens).nullable().optional().describe(
+    "Tokens a prompt is cut to where it and the longest candidate exceed max_length, before candidates are cut, as in " +
       "POST /train. Left out: the job's where the adapter is a job's id, else 128 beside a max_length; always less than that.",
-  }),
-  truncation_mode: truncationModeField.optional().meta({
-    description:
-      "Which end of a cut prompt stays. Left out: the job's where the adapter is a job's id, else keep_end.",
-  }),
-  add_eos_token: z.boolean().optional().meta({
-    description:
-      "Whether EOS is added behind a candidate of text that does not end with it, and counted among its tokens, as " +
+  ),
+  truncation_mode: truncationModeField.optional().describe(
+    "Which end of a cut prompt stays. Left out: the job's where the adapter is a job's id, else keep_end.",
+  ),
+  add_eos_token: z.boolean().optional().describe(
+    "Whether EOS is added behind a candidate of text that does not end with it, and counted among its tokens, as " +
       "training does. true where it is left out. An end that the chat template writes is the template's.",
-  }),
+  ),
   chat_template: ChatTemplateSchema.nullable().optional(),
   chat_template_kwargs: ChatTemplateKwargsSchema.nullable().optional().meta({
     description:
       "Further variables for the chat template by name. Left out: the job's where the adapter is a job's id.",
     example: { enable_thinking: false },
   }),
-  split_special_tokens: splitSpecialTokensField.optional().meta({
-    description:
-      `${splitSpecialTokens} Left out: the job's where the adapter is a job's id. Not for token ids.`,
-  }),
+  split_special_tokens: splitSpecialTokensField.optional().describe(
+    `${splitSpecialTokens} Left out: the job's where the adapter is a job's id. Not for token ids.`,
+  ),
 };
 
 /** The body of `POST /score`. */
@@ -60,26 +55,23 @@ export const ScoreRequestSchema = strictObject({
       "Folder of the model, relative to the root; or hf://org/name, downloaded by the first call that names it.",
     example: "models/llama",
   }),
-  adapter: text(most.nameCharacters).nullable().optional().meta({
-    description:
-      "Folder of a PEFT adapter or of full weights, relative to the root; hf://org/name; or the id of a training job: its " +
+  adapter: text(most.nameCharacters).nullable().optional().describe(
+    "Folder of a PEFT adapter or of full weights, relative to the root; hf://org/name; or the id of a training job: its " +
       "result, or while it runs its newest checkpoint.",
-  }),
+  ),
   quantization: quantizationField,
   prompt: itemFields.prompt.optional(),
   messages: itemFields.messages.optional(),
   candidates: itemFields.candidates.optional(),
   tools: itemFields.tools,
-  items: list(ItemSchema, { min: 1, max: most.items }).optional().meta({
-    description: "Many prompts, each with its own candidates.",
-  }),
+  items: list(ItemSchema, { min: 1, max: most.items }).optional().describe(
+    "Many prompts, each with its own candidates.",
+  ),
   ...encodingFields,
-  beta: positive(mostBeta).default(defaultBeta).meta({
-    description: "A candidate's reward is beta times its average log-prob.",
-  }),
-  token_logprobs: z.boolean().default(false).meta({
-    description: "Whether to answer each token with its log-prob.",
-  }),
+  beta: positive(mostBeta).default(defaultBeta).describe(
+    "A candidate's reward is beta times its average log-prob.",
+  ),
+  token_logprobs: z.boolean().default(false).describe("Whether to answer each token with its log-prob."),
 }).superRefine((body, context) => {
   if (body.items !== undefined) {
     const beside = (["prompt", "messages", "candidates", "tools"] as const).find((field) =>
@@ -111,19 +103,17 @@ export type ScoreBody = z.infer<typeof ScoreRequestSchema>;
 
 /** One candidate's score; log-probs are natural logarithms. */
 const CandidateSchema = z.object({
-  index: z.number().int().meta({ description: "Place in the request, from 0." }),
-  rank: z.number().int().nullable().meta({
-    description: "1 is the best; ties keep the request's order; null without a score.",
-  }),
-  average_logprob: z.number().nullable().meta({ description: "null without a score." }),
+  index: z.number().int().describe("Place in the request, from 0."),
+  rank: z.number().int().nullable().describe(
+    "1 is the best; ties keep the request's order; null without a score.",
+  ),
+  average_logprob: z.number().nullable().describe("null without a score."),
   sum_logprob: z.number().nullable(),
-  num_tokens: z.number().int().meta({
-    description: "Scored tokens of the response, EOS among them where it is added.",
-  }),
+  num_tokens: z.number().int().describe("Scored tokens of the response, EOS among them where it is added."),
   reward: z.number().nullable(),
-  truncated: z.boolean().meta({ description: "Whether tokens of the candidate or of its prompt were cut." }),
-  candidate_truncated: z.boolean().meta({ description: "Whether tokens of the candidate itself were cut." }),
-  reason: z.string().optional().meta({ description: "Why there is no score; left out where there is one." }),
+  truncated: z.boolean().describe("Whether tokens of the candidate or of its prompt were cut."),
+  candidate_truncated: z.boolean().describe("Whether tokens of the candidate itself were cut."),
+  reason: z.string().optional().describe("Why there is no score; left out where there is one."),
   tokens: z.array(z.string()).optional(),
   token_logprobs: z.array(z.number()).optional(),
 }).meta({ id: "ScoredCandidate" });
@@ -134,10 +124,9 @@ export type ScoredCandidate = z.infer<typeof CandidateSchema>;
 /** Tokens that an item took; a prompt counts once for all its candidates. */
 const UsageSchema = z.object({
   prompt_tokens: z.number().int(),
-  cached_prompt_tokens: z.number().int().meta({
-    description:
-      "Of those, tokens that an earlier prompt had in the same place: they were not computed again.",
-  }),
+  cached_prompt_tokens: z.number().int().describe(
+    "Of those, tokens that an earlier prompt had in the same place: they were not computed again.",
+  ),
   candidate_tokens: z.number().int(),
   total_tokens: z.number().int(),
 }).meta({ id: "Usage" });
@@ -148,20 +137,20 @@ export type Usage = z.infer<typeof UsageSchema>;
 const used = {
   prompt_boundary: promptBoundaryField,
   max_length: z.number().int(),
-  max_prompt_length: z.number().int().nullable().meta({
-    description: "null: what the longest candidate leaves of max_length.",
-  }),
+  max_prompt_length: z.number().int().nullable().describe(
+    "null: what the longest candidate leaves of max_length.",
+  ),
   truncation_mode: truncationModeField,
   add_eos_token: z.boolean(),
-  split_special_tokens: splitSpecialTokensField.meta({ description: "null: as the tokenizer's files say." }),
+  split_special_tokens: splitSpecialTokensField.describe("null: as the tokenizer's files say."),
 };
 
 /** What the text of a request became tokens by. */
 const EncodingSchema = z.object({
   ...used,
-  chat_template: z.enum(["request", "job", "files"]).meta({
-    description: "Whose: the request's, the job's, or that in the adapter's or the model's files.",
-  }),
+  chat_template: z.enum(["request", "job", "files"]).describe(
+    "Whose: the request's, the job's, or that in the adapter's or the model's files.",
+  ),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullable(),
   quantization: quantizationField.unwrap(),
 }).meta({ id: "Encoding", description: "The values that were used, the job's among them." });
@@ -173,14 +162,14 @@ export type Encoding = z.infer<typeof EncodingSchema>;
 export type UsedEncoding = Readonly<Omit<Encoding, "chat_template" | "quantization">>;
 
 const scored = {
-  results: z.array(CandidateSchema).meta({ description: "In the candidates' order." }),
-  best: z.number().int().nullable().meta({
-    description: "Index of the candidate ranked first; null where none has a score.",
-  }),
-  margin: z.number().nullable().meta({
-    description: "The best's average log-prob over the second's; null where fewer than two have one.",
-  }),
-  prompt_truncated: z.number().int().meta({ description: "Tokens of the prompt that were cut." }),
+  results: z.array(CandidateSchema).describe("In the candidates' order."),
+  best: z.number().int().nullable().describe(
+    "Index of the candidate ranked first; null where none has a score.",
+  ),
+  margin: z.number().nullable().describe(
+    "The best's average log-prob over the second's; null where fewer than two have one.",
+  ),
+  prompt_truncated: z.number().int().describe("Tokens of the prompt that were cut."),
 };
 
 /** The answer about one prompt. */
@@ -209,7 +198,7 @@ export type ScoreAnswer = z.infer<typeof ScoreAnswerSchema>;
 export const ScoreLineSchema = z.object({
   index: z.number().int(),
   ...scored,
-  encoding: EncodingSchema.optional().meta({ description: "On the first line: it is that of all." }),
+  encoding: EncodingSchema.optional().describe("On the first line: it is that of all."),
   usage: UsageSchema,
 }).meta({
   id: "ScoreLine",

@@ -55,9 +55,7 @@ export const itemFields = {
       "which neither BOS nor EOS is added.",
     example: "2 + 2 =",
   }),
-  messages: ConversationSchema.meta({
-    description: "A conversation, which the model's chat template turns into text.",
-  }),
+  messages: ConversationSchema.describe("A conversation, which the model's chat template turns into text."),
   candidates: list(z.union([TextSchema, tokenIds(0), ConversationSchema], { error: textKinds }), {
     min: 1,
     max: most.candidates,
@@ -74,10 +72,9 @@ export const itemFields = {
   tools: list(openObject({}, most.keys), { max: most.tools }).nullish().superRefine((tools, context) => {
     const params = { accepted: "functions as JSON schemas", predicate: true };
     if (isDeeper(tools, mostDepth)) context.addIssue({ code: "custom", message: tooDeep, params });
-  }).meta({
-    description:
-      "Functions that the chat template is told of, as rows have them; a prompt of text is a user's turn then.",
-  }),
+  }).describe(
+    "Functions that the chat template is told of, as rows have them; a prompt of text is a user's turn then.",
+  ),
 };
 
 /** What is accepted where {@link checkItem} finds no prompt, or two. */

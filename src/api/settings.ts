@@ -41,95 +41,85 @@ const patterns = (numbers: z.ZodNumber) =>
   });
 
 const LoraSchema = strictObject({
-  r: wholeNumber(1, mostRank).optional().meta({ description: "Rank; 16 where it is left out." }),
-  alpha: positive(mostAlpha).optional().meta({
-    description: "The update is scaled by alpha / r. Twice r where it is left out.",
-  }),
-  dropout: z.number().min(0).lt(1).optional().meta({ description: "0 where it is left out." }),
+  r: wholeNumber(1, mostRank).optional().describe("Rank; 16 where it is left out."),
+  alpha: positive(mostAlpha).optional().describe(
+    "The update is scaled by alpha / r. Twice r where it is left out.",
+  ),
+  dropout: z.number().min(0).lt(1).optional().describe("0 where it is left out."),
   target_modules: z.union([z.literal("all-linear"), list(moduleName, { min: 1, max: most.modules })], {
     error: '"all-linear" or a list of module names such as "q_proj"',
-  }).optional().meta({ description: "Every linear layer where it is left out." }),
-  use_rslora: z.boolean().optional().meta({
-    description: "rsLoRA: the update is scaled by alpha / sqrt(r). false where it is left out.",
-  }),
+  }).optional().describe("Every linear layer where it is left out."),
+  use_rslora: z.boolean().optional().describe(
+    "rsLoRA: the update is scaled by alpha / sqrt(r). false where it is left out.",
+  ),
   modules_to_save: list(moduleName, { max: most.modules }).optional().meta({
     description:
       "Modules trained in full beside the factors and saved with them, by the ends of their paths as in PEFT: " +
       'such as "embed_tokens", "lm_head", "norm". None where it is left out.',
     example: ["embed_tokens", "lm_head"],
   }),
-  ensure_weight_tying: z.boolean().optional().meta({
-    description:
-      "Where the model ties its head to the embedding and modules_to_save names one of them: true trains them " +
+  ensure_weight_tying: z.boolean().optional().describe(
+    "Where the model ties its head to the embedding and modules_to_save names one of them: true trains them " +
       "as one, false (as in PEFT) only what is named, which unties them.",
-  }),
-  init_adapter: text(most.nameCharacters).nullable().optional().meta({
-    description:
-      "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
+  ),
+  init_adapter: text(most.nameCharacters).nullable().optional().describe(
+    "The PEFT adapter that training goes on from: a folder relative to the root, or a job's id. What is left out of " +
       "these settings is the adapter's; what is given must agree, but for dropout.",
-  }),
+  ),
   rank_pattern: patterns(wholeNumber(1, mostRank)).optional().meta({
     description:
       "Ranks of modules that have another than r, by the ends of their paths or regular expressions of them, as in " +
       "PEFT; the first that matches counts.",
     example: { "down_proj": 32, "layers\\.0\\..*": 4 },
   }),
-  alpha_pattern: patterns(positive(mostAlpha)).optional().meta({ description: "The same of alpha." }),
+  alpha_pattern: patterns(positive(mostAlpha)).optional().describe("The same of alpha."),
 });
 
 /** The fields of a request. */
 export const settingsFields = {
-  method: MethodSchema.optional().meta({
-    description: "SimPO with the preset's or the authors' values where it is left out.",
-  }),
-  lora: LoraSchema.nullable().optional().meta({
-    description: "null: full fine-tuning. Left out: rank 16, alpha 32, every linear layer.",
-  }),
-  quantization: z.enum(QUANTIZATIONS).nullable().default(null).meta({
-    description:
-      "int8: the base's linear layers are held in 8 bits, a scale for every 32 weights, which takes half the memory of " +
+  method: MethodSchema.optional().describe(
+    "SimPO with the preset's or the authors' values where it is left out.",
+  ),
+  lora: LoraSchema.nullable().optional().describe(
+    "null: full fine-tuning. Left out: rank 16, alpha 32, every linear layer.",
+  ),
+  quantization: z.enum(QUANTIZATIONS).nullable().default(null).describe(
+    "int8: the base's linear layers are held in 8 bits, a scale for every 32 weights, which takes half the memory of " +
       "bf16; only with LoRA. null: as their file has them.",
-  }),
+  ),
   learning_rate: positive(mostRate).optional().meta({
     description: `The preset's rate or 1e-6; ${loraRateFactor} times that with LoRA.`,
     example: 2e-5,
   }),
   lr_scheduler_type: z.enum(["cosine", "linear", "constant", "constant_with_warmup"]).default("cosine"),
   warmup_ratio: share().default(0.1),
-  num_train_epochs: positive(mostEpochs).optional().meta({
-    description: "1 where it is left out. Not with max_steps.",
-  }),
-  max_steps: wholeNumber(1, mostSteps).nullable().optional().meta({
-    description: "Optimiser steps. Not with num_train_epochs.",
-  }),
-  batch_size: wholeNumber(1, 1_000_000).default(128).meta({
-    description: "Rows an optimiser step, reached by accumulation.",
-  }),
-  micro_batch_tokens: wholeNumber(1, mostTokens).optional().meta({
-    description:
-      "Tokens of one packed micro-batch. Where it is left out: 2048, or twice max_length where that is more, halved " +
+  num_train_epochs: positive(mostEpochs).optional().describe("1 where it is left out. Not with max_steps."),
+  max_steps: wholeNumber(1, mostSteps).nullable().optional().describe(
+    "Optimiser steps. Not with num_train_epochs.",
+  ),
+  batch_size: wholeNumber(1, 1_000_000).default(128).describe(
+    "Rows an optimiser step, reached by accumulation.",
+  ),
+  micro_batch_tokens: wholeNumber(1, mostTokens).optional().describe(
+    "Tokens of one packed micro-batch. Where it is left out: 2048, or twice max_length where that is more, halved " +
       "until it fits the device's memory; never less than the largest row.",
-  }),
+  ),
   weight_decay: z.number().min(0).max(1000).default(0),
   adam_beta1: z.number().min(0).lt(1).default(0.9),
   adam_beta2: z.number().min(0).lt(1).default(0.999),
   adam_epsilon: z.number().min(leastEpsilon).max(1).default(1e-8),
-  max_grad_norm: z.number().min(0).max(1e9).default(1).meta({
-    description: "0: gradients are never scaled down.",
-  }),
-  max_length: wholeNumber(2, mostTokens).optional().meta({
-    description: "Tokens of a prompt with one response; the preset's, or 512.",
-  }),
-  max_prompt_length: wholeNumber(1, mostTokens).optional().meta({
-    description:
-      "Tokens a prompt is cut to where it does not fit; the preset's or 128, and always less than max_length.",
-  }),
+  max_grad_norm: z.number().min(0).max(1e9).default(1).describe("0: gradients are never scaled down."),
+  max_length: wholeNumber(2, mostTokens).optional().describe(
+    "Tokens of a prompt with one response; the preset's, or 512.",
+  ),
+  max_prompt_length: wholeNumber(1, mostTokens).optional().describe(
+    "Tokens a prompt is cut to where it does not fit; the preset's or 128, and always less than max_length.",
+  ),
   truncation_mode: truncationModeField.default("keep_end"),
-  prompt_boundary: promptBoundaryField.default("trl").meta({
-    description:
-      "trl: the assistant header belongs to the prompt. simpo: the authors' tokens. The header is scored, " +
+  prompt_boundary: promptBoundaryField.default("trl").describe(
+    "trl: the assistant header belongs to the prompt. simpo: the authors' tokens. The header is scored, " +
       "an empty system turn comes first where the template knows such turns, and EOS comes last whatever stands before it.",
-  }),
+  ),
   chat_template: ChatTemplateSchema.nullable().optional(),
   save_dtype: z.enum(SAVE_DTYPES).nullable().optional().meta({
     description:
@@ -138,45 +128,37 @@ export const settingsFields = {
       "adapter's own files and checkpoints are f32 always. Left out or null: as the base model's files have each weight.",
     example: "bf16",
   }),
-  max_left_out: share().default(0.1).meta({
-    description:
-      "Share of a data set's rows that may be left out because they cannot be used; above it the job fails. One row may be, " +
+  max_left_out: share().default(0.1).describe(
+    "Share of a data set's rows that may be left out because they cannot be used; above it the job fails. One row may be, " +
       "be it of a few; 0: none.",
-  }),
-  eval_fraction: z.number().min(0).max(0.5).default(0).meta({
-    description:
-      "Share of the rows that are held out for evaluation, chosen by the seed; rows with the same prompt stay together. " +
+  ),
+  eval_fraction: z.number().min(0).max(0.5).default(0).describe(
+    "Share of the rows that are held out for evaluation, chosen by the seed; rows with the same prompt stay together. " +
       "Not with eval_dataset.",
-  }),
+  ),
   chat_template_kwargs: ChatTemplateKwargsSchema.nullable().optional(),
-  split_special_tokens: splitSpecialTokensField.optional().meta({
-    description: `${splitSpecialTokens} Left out: null.`,
-  }),
+  split_special_tokens: splitSpecialTokensField.optional().describe(`${splitSpecialTokens} Left out: null.`),
   seed: wholeNumber(0, 2 ** 32 - 1).default(42),
-  save_steps: wholeNumber(0, mostSteps).default(50).meta({
-    description: "Steps between checkpoints; 0: only at the end.",
-  }),
-  keep_checkpoints: wholeNumber(1, 10_000).default(2).meta({
-    description:
-      "How many of the newest checkpoints stay. With one, a checkpoint that is damaged has none before it to go on from.",
-  }),
-  eval_steps: wholeNumber(0, mostSteps).default(0).meta({
-    description: "Steps between evaluations; 0: only at the end.",
-  }),
+  save_steps: wholeNumber(0, mostSteps).default(50).describe(
+    "Steps between checkpoints; 0: only at the end.",
+  ),
+  keep_checkpoints: wholeNumber(1, 10_000).default(2).describe(
+    "How many of the newest checkpoints stay. With one, a checkpoint that is damaged has none before it to go on from.",
+  ),
+  eval_steps: wholeNumber(0, mostSteps).default(0).describe("Steps between evaluations; 0: only at the end."),
   logging_steps: wholeNumber(1, mostSteps).default(1),
   activation_recomputation: z.union([z.boolean(), z.literal("auto")], { error: 'true, false or "auto"' })
-    .default("auto").meta({
-      description: "Recompute each block's activations in the backward pass instead of storing them; " +
+    .default("auto").describe(
+      "Recompute each block's activations in the backward pass instead of storing them; " +
         "auto: where they do not fit the device's memory.",
-    }),
+    ),
 };
 
 /** A recipe's name. */
-export const presetField = z.enum(presetNames).optional().meta({
-  description:
-    "A published recipe: sets learning_rate, beta, gamma_beta_ratio, max_length and max_prompt_length " +
+export const presetField = z.enum(presetNames).optional().describe(
+  "A published recipe: sets learning_rate, beta, gamma_beta_ratio, max_length and max_prompt_length " +
     `where the request leaves them out. Its rates are for full fine-tuning; with LoRA they are taken ${loraRateFactor} times.`,
-});
+);
 
 /** The settings' part of a request, as its sender wrote it. */
 export type SettingsRequest = z.infer<z.ZodObject<typeof settingsFields>> & {

@@ -38,7 +38,7 @@ export function explain(
   const { endpoint, token, cache } = options;
   const { type, repository, revision } = name;
   const refuse = (message: string, accepted: string, status = 422) =>
-    new InputError(message, { path: [], value: repository, accepted, status });
+    new InputError(message, { value: repository, accepted, status });
   const what = `${file === undefined ? "" : `${file} of `}the ${type} ${repository}`;
   const { status, statusCode = status, code } = error as {
     status?: number;

@@ -41,7 +41,6 @@ export function chooseAdapterFiles(paths: readonly string[], repository: string)
 
 function noWeights(repository: string): InputError {
   return new InputError(`${repository} has no weights as safetensors.`, {
-    path: [],
     value: repository,
     accepted: "a repository with safetensors weights; a pytorch_model.bin must be converted first",
   });

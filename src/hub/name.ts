@@ -44,7 +44,6 @@ export function parseHubName(name: string, type: HubName["type"]): HubName {
   const decoded = decode(revision);
   if (repository === undefined || decoded === null || !isPlainPath(path) || repository.includes("..")) {
     throw new InputError((field) => `${field} must be ${FORMS[type]}, not ${JSON.stringify(name)}.`, {
-      path: [],
       value: name,
       accepted: FORMS[type],
     });

@@ -94,7 +94,7 @@ export function chooseTemplate(
   const names = [...templates.keys()].sort();
   throw new InputError(
     `The model has several chat templates and none is the default; name one of ${names.join(", ")}.`,
-    { path: [], accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}` },
+    { accepted: `chat_template: ${names.map((name) => `"${name}"`).join(" or ")}` },
   );
 }
 
@@ -102,7 +102,7 @@ const WITHIN_BOUNDS = "a chat template that stays within its bounds";
 
 /** The user's mistake that a template which has passed a bound is. */
 export function stoppedTemplate({ message }: BoundError): InputError {
-  return new InputError(`The chat template is stopped: ${message}.`, { path: [], accepted: WITHIN_BOUNDS });
+  return new InputError(`The chat template is stopped: ${message}.`, { accepted: WITHIN_BOUNDS });
 }
 
 /** Whether an error is {@link stoppedTemplate}'s: the template is not to be tried with the next conversation. */

@@ -1,7 +1,7 @@
 /** The rows of data files, one after another. */
 import { basename } from "node:path";
 import { InputError, located } from "../errors.ts";
-import { formatOf } from "./files/format.ts";
+import { type Format, formatOf } from "./files/format.ts";
 import { listed } from "./files/select.ts";
 import { type Slice, sliceBounds } from "./files/split.ts";
 import type { ChooseColumns, FileRow, SourceRow } from "./files/source_row.ts";
@@ -68,49 +68,28 @@ export async function* readDataFiles(
   }
 }
 
-/** Names of a file's columns; null where only its rows tell (JSON). @throws {InputError} as {@link readDataFiles} */
-export async function columnsOf(path: string): Promise<readonly string[] | null> {
-  try {
-    switch (formatOf(path)) {
-      case "parquet":
-        return await (await import("./files/parquet.ts")).parquetColumns(path);
-      case "arrow":
-        return await (await import("./files/arrow.ts")).arrowColumns(path);
-      case "csv":
-        return await (await import("./files/csv.ts")).csvColumns(path, ",");
-      case "tsv":
-        return await (await import("./files/csv.ts")).csvColumns(path, "\t");
-      default:
-        return null;
-    }
-  } catch (error) {
-    throw located(error, [{ file: basename(path) }]);
-  }
-}
-
 /** A file's rows, numbered from 1. What a format needs is loaded with its first file: it would hold up a worker's start. */
-async function openRows(path: string, columns: ChooseColumns): Promise<AsyncGenerator<FileRow>> {
-  switch (formatOf(path)) {
-    case "parquet":
-      return (await import("./files/parquet.ts")).readParquet(path, columns);
-    case "arrow":
-      return (await import("./files/arrow.ts")).readArrow(path, columns);
-    case "csv":
-      return (await import("./files/csv.ts")).readCsv(path, ",", columns);
-    case "tsv":
-      return (await import("./files/csv.ts")).readCsv(path, "\t", columns);
-    case "json":
-      return (await import("./files/json.ts")).readJson(path, false);
-    default:
-      return (await import("./files/json.ts")).readJson(path, true);
-  }
+const READERS: Readonly<
+  Record<Format, (path: string, columns: ChooseColumns) => Promise<AsyncGenerator<FileRow>>>
+> = {
+  parquet: async (path, columns) => (await import("./files/parquet.ts")).readParquet(path, columns),
+  arrow: async (path, columns) => (await import("./files/arrow.ts")).readArrow(path, columns),
+  csv: async (path, columns) => (await import("./files/csv.ts")).readCsv(path, ",", columns),
+  tsv: async (path, columns) => (await import("./files/csv.ts")).readCsv(path, "\t", columns),
+  json: async (path) => (await import("./files/json.ts")).readJson(path, false),
+  "json lines": async (path) => (await import("./files/json.ts")).readJson(path, true),
+};
+
+/** Of a file whose name tells no format: lines of JSON. */
+function openRows(path: string, columns: ChooseColumns): Promise<AsyncGenerator<FileRow>> {
+  return READERS[formatOf(path) ?? "json lines"](path, columns);
 }
 
 function noRows({ from, to, percent }: Slice, files: readonly string[]): InputError {
   const [first, last] = [from, to].map((bound) => bound === undefined ? "" : `${bound}${percent ? "%" : ""}`);
   return new InputError(
     `There are no rows in the slice [${first}:${last}] of ${listed(files.map((file) => basename(file)))}.`,
-    { path: [], value: `[${first}:${last}]`, accepted: "a slice with rows in it" },
+    { value: `[${first}:${last}]`, accepted: "a slice with rows in it" },
   );
 }
 

@@ -107,10 +107,7 @@ export function encodeComparison(
     return { left_out: { row, reason: `${which} ${why}`, response } };
   };
   if (responses.length === 0) {
-    throw new InputError((place) => `${place} has no response.`, {
-      path: [],
-      accepted: "at least one response",
-    });
+    throw new InputError((place) => `${place} has no response.`, { accepted: "at least one response" });
   }
   const empty = responses.findIndex(isEmpty);
   if (empty >= 0) return leftOut(empty, EMPTY);
@@ -176,7 +173,6 @@ export function checkTokenIds(ids: ArrayLike<number>, vocabulary: number, fromTe
     throw new InputError(
       (place) => `${place} has the token id ${id}, but the model's vocabulary has ${vocabulary} entries.`,
       {
-        path: [],
         value: id,
         accepted: `token ids below ${vocabulary}${fromText ? ": a tokenizer that belongs to the model" : ""}`,
       },

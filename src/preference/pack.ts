@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
 import type { EncodedGroup, EncodedResponse } from "./encode.ts";
 
 /** One response's place in a packed batch. */
@@ -176,19 +175,6 @@ export function groupTokens(group: EncodedGroup): number {
 }
 
 /**
- * Spreads groups over few batches of at most `budget` tokens: the largest first, each into the fullest batch that has
- * room for it (best fit decreasing), or simply in their order where that takes fewer.
- *
- * @returns the same batches for the same groups in the same order; groups in a batch, and batches by their first group,
- * in the order of `groups`
- * @throws {InputError} for a group that is larger than the budget by itself.
- */
-export function fillBatches<G extends EncodedGroup>(groups: readonly G[], budget: number): G[][] {
-  const batches = fillWithSizes(groups.map((group) => sizeWithin(group, budget)), budget);
-  return batches.map((batch) => batch.map((index) => groups[index]!));
-}
-
-/**
  * The same for groups of which only their sizes are known.
  *
  * @param sizes tokens of each, at most `budget`
@@ -259,15 +245,6 @@ export function streamTokens({ prompt, responses }: EncodedGroup): number {
 /** Tokens of a response that others see or that predict: all but the last, which is predicted only. */
 function inStream({ tokens, predicts_next }: EncodedResponse): number {
   return predicts_next ? tokens.length : Math.max(0, tokens.length - 1);
-}
-
-function sizeWithin(group: EncodedGroup, budget: number): number {
-  const size = groupTokens(group);
-  if (size <= budget) return size;
-  throw new InputError(
-    `Row ${group.row} takes ${size} tokens (its prompt and all its responses), more than the ${budget} of a micro-batch.`,
-    { path: ["micro_batch_tokens"], value: budget, accepted: `at least ${size}` },
-  );
 }
 
 /** The inverse of `head_tokens` as offsets and a list (compressed sparse rows), by a counting sort. */

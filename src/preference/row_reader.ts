@@ -56,7 +56,7 @@ export class RowReader {
     const { row, value, problem } = source;
     this.#rows++;
     try {
-      if (problem !== undefined) throw new InputError((place) => `${place} ${problem}.`, { path: [] });
+      if (problem !== undefined) throw new InputError((place) => `${place} ${problem}.`);
       const { comparisons, skipped, shape, unused } = readRow(value, row, this.#options);
       if (skipped !== undefined) {
         this.left_out.skip(row, skipped);

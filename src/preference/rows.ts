@@ -116,7 +116,7 @@ export function readRow(
 
 function checkDepth(value: unknown): void {
   if (!isDeeper(value, mostRowDepth)) return;
-  throw new InputError((place) => `${place} is nested deeper than ${mostRowDepth} levels.`, { path: [] });
+  throw new InputError((place) => `${place} is nested deeper than ${mostRowDepth} levels.`);
 }
 
 /** Tools are for a conversation: a prompt beside them is a user's turn. */
@@ -162,7 +162,7 @@ function unknownShape(columns: Columns, kind: RowKind): InputError {
         keys.join(", ") || "none"
       }` +
       `${other === null ? "" : `: ${other}`}.`,
-    { path: [], value: keys, accepted },
+    { value: keys, accepted },
   );
 }
 

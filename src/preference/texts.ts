@@ -104,7 +104,6 @@ function upTo(text: string, content: string): string {
   const at = text.lastIndexOf(CONTINUED.trim());
   if (at < 0) {
     throw new InputError("The chat template does not write the assistant's turn that is to be continued.", {
-      path: [],
       value: content,
       accepted: "a prompt that ends with another turn",
     });

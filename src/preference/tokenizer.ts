@@ -144,7 +144,6 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
       renderChat: (messages, options) => {
         if (templates === null) {
           throw new InputError("The model has no chat template; give prompts and responses as strings.", {
-            path: [],
             accepted:
               "strings, a chat_template, or a model with chat_template.jinja or tokenizer_config.json: chat_template",
           });
@@ -158,7 +157,6 @@ export async function loadTokenizer(dir: string, adapter: string | null = null):
           if (error instanceof InputError) throw error;
           if (error instanceof BoundError) throw stoppedTemplate(error);
           throw new InputError(`The chat template refuses the messages: ${messageOf(error)}`, {
-            path: [],
             value: messages.map((message) => message.role),
             accepted: "turns that the chat template allows",
           });

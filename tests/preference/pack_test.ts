@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { EncodedGroup } from "../../src/preference/encode.ts";
 import {
-  fillBatches,
+  fillWithSizes,
   groupTokens,
   packGroups,
   streamTokens,
@@ -240,32 +240,29 @@ Deno.test("packGroups() gives a response that predicts what follows it one more 
   assert.deepEqual([...batch.token_rows], [0, 1, 2, 3, 4, 5]);
 });
 
-Deno.test("fillBatches() refuses a group over the budget by its row", () => {
-  assert.throws(() => fillBatches([group([1, 2], { tokens: [3] })], 2), {
-    name: "InputError",
-    message: /^Row 1 takes 3 tokens .* than the 2 of/,
-  });
-});
-
 /** Groups of these many tokens. */
 function groupsOf(...sizes: number[]): EncodedGroup[] {
   return sizes.map((size) => group(new Array(size - 1).fill(1), { tokens: [2] }));
 }
 
+function fillBatches(groups: readonly EncodedGroup[], budget: number): EncodedGroup[][] {
+  return fillWithSizes(groups.map(groupTokens), budget).map((batch) => batch.map((index) => groups[index]!));
+}
+
 const sizesOf = (batches: EncodedGroup[][]) => batches.map((batch) => batch.map(groupTokens));
 
-Deno.test("fillBatches() puts the largest groups first, each where the least room is left", () => {
+Deno.test("fillWithSizes() puts the largest groups first, each where the least room is left", () => {
   assert.deepEqual(sizesOf(fillBatches(groupsOf(6, 7, 3, 4), 10)), [[6, 4], [7, 3]]);
   // the 3 goes beside 7, where it leaves nothing, though there is room beside 6 too
   assert.deepEqual(sizesOf(fillBatches(groupsOf(6, 7, 2, 3, 2), 10)), [[6, 2, 2], [7, 3]]);
 });
 
-Deno.test("fillBatches() keeps the order of the groups where that takes fewer batches", () => {
+Deno.test("fillWithSizes() keeps the order of the groups where that takes fewer batches", () => {
   const groups = groupsOf(4, 3, 3, 4, 3, 3);
   assert.deepEqual(fillBatches(groups, 10), [groups.slice(0, 3), groups.slice(3)]);
 });
 
-Deno.test("fillBatches() takes every group once, no batch over the budget, and no more batches than in order", () => {
+Deno.test("fillWithSizes() takes every group once, no batch over the budget, and no more batches than in order", () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 2, max: 40 }), { maxLength: 40 }), (sizes) => {
       const groups = groupsOf(...sizes);

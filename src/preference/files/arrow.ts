@@ -32,14 +32,6 @@ export async function* readArrow(path: string, choose: ChooseColumns): AsyncGene
   if (before.length === 0) throw unreadable("Arrow", "it has no schema");
 }
 
-/** Names of an Arrow file's columns. @throws {InputError} as {@link readArrow} */
-export async function arrowColumns(path: string): Promise<string[]> {
-  for await (const { bytes } of readArrowMessages(path)) {
-    return namesOf(readable(() => tableFromIPC([bytes])));
-  }
-  throw unreadable("Arrow", "it has no schema");
-}
-
 /** A batch's table, whose lengths and offsets must be inside it: damaged ones would fill the memory. */
 function checked(table: Table, rows: number, bytes: number): Table {
   const most = 8 * bytes;

@@ -26,7 +26,6 @@ export async function* readBytes(path: string): Bytes {
     for await (const chunk of text) {
       if (start && (begins(chunk, 0xff, 0xfe) || begins(chunk, 0xfe, 0xff))) {
         throw new InputError((name) => `${name} is UTF-16, but must be UTF-8.`, {
-          path: [],
           accepted: "text in UTF-8",
         });
       }

@@ -44,7 +44,6 @@ export async function readConfigs(readme: string): Promise<Configuration[]> {
     } catch (error) {
       const [why] = (error as Error).message.split("\n");
       throw new InputError((file) => `${file} has front matter that is no YAML: ${why}.`, {
-        path: [],
         accepted: "YAML between two lines of ---",
       });
     }
@@ -80,7 +79,7 @@ export function chooseConfig(
     const accepted = names.length === 0 ? "no name" : names.join(" | ");
     throw new InputError(
       (field) => `${field} ${name === undefined ? "is missing" : `names none`}: the data set has ${found}.`,
-      { path: [], value: name, accepted },
+      { value: name, accepted },
     );
   }
   if (chosen.unread.length === 0) return chosen;
@@ -89,7 +88,7 @@ export function chooseConfig(
       `${field} ${JSON.stringify(chosen.name)} is read by ${
         chosen.unread.join(", ")
       }, which is not known here.`,
-    { path: [], value: chosen.name, accepted: "a configuration without them, or data_files" },
+    { value: chosen.name, accepted: "a configuration without them, or data_files" },
   );
 }
 

@@ -39,12 +39,6 @@ export async function* readCsv(
   }
 }
 
-/** Names of the columns. @throws {InputError} as {@link readCsv} */
-export async function csvColumns(path: string, delimiter: "," | "\t"): Promise<readonly string[]> {
-  for await (const { fields } of readRecords(path, delimiter)) return header(fields);
-  return [];
-}
-
 type Field = string | null;
 
 /** Columns of a table, of which each row is an object. */
@@ -54,7 +48,6 @@ const MOST_COLUMNS = 10_000;
 function header(fields: readonly Field[]): readonly string[] {
   if (fields.length > MOST_COLUMNS) {
     throw new InputError((file) => `${file} has a header of ${fields.length} columns.`, {
-      path: [],
       accepted: `at most ${MOST_COLUMNS} columns`,
     });
   }
@@ -63,7 +56,6 @@ function header(fields: readonly Field[]): readonly string[] {
   const twice = names.find((name) => seen.size === seen.add(name).size);
   if (twice === undefined) return names;
   throw new InputError((file) => `${file} has two columns ${JSON.stringify(twice)}.`, {
-    path: [],
     value: names,
     accepted: "a header whose names differ",
   });
@@ -111,7 +103,6 @@ async function* readRecords(
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     throw new InputError((file) => `${file} has a quote after line ${last} that is not closed.`, {
-      path: [],
       accepted: 'fields in quotes that end in one, with "" for a quote inside',
     });
   } finally {

@@ -82,7 +82,7 @@ async function* refuseWrapper(rows: AsyncGenerator<FileRow>): AsyncGenerator<Fil
         `${file} is one object with its rows under ${
           JSON.stringify(key)
         }: save that list as a file of its own.`,
-      { path: [], value: Object.keys(value), accepted: "a list of rows, or one row a line" },
+      { value: Object.keys(value), accepted: "a list of rows, or one row a line" },
     );
   }
   yield first.value;

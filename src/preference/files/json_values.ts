@@ -73,14 +73,12 @@ export async function* readJsonValues(
     return;
   }
   throw new InputError((file) => `${file} ends at line ${line} in the middle of row ${row + 1}.`, {
-    path: [],
     accepted: "whole JSON",
   });
 }
 
 function trailing(line: number): InputError {
   return new InputError((file) => `${file} goes on after the end of its rows at line ${line}.`, {
-    path: [],
     accepted: "one JSON array, or JSON lines",
   });
 }

@@ -45,12 +45,6 @@ export async function* readParquet(path: string, choose: ChooseColumns): AsyncGe
   }
 }
 
-/** Names of a Parquet file's columns. @throws {InputError} as {@link readParquet} */
-export async function parquetColumns(path: string): Promise<string[]> {
-  using source = await openSource(path);
-  return topColumns(await readMetadata(source));
-}
-
 /** How many rows a Parquet file has. @throws {InputError} as {@link readParquet} */
 export async function parquetRows(path: string): Promise<number> {
   using source = await openSource(path);
@@ -119,7 +113,6 @@ async function compressorsOf({ row_groups }: FileMetaData, chosen: readonly stri
   if (unknown !== undefined) {
     const accepted = CODECS.join(" | ");
     throw new InputError((file) => `${file} is compressed with ${unknown}, but must be with ${accepted}.`, {
-      path: [],
       value: unknown,
       accepted,
     });

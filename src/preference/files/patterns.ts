@@ -39,7 +39,6 @@ export async function matchingFiles(
   const files = visibleDataFiles(names);
   if (patterns.length > MOST_PATTERNS) {
     throw new InputError((field) => `${field} has ${patterns.length} patterns.`, {
-      path: [],
       accepted: `at most ${MOST_PATTERNS}`,
     });
   }
@@ -54,7 +53,6 @@ export async function matchingFiles(
     if (stars > MOST_STARS || braces > MOST_BRACES || plain.length > MOST_CHARACTERS) {
       const many = stars > MOST_STARS ? "stars" : braces > MOST_BRACES ? "braces" : "characters";
       throw new InputError((field) => `${field} has too many ${many}: ${show(pattern)}.`, {
-        path: [],
         value: pattern,
         accepted:
           `at most ${MOST_STARS} stars between two slashes, as many ** and ${MOST_BRACES} lists in braces`,
@@ -67,11 +65,7 @@ export async function matchingFiles(
     const there = files.length > 0 ? listed(files) : `no ${DATA_FILES.replace(/^a /, "")}`;
     throw new InputError(
       (field) => `${field} ${JSON.stringify(pattern)} matches no file of rows: the folder has ${there}.`,
-      {
-        path: [],
-        value: pattern,
-        accepted: "names of files in the folder, or patterns as data/train-*.parquet",
-      },
+      { value: pattern, accepted: "names of files in the folder, or patterns as data/train-*.parquet" },
     );
   });
   return [...new Set(matched)];

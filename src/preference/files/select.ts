@@ -51,7 +51,6 @@ export function selectDataFiles(names: readonly string[], split: string): readon
     throw new InputError(
       `The split ${JSON.stringify(split)} could be different files (${listed(chosen)}).`,
       {
-        path: [],
         value: chosen,
         accepted: `${named}data_files, a folder that holds one kind of file for a split, or the file itself`,
       },
@@ -74,7 +73,6 @@ export function noSplit(split: string, splits: readonly string[], files: readonl
     ? `the folder has only ${listed(files)}`
     : `the folder has no ${DATA_FILES.replace(/^a /, "")}`;
   return new InputError(`There is no split ${JSON.stringify(split)}: ${found}.`, {
-    path: [],
     value: split,
     accepted: splits.length > 0 ? `split: ${splits.join(" | ")}` : "a split's name",
   });
@@ -95,7 +93,7 @@ export function checkShards(names: readonly string[]): void {
   if (there.size === count && names.length === count && !there.has(undefined)) return;
   throw new InputError(
     `The folder has ${names.length} files of a split in ${count} parts: ${listed(names)}.`,
-    { path: [], value: names, accepted: "every part, once" },
+    { value: names, accepted: "every part, once" },
   );
 }
 

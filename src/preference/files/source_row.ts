@@ -32,7 +32,6 @@ export const TOO_LONG = `is longer than ${MOST_ROW_BYTES / 2 ** 20} MiB`;
 /** A whole file that is no readable one of its kind. @param kind as in "a readable Parquet file" */
 export function unreadable(kind: string, why: string): InputError {
   return new InputError((file) => `${file} is not a readable ${kind} file: ${why.replace(/\.$/, "")}.`, {
-    path: [],
     accepted: `a whole ${kind} file`,
   });
 }
@@ -44,18 +43,13 @@ export async function openDataFile(path: string): Promise<Deno.FsFile> {
     const info = await Deno.stat(path);
     if (!info.isFile) {
       throw new InputError((file) => `${file} is ${kindOf(info)}, not a file.`, {
-        path: [],
         accepted: "a regular file",
       });
     }
     return await Deno.open(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw unnamed(missingFile(path, error));
-    throw new InputError((file) => `${file} is not there.`, {
-      path: [],
-      value: path,
-      accepted: "an existing file",
-    });
+    throw new InputError((file) => `${file} is not there.`, { value: path, accepted: "an existing file" });
   }
 }
 

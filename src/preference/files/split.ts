@@ -39,7 +39,6 @@ export function parseSplit(text: string): SplitPart[] {
     const isBeyond = percent && [first, last].some((bound) => Math.abs(bound ?? 0) > 100);
     if (split === undefined || isBeyond) {
       throw new InputError((field) => `${field} must be ${FORMS}, not ${JSON.stringify(text)}.`, {
-        path: [],
         value: text,
         accepted: FORMS,
       });

@@ -97,7 +97,7 @@ function completionColumn(columns: Columns): string | null {
       `say which in dataset.columns, such as {${JSON.stringify(nameFor(second))}: ${
         JSON.stringify(second)
       }}.`,
-    { path: [], value: columns.names, accepted: "one column that holds the completion, or dataset.columns" },
+    { value: columns.names, accepted: "one column that holds the completion, or dataset.columns" },
   );
 }
 

@@ -56,7 +56,7 @@ function answerShape(columns: Columns, wantsRanked: boolean): AnswerShape | null
   const readings = [first, second].map(({ columns }) => `{${columns.join(", ")}}`);
   throw new InputError(
     (place) => `${place} could be read as ${readings.join(" or as ")}: say which in dataset.columns.`,
-    { path: [], value: columns.names, accepted: "columns of one shape, or dataset.columns" },
+    { value: columns.names, accepted: "columns of one shape, or dataset.columns" },
   );
 }
 

@@ -82,7 +82,7 @@ export function unnamedPrompt(columns: Columns, where: string): InputError {
       `${place} has no column known as the prompt, but others with text: ${columns.unused.join(", ")}. ` +
       `Say which it is in dataset.columns, such as {"prompt": ${JSON.stringify(first)}}, or ` +
       `{"prompt": null} where ${where}.`,
-    { path: [], value: columns.names, accepted: "a prompt, or dataset.columns" },
+    { value: columns.names, accepted: "a prompt, or dataset.columns" },
   );
 }
 
@@ -127,7 +127,7 @@ function promptColumn(columns: Columns, taken: readonly string[]): string | null
       `${place} could be read with the prompt from ${first} or from ${other}: ` +
       `say which in dataset.columns, such as {"prompt": ${JSON.stringify(other)}}, or ` +
       `{"instruction": ${JSON.stringify(first)}, "input": ${JSON.stringify(other)}} for one after the other.`,
-    { path: [], value: [first, other], accepted: "one column that holds the prompt, or dataset.columns" },
+    { value: [first, other], accepted: "one column that holds the prompt, or dataset.columns" },
   );
 }
 

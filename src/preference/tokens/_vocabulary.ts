@@ -20,7 +20,7 @@ export function idOf(id: unknown): number {
   throw new InputError(
     (place) =>
       `${place} cannot be used: a token has the id ${show(id)}, not a whole number from 0 to ${HIGHEST_ID}.`,
-    { path: [], value: id, accepted: `a whole number from 0 to ${HIGHEST_ID}` },
+    { value: id, accepted: `a whole number from 0 to ${HIGHEST_ID}` },
   );
 }
 
@@ -49,6 +49,6 @@ export function byteTokens(
 export function unknownText(text: string): InputError {
   return new InputError(
     `The tokenizer has no token for ${show(text)}, and its model names no token for what is unknown.`,
-    { path: [], value: text, accepted: "text that the tokenizer has tokens for" },
+    { value: text, accepted: "text that the tokenizer has tokens for" },
   );
 }

@@ -159,7 +159,7 @@ Deno.test("a job is cancelled, or put back into the queue by a stop, while its m
     const resolves = () => fake.requests.filter((request) => request.includes("/resolve/")).length;
     const first = (await service.post("/train", request)).body.id;
     await until(() => resolves() === 1);
-    await service.post(`/train/${first}/cancel`);
+    await service.post(`/train/${first}/cancel`, {});
     await service.until(first, "cancelled");
     const second = (await service.post("/train", request)).body.id;
     await until(() => resolves() === 2);

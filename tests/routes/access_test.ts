@@ -115,7 +115,7 @@ Deno.test("a job is cancelled, resumed and deleted by no form of another's page,
   assert.equal((await service.get(`/train/${id}`)).body.cancel_requested, true);
   never.resolve();
   await service.until(id, "cancelled");
-  assert.equal(await send("DELETE", `/train/${id}`), 204);
+  assert.equal(await send("DELETE", `/train/${id}`, {}), 204);
 });
 
 Deno.test("a request with the token is of no other page: Host, Origin and type are not asked for", async () => {

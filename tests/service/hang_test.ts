@@ -35,7 +35,7 @@ Deno.test("/readyz says that the engine hangs, its call gets 503, a cancel is he
   const waits = worker.post("/score", { model: "models/tiny", ...ITEM });
   let ready = await worker.get("/readyz");
   assert.equal(ready.status, 200);
-  assert.equal((await worker.post(`/train/${id}/cancel`)).status, 202);
+  assert.equal((await worker.post(`/train/${id}/cancel`, {})).status, 202);
   while (ready.status === 200) {
     ready = await worker.get("/readyz");
     assert.equal((await worker.get("/livez")).status, 200);

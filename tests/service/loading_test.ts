@@ -43,7 +43,7 @@ Deno.test("a job ends within its loading by SIGTERM, goes on at the next start, 
   }
   await using worker = await Worker.start(root.path);
   await until(worker, id, "loading");
-  assert.equal((await worker.post(`/train/${id}/cancel`)).status, 202);
+  assert.equal((await worker.post(`/train/${id}/cancel`, {})).status, 202);
   assert.deepEqual((await until(worker, id, "done")).data, { status: "cancelled", step: 0 });
   assert.ok(!messages(worker).some((line) => /^Loaded/.test(line)), worker.log());
   const { body } = await worker.get(`/train/${id}`);
